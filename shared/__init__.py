@@ -1,0 +1,1 @@
+"""The treaty: what a producer and a worker both need."""

@@ -1,0 +1,164 @@
+"""The Celery app: one queue per job kind, JSON on the wire, and `send`.
+
+    send(Infer(run="round1", item=41))  ->  task "infer", queue "infer", kwargs {"run": "round1", "item": 41}
+
+The broker is transport, never the record: what is lost here is sent again by the reconcile loop.
+"""
+
+import contextlib
+import functools
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import redis
+from celery import Celery
+from kombu import Exchange, Producer, Queue
+from kombu.exceptions import OperationalError
+
+from shared import settings
+from shared.errors import ServiceUnreachable
+from shared.jobs import KINDS, Job
+
+KEY_PREFIX = "votequeue:"
+QUEUES = tuple(KINDS)
+
+
+def _configuration() -> dict[str, Any]:
+    return {
+        "broker_url": settings.load().broker,
+        "broker_connection_max_retries": None,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {
+            "global_keyprefix": KEY_PREFIX,
+            "visibility_timeout": 600,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "health_check_interval": 5,
+            "socket_timeout": 15,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+        },
+        "task_queues": [Queue(word, Exchange(word), routing_key=word) for word in QUEUES],
+        "task_create_missing_queues": False,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_acks_late": True,
+        "task_ignore_result": True,
+        "task_send_sent_event": False,
+        "worker_prefetch_multiplier": 1,
+        "worker_send_task_events": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "timezone": "UTC",
+    }
+
+
+app = Celery("votequeue", set_as_current=True)
+app.add_defaults(_configuration)
+
+
+class Sender:
+    """An open channel to the broker; about a thousand messages a second."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+
+    def send(self, job: Job) -> None:
+        """Publish one job.
+
+        Raises:
+            ServiceUnreachable: the broker does not take it.
+        """
+        # The id names the question, so that Flower and the logs can be searched for it.
+        task_id = f"{job.run}.{job.item}.{uuid.uuid4().hex[:8]}"
+        try:
+            app.send_task(
+                job.queue,
+                kwargs=job.model_dump(),
+                queue=job.queue,
+                routing_key=job.queue,
+                task_id=task_id,
+                producer=self._producer,
+                retry=False,
+            )
+        except (OperationalError, redis.RedisError, OSError) as error:
+            raise unreachable(error) from None
+
+
+@contextlib.contextmanager
+def sender() -> Iterator[Sender]:
+    """Hold one producer for many messages.
+
+    Raises:
+        ServiceUnreachable: no broker answers.
+    """
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+            with connection.Producer() as producer:
+                yield Sender(producer)
+    except (OperationalError, redis.RedisError, ConnectionError) as error:
+        raise unreachable(error) from None
+
+
+def send(jobs: Iterable[Job]) -> int:
+    """Publish jobs over one connection; give how many went out."""
+    count = 0
+    with sender() as channel:
+        for job in jobs:
+            channel.send(job)
+            count += 1
+    return count
+
+
+@functools.cache
+def client() -> "redis.Redis":
+    """Give the plain Redis client, for what Celery does not do: queue lengths and the broker's identity."""
+    return redis.Redis.from_url(settings.load().broker, socket_timeout=5, socket_connect_timeout=5)
+
+
+def waiting(queue: str) -> int:
+    """Count the messages that wait in a queue and that no worker has taken."""
+    try:
+        return int(client().llen(KEY_PREFIX + queue))
+    except redis.RedisError as error:
+        raise unreachable(error) from None
+
+
+def ping() -> None:
+    """Make sure that the broker answers.
+
+    Raises:
+        ServiceUnreachable: it does not.
+    """
+    try:
+        client().ping()
+    except redis.RedisError as error:
+        raise unreachable(error) from None
+
+
+def memory() -> str:
+    """Name the broker's present memory: it changes when the server restarts or is flushed.
+
+    Messages sent under another name are gone, or may be.
+    """
+    try:
+        client().set(KEY_PREFIX + "memory", uuid.uuid4().hex, nx=True)
+        stored = client().get(KEY_PREFIX + "memory")
+        server: dict[str, Any] = client().info("server")
+    except redis.RedisError as error:
+        raise unreachable(error) from None
+    return f"{server['run_id']}:{stored.decode() if isinstance(stored, bytes) else stored}"
+
+
+def unreachable(error: Exception) -> ServiceUnreachable:
+    """Say that the broker does not answer, without its password."""
+    url = settings.load().broker
+    shown = url.rsplit("@", 1)[-1] if "@" in url else url.removeprefix("redis://")
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ServiceUnreachable(
+        f"the broker at {shown} does not answer ({reason}): start it with `votequeue up`, "
+        "or set VOTEQUEUE_BROKER_URL"
+    )

@@ -1,0 +1,318 @@
+"""The record: runs, their items, and what came of them (SQLAlchemy 2; SQLite in WAL mode or PostgreSQL).
+
+    open_run(Run("round1", "infer", "test.jsonl", "9f3c...", None, {...}), lines)  ->  items, all pending
+
+Who works on what, and until when, is `claims`. This module sends no messages and knows no broker.
+"""
+
+import contextlib
+import functools
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+
+from shared import schema, settings
+from shared.dataset import Entry, Line, key
+from shared.errors import ServiceUnreachable, UserError
+from shared.prompts import Asked, Solved
+from shared.schema import State
+
+CHUNK = 500
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One data set's way through one queue."""
+
+    name: str
+    kind: str
+    source: str
+    digest: str
+    examples: str | None
+    options: dict[str, Any]
+    created_at: float = 0.0
+
+
+@functools.cache
+def engine() -> sa.Engine:
+    """Open the ledger, making its tables where they are missing.
+
+    Raises:
+        UserError: its folder cannot be written, or another version's tables are in it.
+        ServiceUnreachable: the database server does not answer.
+    """
+    url = settings.load().ledger
+    if url.startswith("sqlite"):
+        _make_folder(url)
+    try:
+        opened = sa.create_engine(url, pool_pre_ping=True, connect_args=_connect_args(url))
+    except (SQLAlchemyError, ImportError) as error:
+        raise UserError(f"VOTEQUEUE_LEDGER_URL is no database URL that works here: {error}") from None
+    if opened.dialect.name == "sqlite":
+        sa.event.listen(opened, "connect", _prepare_sqlite)
+        sa.event.listen(opened, "begin", _begin_immediate)
+    with _translated():
+        _make_tables(opened)
+    return opened
+
+
+def _connect_args(url: str) -> dict[str, Any]:
+    # SQLite waits this long for another writer; PostgreSQL for its server to answer at all.
+    return {"timeout": 30} if url.startswith("sqlite") else {"connect_timeout": 10}
+
+
+def _make_folder(url: str) -> None:
+    folder = Path(sa.make_url(url).database or "").parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the ledger's folder {folder}: {error.strerror}") from None
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # sqlite3's own transaction handling begins too late for IMMEDIATE: SQLAlchemy's documented recipe.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # A reader that turns writer would fail at once where another writes; one that says so first waits.
+    reads = connection.get_execution_options().get("reads", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _make_tables(opened: sa.Engine) -> None:
+    with opened.begin() as connection:
+        if opened.dialect.name == "postgresql":
+            # Two processes that create the same tables at once would fail on the second.
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(7014)"))
+        schema.metadata.create_all(connection)
+        version = connection.scalar(sa.select(schema.facts.c.value).where(schema.facts.c.name == "schema"))
+        if version is None:
+            connection.execute(schema.facts.insert().values(name="schema", value=schema.VERSION))
+        elif version != schema.VERSION:
+            raise UserError(
+                f"the ledger's tables are version {version}, this votequeue needs {schema.VERSION}: "
+                "name another VOTEQUEUE_LEDGER_URL"
+            )
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[sa.Connection]:
+    """Run one writing transaction.
+
+    Raises:
+        ServiceUnreachable, UserError: with a sentence for the cause (see `engine`).
+    """
+    with _translated(), engine().begin() as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[sa.Connection]:
+    """Read a consistent snapshot; it keeps no writer waiting."""
+    with _translated(), engine().connect().execution_options(reads=True) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise _explained(error) from error
+
+
+def _explained(error: DBAPIError) -> UserError:
+    url = sa.make_url(settings.load().ledger)
+    place = url.database if url.get_backend_name() == "sqlite" else f"{url.host}:{url.port or 5432}"
+    reason = str(error.orig).strip().splitlines()[0]
+    if "readonly" in reason or "unable to open" in reason:
+        return UserError(f"the ledger {place} cannot be written ({reason}): mend its permissions")
+    if "full" in reason or "No space" in reason:
+        return UserError(f"the disk of the ledger {place} is full: make room and run this again")
+    return ServiceUnreachable(f"the ledger at {place} does not work ({reason}): see VOTEQUEUE_LEDGER_URL")
+
+
+def now(connection: sa.Connection) -> float:
+    """Give the ledger's time, so that leases hold between machines whose clocks differ."""
+    if connection.dialect.name == "postgresql":
+        return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
+    return time.time()
+
+
+# Runs and their items
+
+
+def find_run(name: str) -> Run | None:
+    """Look a run up by name."""
+    with reading() as connection:
+        row = connection.execute(sa.select(schema.runs).where(schema.runs.c.name == name)).one_or_none()
+    return Run(**row._mapping) if row else None
+
+
+def get_run(name: str) -> Run:
+    """Look a run up by name.
+
+    Raises:
+        UserError: there is none; the message names those there are.
+    """
+    run = find_run(name)
+    if run is None:
+        known = [run.name for run in list_runs()]
+        raise UserError(f"no run is called {name!r}; there are: {', '.join(known) or 'none yet'}")
+    return run
+
+
+def list_runs() -> list[Run]:
+    """List all runs, oldest first."""
+    with reading() as connection:
+        rows = connection.execute(
+            sa.select(schema.runs).order_by(schema.runs.c.created_at, schema.runs.c.name)
+        )
+        return [Run(**row._mapping) for row in rows]
+
+
+def open_run(run: Run, lines: Iterable[Line]) -> int:
+    """Record a run with one item a question, in one transaction; give how many items.
+
+    Raises:
+        UserError: a run of this name was made in the meantime.
+    """
+    with writing() as connection:
+        _add_run(connection, run)
+        number = 0
+        for chunk in _chunks(enumerate(lines)):
+            _add_entries(connection, run.name, ((at, line.text) for at, line in chunk))
+            rows = [row for at, line in chunk for row in _item_rows(run.name, at, line.entry)]
+            for offset, row in enumerate(rows):
+                row["number"] = number + offset
+            connection.execute(schema.items.insert(), rows)
+            number += len(rows)
+        return number
+
+
+def open_single(run: Run, label: str, texts: Iterable[str] = ()) -> None:
+    """Record a run of one item that is no question, such as a training, with the entries it works on.
+
+    Raises:
+        UserError: a run of this name was made in the meantime.
+    """
+    with writing() as connection:
+        _add_run(connection, run)
+        for chunk in _chunks(enumerate(texts)):
+            _add_entries(connection, run.name, chunk)
+        connection.execute(
+            schema.items.insert().values(run=run.name, number=0, key=label, entry=0, question=0)
+        )
+
+
+def _add_run(connection: sa.Connection, run: Run) -> None:
+    values = {**run.__dict__, "created_at": now(connection)}
+    try:
+        connection.execute(schema.runs.insert().values(**values))
+    except IntegrityError:
+        raise UserError(f"somebody else has just made a run {run.name!r}: try this again") from None
+
+
+def _add_entries(connection: sa.Connection, run: str, texts: Iterable[tuple[int, str]]) -> None:
+    rows = [{"run": run, "position": at, "text": text} for at, text in texts]
+    connection.execute(schema.entries.insert(), rows)
+
+
+def _item_rows(run: str, position: int, entry: Entry) -> list[dict[str, Any]]:
+    return [
+        {"run": run, "key": key(entry.id, index), "entry": position, "question": index}
+        for index in range(len(entry.questions))
+    ]
+
+
+def _chunks(values: Iterable[_T]) -> Iterator[list[_T]]:
+    source = iter(values)
+    while chunk := list(itertools.islice(source, CHUNK)):
+        yield chunk
+
+
+def count_states(run: str) -> dict[State, int]:
+    """Count a run's items by state; every state has a number."""
+    column = schema.items.c.state
+    query = sa.select(column, sa.func.count()).where(schema.items.c.run == run).group_by(column)
+    with reading() as connection:
+        found = {State(state): count for state, count in connection.execute(query)}
+    return {state: found.get(state, 0) for state in State}
+
+
+def load_entries(run: str) -> Iterator[str]:
+    """Read a run's entries as they stood in the file, in its order."""
+    columns = schema.entries.c
+    query = sa.select(columns.text).where(columns.run == run).order_by(columns.position)
+    with reading() as connection:
+        for row in connection.execution_options(yield_per=CHUNK).execute(query):
+            yield row.text
+
+
+def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Asked]:
+    """Read questions by their places in the data set: (entry's position, question's index)."""
+    wanted = set(places)
+    columns = schema.entries.c
+    query = sa.select(columns.position, columns.text).where(
+        columns.run == run, columns.position.in_({position for position, _ in wanted})
+    )
+    with reading() as connection:
+        texts = {row.position: row.text for row in connection.execute(query)}
+    parsed = {position: Entry.model_validate_json(text) for position, text in texts.items()}
+    return {place: asked(parsed[place[0]], place[1]) for place in wanted}
+
+
+def asked(entry: Entry, index: int) -> Asked:
+    """Give a question as prompts show it, without what is known of its answer."""
+    question = entry.questions[index]
+    return Asked(entry.problem, question.question, tuple(question.options))
+
+
+# Solved examples
+
+
+def add_examples(digest: str, solved: Iterable[Solved]) -> int:
+    """Keep a data set's solved questions under its digest, once; give how many there are."""
+    columns = schema.examples.c
+    with writing() as connection:
+        count = connection.scalar(sa.select(sa.func.count()).where(columns.digest == digest)) or 0
+        if count:
+            return count
+        for chunk in _chunks(enumerate(solved)):
+            rows = [{"digest": digest, "position": at, **_example_row(example)} for at, example in chunk]
+            connection.execute(schema.examples.insert(), rows)
+            count += len(rows)
+        return count
+
+
+def load_examples(digest: str) -> list[Solved]:
+    """Read the solved questions kept under a digest, in their file's order."""
+    columns = schema.examples.c
+    query = sa.select(schema.examples).where(columns.digest == digest).order_by(columns.position)
+    with reading() as connection:
+        return [
+            Solved(Asked(row.problem, row.question, tuple(row.options)), row.reasoning, row.answer)
+            for row in connection.execute(query)
+        ]
+
+
+def _example_row(solved: Solved) -> dict[str, Any]:
+    asked = solved.asked
+    return {
+        "problem": asked.problem,
+        "question": asked.question,
+        "options": list(asked.options),
+        "reasoning": solved.reasoning,
+        "answer": solved.answer,
+    }

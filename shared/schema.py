@@ -1,0 +1,156 @@
+"""The ledger's tables.
+
+    items: ("round1", 41, "p17#2", "leased", attempt 1, fence 2, "host:812:9f", lease_until 1795340412.5, ...)
+
+Times are seconds since the epoch, UTC, by the ledger's own clock. What the rows mean over time is told in
+`ledger` (runs, items, results) and `claims` (who works on what).
+"""
+
+import enum
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+VERSION = "1"
+metadata = MetaData()
+
+
+class State(enum.StrEnum):
+    """Where an item stands: pending -> leased -> done or dead, or back to pending."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    DONE = "done"
+    DEAD = "dead"
+
+
+OPEN = (State.PENDING, State.LEASED)
+
+facts = Table(
+    "facts", metadata, Column("name", String, primary_key=True), Column("value", Text, nullable=False)
+)
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("until", Float, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("examples", String),
+    Column("options", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False),
+    ForeignKeyConstraint(["run"], ["runs.name"]),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("key", String, nullable=False),
+    Column("entry", Integer, nullable=False),
+    Column("question", Integer, nullable=False),
+    Column("state", String, nullable=False, default=State.PENDING),
+    # Rounds of work begun and not lost; the fence counts every claim, so that a late writer is known by it.
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("losses", Integer, nullable=False, default=0),
+    Column("holder", String),
+    Column("lease_until", Float),
+    Column("not_before", Float, nullable=False, default=0.0),
+    Column("sent_at", Float),
+    Column("reason", Text),
+    Column("settled_at", Float),
+    ForeignKeyConstraint(["run"], ["runs.name"]),
+    Index("items_by_key", "run", "key"),
+    Index("items_by_state", "state", "lease_until"),
+    Index("items_by_run_state", "run", "state", "attempt"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("fence", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("worker", String, nullable=False),
+    Column("claimed_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("outcome", Text),
+)
+
+votes = Table(
+    "votes",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("place", Integer, primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False),
+    Column("letter", String),
+    Column("score", Float),
+    Column("accepted", Boolean, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("scorer", String),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("letter", String, nullable=False),
+    Column("how", String, nullable=False),
+    Column("support", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("answered_at", Float, nullable=False),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("value", JSON, nullable=False),
+)
+
+examples = Table(
+    "examples",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("problem", Text, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("reasoning", Text, nullable=False),
+    Column("answer", String, nullable=False),
+)

@@ -1,0 +1,173 @@
+"""The environment (``VOTEQUEUE_*``), read once and frozen.
+
+    VOTEQUEUE_LEDGER_URL=postgresql+psycopg://votequeue:...@db/votequeue
+
+A `.env` file in the working directory is read too; the environment wins over it. Every setting has the
+recipe's default. This module knows names and defaults, not what they are used for.
+"""
+
+import difflib
+import functools
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import UserError
+
+PREFIX = "VOTEQUEUE_"
+DOTENV = ".env"
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """All settings; each field's description is its documentation (`.env.example` carries it too)."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=DOTENV, extra="ignore", frozen=True)
+
+    # Where things are
+    home: Path = Field(Path("var"), description="folder for all that the local mode writes")
+    broker_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6399/0"), description="Redis or Valkey that carries the messages"
+    )
+    ledger_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of the record; empty: SQLite, ledger.db under the home folder"
+    )
+    qdrant_url: str | None = Field(None, description="Qdrant server; empty: an index in each worker's memory")
+    qdrant_api_key: SecretStr | None = Field(None, description="key of the Qdrant server")
+    scorers: Path | None = Field(None, description="folder of trained scorers; empty: scorers/ under home")
+    cache: Path = Field(
+        Path(platformdirs.user_cache_dir("votequeue")), description="folder where weights are kept"
+    )
+
+    # Answering: the engine (one per infer worker)
+    model: str = Field(
+        "Qwen2.5-Coder-0.5B-Instruct", description="generator: a folder, a name in the cache, or a hub id"
+    )
+    lora: Path | None = Field(None, description="folder of a LoRA adapter for the generator")
+    quantization: str | None = Field(None, description="vLLM quantisation, fp8 on GPUs; empty: none")
+    gpu_memory: Share = Field(0.7, description="share of the GPU's memory for the engine; the rest: scorer")
+    tensor_parallel: Count = Field(1, description="GPUs that one engine spans")
+    max_model_len: Count = Field(8192, description="longest prompt with its answer, in tokens")
+    kv_cache_gib: Count = Field(2, description="KV cache of vLLM's CPU build, in GiB")
+    batch_size: Count = Field(16, description="questions a batch")
+    batches_in_flight: Count = Field(4, description="batches at once over one engine")
+    linger: Seconds = Field(0.2, description="seconds a batch waits to fill up")
+
+    # Answering: defaults of a run, stored with it when it is enqueued
+    votes: Count = Field(5, description="votes a question and round")
+    max_attempts: Count = Field(5, description="rounds of sampling before the fallback answers")
+    max_tokens: Count = Field(1024, description="longest vote, in tokens")
+    temperature: Annotated[float, Field(ge=0, le=2)] = Field(0.7, description="sampling temperature")
+    top_p: Share = Field(0.9, description="nucleus sampling: probability mass kept")
+    seed: int | None = Field(None, description="seed of the sampling; empty: a different run each time")
+    fallback: Literal["majority", "constant"] = Field(
+        "majority",
+        description="when no vote was ever accepted: the majority of all letters read, or the constant A",
+    )
+    neighbours: Annotated[int, Field(ge=0)] = Field(2, description="solved examples shown in a prompt")
+
+    # Retrieval
+    embedding: str = Field(
+        "static",
+        description="sentence-transformers folder or hub id; static: the generator's own token embeddings",
+    )
+
+    # The scorer
+    scorer: str = Field("newest", description="version that infer uses: newest, or a version's name")
+    scorer_base: str | None = Field(None, description="weights to train from; empty: generator")
+    scorer_input: Literal["reasoning", "question+reasoning"] = Field(
+        "question+reasoning", description="text the scorer is fed; stored with the model"
+    )
+    scorer_layers: Count | None = Field(None, description="keep this many layers (CPUs); empty: all")
+    scorer_freeze_embeddings: bool = Field(
+        False, description="leave the token embeddings as they are (CPUs: three times as fast)"
+    )
+    scorer_epochs: Annotated[float, Field(gt=0)] = Field(3, description="passes over the training data")
+    scorer_learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="peak learning rate")
+    scorer_batch_size: Count = Field(8, description="texts a training step")
+    scorer_max_length: Count = Field(512, description="longest text the scorer reads, in tokens")
+    scorer_optimizer: str = Field("lomo", description="transformers optimiser name: lomo, adamw_torch, ...")
+    scorer_held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share of entries held out")
+    scorer_seed: int = Field(42, description="seed of training and of the held-out split")
+    scorer_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="probability of soundness from which a vote is accepted"
+    )
+
+    # Claims
+    lease: Seconds = Field(15, description="seconds a claim lasts without a heartbeat")
+    heartbeat: Seconds = Field(3, description="seconds between heartbeats")
+    sweep: Seconds = Field(2, description="seconds between sweeps of the reconcile loop")
+    max_losses: Count = Field(5, description="times a question's work may be lost in a row before it is dead")
+
+    # Watching
+    flower_host: str = Field("127.0.0.1", description="address Flower listens on")
+    flower_port: Annotated[int, Field(ge=1, le=65535)] = Field(5555, description="port Flower listens on")
+    flower_auth: SecretStr | None = Field(None, description="user:password, needed beyond loopback")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="how much is logged")
+
+    @model_validator(mode="after")
+    def _heartbeats_keep_leases_alive(self) -> "Settings":
+        if self.heartbeat * 2 > self.lease:
+            raise ValueError("VOTEQUEUE_LEASE must be at least twice VOTEQUEUE_HEARTBEAT")
+        return self
+
+    @property
+    def ledger(self) -> str:
+        """Give the ledger's URL, password and all: for SQLAlchemy, never for a log."""
+        if self.ledger_url is None or not self.ledger_url.get_secret_value():
+            return f"sqlite:///{(self.home / 'ledger.db').resolve()}"
+        # The driver is ours to choose: the plain scheme would mean one that is not installed.
+        return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", self.ledger_url.get_secret_value())
+
+    @property
+    def broker(self) -> str:
+        """Give the broker's URL, password and all: for Celery, never for a log."""
+        return self.broker_url.get_secret_value()
+
+    @property
+    def scorers_folder(self) -> Path:
+        """Give the folder whose sub-folders are scorer versions."""
+        return self.scorers or self.home / "scorers"
+
+
+@functools.cache
+def load() -> Settings:
+    """Read the environment once.
+
+    Raises:
+        UserError: a value that does not fit its setting, or a name that is no setting.
+    """
+    refuse_unknown([*os.environ, *dotenv_values(DOTENV)])
+    # An empty variable means "not set": compose files and .env lines cannot say None any other way.
+    try:
+        return Settings(_env_ignore_empty=True)  # type: ignore[call-arg]
+    except ValidationError as error:
+        first = error.errors()[0]
+        if not first["loc"]:
+            raise UserError(f"settings: {first['msg'].removeprefix('Value error, ')}") from None
+        name = PREFIX + str(first["loc"][0]).upper()
+        raise UserError(f"setting {name}: {first['msg']} (it is {first['input']!r})") from None
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Stop at a misspelt setting, which would otherwise be silently ignored.
+
+    Raises:
+        UserError: a ``VOTEQUEUE_`` variable that no setting has.
+    """
+    known = [name.upper() for name in Settings.model_fields]
+    for name in names:
+        word = name.upper().removeprefix(PREFIX)
+        if word != name.upper() and word not in known:
+            close = difflib.get_close_matches(word, known, n=1)
+            hint = f"; did you mean {PREFIX}{close[0]}?" if close else "; .env.example lists them all"
+            raise UserError(f"no setting is called {name}{hint}")
