@@ -1,0 +1,47 @@
+"""Servers that these tests need: where one is missing they skip on a laptop and fail under CI."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from shared import ledger, settings
+from tests.integration import postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Give a running PostgreSQL."""
+    programs = postgres.binaries()
+    if programs is None:
+        if os.environ.get("CI"):
+            pytest.fail("no PostgreSQL server is installed: `make test` installs it")
+        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    with postgres.server(programs) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_ledger(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Point the settings at an empty ledger, once on SQLite and once on PostgreSQL."""
+    monkeypatch.setenv("VOTEQUEUE_HOME", str(tmp_path))
+    if request.param == "postgresql":
+        base = sa.make_url(request.getfixturevalue("postgres_url"))
+        name = f"t{uuid.uuid4().hex}"
+        maintenance = sa.create_engine(base, isolation_level="AUTOCOMMIT")
+        with maintenance.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        maintenance.dispose()
+        url = base.set(database=name).render_as_string(hide_password=False)
+        monkeypatch.setenv("VOTEQUEUE_LEDGER_URL", url)
+    settings.load.cache_clear()
+    ledger.engine.cache_clear()
+    yield request.param
+    ledger.engine().dispose()
+    ledger.engine.cache_clear()
+    settings.load.cache_clear()

@@ -1,0 +1,1 @@
+"""The queues' workers: one module per queue, then what they stand on."""

@@ -1,0 +1,149 @@
+"""Single questions in, batches out.
+
+    batcher = Batcher(run_batch, size=16, in_flight=4, linger=0.2); answer = await batcher.submit(question)
+
+One dispatcher takes what waits, up to `size` of one group, or what has come when `linger` seconds are over.
+Several batches run at once; an item that must go alone waits until nothing else runs, and goes by itself.
+What an item is, and what is done with a batch, is not known here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(eq=False)
+class _Ticket(Generic[Item, Result]):
+    item: Item
+    group: Hashable
+    size: int
+    alone: bool
+    future: "asyncio.Future[Result]" = field(repr=False)
+    since: float
+
+
+class Batcher(Generic[Item, Result]):
+    """Batches items for ``run``, which gives one result an item, in order, or raises for all of them.
+
+    ``linger`` is in seconds. All methods belong to one event loop.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Awaitable[Sequence[Result]]],
+        *,
+        size: int,
+        in_flight: int,
+        linger: float,
+    ) -> None:
+        self._run = run
+        self._size = size
+        self._in_flight = in_flight
+        self._linger = linger
+        self._waiting: list[_Ticket[Item, Result]] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._dispatcher: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    async def submit(
+        self, item: Item, group: Hashable = None, size: int | None = None, alone: bool = False
+    ) -> Result:
+        """Hand in one item and wait for its result.
+
+        Items of one ``group`` share a batch; ``size`` caps the batch this item may be in; ``alone`` means by
+        itself, with no other batch running.
+
+        Raises:
+            CancelledError: the batcher was stopped.
+        """
+        if self._stopped:
+            raise asyncio.CancelledError
+        loop = asyncio.get_running_loop()
+        size = 1 if alone else min(size or self._size, self._size)
+        ticket = _Ticket(item, group, size, alone, loop.create_future(), loop.time())
+        self._waiting.append(ticket)
+        if self._dispatcher is None:
+            self._dispatcher = loop.create_task(self._dispatch())
+        self._changed.set()
+        return await ticket.future
+
+    async def stop(self, *, abort: bool) -> None:
+        """Take no more, and cancel what waits; ``abort`` also cancels what runs, else it is waited for."""
+        self._stopped = True
+        tasks = list(self._running)
+        if self._dispatcher is not None:
+            self._dispatcher.cancel()
+        if abort:
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for ticket in self._waiting:
+            ticket.future.cancel()
+        self._waiting.clear()
+
+    async def _dispatch(self) -> None:
+        while True:
+            await self._until(lambda: bool(self._waiting))
+            first = self._waiting[0]
+            room = 1 if first.alone else self._in_flight
+            await self._until(lambda room=room: len(self._running) < room)  # type: ignore[misc]
+            await self._fill(first)
+            task = asyncio.create_task(self._settle(self._take(first)))
+            self._running.add(task)
+            task.add_done_callback(self._finished)
+            if first.alone:
+                await self._until(lambda: not self._running)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _fill(self, first: _Ticket[Item, Result]) -> None:
+        """Wait until the first item's batch is full, or its linger is over."""
+        remaining = first.since + self._linger - asyncio.get_running_loop().time()
+        if remaining <= 0:
+            return
+        try:
+            async with asyncio.timeout(remaining):
+                await self._until(lambda: len(self._mates(first)) >= first.size)
+        except TimeoutError:
+            return
+
+    def _mates(self, first: _Ticket[Item, Result]) -> list[_Ticket[Item, Result]]:
+        if first.alone:
+            return [first]
+        alike = (first.group, first.size, False)
+        return [t for t in self._waiting if (t.group, t.size, t.alone) == alike][: first.size]
+
+    def _take(self, first: _Ticket[Item, Result]) -> list[_Ticket[Item, Result]]:
+        batch = self._mates(first)
+        taken = set(batch)
+        self._waiting = [ticket for ticket in self._waiting if ticket not in taken]
+        return batch
+
+    async def _settle(self, batch: list[_Ticket[Item, Result]]) -> None:
+        try:
+            results = await self._run([ticket.item for ticket in batch])
+        except asyncio.CancelledError:
+            for ticket in batch:
+                ticket.future.cancel()
+            raise
+        # Whatever it is, it belongs to those who wait: they raise it in their own tasks.
+        except BaseException as error:  # noqa: BLE001
+            for ticket in batch:
+                if not ticket.future.done():
+                    ticket.future.set_exception(error)
+            return
+        for ticket, result in zip(batch, results, strict=True):
+            if not ticket.future.done():
+                ticket.future.set_result(result)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._running.discard(task)
+        self._changed.set()

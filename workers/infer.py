@@ -1,0 +1,114 @@
+"""The `infer` queue: answers questions, one Celery task each, in batches over one engine.
+
+    celery -A workers.infer worker -Q infer --pool threads -c 64
+
+A task hands its question to an event loop in a thread of its own and waits; there, arriving questions are
+claimed together and played in batches of 16. What a round is, `rounds` knows.
+"""
+
+import asyncio
+import concurrent.futures
+import functools
+import logging
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from shared import claims, settings
+from shared.broker import app
+from shared.claims import Claim
+from shared.jobs import Infer, Job
+from workers import lifecycle, rounds, wiring
+from workers.batcher import Batcher
+
+log = logging.getLogger(__name__)
+NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
+STOPPED = "given back: the worker was stopped"
+CLAIMED_TOGETHER, CLAIM_LINGER = 64, 0.02
+Value = TypeVar("Value")
+
+
+class Answering:
+    """The event loop, the engine and the batchers of one worker process."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._stopping = False
+
+    def start(self) -> None:
+        """Load models and engine; half a minute on a CPU."""
+        loaded = settings.load()
+        self._lease = loaded.lease
+        playing, self._generator = wiring.rounds(loaded)
+        self._arrivals: Batcher[Job, Claim | None] = Batcher(
+            self._claim, size=CLAIMED_TOGETHER, in_flight=1, linger=CLAIM_LINGER
+        )
+        self._batches: Batcher[Claim, str] = Batcher(
+            playing.play, size=loaded.batch_size, in_flight=loaded.batches_in_flight, linger=loaded.linger
+        )
+        # The engine's process dies with the thread that starts it (see lifeline): this one lives to the end.
+        threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
+        log.info("loading %s", loaded.model)
+        self._in_loop(self._generator.start()).result()
+        log.info("ready: batches of %d, %d in flight", loaded.batch_size, loaded.batches_in_flight)
+
+    def answer(self, job: Infer) -> str:
+        """Answer one question as far as one round goes; give what became of it in words."""
+        if self._stopping:
+            return STOPPED
+        try:
+            return self._in_loop(self._answer(job)).result()
+        except (asyncio.CancelledError, concurrent.futures.CancelledError):
+            return STOPPED
+
+    def release(self) -> None:
+        """Give all questions back, those in flight too, and take no more."""
+        self._stopping = True
+        self._in_loop(self._release()).result()
+
+    def close(self) -> None:
+        """Stop the engine and its process."""
+        self._in_loop(self._generator.stop()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _answer(self, job: Infer) -> str:
+        claim = await self._arrivals.submit(job)
+        if claim is None:
+            return NOTHING_TO_DO
+        size = await asyncio.to_thread(rounds.batch_size, claim)
+        return await self._batches.submit(claim, group=job.run, size=size, alone=rounds.goes_alone(claim))
+
+    async def _claim(self, jobs: list[Job]) -> list[Claim | None]:
+        held = await asyncio.to_thread(claims.claim, jobs, lifecycle.WORKER, self._lease)
+        # Two copies of one message in one batch: the second has nothing to claim.
+        found = {claim.job: claim for claim in held}
+        return [found.pop(job, None) for job in jobs]
+
+    async def _release(self) -> None:
+        # A claim under way is waited for: cut off, it would be found only when its lease runs out.
+        await self._arrivals.stop(abort=False)
+        await self._batches.stop(abort=True)
+        rest = await asyncio.to_thread(claims.release_all, lifecycle.WORKER, STOPPED)
+        await asyncio.to_thread(rounds.publish, rest)
+
+    def _in_loop(self, work: Coroutine[Any, Any, Value]) -> "concurrent.futures.Future[Value]":
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+@functools.cache
+def service() -> Answering:
+    """Give this process's one service."""
+    return Answering()
+
+
+@app.task(name=Infer.queue)
+def infer(**message: Any) -> str:
+    """Answer the question that a message names."""
+    return service().answer(Infer.model_validate(message))
+
+
+lifecycle.attach(
+    start=lambda: service().start(),
+    stopping=lambda: service().release(),
+    stopped=lambda: service().close(),
+)

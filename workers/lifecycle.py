@@ -1,0 +1,71 @@
+"""What every worker process does around its tasks: start, heartbeats, reconciliation, an orderly end.
+
+    lifecycle.attach(start=service.start, stopping=service.release, stopped=service.close)
+
+Celery's signals are named here and nowhere else. It does not know which queue it serves.
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from celery import signals
+
+from shared import broker, claims, settings
+from shared.errors import UserError
+from workers import reconcile, wiring
+from workers.pulse import Pulse
+
+log = logging.getLogger(__name__)
+WORKER = wiring.worker_name()
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def attach(*, start: Callable[[], None], stopping: Callable[[], None], stopped: Callable[[], None]) -> None:
+    """Hook a queue's service into the worker that imports it.
+
+    ``start`` runs before the first message is taken, so that no question is claimed by a worker that cannot
+    work yet; ``stopping`` at once when the worker is told to stop, ``stopped`` when its tasks are done.
+    """
+    pulses: list[Pulse] = []
+
+    def on_logging(**_: Any) -> None:
+        logging.basicConfig(level=settings.load().log_level, format=FORMAT, stream=sys.stderr)
+
+    def on_start(**_: Any) -> None:
+        # Celery sets logging up only after this signal, and loading models has things to say.
+        on_logging()
+        try:
+            broker.ping()
+            start()
+        except UserError as error:
+            # Celery swallows what its signal handlers raise; only an exit ends the worker.
+            log.error("%s", error)  # noqa: TRY400  (a sentence for a person, no traceback)
+            sys.exit(1)
+        pulses.extend(_pulses())
+        for pulse in pulses:
+            pulse.start()
+
+    def on_stopping(**_: Any) -> None:
+        # This runs inside a signal handler, where the ledger's locks may be held by the very same thread.
+        threading.Thread(target=stopping, name="stopping", daemon=True).start()
+
+    def on_stopped(**_: Any) -> None:
+        for pulse in pulses:
+            pulse.stop()
+        stopped()
+
+    signals.setup_logging.connect(on_logging, weak=False)
+    signals.worker_init.connect(on_start, weak=False)
+    signals.worker_shutting_down.connect(on_stopping, weak=False)
+    signals.worker_shutdown.connect(on_stopped, weak=False)
+
+
+def _pulses() -> list[Pulse]:
+    loaded = settings.load()
+    return [
+        Pulse("heartbeat", loaded.heartbeat, lambda: claims.heartbeat(WORKER, loaded.lease)),
+        Pulse("reconcile", loaded.sweep, lambda: reconcile.sweep(WORKER, loaded)),
+    ]

@@ -1,0 +1,182 @@
+"""Votes from a language model in vLLM's AsyncLLM, on GPUs or on vLLM's CPU build.
+
+    VllmGenerator(EngineOptions(model=Path("weights"), ...))
+
+The engine lives in the event loop that started it, its model in a process of its own (`EngineCore`). It knows
+prompts as text: what they say is `prompts`' business.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared import answers
+from shared.errors import EngineDied, Refused, UserError
+from shared.jobs import Sampling
+from workers.ports import Completion
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What an engine is built from; ``gpu_memory`` is a share, ``kv_cache_gib`` counts on CPUs only."""
+
+    model: str
+    lora: Path | None = None
+    quantization: str | None = None
+    gpu_memory: float = 0.7
+    tensor_parallel: int = 1
+    max_model_len: int = 8192
+    kv_cache_gib: int = 2
+    max_sequences: int = 320
+
+
+class VllmGenerator:
+    """A generator over one vLLM engine, which it builds anew when it died."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._engine: Any = None
+        self._tokenizer: Any = None
+        self._lora: Any = None
+        self._building = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Load the model; half a minute for 0.5 billion parameters on a CPU.
+
+        Raises:
+            UserError: vLLM cannot load it; the message says why.
+        """
+        async with self._building:
+            if self._engine is not None:
+                return
+            _prepare_environment(self._options)
+            try:
+                self._engine = self._build()
+                self._tokenizer = self._engine.get_tokenizer()
+                if asyncio.iscoroutine(self._tokenizer):
+                    self._tokenizer = await self._tokenizer
+            # vLLM raises whatever its parts raise, from OSError to RuntimeError: all mean the same here.
+            except Exception as error:
+                log.exception("the engine did not start")
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                raise UserError(f"vLLM cannot load {self._options.model}: {reason[-1]}") from error
+
+    async def sample(self, prompt: str, sampling: Sampling, seed: int | None) -> list[Completion]:
+        """Sample ``sampling.votes`` texts, all in one request; cancelling this aborts the request."""
+        await self.start()
+        engine = self._engine
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return await self._generate(engine, prompt, sampling, seed)
+        except EngineDeadError as error:
+            await self._bury(engine)
+            raise EngineDied("the engine's process died") from error
+        except ValueError as error:
+            raise Refused(f"vLLM refuses the prompt: {error}") from error
+
+    def fits(self, prompt: str, max_tokens: int) -> bool:
+        """Tell whether prompt and answer fit the engine's longest sequence."""
+        return len(self._tokenizer.encode(prompt)) + max_tokens <= self._options.max_model_len
+
+    async def stop(self) -> None:
+        """Stop the engine and its processes."""
+        await self._bury(self._engine)
+
+    async def _generate(
+        self, engine: Any, prompt: str, sampling: Sampling, seed: int | None
+    ) -> list[Completion]:
+        final: Any = None
+        request = uuid.uuid4().hex
+        parameters = _sampling_params(sampling, seed)
+        async for output in engine.generate(prompt, parameters, request, lora_request=self._lora):
+            final = output
+        return _completions(final.outputs)
+
+    async def _bury(self, engine: Any) -> None:
+        # Many requests see one death; the first to come puts the engine away.
+        if engine is None or engine is not self._engine:
+            return
+        self._engine = None
+        await asyncio.to_thread(engine.shutdown)
+
+    def _build(self) -> Any:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        options = self._options
+        arguments: dict[str, Any] = {
+            "model": options.model,
+            "quantization": options.quantization,
+            "gpu_memory_utilization": options.gpu_memory,
+            "tensor_parallel_size": options.tensor_parallel,
+            "max_model_len": options.max_model_len,
+            "max_num_seqs": options.max_sequences,
+            "enable_prefix_caching": True,
+            # Defaults hidden in a model's folder would override the run's settings without a word.
+            "generation_config": "vllm",
+            "disable_log_stats": True,
+        }
+        if current_platform.is_cpu():
+            arguments |= {"dtype": "bfloat16", "enforce_eager": True}
+        if options.lora is not None:
+            self._lora, rank = _adapter(options.lora)
+            arguments |= {"enable_lora": True, "max_lora_rank": rank}
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+
+def _prepare_environment(options: EngineOptions) -> None:
+    cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
+    for name, value in {
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib),
+        # By itself the CPU build leaves a core free, which on two cores is half the machine.
+        "VLLM_CPU_OMP_THREADS_BIND": cores,
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def _sampling_params(sampling: Sampling, seed: int | None) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        n=sampling.votes,
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=seed,
+        stop=list(answers.NEW_PROBLEM),
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _completions(outputs: Sequence[Any]) -> list[Completion]:
+    ordered = sorted(outputs, key=lambda output: output.index)
+    return [Completion(output.text, len(output.token_ids)) for output in ordered]
+
+
+def _adapter(folder: Path) -> tuple[Any, int]:
+    """Name a LoRA adapter by its content, since vLLM caches adapters by name; give it with its rank."""
+    from vllm.lora.request import LoRARequest
+
+    try:
+        rank = int(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["r"])
+        digest = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"VOTEQUEUE_LORA {folder} is no LoRA adapter: {error}") from None
+    # vLLM takes powers of two from 8 up; a smaller adapter fits a larger slot.
+    slot = max(8, 1 << (rank - 1).bit_length())
+    return LoRARequest(digest[:16], int(digest[:7], 16) + 1, str(folder)), slot

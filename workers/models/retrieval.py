@@ -1,0 +1,203 @@
+"""The nearest solved questions, from Qdrant: in this process's memory, or a server.
+
+    QdrantRetriever(client, embedder, "static", load).nearest("9f3c...", [asked], 2)  ->  [[solved, solved]]
+
+The index is derived from the ledger's examples and can be thrown away at any time. Points carry a digest of
+their question's text, so that a question is never shown its own solution.
+"""
+
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from qdrant_client import QdrantClient
+from qdrant_client import models as qdrant
+from qdrant_client.http.exceptions import ApiException
+
+from shared.errors import ServiceUnreachable, UserError
+from shared.prompts import Asked, Solved
+
+log = logging.getLogger(__name__)
+UPLOAD = 256
+Vectors = Any
+
+
+class Embedder(Protocol):
+    """Texts -> unit vectors, float32, of shape (texts, dimensions)."""
+
+    def encode(self, texts: list[str]) -> Vectors:
+        """Embed texts."""
+
+
+class SentenceEmbedder:
+    """An embedder over a sentence-transformers model."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        # The tokenizers behind these models are not safe to call from two threads.
+        self._lock = threading.Lock()
+
+    def encode(self, texts: list[str]) -> Vectors:
+        """Embed texts."""
+        with self._lock:
+            return np.asarray(
+                self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False), np.float32
+            )
+
+
+def load_embedder(name: str, generator: Path) -> SentenceEmbedder:
+    """Load ``name`` through sentence-transformers; ``static`` takes the generator's token embeddings.
+
+    Raises:
+        UserError: there is no such model here or on the hub.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    if name == "static":
+        return SentenceEmbedder(SentenceTransformer(modules=[_static(generator)], device="cpu"))
+    try:
+        return SentenceEmbedder(SentenceTransformer(name))
+    except (OSError, ValueError) as error:
+        raise UserError(f"VOTEQUEUE_EMBEDDING {name} cannot be loaded: {error}") from None
+
+
+def _static(generator: Path) -> Any:
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(generator / "tokenizer.json"))
+        return StaticEmbedding(tokenizer, embedding_weights=_token_table(generator).numpy())
+    # tokenizers raises plain Exception for a file that is not there.
+    except Exception as error:
+        raise UserError(f"no token embeddings can be read from {generator}: {error}") from error
+
+
+def _token_table(folder: Path) -> Any:
+    from safetensors import safe_open
+
+    index = folder / "model.safetensors.index.json"
+    files = [folder / "model.safetensors"]
+    if index.exists():
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = [folder / file for name, file in places.items() if name.endswith("embed_tokens.weight")]
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  (safe_open is no dict)
+                if name.endswith("embed_tokens.weight"):
+                    return tensors.get_tensor(name).float()
+    raise OSError("it has no embed_tokens.weight")
+
+
+class QdrantRetriever:
+    """Finds the nearest solved questions of a data set; builds the set's collection when first asked.
+
+    ``embedding`` names the embedder in collection names; ``load`` reads a data set's examples; ``locked``
+    tells, for a shared server, whether this worker is the one that builds.
+    """
+
+    def __init__(
+        self,
+        client: QdrantClient,
+        embedder: Embedder,
+        embedding: str,
+        load: Callable[[str], list[Solved]],
+    ) -> None:
+        self._client = client
+        self._embedder = embedder
+        self._embedding = hashlib.sha256(embedding.encode()).hexdigest()[:8]
+        self._load = load
+        self._examples: dict[str, list[Solved]] = {}
+        self._lock = threading.Lock()
+
+    def nearest(self, digest: str, asked: Sequence[Asked], count: int) -> list[list[Solved]]:
+        """Give up to ``count`` solved examples a question, nearest first, in one batched query.
+
+        Raises:
+            ServiceUnreachable: the index server does not answer.
+        """
+        try:
+            with self._lock:
+                examples = self._ensure(digest)
+            if not examples or not count:
+                return [[] for _ in asked]
+            vectors = self._embedder.encode([question.text for question in asked])
+            requests = [_request(v, q, count) for v, q in zip(vectors, asked, strict=True)]
+            replies = self._client.query_batch_points(self._name(digest), requests)
+        except (ApiException, OSError) as error:
+            raise _unreachable(error) from error
+        return [[examples[int(point.id)] for point in reply.points] for reply in replies]
+
+    def _name(self, digest: str) -> str:
+        return f"{digest[:16]}-{self._embedding}"
+
+    def _ensure(self, digest: str) -> list[Solved]:
+        if digest not in self._examples:
+            examples = self._load(digest)
+            if examples:
+                self._build(digest, examples)
+            self._examples[digest] = examples
+        return self._examples[digest]
+
+    def _build(self, digest: str, examples: list[Solved]) -> None:
+        name = self._name(digest)
+        if self._client.collection_exists(name):
+            if self._client.count(name).count == len(examples):
+                return
+        else:
+            size = len(self._embedder.encode([examples[0].asked.text])[0])
+            parameters = qdrant.VectorParams(size=size, distance=qdrant.Distance.COSINE)
+            try:
+                self._client.create_collection(name, vectors_config=parameters)
+            except (ApiException, ValueError):
+                # Another worker made it a moment ago; points have fixed ids, so both may fill it.
+                if not self._client.collection_exists(name):
+                    raise
+        for points in self._points(examples):
+            self._client.upsert(name, points, wait=True)
+        log.info("indexed %d solved questions as %s", len(examples), name)
+
+    def _points(self, examples: list[Solved]) -> Iterator[list[qdrant.PointStruct]]:
+        for start in range(0, len(examples), UPLOAD):
+            chunk = [example.asked for example in examples[start : start + UPLOAD]]
+            vectors = self._embedder.encode([asked.text for asked in chunk])
+            yield [
+                qdrant.PointStruct(id=start + at, vector=vector.tolist(), payload={"same": identity(asked)})
+                for at, (asked, vector) in enumerate(zip(chunk, vectors, strict=True))
+            ]
+
+
+def identity(asked: Asked) -> str:
+    """Give what two copies of one question share: its text without white space, as a digest."""
+    return hashlib.sha256("".join(asked.text.split()).encode()).hexdigest()
+
+
+def open_client(url: str | None, key: str | None) -> QdrantClient:
+    """Open Qdrant: a server by URL, else an index in this process's memory.
+
+    Raises:
+        ServiceUnreachable: the server does not answer.
+    """
+    if url is None:
+        return QdrantClient(":memory:")
+    client = QdrantClient(url=url, api_key=key, timeout=10, check_compatibility=False)
+    try:
+        client.get_collections()
+    except (ApiException, OSError) as error:
+        raise _unreachable(error) from error
+    return client
+
+
+def _request(vector: Vectors, asked: Asked, count: int) -> qdrant.QueryRequest:
+    itself = qdrant.FieldCondition(key="same", match=qdrant.MatchValue(value=identity(asked)))
+    return qdrant.QueryRequest(query=vector.tolist(), limit=count, filter=qdrant.Filter(must_not=[itself]))
+
+
+def _unreachable(error: Exception) -> ServiceUnreachable:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ServiceUnreachable(f"Qdrant does not answer ({reason}): see VOTEQUEUE_QDRANT_URL")

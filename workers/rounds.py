@@ -1,0 +1,221 @@
+"""One round of sampling for a batch of claimed questions: retrieve, prompt, sample, score, vote, settle.
+
+    await Rounds(generator, scorer, retriever, ...).play([claim])  ->  ["B: majority, 3 of 5 votes"]
+
+A question with no accepted vote goes back to pending and gets a new message, so that batches stay full. The
+order is: commit to the ledger, then publish, then (by returning) acknowledge. Queues and threads are not
+known here.
+"""
+
+import asyncio
+import functools
+import hashlib
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared import answers, broker, claims, ledger, prompts, voting
+from shared.claims import Ballot, Claim, Settled
+from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
+from shared.jobs import Job, Sampling
+from shared.prompts import Asked, Solved
+from shared.voting import Vote
+from workers.ports import Completion, Generator, Retriever, Scorer
+
+log = logging.getLogger(__name__)
+PATIENCE = 5.0  # seconds before a question is tried again whose index server did not answer
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How the questions of one run are answered."""
+
+    sampling: Sampling
+    examples: str | None
+
+
+class Rounds:
+    """Plays rounds of sampling; ``max_losses`` and ``threshold`` are the settings of those names."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        scorer: Scorer,
+        retriever: Retriever,
+        *,
+        threshold: float,
+        max_losses: int,
+    ) -> None:
+        self._generator = generator
+        self._scorer = scorer
+        self._retriever = retriever
+        self._threshold = threshold
+        self._max_losses = max_losses
+
+    async def play(self, batch: list[Claim]) -> list[str]:
+        """Play one round for claims of one run; give each one's outcome in words.
+
+        Raises:
+            CancelledError: the worker stops; the claims are given back untouched.
+        """
+        try:
+            return await self._play(batch)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._give_back(batch, "its worker was stopped", 0.0))
+            raise
+        except ServiceUnreachable as error:
+            log.warning("%s", error)
+            await self._give_back(batch, str(error), PATIENCE)
+            return ["given back: a service does not answer"] * len(batch)
+        except UserError as error:
+            # Nothing will work here until a person mends it, and elsewhere it may work now.
+            log.error("%s: this worker stops", error)  # noqa: TRY400  (a sentence for a person, no traceback)
+            await self._give_back(batch, str(error), PATIENCE)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return ["given back: this worker cannot work"] * len(batch)
+        except Exception:
+            # Which question it was cannot be told: the loss is noted on each, and they go in smaller batches.
+            log.exception("a batch of %d failed", len(batch))
+            await self._lose(batch, "an unexplained error, see the worker's log")
+            return ["lost: an unexplained error"] * len(batch)
+
+    async def _play(self, batch: list[Claim]) -> list[str]:
+        plan = await asyncio.to_thread(_plan, batch[0].job.run)
+        asked = await asyncio.to_thread(_asked, batch)
+        sampled = await self._sample(plan, batch, asked)
+        outcomes = await self._settle_failed(batch, sampled)
+        finished = [
+            (claim, question, votes)
+            for claim, question, votes in zip(batch, asked, sampled, strict=True)
+            if isinstance(votes, list)
+        ]
+        ends = await asyncio.to_thread(self._judge, plan, finished)
+        kept = await asyncio.to_thread(claims.settle, ends)
+        await asyncio.to_thread(publish, [end.claim.job for end in kept if end.answer is None])
+        late = dict.fromkeys((claim for claim, _, _ in finished), "too late: another worker has it")
+        outcomes |= late | {end.claim: end.outcome for end in kept}
+        return [outcomes[claim] for claim in batch]
+
+    async def _settle_failed(
+        self, batch: Sequence[Claim], sampled: Sequence[list[Completion] | EngineDied | Refused]
+    ) -> dict[Claim, str]:
+        outcomes: dict[Claim, str] = {}
+        for claim, result in zip(batch, sampled, strict=True):
+            if isinstance(result, Refused):
+                await asyncio.to_thread(claims.bury, claim, str(result))
+                outcomes[claim] = f"dead: {result}"
+            elif isinstance(result, EngineDied):
+                outcomes[claim] = "lost: the engine died"
+        died = [claim for claim, result in zip(batch, sampled, strict=True) if isinstance(result, EngineDied)]
+        if died:
+            await self._lose(died, "the engine died")
+        return outcomes
+
+    async def _sample(
+        self, plan: _Plan, batch: Sequence[Claim], asked: Sequence[Asked]
+    ) -> list[list[Completion] | EngineDied | Refused]:
+        examples = await asyncio.to_thread(self._examples, plan, asked)
+        rounds = (self._ask(plan, *each) for each in zip(batch, asked, examples, strict=True))
+        results = await asyncio.gather(*rounds, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, EngineDied | Refused):
+                raise result
+        return results  # type: ignore[return-value]  # the loop above has seen to it
+
+    def _examples(self, plan: _Plan, asked: Sequence[Asked]) -> list[list[Solved]]:
+        if plan.examples is None:
+            return [[] for _ in asked]
+        return self._retriever.nearest(plan.examples, asked, plan.sampling.neighbours)
+
+    async def _ask(self, plan: _Plan, claim: Claim, asked: Asked, examples: list[Solved]) -> list[Completion]:
+        sampling = plan.sampling
+        prompt = prompts.answering(asked, examples)
+        while not self._generator.fits(prompt, sampling.max_tokens):
+            if not examples:
+                raise Refused(
+                    f"the question does not fit the engine with {sampling.max_tokens} tokens of answer: "
+                    "raise VOTEQUEUE_MAX_MODEL_LEN or lower --max-tokens"
+                )
+            examples = examples[:-1]
+            prompt = prompts.answering(asked, examples)
+        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim))
+
+    def _judge(self, plan: _Plan, finished: Sequence[tuple[Claim, Asked, list[Completion]]]) -> list[Settled]:
+        version = self._scorer.refresh()
+        texts = [(asked, answers.cut(vote.text)) for _, asked, votes in finished for vote in votes]
+        scores = iter(self._scorer.score(texts) if version else [None] * len(texts))
+        return [
+            _end(plan, claim, [self._ballot(asked, vote, next(scores)) for vote in votes], version)
+            for claim, asked, votes in finished
+        ]
+
+    def _ballot(self, asked: Asked, vote: Completion, score: float | None) -> Ballot:
+        letter = answers.extract(vote.text, len(asked.options))
+        accepted = letter is not None and (score is None or score >= self._threshold)
+        return Ballot(vote.text, letter, score, accepted, vote.tokens)
+
+    async def _lose(self, batch: Sequence[Claim], reason: str) -> None:
+        again = await asyncio.to_thread(claims.lose, batch, reason, self._max_losses)
+        await asyncio.to_thread(publish, again)
+
+    async def _give_back(self, batch: Sequence[Claim], reason: str, delay: float) -> None:
+        released = await asyncio.to_thread(claims.release, batch, reason, delay)
+        if not delay:
+            await asyncio.to_thread(publish, released)
+
+
+@functools.lru_cache(maxsize=64)
+def _plan(run: str) -> _Plan:
+    found = ledger.get_run(run)
+    return _Plan(Sampling.model_validate(found.options), found.examples)
+
+
+def batch_size(claim: Claim) -> int:
+    """Give the largest batch a question may be in: its run's, or half of it once its work was lost."""
+    size = _plan(claim.job.run).sampling.batch
+    return max(1, size // 2) if claim.losses else size
+
+
+def goes_alone(claim: Claim) -> bool:
+    """Tell whether a question may have killed its workers, and must not take neighbours along."""
+    return claim.losses >= 2
+
+
+def _asked(batch: Sequence[Claim]) -> list[Asked]:
+    places = [(claim.entry, claim.question) for claim in batch]
+    found = ledger.load_asked(batch[0].job.run, places)
+    return [found[place] for place in places]
+
+
+def _seed(seed: int | None, claim: Claim) -> int | None:
+    """Give every question and round its own seed: the same run again samples the same votes."""
+    if seed is None:
+        return None
+    name = f"{seed}:{claim.key}:{claim.attempt}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+def _end(plan: _Plan, claim: Claim, ballots: list[Ballot], version: str | None) -> Settled:
+    votes = [Vote(ballot.letter, ballot.accepted, ballot.score) for ballot in ballots]
+    answer = voting.decide(votes)
+    if answer is None and claim.attempt >= plan.sampling.max_attempts:
+        answer = voting.fall_back(claims.earlier_ballots(claim.job) + votes, plan.sampling.fallback)
+    if answer is None:
+        outcome = f"again: none of {len(votes)} votes was accepted"
+    else:
+        outcome = f"{answer.letter}: {answer.how}, {answer.support} of {len(votes)} votes"
+    return Settled(claim, ballots, answer, outcome, version)
+
+
+def publish(jobs: Sequence[Job]) -> None:
+    """Send jobs that the ledger holds as pending; a broker that is away costs them nothing but time."""
+    if not jobs:
+        return
+    try:
+        broker.send(jobs)
+        claims.mark_sent(jobs)
+    except UserError as error:
+        # Not an error for the questions: the reconcile loop sends what has no message.
+        log.warning("%d messages wait in the ledger: %s", len(jobs), error)
