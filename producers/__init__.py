@@ -1,0 +1,1 @@
+"""The command line: puts work in, takes results out."""

@@ -1,0 +1,78 @@
+"""The shapes every puzzle family shares.
+
+    Chain(("f(0)=2。", "f(1)=2×f(0)+1=5。"), "5")
+
+A family draws a world, renders it, and derives a right chain and chains with one slip from the same code;
+a solver of its own says which option holds. This module does not know letters: `sample` deals those.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from shared.errors import VotequeueError
+
+
+class Unproved(VotequeueError):
+    """A chain and the solver disagree: a generator's defect, never emitted."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Steps of reasoning, whole sentences, and the option text they end at."""
+
+    steps: tuple[str, ...]
+    result: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question: its right chain, chains with one slip, more wrong options, the solver's verdict."""
+
+    ask: str
+    right: Chain
+    slips: tuple[Chain, ...]
+    spare: tuple[str, ...]
+    holds: Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Puzzle:
+    """One problem text and its questions."""
+
+    problem: str
+    queries: tuple[Query, ...]
+
+
+Maker = Callable[[Random, int], Puzzle | None]
+"""Draws one puzzle of a difficulty (1-3); None when the draw did not make a fair puzzle."""
+
+_OUTROS = (
+    "根据以上信息，回答以下选择题：",
+    "请根据以上信息，回答下面的选择题：",
+    "根据上述信息，回答以下问题：",
+)
+_LEADS = ("以下是已知信息：", "已知信息如下：", "下面是全部已知的信息：")
+
+
+def statement(rng: Random, scene: str, lines: Sequence[str], rules: Sequence[str] = ()) -> str:
+    """Lay out a problem: the scene, numbered facts, then numbered rules under their own heading."""
+    parts = [scene + rng.choice(_LEADS), number(lines)]
+    if rules:
+        parts += [rng.choice(("规则如下：", "另外有以下规则：")), number(rules)]
+    return "\n\n".join([*parts, rng.choice(_OUTROS)])
+
+
+def number(lines: Sequence[str]) -> str:
+    """Number lines from 1, one a line."""
+    return "\n".join(f"{place}. {line}" for place, line in enumerate(lines, 1))
+
+
+def puzzle(problem: str, queries: Sequence[Query | None], wanted: int) -> Puzzle | None:
+    """Keep the first `wanted` distinct questions that came out fair; None when there are too few."""
+    fair: dict[str, Query] = {}
+    for query in queries:
+        if query is not None:
+            fair.setdefault(query.ask, query)
+    chosen = tuple(fair.values())[:wanted]
+    return Puzzle(problem, chosen) if len(chosen) == wanted else None

@@ -1,0 +1,139 @@
+"""Writes labelled closed-world puzzles, so that everything runs with no data of one's own.
+
+    {"id": "sample-7-00000", "problem": "…", "questions": [{"question": "选择题 1：\\n…",
+     "options": ["3", "5"], "answer": "B", "reasoning": "…\\n\\n答案是：B"}], "family": "recursion"}
+
+Families draw and prove the puzzles; this module deals the letters. It does not know any puzzle's subject.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from producers.puzzles import (
+    classification,
+    kinship,
+    knights,
+    liking,
+    list_operations,
+    ranking,
+    reachability,
+    recursion,
+    rule_table,
+    scheduling,
+    voice,
+)
+from producers.puzzles.riddle import Chain, Maker, Puzzle, Query, Unproved
+from shared.errors import UserError
+
+Entry = dict[str, Any]
+
+_MAKERS: dict[str, Maker] = {
+    "kinship": kinship.make,
+    "ranking": ranking.make,
+    "recursion": recursion.make,
+    "list-operations": list_operations.make,
+    "reachability": reachability.make,
+    "rule-table": rule_table.make,
+    "knights": knights.make,
+    "scheduling": scheduling.make,
+    "classification": classification.make,
+    "liking": liking.make,
+}
+FAMILIES: tuple[str, ...] = tuple(_MAKERS)
+_SIZES = (3, 4, 4, 4, 4, 5)
+_PATIENCE = 2_000
+
+
+def generate(
+    n: int, seed: int, difficulty: int = 1, families: Sequence[str] | None = None, wrong: bool = False
+) -> Iterator[Entry]:
+    """Yield n labelled entries (of 1-2 questions each), lazily; the families take turns.
+
+    The same arguments give the same entries. With `wrong`, each question also has
+    `"wrong": [{"answer": …, "reasoning": …}]`, a text with a single error, and is otherwise unchanged.
+    Raises UserError on n < 1, a difficulty outside 1-3, or a family that is not in FAMILIES.
+    """
+    if n < 1:
+        raise UserError(f"cannot sample {n} entries: the number must be 1 or more")
+    if difficulty not in (1, 2, 3):
+        raise UserError(f"difficulty {difficulty} does not exist: choose 1 (easy), 2 or 3 (hard)")
+    if unknown := [name for name in families or () if name not in _MAKERS]:
+        raise UserError(f"no puzzle family is called {unknown[0]!r}: choose from {', '.join(FAMILIES)}")
+    return _entries(n, seed, difficulty, tuple(dict.fromkeys(families or FAMILIES)), wrong)
+
+
+def write(entries: Iterable[Entry], path: Path) -> dict[str, int]:
+    """Write entries as JSON Lines, all or nothing; give the numbers of entries, questions and wrong texts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    counts = {"entries": 0, "questions": 0, "wrong": 0}
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+            for entry in entries:
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                counts["entries"] += 1
+                counts["questions"] += len(entry["questions"])
+                counts["wrong"] += sum(len(question.get("wrong", ())) for question in entry["questions"])
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    return counts
+
+
+def _entries(n: int, seed: int, difficulty: int, families: tuple[str, ...], wrong: bool) -> Iterator[Entry]:
+    rng = Random(seed)
+    seen: set[str] = set()
+    for index in range(n):
+        family = families[index % len(families)]
+        puzzle = _fresh(rng, family, difficulty, seen)
+        questions = [_deal(rng, query, place, wrong) for place, query in enumerate(puzzle.queries, 1)]
+        yield {
+            "id": f"sample-{seed}-{index:05d}",
+            "problem": puzzle.problem,
+            "questions": questions,
+            "family": family,
+        }
+
+
+def _fresh(rng: Random, family: str, difficulty: int, seen: set[str]) -> Puzzle:
+    """Draw until a puzzle is fair and its text is new."""
+    for _ in range(_PATIENCE):
+        puzzle = _MAKERS[family](rng, difficulty)
+        if puzzle is None:
+            continue
+        text = "\n".join((puzzle.problem, *(query.ask for query in puzzle.queries)))
+        if text not in seen:
+            seen.add(text)
+            return puzzle
+    raise UserError(f"no new {family} puzzle of difficulty {difficulty} turned up: ask for fewer entries")
+
+
+def _deal(rng: Random, query: Query, place: int, wrong: bool) -> Entry:
+    """Choose and shuffle the options, and tell the right chain and one wrong one in the same voice."""
+    # Drawn even when nobody wants the wrong text: the rest must not change with `wrong`.
+    slip = rng.choice(query.slips)
+    others = [slip.result, *rng.sample([one.result for one in query.slips], len(query.slips)), *query.spare]
+    options = list(dict.fromkeys((query.right.result, *others)))[: rng.choice(_SIZES)]
+    rng.shuffle(options)
+    _prove(query, options)
+    letters = {option: chr(ord("A") + at) for at, option in enumerate(options)}
+    # One voice for both texts: a scorer must find the error, not the manner.
+    told = voice.draw(rng)
+
+    def tell(chain: Chain) -> Entry:
+        letter = letters[chain.result]
+        return {"answer": letter, "reasoning": told.tell(chain, letter)}
+
+    question = {"question": f"选择题 {place}：\n{query.ask}", "options": options, **tell(query.right)}
+    return question | {"wrong": [tell(slip)]} if wrong else question
+
+
+def _prove(query: Query, options: list[str]) -> None:
+    holding = [option for option in options if query.holds(option)]
+    if holding != [query.right.result] or len(options) < 2:
+        raise Unproved(f"the solver finds {holding} right, not {query.right.result}, in: {query.ask}")
