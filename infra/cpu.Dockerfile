@@ -1,0 +1,17 @@
+# syntax=docker/dockerfile:1
+# Producers, Flower, and the workers that only wait for others' services.
+FROM python:3.11.15-slim-bookworm
+
+RUN useradd --uid 10001 --create-home votequeue
+WORKDIR /app
+COPY pyproject.toml README.md LICENSE ./
+COPY shared shared
+COPY producers producers
+COPY workers workers
+COPY infra infra
+RUN --mount=type=cache,target=/root/.cache/pip python -m pip install ".[local,report]"
+
+# A number, so that Kubernetes can tell that it is not root's.
+USER 10001
+ENV PYTHONUNBUFFERED=1
+CMD ["votequeue", "--help"]

@@ -1,0 +1,139 @@
+"""The environment: what is set, what is misspelt, and what .env.example says about it."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from shared import settings
+from shared.errors import UserError
+from shared.settings import PREFIX, Settings
+
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
+SETTING = re.compile(rf"^# (?P<description>.+)\n#{PREFIX}(?P<name>\w+)=(?P<value>.*)$", re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Start from no variable and no .env file, and forget what was read."""
+    for name in os.environ:
+        if name.upper().startswith(PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    settings.load.cache_clear()
+    yield
+    settings.load.cache_clear()
+
+
+def shown(default: object) -> str:
+    """Write a default as .env.example does: nothing for "none", and for what depends on the machine."""
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    if default is None or (isinstance(default, Path) and default.is_absolute()):
+        return ""
+    return str(default)
+
+
+def test_a_variable_sets_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOTEQUEUE_VOTES", "7")
+    assert settings.load().votes == 7
+
+
+def test_the_environment_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = settings.load()
+    monkeypatch.setenv("VOTEQUEUE_VOTES", "7")
+    assert settings.load() is before
+
+
+def test_the_environment_wins_over_the_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("VOTEQUEUE_VOTES=7\nVOTEQUEUE_MAX_ATTEMPTS=9\n", "utf-8")
+    monkeypatch.setenv("VOTEQUEUE_VOTES", "3")
+    assert (settings.load().votes, settings.load().max_attempts) == (3, 9)
+
+
+def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOTEQUEUE_VOTES", "")
+    monkeypatch.setenv("VOTEQUEUE_LEDGER_URL", "")
+    assert settings.load().votes == 5
+    assert settings.load().ledger_url is None
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOTEQUEUE_BROKERURL", "redis://elsewhere")
+    with pytest.raises(UserError, match=r"VOTEQUEUE_BROKERURL; did you mean VOTEQUEUE_BROKER_URL\?"):
+        settings.load()
+
+
+def test_a_variable_like_no_setting_is_refused_with_the_place_of_the_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_ABRACADABRA_ABRACADABRA", "1")
+    with pytest.raises(UserError, match=r"VOTEQUEUE_ABRACADABRA_ABRACADABRA; \.env\.example"):
+        settings.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("VOTES", "0"), ("VOTES", "many"), ("TOP_P", "1.5"), ("FALLBACK", "coin"), ("FLOWER_PORT", "70000")],
+)
+def test_a_bad_value_is_refused_with_its_settings_name(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(UserError, match=rf"^setting {PREFIX}{name}: .*'{value}'") as caught:
+        settings.load()
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.load().votes = 3
+
+
+@pytest.mark.parametrize("name", ["BROKER_URL", "LEDGER_URL", "QDRANT_API_KEY", "FLOWER_AUTH"])
+def test_secrets_are_not_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PREFIX + name, "redis://me:sesame@host/0")
+    read = settings.load()
+    assert "sesame" not in f"{read!r} {read} {read.model_dump()} {read.model_dump_json()}"
+
+
+def test_the_ledger_is_a_file_under_home_unless_it_is_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().ledger == f"sqlite:///{Path('var/ledger.db').resolve()}"
+    settings.load.cache_clear()
+    monkeypatch.setenv("VOTEQUEUE_LEDGER_URL", "postgresql+psycopg://me:sesame@db/votequeue")
+    assert settings.load().ledger == "postgresql+psycopg://me:sesame@db/votequeue"
+
+
+def test_scorers_lie_under_home_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().scorers_folder == Path("var/scorers")
+    settings.load.cache_clear()
+    monkeypatch.setenv("VOTEQUEUE_SCORERS", "/scorers")
+    assert settings.load().scorers_folder == Path("/scorers")
+
+
+def test_the_example_lists_every_setting_with_its_description_and_default() -> None:
+    listed = {found["name"]: (found["description"], found["value"]) for found in SETTING.finditer(example())}
+    assert listed == {
+        name.upper(): (field.description, shown(field.default))
+        for name, field in Settings.model_fields.items()
+    }
+
+
+def test_the_example_names_each_setting_once_and_sets_nothing() -> None:
+    names = re.findall(rf"^#?({PREFIX}\w+)=", example(), re.MULTILINE)
+    assert len(names) == len(set(names)) == len(Settings.model_fields)
+    assert not re.search(r"^[^#\n]", example(), re.MULTILINE)
+
+
+def test_the_example_uncommented_changes_nothing() -> None:
+    before = settings.load()
+    settings.load.cache_clear()
+    Path(".env").write_text(re.sub(r"^#(?=\w+=)", "", example(), flags=re.MULTILINE), "utf-8")
+    assert settings.load() == before
+
+
+def example() -> str:
+    return EXAMPLE.read_text("utf-8")
