@@ -271,8 +271,16 @@ def earlier_ballots(job: Job) -> list[Vote]:
 # Messages: which items have one on the way
 
 
+def sending(run: str) -> str:
+    """Name the lock that a producer holds while it sends a run's first messages."""
+    return f"sending:{run}"
+
+
 def unsent(limit: int, run: str | None = None) -> list[Job]:
-    """List items that are due and have no message on the way."""
+    """List items that are due and have no message on the way.
+
+    Without a ``run``, those runs are left out whose producer is still at it.
+    """
     query = (
         sa.select(schema.runs.c.kind, items.run, items.number)
         .join(schema.runs, schema.runs.c.name == items.run)
@@ -280,10 +288,12 @@ def unsent(limit: int, run: str | None = None) -> list[Job]:
         .order_by(items.run, items.number)
         .limit(limit)
     )
-    if run is not None:
-        query = query.where(items.run == run)
     with ledger.reading() as connection:
-        due = query.where(items.not_before <= ledger.now(connection))
+        now = ledger.now(connection)
+        locks = schema.locks.c
+        busy = sa.exists().where(locks.name == sa.literal("sending:") + items.run, locks.until > now)
+        query = query.where(items.run == run) if run is not None else query.where(~busy)
+        due = query.where(items.not_before <= now)
         return [KINDS[kind](run=name, item=number) for kind, name, number in connection.execute(due)]
 
 

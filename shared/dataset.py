@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import string
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,8 @@ from shared.errors import UserError
 
 LETTERS = string.ascii_uppercase
 ORIGINALS = ("", "original")
+# Half a surrogate pair has no UTF-8, and NUL (which JSON spells as below) no place in PostgreSQL's text.
+_UNFIT = re.compile(r"[\ud800-\udfff]|(?<!\\)(?:\\\\)*\\u0000")
 
 
 def _unlabelled(value: object) -> object:
@@ -255,6 +258,8 @@ def _parse(path: Path, number: int, raw: bytes) -> Line | BadLine:
         return BadLine(path, number, "", f"not JSON: {error}")
     if not isinstance(value, dict):
         return BadLine(path, number, "", f"a JSON object is expected, this is a {type(value).__name__}")
+    if unfit := _UNFIT.search(json.dumps(value, ensure_ascii=False)):
+        return BadLine(path, number, "", f"the character {unfit[0]!a} cannot be stored: take it out")
     try:
         return Line(number, text, Entry.model_validate(value))
     except ValidationError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from shared import schema, settings
 from shared.dataset import Entry, Line, key
@@ -128,6 +128,9 @@ def reading() -> Iterator[sa.Connection]:
 def _translated() -> Iterator[None]:
     try:
         yield
+    except (IntegrityError, DataError, ProgrammingError):
+        # Not the world's doing but ours: waiting for a better day would not mend it.
+        raise
     except DBAPIError as error:
         raise _explained(error) from error
 

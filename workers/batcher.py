@@ -129,7 +129,7 @@ class Batcher(Generic[Item, Result]):
 
     async def _settle(self, batch: list[_Ticket[Item, Result]]) -> None:
         try:
-            results = await self._run([ticket.item for ticket in batch])
+            ended = list(zip(batch, await self._run([ticket.item for ticket in batch]), strict=True))
         except asyncio.CancelledError:
             for ticket in batch:
                 ticket.future.cancel()
@@ -140,7 +140,7 @@ class Batcher(Generic[Item, Result]):
                 if not ticket.future.done():
                     ticket.future.set_exception(error)
             return
-        for ticket, result in zip(batch, results, strict=True):
+        for ticket, result in ended:
             if not ticket.future.done():
                 ticket.future.set_result(result)
 

@@ -39,14 +39,15 @@ def attach(*, start: Callable[[], None], stopping: Callable[[], None], stopped: 
         on_logging()
         try:
             broker.ping()
+            # First, since loading takes its time: what a dead worker left is free again meanwhile.
+            pulses.extend(_pulses())
+            for pulse in pulses:
+                pulse.start()
             start()
         except UserError as error:
             # Celery swallows what its signal handlers raise; only an exit ends the worker.
             log.error("%s", error)  # noqa: TRY400  (a sentence for a person, no traceback)
             sys.exit(1)
-        pulses.extend(_pulses())
-        for pulse in pulses:
-            pulse.start()
 
     def on_stopping(**_: Any) -> None:
         # This runs inside a signal handler, where the ledger's locks may be held by the very same thread.
@@ -65,7 +66,13 @@ def attach(*, start: Callable[[], None], stopping: Callable[[], None], stopped: 
 
 def _pulses() -> list[Pulse]:
     loaded = settings.load()
-    return [
-        Pulse("heartbeat", loaded.heartbeat, lambda: claims.heartbeat(WORKER, loaded.lease)),
-        Pulse("reconcile", loaded.sweep, lambda: reconcile.sweep(WORKER, loaded)),
-    ]
+
+    def beat() -> None:
+        claims.heartbeat(WORKER, loaded.lease)
+
+    def sweep() -> None:
+        # After a sleep of the whole machine, our own leases look expired, and we are the first to look.
+        beat()
+        reconcile.sweep(WORKER, loaded)
+
+    return [Pulse("heartbeat", loaded.heartbeat, beat), Pulse("reconcile", loaded.sweep, sweep)]

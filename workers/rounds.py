@@ -154,7 +154,9 @@ class Rounds:
     def _ballot(self, asked: Asked, vote: Completion, score: float | None) -> Ballot:
         letter = answers.extract(vote.text, len(asked.options))
         accepted = letter is not None and (score is None or score >= self._threshold)
-        return Ballot(vote.text, letter, score, accepted, vote.tokens)
+        # PostgreSQL's text takes no NUL, and a model may well write one.
+        text = vote.text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return Ballot(text, letter, score, accepted, vote.tokens)
 
     async def _lose(self, batch: Sequence[Claim], reason: str) -> None:
         again = await asyncio.to_thread(claims.lose, batch, reason, self._max_losses)

@@ -3,6 +3,7 @@
 rounds = wiring.rounds(settings.load())
 """
 
+import contextlib
 import os
 import socket
 import uuid
@@ -14,6 +15,8 @@ from shared.settings import Settings
 from workers.ports import Generator
 from workers.rounds import Rounds
 
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
 
 def worker_name() -> str:
     """Name this process uniquely and for ever, so that a claim of a dead one is never taken for ours."""
@@ -21,19 +24,20 @@ def worker_name() -> str:
 
 
 def weights(name: str, settings: Settings) -> str:
-    """Find a model: a folder, a name in the weights cache, or else a hub id.
+    """Find a model's folder: as named, in the weights cache, or fetched into the hub's own cache.
 
     Raises:
-        UserError: it is neither.
+        UserError: it is nowhere.
     """
     for folder in (Path(name), settings.cache / "models" / name):
         if (folder / "config.json").exists():
             return str(folder.resolve())
     if "/" in name and not Path(name).is_absolute():
-        return name
-    raise UserError(
-        f"no weights called {name!r}: get them with `votequeue weights`, or set VOTEQUEUE_MODEL to a folder"
-    )
+        with contextlib.suppress(OSError, ValueError):
+            from huggingface_hub import snapshot_download
+
+            return str(snapshot_download(name, allow_patterns=HUB_FILES))
+    raise UserError(f"no weights called {name!r}: get them with `votequeue weights {name}`, or name a folder")
 
 
 def rounds(settings: Settings) -> tuple[Rounds, Generator]:

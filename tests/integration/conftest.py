@@ -25,11 +25,8 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def any_ledger(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
+def any_ledger(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Point the settings at an empty ledger, once on SQLite and once on PostgreSQL."""
-    monkeypatch.setenv("VOTEQUEUE_HOME", str(tmp_path))
     if request.param == "postgresql":
         base = sa.make_url(request.getfixturevalue("postgres_url"))
         name = f"t{uuid.uuid4().hex}"
@@ -41,6 +38,7 @@ def any_ledger(
         monkeypatch.setenv("VOTEQUEUE_LEDGER_URL", url)
     settings.load.cache_clear()
     ledger.engine.cache_clear()
+    assert ledger.engine().dialect.name == request.param
     yield request.param
     ledger.engine().dispose()
     ledger.engine.cache_clear()

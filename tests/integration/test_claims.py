@@ -170,3 +170,11 @@ def test_a_refused_run_leaves_nothing_behind(tmp_path: Path) -> None:
         ledger.open_run(Run("half", "infer", "x", "d", None, {}), breaks())  # type: ignore[arg-type]
     assert ledger.find_run("half") is None
     assert claims.unsent(10) == []
+
+
+def test_a_run_whose_producer_is_sending_is_left_to_it(jobs: list[Job]) -> None:
+    claims.hold(claims.sending("r"), "producer", lease=0.2)
+    assert claims.unsent(100) == []
+    assert claims.unsent(100, "r") == jobs
+    time.sleep(0.25)
+    assert claims.unsent(100) == jobs

@@ -7,6 +7,7 @@ prompts as text: what they say is `prompts`' business.
 """
 
 import asyncio
+import functools
 import hashlib
 import json
 import logging
@@ -47,6 +48,7 @@ class VllmGenerator:
         self._engine: Any = None
         self._tokenizer: Any = None
         self._lora: Any = None
+        self._seeds = True
         self._building = asyncio.Lock()
 
     async def start(self) -> None:
@@ -97,10 +99,17 @@ class VllmGenerator:
     ) -> list[Completion]:
         final: Any = None
         request = uuid.uuid4().hex
-        parameters = _sampling_params(sampling, seed)
+        parameters = _sampling_params(sampling, self._usable(seed))
         async for output in engine.generate(prompt, parameters, request, lora_request=self._lora):
             final = output
         return _completions(final.outputs)
+
+    def _usable(self, seed: int | None) -> int | None:
+        """Drop a seed where the engine would die of it, and say so once."""
+        if seed is not None and not self._seeds:
+            _warn_of_seeds()
+            return None
+        return seed
 
     async def _bury(self, engine: Any) -> None:
         # Many requests see one death; the first to come puts the engine away.
@@ -128,11 +137,19 @@ class VllmGenerator:
             "disable_log_stats": True,
         }
         if current_platform.is_cpu():
+            # vLLM 0.32 rewinds a seeded request's generator after a part of its prompt, which torch's CPU
+            # generator cannot do: the engine dies ("CPU Generator does not use offset").
+            self._seeds = False
             arguments |= {"dtype": "bfloat16", "enforce_eager": True}
         if options.lora is not None:
             self._lora, rank = _adapter(options.lora)
             arguments |= {"enable_lora": True, "max_lora_rank": rank}
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+
+@functools.cache
+def _warn_of_seeds() -> None:
+    log.warning("vLLM's CPU build cannot sample with a seed: the run's seed is not used here")
 
 
 def _prepare_environment(options: EngineOptions) -> None:

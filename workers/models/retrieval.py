@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from qdrant_client import QdrantClient
 from qdrant_client import models as qdrant
+from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
 from shared.errors import ServiceUnreachable, UserError
@@ -24,6 +25,8 @@ from shared.prompts import Asked, Solved
 
 log = logging.getLogger(__name__)
 UPLOAD = 256
+# What the client raises when the server is away, refuses, or is something else behind the same address.
+AWAY = (ApiException, QdrantException, OSError, json.JSONDecodeError)
 Vectors = Any
 
 
@@ -129,7 +132,9 @@ class QdrantRetriever:
             vectors = self._embedder.encode([question.text for question in asked])
             requests = [_request(v, q, count) for v, q in zip(vectors, asked, strict=True)]
             replies = self._client.query_batch_points(self._name(digest), requests)
-        except (ApiException, OSError) as error:
+        except AWAY as error:
+            # The index may be thrown away at any time: the next call makes sure of it again.
+            self._examples.pop(digest, None)
             raise _unreachable(error) from error
         return [[examples[int(point.id)] for point in reply.points] for reply in replies]
 
@@ -185,10 +190,11 @@ def open_client(url: str | None, key: str | None) -> QdrantClient:
     """
     if url is None:
         return QdrantClient(":memory:")
-    client = QdrantClient(url=url, api_key=key, timeout=10, check_compatibility=False)
     try:
+        client = QdrantClient(url=url, api_key=key, timeout=10, check_compatibility=False)
         client.get_collections()
-    except (ApiException, OSError) as error:
+    # A URL that is none is a ValueError.
+    except (*AWAY, ValueError) as error:
         raise _unreachable(error) from error
     return client
 

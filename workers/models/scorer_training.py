@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from shared.jobs import ScorerTraining
 from workers.models.scorer import METRICS, TRAINING
 
 log = logging.getLogger(__name__)
+LEFT_BEHIND = 7 * 86400.0  # seconds
 
 
 class Interrupted(VotequeueError):
@@ -87,7 +87,7 @@ def train(
         result = trainer.train()
         if stopping():
             raise Interrupted("training was stopped")
-        metrics = _metrics(trainer, kept, result) | {"trained_on": len(learned), "held_out": len(kept)}
+        metrics = _metrics(trainer, result) | {"trained_on": len(learned), "held_out": len(kept)}
         return _publish(model, tokenizer, options, metrics, workshop, folder), metrics
 
 
@@ -153,24 +153,27 @@ def _trainer(
         def on_step_end(self, _arguments: Any, _state: Any, control: Any, **_kwargs: Any) -> None:
             control.should_training_stop = control.should_training_stop or stopping()
 
-    arguments = TrainingArguments(
-        output_dir=str(workshop / "trainer"),
-        num_train_epochs=options.epochs,
-        learning_rate=options.learning_rate,
-        per_device_train_batch_size=options.batch_size,
-        per_device_eval_batch_size=options.batch_size,
-        lr_scheduler_type="cosine",
-        optim=options.optimizer,
-        seed=options.seed,
-        logging_steps=5,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        use_cpu=not torch.cuda.is_available(),
-        bf16=True,
-        train_sampling_strategy="group_by_length",
-    )
+    try:
+        arguments = TrainingArguments(
+            output_dir=str(workshop / "trainer"),
+            num_train_epochs=options.epochs,
+            learning_rate=options.learning_rate,
+            per_device_train_batch_size=options.batch_size,
+            per_device_eval_batch_size=options.batch_size,
+            lr_scheduler_type="cosine",
+            optim=options.optimizer,
+            seed=options.seed,
+            logging_steps=5,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
+            use_cpu=not torch.cuda.is_available(),
+            bf16=True,
+            train_sampling_strategy="group_by_length",
+        )
+    except ValueError as error:
+        raise Refused(f"transformers refuses these settings: {error}") from error
     return Trainer(
         model=model,
         args=arguments,
@@ -179,30 +182,34 @@ def _trainer(
     )
 
 
-def _metrics(trainer: Any, kept: Sequence[Example], result: Any) -> dict[str, float]:
+def _metrics(trainer: Any, result: Any) -> dict[str, float]:
     """Measure loss, accuracy and AUC on the held-out part, and the loss that training ended with."""
     import torch
     from sklearn.metrics import roc_auc_score
 
     predicted = trainer.predict(trainer.eval_dataset)
     logits = torch.as_tensor(predicted.predictions).float()
+    if not torch.isfinite(logits).all():
+        raise Refused("training diverged: lower the learning rate")
     sound = torch.softmax(logits, dim=-1)[:, 1].tolist()
-    labels = [int(example.sound) for example in kept]
+    # Texts come back grouped by length, not in the order in which they were handed in.
+    labels = predicted.label_ids.tolist()
     right = sum((score >= 0.5) == bool(label) for score, label in zip(sound, labels, strict=True))
-    metrics = {
+    return {
         "loss": float(predicted.metrics["test_loss"]),
         "accuracy": right / len(labels),
         "auc": float(roc_auc_score(labels, sound)),
         "training_loss": float(result.training_loss),
         "seconds": float(result.metrics["train_runtime"]),
     }
-    if not all(math.isfinite(value) for value in metrics.values()):
-        raise Refused(f"training diverged ({metrics}): lower the learning rate")
-    return metrics
 
 
 @contextlib.contextmanager
 def _workshop(folder: Path) -> Iterator[Path]:
+    for left in folder.glob(".training-*"):
+        # A killed training cannot clear up after itself; one that runs beside us is never this old.
+        if time.time() - left.stat().st_mtime > LEFT_BEHIND:
+            shutil.rmtree(left, ignore_errors=True)
     workshop = folder / f".training-{time.time_ns():x}"
     try:
         workshop.mkdir(parents=True)

@@ -1,0 +1,79 @@
+# `make` alone lists what there is. Needs Python 3.11 with venv and pip; everything else is fetched.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help venv demo weights postgres lint test clean
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+HALF := $(VENV)/.half-installed
+LOG := $(VENV)/install.log
+TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' infra/cpu.lock)
+
+# pip, with its chatter in a log: on a terminal the package it is at, on failure its reason in one line.
+define pip
+$(BIN)/python -m pip --disable-pip-version-check --no-input install --progress-bar off $(1) 2>&1 | tee $(LOG) \
+	| { if [ -t 2 ]; then awk '/^ *(Collecting|Downloading|Processing|Installing)/ { printf "\r\033[K      %.60s", $$0 > "/dev/stderr" } \
+	END { printf "\r\033[K" > "/dev/stderr" }'; else cat > /dev/null; fi; } \
+	|| { echo "the environment could not be installed: $$(grep -m1 '^ERROR' $(LOG) || tail -n 1 $(LOG)) (all of it: $(LOG))" >&2; exit 1; }
+endef
+
+# A check that speaks only when it fails.
+define check
+echo "check: $(1)"; said=$$($(BIN)/$(1) 2>&1) || { echo "$$said"; exit 1; }
+endef
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+venv: $(STAMP)  ## the environment in .venv (3.5 GB; instant when nothing has changed)
+	@:
+
+$(STAMP): infra/cpu.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null \
+		|| { echo "Python 3.11 is needed and $(PYTHON) is not it: install python3.11, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@if [ -e $(HALF) ]; then echo "environment: the last installation was cut off; starting again"; rm -rf $(VENV); fi
+	@echo "environment 1/4: $(VENV) for $$($(PYTHON) --version)"
+	@mkdir -p $(VENV) && touch $(HALF)
+	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV) > $(LOG) 2>&1 \
+		|| { echo "no environment could be made: $$(grep -m1 . $(LOG)) (on Debian: apt install python3.11-venv)" >&2; exit 1; }
+	@echo "environment 2/4: $(TORCH) (the largest package)"
+	@$(call pip,$(TORCH))
+	@echo "environment 3/4: $$(grep -c == infra/cpu.lock) pinned packages"
+	@$(call pip,--no-deps -r infra/cpu.lock)
+	@echo "environment 4/4: votequeue"
+	@$(call pip,--no-deps --no-build-isolation -e .)
+	@rm -f $(HALF) && touch $@
+
+demo: venv  ## real questions through broker, vLLM and scorer, start to end (at most 20 minutes)
+	@exec $(BIN)/python -m infra.demo
+
+weights: venv  ## the generator's weights, in the user's cache folder
+	@exec $(BIN)/votequeue weights
+
+postgres:
+	@compgen -G '/usr/lib/postgresql/*/bin/postgres' > /dev/null && exit 0; \
+	without="without a PostgreSQL server its tests are skipped (with CI=true they fail)"; \
+	as=; [ "$$(id -u)" = 0 ] || { as="sudo -n"; $$as true 2> /dev/null; } || { echo "postgres: $$without: apt install postgresql"; exit 0; }; \
+	command -v apt-get > /dev/null || { echo "postgres: $$without"; exit 0; }; \
+	echo "postgres: installing Debian's server, for the tests"; \
+	said=$$($$as apt-get update -q 2>&1 && $$as env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+		apt-get install -qy --no-install-recommends postgresql 2>&1) \
+		|| echo "postgres: $$without; apt-get says: $$(grep -m1 '^E:' <<< "$$said")"
+
+lint: venv  ## ruff, mypy, import-linter
+	@$(call check,ruff check)
+	@$(call check,ruff format --check)
+	@$(call check,mypy)
+	@$(call check,lint-imports)
+
+test: venv postgres weights lint  ## all checks and all tests; fetches what they need
+	@exec $(BIN)/python -m pytest
+
+clean:  ## remove the environment and the tools' caches (var/ and the weights stay)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find shared workers producers infra tests -name __pycache__ -prune -exec rm -rf {} +

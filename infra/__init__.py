@@ -1,0 +1,1 @@
+"""What runs around the code: embedded services, weights, images."""

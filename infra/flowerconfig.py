@@ -1,0 +1,35 @@
+"""Flower's configuration, executed by Flower: every name below that is a Flower option is set.
+
+    python -m celery -A shared.broker:app flower --conf=infra/flowerconfig.py
+
+Read-only: Flower then refuses (403) every call that changes something: shutting down, restarting, growing or
+limiting workers, changing their queues, and applying, sending, revoking or aborting tasks. Without a login
+its API answers nobody (401). Bound to loopback unless VOTEQUEUE_FLOWER_AUTH asks for a password.
+"""
+
+import os
+import sys
+
+from infra import programs
+from shared import settings as environment
+from shared.errors import UserError
+
+# Flower takes FLOWER_* variables too, and this one opens its API to everyone.
+os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
+
+try:
+    _settings = environment.load()
+    _address = programs.flower(_settings)
+    _login = programs.flower_login(_settings)
+except UserError as error:
+    sys.exit(str(error))
+
+address = _address.host
+port = _address.port
+basic_auth = [_login] if _login else []
+read_only = True
+
+# What happened is in the ledger; Flower's own memory may go with it.
+persistent = False
+max_tasks = 20_000  # the newest; 5 kB each (measured), so 100 MB at most
+tasks_columns = "name,uuid,state,args,kwargs,result,received,started,runtime,worker"

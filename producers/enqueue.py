@@ -1,0 +1,197 @@
+"""A data set into the `infer` queue: check all of it, record it, send one message a question.
+
+    infer(Path("test.jsonl"), sampling)  ->  Enqueued("test-9f3c01ab", items=1328, sent=1328, ...)
+
+Nothing is written before all is known to be good and the broker answers; then one transaction, then the
+messages. Interrupted anywhere, the same call continues. How questions are answered is not known here.
+"""
+
+import hashlib
+import json
+import re
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from producers import intake, progress, runs
+from producers.intake import Checked, Examples
+from shared import broker, claims, ledger, settings
+from shared.errors import ServiceUnreachable, UserError
+from shared.jobs import Job, Sampling
+from shared.ledger import Run
+
+LOOKAHEAD = 10_000  # items listed at once for sending
+CHUNK = 500  # messages sent between two notes in the ledger
+SENDING_LEASE = 15.0  # seconds; what a dead producer did not send, workers send after this
+_NO_NAME = re.compile(r"[^\w.+@-]+")
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    """What an `enqueue` did; ``bad`` lines were left out, ``continued`` says the run was there already."""
+
+    run: str
+    items: int
+    sent: int
+    examples: int
+    bad: int
+    continued: bool
+
+
+def infer(
+    data: Path,
+    sampling: Sampling,
+    name: str | None = None,
+    examples: str | None = None,
+    skip_bad: bool = False,
+) -> Enqueued:
+    """Enqueue every question of a data set.
+
+    Raises:
+        UserError: the data, the examples or the run's name will not do; nothing was enqueued.
+        ServiceUnreachable: the broker does not answer.
+    """
+    checked, shown = _look_at(data, examples, skip_bad)
+    options = sampling.model_dump()
+    chosen = name or default_name(data.stem, "infer", checked.digest, shown.digest, options)
+    run = Run(chosen, "infer", str(data), checked.digest, shown.digest, options)
+
+    def write() -> None:
+        if shown.digest is not None:
+            ledger.add_examples(shown.digest, shown.read())
+        with progress.bar("recording", checked.entries, "entries") as advance:
+            ledger.open_run(run, intake.counted(intake.good_lines(checked), advance))
+
+    continued = begin(run, write)
+    sent = publish(chosen)
+    return Enqueued(chosen, runs.count_items(chosen), sent, shown.count, checked.bad, continued)
+
+
+def _look_at(data: Path, examples: str | None, skip_bad: bool) -> tuple[Checked, Examples]:
+    source = None if examples is None else intake.find_source(examples)
+    # One look at both, so that the bad lines of both are listed; the same file is looked at once.
+    files = [data, source] if isinstance(source, Path) else [data]
+    checked = intake.check(list(dict.fromkeys(files)), skip_bad)
+    if source is None:
+        return checked[0], intake.NO_EXAMPLES
+    return checked[0], intake.examples_of(checked[-1] if isinstance(source, Path) else source)
+
+
+def begin(run: Run, write: Callable[[], None]) -> bool:
+    """Record a run unless it is there already; tell whether it was.
+
+    Raises:
+        UserError: another run has the name; the message says what differs.
+        ServiceUnreachable: the broker does not answer, and nothing was written.
+    """
+    require_name(run.name)
+    known = ledger.find_run(run.name)
+    if known is not None and (differences := list(_differences(known, run))):
+        raise UserError(
+            f"there is a run {run.name!r} already, and {'; '.join(differences)}: name another with --run"
+        )
+    broker.ping()
+    if known is None:
+        write()
+    return known is not None
+
+
+def _differences(known: Run, wanted: Run) -> Iterator[str]:
+    if known.kind != wanted.kind:
+        yield f"it is for the {known.kind} queue"
+        return
+    if known.digest != wanted.digest:
+        yield f"its data is not the same ({known.source})"
+    if known.examples != wanted.examples:
+        yield "its examples are " + ("not the same" if known.examples else "none")
+    for option in known.options.keys() | wanted.options.keys():
+        before, now = known.options.get(option), wanted.options.get(option)
+        if before != now:
+            yield f"its {option.replace('_', '-')} is {before}, not {now}"
+
+
+def default_name(stem: str, *identity: object) -> str:
+    """Name a run after its file and everything that makes it the same run."""
+    told = json.dumps(identity, sort_keys=True, ensure_ascii=False, default=str)
+    plain = _NO_NAME.sub("-", stem)[:100].strip("-") or "run"
+    return f"{plain}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+
+def require_name(name: str) -> None:
+    """Refuse a run's name that a shell, a task id or a table would trip over.
+
+    Raises:
+        UserError: saying what a name may hold.
+    """
+    if not 1 <= len(name) <= 200 or _NO_NAME.search(name) or name.startswith("-"):
+        raise UserError(
+            f"{name!r} cannot name a run: 1 to 200 letters, digits and . _ + @ -, not beginning with a dash"
+        )
+
+
+# Sending
+
+
+def publish(run: str) -> int:
+    """Send a message for each item that is due and has none on the way; give how many.
+
+    Raises:
+        ServiceUnreachable: the broker went away; what was sent is noted, the same call sends the rest.
+    """
+    sent = 0
+    total = runs.count_unsent(run)
+    if not total:
+        return 0
+    # While this lock is held, the workers' reconcile loops leave what is not sent yet to us.
+    lock, holder = claims.sending(run), f"producer:{uuid.uuid4().hex}"
+    claims.hold(lock, holder, SENDING_LEASE)
+    try:
+        with progress.bar("sending", total, "messages") as advance, broker.sender() as channel:
+            while jobs := claims.unsent(LOOKAHEAD, run):
+                for at in range(0, len(jobs), CHUNK):
+                    _send_chunk(channel, jobs[at : at + CHUNK])
+                    claims.hold(lock, holder, SENDING_LEASE)
+                    advance(len(jobs[at : at + CHUNK]))
+                sent += len(jobs)
+    except ServiceUnreachable as error:
+        raise ServiceUnreachable(
+            f"{error}; run {run!r} is recorded: the same command, or `votequeue resume {run}`, goes on"
+        ) from None
+    finally:
+        claims.hold(lock, holder, 0)
+    return sent
+
+
+def _send_chunk(channel: broker.Sender, jobs: Sequence[Job]) -> None:
+    out: list[Job] = []
+    try:
+        for job in jobs:
+            channel.send(job)
+            out.append(job)
+    finally:
+        claims.mark_sent(out)
+
+
+def resume(run: str) -> int:
+    """Send again whatever has no answer and is not being worked on; give how many messages went out."""
+    ledger.get_run(run)
+    broker.ping()
+    claims.expire(settings.load().max_losses)
+    claims.forget_sent(run=run)
+    return publish(run)
+
+
+def replay(run: str) -> int:
+    """Give a run's dead items another chance; give how many messages went out."""
+    ledger.get_run(run)
+    broker.ping()
+    claims.revive(run)
+    return publish(run)
+
+
+if __name__ == "__main__":
+    from producers.cli import main
+
+    sys.exit(main(["enqueue", *sys.argv[1:]]))

@@ -1,0 +1,67 @@
+"""A run's figures as files: report.md, report.json and, where matplotlib is installed, two pictures.
+
+    save(figures, Path("out"))  ->  [Path("out/report.md"), Path("out/report.json"), ...]
+
+The words in the pictures are English: a run's own name may be written in letters that their font lacks.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from producers import progress, show
+from producers.report import Figures
+from shared import dataset
+from shared.errors import UserError
+
+TITLE = "What run {run} came to"
+
+
+def save(found: Figures, folder: Path) -> list[Path]:
+    """Write a report's files; give them.
+
+    Raises:
+        UserError: the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        pictures = draw(found, folder)
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
+    page, data = folder / "report.md", folder / "report.json"
+    with dataset.writing(page) as file:
+        file.write(show.markdown(TITLE.format(run=found.run), show.report_rows(found), pictures))
+    with dataset.writing(data) as file:
+        file.write(json.dumps(show.plain(found), ensure_ascii=False, indent=2) + "\n")
+    return [page, data, *pictures]
+
+
+def draw(found: Figures, folder: Path) -> list[Path]:
+    """Draw the rounds that questions took, and answers over time."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        progress.note("no pictures: matplotlib is not installed (pip install 'votequeue[report]')")
+        return []
+    return [_rounds(Figure, found, folder / "rounds.png"), _answers(Figure, found, folder / "answers.png")]
+
+
+def _rounds(figure: Any, found: Figures, path: Path) -> Path:
+    drawn = figure(figsize=(6, 3.5), layout="constrained")
+    axes = drawn.subplots()
+    rounds = list(range(1, max(found.rounds, default=1) + 1))
+    axes.bar(rounds, [found.rounds[count] for count in rounds], width=0.6)
+    axes.set(title="Rounds until the answer", xlabel="rounds", ylabel="questions", xticks=rounds)
+    drawn.savefig(path, dpi=120)
+    return path
+
+
+def _answers(figure: Any, found: Figures, path: Path) -> Path:
+    drawn = figure(figsize=(6, 3.5), layout="constrained")
+    axes = drawn.subplots()
+    minutes = [0.0, *(seconds / 60 for seconds in found.answer_times)]
+    axes.step(minutes, range(len(minutes)), where="post")
+    axes.set(title="Answers over time", xlabel="minutes since the first claim", ylabel="questions answered")
+    axes.set_ylim(bottom=0)
+    drawn.savefig(path, dpi=120)
+    return path

@@ -1,0 +1,142 @@
+"""Where a command is: bars and lines on stderr, so that stdout keeps to results.
+
+    enqueueing  ━━━━━━━━━━━━━━━  12000/100000  1043/s  0:01:24
+
+On a terminal the lines are live; elsewhere (a log, a pipe) one is printed every ten seconds. It does not
+know what is being counted.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+LOG_EVERY = 10.0  # seconds between lines where no terminal shows a live bar
+Advance = Callable[[int], None]
+
+
+def console() -> Console:
+    """Give the console of notes and progress; it takes every text literally."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print one line for the person, on stderr."""
+    console().print(printable(text))
+
+
+def printable(text: str) -> str:
+    """Show a text's control characters instead of obeying them: models and data may hold any."""
+    return "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    # Controls below the space and from DEL to the last of Latin-1's; a terminal would act on them.
+    control = character < " " or "\x7f" <= character < "\xa0"
+    return "\N{REPLACEMENT CHARACTER}" if control and character not in "\n\t" else character
+
+
+def span(seconds: float) -> str:
+    """Write a length of time for people: ``47 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextlib.contextmanager
+def bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """Count up to ``total`` of ``unit``; call what this gives with each amount done."""
+    out = console()
+    if not out.is_terminal:
+        lines = _Lines(out, label, total, unit)
+        yield lines.advance
+        lines.end()
+        return
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), _Count(unit), TimeRemainingColumn()
+    with Progress(*columns, console=out) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda amount: progress.advance(task, amount)
+
+
+@contextlib.contextmanager
+def steps() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a work of several steps; call what this gives with a step's name, bytes done, bytes in all."""
+    out = console()
+    if not out.is_terminal:
+        yield _Steps(out).report
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=out) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(step: str, done: int, total: int | None) -> None:
+            if step not in tasks:
+                tasks[step] = progress.add_task(step)
+            progress.update(tasks[step], completed=done, total=total)
+
+        yield report
+
+
+class _Steps:
+    """Steps for what is no terminal: a line a step, and one every ten seconds of it."""
+
+    def __init__(self, out: Console) -> None:
+        self._out, self._step, self._told = out, "", 0.0
+
+    def report(self, step: str, done: int, total: int | None) -> None:
+        if step == self._step and time.monotonic() - self._told < LOG_EVERY:
+            return
+        self._step, self._told = step, time.monotonic()
+        share = f" {100 * done // total} %" if total else ""
+        self._out.print(f"{step}{share}")
+
+
+class _Count(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = f" {task.speed:.0f}/s" if task.speed else ""
+        return Text(f"{_of(int(task.completed), task.total)} {self._unit}{speed}")
+
+
+class _Lines:
+    """A bar for what is no terminal."""
+
+    def __init__(self, out: Console, label: str, total: int | None, unit: str) -> None:
+        self._out, self._label, self._total, self._unit = out, label, total, unit
+        self._begun = self._told = time.monotonic()
+        self._done = 0
+
+    def advance(self, amount: int) -> None:
+        self._done += amount
+        if time.monotonic() - self._told >= LOG_EVERY:
+            self.end()
+
+    def end(self) -> None:
+        self._told = time.monotonic()
+        rate = self._done / max(self._told - self._begun, 1e-3)
+        self._out.print(f"{self._label}: {_of(self._done, self._total)} {self._unit}, {rate:.0f}/s")
+
+
+def _of(done: int, total: float | None) -> str:
+    return f"{done}" if total is None else f"{done}/{total:.0f}"

@@ -1,0 +1,204 @@
+"""Reading the ledger as people ask about it: which runs there are, how far each is, what it gave up.
+
+    standing("round1")  ->  Standing(run="round1", total=1328, states={"done": 412, ...}, rate=38.5, ...)
+
+Nothing is written here, no message sent and nothing printed.
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from shared import broker, ledger, schema
+from shared.errors import ServiceUnreachable, UserError
+from shared.schema import OPEN, State
+
+RATE_WINDOW = 300.0  # seconds that the present rate looks back
+IDLE_AFTER = 15.0  # seconds without a claim after which nobody seems to be there
+
+items, attempts = schema.items.c, schema.attempts.c
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is. Rate: items settled a minute; eta and idle: seconds; ``rounds[state][attempt]``."""
+
+    run: str
+    kind: str
+    source: str
+    created_at: float
+    total: int
+    states: dict[str, int]
+    rounds: dict[str, dict[int, int]]
+    rate: float
+    eta: float | None
+    idle: float
+    held_in_kind: int
+    result: dict[str, Any] | None
+
+    @property
+    def open(self) -> int:
+        """Count the items that have no end yet."""
+        return sum(self.states[state] for state in OPEN)
+
+    @property
+    def settled(self) -> int:
+        """Count the items that have an end, good or bad."""
+        return self.total - self.open
+
+    @property
+    def stalled(self) -> bool:
+        """Tell whether items wait and no worker has shown itself for a while."""
+        return bool(self.states[State.PENDING]) and not self.held_in_kind and self.idle > IDLE_AFTER
+
+
+def standing(name: str) -> Standing:
+    """Tell how far a run is.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    run = ledger.get_run(name)
+    with ledger.reading() as connection:
+        now = ledger.now(connection)
+        rounds = _rounds(connection, name)
+        begun, last = _first_and_last_claim(connection, name)
+        settled, latest = _settled_since(connection, name, now - RATE_WINDOW)
+        held = connection.scalar(_held_query(run.kind)) or 0
+        result = connection.scalar(sa.select(schema.results.c.value).where(schema.results.c.run == name))
+    states = {state.value: sum(rounds[state].values()) for state in State}
+    open_items = sum(states[state] for state in OPEN)
+    if open_items:
+        rate = 60 * settled / max(min(RATE_WINDOW, now - (begun or now)), 1.0)
+    else:
+        rate = 60 * sum(states.values()) / max((latest or now) - (begun or now), 1.0)
+    return Standing(
+        run=name,
+        kind=run.kind,
+        source=run.source,
+        created_at=run.created_at,
+        total=sum(states.values()),
+        states=states,
+        rounds=rounds,
+        rate=rate,
+        eta=60 * open_items / rate if rate else None,
+        idle=now - max(last or 0.0, run.created_at),
+        held_in_kind=held,
+        result=result,
+    )
+
+
+def _rounds(connection: sa.Connection, run: str) -> dict[str, dict[int, int]]:
+    query = (
+        sa.select(items.state, items.attempt, sa.func.count())
+        .where(items.run == run)
+        .group_by(items.state, items.attempt)
+        .order_by(items.attempt)
+    )
+    found: dict[str, dict[int, int]] = {state.value: {} for state in State}
+    for state, attempt, count in connection.execute(query):
+        found[state][attempt] = count
+    return found
+
+
+def _first_and_last_claim(connection: sa.Connection, run: str) -> tuple[float | None, float | None]:
+    columns = (
+        sa.func.min(attempts.claimed_at),
+        sa.func.max(attempts.claimed_at),
+        sa.func.max(attempts.ended_at),
+    )
+    begun, claimed, ended = connection.execute(sa.select(*columns).where(attempts.run == run)).one()
+    return begun, max(claimed, ended or claimed) if claimed else None
+
+
+def _settled_since(connection: sa.Connection, run: str, since: float) -> tuple[int, float | None]:
+    recent = sa.func.count().filter(items.settled_at > since)
+    query = sa.select(recent, sa.func.max(items.settled_at)).where(items.run == run)
+    count, latest = connection.execute(query).one()
+    return count, latest
+
+
+def _held_query(kind: str) -> sa.Select[tuple[int]]:
+    return (
+        sa.select(sa.func.count())
+        .select_from(schema.items.join(schema.runs, schema.runs.c.name == items.run))
+        .where(items.state == State.LEASED, schema.runs.c.kind == kind)
+    )
+
+
+def waiting(kind: str) -> int | None:
+    """Count the messages in a queue; ``None`` where the broker does not answer."""
+    try:
+        return broker.waiting(kind)
+    except ServiceUnreachable:
+        return None
+
+
+def overview() -> list[tuple[ledger.Run, dict[str, int]]]:
+    """List all runs, oldest first, with their items counted by state."""
+    query = sa.select(items.run, items.state, sa.func.count()).group_by(items.run, items.state)
+    found: dict[str, dict[str, int]] = {}
+    with ledger.reading() as connection:
+        for run, state, count in connection.execute(query):
+            found.setdefault(run, {})[state] = count
+    return [
+        (run, {state.value: found.get(run.name, {}).get(state, 0) for state in State})
+        for run in ledger.list_runs()
+    ]
+
+
+def count_items(run: str) -> int:
+    """Count a run's items."""
+    return sum(ledger.count_states(run).values())
+
+
+def count_unsent(run: str) -> int:
+    """Count the items that are pending and have no message on the way."""
+    query = sa.select(sa.func.count()).where(
+        items.run == run, items.state == State.PENDING, items.sent_at.is_(None)
+    )
+    with ledger.reading() as connection:
+        return connection.scalar(query) or 0
+
+
+def require_questions(run: str) -> ledger.Run:
+    """Look up a run that answers questions.
+
+    Raises:
+        UserError: there is no such run, or it has none.
+    """
+    found = ledger.get_run(run)
+    if found.kind != "infer":
+        raise UserError(
+            f"run {run!r} is a {found.kind} run, which has no questions: see `votequeue status {run}`"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Dead:
+    """An item that was given up, and why."""
+
+    number: int
+    key: str
+    reason: str
+    attempt: int
+    losses: int
+    settled_at: float
+
+
+def dead(run: str) -> list[Dead]:
+    """List a run's dead items."""
+    ledger.get_run(run)
+    columns = items.number, items.key, items.reason, items.attempt, items.losses, items.settled_at
+    query = sa.select(*columns).where(items.run == run, items.state == State.DEAD).order_by(items.number)
+    with ledger.reading() as connection:
+        return [Dead(*row) for row in connection.execute(query)]
+
+
+if __name__ == "__main__":
+    from producers.cli import main
+
+    sys.exit(main(["status", *sys.argv[1:]]))

@@ -1,0 +1,260 @@
+"""What the commands print: tables and texts on stdout, plain where that is no terminal.
+
+    one vote      118/320  36.9 %
+    majority      31/64    48.4 %
+
+Texts of models and data are shown literally: no markup in them is obeyed, no control character either.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from producers import progress, watch
+from producers.questions import History
+from producers.report import Figures, Share
+from producers.runs import Dead, Standing
+from shared.dataset import LETTERS
+from shared.ledger import Run
+from shared.schema import State
+
+Rows = list[tuple[str, str]]
+_WIDE = 160  # columns, where no terminal says how many there are
+
+
+def out() -> Console:
+    """Give the console of results."""
+    width = None if sys.stdout.isatty() else _WIDE
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def text(words: str) -> None:
+    """Print a text as it is."""
+    print(progress.printable(words))
+
+
+def count(number: int, word: str) -> str:
+    """Put a number before a word: ``1 message``, ``2 messages``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def as_json(value: Any) -> None:
+    """Print a value for programs."""
+    print(json.dumps(plain(value), ensure_ascii=False, indent=2))
+
+
+def plain(value: Any) -> Any:
+    """Turn our values into JSON's: dataclasses to objects, times (``..._at``) to ISO 8601 in UTC."""
+    if isinstance(value, Share):
+        return {"right": value.right, "of": value.of, "share": value.value}
+    if dataclasses.is_dataclass(value):
+        shown = [field.name for field in dataclasses.fields(value) if field.repr]
+        return plain({name: getattr(value, name) for name in shown})
+    if isinstance(value, dict):
+        return {
+            str(name): _time(found) if _is_time(name, found) else plain(found)
+            for name, found in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [plain(found) for found in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _is_time(name: object, value: object) -> bool:
+    return str(name).endswith("_at") and isinstance(value, float)
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def table(rows: Iterable[Sequence[str]], headings: Sequence[str], title: str | None = None) -> None:
+    """Print a table; what does not fit is wrapped, never cut."""
+    drawn = Table(*headings, title=title, title_justify="left", box=None, pad_edge=False)
+    for column in drawn.columns:
+        column.overflow = "fold"
+    for row in rows:
+        drawn.add_row(*map(progress.printable, row))
+    out().print(drawn)
+
+
+# status
+
+
+def overview(found: Sequence[tuple[Run, dict[str, int]]]) -> None:
+    """Print all runs."""
+    if not found:
+        text("no runs yet: `votequeue enqueue infer DATA` makes one")
+        return
+    rows = [
+        [run.name, run.kind, _clock(run.created_at), *(str(states[state]) for state in State), run.source]
+        for run, states in found
+    ]
+    table(rows, ["run", "queue", "enqueued", *State, "source"])
+
+
+def standing(found: Standing, waiting: int | None) -> None:
+    """Print how far a run is."""
+    text(f"run {found.run}: {found.kind}, {found.source}, enqueued {_clock(found.created_at)}")
+    text(watch.line(found))
+    attempts = sorted({attempt for counts in found.rounds.values() for attempt in counts})
+    rows = [
+        [state, str(found.states[state]), *(str(found.rounds[state].get(attempt, 0)) for attempt in attempts)]
+        for state in State
+    ]
+    table(rows, ["state", "items", *(f"attempt {attempt}" for attempt in attempts)])
+    if found.open:
+        text(f"messages in the queue: {waiting}" if waiting is not None else "the broker does not answer")
+    if found.stalled:
+        text(watch.stall(found))
+    if found.states[State.DEAD]:
+        text(f"why some are dead: `votequeue failed {found.run}`")
+    if found.result:
+        table(result_rows(found.result), ["result", ""])
+
+
+def result_rows(value: dict[str, Any], prefix: str = "") -> Rows:
+    """Flatten a result for people: ``held_out.accuracy``, ``0.731``."""
+    rows: Rows = []
+    for name, found in value.items():
+        if isinstance(found, dict):
+            rows += result_rows(found, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, f"{found:.4g}" if isinstance(found, float) else str(found)))
+    return rows
+
+
+# explain, failed
+
+
+def history(found: History) -> None:
+    """Print everything that happened to a question."""
+    text(f"{found.key} (item {found.number} of run {found.run}): {found.state}")
+    text(f"\n{found.problem}\n\n{found.question}")
+    for letter, option in zip(LETTERS, found.options, strict=False):
+        text(f"{letter}. {option}{'   (right)' if letter == found.gold else ''}")
+    text("\nclaims" if found.claims else "\nno worker has claimed it yet")
+    for claim in found.claims:
+        ended = f"to {_clock(claim['ended_at'])}" if claim["ended_at"] else "and held still"
+        text(
+            f"  attempt {claim['attempt']} by {claim['worker']}, from {_clock(claim['claimed_at'])} {ended}: "
+            f"{claim['outcome'] or 'no outcome yet'}"
+        )
+    for vote in found.votes:
+        _vote(vote)
+    _end(found)
+
+
+def _vote(vote: dict[str, Any]) -> None:
+    score = "no score" if vote["score"] is None else f"score {vote['score']:.3f}"
+    verdict = "accepted" if vote["accepted"] else "void"
+    text(
+        f"\nvote {vote['attempt']}.{vote['place'] + 1}: {vote['letter'] or 'no letter'}, {score}, {verdict}, "
+        f"{vote['tokens']} tokens"
+    )
+    text("\n".join(f"  | {line}" for line in vote["text"].split("\n")))
+
+
+def _end(found: History) -> None:
+    if found.answer is not None:
+        answer = found.answer
+        text(
+            f"\nanswer {answer['letter']}: {answer['how']}, {count(answer['support'], 'vote')} for it, "
+            f"in round {answer['attempt']}, {_clock(answer['answered_at'])}"
+        )
+    else:
+        text(f"\nno answer: {found.reason}" if found.reason else "\nno answer yet")
+
+
+def dead(found: Sequence[Dead]) -> None:
+    """Print dead items and why they died."""
+    rows = [[str(item.number), item.key, str(item.attempt), str(item.losses), item.reason] for item in found]
+    table(rows, ["item", "question", "attempt", "losses", "reason"])
+
+
+# report
+
+
+def report_rows(found: Figures) -> Rows:
+    """Put a run's figures into words and numbers."""
+    rows = [("questions", _counts(found)), *_accuracy_rows(found)]
+    rows += [
+        (f"answered by {how}", _percent(Share(count, found.answered))) for how, count in found.how.items()
+    ]
+    rounds = ", ".join(f"{count} in {attempt}" for attempt, count in sorted(found.rounds.items()))
+    rows += [
+        ("rounds until the answer", rounds or "-"),
+        ("agreement (majority's share)", f"{100 * found.agreement:.1f} %" if found.agreement else "-"),
+        ("votes without a letter", _percent(found.unreadable)),
+        ("votes accepted", _percent(found.accepted)),
+    ]
+    return rows + _scorer_rows(found) + _work_rows(found)
+
+
+def _counts(found: Figures) -> str:
+    return f"{found.questions}: {found.answered} answered, {found.dead} dead, {found.open} open"
+
+
+def _accuracy_rows(found: Figures) -> Rows:
+    if not found.final.of and not found.one_vote.of:
+        return [("accuracy", "no right answers are known")]
+    return [
+        ("accuracy of one vote", _percent(found.one_vote)),
+        ("accuracy of the first round's majority", _percent(found.majority)),
+        ("accuracy of the final answer", _percent(found.final)),
+        ("some first-round vote right", _percent(found.some_vote_right)),
+    ]
+
+
+def _scorer_rows(found: Figures) -> Rows:
+    judged = found.scorer
+    accepted, void = judged.accepted_right + judged.accepted_wrong, judged.void_right + judged.void_wrong
+    if not accepted + void:
+        return []
+    return [
+        ("scorer: accepted votes right", _percent(Share(judged.accepted_right, accepted))),
+        ("scorer: void votes right", _percent(Share(judged.void_right, void))),
+        ("scorer: AUC over votes", "-" if judged.auc is None else f"{judged.auc:.3f}"),
+    ]
+
+
+def _work_rows(found: Figures) -> Rows:
+    rows = [("tokens sampled", str(found.tokens))]
+    if found.wall_seconds is not None and found.tokens_per_second is not None:
+        rows.append(("first claim to last answer", progress.span(found.wall_seconds)))
+        rows.append(("tokens a second", f"{found.tokens_per_second:.1f}"))
+    for name, worker in found.workers.items():
+        lost = f", {worker.lost} lost" if worker.lost else ""
+        rows.append((f"worker {name}", f"{worker.claims} claims, {worker.ended} seen through{lost}"))
+    losses = found.losses
+    if losses.lost:
+        again = f"{losses.lost}, {losses.taken_again} taken again"
+        if losses.median_seconds is not None and losses.longest_seconds is not None:
+            again += (
+                f" after {losses.median_seconds:.1f} s (median), {losses.longest_seconds:.1f} s (longest)"
+            )
+        rows.append(("claims lost", again))
+    return rows
+
+
+def _percent(share: Share) -> str:
+    return f"{share.right}/{share.of}" + (f"  {100 * share.value:.1f} %" if share.value is not None else "")
+
+
+def markdown(title: str, rows: Rows, pictures: Sequence[Path]) -> str:
+    """Write rows and pictures as a Markdown page."""
+    lines = [f"# {title}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |".replace("\n", " ") for name, value in rows]
+    lines += [part for picture in pictures for part in ("", f"![{picture.stem}]({picture.name})")]
+    return "\n".join(lines) + "\n"

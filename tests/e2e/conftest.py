@@ -1,0 +1,80 @@
+"""Real workers with real engines, as processes of their own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from shared import ledger
+from shared.schema import State
+
+READY = b"ready: batches of"
+
+
+@dataclass
+class Worker:
+    """A worker process, its log, and the processes that its engine consists of."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def await_ready(self, seconds: float = 240) -> None:
+        """Wait until its engine is loaded."""
+        await_that(
+            lambda: READY in self.log.read_bytes() or self.process.poll() is not None, seconds, self.log
+        )
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+
+    def engine(self) -> list[psutil.Process]:
+        """Give the processes below it, such as vLLM's EngineCore."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def start_worker(home: Path) -> Iterator[Start]:
+    """Give a function that starts `votequeue worker QUEUE` with settings of its own."""
+    started: list[Worker] = []
+
+    def start(queue: str, **settings: object) -> Worker:
+        log = home / f"{queue}-{len(started)}.log"
+        chosen = {f"VOTEQUEUE_{name.upper()}": str(value) for name, value in settings.items()}
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "producers.cli", "worker", queue],
+                env={**os.environ, **chosen},
+                stdout=file,
+                stderr=file,
+            )
+        started.append(Worker(process, log))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.process.terminate()
+    for worker in started:
+        worker.process.wait(timeout=60)
+
+
+def await_that(condition: Callable[[], bool], seconds: float, log: Path | None = None) -> float:
+    """Wait for something to become true; give how long it took, in seconds."""
+    begun = time.monotonic()
+    while not condition():
+        told = "\n" + log.read_text()[-3000:] if log else ""
+        assert time.monotonic() - begun < seconds, f"not within {seconds} s{told}"
+        time.sleep(0.1)
+    return time.monotonic() - begun
+
+
+def is_complete(run: str) -> bool:
+    """Tell whether no question of a run is open any more."""
+    counts = ledger.count_states(run)
+    return counts[State.PENDING] == counts[State.LEASED] == 0

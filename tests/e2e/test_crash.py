@@ -1,0 +1,92 @@
+"""The promise: pull the plug whenever you like, and every question is answered exactly once."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from producers import sample
+from shared import broker, ledger, schema
+from shared.schema import State
+from tests import tiny
+from tests.conftest import Command
+from tests.e2e.conftest import Start, await_that, is_complete
+
+pytestmark = pytest.mark.slow
+RUN, QUESTIONS = "crash", 60
+ENGINE = {
+    "kv_cache_gib": 1,
+    "max_model_len": 2048,
+    "max_tokens": 160,
+    "votes": 3,
+    # Two workers share the questions from the start when neither can take them all.
+    "batches_in_flight": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make(tmp_path_factory.mktemp("weights"))
+
+
+def held_by_worker() -> dict[str, set[int]]:
+    items = schema.items.c
+    query = sa.select(items.holder, items.number).where(items.run == RUN, items.state == State.LEASED)
+    held: dict[str, set[int]] = {}
+    with ledger.reading() as connection:
+        for holder, number in connection.execute(query):
+            held.setdefault(holder, set()).add(number)
+    return held
+
+
+def pid_of(holder: str) -> int:
+    return int(holder.split(":")[1])
+
+
+def taken_over(numbers: set[int], dead: str) -> bool:
+    """Tell whether all that a dead worker held is being worked on, or answered, by somebody else."""
+    items = schema.items.c
+    query = sa.select(items.number).where(
+        items.run == RUN,
+        sa.or_(items.state == State.DONE, sa.and_(items.state == State.LEASED, items.holder != dead)),
+    )
+    with ledger.reading() as connection:
+        return numbers <= set(connection.scalars(query))
+
+
+@pytest.mark.usefixtures("on_broker")
+def test_a_killed_worker_and_a_flushed_broker_cost_time_and_nothing_else(
+    home: Path, weights: Path, votequeue: Command, start_worker: Start
+) -> None:
+    solved, data, answers = home / "solved.jsonl", home / "data.jsonl", home / "answers.jsonl"
+    sample.write(sample.generate(30, seed=1), solved)
+    entries = list(sample.generate(QUESTIONS, seed=2))
+    for entry in entries:
+        del entry["questions"][1:]
+    sample.write(iter(entries), data)
+    workers = [start_worker("infer", model=weights, **ENGINE) for _ in range(2)]
+    for worker in workers:
+        worker.await_ready()
+    options = ["--votes", 3, "--max-tokens", ENGINE["max_tokens"], "--examples", solved]
+    assert votequeue("enqueue", "infer", data, "--run", RUN, *options).code == 0
+
+    await_that(lambda: len(held_by_worker()) == 2, 60)
+    held = held_by_worker()
+    dead, victim = next((h, w) for h in held for w in workers if w.process.pid == pid_of(h))
+    engine = victim.engine()
+    assert engine, "the worker has no engine process"
+    os.kill(victim.process.pid, signal.SIGKILL)
+    gone = await_that(lambda: not any(map(psutil.pid_exists, [p.pid for p in engine])), 10)
+    recovered = await_that(lambda: taken_over(held[dead], dead), 20)
+    print(f"engine gone after {gone:.1f} s, {len(held[dead])} questions taken over after {recovered:.1f} s")
+
+    broker.client().flushall()
+    await_that(lambda: is_complete(RUN), 300)
+    assert ledger.count_states(RUN)[State.DONE] == QUESTIONS
+    with ledger.reading() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(schema.answers)) == QUESTIONS
+    assert votequeue("collect", RUN, "-o", answers).code == 0
+    assert answers.read_text(encoding="utf-8").count('"answer"') == QUESTIONS

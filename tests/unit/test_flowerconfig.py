@@ -1,0 +1,65 @@
+"""Flower's configuration, executed as Flower does it."""
+
+import runpy
+
+import pytest
+
+from infra import programs
+from shared import settings as environment
+
+
+@pytest.fixture(autouse=True)
+def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOST", "PORT", "AUTH"):
+        monkeypatch.delenv(f"VOTEQUEUE_FLOWER_{name}", raising=False)
+    environment.load.cache_clear()
+
+
+def configuration() -> dict[str, object]:
+    environment.load.cache_clear()
+    try:
+        return runpy.run_path(str(programs.FLOWER_CONFIG))
+    finally:
+        environment.load.cache_clear()
+
+
+def test_it_is_read_only_and_on_loopback_by_default() -> None:
+    names = configuration()
+    assert (names["address"], names["port"], names["read_only"]) == ("127.0.0.1", 5555, True)
+    assert names["basic_auth"] == []
+    assert names["persistent"] is False
+
+
+def test_every_public_name_is_an_option_of_flower() -> None:
+    from flower.options import default_options
+
+    options = default_options.as_dict()
+    ignored = {"annotations", "os", "sys", "programs", "environment", "UserError"}
+    names = {name for name in configuration() if not name.startswith("_")} - ignored
+    assert names <= options.keys()
+    assert {"read_only", "basic_auth", "address", "persistent", "max_tasks"} <= names
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "flower"])
+def test_it_does_not_open_to_others_without_a_login(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("VOTEQUEUE_FLOWER_HOST", host)
+    with pytest.raises(SystemExit, match="VOTEQUEUE_FLOWER_AUTH"):
+        configuration()
+    monkeypatch.setenv("VOTEQUEUE_FLOWER_AUTH", "me:secret")
+    names = configuration()
+    assert (names["address"], names["basic_auth"], names["read_only"]) == (host, ["me:secret"], True)
+
+
+@pytest.mark.parametrize("login", ["secret", ":secret", "me:"])
+def test_half_a_login_is_refused(monkeypatch: pytest.MonkeyPatch, login: str) -> None:
+    monkeypatch.setenv("VOTEQUEUE_FLOWER_AUTH", login)
+    with pytest.raises(SystemExit, match="user:password"):
+        configuration()
+
+
+def test_the_api_cannot_be_opened_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWER_UNAUTHENTICATED_API", "true")
+    configuration()
+    import os
+
+    assert "FLOWER_UNAUTHENTICATED_API" not in os.environ

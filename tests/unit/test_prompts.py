@@ -1,0 +1,77 @@
+"""Prompts: what stands in them, and above all what does not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers import intake
+from shared import answers, ledger, prompts
+from shared.dataset import Entry
+from shared.prompts import Asked, Solved
+
+ASKED = Asked("甲比乙高。 ", " 谁高？", ("甲 ", "乙"))
+SOLVED = Solved(Asked("丙比丁高。", "谁矮？", ("丙", "丁")), "丁比丙矮。\n答案是：B", "B")
+
+
+def test_the_question_stands_last_and_open() -> None:
+    prompt = prompts.answering(ASKED, [SOLVED])
+    assert prompt.endswith("### 题目\n甲比乙高。\n\n### 问题\n谁高？\nA. 甲\nB. 乙\n\n### 推理\n")
+    assert prompt.startswith(prompts.HEAD)
+    assert prompt.index("丙比丁高") < prompt.index("甲比乙高")
+
+
+def test_the_gold_answer_and_reasoning_of_a_question_are_not_in_its_prompt() -> None:
+    question = {
+        "question": "谁高？",
+        "options": ["甲", "乙"],
+        "answer": "B",
+        "reasoning": "秘密推理。\n答案是：B",
+    }
+    entry = Entry.model_validate({"id": 1, "problem": "甲比乙高。", "questions": [question]})
+    prompt = prompts.answering(ledger.asked(entry, 0))
+    assert "秘密推理" not in prompt
+    assert "答案是" not in prompt.removeprefix(prompts.HEAD)
+
+
+@pytest.mark.parametrize(
+    "reasoning",
+    [
+        "丁比丙矮。\n答案是：B",
+        "丁比丙矮。\n**答案是：B**",
+        "丁比丙矮。\n\n因此，答案是:B。\n",
+        "丁比丙矮。",
+        "  丁比丙矮。\n所以答案是：B. 丁",
+    ],
+)
+def test_an_example_ends_exactly_with_its_answer(reasoning: str) -> None:
+    solution = prompts.solution(Solved(SOLVED.asked, reasoning, "B"))
+    assert solution == "丁比丙矮。\n答案是：B\n"
+
+
+@given(st.text(), st.sampled_from("ABCD"))
+def test_any_reasoning_ends_with_the_answers_own_line(reasoning: str, letter: str) -> None:
+    lines = prompts.solution(Solved(SOLVED.asked, reasoning, letter)).split("\n")
+    assert lines[-2:] == [f"答案是：{letter}", ""]
+
+
+def test_an_examples_answer_is_read_back_from_it() -> None:
+    assert answers.extract(prompts.solution(SOLVED), 2) == "B"
+
+
+def test_a_verifier_reads_the_question_with_the_reasoning() -> None:
+    judged = prompts.judged(ASKED, "甲高。\n答案是：A\n")
+    assert judged.startswith("### 题目\n甲比乙高。")
+    assert judged.endswith("### 推理\n甲高。\n答案是：A")
+
+
+def test_solved_questions_are_those_with_answer_and_reasoning() -> None:
+    questions = [
+        {"question": "1", "options": ["x", "y"], "answer": "A", "reasoning": "因为"},
+        {"question": "2", "options": ["x", "y"], "answer": "A"},
+        {"question": "3", "options": ["x", "y"], "reasoning": "因为"},
+        {"question": "4", "options": ["x", "y"], "answer": "B", "reasoning": " \n"},
+    ]
+    entry = {"id": 1, "problem": "p", "questions": questions}
+    found = list(intake.solved_questions(Entry.model_validate(entry)))
+    assert [one.asked.question for one in found] == ["1"]
+    assert list(intake.solved_questions(Entry.model_validate({**entry, "origin": "synonym"}))) == []
