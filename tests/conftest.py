@@ -1,6 +1,7 @@
 """What tests at every level stand on: an environment of their own, a broker, and the command line."""
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -24,6 +25,12 @@ def forget() -> None:
         broker.client().close()
     for made in (settings.load, ledger.engine, broker.client):
         made.cache_clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_ctrl_c() -> None:
+    """Heed SIGINT as in a terminal: a script's background job ignores it, and so would all its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -353,7 +352,7 @@ def test_a_run_for_another_queue_is_not_continued(data: Path, home: Path, votequ
 def test_ctrl_c_ends_with_130_and_a_line(data: Path, on_broker: str) -> None:
     enqueue.infer(data, SAMPLING, "r")
     command = [sys.executable, "-m", "producers.cli", "collect", "r", "-o", "out.jsonl", "--wait"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ) as waiting:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as waiting:
         assert waiting.stderr is not None
         first = waiting.stderr.readline()
         waiting.send_signal(signal.SIGINT)
