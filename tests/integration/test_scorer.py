@@ -34,7 +34,7 @@ def options(base: Path, /, **changes: Any) -> ScorerTraining:
         "input": "question+reasoning",
         "layers": None,
         "freeze_embeddings": False,
-        "epochs": 3,
+        "epochs": 6,
         "learning_rate": 5e-3,
         "batch_size": 8,
         "max_length": 64,
@@ -290,7 +290,7 @@ def test_an_interrupted_training_leaves_nothing(base: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"learning_rate": 1e8, "epochs": 1}, "diverged.*lower the learning rate"),
+        ({"learning_rate": 1e8}, "diverged.*lower the learning rate"),
         ({"optimizer": "nonsense"}, "nonsense"),
         ({"base": "/nowhere"}, "/nowhere cannot be loaded"),
     ],

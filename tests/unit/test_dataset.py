@@ -173,12 +173,15 @@ def test_without_an_answer_a_question_gets_no_field() -> None:
     assert "answer" not in dataset.with_answers(json.dumps(asked(answer=None)), [None])["questions"][0]
 
 
-NAMES = st.text(min_size=1).filter(
+# Every character that can be stored: no NUL, no half of a surrogate pair.
+STORABLE = st.characters(exclude_characters="\0", exclude_categories=("Cs",))
+TEXT = st.text(STORABLE)
+NAMES = st.text(STORABLE, min_size=1).filter(
     lambda name: name not in ("id", "problem", "questions", "question", "options")
 )
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**15), 10**15) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    st.none() | st.booleans() | st.integers(-(10**15), 10**15) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=5,
 )
 EXTRAS = st.dictionaries(
@@ -196,15 +199,11 @@ def shuffled(draw: st.DrawFn, fields: dict[str, Any]) -> dict[str, Any]:
 @st.composite
 def entries(draw: st.DrawFn) -> dict[str, Any]:
     questions = [
-        draw(
-            shuffled(
-                {"question": draw(st.text()), "options": draw(st.lists(st.text(), min_size=2, max_size=26))}
-            )
-        )
+        draw(shuffled({"question": draw(TEXT), "options": draw(st.lists(TEXT, min_size=2, max_size=26))}))
         for _ in range(draw(st.integers(1, 3)))
     ]
-    named = draw(st.text() | st.integers(-(10**9), 10**9))
-    return draw(shuffled({"id": named, "problem": draw(st.text()), "questions": questions}))
+    named = draw(TEXT | st.integers(-(10**9), 10**9))
+    return draw(shuffled({"id": named, "problem": draw(TEXT), "questions": questions}))
 
 
 @given(entries(), st.randoms(use_true_random=False))
@@ -249,3 +248,16 @@ def test_a_folder_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
 
 def test_letters_are_as_many_as_options() -> None:
     assert Entry.model_validate(ENTRY).questions[0].letters == string.ascii_uppercase[:3]
+
+
+@pytest.mark.parametrize("unfit", ["\\u0000", "\\ud800"])
+def test_a_character_that_no_ledger_can_store_is_a_bad_line(tmp_path: Path, unfit: str) -> None:
+    path = tmp_path / "data.jsonl"
+    question = '{"question": "q", "options": ["a", "b"]}'
+    path.write_text(f'{{"id": "p1", "problem": "甲{unfit}", "questions": [{question}]}}\n', "utf-8")
+    (bad,) = dataset.scan(path)
+    assert isinstance(bad, BadLine)
+    assert "cannot be stored" in str(bad)
+    spelt = path.read_text("utf-8").replace(unfit, "\\" + unfit)
+    path.write_text(spelt, "utf-8")
+    assert not any(isinstance(line, BadLine) for line in dataset.scan(path))

@@ -22,6 +22,7 @@ from shared.jobs import ScorerTraining
 from workers.models.scorer import METRICS, TRAINING
 
 log = logging.getLogger(__name__)
+DIVERGED = 100.0  # nats a text; a coin has 0.69
 LEFT_BEHIND = 7 * 86400.0  # seconds
 
 
@@ -192,7 +193,7 @@ def _metrics(trainer: Any, result: Any) -> dict[str, float]:
 
     predicted = trainer.predict(trainer.eval_dataset)
     logits = torch.as_tensor(predicted.predictions).float()
-    if not torch.isfinite(logits).all():
+    if not torch.isfinite(logits).all() or predicted.metrics["test_loss"] > DIVERGED:
         raise Refused("training diverged: lower the learning rate")
     sound = torch.softmax(logits, dim=-1)[:, 1].tolist()
     # Texts come back grouped by length, not in the order in which they were handed in.
