@@ -59,7 +59,11 @@ def taken_over(numbers: set[int], dead: str) -> bool:
 
 @pytest.mark.usefixtures("on_broker")
 def test_a_killed_worker_and_a_flushed_broker_cost_time_and_nothing_else(
-    home: Path, weights: Path, votequeue: Command, start_worker: Start
+    home: Path,
+    weights: Path,
+    votequeue: Command,
+    start_worker: Start,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     solved, data, answers = home / "solved.jsonl", home / "data.jsonl", home / "answers.jsonl"
     sample.write(sample.generate(30, seed=1), solved)
@@ -81,7 +85,10 @@ def test_a_killed_worker_and_a_flushed_broker_cost_time_and_nothing_else(
     os.kill(victim.process.pid, signal.SIGKILL)
     gone = await_that(lambda: not any(map(psutil.pid_exists, [p.pid for p in engine])), 10)
     recovered = await_that(lambda: taken_over(held[dead], dead), 20)
-    print(f"engine gone after {gone:.1f} s, {len(held[dead])} questions taken over after {recovered:.1f} s")
+    with capsys.disabled():
+        print(
+            f" engine gone: {gone:.1f} s, {len(held[dead])} questions taken over: {recovered:.1f} s ", end=""
+        )
 
     broker.client().flushall()
     await_that(lambda: is_complete(RUN), 300)
