@@ -17,7 +17,7 @@ from shared import claims, ledger, settings
 from shared.broker import app
 from shared.claims import Claim
 from shared.dataset import Entry
-from shared.errors import Refused
+from shared.errors import Refused, UserError
 from shared.jobs import ScorerTraining, Train
 from workers import lifecycle, rounds, wiring
 from workers.models import scorer, scorer_training
@@ -40,7 +40,8 @@ def _train(claim: Claim) -> str:
     except Interrupted as error:
         rounds.publish(claims.release([claim], str(error)))
         return f"given back: {error}"
-    except Refused as error:
+    except (Refused, UserError) as error:
+        # Weights that are missing here, say: another try on this machine would end the same way.
         claims.bury(claim, str(error))
         return f"dead: {error}"
     except Exception:
