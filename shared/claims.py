@@ -297,6 +297,21 @@ def unsent(limit: int, run: str | None = None) -> list[Job]:
         return [KINDS[kind](run=name, item=number) for kind, name, number in connection.execute(due)]
 
 
+def left_over(kind: str, limit: int, sent_before: float) -> list[Job]:
+    """List items whose work was lost and whose new message nobody took for ``sent_before`` seconds."""
+    with ledger.reading() as connection:
+        now = ledger.now(connection)
+        rows = connection.execute(
+            sa.select(items.run, items.number)
+            .join(schema.runs, schema.runs.c.name == items.run)
+            .where(items.state == State.PENDING, items.losses > 0, items.not_before <= now)
+            .where(items.sent_at <= now - sent_before, schema.runs.c.kind == kind)
+            .order_by(items.run, items.number)
+            .limit(limit)
+        )
+        return [KINDS[kind](run=name, item=number) for name, number in rows]
+
+
 def mark_sent(jobs: Sequence[Job]) -> None:
     """Note that messages are on the way."""
     if not jobs:

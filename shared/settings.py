@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     # Claims
     lease: Seconds = Field(15, description="seconds a claim lasts without a heartbeat")
     heartbeat: Seconds = Field(3, description="seconds between heartbeats")
-    sweep: Seconds = Field(2, description="seconds between sweeps of the reconcile loop")
+    sweep: Seconds = Field(1, description="seconds between sweeps of the reconcile loop")
     max_losses: Count = Field(5, description="times a question's work may be lost in a row before it is dead")
 
     # Watching

@@ -24,6 +24,7 @@ from workers.batcher import Batcher
 log = logging.getLogger(__name__)
 NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
 STOPPED = "given back: the worker was stopped"
+RESCUE_AFTER = 0.5  # seconds; with a slot free somewhere, a message is taken in much less
 CLAIMED_TOGETHER, CLAIM_LINGER = 64, 0.02
 Value = TypeVar("Value")
 
@@ -34,6 +35,8 @@ class Answering:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._stopping = False
+        self._ready = False
+        self._rescued = 0
 
     def start(self) -> None:
         """Load models and engine; half a minute on a CPU."""
@@ -50,6 +53,8 @@ class Answering:
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         log.info("loading %s", loaded.model)
         self._in_loop(self._generator.start()).result()
+        self._capacity = loaded.batch_size * loaded.batches_in_flight
+        self._ready = True
         log.info("ready: batches of %d, %d in flight", loaded.batch_size, loaded.batches_in_flight)
 
     def answer(self, job: Infer) -> str:
@@ -60,6 +65,17 @@ class Answering:
             return self._in_loop(self._answer(job)).result()
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
             return STOPPED
+
+    def rescue(self) -> None:
+        """Take up questions that a dead worker left and whose messages wait behind others.
+
+        With all of this worker's slots taken, the queue would hold them back until a batch is through: they
+        are claimed past it, as many as the slots again at the most, and are next in line.
+        """
+        if not self._ready or self._stopping or self._rescued >= self._capacity:
+            return
+        for job in claims.left_over(Infer.queue, self._capacity - self._rescued, RESCUE_AFTER):
+            self._in_loop(self._rescue(Infer(run=job.run, item=job.item)))
 
     def release(self) -> None:
         """Give all questions back, those in flight too, and take no more."""
@@ -77,6 +93,17 @@ class Answering:
             return NOTHING_TO_DO
         size = await asyncio.to_thread(rounds.batch_size, claim)
         return await self._batches.submit(claim, group=job.run, size=size, alone=rounds.goes_alone(claim))
+
+    async def _rescue(self, job: Infer) -> None:
+        self._rescued += 1
+        try:
+            outcome = await self._answer(job)
+            log.info("left behind by another worker: %s item %d: %s", job.run, job.item, outcome)
+        except Exception:
+            # Nobody waits for this result; the lease runs out, and the question goes round again.
+            log.exception("%s item %d was taken up and failed", job.run, job.item)
+        finally:
+            self._rescued -= 1
 
     async def _claim(self, jobs: list[Job]) -> list[Claim | None]:
         held = await asyncio.to_thread(claims.claim, jobs, lifecycle.WORKER, self._lease)
@@ -111,4 +138,5 @@ lifecycle.attach(
     start=lambda: service().start(),
     stopping=lambda: service().release(),
     stopped=lambda: service().close(),
+    swept=lambda: service().rescue(),
 )

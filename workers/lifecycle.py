@@ -23,11 +23,18 @@ WORKER = wiring.worker_name()
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def attach(*, start: Callable[[], None], stopping: Callable[[], None], stopped: Callable[[], None]) -> None:
+def attach(
+    *,
+    start: Callable[[], None],
+    stopping: Callable[[], None],
+    stopped: Callable[[], None],
+    swept: Callable[[], None] = lambda: None,
+) -> None:
     """Hook a queue's service into the worker that imports it.
 
     ``start`` runs before the first message is taken, so that no question is claimed by a worker that cannot
-    work yet; ``stopping`` at once when the worker is told to stop, ``stopped`` when its tasks are done.
+    work yet; ``stopping`` at once when the worker is told to stop, ``stopped`` when its tasks are done,
+    ``swept`` after every sweep of the reconcile loop, whoever's turn it was.
     """
     pulses: list[Pulse] = []
 
@@ -40,7 +47,7 @@ def attach(*, start: Callable[[], None], stopping: Callable[[], None], stopped: 
         try:
             broker.ping()
             # First, since loading takes its time: what a dead worker left is free again meanwhile.
-            pulses.extend(_pulses())
+            pulses.extend(_pulses(swept))
             for pulse in pulses:
                 pulse.start()
             start()
@@ -64,7 +71,7 @@ def attach(*, start: Callable[[], None], stopping: Callable[[], None], stopped: 
     signals.worker_shutdown.connect(on_stopped, weak=False)
 
 
-def _pulses() -> list[Pulse]:
+def _pulses(swept: Callable[[], None]) -> list[Pulse]:
     loaded = settings.load()
 
     def beat() -> None:
@@ -74,5 +81,6 @@ def _pulses() -> list[Pulse]:
         # After a sleep of the whole machine, our own leases look expired, and we are the first to look.
         beat()
         reconcile.sweep(WORKER, loaded)
+        swept()
 
     return [Pulse("heartbeat", loaded.heartbeat, beat), Pulse("reconcile", loaded.sweep, sweep)]

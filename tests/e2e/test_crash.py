@@ -22,8 +22,8 @@ ENGINE = {
     "max_model_len": 2048,
     "max_tokens": 160,
     "votes": 3,
-    # Two workers share the questions from the start when neither can take them all.
-    "batches_in_flight": 2,
+    # Two workers share the questions from the start, and more wait than the survivor has room for.
+    "batches_in_flight": 1,
 }
 
 

@@ -178,3 +178,16 @@ def test_a_run_whose_producer_is_sending_is_left_to_it(jobs: list[Job]) -> None:
     assert claims.unsent(100, "r") == jobs
     time.sleep(0.25)
     assert claims.unsent(100) == jobs
+
+
+def test_lost_work_whose_message_nobody_takes_is_left_over_and_nothing_else_is(jobs: list[Job]) -> None:
+    held = claims.claim(jobs[:2], "one", lease=10)
+    claims.lose(held, "the engine died", max_losses=5)
+    assert claims.left_over("infer", 10, sent_before=0) == []
+    claims.mark_sent(jobs)
+    assert claims.left_over("infer", 10, sent_before=60) == []
+    assert claims.left_over("infer", 10, sent_before=0) == jobs[:2]
+    assert claims.left_over("infer", 1, sent_before=0) == jobs[:1]
+    assert claims.left_over("train", 10, sent_before=0) == []
+    claims.claim(jobs[:1], "two", lease=10)
+    assert claims.left_over("infer", 10, sent_before=0) == jobs[1:2]
