@@ -35,7 +35,6 @@ class Answering:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._stopping = False
-        self._ready = False
         self._rescued = 0
 
     def start(self) -> None:
@@ -54,7 +53,6 @@ class Answering:
         log.info("loading %s", loaded.model)
         self._in_loop(self._generator.start()).result()
         self._capacity = loaded.batch_size * loaded.batches_in_flight
-        self._ready = True
         log.info("ready: batches of %d, %d in flight", loaded.batch_size, loaded.batches_in_flight)
 
     def answer(self, job: Infer) -> str:
@@ -72,7 +70,7 @@ class Answering:
         With all of this worker's slots taken, the queue would hold them back until a batch is through: they
         are claimed past it, as many as the slots again at the most, and are next in line.
         """
-        if not self._ready or self._stopping or self._rescued >= self._capacity:
+        if self._stopping or self._rescued >= self._capacity:
             return
         for job in claims.left_over(Infer.queue, self._capacity - self._rescued, RESCUE_AFTER):
             self._in_loop(self._rescue(Infer(run=job.run, item=job.item)))

@@ -34,9 +34,10 @@ def attach(
 
     ``start`` runs before the first message is taken, so that no question is claimed by a worker that cannot
     work yet; ``stopping`` at once when the worker is told to stop, ``stopped`` when its tasks are done,
-    ``swept`` after every sweep of the reconcile loop, whoever's turn it was.
+    ``swept`` after every sweep of the reconcile loop, whoever's turn it was, once ``start`` is through.
     """
     pulses: list[Pulse] = []
+    started = threading.Event()
 
     def on_logging(**_: Any) -> None:
         logging.basicConfig(level=settings.load().log_level, format=FORMAT, stream=sys.stderr)
@@ -47,10 +48,11 @@ def attach(
         try:
             broker.ping()
             # First, since loading takes its time: what a dead worker left is free again meanwhile.
-            pulses.extend(_pulses(swept))
+            pulses.extend(_pulses(lambda: swept() if started.is_set() else None))
             for pulse in pulses:
                 pulse.start()
             start()
+            started.set()
         except UserError as error:
             # Celery swallows what its signal handlers raise; only an exit ends the worker.
             log.error("%s", error)  # noqa: TRY400  (a sentence for a person, no traceback)
