@@ -19,14 +19,6 @@ class ServiceUnreachable(UserError):
     """A broker, ledger or index that does not answer; the message says which, and how to start it."""
 
 
-class Throttled(VotequeueError):
-    """The service said "slow down": the same call again, ``delay`` seconds later."""
-
-    def __init__(self, message: str, delay: float) -> None:
-        super().__init__(message)
-        self.delay = delay
-
-
 class Unavailable(VotequeueError):
     """The call failed for a reason that passes (a reset, a time-out, a dead engine): again, later."""
 
@@ -37,7 +29,3 @@ class EngineDied(Unavailable):
 
 class Refused(VotequeueError):
     """The call will never succeed as it stands: the item is settled as failed, with this reason."""
-
-
-class Unreadable(Refused):
-    """The reply arrived and cannot be used: the item is settled as failed, with this reason."""
