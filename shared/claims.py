@@ -140,11 +140,11 @@ def _settle_one(connection: sa.Connection, end: Settled, now: float) -> bool:
     return True
 
 
-def complete(claim: Claim, value: dict[str, Any]) -> bool:
-    """Write the result of an item that is no question; tell whether the claim still held."""
+def complete(claim: Claim, value: dict[str, Any], outcome: str = "done") -> bool:
+    """Write an item's result; tell whether the claim still held."""
     with ledger.writing() as connection:
         now = ledger.now(connection)
-        if not _let_go(connection, claim, State.DONE, now, "done", {"settled_at": now, "losses": 0}):
+        if not _let_go(connection, claim, State.DONE, now, outcome, {"settled_at": now, "losses": 0}):
             return False
         row = {"run": claim.job.run, "number": claim.job.item, "value": value}
         connection.execute(schema.results.insert().values(**row))
@@ -169,6 +169,14 @@ def release(claims: Iterable[Claim], reason: str, delay: float = 0.0) -> list[Jo
             if _let_go(connection, held, State.PENDING, now, f"released: {reason}", changes):
                 released.append(held.job)
     return released
+
+
+def put_off(held: Claim, reason: str, delay: float) -> bool:
+    """Give an item back whose work failed for a reason that passes: another round, in ``delay`` seconds."""
+    with ledger.writing() as connection:
+        now = ledger.now(connection)
+        changes: dict[str, Any] = {"not_before": now + delay, "sent_at": None, "losses": 0}
+        return _let_go(connection, held, State.PENDING, now, f"again: {reason}", changes)
 
 
 def release_all(worker: str, reason: str) -> list[Job]:
@@ -268,87 +276,31 @@ def earlier_ballots(job: Job) -> list[Vote]:
         return [Vote(*row) for row in connection.execute(query)]
 
 
-# Messages: which items have one on the way
-
-
-def sending(run: str) -> str:
-    """Name the lock that a producer holds while it sends a run's first messages."""
-    return f"sending:{run}"
-
-
-def unsent(limit: int, run: str | None = None) -> list[Job]:
-    """List items that are due and have no message on the way.
-
-    Without a ``run``, those runs are left out whose producer is still at it.
-    """
-    query = (
-        sa.select(schema.runs.c.kind, items.run, items.number)
-        .join(schema.runs, schema.runs.c.name == items.run)
-        .where(items.state == State.PENDING, items.sent_at.is_(None))
-        .order_by(items.run, items.number)
-        .limit(limit)
-    )
-    with ledger.reading() as connection:
-        now = ledger.now(connection)
-        locks = schema.locks.c
-        busy = sa.exists().where(locks.name == sa.literal("sending:") + items.run, locks.until > now)
-        query = query.where(items.run == run) if run is not None else query.where(~busy)
-        due = query.where(items.not_before <= now)
-        return [KINDS[kind](run=name, item=number) for kind, name, number in connection.execute(due)]
-
-
-def left_over(kind: str, limit: int, sent_before: float) -> list[Job]:
-    """List items whose work was lost and whose new message nobody took for ``sent_before`` seconds."""
-    with ledger.reading() as connection:
-        now = ledger.now(connection)
-        rows = connection.execute(
-            sa.select(items.run, items.number)
-            .join(schema.runs, schema.runs.c.name == items.run)
-            .where(items.state == State.PENDING, items.losses > 0, items.not_before <= now)
-            .where(items.sent_at <= now - sent_before, schema.runs.c.kind == kind)
-            .order_by(items.run, items.number)
-            .limit(limit)
-        )
-        return [KINDS[kind](run=name, item=number) for name, number in rows]
-
-
-def mark_sent(jobs: Sequence[Job]) -> None:
-    """Note that messages are on the way."""
-    if not jobs:
-        return
+def make_due(*runs: str) -> int:
+    """Let no pending item of some runs wait for its time any longer; give how many did."""
     with ledger.writing() as connection:
-        now = ledger.now(connection)
-        connection.execute(
+        return connection.execute(
             schema.items.update()
-            .where(items.run == sa.bindparam("of_run"), items.number == sa.bindparam("of_number"))
-            .values(sent_at=now),
-            [{"of_run": job.run, "of_number": job.item} for job in jobs],
-        )
+            .where(items.run.in_(runs), items.state == State.PENDING)
+            .where(items.not_before > ledger.now(connection))
+            .values(not_before=0.0, sent_at=None)
+        ).rowcount
 
 
-def forget_sent(older_than: float = 0.0, kind: str | None = None, run: str | None = None) -> int:
-    """Take messages for lost: pending items sent more than ``older_than`` seconds ago count as unsent."""
-    with ledger.writing() as connection:
-        query = schema.items.update().where(
-            items.state == State.PENDING,
-            items.sent_at.is_not(None),
-            items.sent_at <= ledger.now(connection) - older_than,
-        )
-        if run is not None:
-            query = query.where(items.run == run)
-        if kind is not None:
-            named = sa.select(schema.runs.c.name).where(schema.runs.c.kind == kind)
-            query = query.where(items.run.in_(named))
-        return connection.execute(query.values(sent_at=None)).rowcount
+def revive(run: str, reason: str = "", recount: bool = False) -> int:
+    """Make a run's dead items pending again, their losses forgiven; give how many.
 
-
-def revive(run: str) -> int:
-    """Make a run's dead items pending again, their losses forgiven; give how many."""
-    changes = {"state": State.PENDING, "losses": 0, "reason": None, "settled_at": None}
+    With a ``reason``, only those are whose own begins so. ``recount`` forgets their attempts too, which an
+    item with votes must not: they are numbered by attempt.
+    """
+    changes: dict[str, Any] = {"state": State.PENDING, "losses": 0, "reason": None, "settled_at": None}
+    if recount:
+        changes["attempt"] = 0
     with ledger.writing() as connection:
         return connection.execute(
             schema.items.update()
             .where(items.run == run, items.state == State.DEAD)
+            .where(items.reason.startswith(reason, autoescape=True))
             .values(**changes, not_before=0.0, sent_at=None)
         ).rowcount
 

@@ -5,7 +5,7 @@
 
 Fields beyond these are kept and written back. `wrong` (on a question) lists reasonings for wrong letters;
 `origin` (on an entry) names how an augmented entry was made, `group` the original that it must stay with when
-texts are held out. It does not know what the entries are for.
+texts are held out; `made` (beside a text) tells who wrote it. What entries are for is not known here.
 """
 
 import contextlib
@@ -46,12 +46,24 @@ def _unlabelled(value: object) -> object:
 Letter = Annotated[StrictStr, Field(pattern=r"^[A-Z]$")]
 
 
+class Made(BaseModel):
+    """How a text was made: for a right or a wrong letter, how, by whom, with which version of the prompt."""
+
+    model_config = ConfigDict(frozen=True)
+    label: StrictStr | None = None
+    origin: StrictStr | None = None
+    provider: StrictStr | None = None
+    model: StrictStr | None = None
+    prompt: StrictStr | None = None
+
+
 class WrongReasoning(BaseModel):
     """A reasoning that ends in a wrong letter, or in none (``answer`` null): a negative for the scorer."""
 
     model_config = ConfigDict(frozen=True)
     answer: Letter | None
     reasoning: StrictStr
+    made: Made | None = None
 
 
 class Question(BaseModel):
@@ -63,6 +75,7 @@ class Question(BaseModel):
     answer: Annotated[Letter | None, BeforeValidator(_unlabelled)] = None
     reasoning: StrictStr | None = None
     wrong: list[WrongReasoning] = []
+    made: Made | None = None
 
     @model_validator(mode="after")
     def _letters_are_options(self) -> "Question":
@@ -79,6 +92,18 @@ class Question(BaseModel):
     def letters(self) -> str:
         """Give the letters that are options here: ``"ABCD"`` for four."""
         return LETTERS[: len(self.options)]
+
+    @property
+    def wrong_letters(self) -> str:
+        """Give the wrong options' letters, from the right one onwards and round; none where it is unknown.
+
+        Real files have the right option's text under two letters: neither of them is wrong.
+        """
+        if self.answer is None:
+            return ""
+        at, texts = self.letters.index(self.answer), [text.strip() for text in self.options]
+        others = self.letters[at + 1 :] + self.letters[:at]
+        return "".join(one for one in others if texts[self.letters.index(one)] != texts[at])
 
 
 class Entry(BaseModel):

@@ -27,5 +27,51 @@ class EngineDied(Unavailable):
     """The inference engine's process is gone; whatever was in flight has no result."""
 
 
+class Unreadable(Unavailable):
+    """The service answered with what cannot be used (cut off, empty, not what was asked): again, later."""
+
+
+class NoReply(Unavailable):
+    """The call went out and no reply came (a time-out, a reset): it may have been charged all the same."""
+
+
+class Throttled(Unavailable):
+    """The service says "slow down": all callers of the account do, for ``delay`` seconds where it said so."""
+
+    def __init__(self, message: str, delay: float | None = None) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
 class Refused(VotequeueError):
     """The call will never succeed as it stands: the item is settled as failed, with this reason."""
+
+
+class Held(VotequeueError):
+    """No call may be made now, and none is to blame: the item waits untouched, for ``delay`` seconds.
+
+    ``delay`` is ``None`` where a person must mend something first.
+    """
+
+    def __init__(self, message: str, delay: float | None = None) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
+class Exhausted(Held):
+    """A quota that comes back by itself is used up, such as a day's: the queue pauses until then."""
+
+
+class Barred(Held):
+    """The service wants a person: credentials, permission or credit; the message says what to do.
+
+    ``whole``: it is the account with all its models that no longer works, not only this model.
+    """
+
+    def __init__(self, message: str, whole: bool = True) -> None:
+        super().__init__(message)
+        self.whole = whole
+
+
+class OverBudget(VotequeueError):
+    """The call would take its run over the budget: the run stops here."""

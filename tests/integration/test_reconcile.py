@@ -17,8 +17,9 @@ from shared.jobs import Infer, Job
 from shared.ledger import Run
 from shared.schema import State
 from shared.settings import Settings
-from tests.conftest import _await_answer, _use_broker, forget, free_port
+from tests.conftest import _use_broker, forget
 from tests.integration import played
+from tests.valkey import await_answer, free_port
 from workers import reconcile
 from workers.reconcile import Swept, sweep
 
@@ -181,7 +182,7 @@ def restartable(
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             running.append(stack.enter_context(process))
             stack.callback(process.kill)
-            _await_answer(url)
+            await_answer(url)
 
         def kill() -> None:
             running[-1].kill()

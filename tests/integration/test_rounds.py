@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from shared import broker, claims, dataset, ledger, schema
+from shared import broker, claims, dataset, ledger, outbox, schema
 from shared.claims import Claim
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
 from shared.jobs import Infer, Sampling
@@ -151,7 +151,7 @@ def test_a_question_with_no_accepted_vote_goes_again_and_is_charged_its_attempt(
     assert said == ["again: none of 3 votes was accepted"]
     assert standing(run) == (State.PENDING, 1, 0)
     assert broker.waiting("infer") == 1
-    assert claims.unsent(10) == []
+    assert outbox.unsent(10) == []
     assert claim(run)[0].attempt == 2
 
 
@@ -163,7 +163,7 @@ def test_without_a_broker_the_question_waits_in_the_ledger_and_that_is_only_a_wa
     said = play(playing(FakeGenerator(otherwise=votes("---"))), claim(run))
     assert said == ["again: none of 3 votes was accepted"]
     assert standing(run) == (State.PENDING, 1, 0)
-    assert claims.unsent(10) == [Infer(run=run, item=0)]
+    assert outbox.unsent(10) == [Infer(run=run, item=0)]
     assert "1 messages wait in the ledger" in caplog.text
 
 
@@ -347,7 +347,7 @@ def test_an_unreachable_index_gives_the_batch_back_for_later_and_charges_nothing
     assert said == ["given back: a service does not answer"] * 2
     assert standing(run) == (State.PENDING, 0, 0)
     assert claim(run, 2) == []
-    assert claims.unsent(10) == []
+    assert outbox.unsent(10) == []
     wait = rows(schema.items, run)[0]["not_before"] - time.time()
     assert 0 < wait <= rounds.PATIENCE
 

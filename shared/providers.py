@@ -1,0 +1,138 @@
+"""The outside services: what they are called, what they allow and what they cost, as their documents say.
+
+    limits("tencent", "TextTranslateBatch", {})  ->  Limits(per_second=5, characters=2000, ...)
+
+What a service is told and what it answers is the workers' business (`workers/providers`). A setting that
+names a provider, or a provider and a model (``chat/deepseek-chat``), wins over what stands here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MILLION = 1_000_000
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class Limits(BaseModel):
+    """What an account may do with one model; ``None``: no limit known.
+
+    ``per_day`` counts calls by the provider's clock; ``characters`` and ``texts`` are the most of one call.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    per_second: Annotated[float, Field(gt=0)] | None = None
+    per_minute: Annotated[float, Field(gt=0)] | None = None
+    per_day: Count | None = None
+    tokens_per_minute: Count | None = None
+    at_once: Count | None = None
+    characters: Count | None = None
+    texts: Count | None = None
+
+
+class Price(BaseModel):
+    """What a model costs, in the settings' currency a million tokens, or a million characters of source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    input: Amount = 0.0
+    output: Amount = 0.0
+    characters: Amount = 0.0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a call used, or may use."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    characters: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Count all tokens, as limits do."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A service: what it can do, the models it has unless one is named, and the settings it needs.
+
+    ``needs`` lists alternatives: all settings of one of them must be set. ``timezone`` is whose midnight
+    brings a day's quota back.
+    """
+
+    name: str
+    chats: bool = False
+    translates: bool = False
+    chat_model: str | None = None
+    translation_model: str | None = None
+    needs: tuple[tuple[str, ...], ...] = ((),)
+    timezone: str = "Asia/Shanghai"
+
+
+PROVIDERS = {
+    provider.name: provider
+    for provider in (
+        Provider("local", chats=True, translates=True),
+        Provider("chat", chats=True, translates=True, needs=(("chat_base_url", "chat_api_key"),)),
+        Provider(
+            "qianfan",
+            chats=True,
+            translates=True,
+            chat_model="Yi-34B-Chat",
+            translation_model="Yi-34B-Chat",
+            needs=(("qianfan_ak", "qianfan_sk"), ("qianfan_access_key", "qianfan_secret_key")),
+        ),
+        Provider(
+            "tencent",
+            translates=True,
+            translation_model="TextTranslateBatch",
+            needs=(("tencent_secret_id", "tencent_secret_key"),),
+        ),
+    )
+}
+
+# Documented defaults of an account. A name without a model is for all its other models.
+_LIMITS = {
+    # Our own server lets its calls wait by itself.
+    "local": Limits(),
+    "chat": Limits(per_minute=300, at_once=16),
+    # ai.baidu.com/ai-doc/WENXINWORKSHOP/Llroa77io: 5 a second, which became 300 and 300,000 tokens a minute.
+    "qianfan": Limits(per_second=5, per_minute=300, tokens_per_minute=300_000),
+    # cloud.tencent.com/document/api/551/40566: 5 a second, all texts of a call below 6,000 characters. Older
+    # pages (tencentcloud.com/document/product/1161/50084, and the error TextTooLong) say 2,000.
+    "tencent/TextTranslateBatch": Limits(per_second=5, characters=2000, texts=100),
+    # Hunyuan's ChatTranslations, cloud.tencent.com/document/api/1729/113395: 20 a second, 5 at once.
+    "tencent": Limits(per_second=20, at_once=5, characters=2000, texts=1),
+}
+
+
+# The most of one call to a chat model that is asked to translate, where no limit says otherwise.
+PROMPTED_CHARACTERS, PROMPTED_TEXTS = 2000, 50
+
+
+def limits(provider: str, model: str, chosen: Mapping[str, Limits]) -> Limits:
+    """Give what an account may do with a model: what is documented, changed by what was chosen."""
+    names = (provider, f"{provider}/{model}")
+    documented = next((_LIMITS[name] for name in reversed(names) if name in _LIMITS), Limits())
+    changes = {field: value for name in names if name in chosen for field, value in _given(chosen[name])}
+    return documented.model_copy(update=changes)
+
+
+def _given(limits: Limits) -> list[tuple[str, object]]:
+    # A limit set to null switches the documented one off, so "set" is what counts, not "not None".
+    return [(field, getattr(limits, field)) for field in limits.model_fields_set]
+
+
+def price(provider: str, model: str, prices: Mapping[str, Price]) -> Price:
+    """Give what a model costs; nothing where no price was set."""
+    return prices.get(f"{provider}/{model}") or prices.get(provider) or Price()
+
+
+def cost(price: Price, usage: Usage) -> float:
+    """Give what a usage costs, in the settings' currency."""
+    tokens = usage.input_tokens * price.input + usage.output_tokens * price.output
+    return (tokens + usage.characters * price.characters) / MILLION
