@@ -6,18 +6,26 @@ Nothing here is a model: what real ones do is tested with `tiny` weights.
 """
 
 import asyncio
+import contextlib
 import itertools
 import math
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from shared.errors import EngineDied
+from shared.errors import EngineDied, Refused
 from shared.jobs import Sampling
 from shared.prompts import Asked, Solved
-from workers.ports import Completion
+from shared.providers import Limits, Price, Usage
+from workers.ports import Completion, Prompt, Service, Translated, Turn
+from workers.ports import Reply as ChatReply
 
 Reply = Sequence[str] | Exception
+# What a chat model says: a text, a failure, or (a function) whatever the moment gives.
+Said = str | Exception | Callable[[Prompt], str]
+_T = TypeVar("_T")
 LAST_CASE = "### 题目"
 
 
@@ -99,7 +107,7 @@ class FakeGenerator:
         return self._otherwise
 
 
-def iter_last(replies: Sequence[Reply]) -> "itertools.chain[Reply]":
+def iter_last(replies: Sequence[_T]) -> "itertools.chain[_T]":
     """Go through replies once, and repeat the last."""
     return itertools.chain(replies, itertools.repeat(replies[-1]))
 
@@ -158,3 +166,172 @@ def _unit(text: str, size: int = 256) -> list[float]:
     counts = Counter(ord(character) % size for character in text if not character.isspace())
     length = math.sqrt(sum(count * count for count in counts.values())) or 1.0
     return [counts[place] / length for place in range(size)]
+
+
+# Outside services
+
+USED = Usage(input_tokens=100, output_tokens=50)
+FREE, UNLIMITED = Price(), Limits()
+
+
+def service(
+    provider: str = "chat", model: str = "m", *, price: Price = FREE, limits: Limits = UNLIMITED
+) -> Service:
+    """Make a service of an account that all fakes share."""
+    return Service(provider, model, "0a1b2c3d", limits, price)
+
+
+class FakeChat:
+    """Replies by script: marks in the prompt -> what is said at each call, the last for ever.
+
+    ``otherwise`` is said to all else. Every call, a failed one too, is in ``prompts``. A mark may be any part
+    of the prompt: a word of the problem, or the letter that is to be explained.
+    """
+
+    def __init__(
+        self,
+        script: Mapping[str, Sequence[Said]] | None = None,
+        otherwise: Said = "因为如此。\n答案是：A",
+        *,
+        service: Service = service(),  # noqa: B008  (frozen)
+        usage: Usage = USED,
+    ) -> None:
+        self.service = service
+        self.prompts: list[Prompt] = []
+        self._script = {mark: iter_last(said) for mark, said in (script or {}).items()}
+        self._otherwise = otherwise
+        self._usage = usage
+        self._lock = threading.Lock()
+
+    @property
+    def asked(self) -> list[str]:
+        """Give the texts of all prompts so far."""
+        return [prompt.text for prompt in self.prompts]
+
+    def complete(self, prompt: Prompt) -> ChatReply:
+        """Say what comes next in the script."""
+        with self._lock:
+            self.prompts.append(prompt)
+            said = self._next(prompt.text)
+        if isinstance(said, Exception):
+            raise said
+        return ChatReply(said if isinstance(said, str) else said(prompt), self._usage)
+
+    def _next(self, text: str) -> Said:
+        for mark, replies in self._script.items():
+            if mark in text:
+                return next(replies)
+        return self._otherwise
+
+
+@dataclass(frozen=True)
+class Translating:
+    """One call of a translator."""
+
+    texts: list[str]
+    source: str
+    target: str
+
+
+class FakeTranslator:
+    """Translates with ``translate(text, source, target)``.
+
+    ``script`` is what befalls the first calls: an error, or ``None`` for none. Every call, a failed one too,
+    is in ``calls``. What is over the limits of one call is refused, as the real ones do.
+    """
+
+    def __init__(
+        self,
+        translate: Callable[[str, str, str], str] = lambda text, *_: text,
+        script: Sequence[Exception | None] = (),
+        limits: Limits = UNLIMITED,
+        *,
+        provider: str = "tencent",
+        model: str = "TextTranslateBatch",
+        price: Price = FREE,
+    ) -> None:
+        self.service = service(provider, model, price=price, limits=limits)
+        self.calls: list[Translating] = []
+        self._translate = translate
+        self._script = iter(script)
+        self._lock = threading.Lock()
+
+    def estimate(self, texts: Sequence[str]) -> Usage:
+        """Count characters, which is what such a service charges."""
+        return Usage(characters=sum(len(text) for text in texts))
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
+        """Translate each text, unless the script has it otherwise."""
+        with self._lock:
+            self.calls.append(Translating(list(texts), source, target))
+            error = next(self._script, None)
+        if error is not None:
+            raise error
+        used, limits = self.estimate(texts), self.service.limits
+        if used.characters > (limits.characters or used.characters) or len(texts) > (
+            limits.texts or len(texts)
+        ):
+            raise Refused("the request is too long")
+        return Translated([self._translate(text, source, target) for text in texts], used)
+
+
+class FakeLimiter:
+    """Lets everybody through, and counts.
+
+    ``script`` is what befalls the first who ask to be admitted: an error, or ``None`` for none. ``waiting``
+    and ``moment`` are called where the real one waits for a place, and for the moment of the call.
+    """
+
+    def __init__(
+        self,
+        script: Sequence[Exception | None] = (),
+        *,
+        waiting: Callable[[], object] = lambda: None,
+        moment: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.admits: list[tuple[str, int]] = []
+        self.slow_downs: list[tuple[str, float | None]] = []
+        self.corrections: list[tuple[str, int, int]] = []
+        self.inside = 0
+        self._script = iter(script)
+        self._waiting = waiting
+        self._moment = moment
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def admit(self, service: Service, tokens: int) -> Iterator[Turn]:
+        """Admit, and see them out."""
+        with self._lock:
+            self.admits.append((service.name, tokens))
+            error = next(self._script, None)
+            if error is not None:
+                raise error
+        self._waiting()
+        with self._lock:
+            self.inside += 1
+        try:
+            yield _FakeTurn(self._moment)
+        finally:
+            with self._lock:
+                self.inside -= 1
+
+    def correct(self, service: Service, tokens: int, used: int) -> None:
+        """Note it."""
+        with self._lock:
+            self.corrections.append((service.name, tokens, used))
+
+    def slow_down(self, service: Service, delay: float | None) -> None:
+        """Note it."""
+        with self._lock:
+            self.slow_downs.append((service.name, delay))
+
+
+class _FakeTurn:
+    """A turn whose moment is now."""
+
+    def __init__(self, moment: Callable[[], object]) -> None:
+        self._moment = moment
+
+    def await_moment(self) -> None:
+        """Let the moment come."""
+        self._moment()

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from shared import claims, settings
+from shared import claims, outbox, settings
 from shared.broker import app
 from shared.claims import Claim
 from shared.jobs import Infer, Job
@@ -72,7 +72,7 @@ class Answering:
         """
         if self._stopping or self._rescued >= self._capacity:
             return
-        for job in claims.left_over(Infer.queue, self._capacity - self._rescued, RESCUE_AFTER):
+        for job in outbox.left_over(Infer.queue, self._capacity - self._rescued, RESCUE_AFTER):
             self._in_loop(self._rescue(Infer(run=job.run, item=job.item)))
 
     def release(self) -> None:

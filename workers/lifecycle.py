@@ -41,6 +41,8 @@ def attach(
 
     def on_logging(**_: Any) -> None:
         logging.basicConfig(level=settings.load().log_level, format=FORMAT, stream=sys.stderr)
+        for chatty in ("httpx", "httpx2"):  # a line a call, which the ledger records anyway
+            logging.getLogger(chatty).setLevel(logging.WARNING)
 
     def on_start(**_: Any) -> None:
         # Celery sets logging up only after this signal, and loading models has things to say.

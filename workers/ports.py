@@ -4,11 +4,18 @@ await generator.sample("...### 推理\\n", sampling, seed=7)  ->  [Completion("�
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from shared.errors import VotequeueError
 from shared.jobs import Sampling
 from shared.prompts import Asked, Solved
+from shared.providers import Limits, Price, Usage
+
+
+class Interrupted(VotequeueError):
+    """The worker was told to stop before the work was through: the item is given back untouched."""
 
 
 @dataclass(frozen=True)
@@ -59,3 +66,115 @@ class Retriever(Protocol):
         Raises:
             ServiceUnreachable: the index server does not answer.
         """
+
+
+# Outside services
+
+
+@dataclass(frozen=True)
+class Service:
+    """One model of one account at one provider: what limits, quotas and pauses are kept for.
+
+    ``account`` is a digest of who we are there, never a credential.
+    """
+
+    provider: str
+    model: str
+    account: str
+    limits: Limits
+    price: Price
+
+    @property
+    def name(self) -> str:
+        """Name it: ``chat/deepseek-chat@1f0c22aa``."""
+        return f"{self.provider}/{self.model}@{self.account}"
+
+    @property
+    def whole(self) -> str:
+        """Name the account with all its models: ``chat@1f0c22aa``."""
+        return f"{self.provider}@{self.account}"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One message for a chat model."""
+
+    text: str
+    max_tokens: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A chat model's answer, and what it used."""
+
+    text: str
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Translated:
+    """Translations in the order of the texts, and what they used."""
+
+    texts: list[str]
+    usage: Usage
+
+
+class ChatModel(Protocol):
+    """A chat model at a provider."""
+
+    @property
+    def service(self) -> Service:
+        """Say what it is."""
+
+    def complete(self, prompt: Prompt) -> Reply:
+        """Answer one message, in one call: nothing is retried here.
+
+        Raises:
+            Throttled, Unavailable, Unreadable: again, later.
+            Exhausted, Barred: the service takes no calls from us.
+            Refused: it will never answer this one.
+        """
+
+
+class Translator(Protocol):
+    """A translation service."""
+
+    @property
+    def service(self) -> Service:
+        """Say what it is; its limits say how many texts and characters a call may have."""
+
+    def estimate(self, texts: Sequence[str]) -> Usage:
+        """Tell what translating some texts may use, at the most."""
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
+        """Translate some texts, in one call; raises as `ChatModel.complete` does."""
+
+
+class Turn(Protocol):
+    """One caller's turn at a service."""
+
+    def await_moment(self) -> None:
+        """Sleep until the call may be made; the very next thing to do is to make it.
+
+        Raises:
+            Interrupted: the worker stops.
+        """
+
+
+class Limiter(Protocol):
+    """Keeps all workers of an account within its limits."""
+
+    def admit(self, service: Service, tokens: int) -> AbstractContextManager[Turn]:
+        """Wait until one of the calls at once is ours; ``tokens`` is the most that the call may use.
+
+        Raises:
+            Exhausted: the day's quota is used up.
+            Interrupted: the worker stops.
+        """
+
+    def correct(self, service: Service, tokens: int, used: int) -> None:
+        """Tell how many of the tokens that were asked for a call has used."""
+
+    def slow_down(self, service: Service, delay: float | None) -> None:
+        """Let all callers wait, since the service said so, for ``delay`` seconds where it told."""

@@ -9,7 +9,7 @@ work. What the work is, is not known here.
 import logging
 from dataclasses import dataclass
 
-from shared import broker, claims
+from shared import broker, claims, outbox
 from shared.errors import ServiceUnreachable
 from shared.settings import Settings
 
@@ -44,17 +44,17 @@ def sweep(worker: str, settings: Settings) -> Swept:
 
 def _notice_lost_messages() -> None:
     if claims.swap_fact("broker memory", broker.memory()):
-        lost = claims.forget_sent()
+        lost = outbox.forget_sent()
         log.warning("the broker was flushed or restarted: %d messages are sent again", lost)
     for queue in broker.QUEUES:
         # With an empty queue, whatever is pending and was sent has lost its message on the way.
         if broker.waiting(queue) == 0:
-            claims.forget_sent(older_than=LOST_AFTER, kind=queue)
+            outbox.forget_sent(older_than=LOST_AFTER, kind=queue)
 
 
 def _send_unsent() -> int:
-    jobs = claims.unsent(SENT_A_SWEEP)
+    jobs = outbox.unsent(SENT_A_SWEEP)
     if jobs:
         broker.send(jobs)
-        claims.mark_sent(jobs)
+        outbox.mark_sent(jobs)
     return len(jobs)

@@ -16,7 +16,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared import answers, broker, claims, ledger, prompts, voting
+from shared import answers, broker, claims, ledger, outbox, prompts, voting
 from shared.claims import Ballot, Claim, Settled
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
 from shared.jobs import Job, Sampling
@@ -217,7 +217,7 @@ def publish(jobs: Sequence[Job]) -> None:
         return
     try:
         broker.send(jobs)
-        claims.mark_sent(jobs)
+        outbox.mark_sent(jobs)
     except UserError as error:
         # Not an error for the questions: the reconcile loop sends what has no message.
         log.warning("%d messages wait in the ledger: %s", len(jobs), error)

@@ -21,7 +21,8 @@ from shared.errors import Refused, UserError
 from shared.jobs import ScorerTraining, Train
 from workers import lifecycle, rounds, wiring
 from workers.models import scorer, scorer_training
-from workers.models.scorer_training import Example, Interrupted
+from workers.models.scorer_training import Example
+from workers.ports import Interrupted
 
 log = logging.getLogger(__name__)
 _stopping = threading.Event()

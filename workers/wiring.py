@@ -4,18 +4,31 @@ rounds = wiring.rounds(settings.load())
 """
 
 import contextlib
+import hashlib
 import os
 import socket
+import threading
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from shared import ledger
+from pydantic import SecretStr
+
+from shared import broker, ledger, providers
 from shared.errors import UserError
-from shared.settings import Settings
-from workers.ports import Generator
+from shared.providers import PROVIDERS
+from shared.settings import PREFIX, Settings
+from workers.desk import Desk
+from workers.ports import ChatModel, Generator, Service, Translator
 from workers.rounds import Rounds
 
+if TYPE_CHECKING:
+    from workers.models.embedding import Embedder
+
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+LOCAL_TIMEOUT = 900.0  # seconds
+SLOT_GRACE = 30.0  # seconds that a slot of the calls at once outlasts the longest call
 
 
 def worker_name() -> str:
@@ -46,8 +59,9 @@ def rounds(settings: Settings) -> tuple[Rounds, Generator]:
     Raises:
         UserError: weights are missing, a service does not answer.
     """
+    from workers.models.embedding import load_embedder
     from workers.models.generator import EngineOptions, VllmGenerator
-    from workers.models.retrieval import QdrantRetriever, load_embedder, open_client
+    from workers.models.retrieval import QdrantRetriever, open_client
     from workers.models.scorer import SoundnessScorer
 
     model = weights(settings.model, settings)
@@ -74,3 +88,104 @@ def rounds(settings: Settings) -> tuple[Rounds, Generator]:
     scorer.refresh()
     threshold, losses = settings.scorer_threshold, settings.max_losses
     return Rounds(generator, scorer, retriever, threshold=threshold, max_losses=losses), generator
+
+
+def embedder(settings: Settings) -> "Embedder":
+    """Load the model that embeds questions.
+
+    Raises:
+        UserError: its weights are missing.
+    """
+    from workers.models.embedding import load_embedder
+
+    static = settings.embedding == "static"
+    return load_embedder(settings.embedding, Path(weights(settings.model, settings)) if static else Path())
+
+
+# The outside services
+
+
+def chat_model(provider: str, model: str, settings: Settings) -> ChatModel:
+    """Build a chat model of a provider.
+
+    Raises:
+        UserError: the provider has none, or a setting that it needs is missing.
+    """
+    from workers.providers.chat import OpenAIChat
+
+    if provider not in PROVIDERS or not PROVIDERS[provider].chats:
+        able = ", ".join(known.name for known in PROVIDERS.values() if known.chats)
+        raise UserError(f"provider {provider!r} has no chat models; these have: {able}")
+    service = _service(provider, model, settings)
+    if provider == "qianfan":
+        from workers.providers import qianfan
+
+        made = qianfan.QianfanV2Chat if settings.qianfan_api == "v2" else qianfan.QianfanChat
+        return made(service, settings)
+    if provider == "chat" and settings.chat_base_url:
+        base = _address("chat_base_url", settings.chat_base_url)
+        return OpenAIChat(service, base, settings.chat_api_key, settings.call_timeout)
+    # On a laptop's two cores, a long reply among many takes minutes.
+    patience = max(settings.call_timeout, LOCAL_TIMEOUT)
+    return OpenAIChat(service, _address("local_url", settings.local_url), None, patience)
+
+
+def translator(provider: str, model: str, settings: Settings) -> Translator:
+    """Build a translator of a provider: its own service, or its chat model prompted to translate.
+
+    Raises:
+        UserError: the provider has none, or a setting that it needs is missing.
+    """
+    if provider == "tencent":
+        from workers.providers.tencent import TencentTranslator
+
+        return TencentTranslator(_service(provider, model, settings), settings)
+    from workers.providers.prompted import PromptedTranslator
+
+    return PromptedTranslator(chat_model(provider, model, settings))
+
+
+def account(*parts: str) -> str:
+    """Name an account by a digest of where it is and who we are there, so that no credential is told."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+def _service(provider: str, model: str, settings: Settings) -> Service:
+    place = {"local": settings.local_url, "qianfan": settings.qianfan_url, "tencent": settings.tencent_url}
+    return Service(
+        provider,
+        model,
+        account(provider, place.get(provider) or "", *_credentials(provider, settings)),
+        providers.limits(provider, model, settings.limits),
+        providers.price(provider, model, settings.prices),
+    )
+
+
+def _credentials(provider: str, settings: Settings) -> list[str]:
+    ways = PROVIDERS[provider].needs
+    for way in ways:
+        values = [getattr(settings, name) for name in way]
+        if all(values):
+            return [*map(_plain, values)]
+    wanted = ", or ".join(" and ".join(PREFIX + name.upper() for name in way) for way in ways)
+    raise UserError(f"provider {provider} needs {wanted}: set them where the workers run")
+
+
+def _plain(value: str | SecretStr) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _address(name: str, url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"{PREFIX}{name.upper()} must be a URL such as https://api.deepseek.com/v1")
+    if "@" in parts.netloc:
+        raise UserError(f"{PREFIX}{name.upper()} has a password in it: a key goes into a setting of its own")
+    return url
+
+
+def desk(settings: Settings, stopping: threading.Event) -> Desk:
+    """Build the desk that all calls to outside services go through; waiting ends when ``stopping`` is set."""
+    from workers.limits.limiter import RedisLimiter
+
+    return Desk(RedisLimiter(broker.client(), stopping, settings.call_timeout + SLOT_GRACE))

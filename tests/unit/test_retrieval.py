@@ -13,9 +13,10 @@ from qdrant_client import QdrantClient
 from shared.errors import ServiceUnreachable, UserError
 from shared.prompts import Asked, Solved
 from tests import qdrant_server, tiny
-from tests.conftest import free_port
 from tests.fakes import CharacterEmbedder
 from tests.qdrant_server import State
+from tests.valkey import free_port
+from workers.models import embedding as embeddings
 from workers.models import retrieval
 from workers.models.retrieval import QdrantRetriever
 
@@ -218,8 +219,8 @@ def test_static_embeddings_are_the_generators_token_vectors_as_unit_means(weight
     from tokenizers import Tokenizer
 
     text = "甲比乙高"
-    (found,) = retrieval.load_embedder("static", weights).encode([text])
-    table = retrieval._token_table(weights).numpy()
+    (found,) = embeddings.load_embedder("static", weights).encode([text])
+    table = embeddings._token_table(weights).numpy()
     ids = Tokenizer.from_file(str(weights / "tokenizer.json")).encode(text).ids
     mean = table[ids].mean(axis=0)
     np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-5)
@@ -228,13 +229,13 @@ def test_static_embeddings_are_the_generators_token_vectors_as_unit_means(weight
 
 def test_static_embeddings_find_what_shares_words(weights: Path) -> None:
     index = QdrantRetriever(
-        QdrantClient(":memory:"), retrieval.load_embedder("static", weights), "static", SETS.__getitem__
+        QdrantClient(":memory:"), embeddings.load_embedder("static", weights), "static", SETS.__getitem__
     )
     assert problems(index.nearest("tall", [asked("辛庚己")], 1)) == [["辛庚己戊"]]
 
 
 def test_a_folder_without_a_model_is_said_to_be_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no token embeddings can be read from"):
-        retrieval.load_embedder("static", tmp_path)
+        embeddings.load_embedder("static", tmp_path)
     with pytest.raises(UserError, match="VOTEQUEUE_EMBEDDING"):
-        retrieval.load_embedder(str(tmp_path / "none"), tmp_path)
+        embeddings.load_embedder(str(tmp_path / "none"), tmp_path)

@@ -17,17 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared.errors import Refused, VotequeueError
+from shared.errors import Refused
 from shared.jobs import ScorerTraining
 from workers.models.scorer import METRICS, TRAINING
+from workers.ports import Interrupted
 
 log = logging.getLogger(__name__)
 DIVERGED = 100.0  # nats a text; a coin has 0.69
 LEFT_BEHIND = 7 * 86400.0  # seconds
-
-
-class Interrupted(VotequeueError):
-    """The training was asked to stop before it was through; nothing of it is kept."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,434 @@
+"""The desk over a real ledger: which calls are made, what each costs, and what is on record afterwards."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from shared import calls, ledger, schema
+from shared.calls import Errand
+from shared.errors import (
+    Barred,
+    Exhausted,
+    Held,
+    NoReply,
+    OverBudget,
+    Refused,
+    Throttled,
+    Unavailable,
+    Unreadable,
+)
+from shared.jobs import Reason
+from shared.providers import Price, Usage
+from tests import fakes
+from tests.fakes import FakeChat, FakeLimiter, FakeTranslator, Translating
+from workers.desk import THROTTLED_AT_MOST, Desk
+from workers.ports import Interrupted, Prompt
+
+on_both = pytest.mark.usefixtures("run_on_any_ledger")
+JOB = Reason(run="r", item=7)
+# 100 tokens in, 50 out at the most: a call costs 1.5 at the most, and that exactly unless it uses less.
+PROMPT = Prompt("题" * 100, 50, 0.7)
+PRICED = fakes.service(price=Price(input=10_000, output=10_000))
+MOST = 1.5
+
+
+@pytest.fixture(autouse=True)
+def _run(home: Path) -> None:
+    calls.set_budget("r", None)
+
+
+@pytest.fixture
+def run_on_any_ledger(any_ledger: str) -> None:
+    """Have the run on SQLite, then on PostgreSQL: for what databases may do differently."""
+    calls.set_budget("r", None)
+
+
+def made() -> list[dict[str, Any]]:
+    """Read the calls on record, first to last."""
+    with ledger.reading() as connection:
+        rows = connection.execute(sa.select(schema.calls).order_by(schema.calls.c.id))
+        return [dict(row) for row in rows.mappings()]
+
+
+def outcomes() -> list[tuple[str | None, float]]:
+    return [(call["outcome"], call["cost"]) for call in made()]
+
+
+def spent() -> float:
+    return calls.spent("r").spent
+
+
+def fail(desk: Desk, model: FakeChat) -> None:
+    """Ask with a model that fails."""
+    with pytest.raises(Exception):  # noqa: B017, PT011  (which one is the caller's business)
+        desk.chat(JOB, "B:1:m", model, PROMPT)
+
+
+# What is on record
+
+
+@on_both
+def test_a_reply_is_asked_for_once_however_often_it_is_wanted() -> None:
+    model = FakeChat(otherwise="甲最高。\n答案是：B")
+    desk = Desk(FakeLimiter())
+    replies = {desk.chat(JOB, "B:1:m", model, PROMPT) for _ in range(3)}
+    replies.add(Desk(FakeLimiter()).chat(JOB, "B:1:m", model, PROMPT))
+    assert replies == {"甲最高。\n答案是：B"}
+    assert model.prompts == [PROMPT]
+
+
+@pytest.mark.parametrize(
+    ("job", "step"), [(JOB, "B:2:m"), (Reason(run="r", item=8), "B:1:m"), (Reason(run="s", item=7), "B:1:m")]
+)
+def test_another_step_item_or_run_is_asked_for_anew(job: Reason, step: str) -> None:
+    calls.set_budget("s", None)
+    model, desk = FakeChat(), Desk(FakeLimiter())
+    desk.chat(JOB, "B:1:m", model, PROMPT)
+    desk.chat(job, step, model, PROMPT)
+    assert len(model.prompts) == 2
+
+
+@on_both
+def test_a_call_is_recorded_with_what_it_was_for_used_and_cost() -> None:
+    model = FakeChat(service=PRICED, usage=Usage(90, 20))
+    Desk(FakeLimiter()).chat(JOB, "B:1:m", model, PROMPT)
+    (call,) = made()
+    assert call["ended_at"] >= call["begun_at"]
+    expected = {
+        "run": "r",
+        "number": 7,
+        "step": "B:1:m",
+        "provider": "chat",
+        "model": "m",
+        "outcome": "ok",
+        "detail": None,
+        "reply": "因为如此。\n答案是：A",
+        "input_tokens": 90,
+        "output_tokens": 20,
+        "characters": 0,
+        "cost": pytest.approx(1.1),
+    }
+    assert {name: call[name] for name in expected} == expected
+    assert spent() == pytest.approx(1.1)
+
+
+@on_both
+def test_what_no_ledger_can_store_is_replaced_in_replies_and_in_reasons() -> None:
+    model = FakeChat({"": ["甲\0乙\ud83d。", Refused("no \0 here")]})
+    desk = Desk(FakeLimiter())
+    assert desk.chat(JOB, "1", model, PROMPT) == "甲�乙�。"
+    assert desk.chat(JOB, "1", model, PROMPT) == "甲�乙�。"
+    with pytest.raises(Refused):
+        desk.chat(JOB, "2", model, PROMPT)
+    assert made()[1]["detail"] == "no � here"
+    translator = FakeTranslator(lambda text, *_: text + "\0\udc00")
+    assert desk.translate("r", translator, ["甲"], ("zh", "ja"), lambda *_: None) == ["甲��"]
+
+
+def test_a_call_whose_worker_died_is_made_again_and_its_estimate_stays_charged() -> None:
+    calls.begin(Errand("r", 7, "B:1:m", "chat", "m"), MOST)
+    model = FakeChat(service=PRICED)
+    Desk(FakeLimiter()).chat(JOB, "B:1:m", model, PROMPT)
+    assert len(model.prompts) == 1
+    assert outcomes() == [(None, MOST), ("ok", MOST)]
+    assert spent() == 2 * MOST
+
+
+# How calls end
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "cost"),
+    [
+        (NoReply("it timed out"), "no reply", MOST),
+        (Unreadable("half a JSON object"), "unreadable", MOST),
+        (Unavailable("error 500"), "failed", 0.0),
+        (Refused("the prompt was filtered"), "refused", 0.0),
+        (Exhausted("the day's quota is used up", 60.0), "exhausted", 0.0),
+        (Barred("the key is wrong: mend it"), "barred", 0.0),
+        (ZeroDivisionError("a bug"), "error", 0.0),
+    ],
+)
+def test_a_failed_call_costs_nothing_unless_it_may_have_been_charged(
+    error: Exception, outcome: str, cost: float
+) -> None:
+    limiter = FakeLimiter()
+    model = FakeChat(otherwise=error, service=PRICED)
+    with pytest.raises(type(error), match=str(error)):
+        Desk(limiter).chat(JOB, "B:1:m", model, PROMPT)
+    assert outcomes() == [(outcome, cost)]
+    assert made()[0]["detail"] == str(error)
+    assert (spent(), len(model.prompts)) == (cost, 1)
+    assert (limiter.inside, limiter.slow_downs, limiter.corrections) == (0, [], [])
+
+
+def test_a_failed_call_leaves_no_reply_behind_and_is_made_again() -> None:
+    model = FakeChat({"": [NoReply("it timed out"), "答案是：B"]})
+    desk = Desk(FakeLimiter())
+    fail(desk, model)
+    assert desk.chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
+
+
+def test_who_is_told_to_slow_down_tells_the_limiter_and_asks_again() -> None:
+    limiter = FakeLimiter()
+    model = FakeChat({"": [Throttled("429"), Throttled("429", 2.5), "答案是：B"]}, service=PRICED)
+    assert Desk(limiter).chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
+    assert limiter.slow_downs == [(PRICED.name, None), (PRICED.name, 2.5)]
+    assert outcomes() == [("throttled", 0.0), ("throttled", 0.0), ("ok", MOST)]
+    assert len(limiter.admits) == 3
+    assert spent() == MOST
+
+
+def test_who_is_told_to_slow_down_for_ever_gives_up_for_now() -> None:
+    limiter = FakeLimiter()
+    model = FakeChat(otherwise=Throttled("too many requests", 1.0))
+    with pytest.raises(Unavailable, match="30 times to slow down, last: too many requests") as raised:
+        Desk(limiter).chat(JOB, "B:1:m", model, PROMPT)
+    assert not isinstance(raised.value, Throttled)
+    assert len(model.prompts) == len(limiter.slow_downs) == THROTTLED_AT_MOST == 30
+
+
+# The limiter
+
+
+def test_the_limiter_hears_the_most_a_call_may_use_and_then_what_it_used() -> None:
+    limiter = FakeLimiter()
+    Desk(limiter).chat(JOB, "B:1:m", FakeChat(usage=Usage(80, 20)), PROMPT)
+    assert limiter.admits == [("chat/m@0a1b2c3d", 150)]
+    assert limiter.corrections == [("chat/m@0a1b2c3d", 150, 100)]
+    assert limiter.inside == 0
+
+
+def test_a_call_is_made_inside_its_turn() -> None:
+    limiter = FakeLimiter()
+    inside: list[int] = []
+
+    def reply(_: Prompt) -> str:
+        inside.append(limiter.inside)
+        return "答案是：A"
+
+    model = FakeChat(otherwise=reply)
+    Desk(limiter).chat(JOB, "B:1:m", model, PROMPT)
+    assert inside == [1]
+
+
+def test_who_is_stopped_while_waiting_has_made_no_call() -> None:
+    model = FakeChat(service=PRICED)
+    with pytest.raises(Interrupted):
+        Desk(FakeLimiter([Interrupted()])).chat(JOB, "B:1:m", model, PROMPT)
+    assert (made(), model.prompts, spent()) == ([], [], 0.0)
+
+
+def test_who_is_stopped_at_the_last_moment_has_made_no_call_and_pays_nothing() -> None:
+    def stop() -> None:
+        raise Interrupted
+
+    limiter, model = FakeLimiter(moment=stop), FakeChat(service=PRICED)
+    with pytest.raises(Interrupted):
+        Desk(limiter).chat(JOB, "B:1:m", model, PROMPT)
+    assert (outcomes(), model.prompts, spent()) == ([("not made", 0.0)], [], 0.0)
+    assert limiter.inside == 0
+
+
+# Pauses
+
+
+@on_both
+def test_a_quota_used_up_pauses_its_service_until_it_is_back() -> None:
+    model = FakeChat(otherwise=Exhausted("the day's quota is used up", 60.0))
+    desk = Desk(FakeLimiter())
+    fail(desk, model)
+    with pytest.raises(Held, match="the day's quota is used up") as raised:
+        desk.chat(JOB, "B:1:m", model, PROMPT)
+    assert raised.value.delay == pytest.approx(60, abs=5)
+    assert len(model.prompts) == 1
+    (pause,) = calls.pauses("chat")
+    assert pause.service == "chat/m@0a1b2c3d"
+
+
+def test_a_quota_that_the_limiter_keeps_pauses_its_service_too() -> None:
+    desk, model = Desk(FakeLimiter([Exhausted("1000 calls a day are made", 60.0)])), FakeChat()
+    fail(desk, model)
+    with pytest.raises(Held, match="1000 calls a day are made"):
+        desk.chat(JOB, "B:1:m", model, PROMPT)
+    assert (made(), model.prompts) == ([], [])
+
+
+def test_a_quota_whose_return_nobody_knows_pauses_until_a_person_has_looked() -> None:
+    desk, model = Desk(FakeLimiter()), FakeChat(otherwise=Exhausted("no free calls are left"))
+    fail(desk, model)
+    with pytest.raises(Held) as raised:
+        desk.chat(JOB, "B:1:m", model, PROMPT)
+    assert raised.value.delay is None
+    assert len(model.prompts) == 1
+
+
+@on_both
+def test_a_barred_account_is_paused_with_all_its_models_until_a_person_has_mended_it() -> None:
+    desk, other = Desk(FakeLimiter()), FakeChat(service=fakes.service(model="n"))
+    fail(desk, FakeChat(otherwise=Barred("the account is in arrears: top it up")))
+    with pytest.raises(Held, match="top it up") as raised:
+        desk.chat(JOB, "B:1:n", other, PROMPT)
+    assert raised.value.delay is None
+    assert other.prompts == []
+    assert calls.lift("chat") == 1
+    desk.chat(JOB, "B:1:n", other, PROMPT)
+    assert len(other.prompts) == 1
+
+
+def test_a_pause_is_nothing_to_other_models_and_other_providers() -> None:
+    desk = Desk(FakeLimiter())
+    fail(desk, FakeChat(otherwise=Exhausted("used up", 60.0)))
+    for service in (fakes.service(model="n"), fakes.service("qianfan")):
+        model = FakeChat(service=service)
+        desk.chat(JOB, f"B:1:{service.name}", model, PROMPT)
+        assert len(model.prompts) == 1
+
+
+def test_a_pause_that_is_over_holds_nobody() -> None:
+    calls.pause(PRICED.name, "used up", until=1.0)
+    assert Desk(FakeLimiter()).chat(JOB, "B:1:m", FakeChat(), PROMPT)
+
+
+def test_a_pause_that_begins_while_one_waits_is_heeded() -> None:
+    limiter = FakeLimiter(waiting=lambda: calls.pause(PRICED.whole, "in arrears: top it up", None))
+    model = FakeChat(service=PRICED)
+    with pytest.raises(Held, match="in arrears"):
+        Desk(limiter).chat(JOB, "B:1:m", model, PROMPT)
+    assert (model.prompts, outcomes(), spent()) == ([], [("not made", 0.0)], 0.0)
+
+
+def test_what_is_on_record_is_given_even_by_a_paused_service() -> None:
+    desk, model = Desk(FakeLimiter()), FakeChat()
+    said = desk.chat(JOB, "B:1:m", model, PROMPT)
+    calls.pause(model.service.whole, "in arrears", None)
+    assert desk.chat(JOB, "B:1:m", model, PROMPT) == said
+
+
+# Budgets
+
+
+@on_both
+def test_a_budget_is_used_up_to_its_last_call_and_never_passed() -> None:
+    calls.set_budget("r", 4 * MOST)
+    desk, model = Desk(FakeLimiter()), FakeChat(service=PRICED)
+    for ask in range(4):
+        desk.chat(JOB, f"B:{ask}:m", model, PROMPT)
+    with pytest.raises(OverBudget, match=r"the budget of 6 would be passed: 6 is spent"):
+        desk.chat(JOB, "B:5:m", model, PROMPT)
+    assert len(model.prompts) == len(made()) == 4
+    assert spent() == 4 * MOST
+    calls.set_budget("r", 5 * MOST)
+    desk.chat(JOB, "B:5:m", model, PROMPT)
+    assert spent() == 5 * MOST
+
+
+def test_what_calls_did_not_use_of_their_estimates_is_there_for_others() -> None:
+    calls.set_budget("r", 2 * MOST)
+    desk, model = Desk(FakeLimiter()), FakeChat(service=PRICED, usage=Usage(50, 0))
+    for ask in range(4):
+        desk.chat(JOB, f"B:{ask}:m", model, PROMPT)
+    with pytest.raises(OverBudget):
+        desk.chat(JOB, "B:5:m", model, PROMPT)
+    assert spent() == 2.0
+
+
+@on_both
+def test_a_budget_is_for_one_run() -> None:
+    calls.set_budget("r", 0.0)
+    calls.set_budget("s", None)
+    desk, model = Desk(FakeLimiter()), FakeChat(service=PRICED)
+    fail(desk, model)
+    desk.chat(Reason(run="s", item=0), "B:1:m", model, PROMPT)
+    assert calls.spent("s").spent == MOST
+
+
+def test_what_costs_nothing_is_within_any_budget() -> None:
+    calls.set_budget("r", 0.0)
+    assert Desk(FakeLimiter()).chat(JOB, "B:1:m", FakeChat(), PROMPT)
+
+
+def at_once(count: int, work: Callable[[int], object]) -> None:
+    """Do some work in as many threads."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@on_both
+def test_eight_who_spend_one_budget_together_never_pass_it() -> None:
+    calls.set_budget("r", 20 * MOST)
+    seen: list[float] = []
+    refused: list[Exception] = []
+
+    def reply(_: Prompt) -> str:
+        seen.append(spent())
+        return "答案是：A"
+
+    desk, model = Desk(FakeLimiter()), FakeChat(otherwise=reply, service=PRICED)
+
+    def ask(number: int) -> None:
+        for at in range(4):
+            try:
+                desk.chat(Reason(run="r", item=number), f"A:{at}:m", model, PROMPT)
+            except (Held, OverBudget) as error:
+                refused.append(error)
+
+    at_once(8, ask)
+    assert (len(model.prompts), len(refused)) == (20, 12)
+    assert max(seen) == spent() == 20 * MOST
+    assert outcomes() == [("ok", MOST)] * 20
+
+
+# Translations
+
+
+@on_both
+def test_translations_are_kept_with_the_call_that_made_them() -> None:
+    kept: list[list[str]] = []
+    translator = FakeTranslator(
+        lambda text, *way: "→".join((*way, text)),
+        price=Price(characters=1_000_000),
+        script=[Throttled("429")],
+    )
+    limiter = FakeLimiter()
+    texts = Desk(limiter).translate(
+        "r", translator, ["甲", "乙丙"], ("zh", "ja"), lambda _, made: kept.append(made)
+    )
+    assert texts == ["zh→ja→甲", "zh→ja→乙丙"]
+    assert kept == [texts]
+    assert translator.calls == [Translating(["甲", "乙丙"], "zh", "ja")] * 2
+    assert outcomes() == [("throttled", 0.0), ("ok", 3.0)]
+    assert (made()[1]["number"], made()[1]["step"], made()[1]["characters"]) == (None, "zh>ja", 3)
+
+
+@on_both
+def test_translations_that_cannot_be_kept_take_the_record_of_their_call_back_with_them() -> None:
+    def keep(connection: sa.Connection, made: list[str]) -> None:
+        connection.execute(schema.facts.insert().values(name="half", value=made[0]))
+        raise ZeroDivisionError
+
+    translator = FakeTranslator(price=Price(characters=1_000_000))
+    with pytest.raises(ZeroDivisionError):
+        Desk(FakeLimiter()).translate("r", translator, ["甲乙"], ("zh", "ja"), keep)
+    with ledger.reading() as connection:
+        assert connection.scalar(sa.select(schema.facts).where(schema.facts.c.name == "half")) is None
+    # It was made, so it is charged.
+    assert outcomes() == [(None, 2.0)]
+    assert spent() == 2.0
+
+
+def test_a_translation_that_fails_keeps_nothing() -> None:
+    kept: list[list[str]] = []
+    translator = FakeTranslator(script=[Unreadable("3 translations of 2 texts")])
+    with pytest.raises(Unreadable):
+        Desk(FakeLimiter()).translate(
+            "r", translator, ["甲"], ("zh", "ja"), lambda _, made: kept.append(made)
+        )
+    assert (kept, outcomes()) == ([], [("unreadable", 0.0)])

@@ -1,0 +1,477 @@
+"""The limiter over a real Redis, with threads and processes of callers: what the server they call counts."""
+
+import contextlib
+import itertools
+import multiprocessing
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import broker, ledger, settings
+from shared.errors import Exhausted, Refused, ServiceUnreachable
+from shared.jobs import Reason
+from shared.providers import Limits
+from tests import fakes
+from tests.servers import counting
+from tests.servers.counting import SLOW_DOWN, Allowance, CountingServer
+from workers import wiring
+from workers.limits import line, pace, tokens
+from workers.limits.limiter import RedisLimiter
+from workers.limits.line import Lines, Moment
+from workers.limits.pace import Pace, Paces
+from workers.ports import Interrupted, Prompt, Service
+
+KEY = f"{broker.KEY_PREFIX}limit:chat/m@0a1b2c3d"
+spawned = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture
+def stopping() -> Iterator[threading.Event]:
+    """Give what ends all waiting: a test that waits where it should not fails, and does not hang."""
+    event = threading.Event()
+    timer = threading.Timer(20.0, event.set)
+    timer.start()
+    yield event
+    timer.cancel()
+
+
+@pytest.fixture
+def limiter(on_broker: str, stopping: threading.Event) -> RedisLimiter:
+    return RedisLimiter(broker.client(), stopping)
+
+
+@pytest.fixture
+def other(limiter: RedisLimiter, stopping: threading.Event) -> RedisLimiter:
+    """Give the limiter of another process."""
+    return RedisLimiter(broker.client(), stopping)
+
+
+def service(model: str = "m", **limits: float) -> Service:
+    return fakes.service(model=model, limits=Limits.model_validate(limits))
+
+
+def turn(limiter: RedisLimiter, of: Service, asked: int = 0, *, used: int | None = None) -> None:
+    """Have a turn, and make a call that is answered."""
+    with limiter.admit(of, asked) as admitted:
+        admitted.await_moment()
+    limiter.correct(of, asked, asked if used is None else used)
+
+
+def at_once(calls: int, make: Callable[[], object]) -> None:
+    """Make calls in as many threads."""
+    with ThreadPoolExecutor(calls) as pool:
+        for made in [pool.submit(make) for _ in range(calls)]:
+            made.result()
+
+
+# Calls a second
+
+
+def _keep_calling(url: str, server: str, threads: int, seconds: float, ready: Barrier) -> None:
+    """Be a worker process."""
+    with redis.Redis.from_url(url) as client:
+        limiter = RedisLimiter(client, threading.Event())
+        client.ping()
+        ready.wait()
+        until = time.monotonic() + seconds
+
+        def keep_calling() -> None:
+            with counting.disconnected():
+                counting.connect(server)
+                while time.monotonic() < until:
+                    with limiter.admit(service(per_second=20), 0) as admitted:
+                        admitted.await_moment()
+                        counting.call(server, "m")
+
+        at_once(threads, keep_calling)
+
+
+def test_four_processes_of_four_threads_are_never_over_the_limit_as_the_server_counts(on_broker: str) -> None:
+    with CountingServer(Allowance(per_second=20)) as server:
+        ready = spawned.Barrier(4)
+        workers = [
+            spawned.Process(target=_keep_calling, args=(on_broker, server.url, 4, 3.0, ready))
+            for _ in range(4)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert server.most_within(1.0) <= 20
+    assert server.times(status=SLOW_DOWN) == []
+
+
+@given(
+    per_second=st.none() | st.integers(1, 200),
+    per_minute=st.none() | st.integers(1, 12_000),
+)
+def test_one_more_call_than_allowed_takes_longer_than_the_period_even_if_the_first_is_late(
+    per_second: int | None, per_minute: int | None
+) -> None:
+    apart = line.spacing(Limits(per_second=per_second, per_minute=per_minute))
+    if apart is None:
+        assert per_second is per_minute is None
+        return
+    for count, period in ((per_second, 1.0), (per_minute, 60.0)):
+        if count is not None:
+            assert count * apart.interval - apart.tolerance > period
+
+
+def test_places_in_the_line_are_evenly_spaced_and_only_taken_shortly_before(limiter: RedisLimiter) -> None:
+    lines, apart = Lines(broker.client()), line.Spacing(0.08, 0.01)
+    first, second = lines.place(KEY, apart, 1.0), lines.place(KEY, apart, 1.0)
+    assert second.wait == first.wait == 0.0
+    assert second.at - first.at == pytest.approx(0.08, abs=0.05)
+    assert lines.place(KEY, apart, 1.0).wait > 0
+
+
+def test_who_wakes_up_too_late_takes_another_place(
+    limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    places = iter([Moment(now - 1, now - 0.9), Moment(now - 1, now - 0.8), Moment(now, now + 60)])
+    monkeypatch.setattr(Lines, "place", lambda *_: next(places))
+    turn(limiter, service(per_second=5, tokens_per_minute=100), 100, used=0)
+    assert next(places, None) is None
+
+
+# Calls at once
+
+
+def test_no_more_calls_than_allowed_are_made_at_once(limiter: RedisLimiter, other: RedisLimiter) -> None:
+    with CountingServer(Allowance(at_once=3)) as server:
+        limiters = itertools.cycle([limiter, other])
+
+        def calling() -> None:
+            mine = next(limiters)
+            with counting.disconnected():
+                for _ in range(3):
+                    with mine.admit(service(at_once=3), 0) as admitted:
+                        admitted.await_moment()
+                        assert counting.call(server.url, "m", seconds=0.03) == (counting.OK, None)
+
+        at_once(8, calling)
+    assert len(server.arrivals) == 24
+    assert server.most_at_once == 3
+
+
+def test_a_slot_is_free_again_after_an_error(limiter: RedisLimiter) -> None:
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), limiter.admit(service(at_once=1), 0):
+            raise ZeroDivisionError
+
+
+def _hold_a_slot(url: str, held: Connection) -> None:
+    with redis.Redis.from_url(url) as client:
+        limiter = RedisLimiter(client, threading.Event(), hold=1.0)
+        with limiter.admit(service(at_once=1), 0):
+            held.send(True)
+            threading.Event().wait()
+
+
+def test_the_slot_of_a_killed_worker_is_free_after_a_while(on_broker: str, limiter: RedisLimiter) -> None:
+    here, there = spawned.Pipe()
+    worker = spawned.Process(target=_hold_a_slot, args=(on_broker, there))
+    worker.start()
+    assert here.recv()
+    worker.kill()
+    worker.join()
+    assert broker.client().exists(f"{KEY}:slot:0")
+    turn(limiter, service(at_once=1))
+
+
+def test_a_slot_is_kept_as_long_as_its_call_waits(on_broker: str, stopping: threading.Event) -> None:
+    limiter = RedisLimiter(broker.client(), stopping, hold=0.3)
+    paused = service(at_once=1)
+    with limiter.admit(paused, 0) as admitted:
+        limiter.slow_down(paused, 1.0)
+        admitted.await_moment()
+        assert broker.client().exists(f"{KEY}:slot:0")
+
+
+def test_a_slot_that_redis_has_lost_is_taken_again(on_broker: str, stopping: threading.Event) -> None:
+    limiter = RedisLimiter(broker.client(), stopping, hold=0.3)
+    limited = service(at_once=1)
+    with limiter.admit(limited, 0) as admitted:
+        time.sleep(0.11)
+        broker.client().flushall()
+        admitted.await_moment()
+        assert broker.client().exists(f"{KEY}:slot:0")
+
+
+# Tokens a minute
+
+
+@pytest.fixture
+def short_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a minute a second."""
+    monkeypatch.setattr(tokens, "WINDOW", 1.1)
+    monkeypatch.setattr(tokens, "STEP", 0.05)
+
+
+@pytest.mark.usefixtures("short_minute")
+def test_no_minute_has_more_tokens_than_allowed(limiter: RedisLimiter) -> None:
+    limited, until = service(tokens_per_minute=1000), time.monotonic() + 3.0
+    with CountingServer() as server:
+
+        def calling() -> None:
+            with counting.disconnected():
+                while time.monotonic() < until:
+                    asked = random.randint(50, 400)
+                    used = random.choice([asked, asked // 10])
+                    with limiter.admit(limited, asked) as admitted:
+                        admitted.await_moment()
+                        counting.call(server.url, "m", tokens=used, seconds=random.choice([0.0, 0.2]))
+                    limiter.correct(limited, asked, used)
+
+        at_once(8, calling)
+    assert 0 < server.most_tokens_within(1.0) <= 1000
+
+
+def test_tokens_that_were_not_used_are_there_for_others(limiter: RedisLimiter, other: RedisLimiter) -> None:
+    limited = service(tokens_per_minute=1000)
+    turn(limiter, limited, 1000, used=100)
+    turn(other, limited, 900)
+
+
+def test_tokens_that_were_used_are_not(limiter: RedisLimiter, stopping: threading.Event) -> None:
+    limited = service(tokens_per_minute=1000)
+    turn(limiter, limited, 1000, used=101)
+    threading.Timer(0.5, stopping.set).start()
+    with pytest.raises(Interrupted):
+        turn(limiter, limited, 900)
+
+
+def test_a_call_that_no_minute_has_the_tokens_for_is_refused(limiter: RedisLimiter) -> None:
+    with pytest.raises(Refused, match=r"may use 1001 tokens, but chat/m allows 1000 a minute"):
+        turn(limiter, service(tokens_per_minute=1000), 1001)
+
+
+# Calls a day
+
+
+def test_a_used_up_day_says_when_the_next_begins_for_the_provider(
+    limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evening = datetime(2026, 11, 22, 15, 30, tzinfo=UTC).timestamp()  # 23:30 in Shanghai
+    monkeypatch.setattr(ledger, "now", lambda _: evening)
+    limited = service(per_day=2, at_once=1)
+    with pytest.raises(ZeroDivisionError), limiter.admit(limited, 0):
+        raise ZeroDivisionError  # attempts count, not successes
+    turn(limiter, limited)
+    with pytest.raises(Exhausted, match=r"2 calls to chat/m .* 2026-11-23 00:00 Asia/Shanghai") as raised:
+        turn(limiter, limited)
+    assert raised.value.delay == 1800.0
+    turn(limiter, service("n", per_day=1))
+    monkeypatch.setattr(ledger, "now", lambda _: evening + 1800)
+    turn(limiter, limited)
+
+
+# "Slow down"
+
+
+@pytest.mark.parametrize("limits", [{}, {"per_second": 50}, {"at_once": 2}, {"tokens_per_minute": 1000}])
+def test_a_pause_is_heeded_by_all_callers_of_the_account(
+    limiter: RedisLimiter, other: RedisLimiter, limits: dict[str, float]
+) -> None:
+    paused = service(**limits)
+    limiter.slow_down(paused, 0.5)
+    begun = time.monotonic()
+    turn(other, paused, 10)
+    assert time.monotonic() - begun > 0.4
+
+
+def test_who_has_a_place_when_a_pause_begins_waits_too(
+    limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused, begun = service(per_second=50), time.monotonic()
+    place = Lines.place
+
+    def slow_down_then_place(lines: Lines, *asked: object) -> Moment:
+        monkeypatch.undo()
+        made = place(lines, *asked)  # type: ignore[arg-type]
+        limiter.slow_down(paused, 0.5)
+        return made
+
+    monkeypatch.setattr(Lines, "place", slow_down_then_place)
+    turn(limiter, paused)
+    assert time.monotonic() - begun > 0.5
+
+
+def test_what_a_server_says_with_429_is_heeded(limiter: RedisLimiter, other: RedisLimiter) -> None:
+    limited = service(per_second=50)
+    with CountingServer() as server, counting.disconnected():
+        server.refuse_for(0.2, retry_after="1")
+        for mine in (limiter, other):
+            with mine.admit(limited, 0) as admitted:
+                admitted.await_moment()
+                status, delay = counting.call(server.url, "m")
+            if status == SLOW_DOWN:
+                mine.slow_down(limited, delay)
+        first, second = server.times()
+    assert second - first >= 1.0
+
+
+def test_models_and_accounts_share_nothing(limiter: RedisLimiter) -> None:
+    mine = service(at_once=1, per_minute=1)
+    turn(limiter, mine)
+    limiter.slow_down(mine, 60)
+    with limiter.admit(mine, 0):
+        turn(limiter, service("n", at_once=1, per_minute=1))
+        theirs = Service(mine.provider, mine.model, "4e5f6a7b", mine.limits, mine.price)
+        turn(limiter, theirs)
+
+
+def test_a_pause_too_long_to_wait_for_pauses_the_queue(limiter: RedisLimiter) -> None:
+    limiter.slow_down(service(), 3600)
+    with pytest.raises(Exhausted, match="pause of 3600 seconds") as raised:
+        turn(limiter, service())
+    assert raised.value.delay == pytest.approx(3600, abs=60)
+
+
+def test_pauses_double_while_nothing_succeeds_and_the_rate_falls_once() -> None:
+    now, slowed = 1000.0, Pace()
+    pauses = []
+    for _ in range(8):
+        slowed = slowed.slower(now, now, None)
+        pauses.append(slowed.until - now)
+        now = slowed.until
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert slowed.share(now) == pytest.approx(0.7)
+    answered = slowed.succeeded(now)
+    again = answered.slower(now, now, None)
+    assert (again.until - now, again.factor) == (1, pytest.approx(0.49))
+
+
+def test_refusals_of_calls_that_were_under_way_are_the_same_news() -> None:
+    slowed = Pace().slower(1000.0, 1000.0, None)
+    assert slowed.slower(999.0, 1000.5, None) == slowed
+    assert slowed.slower(1000.9, 1003.0, None) == slowed
+    longer = slowed.slower(999.0, 1000.5, 7.0)
+    assert (longer.until, longer.factor, longer.refused) == (1007.5, slowed.factor, slowed.refused)
+    assert slowed.succeeded(999.0) == slowed
+
+
+def test_the_rate_comes_back_by_itself() -> None:
+    slowed = Pace().slower(1000.0, 1000.0, None)
+    shares = [slowed.share(slowed.until + after) for after in (0.0, 5.0, 15.0, 1000.0)]
+    assert shares == [pytest.approx(share) for share in (0.7, 0.7 + 5 * pace.RECOVERY, 1.0, 1.0)]
+
+
+def test_many_refusals_at_once_are_one_pause_and_a_success_ends_the_row(
+    limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "FIRST", 0.2)
+    limited, together = service(), threading.Barrier(6)
+
+    def refused() -> None:
+        with limiter.admit(limited, 0) as admitted:
+            admitted.await_moment()
+            together.wait()
+        limiter.slow_down(limited, None)
+
+    at_once(6, refused)
+    paces = Paces(broker.client())
+    assert paces.read(KEY).pace.refused == 1
+    assert paces.read(KEY).pace.factor == pytest.approx(0.7)
+    turn(limiter, limited)
+    assert paces.read(KEY).pace.refused == 0
+
+
+def test_with_no_rate_to_slow_down_fewer_calls_are_made_at_once(limiter: RedisLimiter) -> None:
+    limited = service(at_once=4)
+    limiter.slow_down(limited, 0.01)
+    with contextlib.ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(limiter.admit(limited, 0))
+        assert not broker.client().exists(f"{KEY}:slot:3")
+        assert broker.client().exists(f"{KEY}:slot:0", f"{KEY}:slot:1") == 2
+
+
+# The end of waiting
+
+
+@pytest.mark.parametrize("limits", [{"at_once": 1}, {"per_minute": 1}, {"tokens_per_minute": 10}, {}])
+def test_waiting_ends_when_the_worker_stops(
+    limiter: RedisLimiter, stopping: threading.Event, limits: dict[str, float]
+) -> None:
+    limited = service(**limits)
+    with limiter.admit(limited, 10) as admitted:
+        admitted.await_moment()
+        if not limits:
+            limiter.slow_down(limited, 60)
+        threading.Timer(0.2, stopping.set).start()
+
+        def waiting() -> None:
+            with pytest.raises(Interrupted), limiter.admit(limited, 10) as another:
+                another.await_moment()
+
+        at_once(3, waiting)
+
+
+def test_a_worker_that_stops_begins_no_call(limiter: RedisLimiter, stopping: threading.Event) -> None:
+    with limiter.admit(service(), 0) as admitted:
+        stopping.set()
+        with pytest.raises(Interrupted):
+            admitted.await_moment()
+    with pytest.raises(Interrupted):
+        turn(limiter, service())
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("limits", [{}, {"at_once": 1}, {"per_second": 5}, {"tokens_per_minute": 10}])
+def test_a_broker_that_is_away_is_named(stopping: threading.Event, limits: dict[str, float]) -> None:
+    limiter = RedisLimiter(broker.client(), stopping)
+    with pytest.raises(ServiceUnreachable, match="the broker at 127"):
+        turn(limiter, service(**limits))
+    with pytest.raises(ServiceUnreachable, match="the broker at 127"):
+        limiter.slow_down(service(**limits), None)
+
+
+def test_a_reply_is_not_lost_when_the_broker_goes_away_during_the_call(
+    on_broker: str, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis.Redis.from_url(on_broker) as client:
+        limiter, limited = RedisLimiter(client, stopping), service(at_once=1, tokens_per_minute=10)
+        with limiter.admit(limited, 10) as admitted:
+            admitted.await_moment()
+
+            def away(*_: object, **__: object) -> None:
+                raise redis.ConnectionError("away")
+
+            monkeypatch.setattr(client, "execute_command", away)
+            monkeypatch.setattr(redis.client.Pipeline, "execute", away)
+        limiter.correct(limited, 10, 5)
+
+
+def test_all_that_is_kept_is_under_one_prefix_and_ends_by_itself(limiter: RedisLimiter) -> None:
+    limited = service(per_second=20, at_once=2, tokens_per_minute=1000)
+    turn(limiter, limited, 100, used=10)
+    limiter.slow_down(limited, 0.1)
+    with limiter.admit(limited, 0):
+        kept = [key.decode() for key in broker.client().keys("*")]
+        assert len(kept) == 4
+        assert all(key.startswith(KEY + ":") for key in kept)
+        assert all(0 < broker.client().ttl(key) <= 400 for key in kept)
+
+
+@pytest.mark.usefixtures("on_broker")
+def test_the_desk_of_a_worker_calls_within_the_limits() -> None:
+    from shared import calls
+
+    calls.set_budget("r", None)
+    model = fakes.FakeChat(service=service(per_second=50, tokens_per_minute=5000, at_once=1))
+    desk = wiring.desk(settings.load(), threading.Event())
+    assert desk.chat(Reason(run="r", item=1), "B:1:m", model, Prompt("题", 50, 0.7)).endswith("A")
+    assert broker.client().hvals(f"{KEY}:tokens") == [str(fakes.USED.tokens).encode()]

@@ -1,0 +1,1 @@
+"""New entries made from old ones: by back-translation, by synonyms, by a chat model's own writing."""

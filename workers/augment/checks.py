@@ -1,0 +1,182 @@
+"""Whether a new wording still says what the old one said, as far as that shows without understanding it.
+
+    question(old, new, Bounds("zh", 0.4, 2.5))  ->  ["option B: the number 7 is gone"]
+
+What is compared, and how strictly:
+
+- Numbers in digits, by value. 三 may become 3 and 4万 may become 40000, but none may come, go or change; in
+  a reasoning one may be said more or less often. What was spelt and still is, is not compared (一下 is none).
+- Latin words and letters (names, variables, code), exactly as they are spelt: none may be lost or new. One
+  may be said more or less often, as languages leave out what is understood; in an option it may not.
+- Options: as many, none empty, none the same that were not; the right one must differ from each of the others
+  in more than punctuation, if it did before.
+- Lengths, within bounds; a few characters more or less are always allowed.
+- A reasoning must still be read as the same letter, and name its answer no more often.
+
+Whether the words mean the same is not known here.
+"""
+
+import itertools
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TypeVar
+
+from shared import answers, prompts
+from shared.dataset import Question
+from workers.augment import numerals, segments
+
+SLACK = 6  # characters that any text may be shorter or longer
+SHOWN = 3  # of the things that are gone or new, how many a reason names
+_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]+")
+_CHOICE = re.compile(r"答案是\s*[:：]")
+_Thing = TypeVar("_Thing", str, Decimal)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The data's language, and how short and how long a text may come back, as a share of its length."""
+
+    language: str
+    shortest: float
+    longest: float
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Of which things it counts how often they are said, and not only whether."""
+
+    numbers: bool
+    words: bool
+
+
+_PROSE, _OPTION, _REASONING = _Kind(True, False), _Kind(True, True), _Kind(False, False)
+
+
+def problem(old: str, new: str, bounds: Bounds) -> list[str]:
+    """Say what is wrong with a problem's new wording."""
+    return list(_text(old, new, bounds, _PROSE))
+
+
+def question(old: Question, new: Question, bounds: Bounds) -> list[str]:
+    """Say what is wrong with a question's new wording, its options and reasonings included."""
+    if len(old.options) != len(new.options):
+        return [f"there were {len(old.options)} options, now there are {len(new.options)}"]
+    return [
+        *_named("the question", _text(old.question, new.question, bounds, _PROSE)),
+        *_options(old, new, bounds),
+        *_reasonings(old, new, bounds),
+    ]
+
+
+def _named(name: str, reasons: Iterable[str]) -> Iterator[str]:
+    for reason in reasons:
+        yield f"{name}: {reason}"
+
+
+# Options
+
+
+def _options(old: Question, new: Question, bounds: Bounds) -> Iterator[str]:
+    for letter, before, after in zip(old.letters, old.options, new.options, strict=True):
+        yield from _named(f"option {letter}", _text(before, after, bounds, _OPTION))
+    merged = _merged(old, new, str.strip)
+    if old.answer is not None:
+        right = old.letters.index(old.answer)
+        merged |= {pair for pair in _merged(old, new, _bare) if right in pair}
+    for one, other in sorted(merged):
+        yield f"options {old.letters[one]} and {old.letters[other]} are now the same"
+
+
+def _merged(old: Question, new: Question, form: Callable[[str], str]) -> set[tuple[int, int]]:
+    return _pairs(new.options, form) - _pairs(old.options, form)
+
+
+def _pairs(options: Sequence[str], form: Callable[[str], str]) -> set[tuple[int, int]]:
+    forms = [form(option) for option in options]
+    pairs = itertools.combinations(range(len(forms)), 2)
+    return {(one, other) for one, other in pairs if forms[one] == forms[other]}
+
+
+def _bare(option: str) -> str:
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", option).casefold()))
+
+
+# Reasonings
+
+
+def _reasonings(old: Question, new: Question, bounds: Bounds) -> Iterator[str]:
+    both = zip(_all_reasonings(old), _all_reasonings(new), strict=True)
+    for number, (before, after) in enumerate(both):
+        name = f"wrong reasoning {number}" if number else "the reasoning"
+        yield from _named(name, _reasoning(before, after, len(old.options), bounds))
+
+
+def _all_reasonings(question: Question) -> list[str]:
+    return [question.reasoning or "", *(wrong.reasoning for wrong in question.wrong)]
+
+
+def _reasoning(old: str, new: str, options: int, bounds: Bounds) -> Iterator[str]:
+    # What its last line says beside the letter is not kept, and need not be.
+    yield from _text(prompts.without_closing(old), prompts.without_closing(new), bounds, _REASONING)
+    was, now = answers.extract(old, options), answers.extract(new, options)
+    if was != now:
+        yield f"it was read as {was or 'no letter'} and is now read as {now or 'none'}"
+    if len(_CHOICE.findall(new)) > max(1, len(_CHOICE.findall(old))):
+        yield "it names its answer more often than it did"
+
+
+# Any text
+
+
+def _text(old: str, new: str, bounds: Bounds, kind: _Kind) -> Iterator[str]:
+    if old.strip() and not new.strip():
+        yield "it came back empty"
+        return
+    yield from _numbers(old, new, kind.numbers)
+    if not segments.is_latin(bounds.language):
+        before, after = _words(old, kind.words), _words(new, kind.words)
+        yield from _lost("the name or word", before - after, after)
+        yield from _added("the name or word", after - before, before)
+    yield from _length(len(old.strip()), len(new.strip()), bounds)
+
+
+def _numbers(old: str, new: str, counted: bool) -> Iterator[str]:
+    before, after = numerals.digits(old), numerals.digits(new)
+    spelt_before, spelt_after = numerals.spelt(old), numerals.spelt(new)
+    if counted:
+        # A number that is now spelt, or was, has not come or gone.
+        gone = before - after - (spelt_after - spelt_before)
+        come = after - before - (spelt_before - spelt_after)
+    else:
+        gone = _once(before.keys() - after.keys() - spelt_after.keys())
+        come = _once(after.keys() - before.keys() - spelt_before.keys())
+    yield from _lost("the number", gone, after)
+    yield from _added("the number", come, before)
+
+
+def _words(text: str, counted: bool) -> Counter[str]:
+    found = Counter(_LATIN.findall(unicodedata.normalize("NFKC", text)))
+    return found if counted else _once(found)
+
+
+def _once(things: Iterable[_Thing]) -> Counter[_Thing]:
+    return Counter(dict.fromkeys(things, 1))
+
+
+def _lost(what: str, gone: Counter[_Thing], after: Counter[_Thing]) -> Iterator[str]:
+    for thing in sorted(gone)[:SHOWN]:
+        yield f"{what} {thing} is {'said less often' if thing in after else 'gone'}"
+
+
+def _added(what: str, come: Counter[_Thing], before: Counter[_Thing]) -> Iterator[str]:
+    for thing in sorted(come)[:SHOWN]:
+        yield f"{what} {thing} is {'said more often' if thing in before else 'new'}"
+
+
+def _length(old: int, new: int, bounds: Bounds) -> Iterator[str]:
+    if not bounds.shortest * old - SLACK <= new <= bounds.longest * old + SLACK:
+        yield f"it had {old} characters and came back with {new}"

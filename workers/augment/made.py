@@ -1,0 +1,78 @@
+"""What the strategies make: a new entry, and what of the old one did not pass.
+
+    Augmented({"id": "p1~synonym", "problem": "……", "questions": [{..., "made": {...}}], "origin": "synonym",
+               "group": "p1"}, [Dropped(2, "option B is empty")], "2 of 3 questions")
+
+The new entry is in the recipe's format and says of every text how it was made. How it is made is not known
+here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from shared.dataset import Entry, Made, Question, WrongReasoning, key
+from shared.jobs import Augmentation
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A question (from 1) of the old entry that has none in the new one, and why."""
+
+    question: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """A new entry in the recipe's format, and one line on it for Flower and `explain`."""
+
+    entry: dict[str, Any]
+    dropped: list[Dropped]
+    line: str
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """Give it as the ledger keeps it."""
+        return {"entry": self.entry, "dropped": [asdict(one) for one in self.dropped]}
+
+
+def new_entry(
+    source: Entry,
+    options: Augmentation,
+    problem: str,
+    questions: Sequence[Question],
+    only: int | None = None,
+) -> dict[str, Any]:
+    """Build an entry that was made from ``source``, or (``only``) from one of its questions, from 0."""
+    base = str(source.id) if only is None else key(source.id, only)
+    return {
+        "id": f"{base}~{options.strategy}",
+        "problem": problem,
+        "questions": [_question(question, options) for question in questions],
+        "origin": options.strategy,
+        "group": source.group or str(source.id),
+    }
+
+
+def _question(question: Question, options: Augmentation) -> dict[str, Any]:
+    label = "correct" if question.reasoning and question.answer else None
+    given = question.model_dump(include={"question", "options", "answer", "reasoning"}, exclude_none=True)
+    if question.wrong:
+        given["wrong"] = [_wrong(wrong, options) for wrong in question.wrong]
+    return {**given, "made": _made(label, options)}
+
+
+def _wrong(wrong: WrongReasoning, options: Augmentation) -> dict[str, Any]:
+    return {"answer": wrong.answer, "reasoning": wrong.reasoning, "made": _made("wrong", options)}
+
+
+def _made(label: str | None, options: Augmentation) -> dict[str, Any]:
+    made = Made(
+        label=label,
+        origin=options.strategy,
+        provider=options.provider,
+        model=options.model,
+        prompt=options.prompt,
+    )
+    return made.model_dump()

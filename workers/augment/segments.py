@@ -1,0 +1,120 @@
+"""A text cut into what is translated and what stays as it is, and joined again.
+
+    split("1. 甲比乙高。\\n2. [a, b]", "zh", 2000)
+        ->  [Segment("1. ", "甲比乙高。", ""), Segment("\\n2. [a, b]", "", "")]
+
+A text goes line by line. Its numbered premises then are the same numbered lines when it comes back, whatever
+the service does to line breaks; and a premise that a reasoning quotes is the same text as in the problem, so
+it is paid once and comes back in the same words. As calls are packed by characters, short texts cost no more
+calls than long ones. Who translates is not known here.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+# What a line begins with and is no part of its sentence: bullets, numbers, "A. ", "选择题 1：".
+_LEAD = re.compile(
+    r"""\s*(?:
+        (?:[-*+•·]|\#{1,6})\s+
+        | \d{1,3}[.．)）](?!\d)\s*
+        | [（(](?:\d{1,3}|[一二三四五六七八九十]{1,3})[)）]\s*
+        | (?:\d{1,3}|[一二三四五六七八九十]{1,3})、(?!\s*[\d一二三四五六七八九十])\s*
+        | [A-Z][.．)）](?![A-Za-z\d])\s*
+        | (?:选择题|问题|题目)\s*\d{1,3}\s*[:：]\s*
+    )*""",
+    re.VERBOSE,
+)
+# Where a text that is too long for one call may be cut, best first.
+_ENDS = (re.compile(r"[。！？!?；;]+[”’」』）)]*\s*"), re.compile(r"[，,、：:]\s*|\s+"))
+# By language, what the Unicode names of its letters begin with; all other languages are written in Latin.
+_SCRIPTS = {
+    "zh": ("CJK",),
+    "ja": ("CJK", "HIRAGANA", "KATAKANA"),
+    "ko": ("HANGUL", "CJK"),
+    "ru": ("CYRILLIC",),
+    "ar": ("ARABIC",),
+    "th": ("THAI",),
+    "hi": ("DEVANAGARI",),
+}
+_LATIN = ("LATIN",)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a text: what is to be translated (perhaps nothing), and what stands before and after it."""
+
+    before: str
+    text: str
+    after: str
+
+
+def is_latin(language: str) -> bool:
+    """Tell whether a language (``zh``, ``zh-TW``) is written in Latin letters."""
+    return _script(language) == _LATIN
+
+
+def _script(language: str) -> tuple[str, ...]:
+    return _SCRIPTS.get(language.lower().partition("-")[0], _LATIN)
+
+
+def split(text: str, language: str, longest: int | None) -> list[Segment]:
+    """Cut a text into segments of at most ``longest`` characters to translate; joined they are the text.
+
+    What has no letter of ``language`` (numbers, code, names in another script) is not to be translated.
+    """
+    letters = _script(language)
+    return [
+        segment if _has(segment.text, letters) else Segment(_whole(segment), "", "")
+        for segment in cut(text, longest)
+    ]
+
+
+def cut(text: str, longest: int | None) -> list[Segment]:
+    """Cut a text as `split` does, all of which is to be translated."""
+    lines = text.splitlines(keepends=True)
+    return [segment for line in lines for segment in _segments(line, longest)]
+
+
+def join(segments: Sequence[Segment], translated: Mapping[str, str]) -> str:
+    """Put a text together again, its segments translated."""
+    return "".join(
+        segment.before + (translated[segment.text] if segment.text else "") + segment.after
+        for segment in segments
+    )
+
+
+def _segments(line: str, longest: int | None) -> Iterator[Segment]:
+    lead = _LEAD.match(line)
+    at = lead.end() if lead else 0
+    for number, piece in enumerate(_pieces(line[at:], longest)):
+        text = piece.strip()
+        start = piece.find(text)
+        yield Segment((line[:at] if number == 0 else "") + piece[:start], text, piece[start + len(text) :])
+
+
+def _pieces(text: str, longest: int | None) -> Iterator[str]:
+    while longest is not None and len(text.strip()) > longest:
+        at = _place(text, longest)
+        yield text[:at]
+        text = text[at:]
+    yield text
+
+
+def _place(text: str, longest: int) -> int:
+    # Spaces before the text are not translated, so they take no room.
+    room = len(text) - len(text.lstrip()) + longest
+    for ends in _ENDS:
+        places = [found.end() for found in ends.finditer(text[:room])]
+        if places:
+            return places[-1]
+    return room
+
+
+def _has(text: str, letters: tuple[str, ...]) -> bool:
+    return any(unicodedata.name(character, "").startswith(letters) for character in text)
+
+
+def _whole(segment: Segment) -> str:
+    return segment.before + segment.text + segment.after

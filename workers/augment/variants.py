@@ -1,0 +1,118 @@
+"""The strategy `variant`: a chat model writes a new question after the model of an old one.
+
+    Variants(desk, chat_model, embedder).write(claim, entry, options)
+        ->  Augmented({"id": "p1#2~variant", ...}, [], "written once, 4 of 5 answers agree, nearest 0.91")
+
+Models make things up, so the same model answers the new question afresh, without being told the letter, and
+the question is kept only if enough of those answers agree. How calls are made and paid for is not known here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared import answers, ledger, prompts
+from shared.claims import Claim
+from shared.dataset import Entry, key
+from shared.errors import Refused
+from shared.jobs import WRITES, Augmentation, Job
+from shared.prompts import Asked, Solved
+from workers.augment import made, written
+from workers.augment.made import Augmented
+from workers.augment.near_copies import NearCopies
+from workers.augment.written import Unfit, Written
+from workers.desk import Desk
+from workers.ports import ChatModel, Prompt
+
+if TYPE_CHECKING:
+    from workers.models.embedding import Embedder
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """How many of the answers so far agree with a question's letter."""
+
+    agree: int
+    asked: int
+
+
+class Variants:
+    """Writes variants with one chat model; kept for a process's life, since it keeps runs' embeddings."""
+
+    def __init__(self, desk: Desk, chat_model: ChatModel, embedder: "Callable[[], Embedder]") -> None:
+        self._desk = desk
+        self._model = chat_model
+        self._near_copies = NearCopies(embedder)
+
+    def write(self, claim: Claim, entry: Entry, options: Augmentation) -> Augmented:
+        """Write a variant of the question that a claim is for.
+
+        Raises:
+            Refused: none of those written can be kept, for the reasons it gives.
+            As `Desk.chat`, but for a refused answer, which is one that does not agree.
+        """
+        gold = entry.questions[claim.question].answer
+        if gold is None:
+            raise Refused(
+                f"{key(entry.id, claim.question)} has no answer, so nothing can be written after it"
+            )
+        task = _Task(claim.job, options, Solved(ledger.asked(entry, claim.question), "", gold))
+        reasons = []
+        # Without chance in it, the same prompt has the same reply.
+        for number in range(1, WRITES + 1 if task.temperature > 0 else 2):
+            try:
+                new, line = self._write(task, number)
+            except Unfit as error:
+                reasons.append(str(error))
+                continue
+            except Refused as error:
+                reasons.append(str(error))
+                break
+            built = made.new_entry(entry, options, new.problem, [new.question], claim.question)
+            return Augmented(built, [], f"written {'once' if number == 1 else f'{number} times'}, {line}")
+        raise Refused("no variant can be kept: " + "; ".join(reasons))
+
+    def _write(self, task: "_Task", number: int) -> tuple[Written, str]:
+        text = self._desk.chat(
+            task.job, f"variant:{number}", self._model, task.prompt(prompts.varying(task.solved))
+        )
+        new = written.read(text)
+        asked = Asked(new.problem, new.question.question, tuple(new.question.options))
+        # Before the answers, which cost more.
+        near = self._near_copies.nearest(task.job.run, task.job.item, asked)
+        if near >= task.near_copy:
+            raise Unfit(f"it is nearly a copy of a question that is there already (similarity {near:.3f})")
+        checked = self._check(task, number, asked, new.question.answer)
+        if checked.agree < task.agree:
+            raise Unfit(f"{checked.agree} of {checked.asked} answers gave its letter {new.question.answer}")
+        return new, f"{checked.agree} of {checked.asked} answers agree, nearest {near:.3f}"
+
+    def _check(self, task: "_Task", number: int, asked: Asked, letter: str | None) -> _Checked:
+        prompt, agree, answered = task.prompt(prompts.answering(asked)), 0, 0
+        while agree < task.agree <= agree + task.samples - answered:
+            answered += 1
+            step = f"check:{number}:{answered}"
+            agree += self._letter(task.job, step, prompt, len(asked.options)) == letter
+        return _Checked(agree, answered)
+
+    def _letter(self, job: Job, step: str, prompt: Prompt, options: int) -> str | None:
+        try:
+            return answers.extract(self._desk.chat(job, step, self._model, prompt), options)
+        except Refused:
+            return None
+
+
+class _Task:
+    """What a variant is written after, and how."""
+
+    def __init__(self, job: Job, options: Augmentation, solved: Solved) -> None:
+        self.job = job
+        self.solved = solved
+        self.samples, self.agree = options.samples or 1, options.agree or 1
+        self.near_copy = options.near_copy or 1.0
+        self.temperature = options.temperature or 0.0
+        self._max_tokens = options.max_tokens or 1
+
+    def prompt(self, text: str) -> Prompt:
+        """Make a message with the run's settings of chance and length."""
+        return Prompt(text, self._max_tokens, self.temperature)

@@ -1,0 +1,127 @@
+"""A chat model's new question: text -> a question that can be used, or what is wrong with it.
+
+    '```json\\n{"problem": "甲比乙高。", "question": "谁高？", "options": ["甲", "乙"], "answer": "A",
+      "reasoning": "甲比乙高。\\\\n答案是：A"}\\n```'   ->  Written("甲比乙高。", Question(...))
+
+Whether the question is any good, its letter right, or the question new, is not known here.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared import answers
+from shared.dataset import LETTERS, Entry, Question
+from shared.errors import VotequeueError
+
+# "B", and what models make of it: "B.", "B. 甲", "(B)".
+_CHOICE = re.compile(r"\s*[(（]?([A-Z])(?![A-Za-z0-9])")
+
+
+class Unfit(VotequeueError):
+    """The text is no question that can be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A new problem with its one question."""
+
+    problem: str
+    question: Question
+
+
+def read(text: str) -> Written:
+    """Read the question that a chat model wrote, whatever it says around it.
+
+    Raises:
+        Unfit: there is none, or it lacks something.
+    """
+    objects = list(_objects(text))
+    if not objects:
+        raise Unfit("no JSON object in the reply")
+    # What was thought aloud comes first, the result last.
+    given = objects[-1]
+    _check_characters(given)
+    try:
+        entry = Entry.model_validate(
+            {"id": "new", "problem": given.get("problem"), "questions": [_plain(given)]}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part not in ("questions", 0))
+        raise Unfit(f"{where}: {first['msg']}".lstrip(": ")) from error
+    written = Written(entry.problem.strip(), entry.questions[0])
+    _check(written)
+    return written
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    # Models break lines inside strings, which only the lenient decoder takes.
+    decoder = json.JSONDecoder(strict=False)
+    at = text.find("{")
+    while at >= 0:
+        try:
+            value, end = decoder.raw_decode(text, at)
+            yield value
+        except (ValueError, RecursionError):
+            end = at + 1
+        at = text.find("{", end)
+
+
+def _plain(given: dict[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        name: _stripped(given.get(name)) for name in ("question", "answer", "reasoning")
+    }
+    fields["options"] = _options(given.get("options"))
+    if isinstance(fields["answer"], str) and (chosen := _CHOICE.match(fields["answer"])):
+        fields["answer"] = chosen[1]
+    if isinstance(fields["reasoning"], str):
+        fields["reasoning"] = answers.cut(fields["reasoning"]).strip()
+    return fields
+
+
+def _stripped(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _options(value: Any) -> Any:
+    if isinstance(value, dict) and "".join(map(str, value)) == LETTERS[: len(value)]:
+        value = list(value.values())
+    if not isinstance(value, list) or not all(isinstance(option, str) for option in value):
+        return value
+    # The prompt shows options with their letters, and many a model writes them so.
+    marked = [
+        re.match(rf"\s*{letter}\s*[.．、:：)）]\s*", text)
+        for letter, text in zip(LETTERS, value, strict=False)
+    ]
+    if len(marked) == len(value) and all(marked):
+        value = [text[mark.end() :] for text, mark in zip(value, marked, strict=True) if mark]
+    return [text.strip() for text in value]
+
+
+def _check_characters(given: dict[str, Any]) -> None:
+    try:
+        unfit = b"\\u0000" in json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        unfit = True
+    if unfit:
+        raise Unfit("it has characters that cannot be stored")
+
+
+def _check(written: Written) -> None:
+    question = written.question
+    if not written.problem or not question.question:
+        raise Unfit("the problem or the question is empty")
+    if not all(question.options):
+        raise Unfit("an option is empty")
+    if len(set(question.options)) < len(question.options):
+        raise Unfit("two options are the same")
+    if question.answer is None:
+        raise Unfit("it has no answer")
+    said = answers.extract(question.reasoning or "", len(question.options))
+    if said != question.answer:
+        raise Unfit(f"its answer is {question.answer}, its reasoning says {said or 'no letter'}")

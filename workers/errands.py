@@ -1,0 +1,102 @@
+"""One item through a queue of outside services: claim it, do its work, and settle whatever came of it.
+
+    run(Reason(run="correct", item=41), explain)  ->  "B: agreed, asked 2 times"
+
+An error's class says what becomes of the item (`shared/errors.py`). What the work is, the queues know.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from shared import claims, settings
+from shared.claims import Claim
+from shared.errors import Held, OverBudget, Refused, Unavailable, UserError
+from shared.jobs import Job
+from workers import desk, lifecycle, rounds
+from workers.ports import Interrupted
+
+log = logging.getLogger(__name__)
+NOTHING_TO_DO = "nothing to do: it is done, or another worker has it"
+FIRST_DELAY, LONGEST_DELAY = 1.0, 300.0  # seconds between rounds that fail, doubling
+PATIENCE = 30.0  # seconds before an item is tried again that this worker cannot work on
+UNTIL_MENDED = 10 * 365 * 86_400.0  # seconds: `votequeue resume` makes it due
+LEDGER_PAUSE = 1.0  # seconds between attempts to write an end to a ledger that does not answer
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an item came to: its result as the ledger keeps it, and one line for Flower and `explain`."""
+
+    value: dict[str, Any]
+    line: str
+
+
+def run(job: Job, work: Callable[[Claim], Outcome]) -> str:
+    """Do one item's work if it can be claimed; give what became of it in words."""
+    held = claims.claim([job], lifecycle.WORKER, settings.load().lease)
+    if not held:
+        return NOTHING_TO_DO
+    claim = held[0]
+    try:
+        outcome = work(claim)
+        value, line = outcome.value, outcome.line
+        kept = _written(lambda: claims.complete(claim, value, line))
+    # Whatever it is, the item must not stay claimed; what is not the item's goes on to Celery.
+    except Exception as error:  # noqa: BLE001
+        failure = error
+        return _written(lambda: _settle(claim, failure))
+    return line if kept else "too late: another worker has it"
+
+
+def _written(write: Callable[[], _T]) -> _T:
+    # Given up, the item would be stuck: our heartbeats keep its claim for as long as this process lives.
+    while True:
+        try:
+            return write()
+        except UserError as error:
+            log.warning("an item's end waits to be written: %s", error)
+            time.sleep(LEDGER_PAUSE)
+
+
+def _settle(claim: Claim, error: Exception) -> str:
+    said = desk.storable(str(error))
+    match error:
+        case Interrupted():
+            rounds.publish(claims.release([claim], "its worker was stopped"))
+            return "given back: the worker was stopped"
+        case Held():
+            claims.release([claim], said, UNTIL_MENDED if error.delay is None else error.delay)
+            return f"waits: {said}"
+        case Refused() | OverBudget():
+            claims.bury(claim, said)
+            return f"dead: {said}"
+        case Unavailable():
+            return _again(claim, said)
+        case UserError():
+            return _elsewhere(claim, said)
+    log.error("item %d of %s failed", claim.job.item, claim.job.run, exc_info=error)
+    rounds.publish(claims.lose([claim], "it failed, see the worker's log", settings.load().max_losses))
+    raise error
+
+
+def _again(claim: Claim, said: str) -> str:
+    if claim.attempt >= settings.load().max_failures:
+        claims.bury(claim, f"{claim.attempt} rounds ended in a failed call, last: {said}")
+        return f"dead: {said}"
+    # Jitter, or all that failed together would come back together.
+    doubled: float = FIRST_DELAY * 2 ** min(claim.attempt - 1, 16)
+    delay = min(doubled, LONGEST_DELAY) * random.uniform(0.5, 1.0)
+    claims.put_off(claim, said, delay)
+    return f"again in {delay:.1f} s: {said}"
+
+
+def _elsewhere(claim: Claim, said: str) -> str:
+    # A setting is missing on this machine, or its ledger was away: nothing is paused for all.
+    log.error("item %d of %s is given back: %s", claim.job.item, claim.job.run, said)
+    claims.release([claim], said, PATIENCE)
+    return f"given back: {said}"

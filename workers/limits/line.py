@@ -1,0 +1,107 @@
+"""The line that calls stand in: each has its moment, evenly spaced, by the clock of the Redis server.
+
+    lines.place(key, Spacing(0.206, 0.015), 1.0)  ->  Moment(at=1041.273, latest=1041.288)
+    lines.place(key, Spacing(0.206, 0.015), 1.0)  ->  Moment(wait=0.106)  # none to be had yet
+
+throttled-py's GCRA keeps the line: its bucket holds one call and what comes up within `AHEAD` seconds, so
+that a place is taken before its moment and none is lost to whoever wakes up late. One spacing serves calls a
+second and calls a minute. What slows a line down is not known here.
+"""
+
+import math
+import random
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import cast
+
+import redis
+from throttled import Quota, Rate, RedisStore, RedisStoreBackend
+from throttled.rate_limiter.gcra import GCRARateLimiter
+from throttled.types import SyncRedisClientP
+
+from shared.providers import Limits
+
+# Of what is allowed: the rest is room for calls that reach the service later than they were sent.
+SECOND_USED, MINUTE_USED = 0.97, 0.985
+AHEAD = 0.1  # seconds before its moment that a place may be taken
+UNITS = 1000  # of a bucket that one call costs: buckets count in whole numbers
+FORGETTING = 0.0005  # seconds that the shortest trip to Redis grows a trip, so that a slower network shows
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a call is to be made, and until when it may be, on this process's monotonic clock.
+
+    ``wait`` above 0: no place was taken, and none will be to be had for so many seconds.
+    """
+
+    at: float = 0.0
+    latest: float = math.inf
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """Seconds between two calls, and how late one may be without crowding those after it."""
+
+    interval: float
+    tolerance: float
+
+
+def spacing(limits: Limits) -> Spacing | None:
+    """Tell how far apart calls must be; None: there is no limit on their rate."""
+    counts = [(limits.per_second, 1.0, SECOND_USED), (limits.per_minute, 60.0, MINUTE_USED)]
+    known = [(count, period, used) for count, period, used in counts if count is not None]
+    if not known:
+        return None
+    interval = max(period / (count * used) for count, period, used in known)
+    # Half of the room is for us, half for the network.
+    return Spacing(interval, min(count * interval - period for count, period, _ in known) / 2)
+
+
+class Lines:
+    """The lines of all accounts."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._store = _Store(client)
+        self._trip = 0.0
+
+    def place(self, key: str, apart: Spacing | None, share: float) -> Moment:
+        """Take the next place in a line, at a share of its rate; without a line, any moment will do."""
+        if apart is None:
+            return Moment()
+        interval = apart.interval / share
+        rate = Rate(timedelta(hours=1), max(1, round(3600 * UNITS / interval)))
+        quota = Quota(rate, burst=UNITS + round(UNITS * AHEAD / interval))
+        limiter = GCRARateLimiter(quota, self._store, key_prefix=key)
+        sent = time.monotonic()
+        result = limiter.limit("calls", UNITS)
+        received = time.monotonic()
+        if result.limited:
+            # Not all at the same time, or all workers would wake up together, and get in each other's way.
+            return Moment(wait=result.state.retry_after + random.uniform(0.001, AHEAD / 2))
+        # The bucket is as it was before when the call after this one may be made.
+        until = max(0.0, result.state.reset_after - UNITS * quota.emission_interval)
+        self._trip = min(received - sent, self._trip + FORGETTING)
+        # When Redis looked at its clock we cannot know: never early by the one bound, late by the other.
+        return Moment(received + until, sent + self._trip + until + apart.tolerance)
+
+
+class _Backend(RedisStoreBackend):
+    """throttled-py's backend over a client that is there already."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__()
+        self._shared = cast(SyncRedisClientP, client)
+
+    def get_client(self) -> SyncRedisClientP:
+        """Give the client."""
+        return self._shared
+
+
+class _Store(RedisStore):
+    """throttled-py's store over a client that is there already."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._backend = _Backend(client)

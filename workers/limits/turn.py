@@ -1,0 +1,221 @@
+"""One caller's turn at a service: its slot, its place in the line, its tokens, and its moment, in this order.
+
+    turn.enter()         ->  holds votequeue:limit:chat/m@1f0c22aa:slot:3
+    turn.await_moment()  ->  returns at its moment; if it woke up too late for that, at a later one
+
+In a process one thread at a time asks Redis for a service, the others wait behind it. What the call is, and
+the day's quota, are not known here.
+"""
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import redis
+from redis.exceptions import LockError
+from redis.lock import Lock
+from throttled.exceptions import StoreUnavailableError
+
+from shared import broker
+from shared.errors import Exhausted
+from workers.limits import line
+from workers.limits.line import Lines, Moment
+from workers.limits.pace import Paces, Reading
+from workers.limits.slots import Slots
+from workers.limits.tokens import Tokens
+from workers.ports import Interrupted, Service
+
+STOPPING = 0.2  # seconds between looks at whether the worker stops, where nothing else wakes a thread
+SLOT_POLL = (0.01, 0.02)  # seconds between looks for a free slot, at random
+TOKENS_POLL = 0.25  # longest seconds between looks for tokens: what others give back comes unannounced
+JITTER = 0.25  # seconds after a pause within which callers come back
+PATIENCE = 300.0  # longest pause in seconds that is waited for here; for a longer one the queue pauses
+
+
+@dataclass(frozen=True)
+class Books:
+    """What is kept of all accounts, and what the threads of this process share."""
+
+    paces: Paces
+    lines: Lines
+    tokens: Tokens
+    slots: Slots
+    stopping: threading.Event
+    gates: dict[str, threading.Lock] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def reached() -> Iterator[None]:
+    """Say it in a sentence when the broker cannot be reached.
+
+    Raises:
+        ServiceUnreachable: it does not answer.
+    """
+    try:
+        yield
+    except redis.RedisError as error:
+        raise broker.unreachable(error) from None
+    except StoreUnavailableError as error:
+        cause = error.__cause__
+        raise broker.unreachable(cause if isinstance(cause, redis.RedisError) else error) from None
+
+
+class Turn:
+    """A turn; what it saw last before its call tells when that was made, by the clock of the Redis server."""
+
+    def __init__(self, books: Books, service: Service, tokens: int) -> None:
+        self.service = service
+        self._books = books
+        self._key = f"{broker.KEY_PREFIX}limit:{service.name}"
+        self._tokens = tokens
+        self._spacing = line.spacing(service.limits)
+        self._slot: Lock | None = None
+        self._kept_at = 0.0
+        self._step: int | None = None
+        self._seen: Reading | None = None
+
+    def enter(self) -> None:
+        """Wait for one of the calls at once.
+
+        Raises:
+            Exhausted, Interrupted, ServiceUnreachable: as `await_moment` does.
+        """
+        with reached():
+            self._rest(0.0)
+            self._read()
+            if self.service.limits.at_once is not None:
+                self._take_slot(self.service.limits.at_once)
+
+    def leave(self) -> None:
+        """Give the slot back; where that fails, its time runs out."""
+        if self._slot is not None:
+            with contextlib.suppress(LockError, redis.RedisError):
+                self._slot.release()
+
+    def await_moment(self) -> None:
+        """Sleep until the call may be made; the very next thing to do is to make it.
+
+        Raises:
+            Interrupted: the worker stops.
+            Exhausted: the service wants so long a pause that the queue should not wait for it.
+            ServiceUnreachable: the broker does not answer.
+        """
+        with reached():
+            while not self._there(self._place()):
+                self._give_back(self._tokens)
+
+    def answered(self, unused: int) -> None:
+        """Let others have the tokens that the call did not use, and know that the service answers."""
+        # The reply is on record: what goes wrong here must not spoil it, and only costs time.
+        with contextlib.suppress(redis.RedisError):
+            self._give_back(unused)
+            if self._seen is not None and self._seen.pace.refused:
+                self._books.paces.succeeded(self._key, self._seen.now)
+
+    def slow_down(self, delay: float | None) -> None:
+        """Let all callers know that the service told this call to slow down.
+
+        Raises:
+            ServiceUnreachable: the broker does not answer.
+        """
+        with reached():
+            self._books.paces.slow_down(self._key, self._seen.now if self._seen else None, delay)
+
+    def _read(self) -> Reading:
+        reading = self._books.paces.read(self._key)
+        if reading.left > PATIENCE:
+            raise Exhausted(
+                f"{self.service.provider}/{self.service.model} wants a pause of {reading.left:.0f} seconds",
+                reading.left,
+            )
+        return reading
+
+    # The slot
+
+    def _take_slot(self, count: int) -> None:
+        with self._first("slots"):
+            while self._slot is None:
+                self._slot = self._books.slots.take(self._key, self._slots_now(count))
+                if self._slot is None:
+                    self._rest(random.uniform(*SLOT_POLL))
+        self._kept_at = time.monotonic()
+
+    def _slots_now(self, count: int) -> int:
+        limits = self.service.limits
+        if self._spacing is not None or limits.tokens_per_minute is not None:
+            return count
+        # No rate can be slowed down, so the calls at once are.
+        return max(1, int(count * self._read().share))
+
+    def _keep_slot(self) -> None:
+        if self._slot is None or time.monotonic() - self._kept_at < self._books.slots.keeping:
+            return
+        self._kept_at = time.monotonic()
+        if not self._books.slots.keep(self._slot) and self.service.limits.at_once is not None:
+            # Redis has lost it, or this process stood still for minutes.
+            self._slot = None
+            self._take_slot(self.service.limits.at_once)
+
+    # The place, the tokens, the moment
+
+    def _place(self) -> Moment:
+        with self._first("line"):
+            reading = self._unpaused()
+            while True:
+                moment = self._books.lines.place(self._key, self._spacing, reading.share)
+                wait = moment.wait or self._charge(reading.share)
+                if not wait:
+                    return moment
+                self._rest(wait)
+                # It need not be the latest: whether there is a pause is looked up again before the call.
+                if not reading.fresh:
+                    reading = self._unpaused()
+
+    def _unpaused(self) -> Reading:
+        while (reading := self._read()).left:
+            self._rest(reading.left + random.uniform(0.0, JITTER))
+        return reading
+
+    def _charge(self, share: float) -> float:
+        limit = self.service.limits.tokens_per_minute
+        if limit is None:
+            return 0.0
+        room = max(self._tokens, round(limit * share))
+        charge = self._books.tokens.charge(self._key, room, self._tokens)
+        self._step = None if charge.wait else charge.step
+        return min(charge.wait, TOKENS_POLL)
+
+    def _give_back(self, tokens: int) -> None:
+        if self._step is not None and tokens:
+            self._books.tokens.give_back(self._key, self._step, tokens)
+
+    def _there(self, moment: Moment) -> bool:
+        self._rest(moment.at - time.monotonic())
+        self._seen = self._read()
+        return not self._seen.left and time.monotonic() <= moment.latest
+
+    # Waiting
+
+    @contextlib.contextmanager
+    def _first(self, what: str) -> Iterator[None]:
+        gate = self._books.gates.setdefault(f"{self._key}:{what}", threading.Lock())
+        while not gate.acquire(timeout=STOPPING):
+            self._rest(0.0)
+        try:
+            yield
+        finally:
+            gate.release()
+
+    def _rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while True:
+            self._keep_slot()
+            left = max(0.0, until - time.monotonic())
+            nap = min(left, self._books.slots.keeping)
+            if self._books.stopping.wait(nap):
+                raise Interrupted("the worker stops")
+            if nap == left:
+                return

@@ -1,0 +1,1 @@
+"""Outside services, one module a wire; each call is made once, and each error becomes one of ours."""

@@ -1,0 +1,86 @@
+"""Translation by a chat model that is asked for it, for those without a translation service.
+
+    ["甲比乙高。", "谁最高？"]  ->  '["甲は乙より背が高い。", "一番高いのは誰？"]'  ->  Translated([...])
+
+The reply counts only if it is a JSON array of as many texts. Whether they are good translations is not known
+here.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+from shared import prompts
+from shared.errors import Unreadable
+from shared.providers import PROMPTED_CHARACTERS, PROMPTED_TEXTS, Usage
+from workers.ports import ChatModel, Prompt, Service, Translated
+
+TEMPERATURE = 0.3  # above 0, so that a reply that cannot be used is not simply given again
+_FRAME = 32  # tokens of brackets and fences around the translations
+_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
+
+
+class PromptedTranslator:
+    """A translator that prompts a chat model."""
+
+    def __init__(self, chat: ChatModel) -> None:
+        self._chat = chat
+        limits = chat.service.limits
+        most = {
+            "characters": limits.characters or PROMPTED_CHARACTERS,
+            "texts": limits.texts or PROMPTED_TEXTS,
+        }
+        self._service = dataclasses.replace(chat.service, limits=limits.model_copy(update=most))
+
+    @property
+    def service(self) -> Service:
+        """Say what it is: the chat model's service."""
+        return self._service
+
+    def estimate(self, texts: Sequence[str]) -> Usage:
+        """Tell what translating some texts may use: a translation is at most about twice as long."""
+        asked = prompts.tokens(prompts.translating(texts, "zh", "ja"))
+        return Usage(asked, 2 * prompts.tokens(json.dumps(list(texts), ensure_ascii=False)) + _FRAME)
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
+        """Translate some texts, in one call.
+
+        Raises:
+            Unreadable: the reply is not as many texts.
+        """
+        prompt = prompts.translating(texts, source, target)
+        reply = self._chat.complete(Prompt(prompt, self.estimate(texts).output_tokens, TEMPERATURE))
+        return Translated(read(reply.text, len(texts)), reply.usage)
+
+
+def read(reply: str, count: int) -> list[str]:
+    """Read ``count`` texts out of a reply: its last JSON array of strings, whatever stands around it.
+
+    Raises:
+        Unreadable: there is none, or it has another length, or an empty text.
+    """
+    found = list(_arrays(_THOUGHTS.sub("", reply)))
+    if not found:
+        raise Unreadable(f"asked for {count} translations, got no JSON array of texts")
+    texts = found[-1]
+    if len(texts) != count:
+        raise Unreadable(f"asked for {count} translations, got {len(texts)}")
+    empty = [place for place, text in enumerate(texts, 1) if not text.strip()]
+    if empty:
+        raise Unreadable(f"asked for {count} translations, number {empty[0]} is empty")
+    return texts
+
+
+def _arrays(text: str) -> Iterator[list[str]]:
+    # Not strict: models put line breaks into strings as they are.
+    decoder, place = json.JSONDecoder(strict=False), text.find("[")
+    while place >= 0:
+        try:
+            value, end = decoder.raw_decode(text, place)
+        except ValueError:
+            end = place + 1
+        else:
+            if value and all(isinstance(item, str) for item in value):
+                yield value
+        place = text.find("[", end)

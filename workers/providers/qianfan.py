@@ -1,0 +1,290 @@
+"""Baidu Qianfan's chat models, through Baidu's own SDK: version 1 of its API, and the OpenAI-like version 2.
+
+    QianfanChat(service, settings).complete(Prompt("……", 1024, 0.7))
+        ->  Reply("……\\n答案是：B", Usage(640, 310))
+
+The SDK knows a model's endpoint, signs, and fetches tokens; its retries and its own limiter stay off, so that
+one call is one request to the model. What the SDK must not do or say is in `qianfan_sdk`.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from typing import Any
+from urllib.parse import urlsplit
+
+from shared import prompts
+from shared.errors import (
+    Barred,
+    Exhausted,
+    Refused,
+    Throttled,
+    Unavailable,
+    Unreadable,
+    VotequeueError,
+)
+from shared.providers import PROVIDERS, Usage
+from shared.settings import PREFIX, Settings
+from workers.ports import Prompt, Reply, Service
+from workers.providers import failures, qianfan_sdk, transport
+
+NAME = "Qianfan"
+COOLEST, HOTTEST = 0.01, 1.0  # version 1 takes temperatures above 0, up to 1
+SHORTEST = 2  # tokens: the least that max_output_tokens may be
+_KEYS, _ACCESS_KEYS = ("AK", "SK"), ("ACCESS_KEY", "SECRET_KEY")
+
+# Version 1's codes (cloud.baidu.com/doc/WENXINWORKSHOP/s/tlmyncueh; the two of a minute: s/hlzic283e).
+_THROTTLED = {4, 18, 336501, 336502}
+_DAY_USED_UP = 17
+_BARRED = {
+    6: "give the application this model in Baidu's console",
+    13: "check {}",
+    14: "check {}",
+    15: "check in Baidu's console that the application of {} exists",
+    19: "the total quota is used up: buy more in Baidu's console",
+    100: "check {}",
+}
+_REFUSED = {3, *range(336001, 336008), *range(336101, 336106)}
+
+
+class _Expired(Exception):
+    """The service does not take the token any more."""
+
+
+class _Qianfan(ABC):
+    """What both versions share: the SDK's client, its token, and the order of a call."""
+
+    def __init__(self, service: Service, settings: Settings, pairs: tuple[tuple[str, str], ...]) -> None:
+        self._service = service
+        self._timeout = settings.call_timeout
+        credentials = qianfan_sdk.credentials(settings, pairs)
+        self._who = " and ".join(f"{PREFIX}QIANFAN_{name}" for name in credentials)
+        self._secrets = tuple(credentials.values())
+        self._config = qianfan_sdk.config(settings, credentials)
+        self._host = urlsplit(settings.qianfan_url or "").hostname or "Baidu"
+        qianfan_sdk.use(self._config)
+        self._client = self._made()
+        transport.widen(self._client._client._client._session, settings.calls_in_flight)
+        # Where a token has expired, the SDK would call the model again by itself.
+        self._client._client._retry_if_token_expired = lambda ask: ask
+        self._auth = self._client._client._auth
+
+    @property
+    def service(self) -> Service:
+        """Say what it is."""
+        return self._service
+
+    def complete(self, prompt: Prompt) -> Reply:
+        """Answer one message, in one call; raises as the port says."""
+        # The SDK looks into its global settings in places, whatever it was given.
+        qianfan_sdk.use(self._config)
+        token = transport.tried(self._token, self._no_token)
+        try:
+            body = transport.tried(lambda: self._ask(prompt), lambda error: self._failure(error, token))
+        except _Expired:
+            raise self._renewed(token) from None
+        if not isinstance(body, dict):
+            raise Unreadable(f"{NAME}'s answer is no JSON object")
+        return self._read(body, prompt)
+
+    @abstractmethod
+    def _made(self) -> Any:
+        """Make the SDK's client."""
+
+    @abstractmethod
+    def _held(self) -> str:
+        """Give the SDK's token for the next call, if there is one; an old one is renewed."""
+
+    @abstractmethod
+    def _renew(self) -> None:
+        """Let the SDK fetch another token."""
+
+    @abstractmethod
+    def _ask(self, prompt: Prompt) -> Any:
+        """Make the call; give the reply's JSON."""
+
+    @abstractmethod
+    def _code(self, code: object, said: str) -> Exception:
+        """Say what an error code of the service means."""
+
+    @abstractmethod
+    def _read(self, body: dict[str, Any], prompt: Prompt) -> Reply:
+        """Read the model's answer out of the reply."""
+
+    def _token(self) -> str:
+        token = self._held()
+        if not token:
+            # After an exchange that failed, the SDK tries no other by itself.
+            self._renew()
+            token = self._held()
+        if not token:
+            raise Unavailable(f"{NAME} gave no token")
+        return token
+
+    def _failure(self, error: Exception, token: str) -> Exception:
+        from qianfan import errors
+
+        match error:
+            case errors.AccessTokenExpiredError() | errors.BearerTokenExpiredError():
+                return _Expired()
+            case errors.APIError():
+                # What the SDK adds of its own has a part of our key in it.
+                said = str(error.error_msg).partition(" 可能的原因")[0]
+                return self._code(error.error_code, failures.quoted(self._hidden(said, token)))
+            case errors.RequestError() if error.status_code is not None:
+                return self._http(error, token)
+            case errors.RequestError():
+                return Unreadable(f"{NAME} answered with what is no JSON")
+            case errors.InvalidArgumentError():
+                return Refused(f"{NAME}'s SDK knows no model {self._service.model!r}: check --model")
+        return transport.failure(error, NAME)
+
+    def _http(self, error: Any, token: str) -> Exception:
+        text = self._hidden(qianfan_sdk.answer_in(error), token)
+        if "unsafe" in text:
+            return Refused(f"{NAME}'s content filter refuses the request: {failures.quoted(text)}")
+        if error.status_code == 401:
+            refused = f"{NAME} does not let us call {self._service.model} (401)"
+            return _Expired() if "iam_token" in text else self._barred(refused, "check {} and their rights")
+        headers = {str(name).lower(): str(value) for name, value in dict(error.headers or {}).items()}
+        return failures.judge(failures.Answer(error.status_code, headers, text), self._service, self._host)
+
+    def _no_token(self, error: Exception) -> VotequeueError:
+        from qianfan import errors
+
+        match error:
+            case VotequeueError():
+                return error
+            case errors.AuthError():
+                return self._barred(f"{NAME} does not accept our credentials", "check {}")
+            case errors.RequestError() if error.status_code in range(400, 500) and error.status_code != 429:
+                return self._barred(f"{NAME} gives us no token ({error.status_code})", "check {}")
+            case errors.APIError():
+                return self._barred(f"{NAME} gives us no token (code {error.error_code})", "check {}")
+        # Nothing was asked of the model yet, so nothing can have been charged.
+        return Unavailable(f"no token could be had: {transport.failure(error, NAME)}")
+
+    def _renewed(self, expired: str) -> VotequeueError:
+        transport.tried(self._renew, self._no_token)
+        if transport.tried(self._token, self._no_token) == expired:
+            return self._barred(f"{NAME} refuses the very token that it has just given", "check {}")
+        return Unavailable(f"the token for {NAME} had expired; there is another one now")
+
+    def _barred(self, said: str, mend: str) -> Barred:
+        return Barred(f"{said}; {mend.format(self._who)}, {failures.AGAIN}")
+
+    def _hidden(self, said: str, token: str) -> str:
+        return transport.hidden(said, (*self._secrets, token))
+
+
+class QianfanChat(_Qianfan):
+    """A chat model behind version 1, with an application's keys (AK, SK) or an account's access keys."""
+
+    def __init__(self, service: Service, settings: Settings) -> None:
+        super().__init__(service, settings, (_KEYS, _ACCESS_KEYS))
+        models = {name.lower(): model for name, model in self._client._local_models().items()}
+        known = models.get(service.model.lower())
+        self._takes_length = known is not None and "max_output_tokens" in known.optional_keys
+        self._signed = self._config.AK is None
+
+    def _made(self) -> Any:
+        return qianfan_sdk.chat_v1(self._service.model, self._config)
+
+    def _token(self) -> str:
+        return "" if self._signed else super()._token()
+
+    def _held(self) -> str:
+        return str(self._auth.access_token())
+
+    def _renew(self) -> None:
+        self._auth.refresh_access_token()
+
+    def _ask(self, prompt: Prompt) -> Any:
+        length = {"max_output_tokens": max(SHORTEST, prompt.max_tokens)} if self._takes_length else {}
+        return self._client.do(
+            [{"role": "user", "content": prompt.text}],
+            retry_count=1,
+            request_timeout=self._timeout,
+            temperature=min(max(prompt.temperature, COOLEST), HOTTEST),
+            **length,
+        ).body
+
+    def _code(self, code: object, said: str) -> Exception:
+        number = int(code) if str(code).isdigit() else -1  # type: ignore[call-overload]
+        told = f"{NAME}: code {code}: {said}"
+        if number in _THROTTLED:
+            return Throttled(told)
+        if number == _DAY_USED_UP:
+            zone = PROVIDERS[self._service.provider].timezone
+            why = f"the day's quota is used up until midnight in {zone}, or the account is in arrears"
+            return Exhausted(f"{told} ({why})", failures.until_midnight(zone))
+        if number in _BARRED:
+            return self._barred(told, _BARRED[number])
+        return Refused(told) if number in _REFUSED else Unavailable(told)
+
+    def _read(self, body: dict[str, Any], prompt: Prompt) -> Reply:
+        if "result" not in body and "code" in body:
+            # As the documents show the limits' errors, and the SDK does not look for them.
+            raise self._code(body["code"], failures.quoted(str(body.get("msg"))))
+        if body.get("need_clear_history") or body.get("flag") or body.get("is_safe") in (0, False):
+            raise Refused(f"{NAME}'s content filter stopped the question or its answer")
+        return _reply(body.get("result"), body, prompt)
+
+
+class QianfanV2Chat(_Qianfan):
+    """A chat model behind version 2, with an account's access keys."""
+
+    def __init__(self, service: Service, settings: Settings) -> None:
+        super().__init__(service, settings, (_ACCESS_KEYS,))
+
+    def _made(self) -> Any:
+        return qianfan_sdk.chat_v2(self._service.model, self._config)
+
+    def _held(self) -> str:
+        return str(self._auth.bearer_token())
+
+    def _renew(self) -> None:
+        self._auth.refresh_bearer_token()
+
+    def _ask(self, prompt: Prompt) -> Any:
+        return self._client.do(
+            [{"role": "user", "content": prompt.text}],
+            model=self._service.model,
+            retry_count=1,
+            request_timeout=self._timeout,
+            temperature=max(prompt.temperature, COOLEST),
+            max_tokens=prompt.max_tokens,
+        ).body
+
+    def _code(self, code: object, said: str) -> Exception:
+        # An error in an answer of status 200: the status that the documents give for the code stands in.
+        statuses = {"rate_limit": 429, "internal": 500, "iam_token": 401, "permission": 401}
+        status = next((status for part, status in statuses.items() if part in str(code)), 400)
+        if "unsafe" in str(code):
+            return Refused(f"{NAME}'s content filter refuses the request: {said}")
+        if status == 401 and "token" in str(code):
+            return _Expired()
+        text = json.dumps({"error": {"code": str(code), "message": said}})
+        return failures.judge(failures.Answer(status, {}, text), self._service, self._host)
+
+    def _read(self, body: dict[str, Any], prompt: Prompt) -> Reply:
+        choices = body.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(choice, dict) or not isinstance(message, dict):
+            raise Unreadable(f"{NAME}'s answer has no choices")
+        if choice.get("flag") or choice.get("finish_reason") == "content_filter":
+            raise Refused(f"{NAME}'s content filter stopped the question or its answer")
+        return _reply(message.get("content"), body, prompt)
+
+
+def _reply(text: object, body: dict[str, Any], prompt: Prompt) -> Reply:
+    if not isinstance(text, str) or not text.strip():
+        raise Unreadable(f"{NAME}'s answer is empty")
+    told = body.get("usage")
+    counts = told if isinstance(told, dict) else {}
+    asked, answered = counts.get("prompt_tokens"), counts.get("completion_tokens")
+    used = Usage(
+        asked if isinstance(asked, int) else prompts.tokens(prompt.text),
+        answered if isinstance(answered, int) else prompts.tokens(text),
+    )
+    return Reply(text, used)

@@ -1,0 +1,133 @@
+"""Baidu's SDK, made fit for a worker: its settings from ours, no cache on disk, no secret in a log.
+
+    config(settings, {"AK": "...", "SK": "..."})  ->  the SDK's own Config, read from no file
+
+Version 0.4.12.3 is its last, so that what is done to its inside here stays right. What is asked of it is not
+known here.
+"""
+
+import ast
+import logging
+import math
+import re
+import sys
+from typing import Any
+
+from shared.errors import UserError
+from shared.settings import PREFIX, Settings
+from workers.providers import transport
+
+ERRAND = 10.0  # seconds for a token or the list of models: threads wait for these one by one
+TOKENS_LAST = 60.0  # seconds within which the SDK does not ask for another token
+# Headers with tokens at ERROR, signing keys at DEBUG.
+_TALKATIVE = ("qianfan", "baidubce.auth.bce_v1_signer")
+_CREDENTIALS = (
+    "AK",
+    "SK",
+    "ACCESS_KEY",
+    "SECRET_KEY",
+    "ACCESS_TOKEN",
+    "BEARER_TOKEN",
+    "ACCESS_CODE",
+    "APP_ID",
+)
+
+
+def config(settings: Settings, credentials: dict[str, str]) -> Any:
+    """Build the SDK's settings for an account: nothing of it comes from a file."""
+    _load()
+    from qianfan.config import Config
+    from qianfan.consts import DefaultValue
+
+    gateway = (settings.qianfan_url or "").rstrip("/")
+    errand = min(settings.call_timeout, ERRAND)
+    values: dict[str, Any] = {
+        **dict.fromkeys(_CREDENTIALS),
+        **credentials,
+        "BASE_URL": gateway or DefaultValue.BaseURL,
+        "CONSOLE_API_BASE_URL": gateway or DefaultValue.ConsoleAPIBaseURL,
+        "IAM_BASE_URL": gateway or DefaultValue.IAMBaseURL,
+        "AUTH_TIMEOUT": errand,
+        "CONSOLE_API_RETRY_COUNT": 1,
+        "CONSOLE_API_RETRY_TIMEOUT": math.ceil(errand),
+        "LLM_API_RETRY_COUNT": 1,
+        # Its cache is pickles in the home directory.
+        "DISABLE_CACHE": True,
+        "ENABLE_PRIVATE": False,
+        "NO_AUTH": False,
+        "V2_INFER_API_DOWNGRADE": False,
+    }
+    if "AK" in credentials or settings.qianfan_api == "v2":
+        # Where calls are signed, this is how long a list of models is good for, and stays an hour.
+        values["ACCESS_TOKEN_REFRESH_MIN_INTERVAL"] = TOKENS_LAST
+    return Config(_env_file=None, **values)  # type: ignore[call-arg]
+
+
+def credentials(settings: Settings, pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Give the first pair of credentials that is set, by the SDK's names.
+
+    Raises:
+        UserError: none is.
+    """
+    for pair in pairs:
+        values = [getattr(settings, f"qianfan_{name.lower()}") for name in pair]
+        if all(value is not None and value.get_secret_value() for value in values):
+            return {name: value.get_secret_value() for name, value in zip(pair, values, strict=True)}
+    wanted = ", or ".join(" and ".join(f"{PREFIX}QIANFAN_{name}" for name in pair) for pair in pairs)
+    raise UserError(f"version {settings.qianfan_api} of provider qianfan needs {wanted}")
+
+
+def answer_in(error: Exception) -> str:
+    """Give the answer that the SDK's error for an HTTP status quotes: it has it in no other place."""
+    found: list[str] = re.findall(r"^response body: (b?['\"].*['\"])$", str(error), re.MULTILINE)
+    try:
+        body = ast.literal_eval(found[-1])
+    except (IndexError, ValueError, SyntaxError):
+        return ""
+    return body.decode(errors="replace") if isinstance(body, bytes) else str(body)
+
+
+def use(config: Any) -> None:
+    """Let the SDK's global settings be these; signing and the calls for tokens read no others."""
+    from qianfan import config as module
+
+    module._GLOBAL_CONFIG = config
+
+
+# The public ChatCompletion calls Baidu for its list of models when it is made; what is behind it does not.
+# `forcing_disable` is for its limiter, which a header of any reply would switch on.
+
+
+def chat_v1(model: str, config: Any) -> Any:
+    """Make the SDK's client for a model behind version 1."""
+    from qianfan.resources.llm.chat_completion import _ChatCompletionV1
+
+    return _ChatCompletionV1(model=model, config=config, forcing_disable=True)
+
+
+def chat_v2(model: str, config: Any) -> Any:
+    """Make the SDK's client for a model behind version 2."""
+    from qianfan.resources.llm.chat_completion import _ChatCompletionV2
+
+    return _ChatCompletionV2(model=model, config=config, forcing_disable=True)
+
+
+def _load() -> None:
+    import qianfan
+
+    # It looks all further imports over, and puts a false pyarrow in place of one that is not installed.
+    ours = [
+        finder
+        for finder in sys.meta_path
+        if type(finder).__module__ != f"{qianfan.__name__}.fake_pyarrow_replacer"
+    ]
+    sys.meta_path[:] = ours
+    transport.silence(*_TALKATIVE)
+    logging.getLogger("urllib3.connectionpool").addFilter(_without_query)
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    # Keys and tokens travel in the address, which urllib3 logs at DEBUG.
+    if isinstance(record.args, tuple):
+        record.args = tuple(re.sub(r"\?.*", "?...", it) if isinstance(it, str) else it for it in record.args)
+    return True

@@ -1,0 +1,207 @@
+"""Tencent's translation, through its own SDK: `TextTranslateBatch`, or Hunyuan's `ChatTranslations`.
+
+    TencentTranslator(service, settings).translate(["甲比乙高。"], "zh", "ja")
+        ->  Translated(texts=["甲は乙より背が高い。"], usage=Usage(characters=5))
+
+The SDK signs and sends; its retries stay off. How texts are packed into calls is not known here.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from shared import prompts
+from shared.errors import Barred, Refused, Throttled, Unavailable, Unreadable, UserError, VotequeueError
+from shared.providers import Usage
+from shared.settings import PREFIX, Settings
+from workers.ports import Service, Translated
+from workers.providers import failures, transport
+
+NAME = "Tencent"
+BATCH = "TextTranslateBatch"
+SDK_LOGGER = "tencentcloud_sdk_common"
+_TMT, _HUNYUAN = ("tmt", "2018-03-21"), ("hunyuan", "2023-09-01")
+_ANSWERS_PREAMBLE = 64  # tokens that the service may count around a text
+
+# Error codes by their longest known beginning, since sub-codes come and go
+# (cloud.tencent.com/document/api/551/30640 and 1729/101842, and the SDKs' lists of them).
+_PAY = "top the account up or buy quota in Tencent's console"
+_BARRED = {
+    "AuthFailure": "check VOTEQUEUE_TENCENT_SECRET_ID and VOTEQUEUE_TENCENT_SECRET_KEY",
+    "AuthFailure.SignatureExpire": "set this machine's clock, which is minutes off",
+    "UnauthorizedOperation": "allow this user the action in Tencent's access management (CAM)",
+    "UnauthorizedOperation.ActionNotFound": "Tencent has no such action any more: choose another model",
+    "ActionOffline": "Tencent has no such action any more: choose another model",
+    "InvalidAction": "Tencent has no such action any more: choose another model",
+    "UnsupportedRegion": "set VOTEQUEUE_TENCENT_REGION to a region that has the service",
+    "FailedOperation.ErrorUserArea": "set VOTEQUEUE_TENCENT_REGION to the account's own region",
+    "FailedOperation.NoFreeAmount": "the month's free characters are used up: allow paid use in the console",
+    "FailedOperation.FreeResourcePackExhausted": _PAY,
+    "FailedOperation.ResourcePackExhausted": _PAY,
+    "FailedOperation.ServiceIsolate": _PAY,
+    "FailedOperation.ServiceStopArrears": _PAY,
+    "FailedOperation.ServiceStop": "switch the service on again in Tencent's console",
+    "FailedOperation.StopUsing": "switch the service on again in Tencent's console",
+    "FailedOperation.UserNotRegistered": "switch the service on in Tencent's console first",
+    "FailedOperation.ServiceNotActivated": "switch the service on in Tencent's console first",
+    "FailedOperation.UserUnAuthError": "the account's owner must prove who they are in Tencent's console",
+    "FailedOperation.PartnerAccountUnSupport": "use another account: this one may not use the service",
+    "ResourceInsufficient": _PAY,
+    "ResourceUnavailable": _PAY,
+}
+_OTHERS: dict[str, type[VotequeueError]] = {
+    "RequestLimitExceeded": Throttled,
+    "LimitExceeded": Throttled,
+    "FailedOperation.EngineServerLimitExceeded": Throttled,
+    "UnsupportedOperation": Refused,
+    "UnsupportedProtocol": Refused,
+    "InvalidParameter": Refused,
+    "InvalidRequest": Refused,
+    "MissingParameter": Refused,
+    "UnknownParameter": Refused,
+    "OperationDenied": Refused,
+    "NoSuchVersion": Refused,
+}
+
+
+class TencentTranslator:
+    """Translates texts with Tencent, one call at a time."""
+
+    def __init__(self, service: Service, settings: Settings) -> None:
+        self._service = service
+        self._secrets = (
+            _secret(settings.tencent_secret_id, "TENCENT_SECRET_ID"),
+            _secret(settings.tencent_secret_key, "TENCENT_SECRET_KEY"),
+        )
+        api = _TMT if service.model == BATCH else _HUNYUAN
+        self._client = _client(api, self._secrets, settings)
+
+    @property
+    def service(self) -> Service:
+        """Say what it is."""
+        return self._service
+
+    def estimate(self, texts: Sequence[str]) -> Usage:
+        """Tell what translating some texts may use, at the most."""
+        if self._service.model == BATCH:
+            return Usage(characters=sum(map(len, texts)))
+        tokens = sum(prompts.tokens(text) + _ANSWERS_PREAMBLE for text in texts)
+        return Usage(input_tokens=tokens, output_tokens=2 * tokens)
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
+        """Translate some texts, in one call; raises as the port says.
+
+        Raises:
+            UserError: several texts for a model that takes one a call.
+        """
+        if self._service.model == BATCH:
+            made = self._batch(texts, source, target)
+        elif len(texts) == 1:
+            made = self._chat(texts[0], source, target)
+        else:
+            raise UserError(
+                f"{self._service.model} takes one text a call: leave `texts` out of VOTEQUEUE_LIMITS"
+            )
+        if len(made.texts) != len(texts):
+            raise Unreadable(f"{NAME} sent {len(made.texts)} translations for {len(texts)} texts")
+        if any(text.strip() and not result.strip() for text, result in zip(texts, made.texts, strict=True)):
+            raise Unreadable(f"{NAME} sent an empty translation")
+        return made
+
+    def _batch(self, texts: Sequence[str], source: str, target: str) -> Translated:
+        answer = self._call(
+            BATCH, {"Source": source, "Target": target, "ProjectId": 0, "SourceTextList": list(texts)}
+        )
+        made = answer.get("TargetTextList")
+        if not isinstance(made, list) or not all(isinstance(text, str) for text in made):
+            raise Unreadable(f"{NAME}'s answer has no list of translations")
+        used = answer.get("UsedAmount")
+        counted = used if isinstance(used, int) and used > 0 else sum(map(len, texts))
+        return Translated(made, Usage(characters=counted))
+
+    def _chat(self, text: str, source: str, target: str) -> Translated:
+        asked = {"Model": self._service.model, "Stream": False, "Source": source, "Target": target}
+        answer = self._call("ChatTranslations", {**asked, "Text": text})
+        try:
+            choice = answer["Choices"][0]
+            made = choice["Message"]["Content"]
+        except (KeyError, IndexError, TypeError):
+            raise Unreadable(f"{NAME}'s answer has no translation") from None
+        if choice.get("FinishReason") == "sensitive":
+            raise Refused(f"{NAME}'s content filter stopped this text")
+        if not isinstance(made, str):
+            raise Unreadable(f"{NAME}'s answer has no translation")
+        return Translated([made], _tokens(answer.get("Usage")) or self.estimate([text]))
+
+    def _call(self, action: str, asked: dict[str, Any]) -> dict[str, Any]:
+        answer = transport.tried(lambda: self._client.call_json(action, asked)["Response"], self._failure)
+        if not isinstance(answer, dict):
+            raise Unreadable(f"{NAME}'s answer is not as documented")
+        # The SDK looks for errors in `application/json` only, to the letter: not with a charset behind it.
+        if isinstance(refusal := answer.get("Error"), dict):
+            raise self._refusal(str(refusal.get("Code")), refusal.get("Message"))
+        return answer
+
+    def _failure(self, error: Exception) -> VotequeueError:
+        from tencentcloud.common.exception import TencentCloudSDKException
+
+        # The SDK lets through what breaks late: while the answer is read, and in its form.
+        if not isinstance(error, TencentCloudSDKException):
+            return transport.failure(error, NAME)
+        if error.code == "ClientNetworkError":
+            return transport.failure(error.__context__ or error, NAME)
+        if error.code == "ServerNetworkError":
+            return Unavailable(f"{NAME} answered with an HTTP error")
+        return self._refusal(str(error.code), error.message)
+
+    def _refusal(self, code: str, message: object) -> VotequeueError:
+        said = f"{NAME}: {code}: {failures.quoted(transport.hidden(message, self._secrets))}"
+        family = _family(code)
+        if family in _BARRED:
+            return Barred(f"{said}; {_BARRED[family]}, {failures.AGAIN}")
+        return _OTHERS.get(family, Unavailable)(said)
+
+
+def _family(code: str) -> str:
+    known = [begin for begin in (*_BARRED, *_OTHERS) if code.startswith(begin)]
+    return max(known, key=len, default="")
+
+
+def _secret(value: SecretStr | None, name: str) -> str:
+    if value is None or not value.get_secret_value().strip():
+        raise UserError(f"provider tencent needs the setting {PREFIX}{name}")
+    return value.get_secret_value().strip()
+
+
+def _client(api: tuple[str, str], secrets: tuple[str, str], settings: Settings) -> Any:
+    from tencentcloud.common.common_client import CommonClient
+    from tencentcloud.common.credential import Credential
+    from tencentcloud.common.profile.client_profile import ClientProfile
+    from tencentcloud.common.profile.http_profile import HttpProfile
+
+    transport.silence(SDK_LOGGER)
+    where = urlsplit(settings.tencent_url or "https:")
+    if settings.tencent_url and not (where.scheme in {"http", "https"} and where.netloc):
+        raise UserError(f"setting {PREFIX}TENCENT_URL: {settings.tencent_url!r} is no http(s) URL")
+    http = HttpProfile(
+        protocol=where.scheme,
+        endpoint=where.netloc or None,
+        reqTimeout=settings.call_timeout,
+        keepAlive=True,
+    )
+    # No retryer is none: the SDK's own one calls again after a success (FACTS.md).
+    profile = ClientProfile(httpProfile=http, language="en-US", retryer=None)
+    client = CommonClient(*api, Credential(*secrets), settings.tencent_region, profile)
+    transport.widen(client.request.conn._session, settings.calls_in_flight)
+    return client
+
+
+def _tokens(usage: object) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    counts = (usage.get("PromptTokens"), usage.get("CompletionTokens"))
+    if not all(isinstance(count, int) for count in counts):
+        return None
+    return Usage(*counts)  # type: ignore[arg-type]

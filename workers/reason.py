@@ -1,0 +1,116 @@
+"""The `reason` queue: gets reasonings from chat models, one question a message.
+
+    celery -A workers.reason worker -Q reason --pool threads -c 16
+
+A task waits for its turn at the service, so the queue holds what is not being asked. What becomes of an item
+whose calls fail, `errands` knows.
+"""
+
+import functools
+import threading
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared import ledger, prompts, settings
+from shared.broker import app
+from shared.claims import Claim
+from shared.errors import Refused
+from shared.jobs import Reason, Reasoning
+from workers import errands, explaining, lifecycle, wiring
+from workers.errands import Outcome
+from workers.explaining import Dropped, Explained, Explainer
+from workers.ports import ChatModel
+
+
+class Asking:
+    """What one worker process asks with: its desk, its chat models, and the word to stop."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        self._desk = wiring.desk(settings.load(), self._stopping)
+        self._models: dict[tuple[str, str], ChatModel] = {}
+        self._building = threading.Lock()
+
+    def stop(self) -> None:
+        """Give back what waits for its turn, and make no more calls."""
+        self._stopping.set()
+
+    def explain(self, claim: Claim) -> Outcome:
+        """Get the reasonings that a run wants for one question.
+
+        Raises:
+            Refused: there is none, for the reasons it gives.
+            As `Desk.chat`.
+        """
+        options = _options(claim.job.run)
+        entry = ledger.load_entry(claim.job.run, claim.entry)
+        asked = ledger.asked(entry, claim.question)
+        explainer = Explainer(self._desk, options, self._chat_model)
+        letters = explaining.letters(entry.questions[claim.question], options)
+        return _outcome(options, [explainer.explain(claim.job, asked, letter) for letter in letters])
+
+    def _chat_model(self, provider: str, model: str) -> ChatModel:
+        # All tasks of a process share a model's client, and with it its connections.
+        with self._building:
+            if (provider, model) not in self._models:
+                self._models[provider, model] = wiring.chat_model(provider, model, settings.load())
+            return self._models[provider, model]
+
+
+@functools.lru_cache(maxsize=64)
+def _options(run: str) -> Reasoning:
+    try:
+        options = Reasoning.model_validate(ledger.get_run(run).options)
+    except ValidationError as error:
+        raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
+    if options.prompt != prompts.EXPLAINING_VERSION:
+        raise Refused(
+            f"the run wants prompt {options.prompt}, this votequeue has {prompts.EXPLAINING_VERSION}: "
+            "enqueue it again"
+        )
+    return options
+
+
+def _outcome(options: Reasoning, results: list[Explained | Dropped]) -> Outcome:
+    dropped = [result for result in results if isinstance(result, Dropped)]
+    if len(dropped) == len(results):
+        raise Refused(
+            "no reasoning for " + "; nor for ".join(f"{one.letter}: {one.reason}" for one in dropped)
+        )
+    value = {
+        "texts": [_text(options, result) for result in results if isinstance(result, Explained)],
+        "dropped": [{"letter": one.letter, "reason": one.reason} for one in dropped],
+    }
+    return Outcome(value, "; ".join(map(str, results)))
+
+
+def _text(options: Reasoning, explained: Explained) -> dict[str, Any]:
+    return {
+        "letter": explained.letter,
+        "text": explained.text,
+        "provider": options.provider,
+        "model": explained.model,
+        "prompt": options.prompt,
+        "reused": explained.reused,
+    }
+
+
+@functools.cache
+def service() -> Asking:
+    """Give this process's one service."""
+    return Asking()
+
+
+@app.task(name=Reason.queue)
+def reason(**message: Any) -> str:
+    """Get the reasonings for the question that a message names; give what became of it in words."""
+    return errands.run(Reason.model_validate(message), service().explain)
+
+
+def _start() -> None:
+    # Built before the first message, so that no two tasks build it at once.
+    service()
+
+
+lifecycle.attach(start=_start, stopping=lambda: service().stop(), stopped=lambda: None)
