@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # Producers, Flower, and the workers that only wait for others' services.
-FROM python:3.11.15-slim-bookworm
+FROM python:3.11.15-slim-bookworm AS base
 
 RUN useradd --uid 10001 --create-home votequeue
 WORKDIR /app
@@ -9,9 +9,15 @@ COPY shared shared
 COPY producers producers
 COPY workers workers
 COPY infra infra
-RUN --mount=type=cache,target=/root/.cache/pip python -m pip install ".[local,report]"
+RUN --mount=type=cache,target=/root/.cache/pip python -m pip install ".[local,report,collect,reason]"
 
 # A number, so that Kubernetes can tell that it is not root's.
 USER 10001
 ENV PYTHONUNBUFFERED=1
 CMD ["votequeue", "--help"]
+
+# Telling copies among new questions takes an embedding model, and with it torch: an image of its own.
+FROM base AS translate
+USER root
+RUN --mount=type=cache,target=/root/.cache/pip python -m pip install ".[translate]"
+USER 10001

@@ -82,7 +82,7 @@ def play(demo: Demo) -> None:
         votequeue("weights")
     with services(demo):
         with demo.step("start broker, workers and Flower", "supervisord"):
-            votequeue("up", "--detach", "--infer", "1", "--train", "1")
+            votequeue("up", "--detach", "--infer", "1", "--train", "1", "--reason", "0", "--translate", "0")
         with demo.step("make puzzles: some with reasoning to learn from, others to answer"):
             votequeue("sample", *TRAINING, "-o", training)
             votequeue("sample", *QUESTIONS, "-o", questions)

@@ -13,8 +13,6 @@ import signal
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 import xmlrpc.client
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,12 +23,13 @@ from typing import Any
 import filelock
 import redis
 
-from infra import groups, models, programs
+from infra import groups, models, probes, programs
 from infra.programs import PYTHON, SUPERVISORD, Layout, Program
 from shared.errors import UserError
 from shared.settings import Settings
 
 ANSWER_SECONDS = 90.0  # for a service to answer after its start; a busy laptop is slow
+LOADING_SECONDS = 600.0  # for an engine to load its model
 POLL_SECONDS = 0.3
 ENDED = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
 
@@ -44,21 +43,21 @@ class Running:
     pid: int
 
 
-def up(settings: Settings, workers: Mapping[str, int], detach: bool) -> None:
+def up(settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool = False) -> None:
     """Start everything; then stay until Ctrl-C and stop it again, or return and leave it running.
 
     Raises:
         UserError: it runs already, a port is taken, weights are missing, a service does not come up.
     """
     where = programs.layout(settings)
-    wanted = programs.programs(settings, workers)
+    wanted = programs.programs(settings, workers, serve)
     with stopped_by_signals(), put_plainly(where):
         with alone(where):
             refuse_if_running(where)
-            refuse_without_weights(settings, workers)
+            refuse_without_weights(settings, bool(workers.get("infer")) or serve)
             refuse_without_index(settings, workers)
             sweep(where)
-            refuse_taken_ports(settings)
+            refuse_taken_ports(settings, serve)
             configuration = programs.write(settings, wanted)
             try:
                 start(settings, where, configuration, detach)
@@ -102,9 +101,9 @@ def refuse_if_running(where: Layout) -> None:
         raise UserError("votequeue is up already here: `votequeue down` stops it")
 
 
-def refuse_without_weights(settings: Settings, workers: Mapping[str, int]) -> None:
-    """Stop before an infer worker finds out by itself."""
-    if workers.get("infer") and models.kept(settings.model, settings.cache) is None:
+def refuse_without_weights(settings: Settings, needed: bool) -> None:
+    """Stop before an engine finds out by itself."""
+    if needed and models.kept(settings.model, settings.cache) is None:
         raise UserError(f"the weights of {settings.model} are not here: `votequeue weights` gets them")
 
 
@@ -112,19 +111,15 @@ def refuse_without_index(settings: Settings, workers: Mapping[str, int]) -> None
     """Stop before an infer worker finds out by itself that its Qdrant server does not answer."""
     if not settings.qdrant_url or not workers.get("infer"):
         return
-    try:
-        ready = f"{settings.qdrant_url.rstrip('/')}/readyz"
-        with urllib.request.urlopen(ready, timeout=5):  # noqa: S310 - the user's own setting
-            return
-    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+    if (error := probes.silence(f"{settings.qdrant_url.rstrip('/')}/readyz")) is not None:
         raise UserError(
             f"Qdrant at {settings.qdrant_url} does not answer ({error}): start it, or mend "
             "VOTEQUEUE_QDRANT_URL (empty: an index in each worker's memory)"
-        ) from None
+        )
 
 
-def refuse_taken_ports(settings: Settings) -> None:
-    """Stop when someone else listens where Valkey or Flower should."""
+def refuse_taken_ports(settings: Settings, serve: bool) -> None:
+    """Stop when someone else listens where Valkey, Flower or the chat server should."""
     broker, flower = programs.embedded_broker(settings), programs.flower(settings)
     if broker and not broker.free():
         raise UserError(
@@ -135,6 +130,11 @@ def refuse_taken_ports(settings: Settings) -> None:
         raise UserError(
             f"port {flower.port} on {flower.host} is taken: stop what listens there, or set "
             "VOTEQUEUE_FLOWER_PORT"
+        )
+    if serve and not (chat := programs.chat_server(settings)).free():
+        raise UserError(
+            f"port {chat.port} on {chat.host} is taken: stop what listens there, or put another port in "
+            "VOTEQUEUE_LOCAL_URL"
         )
 
 
@@ -170,17 +170,19 @@ def bring_up(settings: Settings, where: Layout, wanted: list[Program]) -> None:
                 server.startProcess(program.name, False)
     names = {program.name for program in wanted}
     wait_for(where, "workers", lambda: {p.name for p in ask(where) if p.state == "RUNNING"} >= names)
-    wait_for(where, "Flower", lambda: flower_answers(settings))
+    wait_for(where, "Flower", lambda: probes.flower_answers(settings))
+    if "serve" in names:
+        wait_for(where, "the chat server", lambda: probes.chat_answers(settings), LOADING_SECONDS)
 
 
-def wait_for(where: Layout, name: str, answers: Callable[[], bool]) -> None:
+def wait_for(where: Layout, name: str, answers: Callable[[], bool], seconds: float = ANSWER_SECONDS) -> None:
     """Wait until a service answers.
 
     Raises:
         UserError: it has given up, supervisord is gone, or time is.
     """
     say(f"waiting for {name}")
-    deadline = time.monotonic() + ANSWER_SECONDS
+    deadline = time.monotonic() + seconds
     while not answers():
         if SUPERVISORD not in groups.living(where.notes):
             raise UserError(f"supervisord ended: {complaint(where, 'supervisord-start', 'supervisord')}")
@@ -188,9 +190,7 @@ def wait_for(where: Layout, name: str, answers: Callable[[], bool]) -> None:
             if program.state == "FATAL":
                 raise UserError(f"{program.name} does not start: {complaint(where, program.name)}")
         if time.monotonic() > deadline:
-            raise UserError(
-                f"{name} does not answer after {ANSWER_SECONDS:.0f} s: see the logs in {where.logs}"
-            )
+            raise UserError(f"{name} does not answer after {seconds:.0f} s: see the logs in {where.logs}")
         time.sleep(POLL_SECONDS)
 
 
@@ -203,17 +203,6 @@ def ours_answers(settings: Settings, where: Layout) -> bool:
             pid = client.info("server")["process_id"]
             return any(program.pid == pid for program in ask(where))
     return False
-
-
-def flower_answers(settings: Settings) -> bool:
-    """Tell whether Flower answers; its health page asks for no password."""
-    flower = programs.flower(settings)
-    host = f"[{flower.near}]" if ":" in flower.near else flower.near
-    try:
-        with urllib.request.urlopen(f"http://{host}:{flower.port}/healthcheck", timeout=2) as reply:
-            return bool(reply.status == http.HTTPStatus.OK)
-    except (urllib.error.URLError, http.client.HTTPException, OSError):
-        return False
 
 
 def complaint(where: Layout, *names: str) -> str:

@@ -11,6 +11,7 @@ nothing.
 
 import hashlib
 import ipaddress
+import json
 import os
 import shlex
 import socket
@@ -20,6 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from pydantic import SecretStr
 
 from shared.errors import UserError
 from shared.settings import PREFIX, Settings
@@ -66,7 +69,7 @@ class Address:
             )[0]
         except OSError:
             raise UserError(
-                f"{self.host} is no address of this machine: mend VOTEQUEUE_FLOWER_HOST"
+                f"{self.host} is no address of this machine: mend the setting that names it"
             ) from None
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -151,6 +154,20 @@ def flower(settings: Settings) -> Address:
     return Address(settings.flower_host, settings.flower_port)
 
 
+def chat_server(settings: Settings) -> Address:
+    """Give the address of the chat server that provider local calls.
+
+    Raises:
+        UserError: it is not one of this machine.
+    """
+    url = urlsplit(settings.local_url)
+    if url.hostname is None or not is_loopback(url.hostname):
+        raise UserError(
+            f"VOTEQUEUE_LOCAL_URL is {settings.local_url}, which is not this machine: start the server there"
+        )
+    return Address(url.hostname, url.port or 80)
+
+
 def flower_login(settings: Settings) -> str | None:
     """Give Flower's user:password, if there is one.
 
@@ -167,8 +184,8 @@ def flower_login(settings: Settings) -> str | None:
 # Programs
 
 
-def programs(settings: Settings, workers: Mapping[str, int]) -> list[Program]:
-    """List what is to run: the broker first, then workers, then Flower."""
+def programs(settings: Settings, workers: Mapping[str, int], serve: bool = False) -> list[Program]:
+    """List what is to run: the broker first, then workers, the chat server if wanted, and Flower."""
     wanted: list[Program] = []
     if embedded_broker(settings):
         wanted.append(
@@ -176,6 +193,8 @@ def programs(settings: Settings, workers: Mapping[str, int]) -> list[Program]:
         )
     for queue, count in workers.items():
         wanted += [Program(f"{queue}-{number}", worker_command(queue), 20) for number in range(1, count + 1)]
+    if serve:
+        wanted.append(Program("serve", (*PYTHON, "-m", "producers.cli", "serve"), 20))
     celery = (*PYTHON, "-m", "celery", "-A", "shared.broker:app", "flower", f"--conf={FLOWER_CONFIG}")
     return [*wanted, Program("flower", celery, 30)]
 
@@ -206,11 +225,19 @@ def environment(settings: Settings) -> dict[str, str]:
     """Give the programs' environment: ours, and every setting that differs from its default."""
     variables = dict(os.environ)
     for name in settings.model_fields_set:
-        value = getattr(settings, name)
-        secret = value.get_secret_value() if hasattr(value, "get_secret_value") else value
-        variables[PREFIX + name.upper()] = "" if secret is None else str(secret)
+        variables[PREFIX + name.upper()] = spelt(getattr(settings, name))
     variables[f"{PREFIX}HOME"] = str(settings.home.resolve())
     return variables | {"PYTHONUNBUFFERED": "1"}
+
+
+def spelt(value: object) -> str:
+    """Spell a setting's value as the environment has it: JSON where it is a table."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, dict):
+        # Only what was set: a limit that is left out is not one that is null.
+        return json.dumps({key: model.model_dump(exclude_unset=True) for key, model in value.items()})
+    return "" if value is None else str(value)
 
 
 # Configuration

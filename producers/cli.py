@@ -20,6 +20,7 @@ from producers import cli_enqueue
 from producers.options import Json
 from shared import settings
 from shared.errors import UserError, VotequeueError
+from shared.jobs import DATA_QUEUES, KINDS
 
 app = typer.Typer(
     name="votequeue",
@@ -54,8 +55,9 @@ def status(
     json: Json = False,
 ) -> None:
     """Show counts by state and attempt, rate (items/min) and time left; without RUN, all runs."""
-    from producers import runs, show
+    from producers import dealings, runs, show, show_dealings
     from producers import watch as watching
+    from shared import ledger
 
     if run is None:
         if watch:
@@ -66,23 +68,33 @@ def status(
         return show.overview(found)
     standing = watching.follow(run) if watch else runs.standing(run)
     waiting = runs.waiting(standing.kind)
+    services = dealings.of_run(ledger.get_run(run)) if standing.kind in DATA_QUEUES else None
     if json:
         extra = {"open": standing.open, "stalled": standing.stalled, "messages": waiting}
-        return show.as_json({**show.plain(standing), **extra})
-    return show.standing(standing, waiting)
+        dealt = {} if services is None else {"services": services}
+        return show.as_json({**show.plain(standing), **extra, **dealt})
+    show.standing(standing, waiting)
+    return None if services is None else show_dealings.status(standing, services)
 
 
 @app.command()
 def explain(
     run: RunName,
     question: Annotated[
-        str, typer.Argument(metavar="QUESTION", help="its key (entry id # place, as p1#2) or item number")
+        str,
+        typer.Argument(
+            metavar="QUESTION", help="its key (entry id # place, as p1#2, or an entry's id) or item number"
+        ),
     ],
     json: Json = False,
 ) -> None:
-    """Tell everything that happened to one question."""
-    from producers import questions, show
+    """Tell everything that happened to one question (or entry): claims, votes or calls, result."""
+    from producers import dossiers, questions, show, show_dealings
+    from shared import ledger
 
+    if ledger.get_run(run).kind in DATA_QUEUES:
+        dossier = dossiers.dossier(run, question)
+        return show.as_json(dossier) if json else show_dealings.dossier(dossier)
     found = questions.history(run, question)
     return show.as_json(found) if json else show.history(found)
 
@@ -93,7 +105,7 @@ def failed(
     replay: Annotated[bool, typer.Option("--replay", help="forgive them, and send them again")] = False,
     json: Json = False,
 ) -> None:
-    """List the questions that were given up, and why."""
+    """List the questions (or entries) that were given up, and why."""
     from producers import enqueue, runs, show
 
     dead = runs.dead(run)
@@ -112,11 +124,16 @@ def failed(
 @app.command()
 def collect(
     run: RunName,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="file to write, JSON Lines")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="file to write: .parquet, .hf (a folder), else JSON Lines"
+        ),
+    ],
     wait: Annotated[bool, typer.Option("--wait", help="wait until no question is open")] = False,
     json: Json = False,
 ) -> None:
-    """Write the data set with its answers; exit 1 if any question has none."""
+    """Write the data set with its answers, or the one a run has made; exit 1 if anything is lacking."""
     from producers import collect as collecting
     from producers import progress, show
 
@@ -124,7 +141,9 @@ def collect(
     if json:
         show.as_json({**show.plain(done), "open": done.open})
     else:
-        show.text(f"{done.path}: {done.answered} of {done.questions} questions answered")
+        show.text(done.line)
+    if done.left_out:
+        progress.note(f"left out, since a table has no place for them: {', '.join(done.left_out)}")
     for item in done.dead:
         progress.note(f"{item.key} was given up: {item.reason}")
     if done.open or done.dead:
@@ -140,18 +159,21 @@ def report(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Work out accuracy (where right answers are known), agreement, rounds, tokens, time, workers."""
-    from producers import pages, runs, show
+    """Work out accuracy (where right answers are known) or agreement, rounds or calls, tokens, cost, time."""
+    from producers import harvest, pages, runs, show, show_dealings, show_report
     from producers import report as reporting
 
     standing = runs.standing(run)
-    if standing.kind != "infer":
+    if standing.kind == "train":
         return show.as_json(standing) if json else show.standing(standing, None)
-    found = reporting.figures(run)
+    found = harvest.figures(run) if standing.kind in DATA_QUEUES else reporting.figures(run)
     files = pages.save(found, output) if output is not None else []
     if json:
         return show.as_json({**show.plain(found), "files": show.plain(files)})
-    show.table(show.report_rows(found), [f"run {run}", ""])
+    if isinstance(found, harvest.Harvest):
+        show_dealings.report(found)
+    else:
+        show.table(show_report.rows(found), [f"run {run}", ""])
     for file in files:
         show.text(str(file))
     return None
@@ -204,12 +226,16 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="return, and leave it running")] = False,
     infer: Annotated[int, typer.Option(min=0, help="workers for the infer queue")] = 1,
     train: Annotated[int, typer.Option(min=0, help="workers for the train queue")] = 1,
+    reason: Annotated[int, typer.Option(min=0, help="workers for the reason queue")] = 1,
+    translate: Annotated[int, typer.Option(min=0, help="workers for the translate queue")] = 1,
+    serve: Annotated[bool, typer.Option("--serve", help="also the chat server of provider local")] = False,
 ) -> None:
     """Start the embedded broker, the workers and Flower on this machine."""
     loaded = settings.load()
     from infra import local
 
-    local.up(loaded, {"infer": infer, "train": train}, detach)
+    workers = {"infer": infer, "train": train, "reason": reason, "translate": translate}
+    local.up(loaded, workers, detach, serve)
 
 
 @app.command()
@@ -223,21 +249,23 @@ def down() -> None:
 
 @app.command()
 def worker(
-    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="infer or train")],
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="infer, train, reason or translate")],
     concurrency: Annotated[
         int | None,
         typer.Option(
-            min=1, help="tasks at once", show_default="infer: batch size x batches in flight; train: 1"
+            min=1,
+            help="tasks at once",
+            show_default="infer: batch size x batches in flight; train: 1; others: VOTEQUEUE_CALLS_IN_FLIGHT",
         ),
     ] = None,
 ) -> None:
     """Become the worker of one queue, until Ctrl-C or SIGTERM."""
     loaded = settings.load()
-    from shared.jobs import KINDS
 
     if queue not in KINDS:
         raise typer.BadParameter(f"{queue!r} is no queue; there are: {', '.join(KINDS)}", param_hint="QUEUE")
-    threads = concurrency or (loaded.batch_size * loaded.batches_in_flight if queue == "infer" else 1)
+    answering = loaded.batch_size * loaded.batches_in_flight
+    threads = concurrency or {"infer": answering, "train": 1}.get(queue, loaded.calls_in_flight)
     # By name only: nothing imports workers.
     where = ["-A", f"workers.{queue}", "worker", "--queues", queue]
     pool = ["--pool", "threads", "--concurrency", str(threads), "--without-gossip", "--without-mingle"]
@@ -245,6 +273,24 @@ def worker(
     sys.stdout.flush()
     command = [sys.executable, "-m", "celery", *where, *pool, *told]
     os.execv(sys.executable, command)  # noqa: S606  no shell is just what is wanted
+
+
+@app.command()
+def serve(
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="port to listen on", show_default="VOTEQUEUE_LOCAL_URL's"),
+    ] = None,
+) -> None:
+    """Become the chat server of provider local: the project's own weights, OpenAI-compatible."""
+    loaded = settings.load()
+    from infra import serve as serving
+    from producers import progress
+
+    command = serving.command(loaded, port)
+    progress.note(f"serving {loaded.model}; loading it takes a minute")
+    sys.stdout.flush()
+    os.execve(command[0], command, serving.environment(loaded))  # noqa: S606  no shell is just what is wanted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,11 +6,14 @@ As in `cli`, a command imports what it stands on when it runs.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producers import options
+from producers import options, service_options
+
+if TYPE_CHECKING:
+    from producers.orders import Order
 
 app = typer.Typer(help="Put work into a queue.", no_args_is_help=True)
 train_app = typer.Typer(help="Train a model through the train queue.", no_args_is_help=True)
@@ -37,7 +40,7 @@ def infer(  # noqa: PLR0913  Typer reads the options from the signature
     seed: options.Seed = None,
     neighbours: options.Neighbours = None,
     fallback: options.FallbackWord = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="leave bad lines out, and list them")] = False,
+    skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
     """Answer every question of a data set; the same command again continues it."""
@@ -65,6 +68,98 @@ def infer(  # noqa: PLR0913  Typer reads the options from the signature
     return show.text(f"run {done.run} {before}: {counts}{shown}")
 
 
+@app.command("reason")
+def reason(  # noqa: PLR0913  as above
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="data set with answers, JSON Lines")],
+    *,
+    label: service_options.Label,
+    provider: service_options.Chatting,
+    model: service_options.Models = None,
+    run: options.NewRun = None,
+    letters: service_options.Letters = None,
+    asks: service_options.Asks = None,
+    max_tokens: service_options.ReasonMaxTokens = None,
+    temperature: service_options.ReasonTemperature = None,
+    budget: service_options.Budget = None,
+    dry_run: service_options.DryRun = False,
+    skip_bad: options.SkipBad = False,
+    json: options.Json = False,
+) -> None:
+    """Get a reasoning for every labelled question; the same command again continues, or with more money."""
+    chosen = service_options.reasoning(
+        label, letters, provider, model, asks=asks, max_tokens=max_tokens, temperature=temperature
+    )
+    from producers import reasoning
+
+    return _order(reasoning.order(data, chosen, run, skip_bad), budget, dry_run, json)
+
+
+@app.command("translate")
+def translate(  # noqa: PLR0913  as above
+    data: Annotated[str, typer.Argument(metavar="DATA|RUN", help="data set, or a run for what it has made")],
+    *,
+    strategy: service_options.Strategy,
+    provider: service_options.Provider = None,
+    model: service_options.Model = None,
+    run: options.NewRun = None,
+    language: service_options.Language = None,
+    pivot: service_options.Pivot = None,
+    skip_pattern: service_options.SkipPattern = None,
+    share: service_options.SynonymShare = None,
+    seed: service_options.SynonymSeed = None,
+    samples: service_options.Samples = None,
+    agree: service_options.Agree = None,
+    near_copy: service_options.NearCopy = None,
+    max_tokens: service_options.VariantMaxTokens = None,
+    temperature: service_options.VariantTemperature = None,
+    budget: service_options.Budget = None,
+    dry_run: service_options.DryRun = False,
+    skip_bad: options.SkipBad = False,
+    json: options.Json = False,
+) -> None:
+    """Make new entries from old ones; the same command again continues, or with more money."""
+    if strategy == "synonym" and budget is not None:
+        raise typer.BadParameter("the strategy synonym costs nothing", param_hint="--budget")
+    chosen = service_options.augmentation(
+        strategy,
+        provider,
+        model,
+        language=language,
+        pivot=pivot,
+        skip=skip_pattern,
+        share=share,
+        seed=seed,
+        samples=samples,
+        agree=agree,
+        near_copy=near_copy,
+        max_tokens=max_tokens,
+        temperature=temperature,
+    )
+    from producers import augmenting
+
+    return _order(augmenting.order(data, chosen, run, skip_bad), budget, dry_run, json)
+
+
+def _order(order: "Order", budget: float | None, dry_run: bool, json: bool) -> None:
+    from producers import estimate, orders, progress, show
+
+    known = orders.check(order, budget)
+    if dry_run:
+        if json:
+            return show.as_json({**show.plain(order), "run": order.run.name, "continued": known})
+        would = "would be continued" if known else "would be enqueued"
+        items = orders.told(order.items, order.unit)
+        show.text(f"run {order.run.name} {would}: {items}; nothing was written or sent")
+        show.table(estimate.rows(order.estimate), ["estimate", "expected", "at most"])
+        for remark in estimate.remarks(order.estimate):
+            show.text(remark)
+        return None
+    if order.estimate.services:
+        progress.note(estimate.line(order.estimate))
+    done = orders.place(order, budget)
+    return show.as_json(done) if json else show.text(done.line)
+
+
 @train_app.command("scorer")
 def scorer(  # noqa: PLR0913  as above
     *,
@@ -73,7 +168,11 @@ def scorer(  # noqa: PLR0913  as above
     ] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option("--from", metavar="RUN", help="a labelled run, for its votes; repeatable"),
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="a labelled infer run, for its votes, or a reason or translate run; repeatable",
+        ),
     ] = None,
     run: options.NewRun = None,
     base: options.Base = None,

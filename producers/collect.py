@@ -1,19 +1,23 @@
-"""A run's answers into a file: the data set as it came, with the answers filled in.
+"""A run's results into a file: a data set with the answers filled in, or the one that a run has made.
 
     collect("round1", Path("answers.jsonl"))  ->  Collected(questions=1328, answered=1327, dead=[...], open=0)
+    collect("correct", Path("train.parquet"))  ->  Exported(unit="question", items=1328, done=1290, ...)
 
-Same entries, order, ids and fields; all of the file or none of it. How answers came about is not told here.
+An answered data set keeps its entries, order, ids and fields. All of the file or none of it. How answers and
+texts came about is not told here.
 """
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from producers import questions, runs, watch
-from shared import dataset
+from producers import exports, formats, questions, runs, watch
+from shared import dataset, ledger
 from shared.errors import UserError
+from shared.jobs import DATA_QUEUES
+from shared.ledger import Run
 
 
 @dataclass(frozen=True)
@@ -25,28 +29,87 @@ class Collected:
     questions: int
     answered: int
     dead: list[runs.Dead]
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def open(self) -> int:
         """Count the questions that may still get an answer."""
         return self.questions - self.answered - len(self.dead)
 
+    @property
+    def line(self) -> str:
+        """Say what is in the file."""
+        return f"{self.path}: {self.answered} of {self.questions} questions answered"
 
-def collect(run: str, path: Path, wait: bool = False) -> Collected:
-    """Write a run's data set with the answers there are; ``wait`` until no more can come.
+    @property
+    def lack(self) -> str:
+        """Say what is not."""
+        return f"{self.questions - self.answered} of {self.questions} questions have no answer"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written of a run that makes texts: items that came to one, parts of these that did not.
+
+    An item is an entry or a question (``unit``); ``dropped`` counts the questions of done entries, or the
+    letters of done questions, that there is nothing for; ``entries`` is how many the file has.
+    """
+
+    run: str
+    path: Path
+    kind: str
+    unit: str
+    items: int
+    done: int
+    dropped: int
+    entries: int
+    dead: list[runs.Dead]
+    left_out: list[str]
+
+    @property
+    def open(self) -> int:
+        """Count the items that may still come to something."""
+        return self.items - self.done - len(self.dead)
+
+    @property
+    def _made(self) -> str:
+        return "text" if self.kind == "reason" else "new version"
+
+    @property
+    def line(self) -> str:
+        """Say what is in the file."""
+        plural = runs.UNITS[self.unit]
+        parts = "letters" if self.kind == "reason" else "questions"
+        dropped = f"; {self.dropped} of their {parts} dropped, see the report" if self.dropped else ""
+        return f"{self.path}: {self.done} of {self.items} {plural} with a {self._made}{dropped}"
+
+    @property
+    def lack(self) -> str:
+        """Say what is not."""
+        return f"{self.items - self.done} of {self.items} {runs.UNITS[self.unit]} have no {self._made}"
+
+
+def collect(run: str, path: Path, wait: bool = False) -> Collected | Exported:
+    """Write what there is of a run's results; ``wait`` until no more can come.
 
     Raises:
-        UserError: there is no such run, it answers no questions, or the file cannot be written.
+        UserError: there is no such run, it has nothing to collect, or the file cannot be written.
     """
-    source = runs.require_questions(run).source
-    _require_place(path, source)
+    found = ledger.get_run(run)
+    if found.kind not in DATA_QUEUES:
+        runs.require_questions(run)
+    _require_place(path, found.source)
     if wait:
         watch.follow(run)
-    counts = [0, 0]
     # Whatever ends between reading the two is then missing from the dead, not counted twice.
     given_up = runs.dead(run)
-    dataset.write(_filled(run, counts), path)
-    return Collected(run, path, questions=counts[0], answered=counts[1], dead=given_up)
+    return (_export if found.kind in DATA_QUEUES else _answers)(found, path, given_up)
+
+
+def _answers(run: Run, path: Path, given_up: list[runs.Dead]) -> Collected:
+    counts = [0, 0]
+    written = formats.write(_filled(run.name, counts), path, run.name)
+    return Collected(run.name, path, counts[0], counts[1], given_up, written.left_out)
 
 
 def _filled(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
@@ -56,21 +119,41 @@ def _filled(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
         yield dataset.with_answers(text, letters)
 
 
-def lacking(done: Collected) -> str:
-    """Say how many questions have no answer, and what to do about it."""
+def _export(run: Run, path: Path, given_up: list[runs.Dead]) -> Exported:
+    counts = [0, 0]
+    written = formats.write(_made(run, counts), path, run.name)
+    return Exported(
+        run=run.name,
+        path=path,
+        kind=run.kind,
+        unit=runs.unit(run),
+        items=runs.count_items(run.name),
+        done=counts[0],
+        dropped=counts[1],
+        entries=written.entries,
+        dead=given_up,
+        left_out=written.left_out,
+    )
+
+
+def _made(run: Run, counts: list[int]) -> Iterator[dict[str, Any]]:
+    for export in exports.exports(run):
+        counts[0] += export.items
+        counts[1] += export.dropped
+        if export.entry is not None:
+            yield export.entry
+
+
+def lacking(done: Collected | Exported) -> str:
+    """Say how many questions (or entries) there is nothing for, and what to do about it."""
     parts = [f"{done.open} still open: `--wait` waits for them"] if done.open else []
     parts += [f"{len(done.dead)} given up: see `votequeue failed {done.run}`"] if done.dead else []
-    return (
-        f"{done.questions - done.answered} of {done.questions} questions have no answer ({'; '.join(parts)})"
-    )
+    return f"{done.lack} ({'; '.join(parts)})"
 
 
 def _require_place(path: Path, source: str) -> None:
     # Said before a long wait rather than after it.
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file to write")
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent}: make it first")
+    formats.require(path)
     if path.exists() and path.resolve() == Path(source).resolve():
         raise UserError(
             f"{path} is the data set itself, and its right answers would be lost: name another file"

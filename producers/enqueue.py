@@ -1,4 +1,4 @@
-"""A data set into the `infer` queue: check all of it, record it, send one message a question.
+"""A data set into the `infer` queue, and any run into its queue: check all, record it, send its messages.
 
     infer(Path("test.jsonl"), sampling)  ->  Enqueued("test-9f3c01ab", items=1328, sent=1328, ...)
 
@@ -15,16 +15,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from producers import intake, progress, runs
-from producers.intake import Checked, Examples
-from shared import broker, claims, ledger, settings
+from producers.intake import Examples, Source
+from shared import broker, calls, claims, ledger, outbox, settings
 from shared.errors import ServiceUnreachable, UserError
-from shared.jobs import Job, Sampling
+from shared.jobs import DATA_QUEUES, Job, Sampling
 from shared.ledger import Run
 
 LOOKAHEAD = 10_000  # items listed at once for sending
 CHUNK = 500  # messages sent between two notes in the ledger
 SENDING_LEASE = 15.0  # seconds; what a dead producer did not send, workers send after this
+Also = Callable[[sa.Connection], object]  # what is written in the same transaction
 _NO_NAME = re.compile(r"[^\w.+@-]+")
 
 
@@ -53,38 +56,65 @@ def infer(
         UserError: the data, the examples or the run's name will not do; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
-    checked, shown = _look_at(data, examples, skip_bad)
+    source, shown = _look_at(data, examples, skip_bad)
     options = sampling.model_dump()
-    chosen = name or default_name(data.stem, "infer", checked.digest, shown.digest, options)
-    run = Run(chosen, "infer", str(data), checked.digest, shown.digest, options)
+    chosen = name or default_name(data.stem, "infer", source.digest, shown.digest, options)
+    run = Run(chosen, "infer", str(data), source.digest, shown.digest, options)
 
     def write() -> None:
         if shown.digest is not None:
             ledger.add_examples(shown.digest, shown.read())
-        with progress.bar("recording", checked.entries, "entries") as advance:
-            ledger.open_run(run, intake.counted(intake.good_lines(checked), advance))
+        with progress.bar("recording", source.entries, "entries") as advance:
+            ledger.open_run(run, intake.counted(source.lines(), advance))
 
     continued = begin(run, write)
     sent = publish(chosen)
-    return Enqueued(chosen, runs.count_items(chosen), sent, shown.count, checked.bad, continued)
+    return Enqueued(chosen, runs.count_items(chosen), sent, shown.count, source.bad, continued)
 
 
-def _look_at(data: Path, examples: str | None, skip_bad: bool) -> tuple[Checked, Examples]:
-    source = None if examples is None else intake.find_source(examples)
+def _look_at(data: Path, examples: str | None, skip_bad: bool) -> tuple[Source, Examples]:
+    shown = None if examples is None else intake.find_source(examples, "--examples ")
     # One look at both, so that the bad lines of both are listed; the same file is looked at once.
-    files = [data, source] if isinstance(source, Path) else [data]
+    files = [data, shown] if isinstance(shown, Path) else [data]
     checked = intake.check(list(dict.fromkeys(files)), skip_bad)
-    if source is None:
+    if shown is None:
         return checked[0], intake.NO_EXAMPLES
-    return checked[0], intake.examples_of(checked[-1] if isinstance(source, Path) else source)
+    return checked[0], intake.examples_of(checked[-1] if isinstance(shown, Path) else intake.made_by(shown))
 
 
-def begin(run: Run, write: Callable[[], None]) -> bool:
+def begin(run: Run, write: Callable[[], object]) -> bool:
     """Record a run unless it is there already; tell whether it was.
 
     Raises:
         UserError: another run has the name; the message says what differs.
         ServiceUnreachable: the broker does not answer, and nothing was written.
+    """
+    known = is_known(run)
+    broker.ping()
+    if not known:
+        write()
+    return known
+
+
+def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) -> bool:
+    """Record a run that pays for its calls, with its budget; tell whether it was there already.
+
+    Another budget replaces the one there was, and what a smaller one had stopped goes on. Raises as `begin`.
+    """
+    continued = begin(run, lambda: write(lambda connection: calls.put_budget(connection, run.name, budget)))
+    if continued:
+        before = calls.spent(run.name).budget
+        calls.set_budget(run.name, budget)
+        if budget is None or (before is not None and budget > before):
+            claims.revive(run.name, calls.OVER_BUDGET, recount=True)
+    return continued
+
+
+def is_known(run: Run) -> bool:
+    """Tell whether a run is there already, with the same data and options.
+
+    Raises:
+        UserError: its name cannot be one, or another run has it; the message says what differs.
     """
     require_name(run.name)
     known = ledger.find_run(run.name)
@@ -92,9 +122,6 @@ def begin(run: Run, write: Callable[[], None]) -> bool:
         raise UserError(
             f"there is a run {run.name!r} already, and {'; '.join(differences)}: name another with --run"
         )
-    broker.ping()
-    if known is None:
-        write()
     return known is not None
 
 
@@ -106,10 +133,14 @@ def _differences(known: Run, wanted: Run) -> Iterator[str]:
         yield f"its data is not the same ({known.source})"
     if known.examples != wanted.examples:
         yield "its examples are " + ("not the same" if known.examples else "none")
-    for option in known.options.keys() | wanted.options.keys():
+    for option in sorted(known.options.keys() | wanted.options.keys()):
         before, now = known.options.get(option), wanted.options.get(option)
         if before != now:
-            yield f"its {option.replace('_', '-')} is {before}, not {now}"
+            yield f"its {option.replace('_', '-')} is {_shown(before)}, not {_shown(now)}"
+
+
+def _shown(option: object) -> str:
+    return ", ".join(map(str, option)) if isinstance(option, list) else str(option)
 
 
 def default_name(stem: str, *identity: object) -> str:
@@ -145,11 +176,11 @@ def publish(run: str) -> int:
     if not total:
         return 0
     # While this lock is held, the workers' reconcile loops leave what is not sent yet to us.
-    lock, holder = claims.sending(run), f"producer:{uuid.uuid4().hex}"
+    lock, holder = outbox.sending(run), f"producer:{uuid.uuid4().hex}"
     claims.hold(lock, holder, SENDING_LEASE)
     try:
         with progress.bar("sending", total, "messages") as advance, broker.sender() as channel:
-            while jobs := claims.unsent(LOOKAHEAD, run):
+            while jobs := outbox.unsent(LOOKAHEAD, run):
                 for at in range(0, len(jobs), CHUNK):
                     _send_chunk(channel, jobs[at : at + CHUNK])
                     claims.hold(lock, holder, SENDING_LEASE)
@@ -171,23 +202,39 @@ def _send_chunk(channel: broker.Sender, jobs: Sequence[Job]) -> None:
             channel.send(job)
             out.append(job)
     finally:
-        claims.mark_sent(out)
+        outbox.mark_sent(out)
 
 
 def resume(run: str) -> int:
     """Send again whatever has no answer and is not being worked on; give how many messages went out."""
-    ledger.get_run(run)
+    found = ledger.get_run(run)
     broker.ping()
+    if found.kind in DATA_QUEUES:
+        _stop_waiting(found)
     claims.expire(settings.load().max_losses)
-    claims.forget_sent(run=run)
+    outbox.forget_sent(run=run)
     return publish(run)
+
+
+def _stop_waiting(run: Run) -> None:
+    # Whoever resumes says that what a service complained of is mended, or wants to see it complain again.
+    provider = run.options.get("provider")
+    for pause in calls.pauses(provider) if provider else []:
+        progress.note(f"{pause.service} is called again; it was paused: {pause.reason}")
+    if provider:
+        calls.lift(provider)
+    # Other runs wait for the same service, and would wait for ever.
+    same = [
+        other.name for other in ledger.list_runs() if provider and other.options.get("provider") == provider
+    ]
+    claims.make_due(run.name, *same)
 
 
 def replay(run: str) -> int:
     """Give a run's dead items another chance; give how many messages went out."""
-    ledger.get_run(run)
+    found = ledger.get_run(run)
     broker.ping()
-    claims.revive(run)
+    claims.revive(run, recount=found.kind in DATA_QUEUES)
     return publish(run)
 
 

@@ -1,18 +1,20 @@
-"""A data set before anything is done with it: every line looked at, every bad one named.
+"""Data before anything is done with it: every line of a file looked at, every bad one named.
 
     data.jsonl line 3, questions[0].answer: answer 'F' is not one of the 4 options (A-D)
 
-Files are read again and again rather than held: 100,000 questions need no more memory than a few. What the
-lines are for is not known here.
+Data come from a file, or from what a run has made. They are read again and again rather than held: 100,000
+questions need no more memory than a few. What they are for is not known here.
 """
 
+import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from producers import progress
+from producers import exports, progress
 from shared import dataset, ledger
 from shared.dataset import BadLine, Entry, Line
 from shared.errors import UserError
@@ -23,17 +25,46 @@ SHOWN_BAD_LINES = 50
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Checked:
-    """What a data set holds, once every line of it was looked at."""
+@dataclass
+class _Tally:
+    """What was counted on the way through some data."""
 
-    path: Path
+    entries: int = 0
+    questions: int = 0
+    labelled: int = 0
+    solved: int = 0
+    bad: int = 0
+    shown: list[BadLine] = field(default_factory=list)
+
+    def add(self, line: Line | BadLine) -> None:
+        if isinstance(line, Line):
+            self.entries += 1
+            self.questions += len(line.entry.questions)
+            self.labelled += sum(question.answer is not None for question in line.entry.questions)
+            self.solved += sum(1 for _ in solved_questions(line.entry))
+            return
+        self.bad += 1
+        if self.bad <= SHOWN_BAD_LINES:
+            self.shown.append(line)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data that were looked at to the end: what they hold, and how to read their good lines again.
+
+    ``stem`` is what a run made from them is named after; ``lines`` raises a `UserError` once it has read
+    them all, if they are no longer what was looked at.
+    """
+
+    name: str
+    stem: str
     digest: str
     entries: int
     questions: int
+    labelled: int
     solved: int
     bad: int
-    shown: Sequence[BadLine]
+    lines: Callable[[], Iterator[Line]]
 
 
 @dataclass(frozen=True)
@@ -48,54 +79,71 @@ class Examples:
 NO_EXAMPLES = Examples(None, 0, tuple)
 
 
-def check(paths: Sequence[Path], skip_bad: bool = False) -> list[Checked]:
+def find_source(argument: str, told: str = "") -> Path | Run:
+    """Tell whether data were asked for from a file or from a run; ``told`` stands before its name.
+
+    Raises:
+        UserError: from neither, or it could be either.
+    """
+    path, run = Path(argument), ledger.find_run(argument)
+    if path.exists() and run is not None:
+        raise UserError(f"{told}{argument}: a file and a run are called so; ./{argument} is the file")
+    if not path.exists() and run is None:
+        raise UserError(f"{told}{argument}: there is no such file and no such run")
+    return run or path
+
+
+# Files
+
+
+def check(paths: Sequence[Path], skip_bad: bool = False) -> list[Source]:
     """Look at every line of some data sets, listing the bad ones on stderr.
 
     Raises:
         UserError: there are bad lines and they are not to be skipped, or no good one is left.
     """
-    all_checked = [_check_one(path) for path in paths]
-    bad = sum(checked.bad for checked in all_checked)
-    for checked in all_checked:
-        _list_bad_lines(checked)
+    checked = [_check_one(path) for path in paths]
+    bad = sum(source.bad for source in checked)
     if bad and not skip_bad:
         lines = "1 bad line" if bad == 1 else f"{bad} bad lines"
         raise UserError(f"{lines}, nothing was enqueued: mend them, or leave them out with --skip-bad")
-    for checked in all_checked:
-        if not checked.entries:
-            raise UserError(f"{checked.path} has no good line")
-    return all_checked
+    for source in checked:
+        if not source.entries:
+            raise UserError(f"{source.name} has no good line")
+    return checked
 
 
-def _check_one(path: Path) -> Checked:
+def _check_one(path: Path) -> Source:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(f"{path} is no regular file: it has to be read more than once")
-    digest = dataset.digest(path)
-    entries = questions = solved = bad = 0
-    shown: list[BadLine] = []
+    digest, tally = dataset.digest(path), _Tally()
     with progress.bar(f"checking {path.name}", _count_lines(path), "lines") as advance:
         for line in counted(dataset.scan(path), advance):
-            if isinstance(line, Line):
-                entries += 1
-                questions += len(line.entry.questions)
-                solved += sum(1 for _ in solved_questions(line.entry))
-                continue
-            bad += 1
-            if bad <= SHOWN_BAD_LINES:
-                shown.append(line)
-    return Checked(path, digest, entries, questions, solved, bad, shown)
+            tally.add(line)
+    for bad in tally.shown:
+        progress.note(str(bad))
+    if tally.bad > len(tally.shown):
+        progress.note(f"{path}: and {tally.bad - len(tally.shown)} more bad lines")
+    return _source(str(path), path.stem, digest, tally, lambda: _good_lines(path, digest))
+
+
+def _source(name: str, stem: str, digest: str, tally: _Tally, lines: Callable[[], Iterator[Line]]) -> Source:
+    return Source(
+        name=name,
+        stem=stem,
+        digest=digest,
+        entries=tally.entries,
+        questions=tally.questions,
+        labelled=tally.labelled,
+        solved=tally.solved,
+        bad=tally.bad,
+        lines=lines,
+    )
 
 
 def _count_lines(path: Path) -> int:
     with path.open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-
-
-def _list_bad_lines(checked: Checked) -> None:
-    for line in checked.shown:
-        progress.note(str(line))
-    if checked.bad > len(checked.shown):
-        progress.note(f"{checked.path}: and {checked.bad - len(checked.shown)} more bad lines")
 
 
 def counted(values: Iterable[_T], advance: progress.Advance) -> Iterator[_T]:
@@ -106,56 +154,70 @@ def counted(values: Iterable[_T], advance: progress.Advance) -> Iterator[_T]:
         advance(len(chunk))
 
 
-def good_lines(checked: Checked) -> Iterator[Line]:
-    """Read a checked data set's good lines again.
+def _good_lines(path: Path, digest: str) -> Iterator[Line]:
+    yield from (line for line in dataset.scan(path) if isinstance(line, Line))
+    if dataset.digest(path) != digest:
+        raise UserError(f"{path} changed while it was being read: nothing was enqueued, try again")
+
+
+# Runs
+
+
+def made_by(run: Run) -> Source:
+    """Look at what a run has made so far; of a run that answers questions, at the data it is made from.
 
     Raises:
-        UserError: the file is no longer what was checked.
+        UserError: it has made nothing, or nothing that has questions.
     """
-    yield from (line for line in dataset.scan(checked.path) if isinstance(line, Line))
-    if dataset.digest(checked.path) != checked.digest:
-        raise UserError(f"{checked.path} changed while it was being read: nothing was enqueued, try again")
+    found, tally = hashlib.sha256(), _Tally()
+    for line in _lines_of(run):
+        found.update(line.text.encode() + b"\n")
+        tally.add(line)
+    if not tally.entries:
+        raise UserError(f"run {run.name!r} has made nothing yet: see `votequeue status {run.name}`")
+    same = found.hexdigest()
+    digest = run.digest if run.kind == "infer" else same
+    return _source(f"run {run.name}", run.name, digest, tally, lambda: _same_lines(run, same))
+
+
+def _same_lines(run: Run, digest: str) -> Iterator[Line]:
+    found = hashlib.sha256()
+    for line in _lines_of(run):
+        found.update(line.text.encode() + b"\n")
+        yield line
+    if found.hexdigest() != digest:
+        raise UserError(f"run {run.name!r} went on while it was being read: nothing was enqueued, try again")
+
+
+def _lines_of(run: Run) -> Iterator[Line]:
+    for number, text in enumerate(_texts_of(run), start=1):
+        yield Line(number, text, Entry.model_validate_json(text))
+
+
+def _texts_of(run: Run) -> Iterator[str]:
+    if run.kind == "infer":
+        return ledger.load_entries(run.name)
+    return (json.dumps(entry, ensure_ascii=False) for entry in exports.entries(run))
 
 
 # Examples
 
 
-def find_source(argument: str) -> Path | Run:
-    """Tell whether examples were asked for from a file or from a run.
+def examples_of(source: Source) -> Examples:
+    """Find the solved questions of some data.
 
     Raises:
-        UserError: from neither, or it could be either.
+        UserError: they have none.
     """
-    path, run = Path(argument), ledger.find_run(argument)
-    if path.exists() and run is not None:
-        raise UserError(f"--examples {argument}: a file and a run are called so; ./{argument} is the file")
-    if not path.exists() and run is None:
-        raise UserError(f"--examples {argument}: there is no such file and no such run")
-    return run or path
-
-
-def examples_of(source: Checked | Run) -> Examples:
-    """Find the solved questions of a data set, or of the data that a run was made from.
-
-    Raises:
-        UserError: it has none.
-    """
-    name = source.name if isinstance(source, Run) else source.path
+    if not source.solved:
+        name = source.name.removeprefix("run ")
+        raise UserError(f"--examples {name}: no question in it has both an answer and a reasoning")
 
     def read() -> Iterator[Solved]:
-        for entry in _entries_of(source):
-            yield from solved_questions(entry)
+        for line in source.lines():
+            yield from solved_questions(line.entry)
 
-    count = sum(1 for _ in read()) if isinstance(source, Run) else source.solved
-    if not count:
-        raise UserError(f"--examples {name}: no question in it has both an answer and a reasoning")
-    return Examples(source.digest, count, read)
-
-
-def _entries_of(source: Checked | Run) -> Iterator[Entry]:
-    if isinstance(source, Run):
-        return (Entry.model_validate_json(text) for text in ledger.load_entries(source.name))
-    return (line.entry for line in good_lines(source))
+    return Examples(source.digest, source.solved, read)
 
 
 def solved_questions(entry: Entry) -> Iterator[Solved]:

@@ -1,4 +1,4 @@
-"""A run's figures as files: report.md, report.json and, where matplotlib is installed, two pictures.
+"""A run's figures as files: report.md, report.json and, where matplotlib is installed, pictures.
 
     save(figures, Path("out"))  ->  [Path("out/report.md"), Path("out/report.json"), ...]
 
@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from producers import progress, show
+from producers import harvest, progress, show, show_dealings, show_report
+from producers.harvest import Harvest
 from producers.report import Figures
 from shared import dataset
 from shared.errors import UserError
@@ -17,7 +18,7 @@ from shared.errors import UserError
 TITLE = "What run {run} came to"
 
 
-def save(found: Figures, folder: Path) -> list[Path]:
+def save(found: Figures | Harvest, folder: Path) -> list[Path]:
     """Write a report's files; give them.
 
     Raises:
@@ -28,21 +29,24 @@ def save(found: Figures, folder: Path) -> list[Path]:
         pictures = draw(found, folder)
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
+    rows = show_dealings.page_rows(found) if isinstance(found, Harvest) else show_report.rows(found)
     page, data = folder / "report.md", folder / "report.json"
     with dataset.writing(page) as file:
-        file.write(show.markdown(TITLE.format(run=found.run), show.report_rows(found), pictures))
+        file.write(show.markdown(TITLE.format(run=found.run), rows, pictures))
     with dataset.writing(data) as file:
         file.write(json.dumps(show.plain(found), ensure_ascii=False, indent=2) + "\n")
     return [page, data, *pictures]
 
 
-def draw(found: Figures, folder: Path) -> list[Path]:
-    """Draw the rounds that questions took, and answers over time."""
+def draw(found: Figures | Harvest, folder: Path) -> list[Path]:
+    """Draw calls over time, or the rounds that questions took and answers over time."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         progress.note("no pictures: matplotlib is not installed (pip install 'votequeue[report]')")
         return []
+    if isinstance(found, Harvest):
+        return [_calls(Figure, found, folder / "calls.png")]
     return [_rounds(Figure, found, folder / "rounds.png"), _answers(Figure, found, folder / "answers.png")]
 
 
@@ -63,5 +67,16 @@ def _answers(figure: Any, found: Figures, path: Path) -> Path:
     axes.step(minutes, range(len(minutes)), where="post")
     axes.set(title="Answers over time", xlabel="minutes since the first claim", ylabel="questions answered")
     axes.set_ylim(bottom=0)
+    drawn.savefig(path, dpi=120)
+    return path
+
+
+def _calls(figure: Any, found: Harvest, path: Path) -> Path:
+    drawn = figure(figsize=(6, 3.5), layout="constrained")
+    axes = drawn.subplots()
+    counted = harvest.by_minute(found)
+    minutes = range(max(counted, default=0) + 1)
+    axes.bar(minutes, [counted[minute] for minute in minutes], width=1.0, align="edge")
+    axes.set(title="Calls over time", xlabel="minutes since the first call", ylabel="calls a minute")
     drawn.savefig(path, dpi=120)
     return path

@@ -50,15 +50,15 @@ def history(run: str, question: str) -> History:
     """
     runs.require_questions(run)
     with ledger.reading() as connection:
-        item = _find_item(connection, run, question)
+        item = find_item(connection, run, question)
         text = connection.scalar(
             sa.select(schema.entries.c.text).where(
                 schema.entries.c.run == run, schema.entries.c.position == item.entry
             )
         )
-        claims = _rows_of(connection, schema.attempts, item, "fence")
-        ballots = _rows_of(connection, schema.votes, item, "attempt", "place")
-        answer = _rows_of(connection, schema.answers, item)
+        claims = rows_of(connection, schema.attempts, item, "fence")
+        ballots = rows_of(connection, schema.votes, item, "attempt", "place")
+        answer = rows_of(connection, schema.answers, item)
     entry = Entry.model_validate_json(text or "")
     asked = entry.questions[item.question]
     return History(
@@ -77,7 +77,12 @@ def history(run: str, question: str) -> History:
     )
 
 
-def _find_item(connection: sa.Connection, run: str, question: str) -> sa.Row[Any]:
+def find_item(connection: sa.Connection, run: str, question: str, word: str = "question") -> sa.Row[Any]:
+    """Find an item by its key, else by its number; ``word`` names it where there is none.
+
+    Raises:
+        UserError: there is none.
+    """
     by_key = sa.select(schema.items).where(items.run == run, items.key == question)
     found = connection.execute(by_key).first()
     if found is None and question.isascii() and question.isdigit() and len(question) < 10:
@@ -86,7 +91,7 @@ def _find_item(connection: sa.Connection, run: str, question: str) -> sa.Row[Any
     if found is None:
         close = _close_keys(connection, run, question)
         hint = f"; did you mean {', '.join(close)}?" if close else ""
-        raise UserError(f"run {run!r} has no question {question!r}{hint}")
+        raise UserError(f"run {run!r} has no {word} {question!r}{hint}")
     return found
 
 
@@ -98,9 +103,10 @@ def _close_keys(connection: sa.Connection, run: str, question: str) -> list[str]
     return difflib.get_close_matches(question, connection.scalars(of_run.limit(_KEYS_COMPARED)).all(), n=3)
 
 
-def _rows_of(
+def rows_of(
     connection: sa.Connection, table: sa.Table, item: sa.Row[Any], *order: str
 ) -> list[dict[str, Any]]:
+    """Read an item's rows of a table, in the order of some columns."""
     query = (
         sa.select(*(column for column in table.c if column.name not in ("run", "number")))
         .where(table.c.run == item.run, table.c.number == item.number)

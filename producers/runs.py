@@ -11,22 +11,40 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared import broker, ledger, schema
+from shared import broker, jobs, ledger, schema
 from shared.errors import ServiceUnreachable, UserError
 from shared.schema import OPEN, State
 
 RATE_WINDOW = 300.0  # seconds that the present rate looks back
 IDLE_AFTER = 15.0  # seconds without a claim after which nobody seems to be there
 
+UNITS = {"question": "questions", "entry": "entries", "job": "jobs"}  # an item's word, and its plural
+
 items, attempts = schema.items.c, schema.attempts.c
+
+
+def unit(run: ledger.Run) -> str:
+    """Give the word for an item of a run: ``question``, ``entry`` or ``job``."""
+    if run.kind == "translate":
+        return "question" if jobs.Augmentation.model_validate(run.options).per_question else "entry"
+    return "question" if run.kind in ("infer", "reason") else "job"
+
+
+def counted(number: int, word: str) -> str:
+    """Put a number before an item's word: ``1 question``, ``2 entries``."""
+    return f"{number} {word if number == 1 else UNITS[word]}"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a run is. Rate: items settled a minute; eta and idle: seconds; ``rounds[state][attempt]``."""
+    """How far a run is. Rate: items settled a minute; eta and idle: seconds; ``rounds[state][attempt]``.
+
+    Of the pending items, ``put_off`` wait for a time to come, the first of them for ``due_at``.
+    """
 
     run: str
     kind: str
+    unit: str
     source: str
     created_at: float
     total: int
@@ -36,6 +54,8 @@ class Standing:
     eta: float | None
     idle: float
     held_in_kind: int
+    put_off: int
+    due_at: float | None
     result: dict[str, Any] | None
 
     @property
@@ -50,8 +70,9 @@ class Standing:
 
     @property
     def stalled(self) -> bool:
-        """Tell whether items wait and no worker has shown itself for a while."""
-        return bool(self.states[State.PENDING]) and not self.held_in_kind and self.idle > IDLE_AFTER
+        """Tell whether items wait for a worker, and none has shown itself for a while."""
+        due = self.states[State.PENDING] - self.put_off
+        return due > 0 and not self.held_in_kind and self.idle > IDLE_AFTER
 
 
 def standing(name: str) -> Standing:
@@ -67,7 +88,8 @@ def standing(name: str) -> Standing:
         begun, last = _first_and_last_claim(connection, name)
         settled, latest = _settled_since(connection, name, now - RATE_WINDOW)
         held = connection.scalar(_held_query(run.kind)) or 0
-        result = connection.scalar(sa.select(schema.results.c.value).where(schema.results.c.run == name))
+        put_off, due_at = _put_off(connection, name, now)
+        result = _result(connection, name) if run.kind == "train" else None
     states = {state.value: sum(rounds[state].values()) for state in State}
     open_items = sum(states[state] for state in OPEN)
     if open_items:
@@ -77,6 +99,7 @@ def standing(name: str) -> Standing:
     return Standing(
         run=name,
         kind=run.kind,
+        unit=unit(run),
         source=run.source,
         created_at=run.created_at,
         total=sum(states.values()),
@@ -86,6 +109,8 @@ def standing(name: str) -> Standing:
         eta=60 * open_items / rate if rate else None,
         idle=now - max(last or 0.0, run.created_at),
         held_in_kind=held,
+        put_off=put_off,
+        due_at=due_at,
         result=result,
     )
 
@@ -118,6 +143,18 @@ def _settled_since(connection: sa.Connection, run: str, since: float) -> tuple[i
     query = sa.select(recent, sa.func.max(items.settled_at)).where(items.run == run)
     count, latest = connection.execute(query).one()
     return count, latest
+
+
+def _put_off(connection: sa.Connection, run: str, now: float) -> tuple[int, float | None]:
+    query = sa.select(sa.func.count(), sa.func.min(items.not_before)).where(
+        items.run == run, items.state == State.PENDING, items.not_before > now
+    )
+    count, first = connection.execute(query).one()
+    return count, first
+
+
+def _result(connection: sa.Connection, run: str) -> dict[str, Any] | None:
+    return connection.scalar(sa.select(schema.results.c.value).where(schema.results.c.run == run))
 
 
 def _held_query(kind: str) -> sa.Select[tuple[int]]:

@@ -9,6 +9,7 @@ Texts of models and data are shown literally: no markup in them is obeyed, no co
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +18,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from producers import progress, watch
+from producers import progress, runs, watch
 from producers.questions import History
-from producers.report import Figures, Share
+from producers.report import Share
 from producers.runs import Dead, Standing
 from shared.dataset import LETTERS
 from shared.ledger import Run
@@ -27,6 +28,7 @@ from shared.schema import State
 
 Rows = list[tuple[str, str]]
 _WIDE = 160  # columns, where no terminal says how many there are
+_YEAR = 365 * 86_400.0  # seconds
 
 
 def out() -> Console:
@@ -75,7 +77,8 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Write a time for people, by this machine's clock."""
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -98,7 +101,7 @@ def overview(found: Sequence[tuple[Run, dict[str, int]]]) -> None:
         text("no runs yet: `votequeue enqueue infer DATA` makes one")
         return
     rows = [
-        [run.name, run.kind, _clock(run.created_at), *(str(states[state]) for state in State), run.source]
+        [run.name, run.kind, clock(run.created_at), *(str(states[state]) for state in State), run.source]
         for run, states in found
     ]
     table(rows, ["run", "queue", "enqueued", *State, "source"])
@@ -106,7 +109,7 @@ def overview(found: Sequence[tuple[Run, dict[str, int]]]) -> None:
 
 def standing(found: Standing, waiting: int | None) -> None:
     """Print how far a run is."""
-    text(f"run {found.run}: {found.kind}, {found.source}, enqueued {_clock(found.created_at)}")
+    text(f"run {found.run}: {found.kind}, {found.source}, enqueued {clock(found.created_at)}")
     text(watch.line(found))
     attempts = sorted({attempt for counts in found.rounds.values() for attempt in counts})
     rows = [
@@ -114,6 +117,8 @@ def standing(found: Standing, waiting: int | None) -> None:
         for state in State
     ]
     table(rows, ["state", "items", *(f"attempt {attempt}" for attempt in attempts)])
+    if found.put_off and found.due_at is not None:
+        text(_put_off(found, found.due_at))
     if found.open:
         text(f"messages in the queue: {waiting}" if waiting is not None else "the broker does not answer")
     if found.stalled:
@@ -122,6 +127,13 @@ def standing(found: Standing, waiting: int | None) -> None:
         text(f"why some are dead: `votequeue failed {found.run}`")
     if found.result:
         table(result_rows(found.result), ["result", ""])
+
+
+def _put_off(found: Standing, due_at: float) -> str:
+    many = runs.counted(found.put_off, found.unit)
+    if due_at > time.time() + _YEAR:
+        return f"{many} put off until somebody has mended what stops the run, see below"
+    return f"{many} put off, the first until {clock(due_at)}"
 
 
 def result_rows(value: dict[str, Any], prefix: str = "") -> Rows:
@@ -144,16 +156,21 @@ def history(found: History) -> None:
     text(f"\n{found.problem}\n\n{found.question}")
     for letter, option in zip(LETTERS, found.options, strict=False):
         text(f"{letter}. {option}{'   (right)' if letter == found.gold else ''}")
-    text("\nclaims" if found.claims else "\nno worker has claimed it yet")
-    for claim in found.claims:
-        ended = f"to {_clock(claim['ended_at'])}" if claim["ended_at"] else "and held still"
-        text(
-            f"  attempt {claim['attempt']} by {claim['worker']}, from {_clock(claim['claimed_at'])} {ended}: "
-            f"{claim['outcome'] or 'no outcome yet'}"
-        )
+    claims(found.claims)
     for vote in found.votes:
         _vote(vote)
     _end(found)
+
+
+def claims(found: Sequence[dict[str, Any]]) -> None:
+    """Print who claimed an item, when, and how each claim ended."""
+    text("\nclaims" if found else "\nno worker has claimed it yet")
+    for claim in found:
+        ended = f"to {clock(claim['ended_at'])}" if claim["ended_at"] else "and held still"
+        text(
+            f"  attempt {claim['attempt']} by {claim['worker']}, from {clock(claim['claimed_at'])} {ended}: "
+            f"{claim['outcome'] or 'no outcome yet'}"
+        )
 
 
 def _vote(vote: dict[str, Any]) -> None:
@@ -163,7 +180,12 @@ def _vote(vote: dict[str, Any]) -> None:
         f"\nvote {vote['attempt']}.{vote['place'] + 1}: {vote['letter'] or 'no letter'}, {score}, {verdict}, "
         f"{vote['tokens']} tokens"
     )
-    text("\n".join(f"  | {line}" for line in vote["text"].split("\n")))
+    quoted(vote["text"])
+
+
+def quoted(words: str) -> None:
+    """Print somebody else's text, each line marked as such."""
+    text("\n".join(f"  | {line}" for line in words.split("\n")))
 
 
 def _end(found: History) -> None:
@@ -171,7 +193,7 @@ def _end(found: History) -> None:
         answer = found.answer
         text(
             f"\nanswer {answer['letter']}: {answer['how']}, {count(answer['support'], 'vote')} for it, "
-            f"in round {answer['attempt']}, {_clock(answer['answered_at'])}"
+            f"in round {answer['attempt']}, {clock(answer['answered_at'])}"
         )
     else:
         text(f"\nno answer: {found.reason}" if found.reason else "\nno answer yet")
@@ -180,75 +202,14 @@ def _end(found: History) -> None:
 def dead(found: Sequence[Dead]) -> None:
     """Print dead items and why they died."""
     rows = [[str(item.number), item.key, str(item.attempt), str(item.losses), item.reason] for item in found]
-    table(rows, ["item", "question", "attempt", "losses", "reason"])
+    table(rows, ["item", "key", "attempt", "losses", "reason"])
 
 
 # report
 
 
-def report_rows(found: Figures) -> Rows:
-    """Put a run's figures into words and numbers."""
-    rows = [("questions", _counts(found)), *_accuracy_rows(found)]
-    rows += [
-        (f"answered by {how}", _percent(Share(count, found.answered))) for how, count in found.how.items()
-    ]
-    rounds = ", ".join(f"{count} in {attempt}" for attempt, count in sorted(found.rounds.items()))
-    rows += [
-        ("rounds until the answer", rounds or "-"),
-        ("agreement (majority's share)", f"{100 * found.agreement:.1f} %" if found.agreement else "-"),
-        ("votes without a letter", _percent(found.unreadable)),
-        ("votes accepted", _percent(found.accepted)),
-    ]
-    return rows + _scorer_rows(found) + _work_rows(found)
-
-
-def _counts(found: Figures) -> str:
-    return f"{found.questions}: {found.answered} answered, {found.dead} dead, {found.open} open"
-
-
-def _accuracy_rows(found: Figures) -> Rows:
-    if not found.final.of and not found.one_vote.of:
-        return [("accuracy", "no right answers are known")]
-    return [
-        ("accuracy of one vote", _percent(found.one_vote)),
-        ("accuracy of the first round's majority", _percent(found.majority)),
-        ("accuracy of the final answer", _percent(found.final)),
-        ("some first-round vote right", _percent(found.some_vote_right)),
-    ]
-
-
-def _scorer_rows(found: Figures) -> Rows:
-    judged = found.scorer
-    accepted, void = judged.accepted_right + judged.accepted_wrong, judged.void_right + judged.void_wrong
-    if not accepted + void:
-        return []
-    return [
-        ("scorer: accepted votes right", _percent(Share(judged.accepted_right, accepted))),
-        ("scorer: void votes right", _percent(Share(judged.void_right, void))),
-        ("scorer: AUC over votes", "-" if judged.auc is None else f"{judged.auc:.3f}"),
-    ]
-
-
-def _work_rows(found: Figures) -> Rows:
-    rows = [("tokens sampled", str(found.tokens))]
-    if found.wall_seconds is not None and found.tokens_per_second is not None:
-        rows.append(("first claim to last answer", progress.span(found.wall_seconds)))
-        rows.append(("tokens a second", f"{found.tokens_per_second:.1f}"))
-    for name, worker in found.workers.items():
-        lost = f", {worker.lost} lost" if worker.lost else ""
-        rows.append((f"worker {name}", f"{worker.claims} claims, {worker.ended} seen through{lost}"))
-    losses = found.losses
-    if losses.lost:
-        again = f"{losses.lost}, {losses.taken_again} taken again"
-        if losses.median_seconds is not None and losses.longest_seconds is not None:
-            again += (
-                f" after {losses.median_seconds:.1f} s (median), {losses.longest_seconds:.1f} s (longest)"
-            )
-        rows.append(("claims lost", again))
-    return rows
-
-
-def _percent(share: Share) -> str:
+def percent(share: Share) -> str:
+    """Write a share: ``31/64  48.4 %``."""
     return f"{share.right}/{share.of}" + (f"  {100 * share.value:.1f} %" if share.value is not None else "")
 
 

@@ -1,10 +1,11 @@
-"""Reasonings into the `train` queue: from data files, and from the votes of labelled runs.
+"""Reasonings into the `train` queue: from data files, votes of labelled runs, and texts that runs have made.
 
     {"id": "p1#2@1.3", "group": "p1", "problem": ..., "questions": [{..., "answer": "B",
         "wrong": [{"answer": "C", "reasoning": "……答案是：C"}]}]}
 
 That is vote 3 of round 1 on question 2 of entry p1, which chose C where B is right. ``group`` names the entry
-it came from, so that a split by entry keeps its texts together. How a scorer is trained is not known here.
+it came from, so that a split by entry keeps its texts together, and what was made from it too. How a scorer
+is trained is not known here.
 """
 
 import hashlib
@@ -14,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from producers import enqueue, intake, progress, questions, runs
+from producers import enqueue, exports, intake, progress, questions, runs
 from shared import dataset, ledger
 from shared.dataset import Entry, Line
 from shared.errors import UserError
-from shared.jobs import ScorerTraining
+from shared.jobs import DATA_QUEUES, ScorerTraining
 from shared.ledger import Run
 
 
@@ -46,7 +47,7 @@ class Enqueued:
 def scorer(
     options: ScorerTraining, files: Sequence[Path], sources: Sequence[str], name: str | None = None
 ) -> Enqueued:
-    """Enqueue the training of a scorer on data files and on the votes of runs.
+    """Enqueue the training of a scorer on data files, and on the votes or texts of runs.
 
     Raises:
         UserError: a bad file or run, or not both sound and unsound reasonings; nothing was enqueued.
@@ -54,11 +55,11 @@ def scorer(
     """
     intake.check(files)
     for source in sources:
-        _require_gold(source)
+        _require_texts(source)
     found = survey(files, sources)
     _require_both_kinds(found)
     chosen = name or enqueue.default_name("scorer", "train", found.digest, options.model_dump())
-    told = ", ".join([*map(str, files), *(f"votes of {source}" for source in sources)])
+    told = ", ".join([*map(str, files), *map(_named, sources)])
     run = Run(chosen, "train", told, found.digest, None, options.model_dump())
 
     def write() -> None:
@@ -75,8 +76,21 @@ def lines(files: Sequence[Path], sources: Sequence[str]) -> Iterator[str]:
     for path in files:
         yield from (line.text for line in dataset.scan(path) if isinstance(line, Line))
     for source in sources:
+        yield from (json.dumps(entry, ensure_ascii=False) for entry in _entries_of(source))
+
+
+def _entries_of(source: str) -> Iterator[dict[str, Any]]:
+    run = ledger.get_run(source)
+    if run.kind in DATA_QUEUES:
+        yield from exports.entries(run)
+    else:
         for told in questions.tell(source, texts=True):
-            yield from (json.dumps(entry, ensure_ascii=False) for entry in _from_votes(told))
+            yield from _from_votes(told)
+
+
+def _named(source: str) -> str:
+    what = "texts" if ledger.get_run(source).kind in DATA_QUEUES else "votes"
+    return f"{what} of {source}"
 
 
 def _from_votes(told: questions.Told) -> Iterator[dict[str, Any]]:
@@ -123,7 +137,12 @@ def _same(found: Texts, files: Sequence[Path], sources: Sequence[str]) -> Iterat
         raise UserError("the data changed while it was being read: nothing was enqueued, try again")
 
 
-def _require_gold(source: str) -> None:
+def _require_texts(source: str) -> None:
+    run = ledger.get_run(source)
+    if run.kind in DATA_QUEUES:
+        if next(exports.entries(run), None) is None:
+            raise UserError(f"--from {source}: it has made nothing yet, see `votequeue status {source}`")
+        return
     runs.require_questions(source)
     if not any(told.gold is not None and told.votes for told in questions.tell(source)):
         raise UserError(f"--from {source}: it has no vote on a question whose right answer is known")
@@ -134,5 +153,5 @@ def _require_both_kinds(found: Texts) -> None:
     if missing:
         raise UserError(
             f"there is no {' and no '.join(missing)} reasoning to train on: `votequeue sample --wrong` makes "
-            "both, and `--from RUN` takes the votes of a labelled run"
+            "both, `--from RUN` takes the votes of a labelled run, or what a reason run has made"
         )

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from producers import progress, runs
+from producers import dealings, progress, runs
 from producers.runs import Standing
+from shared import ledger
 from shared.schema import State
 
 Show = Callable[[Standing], None]
@@ -22,17 +23,20 @@ _BIG = 20_000  # items from which counting them every second would be felt
 def follow(name: str) -> Standing:
     """Show a run's progress until no item of it is pending or held; give how it ended.
 
+    Whatever keeps it from going on is said once.
+
     Raises:
         UserError: there is no such run.
     """
     standing = runs.standing(name)
-    told_stall = False
+    told: list[str] = []
     with _screen(standing) as show:
         while standing.open:
             show(standing)
-            if standing.stalled and not told_stall:
-                progress.note(stall(standing))
-            told_stall = standing.stalled
+            before, told = told, _troubles(standing)
+            for sentence in told:
+                if sentence not in before:
+                    progress.note(sentence)
             time.sleep(1.0 if standing.total < _BIG else 5.0)
             standing = runs.standing(name)
         show(standing)
@@ -43,9 +47,10 @@ def line(standing: Standing) -> str:
     """Say in one line how far a run is."""
     states = standing.states
     held, pending, died = states[State.LEASED], states[State.PENDING], states[State.DEAD]
+    waiting = f"waiting ({standing.put_off} of them put off)" if standing.put_off else "waiting"
     parts = [f"{standing.settled}/{standing.total} settled"]
     parts += [
-        f"{count} {word}" for count, word in [(held, "held"), (pending, "waiting"), (died, "dead")] if count
+        f"{count} {word}" for count, word in [(held, "held"), (pending, waiting), (died, "dead")] if count
     ]
     pace = [f"{standing.rate:.1f}/min"] if standing.rate else []
     if standing.open and standing.eta is not None:
@@ -53,11 +58,17 @@ def line(standing: Standing) -> str:
     return ", ".join(parts) + ("; " + ", ".join(pace) if pace else "")
 
 
+def _troubles(standing: Standing) -> list[str]:
+    stalled = [stall(standing)] if standing.stalled else []
+    return stalled + dealings.halts_in_words(ledger.get_run(standing.run))
+
+
 def stall(standing: Standing) -> str:
     """Say that nobody works, and what to do."""
-    what = "questions" if standing.kind == "infer" else "jobs"
+    loads = standing.kind in ("infer", "train")
+    patience = " (one that starts needs a minute for its model)" if loads else ""
     return (
-        f"no worker is taking {what} (one that starts needs a minute for its model): "
+        f"no worker is taking {runs.UNITS[standing.unit]}{patience}: "
         f"start one with `votequeue up` or `votequeue worker {standing.kind}`"
     )
 

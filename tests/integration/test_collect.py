@@ -69,6 +69,20 @@ def test_dead_questions_are_named_and_the_rest_is_written(run: str, home: Path, 
     assert letters(home / "out.jsonl") == [["A", "A"], ["", "A"]]
 
 
+def test_answers_go_into_a_table_too(run: str, home: Path, votequeue: Command) -> None:
+    from pyarrow import parquet
+
+    played.answer_all(run, 3, "B")
+    ended = votequeue("collect", run, "-o", "out.parquet")
+    assert ended.out == "out.parquet: 3 of 4 questions answered\n"
+    assert ended.err.startswith("left out, since a table has no place for them: extra\n")
+    rows = parquet.read_table(home / "out.parquet").to_pylist()
+    assert [[question["answer"] for question in row["questions"]] for row in rows] == [
+        ["B", "B"],
+        ["B", None],
+    ]
+
+
 def test_wait_waits_until_nothing_is_open(run: str, home: Path, votequeue: Command) -> None:
     def work() -> None:
         time.sleep(1.2)

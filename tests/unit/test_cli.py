@@ -180,11 +180,12 @@ def test_a_worker_is_celery_under_the_queues_word(
     monkeypatch.setattr(os, "execv", lambda program, arguments: started.append([program, *arguments]))
     for queue in KINDS:
         assert votequeue("worker", queue).code == 0
-    infer, train = (" ".join(command) for command in started)
+    infer, train, *data = (" ".join(command) for command in started)
     assert f"{sys.executable} -m celery -A workers.infer worker --queues infer --pool threads" in infer
     assert "--concurrency 64 " in infer
     assert "--concurrency 1 " in train
     assert re.search(r"--hostname train-[0-9a-f]{8}@%h --loglevel INFO$", train)
+    assert ["--concurrency 16 " in command for command in data] == [True, True]
 
 
 # Starting

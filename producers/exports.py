@@ -1,0 +1,122 @@
+"""What a `reason` or `translate` run made, as entries in the recipe's format.
+
+    {"id": "p1", "problem": "……", "questions": [{"question": "……", "options": ["甲", "乙"], "answer": "A",
+        "reasoning": "……答案是：A", "made": {"label": "correct", "origin": "reason", ...}}]}
+
+Only what the run itself made is there: a question without a text of this run is left out, and an entry of
+which nothing is left. Entries are read a few at a time. Where they go is not known here.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import sqlalchemy as sa
+
+from shared import ledger, schema
+from shared.dataset import Entry
+from shared.errors import UserError
+from shared.jobs import DATA_QUEUES
+from shared.ledger import Run
+
+items, results, texts = schema.items.c, schema.results.c, schema.entries.c
+
+
+@dataclass(frozen=True)
+class Export:
+    """One entry, from how many items it comes, and how many parts of these were dropped."""
+
+    entry: dict[str, Any] | None
+    items: int
+    dropped: int
+
+
+def entries(run: Run) -> Iterator[dict[str, Any]]:
+    """Give what a run has made so far, in the order of its data set.
+
+    Raises:
+        UserError: it is a run of another kind.
+    """
+    return (export.entry for export in exports(run) if export.entry is not None)
+
+
+def exports(run: Run) -> Iterator[Export]:
+    """Give what a run has made so far, with what was dropped on the way; raises as `entries` does."""
+    if run.kind not in DATA_QUEUES:
+        raise UserError(
+            f"run {run.name!r} is a {run.kind} run: only {' and '.join(DATA_QUEUES)} runs make texts"
+        )
+    return _reasoned(run) if run.kind == "reason" else _translated(run)
+
+
+def _translated(run: Run) -> Iterator[Export]:
+    query = (
+        sa.select(results.value)
+        .select_from(schema.results.join(schema.items, _of_one_item()))
+        .where(results.run == run.name)
+        .order_by(items.number)
+    )
+    with ledger.reading() as connection:
+        for value in connection.execution_options(yield_per=ledger.CHUNK).scalars(query):
+            yield Export(value["entry"], 1, len(value.get("dropped", ())))
+
+
+def _reasoned(run: Run) -> Iterator[Export]:
+    of_one_entry = sa.and_(texts.run == items.run, texts.position == items.entry)
+    query = (
+        sa.select(items.entry, items.question, results.value, texts.text)
+        .select_from(schema.results.join(schema.items, _of_one_item()).join(schema.entries, of_one_entry))
+        .where(results.run == run.name)
+        .order_by(items.number)
+    )
+    label = run.options["label"]
+    with ledger.reading() as connection:
+        rows = connection.execution_options(yield_per=ledger.CHUNK).execute(query)
+        for _, group in itertools.groupby(rows, key=attrgetter("entry")):
+            yield _with_texts(list(group), label)
+
+
+def _of_one_item() -> sa.ColumnElement[bool]:
+    return sa.and_(items.run == results.run, items.number == results.number)
+
+
+def _with_texts(rows: list[sa.Row[Any]], label: str) -> Export:
+    source = json.loads(rows[0].text)
+    # Validated, since a question's optional fields may be missing or blank in the text.
+    asked = Entry.model_validate(source).questions
+    questions = [
+        {
+            "question": asked[row.question].question,
+            "options": asked[row.question].options,
+            "answer": asked[row.question].answer,
+            **_made(row.value["texts"], label),
+        }
+        for row in rows
+        if row.value["texts"]
+    ]
+    dropped = sum(len(row.value.get("dropped", ())) for row in rows)
+    return Export({**source, "questions": questions} if questions else None, len(questions), dropped)
+
+
+def _made(found: list[dict[str, Any]], label: str) -> dict[str, Any]:
+    if label == "correct":
+        return {"reasoning": found[0]["text"], "made": _maker(found[0], label)}
+    return {
+        "wrong": [
+            {"answer": text["letter"], "reasoning": text["text"], "made": _maker(text, label)}
+            for text in found
+        ]
+    }
+
+
+def _maker(text: dict[str, Any], label: str) -> dict[str, Any]:
+    return {
+        "label": label,
+        "origin": "reason",
+        "provider": text["provider"],
+        "model": text["model"],
+        "prompt": text["prompt"],
+    }

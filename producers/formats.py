@@ -1,0 +1,192 @@
+"""Data sets as files: JSON Lines, Parquet (``.parquet``), or a folder of Hugging Face's `datasets` (``.hf``).
+
+    write(entries, Path("train.parquet"), "correct")  ->  Written(entries=1204, left_out=["source"])
+
+A table has one schema for all its rows: the recipe's fields, ids as text. Other fields are left out of it,
+and named. Whatever was written appears under its name all at once. What the entries are is not known here.
+"""
+
+import contextlib
+import importlib.util
+import itertools
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared import dataset
+from shared.dataset import Entry, Made, Question, WrongReasoning
+from shared.errors import UserError
+
+PARQUET, FOLDER = ".parquet", ".hf"
+_CHUNK = 500  # entries written at once
+_MARK = "Written by votequeue collect"
+Rows = Iterator[list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Written:
+    """How many entries a file has, and which fields of theirs it has no place for."""
+
+    entries: int
+    left_out: list[str]
+
+
+def require(path: Path) -> None:
+    """Refuse a place, or a format, that cannot be written.
+
+    Raises:
+        UserError: saying what is in the way, or what to install.
+    """
+    if path.suffix in (PARQUET, FOLDER) and importlib.util.find_spec("datasets") is None:
+        raise UserError(f"{path.suffix} needs the package datasets: pip install 'votequeue[collect]'")
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent}: make it first")
+    if path.suffix != FOLDER:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: name a file to write")
+    elif path.exists() and not _is_ours(path):
+        raise UserError(f"{path} is there already, and `votequeue collect` did not write it: name another")
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        info = json.loads((folder / "dataset_info.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(info, dict) and str(info.get("description")).startswith(_MARK)
+
+
+def write(entries: Iterable[dict[str, Any]], path: Path, run: str) -> Written:
+    """Write entries in the format that the path's ending names, JSON Lines for any other; all or nothing.
+
+    Raises:
+        UserError: the place or the format will not do, the disk is full, or a table would be empty.
+    """
+    require(path)
+    if path.suffix not in (PARQUET, FOLDER):
+        return Written(dataset.write(entries, path), [])
+    counted = _Table(entries)
+    (_write_parquet if path.suffix == PARQUET else _write_folder)(counted.rows(), path, run)
+    return Written(counted.count, sorted(counted.left_out))
+
+
+class _Table:
+    """Entries as rows of one schema, a few at a time, counting what is left out."""
+
+    def __init__(self, entries: Iterable[dict[str, Any]]) -> None:
+        self._entries = iter(entries)
+        self.count = 0
+        self.left_out: set[str] = set()
+
+    def rows(self) -> Rows:
+        while chunk := [self._row(entry) for entry in itertools.islice(self._entries, _CHUNK)]:
+            self.count += len(chunk)
+            yield chunk
+
+    def _row(self, entry: dict[str, Any]) -> dict[str, Any]:
+        questions = [self._question(question) for question in entry["questions"]]
+        row = self._known({**entry, "questions": None}, Entry.model_fields)
+        return {name: _text(value) for name, value in row.items()} | {"questions": questions}
+
+    def _question(self, question: dict[str, Any]) -> dict[str, Any]:
+        row = self._known(question, Question.model_fields, "questions.")
+        nested = {
+            "options": [_text(option) for option in question["options"]],
+            "wrong": [self._wrong(wrong) for wrong in question.get("wrong") or ()],
+            "made": self._made(question.get("made")),
+        }
+        return {name: _text(value) for name, value in row.items() if name not in nested} | nested
+
+    def _wrong(self, wrong: dict[str, Any]) -> dict[str, Any]:
+        row = self._known(wrong, WrongReasoning.model_fields, "questions.wrong.")
+        made = {"made": self._made(wrong.get("made"))}
+        return {name: _text(value) for name, value in row.items() if name not in made} | made
+
+    def _made(self, made: dict[str, Any] | None) -> dict[str, Any] | None:
+        if made is None:
+            return None
+        row = self._known(made, Made.model_fields, "made.")
+        return {name: _text(value) for name, value in row.items()}
+
+    def _known(self, found: dict[str, Any], fields: Iterable[str], prefix: str = "") -> dict[str, Any]:
+        names = set(fields)
+        self.left_out |= {prefix + name for name in found.keys() - names}
+        return {name: found.get(name) for name in names}
+
+
+def _text(value: Any) -> str | None:
+    # A lone surrogate has no UTF-8; JSON Lines shows it in this way too.
+    return None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _features() -> Any:
+    from datasets import Features, List, Value
+
+    text = Value("string")
+    made = dict.fromkeys(Made.model_fields, text)
+    wrong = {"answer": text, "reasoning": text, "made": made}
+    plain = dict.fromkeys(("question", "answer", "reasoning"), text)
+    question = {**plain, "options": List(text), "wrong": List(wrong), "made": made}
+    return Features({"id": text, "problem": text, "questions": List(question), "origin": text, "group": text})
+
+
+def _write_parquet(rows: Rows, path: Path, run: str) -> None:
+    from pyarrow import RecordBatch, parquet
+
+    schema = _features().arrow_schema
+    with dataset.writing(path) as file, parquet.ParquetWriter(file.buffer, schema) as out:
+        for chunk in rows:
+            out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+
+
+def _write_folder(rows: Rows, path: Path, run: str) -> None:
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as workshop:
+            made = Path(workshop, "made")
+            _save(rows, Path(workshop, "rows.arrow"), made, f"{_MARK} from run {run}.")
+            _swap(made, path, Path(workshop, "before"))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _save(rows: Rows, stream: Path, folder: Path, description: str) -> None:
+    import datasets
+    from pyarrow import RecordBatch, ipc
+
+    schema = _features().arrow_schema
+    with stream.open("wb") as file, ipc.new_stream(file, schema) as out:
+        for chunk in rows:
+            out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+    made = datasets.Dataset.from_file(str(stream), info=datasets.DatasetInfo(description=description))
+    if not len(made):
+        raise UserError(f"there is nothing to write yet, and `datasets` cannot load an empty {FOLDER}")
+    with _no_bars(datasets):
+        made.save_to_disk(folder)
+
+
+@contextlib.contextmanager
+def _no_bars(datasets: Any) -> Iterator[None]:
+    shown: bool = datasets.is_progress_bar_enabled()
+    set_back: Callable[[], None] = datasets.enable_progress_bars if shown else datasets.disable_progress_bars
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        set_back()
+
+
+def _swap(made: Path, path: Path, before: Path) -> None:
+    if not path.exists():
+        made.rename(path)
+        return
+    path.rename(before)
+    try:
+        made.rename(path)
+    except OSError:
+        before.rename(path)
+        raise
+    shutil.rmtree(before)

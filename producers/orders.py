@@ -1,0 +1,132 @@
+"""An order: a run that calls outside services, worked out and estimated, and perhaps placed.
+
+    place(order, budget=20.0)  ->  Placed(run="test-9f3c01ab", items=1328, sent=1328, continued=False, ...)
+
+Nothing is written before an order is placed, and then its budget stands on record before any message is sent.
+What is ordered, `reasoning` and `augmenting` know.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from producers import enqueue, estimate, intake, progress, runs, services, show
+from producers.enqueue import Also
+from producers.estimate import Estimate
+from shared import calls, ledger
+from shared.dataset import Line, Question
+from shared.ledger import Run
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What of the data the run has no items for.
+
+    Questions without an answer, entries that were made from others, and the ids of translation tasks.
+    """
+
+    unlabelled: int = 0
+    augmented: int = 0
+    translation_tasks: list[str | int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run to be, with the lines it records and the questions of them that it wants."""
+
+    run: Run
+    items: int
+    entries: int
+    bad: int
+    left_out: LeftOut
+    estimate: Estimate
+    lines: Callable[[], Iterator[Line]] = field(repr=False)
+    per_entry: bool = field(default=False, repr=False)
+
+    @property
+    def unit(self) -> str:
+        """Give the word for one item."""
+        return runs.unit(self.run)
+
+    @property
+    def provider(self) -> str | None:
+        """Name the provider that will be called, if any."""
+        return self.run.options.get("provider")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What an `enqueue` did; ``continued`` says that the run was there already."""
+
+    run: str
+    items: int
+    unit: str
+    sent: int
+    bad: int
+    continued: bool
+    left_out: LeftOut
+
+    @property
+    def line(self) -> str:
+        """Say what was done."""
+        before = "continued" if self.continued else "enqueued"
+        return (
+            f"run {self.run} {before}: {told(self.items, self.unit)}, {show.count(self.sent, 'message')} sent"
+        )
+
+
+def told(items: int, unit: str) -> str:
+    """Put a number before an item's word: ``1 entry``, ``2 entries``."""
+    return f"{items} {unit if items == 1 else runs.UNITS[unit]}"
+
+
+def labelled(question: Question) -> bool:
+    """Tell whether a question's right answer is known."""
+    return question.answer is not None
+
+
+def check(order: Order, budget: float | None) -> bool:
+    """Tell whether an order's run is there already, and on stderr what is to be known of it beforehand.
+
+    Raises:
+        UserError: another run has its name, or its budget would never stop anything.
+    """
+    known = enqueue.is_known(order.run)
+    estimate.require_price(order.estimate, budget)
+    for note in _notes(order, budget):
+        progress.note(note)
+    return known
+
+
+def _notes(order: Order, budget: float | None) -> Iterator[str]:
+    left = order.left_out
+    if left.unlabelled:
+        yield f"left out, having no answer: {show.count(left.unlabelled, 'question')}"
+    if left.augmented:
+        yield f"left out, having been made from others: {left.augmented} of the entries"
+    if left.translation_tasks:
+        yield f"left out, being translation tasks: {', '.join(map(str, left.translation_tasks))}"
+    if order.provider:
+        yield from services.notes(order.provider)
+    cost, spent = order.estimate.cost, calls.spent(order.run.name).spent
+    if budget is not None and cost is not None and budget - spent < cost.expected:
+        money = estimate.money(cost.expected, order.estimate)
+        yield f"the budget of {budget:g} will not do: {money} are expected, and {spent:g} are spent"
+
+
+def place(order: Order, budget: float | None) -> Placed:
+    """Record an order's run and send its messages; if it is there already, go on with it.
+
+    Raises:
+        UserError: the data are no longer what was looked at; nothing was enqueued.
+        ServiceUnreachable: the broker does not answer.
+    """
+
+    def write(also: Also) -> None:
+        with progress.bar("recording", order.entries, "entries") as advance:
+            lines = intake.counted(order.lines(), advance)
+            ledger.open_run(order.run, lines, per_entry=order.per_entry, wants=labelled, also=also)
+
+    continued = enqueue.begin_paid(order.run, write, budget)
+    sent = enqueue.publish(order.run.name)
+    items = runs.count_items(order.run.name)
+    return Placed(order.run.name, items, order.unit, sent, order.bad, continued, order.left_out)

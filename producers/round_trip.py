@@ -1,0 +1,139 @@
+"""What back-translation asks of a service: lines of text, to another language and back, in packed calls.
+
+    workload(entries, options)
+        ->  Workload(loads=[Load("tencent", "TextTranslateBatch", Amount(calls=212, characters=381402), ...)],
+                     on_record=40, assumptions=["a text has 1.4 times its length in ja", ...])
+
+It reckons with characters and texts a call, as the workers pack them, but packs nothing. Nothing is sent.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from producers.workload import Amount, Load, Workload, chunks
+from shared import bought, prompts, providers, settings
+from shared.bought import Route
+from shared.dataset import Entry
+from shared.jobs import Augmentation
+
+FILLED = 0.9  # how full a packed call is
+LONGER = 2  # at the most, a translation has so many times the tokens of its text
+
+# A text's length by language, that of the Chinese one being 1: in characters, and in tokens.
+_LENGTHS = {"zh": (1.0, 1.0), "ja": (1.4, 1.4), "ko": (1.3, 1.3)}
+_OTHER_LENGTH = (3.0, 1.5)
+# Translated are the lines of a text, without the bullets and numbers they begin with.
+_LEAD = re.compile(
+    r"(?:[-*+•·#]+\s+|(?:选择题|问题|题目)\s*\d{1,3}\s*[:：]\s*"
+    r"|[（(]?\d{1,3}[.．)）、](?!\d)\s*|[A-Z][.．)）](?![A-Za-z\d])\s*)*"
+)
+_LETTERS, _WIDE = re.compile(r"[^\W\d_]"), re.compile(r"[\u2e80-\ud7ff\uf900-\ufaff]")
+
+
+@dataclass
+class _Way:
+    """One direction of a translation: what goes that way, and how many calls it is, each entry by itself."""
+
+    texts: float = 0.0
+    characters: float = 0.0
+    tokens: float = 0.0
+    alone: int = 0
+
+
+def workload(entries: Iterable[Entry], options: Augmentation) -> Workload:
+    """Work out what it takes to translate some entries into another language and back."""
+    there, back, known = _Way(), _Way(), 0
+    lengths = [_LENGTHS.get(word or "", _OTHER_LENGTH) for word in (options.language, options.pivot)]
+    ratio = lengths[1][0] / lengths[0][0], lengths[1][1] / lengths[0][1]
+    size = _call_size(options)
+    for pieces in chunks((_pieces(entry, options.language) for entry in entries), size=50):
+        memory = _remembered({text for texts in pieces for text in texts}, options)
+        known += sum(memory.values())
+        for texts in pieces:
+            # What an entry before it in the chunk asks for is in the memory by then.
+            ways = [(text, memory.pop(text)) for text in texts if text in memory]
+            _add(there, [text for text, found in ways if found < 1], (1.0, 1.0), size)
+            _add(back, [text for text, found in ways if found < 2], ratio, size)
+    loads = [_translated(there, ratio, options), _translated(back, (1 / ratio[0], 1 / ratio[1]), options)]
+    load = Load(
+        options.provider or "",
+        options.model or "",
+        loads[0][0] + loads[1][0],
+        loads[0][1] + loads[1][1],
+    )
+    grown = f"a text has {ratio[0]:.3g} times its length in {options.pivot}"
+    return Workload([load], known, [grown, f"packed calls are {100 * FILLED:.0f} % full"])
+
+
+def _pieces(entry: Entry, language: str | None) -> list[str]:
+    letters = _WIDE if language in _LENGTHS else _LETTERS
+    lines = (line for text in _texts(entry) for line in text.splitlines())
+    found = (_LEAD.sub("", line.strip(), count=1) for line in lines)
+    return list(dict.fromkeys(piece for piece in found if letters.search(piece)))
+
+
+def _texts(entry: Entry) -> Iterator[str]:
+    yield entry.problem
+    for question in entry.questions:
+        yield question.question
+        yield from question.options
+        for reasoning in (question.reasoning, *(wrong.reasoning for wrong in question.wrong)):
+            yield prompts.without_closing(reasoning or "")
+
+
+def _remembered(texts: set[str], options: Augmentation) -> dict[str, int]:
+    """Tell for each text how many of its two ways are in the memory."""
+    language, pivot = options.language or "", options.pivot or ""
+    # Another prompt is another translator.
+    model = f"{options.model}:{options.prompt}" if options.prompt else options.model or ""
+    service = options.provider or "", model
+    there = _found(texts, Route(language, pivot, *service))
+    back = _found(set(there.values()), Route(pivot, language, *service))
+    return {text: (text in there) + (there.get(text) in back) for text in texts}
+
+
+def _found(texts: set[str], route: Route) -> dict[str, str]:
+    # A few at a time: a statement takes only so many values.
+    found: dict[str, str] = {}
+    for some in chunks(texts):
+        found |= bought.find_translations(some, route)
+    return found
+
+
+def _add(way: _Way, texts: list[str], ratio: tuple[float, float], size: tuple[float, float]) -> None:
+    characters = sum(map(len, texts)) * ratio[0]
+    way.texts += len(texts)
+    way.characters += characters
+    way.tokens += sum(map(prompts.tokens, texts)) * ratio[1]
+    way.alone += math.ceil(max(characters / size[0], len(texts) / size[1]))
+
+
+def _call_size(options: Augmentation) -> tuple[float, float]:
+    limits = providers.limits(options.provider or "", options.model or "", settings.load().limits)
+    if options.prompt is not None:
+        return limits.characters or providers.PROMPTED_CHARACTERS, limits.texts or providers.PROMPTED_TEXTS
+    # One text a call holds many lines.
+    texts = None if limits.texts == 1 else limits.texts
+    return limits.characters or math.inf, texts or math.inf
+
+
+def _translated(way: _Way, ratio: tuple[float, float], options: Augmentation) -> tuple[Amount, Amount]:
+    size = _call_size(options)
+    calls = math.ceil(max(way.characters / size[0] / FILLED, way.texts / size[1], way.texts > 0))
+    most = max(calls, way.alone)
+    if options.prompt is None and not _by_tokens(options):
+        return Amount(calls, characters=way.characters), Amount(most, characters=way.characters)
+    framed = way.tokens + (2 * way.texts if options.prompt else 0)
+    frame = prompts.tokens(prompts.translating([], "zh", "ja")) if options.prompt else 0
+    characters = 0.0 if options.prompt else way.characters
+    return (
+        Amount(calls, calls * frame + framed, framed * ratio[1], characters),
+        Amount(most, most * frame + framed, framed * LONGER, characters),
+    )
+
+
+def _by_tokens(options: Augmentation) -> bool:
+    # A translation service counts characters; the language models that it offers besides count tokens.
+    return options.model != providers.PROVIDERS[options.provider or ""].translation_model

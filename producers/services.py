@@ -1,0 +1,53 @@
+"""What the outside services need, looked at from the machine that enqueues: notes, never a refusal.
+
+    provider tencent: VOTEQUEUE_TENCENT_SECRET_ID and VOTEQUEUE_TENCENT_SECRET_KEY are not set here, but ...
+
+The calls are the workers', who may well have what is missing here. No service is called.
+"""
+
+import socket
+from urllib.parse import urlsplit
+
+from shared import providers, settings
+from shared.settings import PREFIX
+
+PATIENCE = 1.0  # seconds for the local server to answer
+
+
+def notes(provider: str) -> list[str]:
+    """Say what a provider's calls would lack on this machine."""
+    missing = _missing(provider)
+    told = [f"provider {provider}: {missing} not set here, but the workers need them"] if missing else []
+    url = settings.load().local_url
+    if provider == "local" and not _answers(url):
+        told.append(
+            f"nothing answers at {_without_credentials(url)}: start it with `votequeue serve` or "
+            "`votequeue up --serve`"
+        )
+    return told
+
+
+def _missing(provider: str) -> str:
+    loaded = settings.load()
+    lacks = [
+        [name for name in alternative if not getattr(loaded, name)]
+        for alternative in providers.PROVIDERS[provider].needs
+    ]
+    if not all(lacks):
+        return ""
+    told = [" and ".join(PREFIX + name.upper() for name in names) for names in lacks]
+    return ", or ".join(told) + " are"
+
+
+def _answers(url: str) -> bool:
+    try:
+        place = urlsplit(url)
+        port = place.port or (443 if place.scheme == "https" else 80)
+        with socket.create_connection((place.hostname or "", port), PATIENCE):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _without_credentials(url: str) -> str:
+    return url.rpartition("@")[2]

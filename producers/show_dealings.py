@@ -1,0 +1,191 @@
+"""What the commands print of runs that call outside services.
+
+    spent             3.21 of 20 CNY
+    calls             812 (790 ok, 14 throttled, 8 no reply)
+
+Texts of models and services are shown literally, as in `show`. How the figures come about is not known here.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from producers import dealings, progress, runs, show
+from producers.dealings import Dealings, Tally
+from producers.dossiers import Dossier
+from producers.harvest import Harvest
+from producers.runs import Standing
+from producers.show import Rows
+from shared.dataset import LETTERS
+
+_KINDS_SHOWN = 12  # reasons of drops; --json has all of them
+
+# status
+
+
+def status(standing: Standing, found: Dealings) -> None:
+    """Print what a run has had of outside services, and what keeps it from going on."""
+    show.text("")
+    for name, value in service_rows(found):
+        show.text(f"{name}: {value}")
+    for halt in found.halts:
+        show.text(dealings.in_words(halt, standing.run))
+    if found.stopped:
+        show.text(
+            f"stopped by its budget: {runs.counted(found.stopped, standing.unit)} given up; "
+            "the same command with a larger --budget goes on"
+        )
+
+
+def service_rows(found: Dealings) -> Rows:
+    """Put money, calls and what they used into words."""
+    budget = f" of {found.budget:g}" if found.budget is not None else ""
+    ended = ", ".join(f"{count} {outcome}" for outcome, count in found.outcomes.most_common())
+    used = [
+        f"{amount} {word}"
+        for amount, word in [
+            (_sum(found, "input_tokens"), "tokens in"),
+            (_sum(found, "output_tokens"), "tokens out"),
+            (_sum(found, "characters"), "characters"),
+        ]
+        if amount
+    ]
+    return [
+        ("spent", f"{found.spent:.4g}{budget} {found.currency}"),
+        ("calls", f"{found.calls} ({ended})" if ended else "none yet"),
+        *([("used", ", ".join(used))] if used else []),
+    ]
+
+
+def _sum(found: Dealings, name: str) -> int:
+    return sum(int(getattr(tally, name)) for tally in found.tallies)
+
+
+# report
+
+
+def report(found: Harvest) -> None:
+    """Print a run's figures: in all, by model and outcome, and what was dropped for which reason."""
+    show.table(rows(found), [f"run {found.run}", ""])
+    if found.services.tallies:
+        show.text("")
+        headings = ["provider", "model", "outcome", "calls", "tokens in", "tokens out", "characters", "cost"]
+        show.table(map(_tally_row, found.services.tallies), headings)
+    for what, reasons in _drops(found):
+        show.text("")
+        show.table(_reason_rows(reasons), [what, "why"])
+
+
+def rows(found: Harvest) -> Rows:
+    """Put a run's figures into words and numbers."""
+    unit = runs.UNITS[found.unit]
+    told = [
+        (unit, f"{found.items}: {found.done} done, {found.dead} dead, {found.open} open"),
+        (f"{unit} with a result, of those that ended", show.percent(found.agreement)),
+    ]
+    told += (
+        _reason_figures(found) if found.kind == "reason" else [("questions kept", show.percent(found.parts))]
+    )
+    told += service_rows(found.services)
+    if found.calls_a_minute is not None:
+        pace = f"{found.calls_a_minute:.1f} on average, {found.busiest_minute} at the most"
+        told.append(("calls a minute", pace))
+    if found.wall_seconds is not None:
+        told.append(("first claim to last result", progress.span(found.wall_seconds)))
+    return told
+
+
+def _reason_figures(found: Harvest) -> Rows:
+    told = [("texts", str(found.parts.right)), ("of them on record before", str(found.reused))]
+    if found.parts.of != found.parts.right:
+        told.append(("letters kept, in questions with a result", show.percent(found.parts)))
+    asks = [(f"agreed at ask {ask}", str(count)) for ask, count in sorted(found.asks.items())]
+    models = [(f"replies kept of {model}", show.percent(share)) for model, share in found.models.items()]
+    return told + asks + models
+
+
+def _tally_row(tally: Tally) -> list[str]:
+    used = tally.calls, tally.input_tokens, tally.output_tokens, tally.characters
+    return [tally.provider, tally.model, tally.outcome, *map(str, used), f"{tally.cost:.4g}"]
+
+
+def _drops(found: Harvest) -> Iterable[tuple[str, Counter[str]]]:
+    parts = "letters" if found.kind == "reason" else "questions"
+    drops = [(f"{parts} dropped", found.dropped), (f"{runs.UNITS[found.unit]} given up", found.given_up)]
+    return [(what, reasons) for what, reasons in drops if reasons]
+
+
+def _reason_rows(reasons: Counter[str]) -> list[list[str]]:
+    told = [[str(count), reason] for reason, count in reasons.most_common(_KINDS_SHOWN)]
+    rest = len(reasons) - len(told)
+    return told + ([["", f"and {rest} more kinds"]] if rest else [])
+
+
+def page_rows(found: Harvest) -> Rows:
+    """Put all figures into rows of one table, for a page."""
+    calls = [
+        (f"{tally.provider}/{tally.model}: {tally.outcome}", f"{tally.calls} calls, {tally.cost:.4g}")
+        for tally in found.services.tallies
+    ]
+    drops = [
+        (f"{what}: {reason}", count) for what, kinds in _drops(found) for count, reason in _reason_rows(kinds)
+    ]
+    return rows(found) + calls + drops
+
+
+# explain
+
+
+def dossier(found: Dossier) -> None:
+    """Print everything on record of an item."""
+    show.text(f"{found.key} (item {found.number} of run {found.run}): {found.state}")
+    show.text(f"\n{found.problem}")
+    for question in found.questions:
+        show.text(f"\n{question['question']}")
+        for letter, option in zip(LETTERS, question["options"], strict=False):
+            show.text(f"{letter}. {option}{'   (right)' if letter == question['answer'] else ''}")
+    show.claims(found.claims)
+    for call in found.calls:
+        _call(call)
+    if found.kind == "translate" and not found.calls:
+        show.text("\nno calls for this item alone: texts of several go in one call, and known ones in none")
+    _end(found)
+
+
+def _call(call: dict[str, Any]) -> None:
+    took = f", {call['ended_at'] - call['begun_at']:.1f} s" if call["ended_at"] else ""
+    used = f"{call['input_tokens']} tokens in, {call['output_tokens']} out, cost {call['cost']:.4g}"
+    show.text(
+        f"\ncall {call['step']} to {call['provider']}/{call['model']}, {show.clock(call['begun_at'])}{took}: "
+        f"{call['outcome'] or dealings.UNDER_WAY}, {used}"
+    )
+    for words in (call["detail"], call["reply"]):
+        if words:
+            show.quoted(words)
+
+
+def _end(found: Dossier) -> None:
+    if found.result is None:
+        waits = f"; put off until {show.clock(found.not_before_at)}" if found.not_before_at else ""
+        return show.text(f"\nno result: {found.reason}" if found.reason else f"\nno result yet{waits}")
+    if found.kind == "reason":
+        for text in found.result["texts"]:
+            _text(text)
+    else:
+        show.text("\nmade of it")
+        show.quoted(json.dumps(found.result["entry"], ensure_ascii=False, indent=2))
+    return _dropped(found.result.get("dropped", ()))
+
+
+def _text(text: dict[str, Any]) -> None:
+    before = ", on record before" if text["reused"] else ""
+    maker = f"{text['provider']}/{text['model']}, prompt {text['prompt']}"
+    show.text(f"\nreasoning for {text['letter']} by {maker}{before}")
+    show.quoted(text["text"])
+
+
+def _dropped(parts: Sequence[dict[str, Any]]) -> None:
+    for part in parts:
+        what = f"question {part['question']}" if "question" in part else f"letter {part['letter']}"
+        show.text(f"\n{what} dropped: {part['reason']}")

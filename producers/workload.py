@@ -1,0 +1,141 @@
+"""What a run would ask of outside services, worked out from its data: calls, tokens, characters.
+
+    reasonings(entries, options)
+        ->  Workload(loads=[Load("chat", "deepseek-chat", Amount(calls=1475, ...), Amount(calls=3984, ...))],
+                     on_record=12, assumptions=["9 of 10 replies agree with the letter", ...])
+
+Each amount is there twice: as it is expected, and at the most. What is on record already is left out. Nothing
+is sent or written; what it all costs, and how long it takes, is `estimate`'s.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from shared import bought, ledger, prompts
+from shared.bought import Wanted
+from shared.dataset import Entry, Question
+from shared.jobs import WRITES, Augmentation, Reasoning
+
+AGREE = {"correct": 0.9, "wrong": 0.6}  # share of replies that come to the letter they were given
+KEPT = 0.5  # share of variants that are kept
+REPLY = 400  # tokens of a usual reasoning
+PIECES = 1000  # looked up on record at once
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is asked of a service; means, so no whole numbers."""
+
+    calls: float = 0.0
+    input_tokens: float = 0.0
+    output_tokens: float = 0.0
+    characters: float = 0.0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.characters + other.characters,
+        )
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of one model."""
+
+    provider: str
+    model: str
+    expected: Amount
+    most: Amount
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is asked of all models; ``on_record`` counts the texts that are there already."""
+
+    loads: list[Load] = field(default_factory=list)
+    on_record: int = 0
+    assumptions: list[str] = field(default_factory=list)
+
+
+# Reasonings
+
+
+def reasonings(entries: Iterable[Entry], options: Reasoning) -> Workload:
+    """Work out what it takes to get reasonings for the labelled questions of some entries."""
+    asked = tokens = known = 0
+    for chunk in chunks(_wanted(entries, options)):
+        for wanted, there in zip(chunk, bought.have_reasonings(chunk, options.models), strict=True):
+            known += there
+            if not there:
+                asked += 1
+                tokens += prompts.tokens(prompts.explaining(wanted.asked, wanted.letter))
+    agree = AGREE[options.label]
+    said = f"{10 * agree:.0f} of 10 replies agree with the letter and have {REPLY} tokens"
+    return Workload(list(_by_model(asked, tokens, options)), known, [said])
+
+
+def _wanted(entries: Iterable[Entry], options: Reasoning) -> Iterator[Wanted]:
+    for entry in entries:
+        for index, question in enumerate(entry.questions):
+            asked = ledger.asked(entry, index)
+            for letter in _letters(question, options):
+                yield Wanted(asked, letter, options.label, options.provider, options.prompt)
+
+
+def _letters(question: Question, options: Reasoning) -> str:
+    if question.answer is None or options.label == "correct":
+        return question.answer or ""
+    return question.wrong_letters[:1] if options.letters == "next" else question.wrong_letters
+
+
+def _by_model(asked: int, tokens: int, options: Reasoning) -> Iterator[Load]:
+    # Without chance in it, the same prompt has the same reply: it is asked once.
+    asks = options.asks if options.temperature > 0 else 1
+    missing = 1 - AGREE[options.label]
+    reply = min(REPLY, options.max_tokens)
+    for place, model in enumerate(options.models):
+        # The next model is asked only where those before it never agreed.
+        times = missing ** (asks * place) * (1 - missing**asks) / (1 - missing)
+        expected = Amount(asked * times, tokens * times, asked * times * reply)
+        most = Amount(asked * asks, tokens * asks, asked * asks * options.max_tokens)
+        yield Load(options.provider, model, expected, most)
+
+
+# Variants
+
+
+def variants(entries: Iterable[Entry], options: Augmentation) -> Workload:
+    """Work out what it takes to get a variant of each labelled question, and to have it answered."""
+    samples, longest = options.samples or 0, options.max_tokens or 0
+    asked = writing = answering = 0
+    for entry in entries:
+        for index, question in enumerate(entry.questions):
+            if question.answer is not None:
+                known = ledger.asked(entry, index)
+                asked += 1
+                writing += prompts.tokens(prompts.varying(prompts.Solved(known, "", question.answer)))
+                answering += prompts.tokens(prompts.answering(known))
+    # Without chance in it, the same prompt has the same variant.
+    writes = WRITES if options.temperature else 1
+    tries = (1 - (1 - KEPT) ** writes) / KEPT
+    calls, read = asked * (1 + samples), writing + samples * answering
+    load = Load(
+        options.provider or "",
+        options.model or "",
+        Amount(calls * tries, read * tries, calls * tries * min(REPLY, longest)),
+        Amount(calls * writes, read * writes, calls * writes * longest),
+    )
+    said = f"{10 * KEPT:.0f} of 10 variants are kept, the others written again, {writes} times in all"
+    return Workload([load], 0, [said, f"variants are as long as the originals, replies have {REPLY} tokens"])
+
+
+def chunks(values: Iterable[_T], size: int = PIECES) -> Iterator[list[_T]]:
+    """Give values so many at once."""
+    source = iter(values)
+    while chunk := list(itertools.islice(source, size)):
+        yield chunk

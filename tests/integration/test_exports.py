@@ -1,0 +1,219 @@
+"""What runs have made, taken out: entries in the recipe's format, as files and as trainings."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers import collect, exports, formats, training
+from shared import claims, ledger
+from shared.dataset import Entry
+from shared.errors import UserError
+from tests.conftest import Command
+from tests.integration import dealt, played
+from tests.integration.dealt import drop, text
+from tests.integration.test_scorer import options
+
+pytestmark = pytest.mark.usefixtures("home")
+MADE = {"origin": "reason", "provider": "chat", "model": "m1", "prompt": "1a2b3c4d"}
+Read = Callable[[Path], list[dict[str, Any]]]
+
+
+def from_parquet(path: Path) -> list[dict[str, Any]]:
+    from pyarrow import parquet
+
+    rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+    return rows
+
+
+def from_folder(path: Path) -> list[dict[str, Any]]:
+    import datasets
+
+    return list(datasets.load_from_disk(path))
+
+
+FORMATS: list[tuple[str, Read]] = [
+    ("out.jsonl", played.read),
+    ("out.parquet", from_parquet),
+    ("out.hf", from_folder),
+]
+
+
+@pytest.mark.usefixtures("any_ledger")
+def test_a_correct_run_gives_its_texts_as_reasonings_and_nothing_else(home: Path) -> None:
+    source = played.solved("p1", "AB", origin="synonym", group="p0", extra=[1.5, None])
+    run = dealt.reason_run(home, source, played.entry("p2", "C"), played.entry("p3", "A"))
+    dealt.explain(run, 3, text("A"))
+    dealt.explain(run, 1, text("B", "乙。\n答案是：B", reused=True))
+    claims.bury(dealt.claim(run, 0), "no reasoning")
+    first, second = exports.entries(run)
+    made = {"reasoning": "乙。\n答案是：B", "made": {"label": "correct", **MADE}}
+    assert first == {**source, "questions": [{**played.QUESTION, "answer": "B", **made}]}
+    assert list(first) == list(source)
+    assert (second["id"], len(second["questions"])) == ("p3", 1)
+
+
+@pytest.mark.usefixtures("any_ledger")
+def test_a_wrong_run_gives_its_texts_as_wrong_ones_and_no_reasoning(home: Path) -> None:
+    run = dealt.reason_run(home, played.solved("p1", "A"), label="wrong", letters="every")
+    dealt.explain(run, 0, text("B"), text("C", model="m2"), dropped=(drop("D"),))
+    (question,) = next(exports.entries(run))["questions"]
+    assert question["answer"] == "A"
+    assert "reasoning" not in question
+    assert [(one["answer"], one["made"]["label"], one["made"]["model"]) for one in question["wrong"]] == [
+        ("B", "wrong", "m1"),
+        ("C", "wrong", "m2"),
+    ]
+
+
+@pytest.mark.usefixtures("any_ledger")
+def test_a_translation_gives_its_entries_in_the_order_of_the_data(home: Path) -> None:
+    sources = [played.solved(name) for name in ("p1", "p2", "p3")]
+    run = dealt.translate_run(home, *sources)
+    for number in (2, 0):
+        dealt.translate(run, number, dealt.new_entry(sources[number]))
+    assert [entry["id"] for entry in exports.entries(run)] == ["p1~back-translation", "p3~back-translation"]
+    assert all(Entry.model_validate(entry).augmented for entry in exports.entries(run))
+
+
+def test_a_run_of_another_kind_makes_no_texts() -> None:
+    with pytest.raises(UserError, match="is a train run: only reason and translate runs make texts"):
+        exports.entries(ledger.Run("x", "train", "", "", None, {}))
+
+
+# Files
+
+
+@pytest.mark.parametrize(("name", "read"), FORMATS)
+def test_every_format_gives_the_same_entries_back(
+    name: str, read: Read, home: Path, votequeue: Command
+) -> None:
+    plain, wrong = played.entry("p1", "A-"), played.solved("p2", "A")
+    run = dealt.translate_run(home, plain, wrong, played.entry("p3"))
+    made = {"label": "wrong", "origin": "back-translation", "provider": None, "model": None, "prompt": None}
+    wrong["questions"][0]["wrong"] = [{"answer": None, "reasoning": "不知道", "made": made}]
+    results = [dealt.new_entry(source) for source in (plain, wrong)]
+    for number, entry in enumerate(results):
+        dealt.translate(run, number, entry)
+    claims.bury(dealt.claim(run, 2), "option X is empty")
+    ended = votequeue("collect", "t", "-o", name)
+    assert ended.out == f"{name}: 2 of 3 entries with a new version\n"
+    assert [Entry.model_validate(row) for row in read(home / name)] == list(
+        map(Entry.model_validate, results)
+    )
+
+
+@pytest.mark.parametrize(("name", "read"), FORMATS[1:])
+def test_a_table_names_the_fields_it_has_no_place_for(
+    name: str, read: Read, home: Path, votequeue: Command
+) -> None:
+    run = dealt.reason_run(home, {**played.entry("p1"), "id": 17, "topic": {"a": 1}})
+    dealt.explain(run, 0, text("A", "半个\ud800。\n答案是：A"))
+    ended = votequeue("collect", "r", "-o", name)
+    assert (ended.code, ended.err) == (0, "left out, since a table has no place for them: topic\n")
+    (row,) = read(home / name)
+    assert (row["id"], "topic" in row) == ("17", False)
+    assert row["questions"][0]["reasoning"] == "半个\\ud800。\n答案是：A"
+
+
+def test_parquet_is_read_by_datasets_with_its_types(home: Path) -> None:
+    import datasets
+
+    run = dealt.reason_run(home, played.entry("p1"))
+    dealt.explain(run, 0, text("A"))
+    collect.collect("r", home / "out.parquet")
+    loaded = datasets.Dataset.from_parquet(str(home / "out.parquet"), cache_dir=str(home / "cache"))
+    assert loaded.features == formats._features()
+    assert loaded[0]["questions"][0]["made"]["label"] == "correct"
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_an_unfinished_run_is_written_as_far_as_it_is(name: str, home: Path, votequeue: Command) -> None:
+    run = dealt.reason_run(home, played.entry("p1", "AB"), played.entry("p2", "C"))
+    claims.bury(dealt.claim(run, 0), "no reasoning for A: chat/m1 said C, C, C")
+    ended = votequeue("collect", "r", "-o", name)
+    assert ended.code == 1
+    assert ended.out == f"{name}: 0 of 3 questions with a text\n"
+    assert "p1#1 was given up: no reasoning for A" in ended.err
+    lack = "3 of 3 questions have no text (2 still open: `--wait` waits for them; 1 given up: see `votequeue"
+    assert lack in ended.err
+    assert (home / name).exists()
+
+
+def test_what_was_dropped_of_done_questions_is_said(home: Path, votequeue: Command) -> None:
+    run = dealt.reason_run(home, played.entry("p1"), label="wrong", letters="every")
+    dealt.explain(run, 0, text("B"), dropped=(drop("C"),))
+    ended = votequeue("collect", "r", "-o", "out.jsonl", "--json")
+    said = json.loads(ended.out)
+    assert (ended.code, said["items"], said["done"], said["dropped"], said["entries"]) == (0, 1, 1, 1, 1)
+    assert "1 of their letters dropped, see the report" in votequeue("collect", "r", "-o", "out.jsonl").out
+
+
+def test_a_folder_of_ours_is_replaced_and_any_other_refused(home: Path) -> None:
+    run = dealt.reason_run(home, played.entry("p1", "AB"))
+    with pytest.raises(UserError, match="nothing to write yet"):
+        collect.collect("r", home / "out.hf")
+    for number, letter in enumerate("AB"):
+        dealt.explain(run, number, text(letter))
+        collect.collect("r", home / "out.hf")
+        assert len(from_folder(home / "out.hf")[0]["questions"]) == number + 1
+    (home / "mine.hf").mkdir()
+    with pytest.raises(UserError, match="did not write it: name another"):
+        collect.collect("r", home / "mine.hf", wait=True)
+    assert not [path.name for path in home.iterdir() if path.name.startswith(".out")]
+
+
+def test_a_folder_from_before_survives_a_failure(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = dealt.reason_run(home, played.entry("p1", "AB"))
+    dealt.explain(run, 0, text("A"))
+    collect.collect("r", home / "out.hf")
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    dealt.explain(run, 1, text("B"))
+    monkeypatch.setattr(formats, "_save", full)
+    with pytest.raises(UserError, match=r"cannot write .*out\.hf: No space left"):
+        collect.collect("r", home / "out.hf")
+    assert len(from_folder(home / "out.hf")[0]["questions"]) == 1
+    assert sorted(path.name for path in home.glob("*out*")) == ["out.hf"]
+
+
+def test_without_datasets_the_extra_is_named(
+    home: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dealt.reason_run(home, played.entry("p1"))
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    ended = votequeue("collect", "r", "-o", "out.parquet", "--wait")
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert "pip install 'votequeue[collect]'" in ended.err
+
+
+# Trainings
+
+
+@pytest.mark.usefixtures("on_broker")
+def test_a_scorer_learns_from_what_runs_have_made(home: Path) -> None:
+    source = played.entry("p1", "AB")
+    right = dealt.reason_run(home, source, name="right")
+    wrong = dealt.reason_run(home, source, name="wrong", label="wrong", letters="every")
+    again = dealt.translate_run(home, played.solved("p1", "A"), name="again")
+    dealt.explain(right, 0, text("A"))
+    dealt.explain(wrong, 0, text("B"), text("C"))
+    dealt.translate(again, 0, dealt.new_entry(played.solved("p1", "A")))
+    done = training.scorer(options(home), [], ["right", "wrong", "again"], "t1")
+    assert (done.sound, done.unsound, done.sent) == (2, 2, 1)
+    assert ledger.get_run("t1").source == "texts of right, texts of wrong, texts of again"
+    entries = [Entry.model_validate_json(one) for one in ledger.load_entries("t1")]
+    # An original and what was made from it are held out together, or not at all.
+    assert {entry.group or str(entry.id) for entry in entries} == {"p1"}
+    assert training.scorer(options(home), [], ["right", "wrong", "again"], "t1").continued
+
+
+def test_a_run_that_has_made_nothing_yet_cannot_be_learnt_from(home: Path) -> None:
+    dealt.reason_run(home, played.entry("p1"))
+    with pytest.raises(UserError, match="--from r: it has made nothing yet, see `votequeue status r`"):
+        training.scorer(options(home), [], ["r"])
