@@ -18,7 +18,7 @@ from shared.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md")
+DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", "docs/data.md", "docs/cluster.md")
 GENERATED = {"var"}  # in the tree of the README, but made by running
 COMMENT = re.compile(r"\s+# .*$")
 PROGRAM = "votequeue"
