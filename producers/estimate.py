@@ -21,6 +21,7 @@ from shared.providers import Limits, Price, Usage
 USED = 0.95  # share of an allowed rate that the limiter uses
 LATENCY = 1.0  # seconds until a service begins to answer
 SPEED = 40.0  # tokens a second of one answer
+LOCAL_SPEED = 5.0  # the same, of our own weights on a laptop's processor, many answers at once
 DAY = 86_400.0  # seconds
 WORKER = "the calls in flight of one worker"
 
@@ -80,7 +81,7 @@ def of(work: Workload) -> Estimate:
     slowest = max(services, key=lambda one: one.seconds.expected, default=None)
     assumptions = [
         *work.assumptions,
-        f"one worker is there, a reply begins after {LATENCY:g} s and has {SPEED:g} tokens a second",
+        "one worker is there, " + "; ".join(sorted({_pace(load.provider) for load in work.loads})),
         "calls that fail are made again, and are not counted here",
     ]
     return Estimate(
@@ -102,6 +103,15 @@ def of(work: Workload) -> Estimate:
     )
 
 
+def _pace(provider: str) -> str:
+    where = " on a laptop" if provider == "local" else ""
+    return f"a reply begins after {LATENCY:g} s and has {_speed(provider):g} tokens a second{where}"
+
+
+def _speed(provider: str) -> float:
+    return LOCAL_SPEED if provider == "local" else SPEED
+
+
 def _sum(amounts: Iterable[Between | None]) -> Any:
     # One price that is not known leaves the whole cost unknown.
     found = list(amounts)
@@ -114,7 +124,8 @@ def _sum(amounts: Iterable[Between | None]) -> Any:
 def _forecast(load: Load) -> Forecast:
     loaded = settings.load()
     limits = providers.limits(load.provider, load.model, loaded.limits)
-    seconds = _times(load.expected, limits)
+    speed = _speed(load.provider)
+    seconds = _times(load.expected, limits, speed)
     bound_by = max(seconds, key=seconds.__getitem__)
 
     def between(measure: Callable[[Amount], float]) -> Between:
@@ -129,7 +140,7 @@ def _forecast(load: Load) -> Forecast:
         output_tokens=between(lambda amount: math.ceil(amount.output_tokens)),
         characters=between(lambda amount: math.ceil(amount.characters)),
         cost=between(lambda amount: _cost(price, amount)) if has_price(load.provider, load.model) else None,
-        seconds=between(lambda amount: max(_times(amount, limits).values())),
+        seconds=between(lambda amount: max(_times(amount, limits, speed).values())),
         bound_by=bound_by if seconds[bound_by] else "nothing",
         limits=limits.model_dump(exclude_none=True),
     )
@@ -145,11 +156,11 @@ def _cost(price: Price, amount: Amount) -> float:
     return providers.cost(price, Usage(*map(math.ceil, sizes)))
 
 
-def _times(amount: Amount, limits: Limits) -> dict[str, float]:
-    """Tell in seconds how long a work lasts for each limit."""
+def _times(amount: Amount, limits: Limits, speed: float) -> dict[str, float]:
+    """Tell in seconds how long a work lasts for each limit; ``speed``: tokens a second of one answer."""
     if not amount.calls:
         return {"nothing": 0.0}
-    one = LATENCY + amount.output_tokens / amount.calls / SPEED
+    one = LATENCY + amount.output_tokens / amount.calls / speed
     tokens = amount.input_tokens + amount.output_tokens
     times = {
         "the length of a call": one,

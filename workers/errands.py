@@ -24,7 +24,6 @@ NOTHING_TO_DO = "nothing to do: it is done, or another worker has it"
 FIRST_DELAY, LONGEST_DELAY = 1.0, 300.0  # seconds between rounds that fail, doubling
 PATIENCE = 30.0  # seconds before an item is tried again that this worker cannot work on
 UNTIL_MENDED = 10 * 365 * 86_400.0  # seconds: `votequeue resume` makes it due
-LEDGER_PAUSE = 1.0  # seconds between attempts to write an end to a ledger that does not answer
 _T = TypeVar("_T")
 
 
@@ -45,22 +44,25 @@ def run(job: Job, work: Callable[[Claim], Outcome]) -> str:
     try:
         outcome = work(claim)
         value, line = outcome.value, outcome.line
-        kept = _written(lambda: claims.complete(claim, value, line))
+        kept = written(lambda: claims.complete(claim, value, line))
     # Whatever it is, the item must not stay claimed; what is not the item's goes on to Celery.
     except Exception as error:  # noqa: BLE001
         failure = error
-        return _written(lambda: _settle(claim, failure))
+        return written(lambda: _settle(claim, failure))
     return line if kept else "too late: another worker has it"
 
 
-def _written(write: Callable[[], _T]) -> _T:
-    # Given up, the item would be stuck: our heartbeats keep its claim for as long as this process lives.
+def written(write: Callable[[], _T]) -> _T:
+    """Write an item's end, however long its ledger does not answer.
+
+    Given up, the item would be stuck: our heartbeats keep its claim for as long as this process lives.
+    """
     while True:
         try:
             return write()
         except UserError as error:
             log.warning("an item's end waits to be written: %s", error)
-            time.sleep(LEDGER_PAUSE)
+            time.sleep(rounds.LEDGER_PAUSE)
 
 
 def _settle(claim: Claim, error: Exception) -> str:

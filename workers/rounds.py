@@ -13,7 +13,7 @@ import hashlib
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared import answers, broker, claims, ledger, outbox, prompts, voting
@@ -25,6 +25,7 @@ from shared.voting import Vote
 from workers.ports import Completion, Generator, Retriever, Scorer
 
 log = logging.getLogger(__name__)
+LEDGER_PAUSE = 1.0  # seconds between attempts to write to a ledger that does not answer
 PATIENCE = 5.0  # seconds before a question is tried again whose index server did not answer
 
 
@@ -159,13 +160,23 @@ class Rounds:
         return Ballot(text, letter, score, accepted, vote.tokens)
 
     async def _lose(self, batch: Sequence[Claim], reason: str) -> None:
-        again = await asyncio.to_thread(claims.lose, batch, reason, self._max_losses)
+        again = await _written(lambda: claims.lose(batch, reason, self._max_losses))
         await asyncio.to_thread(publish, again)
 
     async def _give_back(self, batch: Sequence[Claim], reason: str, delay: float) -> None:
-        released = await asyncio.to_thread(claims.release, batch, reason, delay)
+        released = await _written(lambda: claims.release(batch, reason, delay))
         if not delay:
             await asyncio.to_thread(publish, released)
+
+
+async def _written(write: Callable[[], list[Job]]) -> list[Job]:
+    # Given up, the questions would be stuck: our heartbeats keep their claims as long as this process lives.
+    while True:
+        try:
+            return await asyncio.to_thread(write)
+        except UserError as error:
+            log.warning("the end of a round waits to be written: %s", error)
+            await asyncio.sleep(LEDGER_PAUSE)
 
 
 @functools.lru_cache(maxsize=64)

@@ -19,7 +19,7 @@ from shared.claims import Claim
 from shared.dataset import Entry
 from shared.errors import Refused, UserError
 from shared.jobs import ScorerTraining, Train
-from workers import lifecycle, rounds, wiring
+from workers import errands, lifecycle, rounds, wiring
 from workers.models import scorer, scorer_training
 from workers.models.scorer_training import Example
 from workers.ports import Interrupted
@@ -39,17 +39,22 @@ def _train(claim: Claim) -> str:
     try:
         version, metrics = _make(claim)
     except Interrupted as error:
-        rounds.publish(claims.release([claim], str(error)))
+        reason = str(error)
+        rounds.publish(errands.written(lambda: claims.release([claim], reason)))
         return f"given back: {error}"
     except (Refused, UserError) as error:
         # Weights that are missing here, say: another try on this machine would end the same way.
-        claims.bury(claim, str(error))
+        reason = str(error)
+        errands.written(lambda: claims.bury(claim, reason))
         return f"dead: {error}"
     except Exception:
         log.exception("training %s failed", claim.job.run)
-        rounds.publish(claims.lose([claim], "it failed, see the worker's log", settings.load().max_losses))
+        losses = settings.load().max_losses
+        rounds.publish(
+            errands.written(lambda: claims.lose([claim], "it failed, see the worker's log", losses))
+        )
         raise
-    claims.complete(claim, {"version": version, **metrics})
+    errands.written(lambda: claims.complete(claim, {"version": version, **metrics}))
     return f"{version}: held-out accuracy {metrics['accuracy']:.3f}, AUC {metrics['auc']:.3f}"
 
 

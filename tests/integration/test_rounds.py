@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from shared import broker, claims, dataset, ledger, outbox, schema
 from shared.claims import Claim
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
-from shared.jobs import Infer, Sampling
+from shared.jobs import Infer, Job, Sampling
 from shared.ledger import Run
 from shared.prompts import Asked, Solved
 from shared.schema import State
@@ -350,6 +350,25 @@ def test_an_unreachable_index_gives_the_batch_back_for_later_and_charges_nothing
     assert outbox.unsent(10) == []
     wait = rows(schema.items, run)[0]["not_before"] - time.time()
     assert 0 < wait <= rounds.PATIENCE
+
+
+def test_a_ledger_that_is_away_when_a_round_ends_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(tmp_path, 2)
+    release, away = claims.release, [ServiceUnreachable("the ledger does not answer")] * 2
+
+    def unsteady(*given: Any) -> list[Job]:
+        if away:
+            raise away.pop()
+        return release(*given)
+
+    monkeypatch.setattr(rounds, "LEDGER_PAUSE", 0.01)
+    monkeypatch.setattr(claims, "settle", lambda _: (_ for _ in ()).throw(away[0]))
+    monkeypatch.setattr(claims, "release", unsteady)
+    assert play(playing(FakeGenerator()), claim(run, 2)) == ["given back: a service does not answer"] * 2
+    assert away == []
+    assert standing(run) == (State.PENDING, 0, 0)
 
 
 def test_what_only_a_person_can_mend_gives_the_batch_back_and_stops_the_worker(tmp_path: Path) -> None:

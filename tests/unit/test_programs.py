@@ -1,0 +1,49 @@
+"""What `up` runs, and with which environment; `tests/integration/test_local.py` really starts it."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from infra import programs
+from shared import settings
+from shared.errors import UserError
+from shared.providers import Limits, Price
+from shared.settings import Settings
+
+
+def test_every_worker_wanted_runs_and_the_chat_server_only_if_asked_for() -> None:
+    chosen = Settings(_env_file=None, broker_url=SecretStr("redis://elsewhere/0"))
+    wanted = {"infer": 0, "reason": 2, "translate": 1}
+    names = [program.name for program in programs.programs(chosen, wanted)]
+    assert names == ["reason-1", "reason-2", "translate-1", "flower"]
+    served = programs.programs(chosen, {}, serve=True)
+    assert [program.command[-1] for program in served if program.name == "serve"] == ["serve"]
+
+
+def test_programs_get_the_very_settings_through_their_environment(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = Settings(
+        _env_file=None,
+        home=home / "var",
+        chat_api_key=SecretStr("sk-1"),
+        limits={"chat": Limits(per_second=2.5, per_minute=None)},
+        prices={"chat/m": Price(input=1)},
+    )
+    for name, value in programs.environment(chosen).items():
+        monkeypatch.setenv(name, value)
+    settings.load.cache_clear()
+    read = settings.load()
+    assert read.limits["chat"].model_fields_set == {"per_second", "per_minute"}
+    assert (read.limits, read.prices, read.chat_api_key) == (
+        chosen.limits,
+        chosen.prices,
+        chosen.chat_api_key,
+    )
+
+
+def test_the_chat_server_of_another_machine_is_not_started_here() -> None:
+    chosen = Settings(_env_file=None, local_url="http://gpu.lan:8399/v1")
+    with pytest.raises(UserError, match="not this machine"):
+        programs.chat_server(chosen)
