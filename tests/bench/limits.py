@@ -21,7 +21,7 @@ from multiprocessing.synchronize import Barrier
 from multiprocessing.synchronize import Event as Flag
 
 from shared import broker, calls, settings
-from shared.errors import Throttled
+from shared.errors import Throttled, Unavailable
 from shared.jobs import Reason
 from shared.providers import Limits, Price, Usage
 from tests import valkey
@@ -82,6 +82,8 @@ def work(setup: Setup, url: str, ready: Barrier, over: Flag) -> None:
             while True:
                 try:
                     desk.chat(Reason(run="bench", item=next(numbers)), "B:1:m", model, PROMPT)
+                except Unavailable:
+                    continue  # a limiter that heeds no refusal has met many in a row
                 except Interrupted:
                     return
 

@@ -1,7 +1,7 @@
 """The line that calls stand in: each has its moment, evenly spaced, by the clock of the Redis server.
 
-    lines.place(key, Spacing(0.206, 0.015), 1.0)  ->  Moment(at=1041.273, latest=1041.288)
-    lines.place(key, Spacing(0.206, 0.015), 1.0)  ->  Moment(wait=0.106)  # none to be had yet
+    lines.place(key, Spacing(0.206, 0.004), 1.0)  ->  Moment(at=1041.273, due=1041.273)
+    lines.place(key, Spacing(0.206, 0.004), 1.0)  ->  Moment(wait=0.106)  # none to be had yet
 
 throttled-py's GCRA keeps the line: its bucket holds one call and what comes up within `AHEAD` seconds, so
 that a place is taken before its moment and none is lost to whoever wakes up late. One spacing serves calls a
@@ -16,28 +16,29 @@ from datetime import timedelta
 from typing import cast
 
 import redis
-from throttled import Quota, Rate, RedisStore, RedisStoreBackend
+from throttled import Quota, Rate, RateLimitResult, RedisStore, RedisStoreBackend
 from throttled.rate_limiter.gcra import GCRARateLimiter
 from throttled.types import SyncRedisClientP
 
 from shared.providers import Limits
 
 # Of what is allowed: the rest is room for calls that reach the service later than they were sent.
-SECOND_USED, MINUTE_USED = 0.97, 0.985
+SECOND_USED, MINUTE_USED = 0.965, 0.985
 AHEAD = 0.1  # seconds before its moment that a place may be taken
-UNITS = 1000  # of a bucket that one call costs: buckets count in whole numbers
+HOUR = 3600.0  # seconds: throttled-py's periods are whole seconds, and its counts whole numbers
+UNITS = 1000  # of a bucket that one call costs
 FORGETTING = 0.0005  # seconds that the shortest trip to Redis grows a trip, so that a slower network shows
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When a call is to be made, and until when it may be, on this process's monotonic clock.
+    """When a call is to be made, on this process's monotonic clock; ``due`` is the earliest that may mean.
 
     ``wait`` above 0: no place was taken, and none will be to be had for so many seconds.
     """
 
     at: float = 0.0
-    latest: float = math.inf
+    due: float = math.inf
     wait: float = 0.0
 
 
@@ -56,8 +57,8 @@ def spacing(limits: Limits) -> Spacing | None:
     if not known:
         return None
     interval = max(period / (count * used) for count, period, used in known)
-    # Half of the room is for us, half for the network.
-    return Spacing(interval, min(count * interval - period for count, period, _ in known) / 2)
+    # Most of the room is for what happens to a call after it has left us.
+    return Spacing(interval, min(count * interval - period for count, period, _ in known) / 8)
 
 
 class Lines:
@@ -72,20 +73,35 @@ class Lines:
         if apart is None:
             return Moment()
         interval = apart.interval / share
-        rate = Rate(timedelta(hours=1), max(1, round(3600 * UNITS / interval)))
-        quota = Quota(rate, burst=UNITS + round(UNITS * AHEAD / interval))
-        limiter = GCRARateLimiter(quota, self._store, key_prefix=key)
         sent = time.monotonic()
-        result = limiter.limit("calls", UNITS)
+        result = self._limit(key, interval, UNITS, AHEAD)
         received = time.monotonic()
         if result.limited:
             # Not all at the same time, or all workers would wake up together, and get in each other's way.
             return Moment(wait=result.state.retry_after + random.uniform(0.001, AHEAD / 2))
         # The bucket is as it was before when the call after this one may be made.
-        until = max(0.0, result.state.reset_after - UNITS * quota.emission_interval)
+        until = max(0.0, result.state.reset_after - interval)
         self._trip = min(received - sent, self._trip + FORGETTING)
         # When Redis looked at its clock we cannot know: never early by the one bound, late by the other.
-        return Moment(received + until, sent + self._trip + until + apart.tolerance)
+        return Moment(received + until, sent + self._trip + until)
+
+    def keep(self, key: str, moment: Moment, apart: Spacing | None) -> bool:
+        """Tell whether a call may be made now; one that is a little late puts off all after it by as much."""
+        if apart is None:
+            return True
+        late, paid = time.monotonic() - moment.due, 0.0
+        # Putting them off takes its time, too: it may have to be done again.
+        while late - paid > apart.tolerance:
+            if late > max(apart.interval, 4 * apart.tolerance):
+                return False
+            self._limit(key, apart.interval, round(UNITS * (late - paid) / apart.interval), HOUR)
+            late, paid = time.monotonic() - moment.due, late
+        return True
+
+    def _limit(self, key: str, interval: float, units: int, ahead: float) -> RateLimitResult:
+        rate = Rate(timedelta(seconds=HOUR), max(1, round(HOUR * UNITS / interval)))
+        quota = Quota(rate, burst=units + round(UNITS * ahead / interval))
+        return GCRARateLimiter(quota, self._store, key_prefix=key).limit("calls", units)
 
 
 class _Backend(RedisStoreBackend):

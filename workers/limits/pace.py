@@ -16,9 +16,9 @@ import redis
 from redis.client import Pipeline
 
 SUFFIX = ":pace"
-FIRST, LONGEST = 1.0, 60.0  # seconds of a pause whose length the service left open, doubling
+FIRST, LONGEST = 0.5, 60.0  # seconds of a pause whose length the service left open, doubling
 SLOWER, LEAST = 0.7, 0.1  # what "slow down" makes of the rate, and the least that it may become
-RECOVERY = 0.02  # of the allowed rate, regained a second
+RECOVERY = 0.05  # of the allowed rate, regained a second
 FRESH = 1.0  # seconds
 MEMORY = 300.0  # seconds after a pause that a refused call still counts as the next in a row
 

@@ -195,7 +195,7 @@ class Turn:
     def _there(self, moment: Moment) -> bool:
         self._rest(moment.at - time.monotonic())
         self._seen = self._read()
-        return not self._seen.left and time.monotonic() <= moment.latest
+        return not self._seen.left and self._books.lines.keep(self._key, moment, self._spacing)
 
     # Waiting
 
