@@ -159,6 +159,8 @@ class Turn(Protocol):
 
         Raises:
             Interrupted: the worker stops.
+            Exhausted: the service wants so long a pause that the queue should not wait for it.
+            ServiceUnreachable: the broker does not answer.
         """
 
 
@@ -170,7 +172,9 @@ class Limiter(Protocol):
 
         Raises:
             Exhausted: the day's quota is used up.
+            Refused: no minute has so many tokens.
             Interrupted: the worker stops.
+            ServiceUnreachable: the broker does not answer.
         """
 
     def correct(self, service: Service, tokens: int, used: int) -> None:

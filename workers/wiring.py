@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import sys
 import threading
 import uuid
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 LOCAL_TIMEOUT = 900.0  # seconds
+SWITCH_INTERVAL = 0.0005  # seconds
 SLOT_GRACE = 30.0  # seconds that a slot of the calls at once outlasts the longest call
 
 
@@ -188,4 +190,6 @@ def desk(settings: Settings, stopping: threading.Event) -> Desk:
     """Build the desk that all calls to outside services go through; waiting ends when ``stopping`` is set."""
     from workers.limits.limiter import RedisLimiter
 
+    # A call whose moment has come would wait for the interpreter 5 ms behind every busy thread of its worker.
+    sys.setswitchinterval(SWITCH_INTERVAL)
     return Desk(RedisLimiter(broker.client(), stopping, settings.call_timeout + SLOT_GRACE))

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import multiprocessing
 import os
+import random
 import sys
 import tempfile
 import threading
@@ -27,11 +28,13 @@ from shared.providers import Limits, Price, Usage
 from tests import valkey
 from tests.servers import counting
 from tests.servers.counting import OK, SLOW_DOWN, Allowance, CountingServer
+from workers import wiring
 from workers.desk import Desk
 from workers.limits.limiter import RedisLimiter
 from workers.ports import Interrupted, Prompt, Reply, Service
 
 THREADS = 16
+ARRIVING = 2.0  # seconds within which all of a worker's threads have something to do
 OUTAGE = 5.0
 PROMPT = Prompt("题" * 300, 200, 0.7)
 
@@ -74,11 +77,18 @@ def work(setup: Setup, url: str, ready: Barrier, over: Flag) -> None:
     account = "bench" if setup.shared else f"bench{os.getpid()}"
     model = HttpChat(Service("chat", "m", account, Limits(per_second=setup.rate), Price()), url)
     limiter = (RedisLimiter if setup.shared else Alone)(broker.client(), stopping)
+    sys.setswitchinterval(wiring.SWITCH_INTERVAL)
     desk, numbers = Desk(limiter), itertools.count(os.getpid() * 1_000_000)
 
     def calling() -> None:
         with counting.disconnected():
+            # What is done for the first time takes longer: none of it may delay a thread's first call.
             counting.connect(url)
+            broker.ping()
+            calls.spent("bench")
+            ready.wait()
+            # Messages come to a worker one after another.
+            time.sleep(random.uniform(0.0, ARRIVING))
             while True:
                 try:
                     desk.chat(Reason(run="bench", item=next(numbers)), "B:1:m", model, PROMPT)
@@ -88,10 +98,6 @@ def work(setup: Setup, url: str, ready: Barrier, over: Flag) -> None:
                     return
 
     with ThreadPoolExecutor(THREADS) as pool:
-        # What a process does for the first time takes longer: none of it may delay its first call.
-        broker.ping()
-        calls.spent("bench")
-        ready.wait()
         working = [pool.submit(calling) for _ in range(THREADS)]
         over.wait()
         stopping.set()
@@ -103,7 +109,7 @@ def measure(setup: Setup) -> str:
     """Let the workers of one measurement work; give its row of the table."""
     broker.client().flushall()
     context = multiprocessing.get_context("spawn")
-    ready, over = context.Barrier(setup.processes + 1), context.Event()
+    ready, over = context.Barrier(setup.processes * THREADS + 1), context.Event()
     with CountingServer(Allowance(per_second=setup.rate)) as server:
         workers = [
             context.Process(target=work, args=(setup, server.url, ready, over))

@@ -81,13 +81,15 @@ def _keep_calling(url: str, server: str, threads: int, seconds: float, ready: Ba
     """Be a worker process."""
     with redis.Redis.from_url(url) as client:
         limiter = RedisLimiter(client, threading.Event())
-        client.ping()
-        ready.wait()
-        until = time.monotonic() + seconds
 
         def keep_calling() -> None:
             with counting.disconnected():
+                # What is done for the first time takes longer than the limiter could make up for.
                 counting.connect(server)
+                client.ping()
+                ready.wait()
+                until = time.monotonic() + seconds
+                time.sleep(random.uniform(0.0, 0.5))
                 while time.monotonic() < until:
                     with limiter.admit(service(per_second=20), 0) as admitted:
                         admitted.await_moment()
@@ -98,7 +100,7 @@ def _keep_calling(url: str, server: str, threads: int, seconds: float, ready: Ba
 
 def test_four_processes_of_four_threads_are_never_over_the_limit_as_the_server_counts(on_broker: str) -> None:
     with CountingServer(Allowance(per_second=20)) as server:
-        ready = spawned.Barrier(4)
+        ready = spawned.Barrier(16)
         workers = [
             spawned.Process(target=_keep_calling, args=(on_broker, server.url, 4, 3.0, ready))
             for _ in range(4)
@@ -129,10 +131,10 @@ def test_one_more_call_than_allowed_takes_longer_than_the_period_even_if_the_fir
 
 
 def test_places_in_the_line_are_evenly_spaced_and_only_taken_shortly_before(limiter: RedisLimiter) -> None:
-    lines, apart = Lines(broker.client()), line.Spacing(0.08, 0.01)
+    lines, apart = Lines(broker.client()), line.Spacing(line.AHEAD * 0.8, 0.01)
     first, second = lines.place(KEY, apart, 1.0), lines.place(KEY, apart, 1.0)
     assert second.wait == first.wait == 0.0
-    assert second.at - first.at == pytest.approx(0.08, abs=0.05)
+    assert second.at - first.at == pytest.approx(apart.interval, abs=0.05)
     assert lines.place(KEY, apart, 1.0).wait > 0
 
 
@@ -351,6 +353,15 @@ def test_a_pause_too_long_to_wait_for_pauses_the_queue(limiter: RedisLimiter) ->
     assert raised.value.delay == pytest.approx(3600, abs=60)
 
 
+def test_the_first_calls_after_a_while_are_further_apart(on_broker: str) -> None:
+    paces = Paces(broker.client())
+    assert [paces.read(KEY).share for _ in range(2)] == [pace.START_SHARE] * 2
+    broker.client().delete(f"{KEY}:starting")  # as it ends by itself
+    assert paces.read(KEY).share == 1.0
+    broker.client().delete(f"{KEY}:active")
+    assert paces.read(KEY).share == pace.START_SHARE
+
+
 def test_pauses_double_while_nothing_succeeds_and_the_rate_falls_once() -> None:
     now, slowed = 1000.0, Pace()
     pauses = []
@@ -472,7 +483,7 @@ def test_all_that_is_kept_is_under_one_prefix_and_ends_by_itself(limiter: RedisL
     limiter.slow_down(limited, 0.1)
     with limiter.admit(limited, 0):
         kept = [key.decode() for key in broker.client().keys("*")]
-        assert len(kept) == 4
+        assert {"calls", "tokens", "pace", "slot"} <= {word for key in kept for word in key.split(":")}
         assert all(key.startswith(KEY + ":") for key in kept)
         assert all(0 < broker.client().ttl(key) <= 400 for key in kept)
 

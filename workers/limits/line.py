@@ -24,7 +24,7 @@ from shared.providers import Limits
 
 # Of what is allowed: the rest is room for calls that reach the service later than they were sent.
 SECOND_USED, MINUTE_USED = 0.965, 0.985
-AHEAD = 0.1  # seconds before its moment that a place may be taken
+AHEAD = 0.2  # seconds before its moment that a place may be taken
 HOUR = 3600.0  # seconds: throttled-py's periods are whole seconds, and its counts whole numbers
 UNITS = 1000  # of a bucket that one call costs
 FORGETTING = 0.0005  # seconds that the shortest trip to Redis grows a trip, so that a slower network shows
@@ -57,8 +57,8 @@ def spacing(limits: Limits) -> Spacing | None:
     if not known:
         return None
     interval = max(period / (count * used) for count, period, used in known)
-    # Most of the room is for what happens to a call after it has left us.
-    return Spacing(interval, min(count * interval - period for count, period, _ in known) / 8)
+    # Two thirds of the room are for what happens to a call after it has left us.
+    return Spacing(interval, min(count * interval - period for count, period, _ in known) / 3)
 
 
 class Lines:
@@ -78,7 +78,7 @@ class Lines:
         received = time.monotonic()
         if result.limited:
             # Not all at the same time, or all workers would wake up together, and get in each other's way.
-            return Moment(wait=result.state.retry_after + random.uniform(0.001, AHEAD / 2))
+            return Moment(wait=result.state.retry_after + random.uniform(0.001, AHEAD / 4))
         # The bucket is as it was before when the call after this one may be made.
         until = max(0.0, result.state.reset_after - interval)
         self._trip = min(received - sent, self._trip + FORGETTING)

@@ -20,6 +20,9 @@ FIRST, LONGEST = 0.5, 60.0  # seconds of a pause whose length the service left o
 SLOWER, LEAST = 0.7, 0.1  # what "slow down" makes of the rate, and the least that it may become
 RECOVERY = 0.05  # of the allowed rate, regained a second
 FRESH = 1.0  # seconds
+# What a process does for the first time takes longer, and a late call crowds those after it: after nothing
+# for IDLE seconds, calls are further apart for STARTING seconds.
+IDLE, STARTING, START_SHARE = 120.0, 3.0, 0.85
 MEMORY = 300.0  # seconds after a pause that a refused call still counts as the next in a row
 
 
@@ -52,11 +55,15 @@ class Pace:
 
 @dataclass(frozen=True)
 class Reading:
-    """A pace, and when it was read: by the clock of the Redis server, and by this process's monotonic one."""
+    """A pace, and when it was read: by the clock of the Redis server, and by this process's monotonic one.
+
+    ``starting``: calls have only just begun, after none for a while.
+    """
 
     pace: Pace
     now: float
     at: float = 0.0
+    starting: bool = False
 
     @property
     def left(self) -> float:
@@ -66,7 +73,7 @@ class Reading:
     @property
     def share(self) -> float:
         """Share of the allowed rate that may be used."""
-        return self.pace.share(self.now)
+        return self.pace.share(self.now) * (START_SHARE if self.starting else 1.0)
 
     @property
     def fresh(self) -> bool:
@@ -85,8 +92,12 @@ class Paces:
         with self._client.pipeline(transaction=False) as pipe:
             pipe.get(key + SUFFIX)
             pipe.time()
-            stored, moment = pipe.execute()
-        return Reading(_loaded(stored), _seconds(moment), time.monotonic())
+            pipe.set(key + ":active", 1, px=round(IDLE * 1000), get=True)
+            pipe.exists(key + ":starting")
+            stored, moment, active, starting = pipe.execute()
+        if not active:
+            starting = self._client.set(key + ":starting", 1, px=round(STARTING * 1000))
+        return Reading(_loaded(stored), _seconds(moment), time.monotonic(), bool(starting))
 
     def slow_down(self, key: str, begun: float | None, delay: float | None) -> None:
         """Put down that a call which began at ``begun`` (None: now) was told to slow down."""

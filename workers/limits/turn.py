@@ -148,7 +148,8 @@ class Turn:
         if self._spacing is not None or limits.tokens_per_minute is not None:
             return count
         # No rate can be slowed down, so the calls at once are.
-        return max(1, int(count * self._read().share))
+        reading = self._read()
+        return max(1, int(count * reading.pace.share(reading.now)))
 
     def _keep_slot(self) -> None:
         if self._slot is None or time.monotonic() - self._kept_at < self._books.slots.keeping:
@@ -170,7 +171,7 @@ class Turn:
                 if not wait:
                     return moment
                 self._rest(wait)
-                # It need not be the latest: whether there is a pause is looked up again before the call.
+                # It need not be the latest: whether there is a pause is looked up again with a place in hand.
                 if not reading.fresh:
                     reading = self._unpaused()
 
@@ -193,9 +194,12 @@ class Turn:
             self._books.tokens.give_back(self._key, self._step, tokens)
 
     def _there(self, moment: Moment) -> bool:
-        self._rest(moment.at - time.monotonic())
+        # Before the sleep, not after it: between the moment and the call nothing may take its time.
         self._seen = self._read()
-        return not self._seen.left and self._books.lines.keep(self._key, moment, self._spacing)
+        if self._seen.left:
+            return False
+        self._rest(moment.at - time.monotonic())
+        return self._books.lines.keep(self._key, moment, self._spacing)
 
     # Waiting
 

@@ -49,6 +49,8 @@ class OpenAIChat:
             timeout=openai.Timeout(timeout, connect=min(CONNECTING, timeout)),
             max_retries=0,
         )
+        # The SDK imports this when it is first used, which must not delay the first call.
+        self._completions = self._client.chat.completions
 
     @property
     def service(self) -> Service:
@@ -83,7 +85,7 @@ class OpenAIChat:
 
     def _exchange(self, prompt: Prompt) -> Answer | VotequeueError:
         deadline = time.monotonic() + self._timeout
-        asked = self._client.chat.completions.with_streaming_response.create(
+        asked = self._completions.with_streaming_response.create(
             model=self._service.model,
             messages=[{"role": "user", "content": prompt.text}],
             max_tokens=prompt.max_tokens,
