@@ -8,11 +8,8 @@ Rows are as the ledger has them. A call that served several items at once is non
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
-
 from producers import questions, runs
 from shared import ledger, schema
-from shared.dataset import Entry
 
 
 @dataclass(frozen=True)
@@ -44,16 +41,11 @@ def dossier(run: str, key: str) -> Dossier:
     unit = runs.unit(known)
     with ledger.reading() as connection:
         item = questions.find_item(connection, run, key, unit)
-        text = connection.scalar(
-            sa.select(schema.entries.c.text).where(
-                schema.entries.c.run == run, schema.entries.c.position == item.entry
-            )
-        )
         claims = questions.rows_of(connection, schema.attempts, item, "fence")
         made = questions.rows_of(connection, schema.calls, item, "id")
         found = questions.rows_of(connection, schema.results, item)
         put_off = item.state == schema.State.PENDING and item.not_before > ledger.now(connection)
-    entry = Entry.model_validate_json(text or "")
+    entry = ledger.load_entry(run, item.entry)
     asked = [entry.questions[item.question]] if unit == "question" else entry.questions
     return Dossier(
         run=run,

@@ -51,15 +51,10 @@ def history(run: str, question: str) -> History:
     runs.require_questions(run)
     with ledger.reading() as connection:
         item = find_item(connection, run, question)
-        text = connection.scalar(
-            sa.select(schema.entries.c.text).where(
-                schema.entries.c.run == run, schema.entries.c.position == item.entry
-            )
-        )
         claims = rows_of(connection, schema.attempts, item, "fence")
         ballots = rows_of(connection, schema.votes, item, "attempt", "place")
         answer = rows_of(connection, schema.answers, item)
-    entry = Entry.model_validate_json(text or "")
+    entry = ledger.load_entry(run, item.entry)
     asked = entry.questions[item.question]
     return History(
         run=run,

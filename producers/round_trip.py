@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from producers.workload import Amount, Load, Workload, chunks
-from shared import bought, prompts, providers, settings
+from producers.workload import Amount, Load, Workload
+from shared import bought, ledger, prompts, providers, settings
 from shared.bought import Route
 from shared.dataset import Entry
 from shared.jobs import Augmentation
@@ -48,7 +48,7 @@ def workload(entries: Iterable[Entry], options: Augmentation) -> Workload:
     lengths = [_LENGTHS.get(word or "", _OTHER_LENGTH) for word in (options.language, options.pivot)]
     ratio = lengths[1][0] / lengths[0][0], lengths[1][1] / lengths[0][1]
     size = _call_size(options)
-    for pieces in chunks((_pieces(entry, options.language) for entry in entries), size=50):
+    for pieces in ledger.chunks((_pieces(entry, options.language) for entry in entries), size=50):
         memory = _remembered({text for texts in pieces for text in texts}, options)
         known += sum(memory.values())
         for texts in pieces:
@@ -97,7 +97,7 @@ def _remembered(texts: set[str], options: Augmentation) -> dict[str, int]:
 def _found(texts: set[str], route: Route) -> dict[str, str]:
     # A few at a time: a statement takes only so many values.
     found: dict[str, str] = {}
-    for some in chunks(texts):
+    for some in ledger.chunks(texts):
         found |= bought.find_translations(some, route)
     return found
 

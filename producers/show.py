@@ -154,12 +154,17 @@ def history(found: History) -> None:
     """Print everything that happened to a question."""
     text(f"{found.key} (item {found.number} of run {found.run}): {found.state}")
     text(f"\n{found.problem}\n\n{found.question}")
-    for letter, option in zip(LETTERS, found.options, strict=False):
-        text(f"{letter}. {option}{'   (right)' if letter == found.gold else ''}")
+    options(found.options, found.gold)
     claims(found.claims)
     for vote in found.votes:
         _vote(vote)
     _end(found)
+
+
+def options(found: Sequence[str], gold: str | None) -> None:
+    """Print a question's options with their letters, the right one marked where it is known."""
+    for letter, option in zip(LETTERS, found, strict=False):
+        text(f"{letter}. {option}{'   (right)' if letter == gold else ''}")
 
 
 def claims(found: Sequence[dict[str, Any]]) -> None:

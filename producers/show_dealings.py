@@ -17,7 +17,6 @@ from producers.dossiers import Dossier
 from producers.harvest import Harvest
 from producers.runs import Standing
 from producers.show import Rows
-from shared.dataset import LETTERS
 
 _KINDS_SHOWN = 12  # reasons of drops; --json has all of them
 
@@ -143,8 +142,7 @@ def dossier(found: Dossier) -> None:
     show.text(f"\n{found.problem}")
     for question in found.questions:
         show.text(f"\n{question['question']}")
-        for letter, option in zip(LETTERS, question["options"], strict=False):
-            show.text(f"{letter}. {option}{'   (right)' if letter == question['answer'] else ''}")
+        show.options(question["options"], question["answer"])
     show.claims(found.claims)
     for call in found.calls:
         _call(call)

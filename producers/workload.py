@@ -8,21 +8,17 @@ Each amount is there twice: as it is expected, and at the most. What is on recor
 is sent or written; what it all costs, and how long it takes, is `estimate`'s.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from shared import bought, ledger, prompts
 from shared.bought import Wanted
-from shared.dataset import Entry, Question
+from shared.dataset import Entry
 from shared.jobs import WRITES, Augmentation, Reasoning
 
 AGREE = {"correct": 0.9, "wrong": 0.6}  # share of replies that come to the letter they were given
 KEPT = 0.5  # share of variants that are kept
 REPLY = 400  # tokens of a usual reasoning
-PIECES = 1000  # looked up on record at once
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class Workload:
 def reasonings(entries: Iterable[Entry], options: Reasoning) -> Workload:
     """Work out what it takes to get reasonings for the labelled questions of some entries."""
     asked = tokens = known = 0
-    for chunk in chunks(_wanted(entries, options)):
+    for chunk in ledger.chunks(_wanted(entries, options)):
         for wanted, there in zip(chunk, bought.have_reasonings(chunk, options.models), strict=True):
             known += there
             if not there:
@@ -83,14 +79,8 @@ def _wanted(entries: Iterable[Entry], options: Reasoning) -> Iterator[Wanted]:
     for entry in entries:
         for index, question in enumerate(entry.questions):
             asked = ledger.asked(entry, index)
-            for letter in _letters(question, options):
+            for letter in options.letters_of(question):
                 yield Wanted(asked, letter, options.label, options.provider, options.prompt)
-
-
-def _letters(question: Question, options: Reasoning) -> str:
-    if question.answer is None or options.label == "correct":
-        return question.answer or ""
-    return question.wrong_letters[:1] if options.letters == "next" else question.wrong_letters
 
 
 def _by_model(asked: int, tokens: int, options: Reasoning) -> Iterator[Load]:
@@ -132,10 +122,3 @@ def variants(entries: Iterable[Entry], options: Augmentation) -> Workload:
     )
     said = f"{10 * KEPT:.0f} of 10 variants are kept, the others written again, {writes} times in all"
     return Workload([load], 0, [said, f"variants are as long as the originals, replies have {REPLY} tokens"])
-
-
-def chunks(values: Iterable[_T], size: int = PIECES) -> Iterator[list[_T]]:
-    """Give values so many at once."""
-    source = iter(values)
-    while chunk := list(itertools.islice(source, size)):
-        yield chunk

@@ -110,7 +110,7 @@ def finish(
                 ended_at=ledger.now(connection),
                 outcome=outcome,
                 detail=detail,
-                reply=None if reply is None else reply.replace("\0", "\N{REPLACEMENT CHARACTER}"),
+                reply=None if reply is None else ledger.storable(reply),
                 cost=cost,
                 **used.__dict__,
             )

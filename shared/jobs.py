@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.dataset import Question
 from shared.voting import Fallback
 
 
@@ -95,6 +96,12 @@ class Reasoning(BaseModel):
     max_tokens: Annotated[int, Field(ge=1)]
     temperature: Annotated[float, Field(ge=0, le=2)]
     prompt: str
+
+    def letters_of(self, question: Question) -> str:
+        """Give the letters of a question that reasonings are wanted for; none where its answer is unknown."""
+        if self.label == "correct":
+            return question.answer or ""
+        return question.wrong_letters[:1] if self.letters == "next" else question.wrong_letters
 
 
 WRITES = 3  # times that a chat model writes a variant until one is kept

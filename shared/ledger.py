@@ -8,6 +8,7 @@ Who works on what, and until when, is `claims`. This module sends no messages an
 import contextlib
 import functools
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from shared.prompts import Asked, Solved
 from shared.schema import State
 
 CHUNK = 500
+# PostgreSQL's text takes no NUL, and no database half a surrogate pair; models and services may send either.
+_UNFIT = re.compile("[\0\ud800-\udfff]")
 _T = TypeVar("_T")
 
 
@@ -154,6 +157,11 @@ def now(connection: sa.Connection) -> float:
     return time.time()
 
 
+def storable(text: str) -> str:
+    """Replace what no ledger can store in a text that came from outside."""
+    return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def insert_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, object]]) -> None:
     """Insert the rows whose keys are not there yet; sort them by key, or two writers may block."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -210,7 +218,7 @@ def open_run(
     with writing() as connection:
         _add_run(connection, run)
         number = 0
-        for chunk in _chunks(enumerate(lines)):
+        for chunk in chunks(enumerate(lines)):
             _add_entries(connection, run.name, ((at, line.text) for at, line in chunk))
             places = [place for at, line in chunk for place in _places(at, line.entry, per_entry, wants)]
             rows = [{"run": run.name, "number": at, **place} for at, place in enumerate(places, number)]
@@ -229,7 +237,7 @@ def open_single(run: Run, label: str, texts: Iterable[str] = ()) -> None:
     """
     with writing() as connection:
         _add_run(connection, run)
-        for chunk in _chunks(enumerate(texts)):
+        for chunk in chunks(enumerate(texts)):
             _add_entries(connection, run.name, chunk)
         connection.execute(
             schema.items.insert().values(run=run.name, number=0, key=label, entry=0, question=0)
@@ -261,9 +269,10 @@ def _places(
     ]
 
 
-def _chunks(values: Iterable[_T]) -> Iterator[list[_T]]:
+def chunks(values: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
+    """Give values so many at once: as many as one statement should take."""
     source = iter(values)
-    while chunk := list(itertools.islice(source, CHUNK)):
+    while chunk := list(itertools.islice(source, size)):
         yield chunk
 
 
@@ -322,7 +331,7 @@ def add_examples(digest: str, solved: Iterable[Solved]) -> int:
         count = connection.scalar(sa.select(sa.func.count()).where(columns.digest == digest)) or 0
         if count:
             return count
-        for chunk in _chunks(enumerate(solved)):
+        for chunk in chunks(enumerate(solved)):
             rows = [{"digest": digest, "position": at, **_example_row(example)} for at, example in chunk]
             connection.execute(schema.examples.insert(), rows)
             count += len(rows)

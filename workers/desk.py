@@ -6,7 +6,6 @@ What is on record is not asked again; a paused account is not called; "slow down
 asks again here; every other failure ends the item's round. What is asked and why is not known here.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -46,8 +45,6 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
 )
 # The service may have done its work before the reply was lost or spoilt, so the estimate stands.
 _PERHAPS_CHARGED = (NoReply, Unreadable)
-# PostgreSQL's text takes no NUL, and no database half a surrogate pair; a service may well send either.
-_UNFIT = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -124,10 +121,10 @@ class Desk:
                 self._limiter.slow_down(service, error.delay)
             except Exhausted as error:
                 until = None if error.delay is None else _moment(error.delay)
-                calls.pause(service.name, storable(str(error)), until)
+                calls.pause(service.name, ledger.storable(str(error)), until)
                 raise
             except Barred as error:
-                calls.pause(service.whole if error.whole else service.name, storable(str(error)), None)
+                calls.pause(service.whole if error.whole else service.name, ledger.storable(str(error)), None)
                 raise
         raise Unavailable(f"{service.provider} said {THROTTLED_AT_MOST} times to slow down, last: {said}")
 
@@ -144,7 +141,7 @@ class Desk:
                 made = call.make()
             except BaseException as error:
                 charged = estimate if isinstance(error, _PERHAPS_CHARGED) else 0.0
-                calls.finish(number, _outcome(error), detail=storable(str(error)), cost=charged)
+                calls.finish(number, _outcome(error), detail=ledger.storable(str(error)), cost=charged)
                 raise
             calls.finish(
                 number,
@@ -169,19 +166,14 @@ def refuse_paused(service: Service) -> None:
         raise Held(pause.reason, None if pause.until is None else max(1.0, pause.until - _moment(0.0)))
 
 
-def storable(text: str) -> str:
-    """Replace what no ledger can store in a text that came from outside."""
-    return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
 def _completed(model: ChatModel, prompt: Prompt) -> Reply:
     reply = model.complete(prompt)
-    return Reply(storable(reply.text), reply.usage)
+    return Reply(ledger.storable(reply.text), reply.usage)
 
 
 def _translated(translator: Translator, texts: Sequence[str], source: str, target: str) -> Translated:
     made = translator.translate(texts, source, target)
-    return Translated([storable(text) for text in made.texts], made.usage)
+    return Translated([ledger.storable(text) for text in made.texts], made.usage)
 
 
 def _moment(delay: float) -> float:

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from shared import claims, settings
+from pydantic import BaseModel, ValidationError
+
+from shared import claims, ledger, settings
 from shared.claims import Claim
 from shared.errors import Held, OverBudget, Refused, Unavailable, UserError
 from shared.jobs import Job
-from workers import desk, lifecycle, rounds
+from workers import lifecycle, rounds
 from workers.ports import Interrupted
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 300.0  # seconds between rounds that fail, dou
 PATIENCE = 30.0  # seconds before an item is tried again that this worker cannot work on
 UNTIL_MENDED = 10 * 365 * 86_400.0  # seconds: `votequeue resume` makes it due
 _T = TypeVar("_T")
+_Options = TypeVar("_Options", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,18 @@ def run(job: Job, work: Callable[[Claim], Outcome]) -> str:
     return line if kept else "too late: another worker has it"
 
 
+def options(run: str, kind: type[_Options]) -> _Options:
+    """Read how a run is to be worked on.
+
+    Raises:
+        Refused: it was enqueued by a votequeue whose runs are told otherwise.
+    """
+    try:
+        return kind.model_validate(ledger.get_run(run).options)
+    except ValidationError as error:
+        raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
+
+
 def written(write: Callable[[], _T]) -> _T:
     """Write an item's end, however long its ledger does not answer.
 
@@ -66,7 +81,7 @@ def written(write: Callable[[], _T]) -> _T:
 
 
 def _settle(claim: Claim, error: Exception) -> str:
-    said = desk.storable(str(error))
+    said = ledger.storable(str(error))
     match error:
         case Interrupted():
             rounds.publish(claims.release([claim], "its worker was stopped"))

@@ -15,7 +15,6 @@ from shared.dataset import Question
 from shared.errors import Refused
 from shared.jobs import Job, Reasoning
 from shared.prompts import Asked
-from workers import desk
 from workers.desk import Desk
 from workers.ports import ChatModel, Prompt
 
@@ -58,19 +57,17 @@ def letters(question: Question, options: Reasoning) -> list[str]:
     """
     if question.answer is None:
         raise Refused("the question has no answer, so that no letter is known to be right or wrong")
-    if options.label == "correct":
-        return [question.answer]
-    wrong = list(question.wrong_letters)
-    if not wrong:
+    wanted = options.letters_of(question)
+    if not wanted:
         raise Refused(f"every option has the text of {question.answer}, the right one: none is wrong")
-    return wrong[:1] if options.letters == "next" else sorted(wrong)
+    return sorted(wanted)
 
 
 class Explainer:
     """Gets reasonings as one run wants them; ``chat_model`` gives the model of a provider and a name."""
 
-    def __init__(self, at: Desk, options: Reasoning, chat_model: Callable[[str, str], ChatModel]) -> None:
-        self._desk = at
+    def __init__(self, desk: Desk, options: Reasoning, chat_model: Callable[[str, str], ChatModel]) -> None:
+        self._desk = desk
         self._options = options
         self._chat_model = chat_model
         # Without chance in it, the same prompt has the same reply.
@@ -90,7 +87,7 @@ class Explainer:
             try:
                 explained = self._explain_by(model, job, wanted, heard)
             except Refused as error:
-                heard[model].append(f"nothing ({desk.storable(str(error))})")
+                heard[model].append(f"nothing ({ledger.storable(str(error))})")
                 continue
             if explained is not None:
                 return explained

@@ -10,8 +10,6 @@ import functools
 import threading
 from typing import Any
 
-from pydantic import ValidationError
-
 from shared import ledger, prompts, settings
 from shared.broker import app
 from shared.claims import Claim
@@ -60,10 +58,7 @@ class Asking:
 
 @functools.lru_cache(maxsize=64)
 def _options(run: str) -> Reasoning:
-    try:
-        options = Reasoning.model_validate(ledger.get_run(run).options)
-    except ValidationError as error:
-        raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
+    options = errands.options(run, Reasoning)
     if options.prompt != prompts.EXPLAINING_VERSION:
         raise Refused(
             f"the run wants prompt {options.prompt}, this votequeue has {prompts.EXPLAINING_VERSION}: "

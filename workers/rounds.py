@@ -155,9 +155,7 @@ class Rounds:
     def _ballot(self, asked: Asked, vote: Completion, score: float | None) -> Ballot:
         letter = answers.extract(vote.text, len(asked.options))
         accepted = letter is not None and (score is None or score >= self._threshold)
-        # PostgreSQL's text takes no NUL, and a model may well write one.
-        text = vote.text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-        return Ballot(text, letter, score, accepted, vote.tokens)
+        return Ballot(ledger.storable(vote.text), letter, score, accepted, vote.tokens)
 
     async def _lose(self, batch: Sequence[Claim], reason: str) -> None:
         again = await _written(lambda: claims.lose(batch, reason, self._max_losses))

@@ -11,8 +11,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import ValidationError
-
 from shared import claims, ledger, settings
 from shared.broker import app
 from shared.claims import Claim
@@ -60,10 +58,7 @@ def _train(claim: Claim) -> str:
 
 def _make(claim: Claim) -> tuple[str, dict[str, float]]:
     loaded = settings.load()
-    try:
-        options = ScorerTraining.model_validate(ledger.get_run(claim.job.run).options)
-    except ValidationError as error:
-        raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
+    options = errands.options(claim.job.run, ScorerTraining)
     examples = [
         example
         for text in ledger.load_entries(claim.job.run)

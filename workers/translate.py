@@ -11,8 +11,6 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError
-
 from shared import ledger, prompts, settings
 from shared.broker import app
 from shared.claims import Claim
@@ -100,10 +98,7 @@ class Augmenting:
 
 @functools.lru_cache(maxsize=64)
 def _options(run: str) -> Augmentation:
-    try:
-        options = Augmentation.model_validate(ledger.get_run(run).options)
-    except ValidationError as error:
-        raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
+    options = errands.options(run, Augmentation)
     ours = _VERSIONS.get(options.strategy)
     if options.prompt not in (None, ours):
         raise Refused(f"the run wants prompt {options.prompt}, this votequeue has {ours}: enqueue it again")

@@ -17,14 +17,13 @@ from shared import prompts
 from shared.errors import NoReply, Refused, Unavailable, Unreadable, UserError, VotequeueError
 from shared.providers import Usage
 from workers.ports import Prompt, Reply, Service
-from workers.providers import failures
+from workers.providers import failures, transport
 from workers.providers.failures import Answer
 
 if TYPE_CHECKING:
     import openai
 
 CONNECTING = 10.0  # seconds for a connection to stand
-HIDDEN = "***"
 # By name, since the library that carries the requests is the SDK's business.
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "LocalProtocolError"}
 
@@ -106,9 +105,8 @@ class OpenAIChat:
             )
 
     def _answer(self, status: int, headers: dict[str, str], text: str) -> Answer:
-        if self._key:
-            text = text.replace(self._key.get_secret_value(), HIDDEN)
-        return Answer(status, {name.lower(): value for name, value in headers.items()}, text)
+        shown = transport.hidden(text, [self._key.get_secret_value()])
+        return Answer(status, {name.lower(): value for name, value in headers.items()}, shown)
 
     def _lost(self, error: "openai.APIConnectionError", how: str) -> Unavailable:
         cause = type(error.__cause__).__name__
@@ -133,7 +131,7 @@ class OpenAIChat:
         text = message.get("content") if isinstance(message, dict) else None
         if not isinstance(text, str) or not text.strip():
             self._complain_of_nothing(ended, prompt)
-        return Reply(text, _usage(body.get("usage"), prompt.text, text))
+        return Reply(text, usage(body.get("usage"), prompt.text, text))
 
     def _complain_of_nothing(self, ended: object, prompt: Prompt) -> NoReturn:
         spent = f": all {prompt.max_tokens} tokens were used up before it began" if ended == "length" else ""
@@ -160,7 +158,7 @@ def _first(choices: object) -> dict[str, Any] | None:
     return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
 
 
-def _usage(told: object, prompt: str, text: str) -> Usage:
+def usage(told: object, prompt: str, text: str) -> Usage:
     """Read what a call used, and estimate what the service does not tell."""
     counts = told if isinstance(told, dict) else {}
     asked, answered = counts.get("prompt_tokens"), counts.get("completion_tokens")

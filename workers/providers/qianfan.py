@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from typing import Any
 from urllib.parse import urlsplit
 
-from shared import prompts
 from shared.errors import (
     Barred,
     Exhausted,
@@ -22,10 +21,10 @@ from shared.errors import (
     Unreadable,
     VotequeueError,
 )
-from shared.providers import PROVIDERS, Usage
+from shared.providers import PROVIDERS
 from shared.settings import PREFIX, Settings
 from workers.ports import Prompt, Reply, Service
-from workers.providers import failures, qianfan_sdk, transport
+from workers.providers import chat, failures, qianfan_sdk, transport
 
 NAME = "Qianfan"
 COOLEST, HOTTEST = 0.01, 1.0  # version 1 takes temperatures above 0, up to 1
@@ -280,11 +279,4 @@ class QianfanV2Chat(_Qianfan):
 def _reply(text: object, body: dict[str, Any], prompt: Prompt) -> Reply:
     if not isinstance(text, str) or not text.strip():
         raise Unreadable(f"{NAME}'s answer is empty")
-    told = body.get("usage")
-    counts = told if isinstance(told, dict) else {}
-    asked, answered = counts.get("prompt_tokens"), counts.get("completion_tokens")
-    used = Usage(
-        asked if isinstance(asked, int) else prompts.tokens(prompt.text),
-        answered if isinstance(answered, int) else prompts.tokens(text),
-    )
-    return Reply(text, used)
+    return Reply(text, chat.usage(body.get("usage"), prompt.text, text))
