@@ -8,12 +8,11 @@ It reckons with characters and texts a call, as the workers pack them, but packs
 """
 
 import math
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from producers.workload import Amount, Load, Workload
-from shared import bought, ledger, prompts, providers, settings
+from shared import bought, ledger, prompts, providers, segments, settings
 from shared.bought import Route
 from shared.dataset import Entry
 from shared.jobs import Augmentation
@@ -24,12 +23,6 @@ LONGER = 2  # at the most, a translation has so many times the tokens of its tex
 # A text's length by language, that of the Chinese one being 1: in characters, and in tokens.
 _LENGTHS = {"zh": (1.0, 1.0), "ja": (1.4, 1.4), "ko": (1.3, 1.3)}
 _OTHER_LENGTH = (3.0, 1.5)
-# Translated are the lines of a text, without the bullets and numbers they begin with.
-_LEAD = re.compile(
-    r"(?:[-*+•·#]+\s+|(?:选择题|问题|题目)\s*\d{1,3}\s*[:：]\s*"
-    r"|[（(]?\d{1,3}[.．)）、](?!\d)\s*|[A-Z][.．)）](?![A-Za-z\d])\s*)*"
-)
-_LETTERS, _WIDE = re.compile(r"[^\W\d_]"), re.compile(r"[\u2e80-\ud7ff\uf900-\ufaff]")
 
 
 @dataclass
@@ -48,7 +41,9 @@ def workload(entries: Iterable[Entry], options: Augmentation) -> Workload:
     lengths = [_LENGTHS.get(word or "", _OTHER_LENGTH) for word in (options.language, options.pivot)]
     ratio = lengths[1][0] / lengths[0][0], lengths[1][1] / lengths[0][1]
     size = _call_size(options)
-    for pieces in ledger.chunks((_pieces(entry, options.language) for entry in entries), size=50):
+    for pieces in ledger.chunks(
+        (_pieces(entry, options.language or "", size[0]) for entry in entries), size=50
+    ):
         memory = _remembered({text for texts in pieces for text in texts}, options)
         known += sum(memory.values())
         for texts in pieces:
@@ -67,30 +62,17 @@ def workload(entries: Iterable[Entry], options: Augmentation) -> Workload:
     return Workload([load], known, [grown, f"packed calls are {100 * FILLED:.0f} % full"])
 
 
-def _pieces(entry: Entry, language: str | None) -> list[str]:
-    letters = _WIDE if language in _LENGTHS else _LETTERS
-    lines = (line for text in _texts(entry) for line in text.splitlines())
-    found = (_LEAD.sub("", line.strip(), count=1) for line in lines)
-    return list(dict.fromkeys(piece for piece in found if letters.search(piece)))
-
-
-def _texts(entry: Entry) -> Iterator[str]:
-    yield entry.problem
-    for question in entry.questions:
-        yield question.question
-        yield from question.options
-        for reasoning in (question.reasoning, *(wrong.reasoning for wrong in question.wrong)):
-            yield prompts.without_closing(reasoning or "")
+def _pieces(entry: Entry, language: str, longest: float) -> list[str]:
+    most = None if longest == math.inf else int(longest)
+    found = (piece for text in segments.texts(entry) for piece in segments.split(text, language, most))
+    return list(dict.fromkeys(piece.text for piece in found if piece.text))
 
 
 def _remembered(texts: set[str], options: Augmentation) -> dict[str, int]:
     """Tell for each text how many of its two ways are in the memory."""
-    language, pivot = options.language or "", options.pivot or ""
-    # Another prompt is another translator.
-    model = f"{options.model}:{options.prompt}" if options.prompt else options.model or ""
-    service = options.provider or "", model
-    there = _found(texts, Route(language, pivot, *service))
-    back = _found(set(there.values()), Route(pivot, language, *service))
+    ways = bought.routes(options)
+    there = _found(texts, ways[0])
+    back = _found(set(there.values()), ways[1])
     return {text: (text in there) + (there.get(text) in back) for text in texts}
 
 

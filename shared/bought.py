@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from shared import ledger, schema
+from shared.jobs import Augmentation
 from shared.prompts import Asked
 
 reasonings, translations = schema.reasonings.c, schema.translations.c
@@ -83,6 +84,17 @@ class Route:
     target: str
     provider: str
     model: str
+
+
+def routes(options: Augmentation) -> tuple[Route, Route]:
+    """Give the ways there and back that a run's texts go.
+
+    Another prompt is another translator: its translations are not the same.
+    """
+    language, pivot = options.language or "", options.pivot or ""
+    model = f"{options.model}:{options.prompt}" if options.prompt else options.model or ""
+    service = options.provider or "", model
+    return Route(language, pivot, *service), Route(pivot, language, *service)
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from shared import calls, dataset, settings
+from shared import calls, dataset, segments, settings
 from shared.dataset import Entry
 from shared.errors import Refused
 from shared.jobs import Augmentation
 from shared.providers import Limits
 from tests.conftest import forget
 from tests.fakes import FakeLimiter, FakeTranslator
-from workers.augment import segments
 from workers.augment.backtranslation import BackTranslation
 from workers.augment.memory import Memory
 from workers.augment.packing import Carrier

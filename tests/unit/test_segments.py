@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.augment import segments
+from shared import segments
 
 texts = st.text("甲乙。！；，、a1 \n\t.-#“”：", max_size=120)
 

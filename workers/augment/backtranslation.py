@@ -8,17 +8,16 @@ What comes back counts only if it passes the checks. How texts are bought is `me
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from shared import answers, prompts
-from shared.bought import Route
+from shared import answers, bought, prompts, segments
 from shared.dataset import Entry, Question, WrongReasoning
 from shared.errors import Refused
 from shared.jobs import Augmentation
-from workers.augment import checks, made, segments
+from shared.segments import Segment
+from workers.augment import checks, made
 from workers.augment.checks import Bounds
 from workers.augment.made import Augmented, Dropped
 from workers.augment.memory import Memory, Wanted
 from workers.augment.packing import Carrier
-from workers.augment.segments import Segment
 
 UNCHANGED = "nothing in it has changed"
 SHOWN = 4  # reasons for which a text did not pass; the first says most
@@ -42,19 +41,16 @@ class BackTranslation:
             Held, OverBudget, Interrupted, Unavailable: as `Memory.translate`.
         """
         there, back = self._ways(run, options)
-        said = self._there_and_back(there, back, list(_texts(entry)))
+        said = self._there_and_back(there, back, list(segments.texts(entry)))
         return _checked(entry, options, _heeding_refusals(said))
 
     def _ways(self, run: str, options: Augmentation) -> tuple[Wanted, Wanted]:
-        language, pivot = options.language, options.pivot
         provider, model = options.provider, options.model
-        if not (language and pivot and provider and model):
+        if not (options.language and options.pivot and provider and model):
             raise Refused("the run does not say what is translated by whom: enqueue it again")
         carrier = self._carrier_of(provider, model, options.prompt is not None)
-        # Another prompt is another translator: its translations are not the same.
-        name = f"{model}:{options.prompt}" if options.prompt else model
-        routes = Route(language, pivot, provider, name), Route(pivot, language, provider, name)
-        return Wanted(run, carrier, routes[0]), Wanted(run, carrier, routes[1])
+        there, back = bought.routes(options)
+        return Wanted(run, carrier, there), Wanted(run, carrier, back)
 
     def _there_and_back(self, there: Wanted, back: Wanted, texts: Sequence[str]) -> Said:
         longest = there.carrier.service.limits.characters
@@ -98,19 +94,6 @@ def _heeding_refusals(said: Said) -> Anew:
 
 
 # An entry's texts
-
-
-def _texts(entry: Entry) -> Iterator[str]:
-    yield entry.problem
-    for question in entry.questions:
-        yield from _question_texts(question)
-
-
-def _question_texts(question: Question) -> Iterator[str]:
-    yield question.question
-    yield from question.options
-    for reasoning in (question.reasoning, *(wrong.reasoning for wrong in question.wrong)):
-        yield prompts.without_closing(reasoning or "")
 
 
 def _question_anew(old: Question, anew: Anew) -> Question:
@@ -161,7 +144,7 @@ def _question_checked(old: Question, anew: Anew, bounds: Bounds, changed: bool) 
     new = _question_anew(old, anew)
     if wrong := checks.question(old, new, bounds):
         raise Refused(_told(wrong))
-    if not changed and all(anew(text) == text for text in _question_texts(old)):
+    if not changed and all(anew(text) == text for text in segments.question_texts(old)):
         raise Refused(UNCHANGED)
     return new
 

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypeVar
 
-from shared import answers, prompts
+from shared import answers, prompts, segments
 from shared.dataset import Question
-from workers.augment import numerals, segments
+from workers.augment import numerals
 
 SLACK = 6  # characters that any text may be shorter or longer
 SHOWN = 3  # of the things that are gone or new, how many a reason names

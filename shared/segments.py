@@ -6,13 +6,16 @@
 A text goes line by line. Its numbered premises then are the same numbered lines when it comes back, whatever
 the service does to line breaks; and a premise that a reasoning quotes is the same text as in the problem, so
 it is paid once and comes back in the same words. As calls are packed by characters, short texts cost no more
-calls than long ones. Who translates is not known here.
+calls than long ones. What of an entry is translated is said here too; who translates is not known.
 """
 
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from shared import prompts
+from shared.dataset import Entry, Question
 
 # What a line begins with and is no part of its sentence: bullets, numbers, "A. ", "选择题 1：".
 _LEAD = re.compile(
@@ -39,6 +42,21 @@ _SCRIPTS = {
     "hi": ("DEVANAGARI",),
 }
 _LATIN = ("LATIN",)
+
+
+def texts(entry: Entry) -> Iterator[str]:
+    """Give all texts of an entry that are translated; a reasoning has no line there that names its answer."""
+    yield entry.problem
+    for question in entry.questions:
+        yield from question_texts(question)
+
+
+def question_texts(question: Question) -> Iterator[str]:
+    """Give the texts of one question that are translated."""
+    yield question.question
+    yield from question.options
+    for reasoning in (question.reasoning, *(wrong.reasoning for wrong in question.wrong)):
+        yield prompts.without_closing(reasoning or "")
 
 
 @dataclass(frozen=True)
