@@ -310,28 +310,28 @@ class FakeLimiter:
         with self._lock:
             self.inside += 1
         try:
-            yield _FakeTurn(self._moment)
+            yield _FakeTurn(self, service, tokens, self._moment)
         finally:
             with self._lock:
                 self.inside -= 1
-
-    def correct(self, service: Service, tokens: int, used: int) -> None:
-        """Note it."""
-        with self._lock:
-            self.corrections.append((service.name, tokens, used))
-
-    def slow_down(self, service: Service, delay: float | None) -> None:
-        """Note it."""
-        with self._lock:
-            self.slow_downs.append((service.name, delay))
 
 
 class _FakeTurn:
     """A turn whose moment is now."""
 
-    def __init__(self, moment: Callable[[], object]) -> None:
-        self._moment = moment
+    def __init__(
+        self, limiter: FakeLimiter, service: Service, tokens: int, moment: Callable[[], object]
+    ) -> None:
+        self._limiter, self._name, self._tokens, self._moment = limiter, service.name, tokens, moment
 
     def await_moment(self) -> None:
         """Let the moment come."""
         self._moment()
+
+    def answered(self, used: int) -> None:
+        """Note it: lists take additions from any thread."""
+        self._limiter.corrections.append((self._name, self._tokens, used))
+
+    def slow_down(self, delay: float | None) -> None:
+        """Note it."""
+        self._limiter.slow_downs.append((self._name, delay))

@@ -118,7 +118,6 @@ class Desk:
                 return self._once(call)
             except Throttled as error:
                 said = str(error)
-                self._limiter.slow_down(service, error.delay)
             except Exhausted as error:
                 until = None if error.delay is None else _moment(error.delay)
                 calls.pause(service.name, ledger.storable(str(error)), until)
@@ -142,6 +141,8 @@ class Desk:
             except BaseException as error:
                 charged = estimate if isinstance(error, _PERHAPS_CHARGED) else 0.0
                 calls.finish(number, _outcome(error), detail=ledger.storable(str(error)), cost=charged)
+                if isinstance(error, Throttled):
+                    turn.slow_down(error.delay)
                 raise
             calls.finish(
                 number,
@@ -151,7 +152,7 @@ class Desk:
                 cost=providers.cost(service.price, made.usage),
                 also=lambda connection: call.keep(connection, made),
             )
-        self._limiter.correct(service, call.most.tokens, made.usage.tokens)
+        turn.answered(made.usage.tokens)
         return made
 
 

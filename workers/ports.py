@@ -163,6 +163,16 @@ class Turn(Protocol):
             ServiceUnreachable: the broker does not answer.
         """
 
+    def answered(self, used: int) -> None:
+        """Tell that the call was answered, and how many of the tokens that were asked for it has used."""
+
+    def slow_down(self, delay: float | None) -> None:
+        """Let all callers wait, since the service told this call so, for ``delay`` seconds if it said.
+
+        Raises:
+            ServiceUnreachable: the broker does not answer.
+        """
+
 
 class Limiter(Protocol):
     """Keeps all workers of an account within its limits."""
@@ -176,9 +186,3 @@ class Limiter(Protocol):
             Interrupted: the worker stops.
             ServiceUnreachable: the broker does not answer.
         """
-
-    def correct(self, service: Service, tokens: int, used: int) -> None:
-        """Tell how many of the tokens that were asked for a call has used."""
-
-    def slow_down(self, service: Service, delay: float | None) -> None:
-        """Let all callers wait, since the service said so, for ``delay`` seconds where it told."""

@@ -31,6 +31,7 @@ from tests.servers.counting import OK, SLOW_DOWN, Allowance, CountingServer
 from workers import wiring
 from workers.desk import Desk
 from workers.limits.limiter import RedisLimiter
+from workers.limits.turn import Turn
 from workers.ports import Interrupted, Prompt, Reply, Service
 
 THREADS = 16
@@ -56,7 +57,19 @@ class HttpChat:
 class Alone(RedisLimiter):
     """The limiter of a process that knows of no other and heeds no refusal."""
 
-    def slow_down(self, service: Service, delay: float | None) -> None:
+    @contextmanager
+    def admit(self, service: Service, tokens: int) -> Iterator[Turn]:
+        with super().admit(service, tokens) as turn:
+            yield Deaf(turn)
+
+
+class Deaf(Turn):
+    """A turn that does not hear that it should slow down."""
+
+    def __init__(self, turn: Turn) -> None:
+        vars(self).update(vars(turn))
+
+    def slow_down(self, delay: float | None) -> None:
         pass
 
 

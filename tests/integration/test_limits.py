@@ -29,6 +29,7 @@ from workers.limits import line, pace, tokens
 from workers.limits.limiter import RedisLimiter
 from workers.limits.line import Lines, Moment
 from workers.limits.pace import Pace, Paces
+from workers.limits.turn import Turn
 from workers.ports import Interrupted, Prompt, Service
 
 KEY = f"{broker.KEY_PREFIX}limit:chat/m@0a1b2c3d"
@@ -64,7 +65,12 @@ def turn(limiter: RedisLimiter, of: Service, asked: int = 0, *, used: int | None
     """Have a turn, and make a call that is answered."""
     with limiter.admit(of, asked) as admitted:
         admitted.await_moment()
-    limiter.correct(of, asked, asked if used is None else used)
+    admitted.answered(asked if used is None else used)
+
+
+def slow_down(limiter: RedisLimiter, of: Service, delay: float | None) -> None:
+    """Be told to slow down, as a call that another worker made."""
+    Turn(limiter._books, of, 0).slow_down(delay)
 
 
 def at_once(calls: int, make: Callable[[], object]) -> None:
@@ -208,7 +214,7 @@ def test_a_slot_is_kept_as_long_as_its_call_waits(on_broker: str, stopping: thre
     limiter = RedisLimiter(broker.client(), stopping, hold=0.3)
     paused = service(at_once=1)
     with limiter.admit(paused, 0) as admitted:
-        limiter.slow_down(paused, 1.0)
+        admitted.slow_down(1.0)
         admitted.await_moment()
         assert broker.client().exists(f"{KEY}:slot:0")
 
@@ -246,7 +252,7 @@ def test_no_minute_has_more_tokens_than_allowed(limiter: RedisLimiter) -> None:
                     with limiter.admit(limited, asked) as admitted:
                         admitted.await_moment()
                         counting.call(server.url, "m", tokens=used, seconds=random.choice([0.0, 0.2]))
-                    limiter.correct(limited, asked, used)
+                    admitted.answered(used)
 
         at_once(8, calling)
     assert 0 < server.most_tokens_within(1.0) <= 1000
@@ -299,7 +305,7 @@ def test_a_pause_is_heeded_by_all_callers_of_the_account(
     limiter: RedisLimiter, other: RedisLimiter, limits: dict[str, float]
 ) -> None:
     paused = service(**limits)
-    limiter.slow_down(paused, 0.5)
+    slow_down(limiter, paused, 0.5)
     begun = time.monotonic()
     turn(other, paused, 10)
     assert time.monotonic() - begun > 0.4
@@ -314,7 +320,7 @@ def test_who_has_a_place_when_a_pause_begins_waits_too(
     def slow_down_then_place(lines: Lines, *asked: object) -> Moment:
         monkeypatch.undo()
         made = place(lines, *asked)  # type: ignore[arg-type]
-        limiter.slow_down(paused, 0.5)
+        slow_down(limiter, paused, 0.5)
         return made
 
     monkeypatch.setattr(Lines, "place", slow_down_then_place)
@@ -331,7 +337,7 @@ def test_what_a_server_says_with_429_is_heeded(limiter: RedisLimiter, other: Red
                 admitted.await_moment()
                 status, delay = counting.call(server.url, "m")
             if status == SLOW_DOWN:
-                mine.slow_down(limited, delay)
+                admitted.slow_down(delay)
         first, second = server.times()
     assert second - first >= 1.0
 
@@ -339,7 +345,7 @@ def test_what_a_server_says_with_429_is_heeded(limiter: RedisLimiter, other: Red
 def test_models_and_accounts_share_nothing(limiter: RedisLimiter) -> None:
     mine = service(at_once=1, per_minute=1)
     turn(limiter, mine)
-    limiter.slow_down(mine, 60)
+    slow_down(limiter, mine, 60)
     with limiter.admit(mine, 0):
         turn(limiter, service("n", at_once=1, per_minute=1))
         theirs = Service(mine.provider, mine.model, "4e5f6a7b", mine.limits, mine.price)
@@ -347,7 +353,7 @@ def test_models_and_accounts_share_nothing(limiter: RedisLimiter) -> None:
 
 
 def test_a_pause_too_long_to_wait_for_pauses_the_queue(limiter: RedisLimiter) -> None:
-    limiter.slow_down(service(), 3600)
+    slow_down(limiter, service(), 3600)
     with pytest.raises(Exhausted, match="pause of 3600 seconds") as raised:
         turn(limiter, service())
     assert raised.value.delay == pytest.approx(3600, abs=60)
@@ -401,7 +407,7 @@ def test_many_refusals_at_once_are_one_pause_and_a_success_ends_the_row(
         with limiter.admit(limited, 0) as admitted:
             admitted.await_moment()
             together.wait()
-        limiter.slow_down(limited, None)
+        admitted.slow_down(None)
 
     at_once(6, refused)
     paces = Paces(broker.client())
@@ -413,7 +419,7 @@ def test_many_refusals_at_once_are_one_pause_and_a_success_ends_the_row(
 
 def test_with_no_rate_to_slow_down_fewer_calls_are_made_at_once(limiter: RedisLimiter) -> None:
     limited = service(at_once=4)
-    limiter.slow_down(limited, 0.01)
+    slow_down(limiter, limited, 0.01)
     with contextlib.ExitStack() as held:
         for _ in range(2):
             held.enter_context(limiter.admit(limited, 0))
@@ -432,7 +438,7 @@ def test_waiting_ends_when_the_worker_stops(
     with limiter.admit(limited, 10) as admitted:
         admitted.await_moment()
         if not limits:
-            limiter.slow_down(limited, 60)
+            admitted.slow_down(60)
         threading.Timer(0.2, stopping.set).start()
 
         def waiting() -> None:
@@ -458,7 +464,7 @@ def test_a_broker_that_is_away_is_named(stopping: threading.Event, limits: dict[
     with pytest.raises(ServiceUnreachable, match="the broker at 127"):
         turn(limiter, service(**limits))
     with pytest.raises(ServiceUnreachable, match="the broker at 127"):
-        limiter.slow_down(service(**limits), None)
+        slow_down(limiter, service(**limits), None)
 
 
 def test_a_reply_is_not_lost_when_the_broker_goes_away_during_the_call(
@@ -474,13 +480,13 @@ def test_a_reply_is_not_lost_when_the_broker_goes_away_during_the_call(
 
             monkeypatch.setattr(client, "execute_command", away)
             monkeypatch.setattr(redis.client.Pipeline, "execute", away)
-        limiter.correct(limited, 10, 5)
+        admitted.answered(5)
 
 
 def test_all_that_is_kept_is_under_one_prefix_and_ends_by_itself(limiter: RedisLimiter) -> None:
     limited = service(per_second=20, at_once=2, tokens_per_minute=1000)
     turn(limiter, limited, 100, used=10)
-    limiter.slow_down(limited, 0.1)
+    slow_down(limiter, limited, 0.1)
     with limiter.admit(limited, 0):
         kept = [key.decode() for key in broker.client().keys("*")]
         assert {"calls", "tokens", "pace", "slot"} <= {word for key in kept for word in key.split(":")}

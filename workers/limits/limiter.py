@@ -3,6 +3,7 @@
     with limiter.admit(service, 1800) as turn:  # one of the calls at once, one of the day's
         turn.await_moment()                     # its place in the line, its tokens of the minute
         reply = model.complete(prompt)
+    turn.answered(1240)                         # the rest of its tokens is there for others
 
 All of it is kept under ``votequeue:limit:<service>`` in the broker's Redis, but a day's quota in the ledger.
 How calls are made, and what becomes of those that fail, is not known here.
@@ -35,8 +36,6 @@ class RedisLimiter:
 
     def __init__(self, client: redis.Redis, stopping: threading.Event, hold: float = 150.0) -> None:
         self._books = Books(Paces(client), Lines(client), Tokens(client), Slots(client, hold), stopping)
-        # `correct` and `slow_down` speak of the last call that their thread has made.
-        self._last = threading.local()
 
     @contextlib.contextmanager
     def admit(self, service: Service, tokens: int) -> Iterator[Turn]:
@@ -53,29 +52,9 @@ class RedisLimiter:
         try:
             turn.enter()
             _count_for_today(service)
-            self._last.turn = turn
             yield turn
         finally:
             turn.leave()
-
-    def correct(self, service: Service, tokens: int, used: int) -> None:
-        """Tell how many of the tokens that were asked for this thread's last call has used."""
-        turn = self._last_turn(service)
-        if turn is not None:
-            turn.answered(tokens - used)
-
-    def slow_down(self, service: Service, delay: float | None) -> None:
-        """Let all callers wait, since this thread's last call was told to; ``delay`` in seconds, if it was.
-
-        Raises:
-            ServiceUnreachable: the broker does not answer.
-        """
-        turn = self._last_turn(service) or Turn(self._books, service, 0)
-        turn.slow_down(delay)
-
-    def _last_turn(self, service: Service) -> Turn | None:
-        turn: Turn | None = getattr(self._last, "turn", None)
-        return turn if turn is not None and turn.service.name == service.name else None
 
 
 def _refuse_too_many(service: Service, tokens: int) -> None:

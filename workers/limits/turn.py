@@ -107,11 +107,11 @@ class Turn:
             while not self._there(self._place()):
                 self._give_back(self._tokens)
 
-    def answered(self, unused: int) -> None:
+    def answered(self, used: int) -> None:
         """Let others have the tokens that the call did not use, and know that the service answers."""
         # The reply is on record: what goes wrong here must not spoil it, and only costs time.
         with contextlib.suppress(redis.RedisError):
-            self._give_back(unused)
+            self._give_back(self._tokens - used)
             if self._seen is not None and self._seen.pace.refused:
                 self._books.paces.succeeded(self._key, self._seen.now)
 
