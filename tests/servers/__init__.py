@@ -6,7 +6,7 @@
 context manager ``harnesses()`` that gives a list of them while their servers run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 KINDS = (
@@ -37,3 +37,15 @@ class Harness:
     received: Callable[[], int]
     secrets: tuple[str, ...] = field(repr=False)
     lacks: frozenset[str] = frozenset()
+
+
+def fullest(arrivals: Iterable[tuple[float, int]], seconds: float) -> int:
+    """Give what the fullest window of a length holds of what arrived: pairs of a moment and a weight."""
+    seen, first, inside, most = sorted(arrivals), 0, 0, 0
+    for at, weight in seen:
+        inside += weight
+        while at - seen[first][0] >= seconds:
+            inside -= seen[first][1]
+            first += 1
+        most = max(most, inside)
+    return most

@@ -9,7 +9,6 @@ how long it takes. Arrivals are taken down, by `time.monotonic`, before anything
 allowance it answers 429, and on `refuse_for`, for a while.
 """
 
-import bisect
 import contextlib
 import http.client
 import json
@@ -19,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
+
+from tests.servers import fullest
 
 OK, SLOW_DOWN = 200, 429
 _thread = threading.local()
@@ -86,19 +87,11 @@ class CountingServer:
 
     def most_within(self, seconds: float, account: str | None = None) -> int:
         """Count the most calls that arrived in any window."""
-        times = sorted(self.times(account))
-        return max((bisect.bisect_left(times, at + seconds) - n for n, at in enumerate(times)), default=0)
+        return fullest(((at, 1) for at in self.times(account)), seconds)
 
     def most_tokens_within(self, seconds: float) -> int:
         """Count the most tokens that were used in any window."""
-        arrivals = sorted(self.arrivals, key=lambda arrival: arrival.at)
-        return max(
-            (
-                sum(other.tokens for other in arrivals[n:] if other.at < first.at + seconds)
-                for n, first in enumerate(arrivals)
-            ),
-            default=0,
-        )
+        return fullest(((arrival.at, arrival.tokens) for arrival in self.arrivals), seconds)
 
     # What the handler asks
 

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from shared import prompts
-from tests.servers import Harness
+from tests.servers import Harness, fullest
 from tests.servers.chat_wire import FAULTS, OK, SHORT, Handler, Server, is_open, shortened
 
 
@@ -133,11 +133,11 @@ class ChatServer:
 
     def most_in(self, seconds: float) -> int:
         """Count the calls of the fullest window of that length."""
-        return self._fullest(seconds, lambda _: 1)
+        return fullest(((arrival.at, 1) for arrival in self._seen()), seconds)
 
     def most_tokens_in(self, seconds: float) -> int:
         """Count the tokens of the fullest window of that length."""
-        return self._fullest(seconds, lambda arrival: arrival.tokens)
+        return fullest(((arrival.at, arrival.tokens) for arrival in self._seen()), seconds)
 
     @property
     def most_at_once(self) -> int:
@@ -168,16 +168,6 @@ class ChatServer:
     def _seen(self) -> list[Arrival]:
         with self._lock:
             return sorted(self.requests, key=lambda arrival: arrival.at)
-
-    def _fullest(self, seconds: float, worth: Callable[[Arrival], int]) -> int:
-        seen, first, inside, most = self._seen(), 0, 0, 0
-        for arrival in seen:
-            inside += worth(arrival)
-            while arrival.at - seen[first].at >= seconds:
-                inside -= worth(seen[first])
-                first += 1
-            most = max(most, inside)
-        return most
 
     # What its handlers ask
 

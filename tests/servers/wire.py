@@ -19,6 +19,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.servers import fullest
+
 JSON = "application/json"
 
 
@@ -98,8 +100,7 @@ class Arrivals:
     def most_in(self, seconds: float) -> int:
         """Count the calls of the fullest window of that length."""
         with self._lock:
-            everyone = list(self._all)
-        return max((self.until(arrival, seconds) for arrival in everyone), default=0)
+            return fullest(((arrival.at, 1) for arrival in self._all), seconds)
 
     @property
     def most_at_once(self) -> int:
