@@ -39,6 +39,7 @@ def infer(  # noqa: PLR0913  Typer reads the options from the signature
     top_p: options.TopP = None,
     seed: options.Seed = None,
     neighbours: options.Neighbours = None,
+    siblings: options.Siblings = None,
     fallback: options.FallbackWord = None,
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
@@ -53,6 +54,7 @@ def infer(  # noqa: PLR0913  Typer reads the options from the signature
         top_p=top_p,
         seed=seed,
         neighbours=neighbours,
+        siblings=siblings,
         fallback=fallback,
     )
     from producers import enqueue, progress, show

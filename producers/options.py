@@ -42,6 +42,7 @@ Temperature = Annotated[float | None, setting("temperature", "--temperature")]
 TopP = Annotated[float | None, setting("top_p", "--top-p")]
 Seed = Annotated[int | None, setting("seed", "--seed")]
 Neighbours = Annotated[int | None, setting("neighbours", "--neighbours")]
+Siblings = Annotated[bool | None, setting("siblings", "--siblings/--no-siblings")]
 FallbackWord = Annotated[str | None, setting("fallback", "--fallback")]
 
 # Of a run that trains a scorer

@@ -63,6 +63,7 @@ class Sampling(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1)]
     seed: int | None
     neighbours: Annotated[int, Field(ge=0)]
+    siblings: bool
     fallback: Fallback
 
 

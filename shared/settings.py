@@ -88,6 +88,11 @@ class Settings(BaseSettings):
         description="when no vote was ever accepted: the majority of all letters read, or the constant A",
     )
     neighbours: Annotated[int, Field(ge=0)] = Field(2, description="solved examples shown in a prompt")
+    siblings: bool = Field(
+        False,
+        description="let the examples be about the question's own problem: better answers where a part of a "
+        "problem is solved, but votes that say nothing of new problems",
+    )
 
     # Retrieval
     embedding: str = Field(

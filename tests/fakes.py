@@ -139,7 +139,7 @@ class FakeRetriever:
         self._examples = list(examples)
         self._error = error
 
-    def nearest(self, digest: str, asked: Sequence[Asked], count: int) -> list[list[Solved]]:
+    def nearest(self, digest: str, asked: Sequence[Asked], count: int, siblings: bool) -> list[list[Solved]]:
         """Give the first ``count`` examples."""
         if self._error is not None:
             raise self._error

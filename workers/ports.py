@@ -60,8 +60,10 @@ class Scorer(Protocol):
 class Retriever(Protocol):
     """Finds the solved questions nearest to those asked."""
 
-    def nearest(self, digest: str, asked: Sequence[Asked], count: int) -> list[list[Solved]]:
+    def nearest(self, digest: str, asked: Sequence[Asked], count: int, siblings: bool) -> list[list[Solved]]:
         """Give up to ``count`` solved examples for each question, nearest first, never the question itself.
+
+        Without ``siblings``, none about its problem either.
 
         Raises:
             ServiceUnreachable: the index server does not answer.

@@ -128,7 +128,8 @@ class Rounds:
     def _examples(self, plan: _Plan, asked: Sequence[Asked]) -> list[list[Solved]]:
         if plan.examples is None:
             return [[] for _ in asked]
-        return self._retriever.nearest(plan.examples, asked, plan.sampling.neighbours)
+        sampling = plan.sampling
+        return self._retriever.nearest(plan.examples, asked, sampling.neighbours, sampling.siblings)
 
     async def _ask(self, plan: _Plan, claim: Claim, asked: Asked, examples: list[Solved]) -> list[Completion]:
         sampling = plan.sampling

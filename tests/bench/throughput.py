@@ -93,7 +93,7 @@ def bare() -> dict[str, Any]:
     )
     entries = [Entry.model_validate_json(text) for text in ledger.load_entries(RUN)]
     asked = [ledger.asked(entry, index) for entry in entries for index in range(len(entry.questions))]
-    nearest = retriever.nearest(run.examples or "", asked, sampling.neighbours)
+    nearest = retriever.nearest(run.examples or "", asked, sampling.neighbours, sampling.siblings)
     texts = [prompts.answering(question, found) for question, found in zip(asked, nearest, strict=True)]
     generator._prepare_environment(generator.EngineOptions(model, kv_cache_gib=loaded.kv_cache_gib))
     from vllm import LLM

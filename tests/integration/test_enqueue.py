@@ -28,6 +28,7 @@ SAMPLING = Sampling(
     top_p=0.9,
     seed=None,
     neighbours=2,
+    siblings=False,
     fallback="majority",
 )
 

@@ -37,6 +37,7 @@ SAMPLING = Sampling(
     top_p=0.9,
     seed=None,
     neighbours=2,
+    siblings=False,
     fallback="majority",
 )
 EXAMPLE = Solved(Asked("丙比丁高。", "谁高？", ("丙", "丁")), "因为丙比丁高。", "A")

@@ -59,12 +59,12 @@ def problems(found: list[list[Solved]]) -> list[list[str]]:
 
 
 def test_the_nearest_come_first_and_whole(client: QdrantClient) -> None:
-    (found,) = retriever(client).nearest("tall", [asked("甲乙丙丁。")], 3)
+    (found,) = retriever(client).nearest("tall", [asked("甲乙丙丁。")], 3, True)
     assert found == TALL[:3]
 
 
 def test_every_question_of_a_batch_has_its_own_in_order(client: QdrantClient) -> None:
-    found = retriever(client).nearest("tall", [asked("辛庚己"), asked("甲乙丙丁。")], 1)
+    found = retriever(client).nearest("tall", [asked("辛庚己"), asked("甲乙丙丁。")], 1, True)
     assert problems(found) == [["辛庚己戊"], ["甲乙丙丁"]]
 
 
@@ -72,43 +72,48 @@ def test_every_question_of_a_batch_has_its_own_in_order(client: QdrantClient) ->
 def test_a_question_is_never_shown_its_own_solution_whatever_its_white_space(
     itself: str, client: QdrantClient
 ) -> None:
-    (found,) = retriever(client).nearest("tall", [asked(itself, " 对吗 ？")], 5)
+    (found,) = retriever(client).nearest("tall", [asked(itself, " 对吗 ？")], 5, True)
     assert problems([found]) == [["甲乙丙戊", "甲乙己戊", "甲庚己戊", "辛庚己戊"]]
 
 
 def test_two_copies_of_a_question_in_the_set_are_both_left_out(client: QdrantClient) -> None:
     twice = [*TALL, solved("甲乙丙丁 ")]
     index = QdrantRetriever(client, CharacterEmbedder(), "characters", lambda _: twice)
-    assert problems(index.nearest("twice", [asked("甲乙丙丁")], 9)) == [
+    assert problems(index.nearest("twice", [asked("甲乙丙丁")], 9, True)) == [
         ["甲乙丙戊", "甲乙己戊", "甲庚己戊", "辛庚己戊"]
     ]
 
 
-def test_another_question_about_the_same_problem_is_a_fine_example(client: QdrantClient) -> None:
-    (found,) = retriever(client).nearest("tall", [asked("甲乙丙丁", "不对吗？")], 1)
-    assert found == TALL[:1]
+@pytest.mark.parametrize(("siblings", "nearest"), [(True, "甲乙丙丁"), (False, "甲乙丙戊")])
+def test_another_question_about_the_same_problem_is_an_example_only_where_siblings_are_wanted(
+    siblings: bool, nearest: str, client: QdrantClient
+) -> None:
+    found = retriever(client).nearest("tall", [asked("甲乙丙丁 ", "不对吗？")], 1, siblings)
+    assert problems(found) == [[nearest]]
 
 
 @pytest.mark.parametrize(("digest", "count", "given"), [("tall", 9, 5), ("tall", 0, 0), ("none", 2, 0)])
 def test_no_more_are_given_than_there_are_or_are_wanted(
     digest: str, count: int, given: int, client: QdrantClient
 ) -> None:
-    found = retriever(client).nearest(digest, [asked("子"), asked("丑")], count)
+    found = retriever(client).nearest(digest, [asked("子"), asked("丑")], count, True)
     assert [len(each) for each in found] == [given, given]
 
 
 def test_a_set_larger_than_one_upload_is_indexed_whole(client: QdrantClient) -> None:
-    found = retriever(client).nearest("many", [asked(f"题{at}", "对") for at in (0, 299, 511, 598)], 600)
+    found = retriever(client).nearest(
+        "many", [asked(f"题{at}", "对") for at in (0, 299, 511, 598)], 600, True
+    )
     assert {len(each) for each in found} == {600}
     assert {one.asked.problem for one in found[0]} == {f"题{at}" for at in range(600)}
 
 
 def test_two_sets_and_two_embeddings_do_not_mix(client: QdrantClient) -> None:
     index = retriever(client)
-    assert problems(index.nearest("one", [asked("辛")], 5)) == [["甲乙丙丁"]]
-    assert len(index.nearest("tall", [asked("辛")], 5)[0]) == 5
+    assert problems(index.nearest("one", [asked("辛")], 5, True)) == [["甲乙丙丁"]]
+    assert len(index.nearest("tall", [asked("辛")], 5, True)[0]) == 5
     other = retriever(client, "other")
-    assert problems(other.nearest("one", [asked("辛")], 5)) == [["甲乙丙丁"]]
+    assert problems(other.nearest("one", [asked("辛")], 5, True)) == [["甲乙丙丁"]]
     assert len(client.get_collections().collections) == 3
 
 
@@ -120,7 +125,7 @@ def test_a_set_is_indexed_once_and_shared_by_workers(server: tuple[str, State]) 
     for _ in range(2):
         index = retriever(retrieval.open_client(url, None))
         for _again in range(2):
-            assert len(index.nearest("tall", [asked("甲")], 2)[0]) == 2
+            assert len(index.nearest("tall", [asked("甲")], 2, True)[0]) == 2
     assert sum("points?wait=true" in line for line in state.seen) == 1
     assert sum("query/batch" in line for line in state.seen) == 4
 
@@ -128,7 +133,7 @@ def test_a_set_is_indexed_once_and_shared_by_workers(server: tuple[str, State]) 
 def test_workers_that_build_at_once_all_find_the_whole_set(server: tuple[str, State]) -> None:
     indices = [retriever(retrieval.open_client(server[0], None)) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda index: index.nearest("many", [asked("题7", "对")], 600), indices))
+        found = list(pool.map(lambda index: index.nearest("many", [asked("题7", "对")], 600, True), indices))
     assert [len(each) for (each,) in found] == [600] * 4
     assert server[1].local.count("many-" + indices[0]._embedding).count == 600
 
@@ -137,24 +142,24 @@ def test_a_half_built_index_is_completed(server: tuple[str, State]) -> None:
     for known in (TALL[:2], TALL):
         client = retrieval.open_client(server[0], None)
         index = QdrantRetriever(client, CharacterEmbedder(), "characters", {"set": known}.__getitem__)
-        assert index.nearest("set", [asked("甲乙丙丁。")], 9) == [known]
+        assert index.nearest("set", [asked("甲乙丙丁。")], 9, True) == [known]
 
 
 def test_an_index_that_was_thrown_away_is_built_again(server: tuple[str, State]) -> None:
     url, state = server
     index = retriever(retrieval.open_client(url, None))
-    index.nearest("tall", [asked("甲")], 2)
+    index.nearest("tall", [asked("甲")], 2, True)
     for one in state.local.get_collections().collections:
         state.local.delete_collection(one.name)
     with pytest.raises(ServiceUnreachable):
-        index.nearest("tall", [asked("甲")], 2)
-    assert len(index.nearest("tall", [asked("甲")], 2)[0]) == 2
+        index.nearest("tall", [asked("甲")], 2, True)
+    assert len(index.nearest("tall", [asked("甲")], 2, True)[0]) == 2
 
 
 @pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection:UserWarning")
 def test_the_key_goes_with_every_request(server: tuple[str, State]) -> None:
     url, state = server
-    retriever(retrieval.open_client(url, "sesame")).nearest("tall", [asked("甲")], 2)
+    retriever(retrieval.open_client(url, "sesame")).nearest("tall", [asked("甲")], 2, True)
     assert state.keys == {"sesame"}
 
 
@@ -183,10 +188,10 @@ def test_a_server_that_refuses_is_unreachable_and_works_again_when_it_does(
     for _ in range(2):
         state.refuse = (status, headers)
         with pytest.raises(ServiceUnreachable) as caught:
-            index.nearest("tall", [asked("甲")], 2)
+            index.nearest("tall", [asked("甲")], 2, True)
         assert "\n" not in str(caught.value)
         state.refuse = None
-        assert len(index.nearest("tall", [asked("甲")], 2)[0]) == 2
+        assert len(index.nearest("tall", [asked("甲")], 2, True)[0]) == 2
 
 
 def test_a_server_that_is_no_qdrant_is_unreachable() -> None:
@@ -231,7 +236,7 @@ def test_static_embeddings_find_what_shares_words(weights: Path) -> None:
     index = QdrantRetriever(
         QdrantClient(":memory:"), embeddings.load_embedder("static", weights), "static", SETS.__getitem__
     )
-    assert problems(index.nearest("tall", [asked("辛庚己")], 1)) == [["辛庚己戊"]]
+    assert problems(index.nearest("tall", [asked("辛庚己")], 1, True)) == [["辛庚己戊"]]
 
 
 def test_a_folder_without_a_model_is_said_to_be_one(tmp_path: Path) -> None:

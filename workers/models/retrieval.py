@@ -2,8 +2,9 @@
 
     QdrantRetriever(client, embedder, "static", load).nearest("9f3c...", [asked], 2)  ->  [[solved, solved]]
 
-The index is derived from the ledger's examples and can be thrown away at any time. Points carry a digest of
-their question's text, so that a question is never shown its own solution.
+The index is derived from the ledger's examples and can be thrown away at any time. Points carry digests of
+their problem and their question, so that a question is never shown its own solution, nor, unless siblings are
+wanted, that of another question about its problem.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from workers.models.embedding import Embedder, Vectors
 
 log = logging.getLogger(__name__)
 UPLOAD = 256
+PAYLOAD = ("problem", "question")  # part of a collection's name: one that lacks a digest filters nothing
 # What the client raises when the server is away, refuses, or is something else behind the same address.
 AWAY = (ApiException, QdrantException, OSError, json.JSONDecodeError)
 
@@ -43,12 +45,12 @@ class QdrantRetriever:
     ) -> None:
         self._client = client
         self._embedder = embedder
-        self._embedding = hashlib.sha256(embedding.encode()).hexdigest()[:8]
+        self._embedding = hashlib.sha256(":".join((embedding, *PAYLOAD)).encode()).hexdigest()[:8]
         self._load = load
         self._examples: dict[str, list[Solved]] = {}
         self._lock = threading.Lock()
 
-    def nearest(self, digest: str, asked: Sequence[Asked], count: int) -> list[list[Solved]]:
+    def nearest(self, digest: str, asked: Sequence[Asked], count: int, siblings: bool) -> list[list[Solved]]:
         """Give up to ``count`` solved examples a question, nearest first, in one batched query.
 
         Raises:
@@ -60,7 +62,7 @@ class QdrantRetriever:
             if not examples or not count:
                 return [[] for _ in asked]
             vectors = self._embedder.encode([question.text for question in asked])
-            requests = [_request(v, q, count) for v, q in zip(vectors, asked, strict=True)]
+            requests = [_request(v, q, count, siblings) for v, q in zip(vectors, asked, strict=True)]
             replies = self._client.query_batch_points(self._name(digest), requests)
         except AWAY as error:
             # The index may be thrown away at any time: the next call makes sure of it again.
@@ -102,14 +104,18 @@ class QdrantRetriever:
             chunk = [example.asked for example in examples[start : start + UPLOAD]]
             vectors = self._embedder.encode([asked.text for asked in chunk])
             yield [
-                qdrant.PointStruct(id=start + at, vector=vector.tolist(), payload={"same": identity(asked)})
+                qdrant.PointStruct(id=start + at, vector=vector.tolist(), payload=_payload(asked))
                 for at, (asked, vector) in enumerate(zip(chunk, vectors, strict=True))
             ]
 
 
-def identity(asked: Asked) -> str:
-    """Give what two copies of one question share: its text without white space, as a digest."""
-    return hashlib.sha256("".join(asked.text.split()).encode()).hexdigest()
+def _payload(asked: Asked) -> dict[str, str]:
+    return dict(zip(PAYLOAD, (_identity(asked.problem), _identity(asked.text)), strict=True))
+
+
+def _identity(text: str) -> str:
+    """Give what two copies of one text share: its digest without white space."""
+    return hashlib.sha256("".join(text.split()).encode()).hexdigest()
 
 
 def open_client(url: str | None, key: str | None) -> QdrantClient:
@@ -129,8 +135,9 @@ def open_client(url: str | None, key: str | None) -> QdrantClient:
     return client
 
 
-def _request(vector: Vectors, asked: Asked, count: int) -> qdrant.QueryRequest:
-    itself = qdrant.FieldCondition(key="same", match=qdrant.MatchValue(value=identity(asked)))
+def _request(vector: Vectors, asked: Asked, count: int, siblings: bool) -> qdrant.QueryRequest:
+    key = "question" if siblings else "problem"
+    itself = qdrant.FieldCondition(key=key, match=qdrant.MatchValue(value=_payload(asked)[key]))
     return qdrant.QueryRequest(query=vector.tolist(), limit=count, filter=qdrant.Filter(must_not=[itself]))
 
 
