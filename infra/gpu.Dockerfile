@@ -11,7 +11,7 @@ ARG VLLM
 
 # A new volume takes its owner from the folder that it is mounted on.
 RUN useradd --uid 10001 --create-home votequeue \
-    && install -d -o votequeue -g votequeue /cache /scorers /run/gpus
+    && install -d -o votequeue -g votequeue /cache /trained /run/gpus
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
 COPY shared shared

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from producers import cli_enqueue
+from producers import cli_enqueue, cli_models
 from producers.options import Json
 from shared import settings
 from shared.errors import UserError, VotequeueError
@@ -30,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_enqueue.app, name="enqueue")
+app.add_typer(cli_models.app, name="models")
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `enqueue` printed it")]
 
@@ -55,7 +56,7 @@ def status(
     json: Json = False,
 ) -> None:
     """Show counts by state and attempt, rate (items/min) and time left; without RUN, all runs."""
-    from producers import dealings, runs, show, show_dealings
+    from producers import course, dealings, runs, show, show_dealings, show_training
     from producers import watch as watching
     from shared import ledger
 
@@ -69,11 +70,14 @@ def status(
     standing = watching.follow(run) if watch else runs.standing(run)
     waiting = runs.waiting(standing.kind)
     services = dealings.of_run(ledger.get_run(run)) if standing.kind in DATA_QUEUES else None
+    trained = course.course(run) if standing.kind == "train" else None
     if json:
         extra = {"open": standing.open, "stalled": standing.stalled, "messages": waiting}
-        dealt = {} if services is None else {"services": services}
-        return show.as_json({**show.plain(standing), **extra, **dealt})
+        told = {name: found for name, found in (("services", services), ("training", trained)) if found}
+        return show.as_json({**show.plain(standing), **extra, **told})
     show.standing(standing, waiting)
+    if trained is not None:
+        show_training.status(trained)
     return None if services is None else show_dealings.status(standing, services)
 
 
@@ -157,23 +161,36 @@ def report(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="folder for report.md, .json and plots"),
     ] = None,
+    replay: Annotated[
+        bool,
+        typer.Option(
+            "--replay", help="what all uses of the scores would have answered, from the votes on record"
+        ),
+    ] = False,
+    scorer: Annotated[
+        str | None,
+        typer.Option(
+            "--scorer",
+            metavar="NAME",
+            help="with --replay: whose scores; left out: who judged most of the votes",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Work out accuracy (where right answers are known) or agreement, rounds or calls, tokens, cost, time."""
-    from producers import harvest, pages, runs, show, show_dealings, show_report
-    from producers import report as reporting
+    """Work out accuracy (where right answers are known) or agreement, rounds or calls, tokens, cost, time.
 
-    standing = runs.standing(run)
-    if standing.kind == "train":
-        return show.as_json(standing) if json else show.standing(standing, None)
-    found = harvest.figures(run) if standing.kind in DATA_QUEUES else reporting.figures(run)
+    Of a training: its curves, and what its model does on what was held out.
+    """
+    from producers import pages, show, summaries
+    from producers import replay as replaying
+
+    if scorer is not None and not replay:
+        raise typer.BadParameter("goes with --replay", param_hint="--scorer")
+    found = replaying.replay(run, scorer) if replay else summaries.of_run(run)
     files = pages.save(found, output) if output is not None else []
     if json:
         return show.as_json({**show.plain(found), "files": show.plain(files)})
-    if isinstance(found, harvest.Harvest):
-        show_dealings.report(found)
-    else:
-        show.table(show_report.rows(found), [f"run {run}", ""])
+    summaries.printed(found)
     for file in files:
         show.text(str(file))
     return None

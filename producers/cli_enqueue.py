@@ -1,6 +1,6 @@
 """The `enqueue` commands: parse, call, print.
 
-    votequeue enqueue train scorer --data train.jsonl --epochs 1
+    votequeue enqueue infer test.jsonl --examples solved.jsonl
 
 As in `cli`, a command imports what it stands on when it runs.
 """
@@ -10,19 +10,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producers import options, service_options
+from producers import cli_train, options, service_options
 
 if TYPE_CHECKING:
     from producers.orders import Order
 
 app = typer.Typer(help="Put work into a queue.", no_args_is_help=True)
-train_app = typer.Typer(help="Train a model through the train queue.", no_args_is_help=True)
-app.add_typer(train_app, name="train")
+app.add_typer(cli_train.app, name="train")
 
 
 @app.command("infer")
 def infer(  # noqa: PLR0913  Typer reads the options from the signature
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="data set, JSON Lines in the recipe's format")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA|RUN",
+            help="data set, JSON Lines in the recipe's format; or a run, whose votes are judged again",
+        ),
+    ],
     *,
     run: options.NewRun = None,
     examples: Annotated[
@@ -40,27 +45,41 @@ def infer(  # noqa: PLR0913  Typer reads the options from the signature
     seed: options.Seed = None,
     neighbours: options.Neighbours = None,
     siblings: options.Siblings = None,
+    scorer: options.Scorer = None,
+    lora: options.Lora = None,
+    use: options.UseWord = None,
+    threshold: options.Threshold = None,
     fallback: options.FallbackWord = None,
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
     """Answer every question of a data set; the same command again continues it."""
-    sampling = options.sampling(
-        votes=votes,
-        max_attempts=max_attempts,
-        batch=batch,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        neighbours=neighbours,
-        siblings=siblings,
-        fallback=fallback,
-    )
-    from producers import enqueue, progress, show
+    judging = {"scorer": scorer, "use": use, "threshold": threshold, "fallback": fallback, "batch": batch}
+    sampling = {
+        "votes": votes,
+        "max_attempts": max_attempts,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "seed": seed,
+        "neighbours": neighbours,
+        "siblings": siblings,
+        "lora": lora,
+    }
+    chosen = options.sampling(**judging, **sampling)
+    from producers import enqueue, intake, progress, show
+    from producers import judging as again
 
-    done = enqueue.infer(data, sampling, run, examples, skip_bad)
-    if examples is None:
+    source = intake.find_source(data)
+    if isinstance(source, Path):
+        again.require_models(chosen)
+        done = enqueue.infer(source, chosen, run, examples, skip_bad)
+    else:
+        options.refuse(f"the votes of {data} are judged as they are", examples=examples, **sampling)
+        changes = {name: getattr(chosen, name) for name, value in judging.items() if value is not None}
+        # Which scorer judges is what this is for: the one in use now, unless another is named.
+        done = again.again(data, {"scorer": chosen.scorer, **changes}, run)
+    if examples is None and isinstance(source, Path):
         progress.note("no --examples: the prompts carry no solved questions")
     if json:
         return show.as_json(done)
@@ -160,57 +179,3 @@ def _order(order: "Order", budget: float | None, dry_run: bool, json: bool) -> N
         progress.note(estimate.line(order.estimate))
     done = orders.place(order, budget)
     return show.as_json(done) if json else show.text(done.line)
-
-
-@train_app.command("scorer")
-def scorer(  # noqa: PLR0913  as above
-    *,
-    data: Annotated[
-        list[Path] | None, typer.Option("--data", metavar="FILE", help="data set with reasonings; repeatable")
-    ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--from",
-            metavar="RUN",
-            help="a labelled infer run, for its votes, or a reason or translate run; repeatable",
-        ),
-    ] = None,
-    run: options.NewRun = None,
-    base: options.Base = None,
-    text: options.InputWord = None,
-    layers: options.Layers = None,
-    freeze_embeddings: options.FreezeEmbeddings = None,
-    epochs: options.Epochs = None,
-    learning_rate: options.LearningRate = None,
-    batch_size: options.BatchSize = None,
-    max_length: options.MaxLength = None,
-    optimizer: options.Optimizer = None,
-    held_out: options.HeldOut = None,
-    seed: options.ScorerSeed = None,
-    json: options.Json = False,
-) -> None:
-    """Train the scorer that judges votes, from sound and unsound reasonings."""
-    if not data and not source:
-        raise typer.BadParameter("name data to train on", param_hint="--data or --from")
-    chosen = options.scorer_training(
-        base=base,
-        input=text,
-        layers=layers,
-        freeze_embeddings=freeze_embeddings,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        max_length=max_length,
-        optimizer=optimizer,
-        held_out=held_out,
-        seed=seed,
-    )
-    from producers import show, training
-
-    done = training.scorer(chosen, data or [], source or [], run)
-    if json:
-        return show.as_json(done)
-    before = "continued" if done.continued else "enqueued"
-    learns = f"{done.sound} sound and {show.count(done.unsound, 'unsound reasoning')}"
-    return show.text(f"run {done.run} {before}: {learns}, {show.count(done.sent, 'message')} sent")

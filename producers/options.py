@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from shared import settings
-from shared.jobs import Sampling, ScorerTraining
+from shared.jobs import Sampling
 from shared.settings import PREFIX, Settings
 
 # Options that are not called as their fields are.
@@ -20,10 +20,13 @@ _NAMED = {"language": "--from", "skip": "--skip-pattern"}
 _M = TypeVar("_M", bound=BaseModel)
 
 
-def setting(name: str, option: str, strategy: str | None = None) -> Any:
-    """Declare an option whose help and default are a setting's; ``strategy`` is what it is for."""
+def setting(name: str, option: str, strategy: str | None = None, unset: str = "none") -> Any:
+    """Declare an option whose help and default are a setting's; ``strategy`` is what it is for.
+
+    ``unset`` says what it means that the setting has no default.
+    """
     field = Settings.model_fields[name]
-    default = "none" if field.default is None else field.default
+    default = unset if field.default is None else field.default
     panel = strategy and f"Strategy {strategy}"
     shown = f"{default}; {PREFIX}{name.upper()}"
     return typer.Option(option, help=field.description, show_default=shown, rich_help_panel=panel)
@@ -43,20 +46,11 @@ TopP = Annotated[float | None, setting("top_p", "--top-p")]
 Seed = Annotated[int | None, setting("seed", "--seed")]
 Neighbours = Annotated[int | None, setting("neighbours", "--neighbours")]
 Siblings = Annotated[bool | None, setting("siblings", "--siblings/--no-siblings")]
+Scorer = Annotated[str | None, setting("scorer", "--scorer")]
+Lora = Annotated[str | None, setting("lora", "--lora")]
+UseWord = Annotated[str | None, setting("use", "--use")]
+Threshold = Annotated[float | None, setting("threshold", "--threshold")]
 FallbackWord = Annotated[str | None, setting("fallback", "--fallback")]
-
-# Of a run that trains a scorer
-Base = Annotated[str | None, setting("scorer_base", "--base")]
-InputWord = Annotated[str | None, setting("scorer_input", "--input")]
-Layers = Annotated[int | None, setting("scorer_layers", "--layers")]
-FreezeEmbeddings = Annotated[bool | None, setting("scorer_freeze_embeddings", "--freeze-embeddings")]
-Epochs = Annotated[float | None, setting("scorer_epochs", "--epochs")]
-LearningRate = Annotated[float | None, setting("scorer_learning_rate", "--learning-rate")]
-BatchSize = Annotated[int | None, setting("scorer_batch_size", "--batch-size")]
-MaxLength = Annotated[int | None, setting("scorer_max_length", "--max-length")]
-Optimizer = Annotated[str | None, setting("scorer_optimizer", "--optimizer")]
-HeldOut = Annotated[float | None, setting("scorer_held_out", "--held-out")]
-ScorerSeed = Annotated[int | None, setting("scorer_seed", "--seed")]
 
 
 def sampling(**given: Any) -> Sampling:
@@ -66,20 +60,9 @@ def sampling(**given: Any) -> Sampling:
         typer.BadParameter: a value that cannot be.
     """
     loaded = settings.load()
-    defaults = {name: getattr(loaded, name) for name in Sampling.model_fields if name != "batch"}
+    names = [name for name in Sampling.model_fields if name not in ("batch", "votes_of")]
+    defaults = {name: getattr(loaded, name) for name in names}
     return filled(Sampling, {**defaults, "batch": loaded.batch_size}, given)
-
-
-def scorer_training(**given: Any) -> ScorerTraining:
-    """Fill in what was not given from the settings.
-
-    Raises:
-        typer.BadParameter: a value that cannot be.
-    """
-    loaded = settings.load()
-    names = [name for name in ScorerTraining.model_fields if name not in ("target", "base")]
-    defaults = {name: getattr(loaded, f"scorer_{name}") for name in names}
-    return filled(ScorerTraining, {**defaults, "base": loaded.scorer_base or loaded.model}, given)
 
 
 def filled(model: type[_M], defaults: dict[str, Any], given: dict[str, Any]) -> _M:
@@ -95,6 +78,17 @@ def filled(model: type[_M], defaults: dict[str, Any], given: dict[str, Any]) -> 
         first = error.errors()[0]
         option = option_of(str(first["loc"][0]))
         raise typer.BadParameter(f"{first['msg']}, not {first['input']!r}", param_hint=option) from None
+
+
+def refuse(why: str, **given: object) -> None:
+    """Refuse options that have no meaning together with others.
+
+    Raises:
+        typer.BadParameter: naming the first that was given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(why, param_hint=option_of(name))
 
 
 def option_of(field: str) -> str:

@@ -9,16 +9,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from producers import harvest, progress, show, show_dealings, show_report
+from producers import curves, harvest, progress, show, summaries
+from producers.course import Course
 from producers.harvest import Harvest
+from producers.replay import Replay
 from producers.report import Figures
+from producers.summaries import Summary
 from shared import dataset
 from shared.errors import UserError
 
 TITLE = "What run {run} came to"
 
 
-def save(found: Figures | Harvest, folder: Path) -> list[Path]:
+def save(found: Summary, folder: Path) -> list[Path]:
     """Write a report's files; give them.
 
     Raises:
@@ -29,25 +32,33 @@ def save(found: Figures | Harvest, folder: Path) -> list[Path]:
         pictures = draw(found, folder)
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
-    rows = show_dealings.page_rows(found) if isinstance(found, Harvest) else show_report.rows(found)
     page, data = folder / "report.md", folder / "report.json"
     with dataset.writing(page) as file:
-        file.write(show.markdown(TITLE.format(run=found.run), rows, pictures))
+        file.write(show.markdown(TITLE.format(run=found.run), summaries.rows(found), pictures))
     with dataset.writing(data) as file:
         file.write(json.dumps(show.plain(found), ensure_ascii=False, indent=2) + "\n")
     return [page, data, *pictures]
 
 
-def draw(found: Figures | Harvest, folder: Path) -> list[Path]:
-    """Draw calls over time, or the rounds that questions took and answers over time."""
+def draw(found: Summary, folder: Path) -> list[Path]:
+    """Draw what there is to see of a run: over time, over steps, or a comparison."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         progress.note("no pictures: matplotlib is not installed (pip install 'votequeue[report]')")
         return []
-    if isinstance(found, Harvest):
-        return [_calls(Figure, found, folder / "calls.png")]
-    return [_rounds(Figure, found, folder / "rounds.png"), _answers(Figure, found, folder / "answers.png")]
+    match found:
+        case Harvest():
+            return [_calls(Figure, found, folder / "calls.png")]
+        case Course():
+            return curves.draw(Figure, found, folder)
+        case Replay():
+            return [curves.ways(Figure, found, folder / "ways.png")]
+        case Figures():
+            return [
+                _rounds(Figure, found, folder / "rounds.png"),
+                _answers(Figure, found, folder / "answers.png"),
+            ]
 
 
 def _rounds(figure: Any, found: Figures, path: Path) -> Path:

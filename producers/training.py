@@ -1,157 +1,266 @@
-"""Reasonings into the `train` queue: from data files, votes of labelled runs, and texts that runs have made.
+"""Lessons into the `train` queue: from data files, votes of labelled runs, and texts that runs have made.
 
-    {"id": "p1#2@1.3", "group": "p1", "problem": ..., "questions": [{..., "answer": "B",
-        "wrong": [{"answer": "C", "reasoning": "……答案是：C"}]}]}
+    gather([Source("mine", weight=1.0), Source("more.jsonl", weight=0.3)])  ->  Lesson(...), Lesson(...), ...
 
-That is vote 3 of round 1 on question 2 of entry p1, which chose C where B is right. ``group`` names the entry
-it came from, so that a split by entry keeps its texts together, and what was made from it too. How a scorer
-is trained is not known here.
+A run over labelled questions gives its own votes, told right from wrong by their letters; a `reason` or
+`translate` run and a data file give the reasonings they hold. How models are trained is not known here.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from producers import enqueue, exports, intake, progress, questions, runs
-from shared import dataset, ledger
+from shared import answers, dataset, ledger
 from shared.dataset import Entry, Line
 from shared.errors import UserError
-from shared.jobs import DATA_QUEUES, ScorerTraining
+from shared.jobs import DATA_QUEUES
 from shared.ledger import Run
+from shared.lessons import Lesson, Text
+from shared.trainings import LoraTraining, ScorerTraining, Training
 
 
 @dataclass(frozen=True)
-class Texts:
-    """What a training would learn from: sound and unsound reasonings counted, all of it digested."""
+class Source:
+    """Where lessons come from: a run or a file; how much each text counts; whether it is for tests only."""
+
+    name: str
+    path: Path | None = None
+    weight: float = 1.0
+    test: bool = False
+
+    @property
+    def told(self) -> str:
+        """Say what it is: ``votes of mine``, ``texts of wrong x 0.5``."""
+        what = self.name
+        if self.path is None:
+            what = f"{'texts' if ledger.get_run(self.name).kind in DATA_QUEUES else 'votes'} of {self.name}"
+        return what + (f" x {self.weight:g}" if self.weight != 1 else "") + (" (test)" if self.test else "")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a training would learn from: questions, right and wrong texts counted, all of it digested."""
 
     digest: str
-    entries: int
-    sound: int
-    unsound: int
+    lessons: int
+    questions: int
+    right: int
+    wrong: int
+    tested: int
 
 
 @dataclass(frozen=True)
 class Enqueued:
-    """What an `enqueue train` did."""
+    """What an `enqueue train` did; ``tested`` counts the texts that are for trying the model only."""
 
     run: str
-    sound: int
-    unsound: int
+    questions: int
+    right: int
+    wrong: int
+    tested: int
     sent: int
     continued: bool
 
 
-def scorer(
-    options: ScorerTraining, files: Sequence[Path], sources: Sequence[str], name: str | None = None
-) -> Enqueued:
-    """Enqueue the training of a scorer on data files, and on the votes or texts of runs.
+def sources(
+    files: Sequence[Path], names: Sequence[str], tests: Sequence[str], weights: Sequence[str]
+) -> list[Source]:
+    """Look up what to learn from; ``weights`` are ``NAME=0.5``, where a name is a run's or a file's.
 
     Raises:
-        UserError: a bad file or run, or not both sound and unsound reasonings; nothing was enqueued.
+        UserError: there is no such run, it has nothing to learn from, or a weight is for nothing.
+    """
+    wanted = dict(map(_weight, weights))
+    found = [Source(str(path), path, wanted.pop(str(path), 1.0)) for path in files]
+    found += [Source(name, None, wanted.pop(name, 1.0)) for name in names]
+    found += [Source(name, None, test=True) for name in tests]
+    if wanted:
+        known = ", ".join(source.name for source in found)
+        raise UserError(f"--weight {next(iter(wanted))}: it is not among what is learned from ({known})")
+    twice = {name for name in tests if name in names}
+    if twice:
+        raise UserError(f"--test {twice.pop()}: what is learned from cannot be what the model is tried on")
+    for source in found:
+        if source.path is None:
+            _require_texts(source)
+    return found
+
+
+def _weight(told: str) -> tuple[str, float]:
+    name, _, number = told.rpartition("=")
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = 0.0
+    if not name or not 0 < weight <= 100:
+        raise UserError(f"--weight {told}: write NAME=0.5, with a number above 0 and up to 100")
+    return name, weight
+
+
+def _require_texts(source: Source) -> None:
+    run = ledger.get_run(source.name)
+    option = "--test" if source.test else "--from"
+    if run.kind in DATA_QUEUES and not source.test:
+        if next(exports.entries(run), None) is None:
+            raise UserError(
+                f"{option} {source.name}: it has made nothing yet, see `votequeue status {source.name}`"
+            )
+        return
+    runs.require_questions(source.name)
+    if not any(told.gold is not None and told.votes for told in questions.tell(source.name)):
+        raise UserError(f"{option} {source.name}: it has no vote on a question whose right answer is known")
+
+
+# Enqueuing
+
+
+def scorer(options: ScorerTraining, found: Sequence[Source], name: str | None = None) -> Enqueued:
+    """Enqueue the training of a scorer.
+
+    Raises:
+        UserError: a bad file, or not both right and wrong texts where they are read; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
-    intake.check(files)
-    for source in sources:
-        _require_texts(source)
-    found = survey(files, sources)
-    _require_both_kinds(found)
-    chosen = name or enqueue.default_name("scorer", "train", found.digest, options.model_dump())
-    told = ", ".join([*map(str, files), *map(_named, sources)])
-    run = Run(chosen, "train", told, found.digest, None, options.model_dump())
+    seen = survey(found)
+    if options.input == "question+answer":
+        if not seen.questions:
+            raise UserError("there is no question to train on whose right answer is known")
+        return _enqueue("scorer", options, found, seen, name)
+    missing = [word for word, count in [("right", seen.right), ("wrong", seen.wrong)] if not count]
+    if missing:
+        raise UserError(
+            f"there is no {' and no '.join(missing)} text to train on: `--from RUN` takes the votes of a "
+            "labelled run, or what a reason run has made; `votequeue sample --wrong` makes both"
+        )
+    return _enqueue("scorer", options, found, seen, name)
+
+
+def lora(options: LoraTraining, found: Sequence[Source], name: str | None = None) -> Enqueued:
+    """Enqueue the training of a LoRA adapter for the generator, from right texts.
+
+    Raises:
+        UserError: a bad file, or no right text; nothing was enqueued.
+        ServiceUnreachable: the broker does not answer.
+    """
+    seen = survey(found)
+    if not seen.right:
+        raise UserError(
+            "there is no right text to train on: `--from RUN` takes right votes, or what a reason run has "
+            "made, `--data FILE` the reasonings in a file"
+        )
+    # What a run's prompts showed when it sampled, they show when its votes are learned from.
+    names = [source.name for source in found if source.path is None]
+    digests = dict.fromkeys(digest for name in names if (digest := ledger.get_run(name).examples))
+    return _enqueue("lora", options.model_copy(update={"examples": tuple(digests)}), found, seen, name)
+
+
+def _enqueue(
+    stem: str,
+    options: Training,
+    found: Sequence[Source],
+    seen: Survey,
+    name: str | None,
+) -> Enqueued:
+    told = options.model_dump(mode="json")
+    chosen = name or enqueue.default_name(stem, "train", seen.digest, told)
+    run = Run(chosen, "train", ", ".join(source.told for source in found), seen.digest, None, told)
 
     def write() -> None:
-        with progress.bar("recording", found.entries, "entries") as advance:
-            texts = intake.counted(_same(found, files, sources), advance)
-            ledger.open_single(run, options.target, texts)
+        with progress.bar("recording", seen.lessons, "lessons") as advance:
+            ledger.open_single(run, options.target, intake.counted(_same(seen, found), advance))
 
     continued = enqueue.begin(run, write)
-    return Enqueued(chosen, found.sound, found.unsound, enqueue.publish(chosen), continued)
+    sent = enqueue.publish(chosen)
+    return Enqueued(chosen, seen.questions, seen.right, seen.wrong, seen.tested, sent, continued)
 
 
-def lines(files: Sequence[Path], sources: Sequence[str]) -> Iterator[str]:
-    """Give all entries to train on, as JSON."""
-    for path in files:
-        yield from (line.text for line in dataset.scan(path) if isinstance(line, Line))
-    for source in sources:
-        yield from (json.dumps(entry, ensure_ascii=False) for entry in _entries_of(source))
+def survey(found: Sequence[Source]) -> Survey:
+    """Count and digest what there is to train on.
 
-
-def _entries_of(source: str) -> Iterator[dict[str, Any]]:
-    run = ledger.get_run(source)
-    if run.kind in DATA_QUEUES:
-        yield from exports.entries(run)
-    else:
-        for told in questions.tell(source, texts=True):
-            yield from _from_votes(told)
-
-
-def _named(source: str) -> str:
-    what = "texts" if ledger.get_run(source).kind in DATA_QUEUES else "votes"
-    return f"{what} of {source}"
-
-
-def _from_votes(told: questions.Told) -> Iterator[dict[str, Any]]:
-    if told.gold is None:
-        return
-    asked = told.entry.questions[told.question]
-    for vote in told.votes:
-        if not vote.text.strip():
-            continue
-        judged: dict[str, Any] = {"question": asked.question, "options": asked.options, "answer": told.gold}
-        if vote.letter == told.gold:
-            judged["reasoning"] = vote.text
-        else:
-            judged["wrong"] = [{"answer": vote.letter, "reasoning": vote.text}]
-        key = dataset.key(told.entry.id, told.question)
-        yield {
-            "id": f"{key}@{vote.attempt}.{vote.place + 1}",
-            "group": str(told.entry.id),
-            "problem": told.entry.problem,
-            "questions": [judged],
-        }
-
-
-def survey(files: Sequence[Path], sources: Sequence[str]) -> Texts:
-    """Count and digest what there is to train on."""
+    Raises:
+        UserError: a file has a bad line.
+    """
+    intake.check([source.path for source in found if source.path is not None])
     digest = hashlib.sha256()
-    entries = sound = unsound = 0
-    with progress.bar("reading", None, "entries") as advance:
-        for text in intake.counted(lines(files, sources), advance):
-            digest.update(text.encode() + b"\n")
-            entries += 1
-            for question in Entry.model_validate_json(text).questions:
-                sound += bool((question.reasoning or "").strip())
-                unsound += sum(bool(wrong.reasoning.strip()) for wrong in question.wrong)
-    return Texts(digest.hexdigest(), entries, sound, unsound)
+    lessons = labelled = right = wrong = tested = 0
+    with progress.bar("reading", None, "lessons") as advance:
+        for lesson in intake.counted(gather(found), advance):
+            digest.update(lesson.model_dump_json().encode() + b"\n")
+            lessons += 1
+            if lesson.test:
+                tested += len(lesson.texts)
+                continue
+            labelled += bool(lesson.answer)
+            rights = sum(lesson.is_right(text) for text in lesson.texts)
+            right += rights
+            wrong += len(lesson.texts) - rights
+    return Survey(digest.hexdigest(), lessons, labelled, right, wrong, tested)
 
 
-def _same(found: Texts, files: Sequence[Path], sources: Sequence[str]) -> Iterator[str]:
+def _same(seen: Survey, found: Sequence[Source]) -> Iterator[str]:
     digest = hashlib.sha256()
-    for text in lines(files, sources):
+    for lesson in gather(found):
+        text = lesson.model_dump_json()
         digest.update(text.encode() + b"\n")
         yield text
-    if digest.hexdigest() != found.digest:
+    if digest.hexdigest() != seen.digest:
         raise UserError("the data changed while it was being read: nothing was enqueued, try again")
 
 
-def _require_texts(source: str) -> None:
-    run = ledger.get_run(source)
-    if run.kind in DATA_QUEUES:
-        if next(exports.entries(run), None) is None:
-            raise UserError(f"--from {source}: it has made nothing yet, see `votequeue status {source}`")
-        return
-    runs.require_questions(source)
-    if not any(told.gold is not None and told.votes for told in questions.tell(source)):
-        raise UserError(f"--from {source}: it has no vote on a question whose right answer is known")
+# Lessons
 
 
-def _require_both_kinds(found: Texts) -> None:
-    missing = [word for word, count in [("sound", found.sound), ("unsound", found.unsound)] if not count]
-    if missing:
-        raise UserError(
-            f"there is no {' and no '.join(missing)} reasoning to train on: `votequeue sample --wrong` makes "
-            "both, `--from RUN` takes the votes of a labelled run, or what a reason run has made"
+def gather(found: Sequence[Source]) -> Iterator[Lesson]:
+    """Give all lessons of some sources."""
+    for source in found:
+        if source.path is None:
+            run = ledger.get_run(source.name)
+            if run.kind in DATA_QUEUES:
+                made = (Entry.model_validate(entry) for entry in exports.entries(run))
+                yield from _of_entries(made, source)
+            else:
+                yield from _of_votes(source)
+        else:
+            lines = dataset.scan(source.path)
+            yield from _of_entries((line.entry for line in lines if isinstance(line, Line)), source)
+
+
+def _of_votes(source: Source) -> Iterator[Lesson]:
+    for told in questions.tell(source.name, texts=True):
+        if told.gold is None or not told.votes:
+            continue
+        texts = tuple(
+            Text(text=answers.cut(vote.text), letter=vote.letter, attempt=vote.attempt, place=vote.place)
+            for vote in told.votes
         )
+        yield _lesson(told.entry, told.question, source, texts, kind="votes")
+
+
+def _of_entries(entries: Iterator[Entry], source: Source) -> Iterator[Lesson]:
+    for entry in entries:
+        for index, question in enumerate(entry.questions):
+            texts = [Text(text=wrong.reasoning, letter=wrong.answer) for wrong in question.wrong]
+            if question.answer and question.reasoning and question.reasoning.strip():
+                texts.insert(0, Text(text=question.reasoning, letter=question.answer))
+            # A question whose answer is known teaches something without any text, too.
+            if texts or question.answer:
+                yield _lesson(entry, index, source, tuple(texts), kind="texts")
+
+
+def _lesson(entry: Entry, index: int, source: Source, texts: tuple[Text, ...], **more: str) -> Lesson:
+    question = entry.questions[index]
+    return Lesson(
+        problem=entry.problem,
+        question=question.question,
+        options=tuple(question.options),
+        answer=question.answer or "",
+        group=entry.group or dataset.identity(entry.problem),
+        source=source.name,
+        augmented=entry.augmented,
+        test=source.test,
+        weight=source.weight,
+        texts=texts,
+        **more,  # type: ignore[arg-type]
+    )

@@ -7,8 +7,10 @@ later write says `WHERE fence = mine`: of two workers that hold the same questio
 done with a question is not known here.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -112,6 +114,27 @@ def heartbeat(worker: str, lease: float) -> int:
         ).rowcount
 
 
+def still_holds(connection: sa.Connection, held: Claim) -> bool:
+    """Tell, within a transaction, whether a claim is still its worker's."""
+    query = sa.select(items.number).where(*_same(held), items.state == State.LEASED)
+    return connection.scalar(query) is not None
+
+
+def _same(held: Claim) -> tuple[sa.ColumnElement[bool], ...]:
+    return items.run == held.job.run, items.number == held.job.item, items.fence == held.fence
+
+
+def holds(held: Claim) -> bool:
+    """Tell whether a claim is still its worker's."""
+    with ledger.reading() as connection:
+        return still_holds(connection, held)
+
+
+def forgive(connection: sa.Connection, held: Claim) -> None:
+    """Count no loss before this moment any more, since the work on an item has come further."""
+    connection.execute(schema.items.update().where(*_same(held)).values(losses=0))
+
+
 def settle(ends: Iterable[Settled]) -> list[Settled]:
     """Write the ends of claims in one transaction; give those that still held their claim.
 
@@ -140,14 +163,20 @@ def _settle_one(connection: sa.Connection, end: Settled, now: float) -> bool:
     return True
 
 
-def complete(claim: Claim, value: dict[str, Any], outcome: str = "done") -> bool:
-    """Write an item's result; tell whether the claim still held."""
+def complete(
+    claim: Claim,
+    value: dict[str, Any],
+    outcome: str = "done",
+    also: Callable[[sa.Connection], object] = lambda _: None,
+) -> bool:
+    """Write an item's result, and whatever ``also`` writes with it; tell whether the claim still held."""
     with ledger.writing() as connection:
         now = ledger.now(connection)
         if not _let_go(connection, claim, State.DONE, now, outcome, {"settled_at": now, "losses": 0}):
             return False
         row = {"run": claim.job.run, "number": claim.job.item, "value": value}
         connection.execute(schema.results.insert().values(**row))
+        also(connection)
         return True
 
 
@@ -205,7 +234,9 @@ def lose(claims: Iterable[Claim], reason: str, max_losses: int) -> list[Job]:
     with ledger.writing() as connection:
         now = ledger.now(connection)
         for held in claims:
-            state, changes = _after_loss(held.losses + 1, reason, max_losses, now)
+            # Not as the claim knew it: what was lost before may have been forgiven since.
+            before = connection.scalar(sa.select(items.losses).where(*_same(held))) or 0
+            state, changes = _after_loss(before + 1, reason, max_losses, now)
             if _let_go(connection, held, state, now, f"lost: {reason}", changes) and state is State.PENDING:
                 again.append(held.job)
     return again
@@ -249,8 +280,7 @@ def _let_go(
 ) -> bool:
     kept = connection.execute(
         schema.items.update()
-        .where(items.run == held.job.run, items.number == held.job.item)
-        .where(items.state == State.LEASED, items.fence == held.fence)
+        .where(*_same(held), items.state == State.LEASED)
         .values(state=state, holder=None, lease_until=None, **changes)
     ).rowcount
     if kept:
@@ -268,12 +298,28 @@ def earlier_ballots(job: Job) -> list[Vote]:
     """Read all votes of a question's finished rounds, in the order in which they were sampled."""
     columns = schema.votes.c
     query = (
-        sa.select(columns.letter, columns.accepted, columns.score)
+        sa.select(columns.letter, columns.score)
         .where(columns.run == job.run, columns.number == job.item)
         .order_by(columns.attempt, columns.place)
     )
     with ledger.reading() as connection:
         return [Vote(*row) for row in connection.execute(query)]
+
+
+def recorded_rounds(run: str, numbers: Sequence[int]) -> dict[int, list[list[sa.Row[Any]]]]:
+    """Read the votes (text, tokens) of some of a run's questions, round by round, in their order."""
+    columns = schema.votes.c
+    query = (
+        sa.select(columns.number, columns.attempt, columns.text, columns.tokens)
+        .where(columns.run == run, columns.number.in_(numbers))
+        .order_by(columns.number, columns.attempt, columns.place)
+    )
+    found: dict[int, list[list[sa.Row[Any]]]] = {}
+    with ledger.reading() as connection:
+        rows = connection.execute(query)
+        for (number, _), votes in itertools.groupby(rows, key=attrgetter("number", "attempt")):
+            found.setdefault(number, []).append(list(votes))
+    return found
 
 
 def make_due(*runs: str) -> int:

@@ -5,7 +5,8 @@
 
 Fields beyond these are kept and written back. `wrong` (on a question) lists reasonings for wrong letters;
 `origin` (on an entry) names how an augmented entry was made, `group` the original that it must stay with when
-texts are held out; `made` (beside a text) tells who wrote it. What entries are for is not known here.
+texts are held out (the `identity` of its problem, or a name of the user's own); `made` (beside a text) tells
+who wrote it. What entries are for is not known here.
 """
 
 import contextlib
@@ -148,6 +149,11 @@ class Line:
 def key(entry_id: str | int, index: int) -> str:
     """Name a question: entry id and its place in the entry, from 1, as in ``p1#2``."""
     return f"{entry_id}#{index + 1}"
+
+
+def identity(text: str) -> str:
+    """Give what two copies of one text share: 16 hex digits of the sha256 of it without its white space."""
+    return hashlib.sha256("".join(text.split()).encode()).hexdigest()[:16]
 
 
 def scan(path: Path) -> Iterator[Line | BadLine]:

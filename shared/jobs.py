@@ -63,26 +63,16 @@ class Sampling(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1)]
     seed: int | None
     neighbours: Annotated[int, Field(ge=0)]
-    siblings: bool
     fallback: Fallback
-
-
-class ScorerTraining(BaseModel):
-    """How a scorer is trained; stored with the run and with the model it makes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    target: Literal["scorer"] = "scorer"
-    base: str
-    input: Literal["reasoning", "question+reasoning"]
-    layers: Annotated[int, Field(ge=1)] | None
-    freeze_embeddings: bool
-    epochs: Annotated[float, Field(gt=0)]
-    learning_rate: Annotated[float, Field(gt=0)]
-    batch_size: Annotated[int, Field(ge=1)]
-    max_length: Annotated[int, Field(ge=8)]
-    optimizer: str
-    held_out: Annotated[float, Field(gt=0, lt=1)]
-    seed: int
+    # What follows is said of every new run; runs that are older have what was so then.
+    siblings: bool = True
+    # A model's name, `registry.IN_USE` or `registry.NONE`; ``use`` auto: as the scorer's held-out part says.
+    scorer: str = "in-use"
+    lora: str = "in-use"
+    use: Literal["auto", "majority", "gate", "weighted", "gate-weighted"] = "auto"
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    # The run whose votes are judged, instead of sampling.
+    votes_of: str | None = None
 
 
 class Reasoning(BaseModel):

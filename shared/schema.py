@@ -155,6 +155,57 @@ examples = Table(
     Column("answer", String, nullable=False),
 )
 
+# Trainings, and the models that came of them
+
+# What a training tells on its way: loss, learning rate, metrics of the held-out part.
+steps = Table(
+    "steps",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("told_at", Float, nullable=False),
+    Column("of", Integer, nullable=False),
+    Column("told", JSON, nullable=False),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("run", String, nullable=False),
+    # What it was trained from: weights, data in words and by digest, options, the code's version.
+    Column("base", String, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("code", String, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    # A scorer's own: how its scores are to be used.
+    Column("use", String),
+    Column("threshold", Float),
+    Column("created_at", Float, nullable=False),
+)
+
+# The problems that a model was trained on, by digest: on these, it proves nothing.
+learned = Table(
+    "learned",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("problem", String, primary_key=True),
+)
+
+# Which model was in use from when on; the last row of a kind is what is in use now, none of it a NULL.
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("kind", String, nullable=False),
+    Column("model", String),
+    Column("reason", Text, nullable=False),
+    Column("promoted_at", Float, nullable=False),
+)
+
 # Calls to outside services
 
 calls = Table(

@@ -55,7 +55,11 @@ class Settings(BaseSettings):
     )
     qdrant_url: str | None = Field(None, description="Qdrant server; empty: an index in each worker's memory")
     qdrant_api_key: SecretStr | None = Field(None, description="key of the Qdrant server")
-    scorers: Path | None = Field(None, description="folder of trained scorers; empty: scorers/ under home")
+    trained: Path | None = Field(
+        None,
+        description="folder of trained models and of checkpoints, shared by all machines; empty: trained/ "
+        "under home",
+    )
     cache: Path = Field(
         Path(platformdirs.user_cache_dir("votequeue")), description="folder where weights are kept"
     )
@@ -64,7 +68,6 @@ class Settings(BaseSettings):
     model: str = Field(
         "Qwen2.5-Coder-0.5B-Instruct", description="generator: a folder, a name in the cache, or a hub id"
     )
-    lora: Path | None = Field(None, description="folder of a LoRA adapter for the generator")
     quantization: str | None = Field(None, description="vLLM quantisation, fp8 on GPUs; empty: none")
     gpu_memory: Share = Field(0.7, description="share of the GPU's memory for the engine; the rest: scorer")
     tensor_parallel: Count = Field(1, description="GPUs that one engine spans")
@@ -87,6 +90,19 @@ class Settings(BaseSettings):
         "majority",
         description="when no vote was ever accepted: the majority of all letters read, or the constant A",
     )
+    scorer: str = Field(
+        "in-use",
+        description="scorer that judges: in-use (as `votequeue models` says), none, or a model's name",
+    )
+    lora: str = Field("in-use", description="LoRA adapter of the generator: in-use, none, or a model's name")
+    use: Literal["auto", "majority", "gate", "weighted", "gate-weighted"] = Field(
+        "auto",
+        description="what scores are used for: gate (a vote below the threshold is void), weighted (a vote "
+        "counts as much as its odds), gate-weighted, majority (nothing); auto: as the scorer found best",
+    )
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="score from which a vote is accepted; empty: as the scorer found best"
+    )
     neighbours: Annotated[int, Field(ge=0)] = Field(2, description="solved examples shown in a prompt")
     siblings: bool = Field(
         False,
@@ -100,26 +116,71 @@ class Settings(BaseSettings):
         description="sentence-transformers folder or hub id; static: the generator's own token embeddings",
     )
 
-    # The scorer
-    scorer: str = Field("newest", description="version that infer uses: newest, or a version's name")
-    scorer_base: str | None = Field(None, description="weights to train from; empty: generator")
-    scorer_input: Literal["reasoning", "question+reasoning"] = Field(
-        "question+reasoning", description="text the scorer is fed; stored with the model"
+    # Training: what is left empty is the recipe's
+    report_to: str = Field(
+        "", description="trackers that trainings report to, as transformers names them: wandb,tensorboard"
     )
-    scorer_layers: Count | None = Field(None, description="keep this many layers (CPUs); empty: all")
-    scorer_freeze_embeddings: bool = Field(
-        False, description="leave the token embeddings as they are (CPUs: three times as fast)"
+    checkpoint_every: Seconds = Field(300, description="seconds between a training's checkpoints")
+    scorer_recipe: Literal["verifier", "reference"] = Field(
+        "verifier", description="recipe that scorers are trained by: verifier is ours, reference its baseline"
     )
-    scorer_epochs: Annotated[float, Field(gt=0)] = Field(3, description="passes over the training data")
-    scorer_learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="peak learning rate")
-    scorer_batch_size: Count = Field(8, description="texts a training step")
-    scorer_max_length: Count = Field(512, description="longest text the scorer reads, in tokens")
-    scorer_optimizer: str = Field("lomo", description="transformers optimiser name: lomo, adamw_torch, ...")
-    scorer_held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share of entries held out")
-    scorer_seed: int = Field(42, description="seed of training and of the held-out split")
-    scorer_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.5, description="probability of soundness from which a vote is accepted"
+    scorer_base: str | None = Field(None, description="weights to train scorers from; empty: generator")
+    scorer_input: Literal["reasoning", "question+reasoning", "question+answer"] | None = Field(
+        None, description="text the scorer is fed; stored with the model"
     )
+    scorer_objective: Literal["classification", "pairwise"] | None = Field(
+        None,
+        description="what scorers learn: right or wrong (classification), or which of two votes is right "
+        "(pairwise)",
+    )
+    scorer_tune: Literal["all", "lora", "head"] | None = Field(
+        None,
+        description="what of the scorer is trained: all of it, LoRA adapters, or a head on frozen layers",
+    )
+    scorer_layers: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="keep this many layers, or below 1 this share of them"
+    )
+    scorer_freeze_embeddings: bool | None = Field(
+        None, description="leave the token embeddings as they are (CPUs: three times as fast)"
+    )
+    scorer_balance: bool | None = Field(
+        None, description="learn from as many right as wrong texts of each question"
+    )
+    scorer_calibrate: bool | None = Field(
+        None, description="fit scores to what was right on the held-out part, and choose thresholds there"
+    )
+    scorer_epochs: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="passes over the training data"
+    )
+    scorer_max_steps: Count | None = Field(None, description="steps after which training ends early")
+    scorer_learning_rate: Annotated[float, Field(gt=0)] | None = Field(None, description="peak learning rate")
+    scorer_batch_size: Count | None = Field(None, description="texts (or pairs) a training step")
+    scorer_accumulation: Count | None = Field(None, description="batches a training step")
+    scorer_max_length: Count | None = Field(None, description="longest text the scorer reads, in tokens")
+    scorer_optimizer: str | None = Field(
+        None, description="transformers optimiser name: lomo, adamw_torch, ..."
+    )
+    scorer_held_out: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="share of entries held out"
+    )
+    scorer_seed: int | None = Field(None, description="seed of training and of the held-out split")
+    lora_base: str | None = Field(None, description="weights to train adapters for; empty: generator")
+    lora_rank: Count = Field(8, description="rank of an adapter")
+    lora_alpha: Count = Field(32, description="scale of an adapter, over its rank")
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout while training one")
+    lora_targets: str = Field(
+        "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", description="layers that are adapted"
+    )
+    lora_per_question: Count = Field(4, description="right texts of a question that are learned from")
+    lora_epochs: Annotated[float, Field(gt=0)] = Field(12, description="passes over the training data")
+    lora_max_steps: Count | None = Field(None, description="steps after which training ends early")
+    lora_learning_rate: Annotated[float, Field(gt=0)] = Field(2e-4, description="peak learning rate")
+    lora_batch_size: Count = Field(1, description="texts at once")
+    lora_accumulation: Count = Field(2, description="batches a training step")
+    lora_max_length: Count = Field(1024, description="longest prompt with its completion, in tokens")
+    lora_optimizer: str = Field("adamw_torch", description="transformers optimiser name")
+    lora_held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share of entries held out")
+    lora_seed: int = Field(42, description="seed of training and of the held-out split")
 
     # The outside services: who they are (secrets come from the environment only)
     chat_base_url: str | None = Field(
@@ -224,9 +285,9 @@ class Settings(BaseSettings):
         return self.broker_url.get_secret_value()
 
     @property
-    def scorers_folder(self) -> Path:
-        """Give the folder whose sub-folders are scorer versions."""
-        return self.scorers or self.home / "scorers"
+    def trained_folder(self) -> Path:
+        """Give the folder whose sub-folders are trained models."""
+        return self.trained or self.home / "trained"
 
 
 @functools.cache

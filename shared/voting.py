@@ -1,9 +1,10 @@
 """Votes -> one answer, or the decision to ask again.
 
-    [Vote("B", True, 0.9), Vote("A", False, 0.2), Vote("B", True, 0.7)]  ->  Answer("B", Outcome.MAJORITY, 2)
+    [Vote("B", 0.9), Vote("A", 0.2), Vote("B", 0.7)], Rule(Use.GATE, 0.5)  ->  Answer("B", "majority", 2)
 
-Self-consistency (Wang et al. 2022, arXiv:2203.11171) with a verifier that voids unsound votes (Cobbe et al.
-2021, arXiv:2110.14168). Where letters and scores come from is not known here.
+Self-consistency (Wang et al. 2022, arXiv:2203.11171) with a verifier whose scores void votes (Cobbe et al.
+2021, arXiv:2110.14168) or weigh them (DiVeRSe, Li et al. 2022, arXiv:2206.02336). Where letters and scores
+come from is not known here.
 """
 
 import enum
@@ -12,26 +13,64 @@ from dataclasses import dataclass
 from typing import Literal
 
 CONSTANT = "A"
+# A score nearer to 0 or 1 counts as this near: no vote outweighs a hundred others.
+SUREST = 0.01
 Fallback = Literal["majority", "constant"]
+
+
+class Use(enum.StrEnum):
+    """What a vote's score is used for."""
+
+    MAJORITY = "majority"  # nothing
+    GATE = "gate"  # a vote below the threshold is void
+    WEIGHTED = "weighted"  # a vote counts as much as the odds that it is right
+    GATE_WEIGHTED = "gate-weighted"  # both
+
+    @property
+    def voids(self) -> bool:
+        """Tell whether votes below a threshold are void."""
+        return self in (Use.GATE, Use.GATE_WEIGHTED)
+
+    @property
+    def weighs(self) -> bool:
+        """Tell whether votes count by their scores."""
+        return self in (Use.WEIGHTED, Use.GATE_WEIGHTED)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How votes become an answer: what scores are used for, and the score from which a vote is accepted."""
+
+    use: Use
+    threshold: float
+
+    def accepts(self, letter: str | None, score: float | None) -> bool:
+        """Tell whether a vote counts: it has a letter, and nothing that voids it."""
+        return letter is not None and (score is None or not self.use.voids or score >= self.threshold)
+
+
+# As the reference has it; its scorer says 0 or 1.
+GATE = Rule(Use.GATE, 0.5)
+PLAIN = Rule(Use.MAJORITY, 0.0)
 
 
 class Outcome(enum.StrEnum):
     """How an answer came about."""
 
     MAJORITY = "majority"
+    WEIGHTED = "weighted majority"
     UNSCORED = "unscored majority"
     DEFAULT = "default"
 
 
 @dataclass(frozen=True)
 class Vote:
-    """One sampled opinion: the letter read from it, whether it counts, and its score.
+    """One sampled opinion: the letter read from it, and its score.
 
     ``score`` is the scorer's probability that the text is sound, ``None`` where no scorer judged it.
     """
 
     letter: str | None
-    accepted: bool
     score: float | None = None
 
 
@@ -44,31 +83,58 @@ class Answer:
     support: int
 
 
-def decide(votes: Sequence[Vote]) -> Answer | None:
-    """Take the majority of the accepted votes; ``None`` asks for another round.
+def decide(votes: Sequence[Vote], rule: Rule) -> Answer | None:
+    """Take the majority of the accepted votes, by count or by weight; ``None`` asks for another round.
 
-    A tie goes to the letter with the higher summed score, then to the one seen first.
+    A vote weighs its odds, score / (1 - score): a scorer that is twice as sure of a vote makes it count more
+    than twice. A tie of counts goes to the letter with the higher summed weight, one of weights to that with
+    more votes, then to the one seen first.
     """
-    accepted = [vote for vote in votes if vote.accepted and vote.letter is not None]
-    scored = any(vote.score is not None for vote in accepted)
-    return _majority(accepted, Outcome.MAJORITY if scored else Outcome.UNSCORED)
+    accepted = [vote for vote in votes if rule.accepts(vote.letter, vote.score)]
+    if rule.use is Use.MAJORITY:
+        # Not even ties are broken by what it does not heed.
+        accepted = [Vote(vote.letter) for vote in accepted]
+    if all(vote.score is None for vote in accepted):
+        return _majority(accepted, Outcome.UNSCORED, weighs=False)
+    return _majority(
+        accepted, Outcome.WEIGHTED if rule.use.weighs else Outcome.MAJORITY, weighs=rule.use.weighs
+    )
 
 
 def fall_back(votes: Sequence[Vote], fallback: Fallback) -> Answer:
     """Answer a question none of whose votes was ever accepted, from all ``votes`` of all its rounds."""
-    answer = _majority(votes, Outcome.UNSCORED) if fallback == "majority" else None
+    answer = _majority(votes, Outcome.UNSCORED, weighs=False) if fallback == "majority" else None
     return answer or Answer(CONSTANT, Outcome.DEFAULT, 0)
 
 
-def _majority(votes: Sequence[Vote], how: Outcome) -> Answer | None:
+def replay(rounds: Sequence[Sequence[Vote]], rule: Rule, fallback: Fallback) -> tuple[Answer, int]:
+    """Answer as a worker would that samples these rounds of votes one after the other; say how many it took.
+
+    Where none of them gives an answer, the fallback does, and all were taken.
+    """
+    for taken, votes in enumerate(rounds, start=1):
+        if (answer := decide(votes, rule)) is not None:
+            return answer, taken
+    return fall_back([vote for votes in rounds for vote in votes], fallback), len(rounds)
+
+
+def _majority(votes: Sequence[Vote], how: Outcome, *, weighs: bool) -> Answer | None:
     count: dict[str, int] = {}
     total: dict[str, float] = {}
     for vote in votes:
         if vote.letter is not None:
             count[vote.letter] = count.get(vote.letter, 0) + 1
-            total[vote.letter] = total.get(vote.letter, 0.0) + (vote.score or 0.0)
+            total[vote.letter] = total.get(vote.letter, 0.0) + _odds(vote.score)
     if not count:
         return None
+    first, then = (total, count) if weighs else (count, total)
     # max keeps the first of equals, and dictionaries keep the order of first sight.
-    letter = max(count, key=lambda known: (count[known], total[known]))
+    letter = max(count, key=lambda known: (first[known], then[known]))
     return Answer(letter, how, count[letter])
+
+
+def _odds(score: float | None) -> float:
+    if score is None:
+        return 0.0
+    sure = min(max(score, SUREST), 1 - SUREST)
+    return sure / (1 - sure)

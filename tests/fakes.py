@@ -36,6 +36,7 @@ class Request:
     prompt: str
     sampling: Sampling
     seed: int | None
+    adapter: str | None = None
 
     @property
     def asks(self) -> str:
@@ -78,9 +79,11 @@ class FakeGenerator:
         """Compare with the room there is."""
         return len(prompt) <= self._room
 
-    async def sample(self, prompt: str, sampling: Sampling, seed: int | None) -> list[Completion]:
+    async def sample(
+        self, prompt: str, sampling: Sampling, seed: int | None, adapter: str | None = None
+    ) -> list[Completion]:
         """Give the next reply of the script."""
-        request = Request(prompt, sampling, seed)
+        request = Request(prompt, sampling, seed, adapter)
         self.requests.append(request)
         await self._share_the_engine(request)
         if self._hold is not None:
@@ -113,23 +116,18 @@ def iter_last(replies: Sequence[_T]) -> "itertools.chain[_T]":
 
 
 class FakeScorer:
-    """Scores with ``judge``; ``version`` None means that no scorer is trained yet."""
+    """Scores with ``judge``, whichever scorer is named; remembers the names and what it saw."""
 
-    def __init__(
-        self, judge: Callable[[Asked, str], float] = lambda *_: 1.0, version: str | None = "s1"
-    ) -> None:
-        self.version = version
+    def __init__(self, judge: Callable[[Asked, str], float] = lambda *_: 1.0) -> None:
+        self.names: list[str] = []
         self.seen: list[tuple[Asked, str]] = []
         self._judge = judge
 
-    def refresh(self) -> str | None:
-        """Give the version."""
-        return self.version
-
-    def score(self, texts: Sequence[tuple[Asked, str]]) -> list[float]:
-        """Judge each text."""
-        self.seen.extend(texts)
-        return [self._judge(asked, text) for asked, text in texts]
+    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[str]]]) -> list[list[float]]:
+        """Judge each vote of each question."""
+        self.names.append(name)
+        self.seen.extend((asked, vote) for asked, votes in questions for vote in votes)
+        return [[self._judge(asked, vote) for vote in votes] for asked, votes in questions]
 
 
 class FakeRetriever:

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from shared import claims, ledger, settings
+from shared import claims, ledger, settings, trainings
 from shared.claims import Claim
 from shared.errors import Held, OverBudget, Refused, Unavailable, UserError
 from shared.jobs import Job
+from shared.trainings import Training
 from workers import lifecycle, rounds
 from workers.ports import Interrupted
 
@@ -63,6 +64,14 @@ def options(run: str, kind: type[_Options]) -> _Options:
     """
     try:
         return kind.model_validate(ledger.get_run(run).options)
+    except ValidationError as error:
+        raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
+
+
+def training(run: str) -> Training:
+    """Read how a run's model is to be trained; raises as `options` does."""
+    try:
+        return trainings.READ.validate_python(ledger.get_run(run).options)
     except ValidationError as error:
         raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
 

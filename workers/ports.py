@@ -6,6 +6,7 @@ await generator.sample("...### 推理\\n", sampling, seed=7)  ->  [Completion("�
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from shared.errors import VotequeueError
@@ -26,18 +27,53 @@ class Completion:
     tokens: int
 
 
+class Ear(Protocol):
+    """Hears how far a training is, and says when to stop."""
+
+    def step(self, step: int, of: int, told: dict[str, float]) -> None:
+        """Hear the figures of one step of ``of``."""
+
+    def saved(self, step: int, of: int) -> None:
+        """Hear that a checkpoint is whole."""
+
+    def stopping(self) -> bool:
+        """Tell whether the training is to stop after a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a training works: its job's folder, the fence of the claim it works under, who hears of it.
+
+    ``checkpoint_every`` is in seconds.
+    """
+
+    folder: Path
+    fence: int
+    checkpoint_every: float
+    post: Ear
+
+    def made(self) -> Path:
+        """Give an empty folder for the model that comes of it."""
+        folder = self.folder / str(self.fence) / "made"
+        folder.mkdir(parents=True)
+        return folder
+
+
 class Generator(Protocol):
     """Samples votes from a language model."""
 
     async def start(self) -> None:
         """Load the model; questions may be asked once this returns."""
 
-    async def sample(self, prompt: str, sampling: Sampling, seed: int | None) -> list[Completion]:
-        """Sample ``sampling.votes`` texts after a prompt.
+    async def sample(
+        self, prompt: str, sampling: Sampling, seed: int | None, adapter: str | None = None
+    ) -> list[Completion]:
+        """Sample ``sampling.votes`` texts after a prompt, with the LoRA adapter of a name or with none.
 
         Raises:
             EngineDied: the engine is gone; the next call starts a new one.
             Refused: the engine will never take this prompt.
+            UserError: there is no such adapter here.
         """
 
     def fits(self, prompt: str, max_tokens: int) -> bool:
@@ -48,13 +84,16 @@ class Generator(Protocol):
 
 
 class Scorer(Protocol):
-    """Judges whether a reasoning is sound."""
+    """Judges whether reasonings are sound."""
 
-    def refresh(self) -> str | None:
-        """Take up the scorer to use from now on; give its version, ``None`` while there is none."""
+    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[str]]]) -> list[list[float]]:
+        """Give, for each question and each of its round's votes, the probability in [0, 1] that it is sound.
 
-    def score(self, texts: Sequence[tuple[Asked, str]]) -> list[float]:
-        """Give, for each question and reasoning, the probability in [0, 1] that it is sound."""
+        ``name`` says which scorer judges.
+
+        Raises:
+            UserError: there is no such scorer here.
+        """
 
 
 class Retriever(Protocol):

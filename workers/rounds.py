@@ -2,6 +2,9 @@
 
     await Rounds(generator, scorer, retriever, ...).play([claim])  ->  ["B: majority, 3 of 5 votes"]
 
+Which adapter samples and which scorer judges is looked up for every batch, so that a model that comes into
+use is followed at once. A run over another one's votes takes these, round by round, instead of sampling.
+
 A question with no accepted vote goes back to pending and gets a new message, so that batches stay full. The
 order is: commit to the ledger, then publish, then (by returning) acknowledge. Queues and threads are not
 known here.
@@ -16,12 +19,13 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from shared import answers, broker, claims, ledger, outbox, prompts, voting
+from shared import answers, broker, claims, ledger, outbox, prompts, registry, voting
 from shared.claims import Ballot, Claim, Settled
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
 from shared.jobs import Job, Sampling
 from shared.prompts import Asked, Solved
-from shared.voting import Vote
+from shared.registry import Model
+from shared.voting import Rule, Use, Vote
 from workers.ports import Completion, Generator, Retriever, Scorer
 
 log = logging.getLogger(__name__)
@@ -37,22 +41,25 @@ class _Plan:
     examples: str | None
 
 
+@dataclass(frozen=True)
+class _Played:
+    """A question of a batch with its round's votes; ``last``: there will be no other round."""
+
+    claim: Claim
+    asked: Asked
+    votes: list[Completion]
+    last: bool
+
+
 class Rounds:
-    """Plays rounds of sampling; ``max_losses`` and ``threshold`` are the settings of those names."""
+    """Plays rounds of sampling; ``max_losses`` is the setting of that name."""
 
     def __init__(
-        self,
-        generator: Generator,
-        scorer: Scorer,
-        retriever: Retriever,
-        *,
-        threshold: float,
-        max_losses: int,
+        self, generator: Generator, scorer: Scorer, retriever: Retriever, *, max_losses: int
     ) -> None:
         self._generator = generator
         self._scorer = scorer
         self._retriever = retriever
-        self._threshold = threshold
         self._max_losses = max_losses
 
     async def play(self, batch: list[Claim]) -> list[str]:
@@ -85,17 +92,21 @@ class Rounds:
     async def _play(self, batch: list[Claim]) -> list[str]:
         plan = await asyncio.to_thread(_plan, batch[0].job.run)
         asked = await asyncio.to_thread(_asked, batch)
-        sampled = await self._sample(plan, batch, asked)
-        outcomes = await self._settle_failed(batch, sampled)
-        finished = [
-            (claim, question, votes)
-            for claim, question, votes in zip(batch, asked, sampled, strict=True)
-            if isinstance(votes, list)
-        ]
+        if plan.sampling.votes_of is None:
+            sampled = await self._sample(plan, batch, asked)
+            outcomes = await self._settle_failed(batch, sampled)
+            finished = [
+                _Played(claim, question, votes, claim.attempt >= plan.sampling.max_attempts)
+                for claim, question, votes in zip(batch, asked, sampled, strict=True)
+                if isinstance(votes, list)
+            ]
+        else:
+            outcomes = {}
+            finished = await asyncio.to_thread(_recorded, plan.sampling.votes_of, batch, asked)
         ends = await asyncio.to_thread(self._judge, plan, finished)
         kept = await asyncio.to_thread(claims.settle, ends)
         await asyncio.to_thread(publish, [end.claim.job for end in kept if end.answer is None])
-        late = dict.fromkeys((claim for claim, _, _ in finished), "too late: another worker has it")
+        late = dict.fromkeys((played.claim for played in finished), "too late: another worker has it")
         outcomes |= late | {end.claim: end.outcome for end in kept}
         return [outcomes[claim] for claim in batch]
 
@@ -118,7 +129,9 @@ class Rounds:
         self, plan: _Plan, batch: Sequence[Claim], asked: Sequence[Asked]
     ) -> list[list[Completion] | EngineDied | Refused]:
         examples = await asyncio.to_thread(self._examples, plan, asked)
-        rounds = (self._ask(plan, *each) for each in zip(batch, asked, examples, strict=True))
+        adapter = await asyncio.to_thread(registry.chosen, "lora", plan.sampling.lora)
+        name = adapter.name if adapter else None
+        rounds = (self._ask(plan, name, *each) for each in zip(batch, asked, examples, strict=True))
         results = await asyncio.gather(*rounds, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, EngineDied | Refused):
@@ -131,7 +144,9 @@ class Rounds:
         sampling = plan.sampling
         return self._retriever.nearest(plan.examples, asked, sampling.neighbours, sampling.siblings)
 
-    async def _ask(self, plan: _Plan, claim: Claim, asked: Asked, examples: list[Solved]) -> list[Completion]:
+    async def _ask(
+        self, plan: _Plan, adapter: str | None, claim: Claim, asked: Asked, examples: list[Solved]
+    ) -> list[Completion]:
         sampling = plan.sampling
         prompt = prompts.answering(asked, examples)
         while not self._generator.fits(prompt, sampling.max_tokens):
@@ -142,21 +157,18 @@ class Rounds:
                 )
             examples = examples[:-1]
             prompt = prompts.answering(asked, examples)
-        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim))
+        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim), adapter)
 
-    def _judge(self, plan: _Plan, finished: Sequence[tuple[Claim, Asked, list[Completion]]]) -> list[Settled]:
-        version = self._scorer.refresh()
-        texts = [(asked, answers.cut(vote.text)) for _, asked, votes in finished for vote in votes]
-        scores = iter(self._scorer.score(texts) if version else [None] * len(texts))
+    def _judge(self, plan: _Plan, finished: Sequence[_Played]) -> list[Settled]:
+        model = registry.chosen("scorer", plan.sampling.scorer)
+        rule, name = _rule(plan.sampling, model), model.name if model else None
+        texts = [(played.asked, [answers.cut(vote.text) for vote in played.votes]) for played in finished]
+        scores: Sequence[Sequence[float | None]]
+        scores = self._scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
         return [
-            _end(plan, claim, [self._ballot(asked, vote, next(scores)) for vote in votes], version)
-            for claim, asked, votes in finished
+            _end(plan.sampling, played, scored, rule, name)
+            for played, scored in zip(finished, scores, strict=True)
         ]
-
-    def _ballot(self, asked: Asked, vote: Completion, score: float | None) -> Ballot:
-        letter = answers.extract(vote.text, len(asked.options))
-        accepted = letter is not None and (score is None or score >= self._threshold)
-        return Ballot(ledger.storable(vote.text), letter, score, accepted, vote.tokens)
 
     async def _lose(self, batch: Sequence[Claim], reason: str) -> None:
         again = await _written(lambda: claims.lose(batch, reason, self._max_losses))
@@ -209,16 +221,45 @@ def _seed(seed: int | None, claim: Claim) -> int | None:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
-def _end(plan: _Plan, claim: Claim, ballots: list[Ballot], version: str | None) -> Settled:
-    votes = [Vote(ballot.letter, ballot.accepted, ballot.score) for ballot in ballots]
-    answer = voting.decide(votes)
-    if answer is None and claim.attempt >= plan.sampling.max_attempts:
-        answer = voting.fall_back(claims.earlier_ballots(claim.job) + votes, plan.sampling.fallback)
+def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[Asked]) -> list[_Played]:
+    """Take this round's votes from the run that sampled them."""
+    items = [claim.job.item for claim in batch]
+    found = claims.recorded_rounds(source, items)
+    played = []
+    for claim, question in zip(batch, asked, strict=True):
+        rounds = found.get(claim.job.item, [])
+        votes = rounds[claim.attempt - 1] if claim.attempt <= len(rounds) else []
+        completions = [Completion(vote.text, vote.tokens) for vote in votes]
+        played.append(_Played(claim, question, completions, claim.attempt >= len(rounds)))
+    return played
+
+
+def _rule(sampling: Sampling, model: Model | None) -> Rule:
+    """Give a run's own rule, the rest as the scorer's held-out part says."""
+    best = (model.rule if model else None) or voting.GATE
+    use = best.use if sampling.use == "auto" else Use(sampling.use)
+    thresholds = model.metrics.get("thresholds", {}) if model else {}
+    threshold = thresholds.get(use, best.threshold) if sampling.threshold is None else sampling.threshold
+    return Rule(use, threshold)
+
+
+def _end(
+    sampling: Sampling, played: _Played, scores: Sequence[float | None], rule: Rule, scorer: str | None
+) -> Settled:
+    claim, votes, ballots = played.claim, [], []
+    for completion, score in zip(played.votes, scores, strict=True):
+        letter = answers.extract(completion.text, len(played.asked.options))
+        accepted = rule.accepts(letter, score)
+        votes.append(Vote(letter, score))
+        ballots.append(Ballot(ledger.storable(completion.text), letter, score, accepted, completion.tokens))
+    answer = voting.decide(votes, rule)
+    if answer is None and played.last:
+        answer = voting.fall_back(claims.earlier_ballots(claim.job) + votes, sampling.fallback)
     if answer is None:
         outcome = f"again: none of {len(votes)} votes was accepted"
     else:
         outcome = f"{answer.letter}: {answer.how}, {answer.support} of {len(votes)} votes"
-    return Settled(claim, ballots, answer, outcome, version)
+    return Settled(claim, ballots, answer, outcome, scorer)
 
 
 def publish(jobs: Sequence[Job]) -> None:

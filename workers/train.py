@@ -1,28 +1,39 @@
-"""The `train` queue: trains one model a message.
+"""The `train` queue: trains one model a message, in a process of its own.
 
     celery -A workers.train worker -Q train --pool threads -c 1
 
-A training's texts and settings stand in the ledger; what comes out is a version folder and a row of metrics.
-Messages are acknowledged early: a training outlasts any broker's patience, and its lease decides.
+A training's lessons and settings stand in the ledger; what comes out is a folder below that of trained models
+and its row in the registry. Messages are acknowledged early: a training outlasts any broker's patience, and
+its lease decides.
 """
 
+import hashlib
 import logging
+import os
+import shutil
 import threading
-from collections.abc import Iterator
+import time
+from pathlib import Path
 from typing import Any
 
-from shared import claims, ledger, settings
+import sqlalchemy as sa
+
+from shared import claims, ledger, registry, settings, steps
 from shared.broker import app
 from shared.claims import Claim
-from shared.dataset import Entry
-from shared.errors import Refused, UserError
-from shared.jobs import ScorerTraining, Train
-from workers import errands, lifecycle, rounds, wiring
-from workers.models import scorer, scorer_training
-from workers.models.scorer_training import Example
+from shared.errors import EngineDied, Refused, UserError
+from shared.jobs import Train
+from shared.registry import Model
+from shared.trainings import ScorerTraining, Training
+from workers import errands, lifecycle, rounds, supervision, versions
+from workers.dispatches import Dispatch, Made, Order, Saved, Step
 from workers.ports import Interrupted
+from workers.supervision import Superseded
 
 log = logging.getLogger(__name__)
+WORK = ".work"
+LEFT_BEHIND = 7 * 86_400.0  # seconds after which nobody goes on with a training's checkpoints
+TOO_LATE = "too late: another worker has it"
 _stopping = threading.Event()
 
 
@@ -35,48 +46,138 @@ def train(**message: Any) -> str:
 
 def _train(claim: Claim) -> str:
     try:
-        version, metrics = _make(claim)
+        options = errands.training(claim.job.run)
+        folder = _folder(claim)
+        made = supervision.supervise(
+            Order(
+                run=claim.job.run,
+                fence=claim.fence,
+                folder=folder,
+                parent=os.getpid(),
+                patience=settings.load().lease,
+            ),
+            beat=settings.load().heartbeat,
+            told=lambda dispatch: _tell(claim, dispatch),
+            holds=lambda: claims.holds(claim),
+            stopping=_stopping.is_set,
+        )
+        return errands.written(lambda: _publish(claim, options, made, folder))
+    except Superseded:
+        return TOO_LATE
     except Interrupted as error:
         reason = str(error)
         rounds.publish(errands.written(lambda: claims.release([claim], reason)))
-        return f"given back: {error}"
+        return f"given back: {reason}"
+    except EngineDied as error:
+        return _lose(claim, str(error))
     except (Refused, UserError) as error:
         # Weights that are missing here, say: another try on this machine would end the same way.
         reason = str(error)
         errands.written(lambda: claims.bury(claim, reason))
-        return f"dead: {error}"
+        return f"dead: {reason}"
     except Exception:
         log.exception("training %s failed", claim.job.run)
-        losses = settings.load().max_losses
-        rounds.publish(
-            errands.written(lambda: claims.lose([claim], "it failed, see the worker's log", losses))
-        )
+        _lose(claim, "it failed, see the worker's log")
         raise
-    errands.written(lambda: claims.complete(claim, {"version": version, **metrics}))
-    return f"{version}: held-out accuracy {metrics['accuracy']:.3f}, AUC {metrics['auc']:.3f}"
 
 
-def _make(claim: Claim) -> tuple[str, dict[str, float]]:
-    loaded = settings.load()
-    options = errands.options(claim.job.run, ScorerTraining)
-    examples = [
-        example
-        for text in ledger.load_entries(claim.job.run)
-        for example in read_examples(Entry.model_validate_json(text), options.input)
-    ]
-    weights = wiring.weights(options.base, loaded)
-    return scorer_training.train(examples, options, weights, loaded.scorers_folder, _stopping.is_set)
+def _lose(claim: Claim, reason: str) -> str:
+    log.error("training %s: %s", claim.job.run, reason)
+    losses = settings.load().max_losses
+    rounds.publish(errands.written(lambda: claims.lose([claim], reason, losses)))
+    return f"lost: {reason}"
 
 
-def read_examples(entry: Entry, kind: str) -> Iterator[Example]:
-    """Read an entry's sound and unsound reasonings as the scorer will read votes."""
-    group = entry.group or str(entry.id)
-    for index, question in enumerate(entry.questions):
-        asked = ledger.asked(entry, index)
-        if question.reasoning:
-            yield Example(scorer.fed(asked, question.reasoning, kind), True, group)
-        for wrong in question.wrong:
-            yield Example(scorer.fed(asked, wrong.reasoning, kind), False, group)
+def _folder(claim: Claim) -> Path:
+    """Give the folder of a training's checkpoints, the same on every machine that shares it."""
+    run = ledger.get_run(claim.job.run)
+    # Another ledger may have had a run of this name: its checkpoints are none of ours.
+    told = f"{run.name}:{run.digest}:{run.created_at}"
+    work = settings.load().trained_folder.resolve() / WORK
+    _sweep(work)
+    folder = work / f"{run.name[:100]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    # A sign of life for those that sweep.
+    os.utime(folder)
+    return folder
+
+
+def _sweep(work: Path) -> None:
+    for left in work.glob("*"):
+        if time.time() - left.stat().st_mtime > LEFT_BEHIND:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _tell(claim: Claim, dispatch: Dispatch) -> None:
+    try:
+        if isinstance(dispatch, Step):
+            steps.tell(claim, dispatch.step, dispatch.of, dispatch.told)
+        elif isinstance(dispatch, Saved):
+            steps.tell(claim, dispatch.step, dispatch.of, {}, saved=True)
+    except UserError as error:
+        # The training goes on: a point is missing in a curve, or a checkpoint is not counted as progress.
+        log.warning("a step could not be written down: %s", error)
+
+
+def _publish(claim: Claim, options: Training, made: Made, folder: Path) -> str:
+    """Move a model to where models are used from, and register it in the breath that settles its training."""
+    trained = settings.load().trained_folder
+    if not claims.holds(claim):
+        return TOO_LATE
+    place = trained / made.name
+    # The same content under the same name: a worker died between this line and the ledger's.
+    if made.folder.exists() and not place.exists():
+        made.folder.rename(place)
+    verdict = _verdict(options, made)
+
+    def register(connection: sa.Connection) -> None:
+        registry.add(connection, _model(claim, options, made), made.problems)
+        if verdict.promoted:
+            registry.promote(connection, options.target, made.name, verdict.words)
+
+    value = {"model": made.name, "verdict": verdict.words, "promoted": verdict.promoted, **made.metrics}
+    if not claims.complete(claim, value, f"{made.name}: {verdict.words}", register):
+        return TOO_LATE
+    shutil.rmtree(folder, ignore_errors=True)
+    return f"{made.name}: {verdict.words}"
+
+
+class _Verdict:
+    """Whether a model comes into use, and why."""
+
+    def __init__(self, promoted: bool, words: str) -> None:
+        self.promoted = promoted
+        self.words = words
+
+
+def _verdict(options: Training, made: Made) -> _Verdict:
+    if made.beats_majority and isinstance(options, ScorerTraining) and not options.promote:
+        return _Verdict(
+            False, "not in use, as was wished: it beats the plain majority on its held-out questions"
+        )
+    if made.beats_majority:
+        return _Verdict(True, "in use from now on: it beats the plain majority on what was held out")
+    if options.target == "lora":
+        return _Verdict(False, f"not in use: try it with --lora {made.name}, then `votequeue models use` it")
+    if made.beats_majority is None:
+        return _Verdict(False, "not in use: no held-out votes say whether it beats the plain majority")
+    return _Verdict(False, "not in use: it does not beat the plain majority on what was held out")
+
+
+def _model(claim: Claim, options: Training, made: Made) -> Model:
+    run = ledger.get_run(claim.job.run)
+    return Model(
+        name=made.name,
+        kind=options.target,
+        run=run.name,
+        base=options.base,
+        source=run.source,
+        digest=run.digest,
+        options=options.model_dump(mode="json"),
+        code=versions.code(),
+        metrics=made.metrics,
+        rule=made.rule,
+    )
 
 
 lifecycle.attach(start=lambda: None, stopping=_stopping.set, stopped=lambda: None)

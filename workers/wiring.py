@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import uuid
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,10 +19,14 @@ from pydantic import SecretStr
 
 from shared import broker, ledger, providers
 from shared.errors import UserError
+from shared.lessons import Lesson
+from shared.prompts import Solved
 from shared.providers import PROVIDERS
 from shared.settings import PREFIX, Settings
+from shared.trainings import ScorerTraining, Training
 from workers.desk import Desk
-from workers.ports import ChatModel, Generator, Service, Translator
+from workers.dispatches import Made
+from workers.ports import ChatModel, Generator, Retriever, Service, Translator, Workshop
 from workers.rounds import Rounds
 
 if TYPE_CHECKING:
@@ -77,7 +82,7 @@ def rounds(settings: Settings) -> tuple[Rounds, Generator]:
     generator = VllmGenerator(
         EngineOptions(
             model=model,
-            lora=settings.lora,
+            trained=settings.trained_folder,
             quantization=settings.quantization,
             gpu_memory=settings.gpu_memory,
             tensor_parallel=settings.tensor_parallel,
@@ -86,10 +91,30 @@ def rounds(settings: Settings) -> tuple[Rounds, Generator]:
             max_sequences=settings.batch_size * settings.batches_in_flight * settings.votes,
         )
     )
-    scorer = SoundnessScorer(settings.scorers_folder, settings.scorer)
-    scorer.refresh()
-    threshold, losses = settings.scorer_threshold, settings.max_losses
-    return Rounds(generator, scorer, retriever, threshold=threshold, max_losses=losses), generator
+    scorer = SoundnessScorer(settings.trained_folder)
+    return Rounds(generator, scorer, retriever, max_losses=settings.max_losses), generator
+
+
+def trainer(options: Training, settings: Settings) -> Callable[[Sequence[Lesson], str, Workshop], Made]:
+    """Give what trains a model, from lessons, the base's folder, and a workshop."""
+    if isinstance(options, ScorerTraining):
+        from workers.models import scorer_training
+
+        return lambda lessons, base, workshop: scorer_training.train(lessons, options, base, workshop)
+    from workers.models import lora_training
+
+    return lambda lessons, base, workshop: lora_training.train(
+        lessons, options, base, workshop, lambda examples: _index(examples, settings)
+    )
+
+
+def _index(examples: list[Solved], settings: Settings) -> Retriever:
+    from workers.models.retrieval import QdrantRetriever, open_client
+
+    # A training's examples are its own: whatever server there is, they are no data set.
+    return QdrantRetriever(
+        open_client(None, None), embedder(settings), settings.embedding, lambda _: examples
+    )
 
 
 def embedder(settings: Settings) -> "Embedder":

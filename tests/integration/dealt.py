@@ -82,7 +82,7 @@ def new_entry(source: dict[str, Any], how: Augmentation = BACK, **changes: Any) 
         {**question, "made": {"label": "correct" if "reasoning" in question else None, **made}}
         for question in source["questions"]
     ]
-    group = source.get("group") or str(source["id"])
+    group = source.get("group") or dataset.identity(source["problem"])
     identity = {"id": f"{source['id']}~{how.strategy}", "problem": source["problem"]}
     return {**identity, "questions": questions, "origin": how.strategy, "group": group, **changes}
 

@@ -8,7 +8,7 @@ from typing import Any
 from shared import claims, voting
 from shared.claims import Ballot, Claim, Settled
 from shared.jobs import Infer
-from shared.voting import Vote
+from shared.voting import GATE, Vote
 
 QUESTION = {"question": "谁高？", "options": ["甲", "乙", "丙"]}
 
@@ -52,7 +52,7 @@ def ballot(letter: str | None, score: float | None = None, accepted: bool = True
 
 def vote(held: Claim, ballots: Sequence[Ballot]) -> None:
     """Settle a claim with votes, and with the answer they make if they make one."""
-    answer = voting.decide([Vote(one.letter, one.accepted, one.score) for one in ballots])
+    answer = voting.decide([Vote(one.letter, one.score if one.accepted else 0.0) for one in ballots], GATE)
     outcome = f"{answer.letter}: {answer.how}" if answer else "again: no vote was accepted"
     claims.settle([Settled(held, ballots, answer, outcome, "s1")])
 

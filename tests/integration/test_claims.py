@@ -70,7 +70,7 @@ def test_an_answer_is_written_once_and_a_late_worker_writes_nothing(jobs: list[J
     assert claims.settle([answered(quick, "B")]) == [answered(quick, "B")]
     assert claims.settle([answered(late, "A")]) == []
     assert ledger.count_states("r")[State.DONE] == 1
-    assert claims.earlier_ballots(jobs[0]) == [Vote("B", True, 0.9)]
+    assert claims.earlier_ballots(jobs[0]) == [Vote("B", 0.9)]
     assert claims.claim(jobs[:1], "third", lease=10) == []
 
 

@@ -288,65 +288,6 @@ def test_failed_lists_what_died_and_replay_sends_it_again(data: Path, votequeue:
     assert "nothing was given up" in votequeue("failed", "r").out
 
 
-# Training
-
-
-def test_a_training_is_one_item_with_its_entries(home: Path, votequeue: Command) -> None:
-    right = played.solved("s1")
-    right["questions"][0]["wrong"] = [{"answer": "B", "reasoning": "乙最高。\n答案是：B"}]
-    data = played.write(home / "s.jsonl", right)
-    ended = votequeue("enqueue", "train", "scorer", "--data", data, "--run", "t", "--layers", 6)
-    assert ended.out == "run t enqueued: 1 sound and 1 unsound reasoning, 1 message sent\n"
-    assert ledger.get_run("t").options["layers"] == 6
-    assert [json.loads(text)["id"] for text in ledger.load_entries("t")] == ["s1"]
-    assert broker.waiting("train") == 1
-    again = votequeue("enqueue", "train", "scorer", "--data", data, "--run", "t", "--layers", 6, "--json")
-    assert json.loads(again.out)["continued"] is True
-
-
-def test_a_runs_votes_become_training_texts_that_stay_with_their_entry(
-    data: Path, votequeue: Command
-) -> None:
-    enqueue.infer(data, SAMPLING, "r")
-    held = played.claim("r", 0, 3)
-    played.vote(held[0], [played.ballot("A"), played.ballot("B"), played.ballot(None)])
-    played.vote(held[1], [played.ballot("A")])
-    ended = votequeue("enqueue", "train", "scorer", "--from", "r", "--run", "t")
-    assert "1 sound and 2 unsound reasonings" in ended.out
-    made = [json.loads(text) for text in ledger.load_entries("t")]
-    assert [one["id"] for one in made] == ["p1#1@1.1", "p1#1@1.2", "p1#1@1.3"]
-    assert {one["group"] for one in made} == {"p1"}
-    assert made[0]["questions"][0]["reasoning"].endswith("答案是：A")
-    assert [one["questions"][0]["wrong"][0]["answer"] for one in made[1:]] == ["B", None]
-
-
-def test_a_training_needs_sound_and_unsound_reasonings(home: Path, votequeue: Command) -> None:
-    data = played.write(home / "s.jsonl", played.solved("s1"))
-    ended = votequeue("enqueue", "train", "scorer", "--data", data)
-    assert ended.code == 1
-    assert "no unsound reasoning to train on: `votequeue sample --wrong`" in ended.err
-    assert ledger.list_runs() == []
-
-
-def test_a_training_on_a_run_without_votes_is_refused(data: Path, votequeue: Command) -> None:
-    enqueue.infer(data, SAMPLING, "r")
-    ended = votequeue("enqueue", "train", "scorer", "--from", "r")
-    assert (ended.code, "no vote on a question" in ended.err) == (1, True)
-
-
-def test_a_training_on_nothing_is_no_command(home: Path, votequeue: Command) -> None:
-    assert votequeue("enqueue", "train", "scorer").code == 2
-
-
-def test_a_run_for_another_queue_is_not_continued(data: Path, home: Path, votequeue: Command) -> None:
-    enqueue.infer(data, SAMPLING, "r")
-    right = played.solved("s1")
-    right["questions"][0]["wrong"] = [{"answer": "B", "reasoning": "乙"}]
-    train = played.write(home / "s.jsonl", right)
-    ended = votequeue("enqueue", "train", "scorer", "--data", train, "--run", "r")
-    assert "it is for the infer queue" in ended.err
-
-
 # As a process
 
 

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from producers import collect, exports, formats, training
+from producers import collect, exports, formats
 from shared import claims, ledger
 from shared.dataset import Entry
 from shared.errors import UserError
 from tests.conftest import Command
 from tests.integration import dealt, played
 from tests.integration.dealt import drop, text
-from tests.integration.test_scorer import options
 
 pytestmark = pytest.mark.usefixtures("home")
 MADE = {"origin": "reason", "provider": "chat", "model": "m1", "prompt": "1a2b3c4d"}
@@ -190,30 +189,3 @@ def test_without_datasets_the_extra_is_named(
     ended = votequeue("collect", "r", "-o", "out.parquet", "--wait")
     assert (ended.code, ended.err.count("\n")) == (1, 1)
     assert "pip install 'votequeue[collect]'" in ended.err
-
-
-# Trainings
-
-
-@pytest.mark.usefixtures("on_broker")
-def test_a_scorer_learns_from_what_runs_have_made(home: Path) -> None:
-    source = played.entry("p1", "AB")
-    right = dealt.reason_run(home, source, name="right")
-    wrong = dealt.reason_run(home, source, name="wrong", label="wrong", letters="every")
-    again = dealt.translate_run(home, played.solved("p1", "A"), name="again")
-    dealt.explain(right, 0, text("A"))
-    dealt.explain(wrong, 0, text("B"), text("C"))
-    dealt.translate(again, 0, dealt.new_entry(played.solved("p1", "A")))
-    done = training.scorer(options(home), [], ["right", "wrong", "again"], "t1")
-    assert (done.sound, done.unsound, done.sent) == (2, 2, 1)
-    assert ledger.get_run("t1").source == "texts of right, texts of wrong, texts of again"
-    entries = [Entry.model_validate_json(one) for one in ledger.load_entries("t1")]
-    # An original and what was made from it are held out together, or not at all.
-    assert {entry.group or str(entry.id) for entry in entries} == {"p1"}
-    assert training.scorer(options(home), [], ["right", "wrong", "again"], "t1").continued
-
-
-def test_a_run_that_has_made_nothing_yet_cannot_be_learnt_from(home: Path) -> None:
-    dealt.reason_run(home, played.entry("p1"))
-    with pytest.raises(UserError, match="--from r: it has made nothing yet, see `votequeue status r`"):
-        training.scorer(options(home), [], ["r"])

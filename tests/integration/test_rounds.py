@@ -19,8 +19,10 @@ from shared.jobs import Infer, Job, Sampling
 from shared.ledger import Run
 from shared.prompts import Asked, Solved
 from shared.schema import State
+from shared.voting import Rule, Use
 from tests import fakes
 from tests.fakes import CharacterEmbedder, FakeGenerator, FakeRetriever, FakeScorer, Reply
+from tests.integration import shelf
 from workers import rounds
 from workers.batcher import Batcher
 from workers.ports import Retriever
@@ -46,8 +48,12 @@ fresh = itertools.count()
 
 @pytest.fixture(autouse=True)
 def _stage(on_broker: str, any_ledger: str) -> None:
-    """Have a broker that answers and an empty ledger, in this order: the former empties the environment."""
+    """Have a broker that answers and an empty ledger, in this order: the former empties the environment.
+
+    A scorer called s1 is in use, as the gate of the recipe.
+    """
     assert ledger.engine().dialect.name == any_ledger
+    shelf.put("s1")
 
 
 def open_run(folder: Path, questions: int, examples: str | None = None, **changes: Any) -> str:
@@ -74,9 +80,7 @@ def votes(letters: str) -> list[str]:
 def playing(
     generator: FakeGenerator, scorer: FakeScorer | None = None, retriever: Retriever | None = None
 ) -> Rounds:
-    return Rounds(
-        generator, scorer or FakeScorer(), retriever or FakeRetriever(), threshold=0.5, max_losses=MAX_LOSSES
-    )
+    return Rounds(generator, scorer or FakeScorer(), retriever or FakeRetriever(), max_losses=MAX_LOSSES)
 
 
 def claim(run: str, count: int = 1, worker: str = "one", lease: float = LEASE) -> list[Claim]:
@@ -194,7 +198,8 @@ def test_after_the_last_round_the_fallback_answers_from_the_letters_of_all_round
 
 def test_without_a_scorer_every_readable_vote_is_accepted(tmp_path: Path) -> None:
     run = open_run(tmp_path, 1)
-    play(playing(FakeGenerator(otherwise=votes("-CD")), FakeScorer(version=None)), claim(run))
+    shelf.take_away()
+    play(playing(FakeGenerator(otherwise=votes("-CD"))), claim(run))
     assert answered(run) == [("C", "unscored majority", 1, 1)]
     recorded = rows(schema.votes, run)
     assert [(row["accepted"], row["score"], row["scorer"]) for row in recorded] == [
@@ -215,6 +220,97 @@ def test_a_tie_goes_to_the_higher_summed_score_then_to_the_first_seen(
     scorer = scored(**scores) if scores else FakeScorer()
     play(playing(FakeGenerator(otherwise=votes(letters)), scorer), claim(run))
     assert answered(run)[0][:3] == (winner, "majority", 2)
+
+
+# Which models are used, and how
+
+
+def play_scored(
+    tmp_path: Path, letters: str, known: FakeScorer, /, **changes: Any
+) -> list[tuple[str, str, int, int]]:
+    run = open_run(tmp_path, 1, **changes)
+    play(playing(FakeGenerator(otherwise=votes(letters)), known), claim(run))
+    return answered(run)
+
+
+def test_scores_are_used_as_the_scorers_held_out_part_says(tmp_path: Path) -> None:
+    known = scored(A=0.4, B=0.15)
+    assert play_scored(tmp_path, "ABB", known) == []
+    shelf.put("s2", rule=Rule(Use.WEIGHTED, 0.0))
+    assert play_scored(tmp_path, "ABB", known) == [("A", "weighted majority", 1, 1)]
+    shelf.put("s3", rule=Rule(Use.GATE, 0.1))
+    assert play_scored(tmp_path, "ABB", known) == [("B", "majority", 2, 1)]
+    assert known.names == ["s1", "s2", "s3"]
+
+
+def test_a_run_may_say_otherwise(tmp_path: Path) -> None:
+    known = scored(A=0.4, B=0.15)
+    assert play_scored(tmp_path, "ABB", known, use="weighted") == [("A", "weighted majority", 1, 1)]
+    assert play_scored(tmp_path, "ABB", known, threshold=0.3) == [("A", "majority", 1, 1)]
+    assert play_scored(tmp_path, "ABB", known, use="majority") == [("B", "unscored majority", 2, 1)]
+    assert play_scored(tmp_path, "ABB", known, scorer="none") == [("B", "unscored majority", 2, 1)]
+    assert known.names == ["s1"] * 3
+
+
+def test_another_use_has_the_threshold_that_suits_it(tmp_path: Path) -> None:
+    shelf.put("s2", rule=Rule(Use.WEIGHTED, 0.0), thresholds={"gate": 0.3})
+    assert play_scored(tmp_path, "ABB", scored(A=0.4, B=0.15), use="gate") == [("A", "majority", 1, 1)]
+
+
+def test_a_run_that_names_its_scorer_keeps_to_it(tmp_path: Path) -> None:
+    shelf.put("s2")
+    known = scored(A=0.9)
+    play_scored(tmp_path, "AAA", known, scorer="s1")
+    assert known.names == ["s1"]
+
+
+def test_a_model_that_comes_into_use_is_followed_by_the_next_batch(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 1)
+    generator, known = FakeGenerator(otherwise=votes("BBB")), scored(A=0.9)
+    play_on = playing(generator, known)
+    play(play_on, claim(run))
+    shelf.put("s2")
+    shelf.put("l1", "lora")
+    play(play_on, claim(run))
+    shelf.take_away("lora")
+    play(play_on, claim(run))
+    assert known.names == ["s1", "s2", "s2"]
+    assert [request.adapter for request in generator.requests] == [None, "l1", None]
+    assert [row["scorer"] for row in rows(schema.votes, run)] == ["s1"] * 3 + ["s2"] * 6
+
+
+# Votes that were sampled before
+
+
+def test_a_run_over_anothers_votes_judges_them_round_by_round_and_samples_none(tmp_path: Path) -> None:
+    shelf.take_away()
+    source = open_run(tmp_path, 2)
+    script = {"题0：": [votes("---"), votes("AAB")], "题1：": [votes("ABB")]}
+    play_on = playing(FakeGenerator(script))
+    play(play_on, claim(source, 2))
+    play(play_on, claim(source))
+    assert [row["letter"] for row in rows(schema.answers, source)] == ["A", "B"]
+    shelf.put("s2")
+    again = open_run(tmp_path, 2, votes_of=source)
+    generator = FakeGenerator(otherwise=AssertionError("sampled"))
+    known = scored(A=0.2, B=0.9)
+    play_on = playing(generator, known)
+    assert play(play_on, claim(again, 2)) == [
+        "again: none of 3 votes was accepted",
+        "B: majority, 2 of 3 votes",
+    ]
+    assert play(play_on, claim(again, 2)) == ["B: majority, 1 of 3 votes"]
+    assert generator.requests == []
+    of_first = [(row["attempt"], row["letter"]) for row in rows(schema.votes, again) if row["number"] == 0]
+    assert of_first == [(1, None)] * 3 + [(2, "A"), (2, "A"), (2, "B")]
+
+
+def test_where_the_votes_on_record_end_the_fallback_answers(tmp_path: Path) -> None:
+    source = open_run(tmp_path, 1, scorer="none")
+    play(playing(FakeGenerator(otherwise=votes("AAB"))), claim(source))
+    again = open_run(tmp_path, 1, votes_of=source)
+    play(playing(FakeGenerator(), scored(B=0.4)), claim(again))
+    assert answered(again) == [("A", "unscored majority", 2, 1)]
 
 
 # What a question is asked with

@@ -1,4 +1,4 @@
-"""The scorer, really trained on tiny weights: what a version holds, and how it judges."""
+"""The scorer, really trained on tiny weights: what it learns, what a model holds, and how it judges."""
 
 import json
 import logging
@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.special import logit
 
+from shared import artifacts, dataset
 from shared.errors import Refused, UserError
-from shared.jobs import ScorerTraining
+from shared.lessons import Lesson
 from shared.prompts import Asked
-from tests import tiny
-from workers.models import scorer, scorer_training
+from shared.trainings import RECIPES, ScorerTraining
+from shared.voting import GATE, Use
+from tests import tiny, workshops
+from tests.workshops import RIGHT, WRONG, Ear
+from workers.dispatches import Made
+from workers.models import checkpoints, scorer_training
 from workers.models.scorer import SoundnessScorer
-from workers.models.scorer_training import Example, Interrupted
+from workers.ports import Interrupted, Workshop
 
-QUESTION = Asked("甲比乙高。", "谁高？", ("甲", "乙"))
-OTHER = Asked("Alice is taller than Bob.", "谁最高？", ("是", "否", "以上都不对"))
-SOUND, UNSOUND = "所以甲最高。", "推理是错误的，选乙。"
-THRESHOLD = 0.5
+ANSWER, VOTE, BLIND = "question+answer", "question+reasoning", "reasoning"
 
 
 @pytest.fixture(scope="module")
@@ -29,275 +32,380 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(base: Path, /, **changes: Any) -> ScorerTraining:
-    values: dict[str, Any] = {
+    """Give what tiny weights learn by in seconds: all layers, from question and reasoning."""
+    values = {
+        **RECIPES["verifier"],
+        "recipe": "verifier",
         "base": str(base),
-        "input": "question+reasoning",
+        "report_to": (),
+        "tune": "all",
+        "input": VOTE,
         "layers": None,
-        "freeze_embeddings": False,
-        "epochs": 6,
+        "epochs": 4,
         "learning_rate": 5e-3,
         "batch_size": 8,
         "max_length": 64,
-        "optimizer": "adamw_torch",
-        "held_out": 0.3,
-        "seed": 42,
+        "held_out": 0.25,
     }
     return ScorerTraining(**{**values, **changes})
 
 
-def texts(entries: int, kind: str = "question+reasoning") -> list[Example]:
-    """Make one sound and one unsound text an entry, of many lengths, in an order that tells nothing."""
-    made = []
-    for at in range(entries):
-        for sound, closing in ((True, SOUND), (False, UNSOUND)):
-            text = scorer.fed(QUESTION, "因为" * (at * 7 % 5) + closing, kind)
-            made.append(Example(text, sound, f"p{at}"))
-    return made
-
-
-def train(
-    folder: Path, training: ScorerTraining, examples: Sequence[Example], **more: Any
-) -> tuple[str, Any]:
-    return scorer_training.train(examples, training, training.base, folder, **more)
+def train(folder: Path, training: ScorerTraining, found: Sequence[Lesson], ear: Ear | None = None) -> Made:
+    return scorer_training.train(found, training, training.base, workshops.workshop(folder, ear))
 
 
 @pytest.fixture(scope="module")
-def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train one version with the question, by AdamW; give the folder of versions."""
-    folder = tmp_path_factory.mktemp("scorers")
-    train(folder, options(base), texts(24))
+def heard() -> Ear:
+    """Remember what the training of `trained` told."""
+    return Ear()
+
+
+@pytest.fixture(scope="module")
+def made(base: Path, heard: Ear, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Train one scorer that reads votes with their questions."""
+    return train(tmp_path_factory.mktemp("work"), options(base), workshops.lessons(40), heard)
+
+
+@pytest.fixture(scope="module")
+def trained(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of trained models that it is in."""
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(made.folder, folder / made.name)
     return folder
 
 
-def judge(folder: Path, wanted: str = "newest", batch: int = 16) -> SoundnessScorer:
-    made = SoundnessScorer(folder, wanted, batch)
-    assert made.refresh()
-    return made
+def score(trained: Path, name: str, asked: Asked, *votes: str) -> list[float]:
+    (found,) = SoundnessScorer(trained).score(name, [(asked, votes)])
+    return found
 
 
-# A version
+# What is learned
 
 
-def test_a_version_is_complete_and_knows_how_it_was_trained(base: Path, trained: Path) -> None:
-    (name,) = scorer.versions(trained)
-    folder = trained / name
-    held = {path.name for path in folder.iterdir()}
-    assert {"model.safetensors", "config.json", "tokenizer.json", "training.json", "metrics.json"} <= held
-    assert not [path for path in folder.rglob("*") if path.suffix in {".bin", ".pt", ".pkl"}]
-    assert [path.name for path in trained.iterdir()] == [name]
-    assert ScorerTraining.model_validate_json((folder / "training.json").read_text("utf-8")) == options(base)
-    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-    assert {"loss", "accuracy", "auc"} <= metrics.keys()
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+@pytest.mark.parametrize("objective", ["classification", "pairwise"])
+@pytest.mark.parametrize("tune", ["all", "lora"])
+def test_votes_that_are_read_are_told_apart_whatever_is_trained_and_how(
+    tune: str, objective: str, base: Path, tmp_path: Path
+) -> None:
+    training = options(base, tune=tune, objective=objective)
+    made = train(tmp_path / "work", training, workshops.lessons(40))
+    assert made.metrics["auc"] > 0.95
+    name = workshops.shelved(made, tmp_path / "trained")
+    right, wrong = score(tmp_path / "trained", name, workshops.lesson(90).asked, RIGHT, WRONG)
+    assert 0 <= wrong < 0.3 < 0.7 < right <= 1
+    config = json.loads((tmp_path / "trained" / name / "config.json").read_text("utf-8"))
     assert config["architectures"] == ["Qwen2ForSequenceClassification"]
-    assert config["dtype"] == "bfloat16"
+    # Merged into the layers: a scorer is one model, whatever it was trained by.
+    assert not (tmp_path / "trained" / name / "adapter_config.json").exists()
 
 
-def test_it_learns_to_tell_sound_from_unsound_and_its_metrics_say_so(trained: Path) -> None:
-    metrics = json.loads((trained / scorer.versions(trained)[0] / "metrics.json").read_text("utf-8"))
-    assert metrics["loss"] < 0.3
-    assert metrics["auc"] > 0.95
-    assert metrics["trained_on"] + metrics["held_out"] == 48
-    sound, unsound = judge(trained).score([(QUESTION, SOUND), (QUESTION, UNSOUND)])
-    assert 0 <= unsound < 0.3 < 0.7 < sound <= 1
-
-
-def test_the_metrics_are_those_of_the_held_out_texts(base: Path, trained: Path) -> None:
-    from sklearn.metrics import roc_auc_score
-
-    metrics = json.loads((trained / scorer.versions(trained)[0] / "metrics.json").read_text("utf-8"))
-    training = options(base)
-    _, kept = scorer_training.split(texts(24), training.held_out, training.seed)
-    # The text was fed already: what a question adds to it here is cut off by taking it as it is.
-    made = judge(trained)
-    rows = [made._tokens(example.text) for example in kept]
-    scores = [made._forward([row])[0] for row in rows]
-    labels = [example.sound for example in kept]
-    right = [(score >= THRESHOLD) == label for score, label in zip(scores, labels, strict=True)]
-    assert metrics["held_out"] == len(kept)
-    assert metrics["accuracy"] == pytest.approx(sum(right) / len(right))
-    assert metrics["auc"] == pytest.approx(roc_auc_score(labels, scores), abs=0.05)
-
-
-def test_lomo_trains_a_version_too_with_layers_cut_and_embeddings_frozen(base: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
+@pytest.mark.parametrize("objective", ["classification", "pairwise"])
+@pytest.mark.parametrize("kind", [ANSWER, VOTE])
+def test_a_head_on_frozen_layers_learns_too(kind: str, objective: str, base: Path, tmp_path: Path) -> None:
+    ear = Ear()
     training = options(
         base,
-        optimizer="lomo",
-        learning_rate=1e-2,
-        epochs=1,
-        layers=1,
-        freeze_embeddings=True,
-        input="reasoning",
+        tune="head",
+        input=kind,
+        objective=objective,
+        layers=0.5,
+        epochs=30,
+        batch_size=16,
+        learning_rate=0.02,
     )
-    name, metrics = train(tmp_path, training, texts(12, "reasoning"))
-    assert name == scorer.versions(tmp_path)[0]
-    assert metrics["training_loss"] > 0
-    config = json.loads((tmp_path / name / "config.json").read_text("utf-8"))
+    made = train(tmp_path / "work", training, workshops.lessons(40), ear)
+    assert made.metrics["auc"] > 0.8
+    assert made.metrics["folds"] == 4
+    config = json.loads((made.folder / "config.json").read_text("utf-8"))
     assert config["num_hidden_layers"] == 1
-    before, after = load_file(base / "model.safetensors"), load_file(tmp_path / name / "model.safetensors")
+    # Every question was read, as a step of the whole, before the steps of the head.
+    steps, totals = zip(*[(step, of) for step, of, _ in ear.steps], strict=True)
+    assert min(steps) <= 10
+    assert set(totals) == {max(steps)}
+    assert max(steps) > 40
+    assert ear.checkpoints[0] == (40, max(steps))
+
+
+def test_a_head_is_tried_on_every_entry_by_one_that_never_saw_it(base: Path, tmp_path: Path) -> None:
+    # Each question has its own truth: whatever is known of one says nothing of another.
+    by_heart = [
+        workshops.lesson(at).model_copy(update={"answer": "AB"[(at * 7919) % 13 % 2], "problem": f"第{at}题"})
+        for at in range(40)
+    ]
+    training = options(base, tune="head", input=ANSWER, epochs=60, batch_size=16, learning_rate=0.05)
+    made = train(tmp_path / "work", training, by_heart)
+    name = workshops.shelved(made, tmp_path / "trained")
+    told = [score(tmp_path / "trained", name, one.asked, f"答案是：{one.answer}")[0] for one in by_heart]
+    assert sum(score > 0.5 for score in told) >= 36  # the head that saw them all knows them
+    assert made.metrics["auc"] < 0.75
+    assert made.metrics["answers"]["questions"] == 40
+
+
+def test_a_frozen_model_scores_as_it_was_measured(base: Path, tmp_path: Path) -> None:
+    training = options(
+        base, tune="head", input=ANSWER, layers=1, epochs=30, batch_size=16, learning_rate=0.02
+    )
+    made = train(tmp_path / "work", training, workshops.lessons(40))
+    name = workshops.shelved(made, tmp_path / "trained")
+    told = [workshops.lesson(at) for at in (90, 91)]
+    for lesson in told:
+        a, b, none = score(tmp_path / "trained", name, lesson.asked, "答案是：A", "答案是：B", "我不知道")
+        assert a + b == pytest.approx(1, abs=1e-5)
+        assert none == 0
+        assert (a > b) == (lesson.answer == "A")
+
+
+def test_lomo_trains_a_scorer_too_with_layers_cut_and_embeddings_frozen(base: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    ear = Ear()
+    training = options(
+        base, optimizer="lomo", learning_rate=1e-2, epochs=1, layers=1, freeze_embeddings=True, input=BLIND
+    )
+    made = train(tmp_path, training, workshops.lessons(24), ear)
+    assert made.metrics["training_loss"] > 0
+    assert set(ear.curve("grad_norm")) == {0.0}
+    config = json.loads((made.folder / "config.json").read_text("utf-8"))
+    assert config["num_hidden_layers"] == 1
+    before, after = load_file(base / "model.safetensors"), load_file(made.folder / "model.safetensors")
     changed = {name for name in after.keys() & before.keys() if not after[name].equal(before[name])}
     assert changed
     assert not any("embed_tokens" in name for name in changed)
-    assert all(0 <= score <= 1 for score in judge(tmp_path).score([(QUESTION, SOUND), (OTHER, UNSOUND)]))
 
 
-# What it is fed
+def test_the_reference_learns_from_texts_alone_and_judges_as_the_recipe_does(
+    base: Path, tmp_path: Path
+) -> None:
+    reference = {**RECIPES["reference"], "recipe": "reference", "base": str(base), "report_to": ()}
+    training = ScorerTraining(**{**reference, "held_out": 0.25, "max_length": 64})
+    made = train(tmp_path / "work", training, workshops.lessons(24, kind="texts"))
+    assert (made.rule, made.beats_majority) == (GATE, None)
+    assert (made.metrics["temperature"], made.metrics["bias"]) == (1.0, 0.0)
+    assert "answers" not in made.metrics
+    name = workshops.shelved(made, tmp_path / "trained")
+    one, other = (score(tmp_path / "trained", name, workshops.lesson(at).asked, RIGHT) for at in (0, 1))
+    assert one == pytest.approx(other, abs=1e-3)
 
 
-@pytest.fixture(scope="module")
-def blind(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a version like `trained` whose stored input is the reasoning alone."""
-    folder = tmp_path_factory.mktemp("blind")
-    name = scorer.versions(trained)[0]
-    shutil.copytree(trained / name, folder / name)
-    path = folder / name / "training.json"
-    stored = {**json.loads(path.read_text("utf-8")), "input": "reasoning"}
-    path.write_text(json.dumps(stored), encoding="utf-8")
-    return folder
+# What is found out
 
 
-def test_whether_the_question_is_seen_is_stored_with_the_model(trained: Path, blind: Path) -> None:
-    both = [(QUESTION, SOUND), (OTHER, SOUND)]
-    first, second = judge(blind).score(both)
-    assert first == pytest.approx(second, abs=0.01)
-    seen = judge(trained)
-    assert seen._tokens(scorer.fed(QUESTION, "是", "question+reasoning")) != seen._tokens("是")
-    assert scorer.fed(QUESTION, "是", "question+reasoning") != scorer.fed(OTHER, "是", "question+reasoning")
+@pytest.mark.usefixtures("made")
+def test_the_curve_has_loss_rate_and_the_held_out_figures(heard: Ear) -> None:
+    assert len(heard.curve("loss")) > 3
+    assert len(heard.curve("learning_rate")) == len(heard.curve("loss"))
+    assert len(heard.curve("eval_auc")) >= 8
+    assert heard.curve("eval_auc")[-1] > 0.95
+    assert heard.curve("eval_loss")[-1] < heard.curve("eval_loss")[0]
+    assert heard.checkpoints[-1] == heard.steps[-1][:2]
 
 
-def test_micro_batches_score_as_one_by_one_would(trained: Path) -> None:
-    batch = [
-        (asked, "因为" * (at * 3) + closing)
-        for at in range(3)
-        for asked in (QUESTION, OTHER)
-        for closing in (SOUND, UNSOUND, "")
+def test_the_best_use_of_the_scores_is_found_and_beats_the_majority(made: Made) -> None:
+    answers = made.metrics["answers"]
+    # Of votes ABAAB the majority is A, which is right for every other question.
+    assert answers["best"] == 1.0 > answers["majority"]
+    assert answers["oracle"] == 1.0
+    assert made.beats_majority
+    assert made.rule is not None
+    assert made.rule.use is Use.WEIGHTED
+    assert set(made.metrics["thresholds"]) == {"gate", "gate-weighted"}
+    assert sum(votes for _, _, votes in made.metrics["calibration"]) == made.metrics["held_out"]
+
+
+def test_test_votes_decide_and_their_entries_are_never_learned_from(base: Path, tmp_path: Path) -> None:
+    # The tests' votes are all right: no scorer can beat their majority.
+    tests = [
+        workshops.lesson(at, letters="AB"[at % 2] * 5, test=True).model_copy(
+            update={"problem": f"试{at}", "group": f"t{at}"}
+        )
+        for at in range(4)
     ]
-    alone = judge(trained)
-    single = [alone.score([one])[0] for one in batch]
-    assert judge(trained, batch=4).score(batch) == pytest.approx(single, abs=0.02)
-    assert max(single) - min(single) > 0.3
+    copies = [lesson.model_copy(update={"test": False, "source": "copy"}) for lesson in tests]
+    made = train(tmp_path, options(base), [*workshops.lessons(40), *copies, *tests])
+    assert made.metrics["answers"]["best"] > made.metrics["answers"]["majority"]
+    assert made.metrics["test"]["answers"]["majority"] == 1.0
+    assert made.beats_majority is False
+    assert made.metrics["dropped"] == 4
+    assert not {dataset.identity(lesson.problem) for lesson in tests} & set(made.problems)
+
+
+def test_it_is_known_which_problems_were_learned_from(made: Made) -> None:
+    every = {dataset.identity(lesson.problem) for lesson in workshops.lessons(40)}
+    assert set(made.problems) < every
+    assert len(made.problems) == 40 - made.metrics["answers"]["questions"]
+
+
+# A model
+
+
+def test_a_model_is_complete_safe_and_knows_how_it_was_trained(base: Path, made: Made) -> None:
+    held = {path.name for path in made.folder.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", artifacts.MANIFEST} <= held
+    assert not [path for path in made.folder.rglob("*") if path.suffix in {".bin", ".pt", ".pkl", ".pth"}]
+    facts = artifacts.described(made.folder)
+    assert ScorerTraining.model_validate(facts["options"]) == options(base)
+    assert facts["temperature"] == made.metrics["temperature"]
+    assert made.name == artifacts.name_of("scorer", made.folder)
+
+
+# Judging
+
+
+def test_whether_the_question_is_seen_is_stored_with_the_model(
+    made: Made, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / made.name, tmp_path / "made")
+    facts = artifacts.described(tmp_path / "made")
+    artifacts.describe(tmp_path / "made", {**facts, "options": {**facts["options"], "input": BLIND}})
+    blind = artifacts.name_of("scorer", tmp_path / "made")
+    (tmp_path / "made").rename(tmp_path / blind)
+    asked = [workshops.lesson(at).asked for at in (0, 1)]
+    first, second = (logit(score(tmp_path, blind, one, "所以")[0]) for one in asked)
+    assert first == pytest.approx(second, abs=1e-3)
+    first, second = (logit(score(trained, made.name, one, "所以")[0]) for one in asked)
+    assert first != pytest.approx(second, abs=1e-2)
+
+
+def test_many_votes_score_as_one_by_one_would(made: Made, trained: Path) -> None:
+    asked = [workshops.lesson(at).asked for at in (0, 1)]
+    votes = ["因为" * (at * 3) + closing for at in range(12) for closing in (RIGHT, WRONG, "")]
+    together = SoundnessScorer(trained).score(made.name, [(one, votes) for one in asked])
+    for one, found in zip(asked, together, strict=True):
+        single = [score(trained, made.name, one, vote)[0] for vote in votes]
+        assert found == pytest.approx(single, abs=0.03)
+    assert max(together[0]) - min(together[0]) > 0.3
 
 
 @pytest.mark.parametrize("text", ["", " \n", "？" * 5000, "🙂\x00"])
-def test_no_text_chokes_it(text: str, trained: Path, blind: Path) -> None:
-    for folder in (trained, blind):
-        scores = judge(folder).score([(QUESTION, text), (QUESTION, SOUND)])
-        assert all(0 <= score <= 1 for score in scores)
-    assert judge(trained).score([]) == []
+def test_no_text_chokes_it(text: str, made: Made, trained: Path) -> None:
+    scores = score(trained, made.name, workshops.lesson(0).asked, text, RIGHT)
+    assert all(0 <= found <= 1 for found in scores)
+    assert SoundnessScorer(trained).score(made.name, []) == []
+    assert score(trained, made.name, workshops.lesson(0).asked) == []
 
 
-def test_of_a_long_text_the_end_is_judged(trained: Path) -> None:
-    made = judge(trained)
-    long, short = made._tokens("甲比乙高，" * 200 + SOUND), made._tokens(SOUND)
-    assert len(long) == 64
-    assert long[-len(short) :] == short
+def test_a_long_problem_leaves_room_for_the_vote(made: Made, trained: Path) -> None:
+    asked = Asked("甲比乙高，" * 500, "谁最高？", ("甲", "乙"))
+    right, wrong = score(trained, made.name, asked, RIGHT, WRONG)
+    assert right > wrong + 0.3
 
 
-# Which version
-
-
-def test_the_newest_is_taken_or_the_one_named_and_a_newer_one_as_it_appears(
-    trained: Path, tmp_path: Path
+def test_a_scorer_is_loaded_when_it_is_named_and_not_again(
+    made: Made, trained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = scorer.versions(trained)[0]
-    for name in ("20260101-000000-aaaaaa", "20260301-000000-bbbbbb"):
-        shutil.copytree(trained / made, tmp_path / name)
-    newest, named = SoundnessScorer(tmp_path), SoundnessScorer(tmp_path, "20260101-000000-aaaaaa")
-    assert newest.refresh() == "20260301-000000-bbbbbb"
-    assert named.refresh() == "20260101-000000-aaaaaa"
-    (tmp_path / ".training-1" / "version").mkdir(parents=True)
-    (tmp_path / "20260501-000000-unfinished").mkdir()
-    shutil.copytree(trained / made, tmp_path / "20260401-000000-cccccc")
-    assert newest.refresh() == "20260401-000000-cccccc"
-    assert named.refresh() == "20260101-000000-aaaaaa"
-    assert len(newest.score([(QUESTION, SOUND)])) == 1
+    judge = SoundnessScorer(trained)
+    with caplog.at_level(logging.INFO, "workers.models.scorer"):
+        for _ in range(3):
+            judge.score(made.name, [(workshops.lesson(0).asked, [RIGHT])])
+    said = [record.getMessage() for record in caplog.records if record.name == "workers.models.scorer"]
+    assert said == [f"scorer {made.name} judges from now on"]
 
 
-def test_before_any_is_trained_it_says_so_once_and_takes_the_first(
-    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_scorer_that_is_not_there_or_not_whole_is_said_so(
+    made: Made, trained: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "scorers"
-    waiting = SoundnessScorer(folder)
-    with caplog.at_level(logging.WARNING, "workers.models.scorer"):
-        assert [waiting.refresh() for _ in range(3)] == [None] * 3
-    assert [record.getMessage() for record in caplog.records] == [
-        "no scorer is trained yet: every readable vote is accepted"
-    ]
-    shutil.copytree(trained, folder)
-    assert waiting.refresh() == scorer.versions(trained)[0]
+    with pytest.raises(UserError, match=r"the scorer scorer-0 is not in .*VOTEQUEUE_TRAINED"):
+        score(trained, "scorer-0", workshops.lesson(0).asked, RIGHT)
+    shutil.copytree(trained / made.name, tmp_path / made.name)
+    (tmp_path / made.name / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(UserError, match="is not what was trained"):
+        score(tmp_path, made.name, workshops.lesson(0).asked, RIGHT)
 
 
-def test_a_version_that_is_not_there_or_is_damaged_is_said_so(trained: Path, tmp_path: Path) -> None:
-    name = scorer.versions(trained)[0]
-    with pytest.raises(
-        UserError, match=f"no scorer is called 's9' in .*there are: {name}: .*VOTEQUEUE_SCORER"
-    ):
-        SoundnessScorer(trained, "s9").refresh()
-    shutil.copytree(trained / name, tmp_path / name)
-    (tmp_path / name / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="cannot be loaded"):
-        SoundnessScorer(tmp_path).refresh()
+# What cannot be trained
 
 
-# The split
-
-
-def test_an_entry_is_held_out_as_a_whole_and_the_same_ones_every_time() -> None:
-    examples = texts(200)
-    learned, kept = scorer_training.split(examples, 0.2, 42)
-    assert {one.group for one in learned}.isdisjoint(one.group for one in kept)
-    assert sorted(map(id, learned + kept)) == sorted(map(id, examples))
-    assert 0.1 < len(kept) / len(examples) < 0.3
-    # Whatever else is in the data, and in whatever order.
-    _, again = scorer_training.split(examples[::-1][:300], 0.2, 42)
-    assert {one.group for one in again} <= {one.group for one in kept}
-    _, other = scorer_training.split(examples, 0.2, 43)
-    assert {one.group for one in other} != {one.group for one in kept}
-
-
-@pytest.mark.parametrize("sound", [True, False])
-def test_data_of_one_class_is_refused(sound: bool, base: Path, tmp_path: Path) -> None:
-    examples = [example for example in texts(24) if example.sound == sound]
+@pytest.mark.parametrize("letters", ["AA", "BB"])
+def test_data_of_one_class_is_refused(letters: str, base: Path, tmp_path: Path) -> None:
+    one = [workshops.lesson(2 * at, letters) for at in range(24)]
     with pytest.raises(Refused, match="both are needed: give more data"):
-        train(tmp_path, options(base), examples)
-    assert list(tmp_path.iterdir()) == []
+        train(tmp_path, options(base), one)
 
 
 def test_too_little_data_to_hold_any_out_is_refused(base: Path, tmp_path: Path) -> None:
-    for examples in (texts(1), []):
-        with pytest.raises(Refused, match="both are needed"):
-            train(tmp_path, options(base), examples)
+    for few in (workshops.lessons(1), []):
+        for tune in ("all", "head"):
+            with pytest.raises(Refused, match=r"both are needed|one part of"):
+                train(tmp_path, options(base, tune=tune, input=VOTE), few)
 
 
-# What does not come to its end
-
-
-def test_an_interrupted_training_leaves_nothing(base: Path, tmp_path: Path) -> None:
-    asked: list[int] = []
-
-    def stopping() -> bool:
-        asked.append(1)
-        return len(asked) >= 2
-
-    with pytest.raises(Interrupted):
-        train(tmp_path, options(base), texts(24), stopping=stopping)
-    assert len(asked) <= 4  # it did not go on to the end first
-    assert list(tmp_path.iterdir()) == []
+def test_votes_that_are_never_both_right_and_wrong_on_one_question_are_refused(
+    base: Path, tmp_path: Path
+) -> None:
+    apart = [workshops.lesson(at, letters="AA") for at in range(24)]
+    with pytest.raises(Refused, match="no question has both right and wrong texts"):
+        train(tmp_path, options(base), apart)
+    made = train(tmp_path, options(base, balance=False, epochs=1), apart)
+    assert made.metrics["trained_on"] > 0
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"learning_rate": 1e8}, "diverged.*lower the learning rate"),
+        ({"learning_rate": 1e8}, "--learning-rate"),
         ({"optimizer": "nonsense"}, "nonsense"),
         ({"base": "/nowhere"}, "/nowhere cannot be loaded"),
+        ({"report_to": ("nobody",)}, "--report-to nobody: it is not installed here"),
     ],
 )
-def test_a_training_that_cannot_succeed_is_refused_and_leaves_nothing(
+def test_a_training_that_cannot_succeed_is_refused_and_makes_nothing(
     changes: dict[str, Any], reason: str, base: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Refused, match=reason):
-        train(tmp_path, options(base, **changes), texts(12))
-    assert list(tmp_path.iterdir()) == []
+        train(tmp_path, options(base, **changes), workshops.lessons(24))
+    assert list(tmp_path.rglob("made")) == []
+
+
+# Stopping and going on
+
+
+@pytest.mark.parametrize("tune", ["all", "head"])
+def test_a_training_that_is_stopped_goes_on_from_its_checkpoint_and_comes_to_the_same_end(
+    tune: str, base: Path, tmp_path: Path
+) -> None:
+    training = options(base, tune=tune)
+    found = workshops.lessons(40)
+    straight = train(tmp_path / "straight", training, found)
+    stopped = Ear(stop=lambda ear: len(ear.curve("loss")) >= 3)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "work", training, found, stopped)
+    last = checkpoints.newest(tmp_path / "work" / "own")
+    assert last is not None
+    assert stopped.checkpoints[-1][0] == stopped.steps[-1][0]
+    again = Ear()
+    made = scorer_training.train(
+        found, training, training.base, workshops.workshop(tmp_path / "work", again, 2)
+    )
+    assert again.steps[0][0] > stopped.checkpoints[-1][0] - 1
+    assert made.metrics["auc"] == pytest.approx(straight.metrics["auc"], abs=1e-6)
+    assert made.metrics["loss"] == pytest.approx(straight.metrics["loss"], rel=1e-3)
+
+
+def test_what_was_read_of_the_questions_is_not_read_again(base: Path, tmp_path: Path) -> None:
+    training = options(base, tune="head", input=ANSWER)
+    stopped = Ear(stop=lambda ear: len(ear.steps) >= 1)
+    with pytest.raises(Interrupted, match="while it read"):
+        train(tmp_path, training, workshops.lessons(40), stopped)
+    assert stopped.checkpoints == [(10, stopped.steps[0][1])]
+    again = Ear()
+    scorer_training.train(
+        workshops.lessons(40), training, training.base, workshops.workshop(tmp_path, again, fence=2)
+    )
+    assert [step for step, _, told in again.steps if not told] == [20, 30, 40]
+    # Nor by another training, which reads what is new to it.
+    other = Ear()
+    place = tmp_path / "other"
+    place.mkdir()
+    reseeded = options(base, tune="head", input=ANSWER, seed=7)
+    scorer_training.train(workshops.lessons(50), reseeded, training.base, Workshop(place, 1, 300, other))
+    assert [step for step, _, told in other.steps if not told] == [50]
+
+
+def test_checkpoints_come_by_the_clock(base: Path, tmp_path: Path) -> None:
+    ear = Ear()
+    workshop = workshops.workshop(tmp_path, ear, every=0)
+    scorer_training.train(workshops.lessons(40), options(base, max_steps=7), str(base), workshop)
+    assert [step for step, _ in ear.checkpoints] == [1, 2, 3, 4, 5, 6, 7]
+    kept = sorted(tmp_path.glob("own/1/checkpoint-*"))
+    assert [path.name for path in kept] == ["checkpoint-6", "checkpoint-7"]
+    assert all(map(checkpoints.is_whole, kept))

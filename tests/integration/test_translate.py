@@ -226,7 +226,7 @@ def test_an_entry_comes_back_in_other_words_and_says_how_it_was_made(stage: Stag
                 }
             ],
             "origin": "back-translation",
-            "group": "p0",
+            "group": dataset.identity(PROBLEM),
         },
         "dropped": [],
     }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from shared import calls, claims, ledger, outbox, prompts, schema
+from shared import calls, claims, dataset, ledger, outbox, prompts, schema
 from shared.claims import Claim
 from shared.dataset import Entry, Line, scan
 from shared.errors import Refused, Unavailable
@@ -102,7 +102,7 @@ def test_a_question_is_kept_whose_letter_enough_answers_give(held: list[Claim]) 
             }
         ],
         "origin": "variant",
-        "group": "p1",
+        "group": dataset.identity(played.entry("p1")["problem"]),
     }
     assert Entry.model_validate(made.entry).augmented
     assert made.dropped == []

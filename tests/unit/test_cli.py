@@ -8,17 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from producers import cli, options, progress
+from producers import cli, options, progress, training_options
 from shared import settings
 from shared.errors import UserError
-from shared.jobs import KINDS, Sampling, ScorerTraining
+from shared.jobs import KINDS, Sampling
 from shared.settings import Settings
+from shared.trainings import LoraTraining, ScorerTraining
 from tests.conftest import Command
 
 pytestmark = pytest.mark.usefixtures("home")
 COMMANDS = [
     ["enqueue", "infer"],
     ["enqueue", "train", "scorer"],
+    ["enqueue", "train", "lora"],
+    ["models"],
+    *(["models", word] for word in ("show", "use", "add")),
     *([word] for word in ("resume", "status", "explain", "failed", "collect", "report")),
     *([word] for word in ("sample", "weights", "up", "down", "worker")),
 ]
@@ -48,7 +52,11 @@ def test_an_option_that_is_none_is_no_command(words: list[str], votequeue: Comma
         ["enqueue", "infer", "x.jsonl", "--fallback", "coin"],
         ["enqueue", "infer", "x.jsonl", "--top-p", "1.5"],
         ["enqueue", "train", "scorer", "--data", "x.jsonl", "--input", "answer"],
+        ["enqueue", "train", "scorer", "--data", "x.jsonl", "--objective", "listwise"],
+        ["enqueue", "train", "scorer"],
         ["enqueue", "train", "lora"],
+        ["enqueue", "train", "lora", "--data", "x.jsonl", "--rank", "0"],
+        ["report", "x", "--scorer", "s"],
         ["worker", "inference"],
         ["worker", "infer", "--concurrency", "0"],
         ["status", "--watch"],
@@ -64,14 +72,14 @@ def test_a_value_that_cannot_be_is_no_command(words: list[str], votequeue: Comma
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["enqueue", "infer", "no.jsonl"], "cannot read no.jsonl: No such file or directory"),
+        (["enqueue", "infer", "no.jsonl"], "no.jsonl: there is no such file and no such run"),
         (["enqueue", "infer", "."], ". is a folder: name the JSON Lines file in it"),
         (["enqueue", "infer", "empty.jsonl"], "empty.jsonl is empty: it should hold one JSON object a line"),
         (["enqueue", "infer", "/dev/null"], "/dev/null is no regular file"),
         (["enqueue", "infer", "good.jsonl", "--run", "a b"], "'a b' cannot name a run"),
         (["enqueue", "infer", "good.jsonl", "--examples", "x"], "there is no such file and no such run"),
         (["enqueue", "infer", "good.jsonl"], "does not answer"),
-        (["enqueue", "train", "scorer", "--data", "good.jsonl"], "no sound and no unsound reasoning"),
+        (["enqueue", "train", "scorer", "--data", "good.jsonl"], "whose right answer is known"),
         (["enqueue", "train", "scorer", "--from", "r"], "no run is called 'r'; there are: none yet"),
         (["resume", "r"], "no run is called 'r'; there are: none yet"),
         (["status", "r"], "no run is called 'r'; there are: none yet"),
@@ -154,14 +162,58 @@ def test_what_is_left_out_comes_from_the_settings(monkeypatch: pytest.MonkeyPatc
     settings.load.cache_clear()
     sampling = options.sampling(votes=None, seed=3)
     assert (sampling.votes, sampling.max_attempts, sampling.batch, sampling.seed) == (7, 5, 16, 3)
-    training = options.scorer_training(epochs=1)
+    training = training_options.scorer(epochs=1)
     assert (training.layers, training.epochs, training.base) == (6, 1, Settings().model)
 
 
+def test_what_neither_is_given_nor_set_is_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert training_options.scorer().optimizer == "adamw_torch"
+    reference = training_options.scorer(recipe="reference")
+    assert (reference.optimizer, reference.input, reference.epochs) == ("lomo", "reasoning", 3)
+    assert training_options.unlike_recipe(reference) == []
+    monkeypatch.setenv("VOTEQUEUE_SCORER_RECIPE", "reference")
+    monkeypatch.setenv("VOTEQUEUE_SCORER_EPOCHS", "1")
+    settings.load.cache_clear()
+    changed = training_options.scorer(layers=6)
+    assert training_options.unlike_recipe(changed) == ["layers 6.0, not none", "epochs 1.0, not 3"]
+
+
+def test_the_reference_is_the_recipe_to_the_number() -> None:
+    found = training_options.scorer(recipe="reference").model_dump()
+    wanted = {
+        "input": "reasoning",
+        "objective": "classification",
+        "tune": "all",
+        "layers": None,
+        "max_length": 512,
+        "epochs": 3,
+        "learning_rate": 1e-4,
+        "optimizer": "lomo",
+        "seed": 42,
+        "balance": False,
+        "calibrate": False,
+    }
+    assert {name: found[name] for name in wanted} == wanted
+
+
+def test_an_adapter_is_trained_by_the_recipes_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = training_options.lora(max_steps=3)
+    assert (found.learning_rate, found.epochs, found.batch_size, found.accumulation) == (2e-4, 12, 1, 2)
+    assert (found.max_length, found.neighbours, found.max_steps) == (1024, 2, 3)
+    assert training_options.lora(targets="q_proj, v_proj").targets == ("q_proj", "v_proj")
+    monkeypatch.setenv("VOTEQUEUE_REPORT_TO", "wandb, tensorboard")
+    settings.load.cache_clear()
+    assert training_options.lora().report_to == ("wandb", "tensorboard")
+    assert training_options.lora(report_to="").report_to == ()
+
+
 def test_every_field_of_a_run_is_an_option(votequeue: Command) -> None:
-    for words, model in [(COMMANDS[0], Sampling), (COMMANDS[1], ScorerTraining)]:
+    runs = [(COMMANDS[0], Sampling), (COMMANDS[1], ScorerTraining), (COMMANDS[2], LoraTraining)]
+    # These follow from what is trained on, or from the data argument.
+    derived = {"target", "examples", "votes_of"}
+    for words, model in runs:
         shown = votequeue(*words, "--help").out
-        for name in set(model.model_fields) - {"target"}:
+        for name in set(model.model_fields) - derived:
             assert f"--{name.replace('_', '-')} " in shown
 
 

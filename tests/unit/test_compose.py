@@ -141,12 +141,12 @@ def test_every_declared_volume_is_used() -> None:
     assert {mount["source"] for mount in mounts if mount["type"] == "volume"} == set(project()["volumes"])
 
 
-def test_training_and_answering_share_scorers_and_weights() -> None:
+def test_training_and_answering_share_trained_models_and_weights() -> None:
     places = [
         {mount["target"]: mount["source"] for mount in services()[word]["volumes"]}
         for word in ("infer", "train")
     ]
-    for setting in ("VOTEQUEUE_SCORERS", "VOTEQUEUE_CACHE"):
+    for setting in ("VOTEQUEUE_TRAINED", "VOTEQUEUE_CACHE"):
         folder = services()["infer"]["environment"][setting]
         assert places[0][folder] == places[1][folder]
 

@@ -107,11 +107,11 @@ def test_the_ledger_is_a_file_under_home_unless_it_is_a_url(monkeypatch: pytest.
     assert settings.load().ledger == "postgresql+psycopg://me:sesame@db/votequeue"
 
 
-def test_scorers_lie_under_home_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settings.load().scorers_folder == Path("var/scorers")
+def test_trained_models_lie_under_home_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().trained_folder == Path("var/trained")
     settings.load.cache_clear()
-    monkeypatch.setenv("VOTEQUEUE_SCORERS", "/scorers")
-    assert settings.load().scorers_folder == Path("/scorers")
+    monkeypatch.setenv("VOTEQUEUE_TRAINED", "/trained")
+    assert settings.load().trained_folder == Path("/trained")
 
 
 def test_the_example_lists_every_setting_with_its_description_and_default() -> None:

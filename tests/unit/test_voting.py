@@ -1,68 +1,146 @@
-"""Votes to one answer: the majority, ties, voids, and what is left when nothing was accepted."""
+"""Votes to one answer: majorities by count and by weight, ties, voids, and the fallback."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import voting
-from shared.voting import Answer, Outcome, Vote
+from shared.voting import GATE, PLAIN, Answer, Outcome, Rule, Use, Vote
+
+WEIGHTED = Rule(Use.WEIGHTED, 0.5)
+GATE_WEIGHTED = Rule(Use.GATE_WEIGHTED, 0.5)
+RULES = [PLAIN, GATE, WEIGHTED, GATE_WEIGHTED]
 
 
-def votes(letters: str, *scores: float, accepted: bool = True) -> list[Vote]:
+def votes(letters: str, *scores: float) -> list[Vote]:
     """Make votes from letters ("-" is none) and as many scores as there are."""
     padded: list[float | None] = [*scores, *[None] * (len(letters) - len(scores))]
     return [
-        Vote(None if letter == "-" else letter, accepted, score)
-        for letter, score in zip(letters, padded, strict=True)
+        Vote(None if letter == "-" else letter, score) for letter, score in zip(letters, padded, strict=True)
     ]
 
 
-def test_the_majority_is_the_answer() -> None:
-    assert voting.decide(votes("ABBCB")) == Answer("B", Outcome.UNSCORED, 3)
+@pytest.mark.parametrize("rule", RULES)
+def test_the_majority_is_the_answer_where_nothing_is_scored(rule: Rule) -> None:
+    assert voting.decide(votes("ABBCB"), rule) == Answer("B", Outcome.UNSCORED, 3)
 
 
-def test_votes_without_a_letter_do_not_count() -> None:
-    assert voting.decide(votes("---B-")) == Answer("B", Outcome.UNSCORED, 1)
+@pytest.mark.parametrize("rule", RULES)
+def test_votes_without_a_letter_do_not_count(rule: Rule) -> None:
+    assert voting.decide(votes("---B-"), rule) == Answer("B", Outcome.UNSCORED, 1)
 
 
-def test_void_votes_do_not_count() -> None:
-    mixed = votes("AA", 0.1, 0.2, accepted=False) + votes("B", 0.9)
-    assert voting.decide(mixed) == Answer("B", Outcome.MAJORITY, 1)
+@pytest.mark.parametrize("rule", RULES)
+def test_with_no_letter_at_all_the_question_is_asked_again(rule: Rule) -> None:
+    assert voting.decide([], rule) is None
+    assert voting.decide(votes("--", 0.9, 0.9), rule) is None
 
 
-def test_with_no_accepted_letter_the_question_is_asked_again() -> None:
-    assert voting.decide([]) is None
-    assert voting.decide(votes("AB", accepted=False)) is None
-    assert voting.decide(votes("--", 0.9, 0.9)) is None
+def test_the_gate_voids_votes_below_its_threshold() -> None:
+    mixed = votes("AAB", 0.1, 0.49, 0.5)
+    assert voting.decide(mixed, GATE) == Answer("B", Outcome.MAJORITY, 1)
+    assert voting.decide(mixed[:2], GATE) is None
 
 
-def test_a_tie_goes_to_the_higher_summed_score() -> None:
-    assert voting.decide(votes("ABBA", 0.6, 0.9, 0.9, 0.6)) == Answer("B", Outcome.MAJORITY, 2)
+def test_the_gate_counts_what_it_lets_pass() -> None:
+    assert voting.decide(votes("ABB", 1.0, 0.6, 0.6), GATE) == Answer("B", Outcome.MAJORITY, 2)
 
 
-def test_a_tie_of_scores_too_goes_to_the_letter_seen_first() -> None:
-    assert voting.decide(votes("CABAC")) == Answer("C", Outcome.UNSCORED, 2)
+def test_weights_count_every_vote_by_its_odds() -> None:
+    mixed = votes("ABBA", 0.9, 0.3, 0.3, 0.1)
+    assert voting.decide(mixed, WEIGHTED) == Answer("A", Outcome.WEIGHTED, 2)
+    assert voting.decide(votes("ABB", 0.9, 0.3, 0.3), WEIGHTED) == Answer("A", Outcome.WEIGHTED, 1)
+    assert voting.decide(votes("ABB", 0.6, 0.4, 0.4), WEIGHTED) == Answer("A", Outcome.WEIGHTED, 1)
+    assert voting.decide(votes("ABB", 0.5, 0.4, 0.4), WEIGHTED) == Answer("B", Outcome.WEIGHTED, 2)
 
 
-def test_a_higher_score_does_not_outweigh_the_count() -> None:
-    assert voting.decide(votes("ABB", 1.0, 0.1, 0.1)) == Answer("B", Outcome.MAJORITY, 2)
+def test_no_vote_outweighs_a_hundred_others() -> None:
+    assert voting.decide(votes("A" + "B" * 100, 1.0, *[0.5] * 100), WEIGHTED) == Answer(
+        "B", Outcome.WEIGHTED, 100
+    )
+
+
+def test_weights_void_no_vote_however_low_its_score() -> None:
+    assert voting.decide(votes("A", 0.01), WEIGHTED) == Answer("A", Outcome.WEIGHTED, 1)
+
+
+def test_gate_then_weighted_voids_first_and_weighs_then() -> None:
+    mixed = votes("AAABB", 0.4, 0.4, 0.6, 0.5, 0.5)
+    assert voting.decide(mixed, GATE_WEIGHTED) == Answer("B", Outcome.WEIGHTED, 2)
+    assert voting.decide(mixed, WEIGHTED) == Answer("A", Outcome.WEIGHTED, 3)
+    assert voting.decide(mixed[:2], GATE_WEIGHTED) is None
+
+
+def test_the_plain_majority_heeds_no_score() -> None:
+    assert voting.decide(votes("ABB", 1.0, 0.0, 0.0), PLAIN) == Answer("B", Outcome.UNSCORED, 2)
+    assert voting.decide(votes("AB", 0.1, 0.9), PLAIN) == Answer("A", Outcome.UNSCORED, 1)
+
+
+def test_a_tie_of_counts_goes_to_the_higher_summed_weight() -> None:
+    assert voting.decide(votes("ABBA", 0.6, 0.9, 0.9, 0.6), GATE) == Answer("B", Outcome.MAJORITY, 2)
+
+
+def test_a_tie_of_weights_goes_to_more_votes() -> None:
+    assert voting.decide(votes("ABBBB", 0.5, *[0.2] * 4), WEIGHTED) == Answer("B", Outcome.WEIGHTED, 4)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_tie_of_everything_goes_to_the_letter_seen_first(rule: Rule) -> None:
+    found = voting.decide(votes("CABAC", *[0.75] * 5), rule)
+    assert found is not None
+    assert (found.letter, found.support) == ("C", 2)
 
 
 def test_the_fallback_is_the_majority_of_all_letters_ever_read() -> None:
-    assert voting.fall_back(votes("-ACC", accepted=False), "majority") == Answer("C", Outcome.UNSCORED, 2)
+    assert voting.fall_back(votes("-ACC", 0.1, 0.9, 0.1, 0.1), "majority") == Answer("C", Outcome.UNSCORED, 2)
 
 
 def test_the_constant_fallback_is_a() -> None:
-    assert voting.fall_back(votes("CC", accepted=False), "constant") == Answer("A", Outcome.DEFAULT, 0)
+    assert voting.fall_back(votes("CC"), "constant") == Answer("A", Outcome.DEFAULT, 0)
 
 
 def test_with_no_letter_at_all_the_answer_is_a_and_says_so() -> None:
-    assert voting.fall_back(votes("--", accepted=False), "majority") == Answer("A", Outcome.DEFAULT, 0)
+    assert voting.fall_back(votes("--"), "majority") == Answer("A", Outcome.DEFAULT, 0)
     assert voting.fall_back([], "majority") == Answer("A", Outcome.DEFAULT, 0)
 
 
+def test_a_replay_takes_rounds_until_one_gives_an_answer() -> None:
+    rounds = [votes("AA", 0.1, 0.1), votes("B", 0.9), votes("C", 0.9)]
+    assert voting.replay(rounds, GATE, "majority") == (Answer("B", Outcome.MAJORITY, 1), 2)
+    assert voting.replay(rounds, PLAIN, "majority") == (Answer("A", Outcome.UNSCORED, 2), 1)
+
+
+def test_a_replay_without_an_answer_falls_back_on_all_rounds() -> None:
+    rounds = [votes("AB", 0.1, 0.2), votes("B", 0.3)]
+    assert voting.replay(rounds, GATE, "majority") == (Answer("B", Outcome.UNSCORED, 2), 2)
+    assert voting.replay(rounds, GATE, "constant") == (Answer("A", Outcome.DEFAULT, 0), 2)
+    assert voting.replay([], GATE, "majority") == (Answer("A", Outcome.DEFAULT, 0), 0)
+
+
+def odds(score: float) -> float:
+    """Give the odds of a score, as far from nought and one as votes are heard."""
+    sure = min(max(score, 0.01), 0.99)
+    return sure / (1 - sure)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ABC-"), st.floats(0, 1)), min_size=1), st.sampled_from(RULES))
+def test_the_answer_has_the_most_of_what_its_rule_counts(told: list[tuple[str, float]], rule: Rule) -> None:
+    made = votes("".join(letter for letter, _ in told), *(score for _, score in told))
+    answer = voting.decide(made, rule)
+    counted = [vote for vote in made if rule.accepts(vote.letter, vote.score)]
+    assert (answer is None) == (not counted)
+    if answer is not None:
+        weight = {vote.letter: 0.0 for vote in counted}
+        for vote in counted:
+            weight[vote.letter] += odds(vote.score or 0.0) if rule.use.weighs else 1
+        assert weight[answer.letter] == max(weight.values())
+        assert answer.support == sum(vote.letter == answer.letter for vote in counted)
+
+
 @given(st.lists(st.sampled_from("ABC-"), min_size=1))
-def test_no_letter_has_more_votes_than_the_answer(letters: list[str]) -> None:
-    answer = voting.decide(votes("".join(letters)))
-    counts = {letter: letters.count(letter) for letter in letters if letter != "-"}
-    assert (answer is None) == (not counts)
-    assert answer is None or answer.support == counts[answer.letter] == max(counts.values())
+def test_equal_scores_change_no_answer(letters: list[str]) -> None:
+    made = votes("".join(letters), *[0.5] * len(letters))
+    plain = voting.decide(made, PLAIN)
+    for rule in (GATE, WEIGHTED, GATE_WEIGHTED):
+        found = voting.decide(made, rule)
+        assert (found and found.letter) == (plain and plain.letter)

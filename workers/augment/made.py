@@ -1,7 +1,7 @@
 """What the strategies make: a new entry, and what of the old one did not pass.
 
     Augmented({"id": "p1~synonym", "problem": "……", "questions": [{..., "made": {...}}], "origin": "synonym",
-               "group": "p1"}, [Dropped(2, "option B is empty")], "2 of 3 questions")
+               "group": "0f3c…"}, [Dropped(2, "option B is empty")], "2 of 3 questions")
 
 The new entry is in the recipe's format and says of every text how it was made. How it is made is not known
 here.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shared.dataset import Entry, Made, Question, WrongReasoning, key
+from shared.dataset import Entry, Made, Question, WrongReasoning, identity, key
 from shared.jobs import Augmentation
 
 
@@ -51,7 +51,7 @@ def new_entry(
         "problem": problem,
         "questions": [_question(question, options) for question in questions],
         "origin": options.strategy,
-        "group": source.group or str(source.id),
+        "group": source.group or identity(source.problem),
     }
 
 

@@ -2,18 +2,18 @@
 
     VllmGenerator(EngineOptions(model=Path("weights"), ...))
 
-The engine lives in the event loop that started it, its model in a process of its own (`EngineCore`). It knows
-prompts as text: what they say is `prompts`' business.
+The engine lives in the event loop that started it, its model in a process of its own (`EngineCore`). It is
+built without room for LoRA adapters, which costs time on every token, until one is asked for; then it is
+built anew between two batches. It knows prompts as text: what they say is `prompts`' business.
 """
 
 import asyncio
+import contextlib
 import functools
-import hashlib
-import json
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from shared import answers
 from shared.errors import EngineDied, Refused, UserError
 from shared.jobs import Sampling
+from workers.models.adapters import Adapter, Adapters
 from workers.ports import Completion
 
 log = logging.getLogger(__name__)
@@ -28,10 +29,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What an engine is built from; ``gpu_memory`` is a share, ``kv_cache_gib`` counts on CPUs only."""
+    """What an engine is built from; ``gpu_memory`` is a share, ``kv_cache_gib`` counts on CPUs only.
+
+    ``trained`` is the folder of trained models, LoRA adapters among them.
+    """
 
     model: str
-    lora: Path | None = None
+    trained: Path
     quantization: str | None = None
     gpu_memory: float = 0.7
     tensor_parallel: int = 1
@@ -45,11 +49,15 @@ class VllmGenerator:
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
+        self._adapters = Adapters(options.trained)
         self._engine: Any = None
         self._tokenizer: Any = None
-        self._lora: Any = None
+        self._rank = 0  # of the largest adapter that the engine takes; 0: it takes none
         self._seeds = True
         self._building = asyncio.Lock()
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def start(self) -> None:
         """Load the model; half a minute for 0.5 billion parameters on a CPU.
@@ -58,33 +66,23 @@ class VllmGenerator:
             UserError: vLLM cannot load it; the message says why.
         """
         async with self._building:
-            if self._engine is not None:
-                return
-            _prepare_environment(self._options)
-            try:
-                self._engine = self._build()
-                self._tokenizer = self._engine.get_tokenizer()
-                if asyncio.iscoroutine(self._tokenizer):
-                    self._tokenizer = await self._tokenizer
-            # vLLM raises whatever its parts raise, from OSError to RuntimeError: all mean the same here.
-            except Exception as error:
-                log.exception("the engine did not start")
-                reason = str(error).strip().splitlines() or [type(error).__name__]
-                raise UserError(f"vLLM cannot load {self._options.model}: {reason[-1]}") from error
+            await self._ensure(0)
 
-    async def sample(self, prompt: str, sampling: Sampling, seed: int | None) -> list[Completion]:
+    async def sample(
+        self, prompt: str, sampling: Sampling, seed: int | None, adapter: str | None = None
+    ) -> list[Completion]:
         """Sample ``sampling.votes`` texts, all in one request; cancelling this aborts the request."""
-        await self.start()
-        engine = self._engine
+        found = await asyncio.to_thread(self._adapters.find, adapter) if adapter else None
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        try:
-            return await self._generate(engine, prompt, sampling, seed)
-        except EngineDeadError as error:
-            await self._bury(engine)
-            raise EngineDied("the engine's process died") from error
-        except ValueError as error:
-            raise Refused(f"vLLM refuses the prompt: {error}") from error
+        async with self._using(found.rank if found else 0) as engine:
+            try:
+                return await self._generate(engine, prompt, sampling, seed, found)
+            except EngineDeadError as error:
+                await self._bury(engine)
+                raise EngineDied("the engine's process died") from error
+            except ValueError as error:
+                raise Refused(f"vLLM refuses the prompt: {error}") from error
 
     def fits(self, prompt: str, max_tokens: int) -> bool:
         """Tell whether prompt and answer fit the engine's longest sequence."""
@@ -94,13 +92,50 @@ class VllmGenerator:
         """Stop the engine and its processes."""
         await self._bury(self._engine)
 
+    @contextlib.asynccontextmanager
+    async def _using(self, rank: int) -> AsyncIterator[Any]:
+        """Have an engine that takes adapters of a rank; it is not put away while somebody uses it."""
+        async with self._building:
+            await self._ensure(rank)
+            engine = self._engine
+            self._in_flight += 1
+            self._idle.clear()
+        try:
+            yield engine
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def _ensure(self, rank: int) -> None:
+        if self._engine is not None and rank <= self._rank:
+            return
+        if self._engine is not None:
+            # Two engines at once would not fit a GPU: what is in flight is waited for.
+            log.info("the engine is built anew, with room for LoRA adapters of rank %d", rank)
+            await self._idle.wait()
+            await self._bury(self._engine)
+        self._rank = max(rank, self._rank)
+        _prepare_environment(self._options)
+        try:
+            self._engine = self._build()
+            self._tokenizer = self._engine.get_tokenizer()
+            if asyncio.iscoroutine(self._tokenizer):
+                self._tokenizer = await self._tokenizer
+        # vLLM raises whatever its parts raise, from OSError to RuntimeError: all mean the same here.
+        except Exception as error:
+            log.exception("the engine did not start")
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"vLLM cannot load {self._options.model}: {reason[-1]}") from error
+
     async def _generate(
-        self, engine: Any, prompt: str, sampling: Sampling, seed: int | None
+        self, engine: Any, prompt: str, sampling: Sampling, seed: int | None, adapter: Adapter | None
     ) -> list[Completion]:
         final: Any = None
         request = uuid.uuid4().hex
         parameters = _sampling_params(sampling, self._usable(seed))
-        async for output in engine.generate(prompt, parameters, request, lora_request=self._lora):
+        lora = _lora_request(adapter) if adapter else None
+        async for output in engine.generate(prompt, parameters, request, lora_request=lora):
             final = output
         return _completions(final.outputs)
 
@@ -141,9 +176,8 @@ class VllmGenerator:
             # generator cannot do: the engine dies ("CPU Generator does not use offset").
             self._seeds = False
             arguments |= {"dtype": "bfloat16", "enforce_eager": True}
-        if options.lora is not None:
-            self._lora, rank = _adapter(options.lora)
-            arguments |= {"enable_lora": True, "max_lora_rank": rank}
+        if self._rank:
+            arguments |= {"enable_lora": True, "max_lora_rank": self._rank}
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 
 
@@ -185,15 +219,7 @@ def _completions(outputs: Sequence[Any]) -> list[Completion]:
     return [Completion(output.text, len(output.token_ids)) for output in ordered]
 
 
-def _adapter(folder: Path) -> tuple[Any, int]:
-    """Name a LoRA adapter by its content, since vLLM caches adapters by name; give it with its rank."""
+def _lora_request(adapter: Adapter) -> Any:
     from vllm.lora.request import LoRARequest
 
-    try:
-        rank = int(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["r"])
-        digest = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"VOTEQUEUE_LORA {folder} is no LoRA adapter: {error}") from None
-    # vLLM takes powers of two from 8 up; a smaller adapter fits a larger slot.
-    slot = max(8, 1 << (rank - 1).bit_length())
-    return LoRARequest(digest[:16], int(digest[:7], 16) + 1, str(folder)), slot
+    return LoRARequest(adapter.name, adapter.number, str(adapter.folder))

@@ -18,6 +18,7 @@ from qdrant_client import models as qdrant
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
+from shared import dataset
 from shared.errors import ServiceUnreachable
 from shared.prompts import Asked, Solved
 from workers.models.embedding import Embedder, Vectors
@@ -110,12 +111,7 @@ class QdrantRetriever:
 
 
 def _payload(asked: Asked) -> dict[str, str]:
-    return dict(zip(PAYLOAD, (_identity(asked.problem), _identity(asked.text)), strict=True))
-
-
-def _identity(text: str) -> str:
-    """Give what two copies of one text share: its digest without white space."""
-    return hashlib.sha256("".join(text.split()).encode()).hexdigest()
+    return dict(zip(PAYLOAD, (dataset.identity(asked.problem), dataset.identity(asked.text)), strict=True))
 
 
 def open_client(url: str | None, key: str | None) -> QdrantClient:

@@ -1,241 +1,308 @@
-"""Trains a scorer version from sound and unsound reasonings.
+"""Trains a scorer from right and wrong texts, and finds out what it is good for.
 
-    train(texts, options, weights, Path("var/scorers"))  ->  ("20261122-101500-9f3c2a", {"auc": 0.71, ...})
+    train(lessons, options, weights, workshop)  ->  Made(name="scorer-3f9c01ab12cd", rule=Rule(...), ...)
 
-transformers' Trainer does the work: TRL's SFTTrainer can no longer train a classifier. Where the texts come
-from is not known here.
+Two ways: the layers are trained (`tune` all, lora), and some entries are kept out to see what was learned; or
+they stay as they are (`tune` head), and every entry is kept out of one of several heads. Where the lessons
+come from is not known here.
 """
 
-import contextlib
-import hashlib
-import json
 import logging
-import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from shared import artifacts, dataset, voting
 from shared.errors import Refused
-from shared.jobs import ScorerTraining
-from workers.models.scorer import METRICS, TRAINING
-from workers.ports import Interrupted
+from shared.lessons import Lesson
+from shared.prompts import Asked
+from shared.trainings import ScorerTraining
+from workers.dispatches import Made
+from workers.models import backbone, calibration, held_out, material, objectives, running, states
+from workers.models.calibration import Answers, Calibration, Case
+from workers.models.heads import Table
+from workers.models.material import Item
+from workers.models.objectives import OBJECTIVES
+from workers.models.reading import ANSWER, Reader, parts, texts_of
+from workers.ports import Workshop
 
 log = logging.getLogger(__name__)
-DIVERGED = 100.0  # nats a text; a coin has 0.69
-LEFT_BEHIND = 7 * 86400.0  # seconds
+LOOKED_AT = 64  # held-out questions that are looked at on the way
 
 
 @dataclass(frozen=True)
-class Example:
-    """One text to learn from; ``group`` is its entry, which is held out as a whole or not at all."""
+class _Learned:
+    """What came of a training: the model, margins of held-out and of test lessons, facts of the way."""
 
-    text: str
-    sound: bool
-    group: str
-
-
-def held_out(example: Example, share: float, seed: int) -> bool:
-    """Tell, from the entry's name alone, whether an example is kept out of training."""
-    ticket = hashlib.sha256(f"{seed}:{example.group}".encode()).digest()
-    return int.from_bytes(ticket[:8], "big") / 2**64 < share
+    model: Any
+    tokenizer: Any
+    kept: list[Case]
+    tests: list[Case]
+    facts: dict[str, Any]
+    lessons: Sequence[Lesson]
 
 
-def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Part examples into training and held-out ones, by entry.
-
-    Raises:
-        Refused: one side lacks sound or unsound texts: there is too little data.
-    """
-    parts: tuple[list[Example], list[Example]] = ([], [])
-    for example in examples:
-        parts[held_out(example, share, seed)].append(example)
-    for name, part in zip(("training", "held-out"), parts, strict=True):
-        sound = sum(example.sound for example in part)
-        if not 0 < sound < len(part):
-            raise Refused(
-                f"the {name} part has {sound} sound and {len(part) - sound} unsound texts, both are "
-                "needed: give more data, or another share to hold out"
-            )
-    return parts
-
-
-def train(
-    examples: Sequence[Example],
-    options: ScorerTraining,
-    weights: str,
-    folder: Path,
-    stopping: Callable[[], bool] = lambda: False,
-) -> tuple[str, dict[str, float]]:
-    """Train one version into ``folder``; give its name and the metrics of the held-out part.
+def train(lessons: Sequence[Lesson], options: ScorerTraining, weights: str, workshop: Workshop) -> Made:
+    """Train one scorer.
 
     Raises:
         Refused: the data or the options do not allow it.
-        Interrupted: ``stopping`` said so.
+        Interrupted: the workshop said so.
     """
-    learned, kept = split(examples, options.held_out, options.seed)
-    tokenizer, model = _load(options, weights)
-    with _workshop(folder) as workshop:
-        trainer = _trainer(model, tokenizer, options, workshop, stopping)
-        trainer.train_dataset, trainer.eval_dataset = (
-            _Rows(learned, tokenizer, options),
-            _Rows(kept, tokenizer, options),
-        )
-        result = trainer.train()
-        if stopping():
-            raise Interrupted("training was stopped")
-        metrics = _metrics(trainer, result) | {"trained_on": len(learned), "held_out": len(kept)}
-        return _publish(model, tokenizer, options, metrics, workshop, folder), metrics
-
-
-def _load(options: ScorerTraining, weights: str) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, set_seed
-
-    # Cutting layers and adding a head is what we are here for: no report of what the weights lack.
-    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
-    set_seed(options.seed)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(weights)
-        config = AutoConfig.from_pretrained(weights, num_labels=2)
-        if options.layers is not None:
-            _cut(config, options.layers)
-        tokenizer.pad_token = tokenizer.eos_token
-        # The conclusion is at the end: what does not fit is cut from the beginning.
-        tokenizer.truncation_side = "left"
-        config.pad_token_id = tokenizer.pad_token_id
-        model = AutoModelForSequenceClassification.from_pretrained(
-            weights, config=config, dtype=torch.float32
-        )
-    except (OSError, ValueError) as error:
-        raise Refused(f"the scorer's base {weights} cannot be loaded: {error}") from error
-    # From zero the head begins at a guess (ln 2); from random weights, on the large states of a cut backbone,
-    # it begins at a loss of 16 and spends its training on coming down.
-    torch.nn.init.zeros_(model.score.weight)
-    if options.freeze_embeddings:
-        model.get_input_embeddings().requires_grad_(False)
-    return tokenizer, model
-
-
-def _cut(config: Any, layers: int) -> None:
-    config.num_hidden_layers = min(layers, config.num_hidden_layers)
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[: config.num_hidden_layers]
-
-
-class _Rows:
-    """Examples as the Trainer reads them: token ids and a label."""
-
-    def __init__(self, examples: Sequence[Example], tokenizer: Any, options: ScorerTraining) -> None:
-        self._rows = [
-            {
-                "input_ids": tokenizer(e.text, truncation=True, max_length=options.max_length)["input_ids"]
-                or [tokenizer.pad_token_id],
-                "labels": int(e.sound),
-            }
-            for e in examples
-        ]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        return self._rows[place]
-
-
-def _trainer(
-    model: Any, tokenizer: Any, options: ScorerTraining, workshop: Path, stopping: Callable[[], bool]
-) -> Any:
-    import torch
-    from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
-
-    class StopWhenAsked(TrainerCallback):
-        def on_step_end(self, _arguments: Any, _state: Any, control: Any, **_kwargs: Any) -> None:
-            control.should_training_stop = control.should_training_stop or stopping()
-
-    try:
-        arguments = TrainingArguments(
-            output_dir=str(workshop / "trainer"),
-            num_train_epochs=options.epochs,
-            learning_rate=options.learning_rate,
-            per_device_train_batch_size=options.batch_size,
-            per_device_eval_batch_size=options.batch_size,
-            lr_scheduler_type="cosine",
-            optim=options.optimizer,
-            seed=options.seed,
-            logging_steps=5,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            dataloader_pin_memory=torch.cuda.is_available(),
-            use_cpu=not torch.cuda.is_available(),
-            bf16=True,
-            train_sampling_strategy="group_by_length",
-        )
-    except ValueError as error:
-        raise Refused(f"transformers refuses these settings: {error}") from error
-    return Trainer(
-        model=model,
-        args=arguments,
-        data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8),
-        callbacks=[StopWhenAsked()],
+    running.require_reports(options.report_to)
+    if options.input == ANSWER:
+        lessons = [lesson for lesson in lessons if lesson.answer]
+    learned = (_train_head if options.tune == "head" else _train_layers)(lessons, options, weights, workshop)
+    scale = calibration.calibrate(learned.kept, options.input) if options.calibrate else Calibration()
+    metrics, rule, beats = _judged(learned, scale, options)
+    folder = workshop.made()
+    _save(learned, scale, options, folder)
+    return Made(
+        name=artifacts.name_of("scorer", folder),
+        folder=folder,
+        metrics={**metrics, **learned.facts},
+        rule=rule,
+        beats_majority=beats,
+        problems=sorted({dataset.identity(lesson.problem) for lesson in learned.lessons}),
     )
 
 
-def _metrics(trainer: Any, result: Any) -> dict[str, float]:
-    """Measure loss, accuracy and AUC on the held-out part, and the loss that training ended with."""
-    import torch
-    from sklearn.metrics import roc_auc_score
+# With all layers, or adapters on them
 
-    predicted = trainer.predict(trainer.eval_dataset)
-    logits = torch.as_tensor(predicted.predictions).float()
-    if not torch.isfinite(logits).all() or predicted.metrics["test_loss"] > DIVERGED:
-        raise Refused("training diverged: lower the learning rate")
-    sound = torch.softmax(logits, dim=-1)[:, 1].tolist()
-    # Texts come back grouped by length, not in the order in which they were handed in.
-    labels = predicted.label_ids.tolist()
-    right = sum((score >= 0.5) == bool(label) for score, label in zip(sound, labels, strict=True))
-    return {
-        "loss": float(predicted.metrics["test_loss"]),
-        "accuracy": right / len(labels),
-        "auc": float(roc_auc_score(labels, sound)),
+
+def _train_layers(
+    lessons: Sequence[Lesson], options: ScorerTraining, weights: str, workshop: Workshop
+) -> _Learned:
+    parts = held_out.split(lessons, options.held_out, options.seed)
+    objective = OBJECTIVES[options.objective]
+    items = [material.gather(part, options) for part in (parts.learned, parts.kept)]
+    for name, found in zip(("training", "held-out"), items, strict=True):
+        _require_both(found, name)
+    tokenizer, model = backbone.load(weights, options, objective.labels)
+    reader = Reader(model, tokenizer, options.input, options.max_length)
+    rows = objective.rows(items[0], lambda item, text: reader.tokens(item.lesson.asked, text), options)
+    _require_rows(rows)
+    adapter = backbone.adapter() if options.tune == "lora" else None
+    arguments = running.arguments(options, workshop)
+    trainer = objective.trainer(model, tokenizer, rows, arguments, adapter=adapter)
+    looked_at = parts.kept[:LOOKED_AT]
+
+    def measured() -> dict[str, float]:
+        return _measured(_read(trainer.model, tokenizer, looked_at, options), options)
+
+    result = running.run(trainer, workshop, measured)
+    facts = {
         "training_loss": float(result.training_loss),
         "seconds": float(result.metrics["train_runtime"]),
+        "trained_on": len(rows),
+        "dropped": parts.dropped,
+    }
+    kept, tests = (_read(trainer.model, tokenizer, part, options) for part in (parts.kept, parts.tests))
+    return _Learned(trainer.model, tokenizer, kept, tests, facts, parts.learned)
+
+
+def _read(model: Any, tokenizer: Any, lessons: Sequence[Lesson], options: ScorerTraining) -> list[Case]:
+    was_training = model.training
+    model.eval()
+    reader = Reader(model, tokenizer, options.input, options.max_length)
+    cases = []
+    for lesson in lessons:
+        texts = _texts_of(lesson, options.input)
+        if texts:
+            cases.append(Case(lesson, objectives.margin(reader.logits(lesson.asked, texts)).numpy()))
+    model.train(was_training)
+    return cases
+
+
+def _texts_of(lesson: Lesson, kind: str) -> list[str]:
+    return texts_of(lesson.asked, [text.text for text in lesson.texts], kind)
+
+
+# With a head on frozen layers
+
+
+def _train_head(
+    lessons: Sequence[Lesson], options: ScorerTraining, weights: str, workshop: Workshop
+) -> _Learned:
+    count = max(2, round(1 / options.held_out))
+    folds = held_out.folds(lessons, count, options.seed)
+    used = [lesson for lesson, fold in zip(lessons, folds, strict=True) if fold != held_out.DROPPED]
+    own = [fold for fold in folds if fold != held_out.DROPPED]
+    learned = [lesson for lesson in used if not lesson.test]
+    items = material.gather(learned, options)
+    _require_both(items, "training")
+    if len({fold for lesson, fold in zip(used, own, strict=True) if not lesson.test}) < 2:
+        raise Refused(
+            f"all questions fall into one part of {count}, and none can be held out: give more data"
+        )
+    objective = OBJECTIVES[options.objective]
+    tokenizer, model = backbone.load(weights, options, parts(options.input))
+    reader = Reader(model, tokenizer, options.input, options.max_length)
+    questions = _questions(used, options.input)
+    # What stands for a text's ids here is its place in the table: how many rows there are is known already.
+    counted = objective.rows(items, lambda *_: [0], options)
+    _require_rows(counted)
+    of = len(questions) + running.steps(options, len(counted))
+    place = states.place(weights, options, workshop)
+    found = states.read(questions, reader, place, workshop, of)
+    if options.input == ANSWER:
+        # Only the differences between a question's answers tell which of them is right.
+        found = {asked: state - state.mean(0) for asked, state in found.items()}
+    table, places = _table(found, questions, _folds(used, own))
+    rows = objective.rows(items, lambda item, text: [places[item.lesson.asked, text]], options)
+    heads = table.model(count)
+    arguments = running.arguments(options, workshop)
+    trainer = objective.trainer(heads, tokenizer, rows, arguments, collator=table.collate)
+
+    def cases(test: bool) -> list[Case]:
+        margins = table.blind_margins(heads).numpy()
+        return [
+            Case(lesson, margins[[places[lesson.asked, text] for text in texts]])
+            for lesson in used
+            if lesson.test == test and (texts := _texts_of(lesson, options.input))
+        ]
+
+    def measured() -> dict[str, float]:
+        return _measured(cases(test=False), options)
+
+    result = running.run(trainer, workshop, measured, offset=len(questions))
+    import torch
+
+    with torch.no_grad():
+        model.score.weight.copy_(table.head(heads).view_as(model.score.weight))
+    facts = {
+        "training_loss": float(result.training_loss),
+        "seconds": float(result.metrics["train_runtime"]),
+        "trained_on": len(rows),
+        "folds": count,
+        "dropped": len(lessons) - len(used),
+    }
+    return _Learned(model, tokenizer, cases(test=False), cases(test=True), facts, learned)
+
+
+def _questions(lessons: Sequence[Lesson], kind: str) -> dict[Asked, list[str]]:
+    """Give each question once, with all texts that are read of it."""
+    found: dict[Asked, dict[str, None]] = {}
+    for lesson in lessons:
+        found.setdefault(lesson.asked, {}).update(dict.fromkeys(_texts_of(lesson, kind)))
+    return {asked: list(texts) for asked, texts in found.items() if texts}
+
+
+def _folds(lessons: Sequence[Lesson], folds: Sequence[int]) -> dict[Asked, int]:
+    return {lesson.asked: fold for lesson, fold in zip(lessons, folds, strict=True)}
+
+
+def _table(
+    found: dict[Asked, Any], questions: dict[Asked, list[str]], folds: dict[Asked, int]
+) -> tuple[Table, dict[tuple[Asked, str], int]]:
+    """Put all states into one table; give where the state of a question's text stands."""
+    import torch
+
+    places: dict[tuple[Asked, str], int] = {}
+    own: list[int] = []
+    for asked, texts in questions.items():
+        for text in texts:
+            places[asked, text] = len(own)
+            own.append(folds[asked])
+    return Table(torch.cat([found[asked] for asked in questions]), own), places
+
+
+# What there must be
+
+
+def _require_both(items: Sequence[Item], name: str) -> None:
+    rights, wrongs = sum(len(item.rights) for item in items), sum(len(item.wrongs) for item in items)
+    if not rights or not wrongs:
+        raise Refused(
+            f"the {name} part has {rights} right and {wrongs} wrong texts, both are needed: give more data, "
+            "or another share to hold out"
+        )
+
+
+def _require_rows(rows: Sequence[object]) -> None:
+    if not rows:
+        raise Refused(
+            "no question has both right and wrong texts to set against each other: give more votes a "
+            "question, or train with --no-balance --objective classification"
+        )
+
+
+# What it is good for
+
+
+def _measured(cases: Sequence[Case], options: ScorerTraining) -> dict[str, float]:
+    """Give the held-out figures of a step: AUC and loss, as far as there is something to measure."""
+    if not cases:
+        return {}
+    scores = [Calibration().scores(case, options.input) for case in cases]
+    told = {"eval_auc": calibration.tells_apart(cases, scores, readable=True)}
+    return {name: value for name, value in told.items() if value is not None} | {
+        "eval_loss": calibration.loss(cases, Calibration(), options.input)
     }
 
 
-@contextlib.contextmanager
-def _workshop(folder: Path) -> Iterator[Path]:
-    for left in folder.glob(".training-*"):
-        # A killed training cannot clear up after itself; one that runs beside us is never this old.
-        if time.time() - left.stat().st_mtime > LEFT_BEHIND:
-            shutil.rmtree(left, ignore_errors=True)
-    workshop = folder / f".training-{time.time_ns():x}"
-    try:
-        workshop.mkdir(parents=True)
-        yield workshop
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+def _judged(
+    learned: _Learned, scale: Calibration, options: ScorerTraining
+) -> tuple[dict[str, Any], voting.Rule, bool | None]:
+    """Measure held-out and test votes; give figures, the rule to use, and whether it beats the majority."""
+    if not all(np.isfinite(case.margins).all() for case in (*learned.kept, *learned.tests)):
+        raise Refused("training diverged, its scores are no numbers: lower --learning-rate")
+    metrics, answers = _figures(learned.kept, scale, options, None)
+    rule = answers.rule if answers and options.calibrate else _unproven(options)
+    beats = answers.beats_majority if answers else None
+    if learned.tests:
+        chosen = (answers.thresholds, rule) if answers else None
+        metrics["test"], tried = _figures(learned.tests, scale, options, chosen)
+        beats = tried.beats_majority if tried else beats
+    return metrics | {"temperature": scale.temperature, "bias": scale.bias}, rule, beats
 
 
-def _publish(
-    model: Any,
-    tokenizer: Any,
+def _unproven(options: ScorerTraining) -> voting.Rule:
+    """Give the rule of a scorer whose scores no votes have tried: the recipe's, or what voids nothing."""
+    return voting.Rule(voting.Use.WEIGHTED, 0.0) if options.calibrate else voting.GATE
+
+
+def _figures(
+    cases: Sequence[Case],
+    scale: Calibration,
     options: ScorerTraining,
-    metrics: dict[str, float],
-    workshop: Path,
-    folder: Path,
-) -> str:
-    """Make the version appear under its name in one rename, complete."""
+    given: tuple[dict[str, float], voting.Rule] | None,
+) -> tuple[dict[str, Any], Answers | None]:
+    scores = [scale.scores(case, options.input) for case in cases]
+    bins = calibration.reliability(cases, scores)
+    figures: dict[str, Any] = {
+        "loss": calibration.loss(cases, scale, options.input) if cases else None,
+        "auc": calibration.tells_apart(cases, scores, readable=True),
+        "auc_with_unreadable": calibration.tells_apart(cases, scores, readable=False),
+        "calibration_error": calibration.expected_error(bins),
+        "calibration": bins,
+        "held_out": sum(len(found) for found in scores),
+    }
+    voted = [at for at, case in enumerate(cases) if case.lesson.kind == "votes" and case.lesson.answer]
+    if not voted:
+        return figures, None
+    answers = calibration.answered([cases[at] for at in voted], [scores[at] for at in voted], given)
+    figures["answers"] = {
+        "questions": answers.questions,
+        **answers.by_use,
+        "best": answers.by_use[answers.rule.use],
+    }
+    figures["thresholds"] = answers.thresholds
+    return figures, answers
+
+
+def _save(learned: _Learned, scale: Calibration, options: ScorerTraining, folder: Path) -> None:
     import torch
 
-    made = workshop / "version"
-    model.to(torch.bfloat16).save_pretrained(made, safe_serialization=True)
-    tokenizer.save_pretrained(made)
-    (made / TRAINING).write_text(options.model_dump_json(indent=2), encoding="utf-8")
-    (made / METRICS).write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-    content = hashlib.sha256((made / "model.safetensors").read_bytes()).hexdigest()
-    name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{content[:6]}"
-    made.rename(folder / name)
-    return name
+    backbone.plain(learned.model).to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
+    learned.tokenizer.save_pretrained(folder)
+    facts = {
+        "kind": "scorer",
+        "options": options.model_dump(mode="json"),
+        "temperature": scale.temperature,
+        "bias": scale.bias,
+    }
+    artifacts.describe(folder, facts)

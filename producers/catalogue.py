@@ -1,0 +1,142 @@
+"""Trained models as people ask about them: which there are, which is in use; and what they decide.
+
+    listed()  ->  [Listed(name="scorer-3f9c01ab12cd", kind="scorer", in_use=True, metrics={"auc": 0.73}, ...)]
+
+A decision holds from the next batch of every worker on. How models are trained is not known here.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared import artifacts, ledger, registry, settings
+from shared.artifacts import KINDS, Kind
+from shared.errors import UserError
+from shared.registry import Model
+
+NOTHING = {f"no-{kind}": kind for kind in KINDS}  # what `use` takes to use none of a kind
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model with what is decided about it, and whether its files are below this machine's folder."""
+
+    name: str
+    kind: str
+    run: str
+    base: str
+    source: str
+    digest: str
+    options: dict[str, Any]
+    code: str
+    metrics: dict[str, Any]
+    use: str | None
+    threshold: float | None
+    in_use: bool
+    here: bool
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is in use from now on, and what was before; ``here`` says whether this machine has its files."""
+
+    kind: str
+    model: str | None
+    before: str | None
+    here: bool
+
+
+def listed() -> list[Listed]:
+    """List all models, oldest first."""
+    return [_listed(model) for model in registry.every()]
+
+
+def find(name: str) -> Listed:
+    """Look a model up by its name, or by a beginning that only it has.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    return _listed(registry.get(name))
+
+
+def _listed(model: Model) -> Listed:
+    used = registry.in_use(model.kind)
+    rule = model.rule
+    return Listed(
+        name=model.name,
+        kind=model.kind,
+        run=model.run,
+        base=model.base,
+        source=model.source,
+        digest=model.digest,
+        options=model.options,
+        code=model.code,
+        metrics=model.metrics,
+        use=rule.use if rule else None,
+        threshold=rule.threshold if rule else None,
+        in_use=used is not None and used.name == model.name,
+        here=(settings.load().trained_folder / model.name).is_dir(),
+        created_at=model.created_at,
+    )
+
+
+def use(name: str) -> Decision:
+    """Let a model be used from now on, or none of a kind (``no-scorer``, ``no-lora``).
+
+    Raises:
+        UserError: there is no such model, or its files are not whole.
+    """
+    model = None if name in NOTHING else registry.get(name)
+    kind: Kind = NOTHING[name] if model is None else model.kind
+    trained = settings.load().trained_folder
+    here = model is None or (trained / model.name).is_dir()
+    if model is not None and here:
+        artifacts.checked(kind, model.name, trained)
+    before = registry.in_use(kind)
+    with ledger.writing() as connection:
+        registry.promote(connection, kind, model.name if model else None, "a person said so")
+    return Decision(kind, model.name if model else None, before.name if before else None, here)
+
+
+def add_lora(folder: Path) -> Listed:
+    """Register a LoRA adapter that was trained elsewhere: its files are copied.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    try:
+        told = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+        base = str(told["base_model_name_or_path"])
+        weights = folder / "adapter_model.safetensors"
+        weights.stat()
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{folder} holds no LoRA adapter (adapter_config.json, adapter_model.safetensors): {error}"
+        ) from None
+    trained = settings.load().trained_folder
+    trained.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=trained, prefix=".adding-") as made:
+        copy = Path(made) / "adapter"
+        copy.mkdir()
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(folder / name, copy / name)
+        artifacts.describe(copy, {"kind": "lora", "base": base, "added_from": folder.name})
+        name = artifacts.name_of("lora", copy)
+        if not (trained / name).exists():
+            copy.rename(trained / name)
+    model = Model(name, "lora", "", base, f"added from {folder}", name, told, "", {}, None)
+    with ledger.writing() as connection:
+        registry.add(connection, model, ())
+    return find(name)
+
+
+if __name__ == "__main__":
+    from producers.cli import main
+
+    sys.exit(main(["models", *sys.argv[1:]]))

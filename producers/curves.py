@@ -1,0 +1,89 @@
+"""Pictures of a training and of a replay: curves over steps, calibration, ways to answer side by side.
+
+    draw(Figure, course, Path("out"))  ->  [Path("out/loss.png"), Path("out/learning_rate.png"), ...]
+
+What is drawn is worked out elsewhere.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from producers.course import Course
+from producers.replay import Replay, Row
+
+SIZE = (6, 3.5)  # inches
+DPI = 120
+
+
+def draw(figure: Any, found: Course, folder: Path) -> list[Path]:
+    """Draw what a training has told: loss, learning rate, held-out AUC, calibration."""
+    wanted = [
+        ("loss.png", "Loss", {"training": "loss", "held out": "eval_loss"}),
+        ("learning_rate.png", "Learning rate", {"": "learning_rate"}),
+        ("auc.png", "AUC on held-out texts", {"": "eval_auc"}),
+    ]
+    made = [_curve(figure, found, folder / name, title, lines) for name, title, lines in wanted]
+    bins = (found.result or {}).get("calibration")
+    if bins:
+        made.append(_calibration(figure, bins, folder / "calibration.png"))
+    return [path for path in made if path is not None]
+
+
+def _curve(figure: Any, found: Course, path: Path, title: str, lines: dict[str, str]) -> Path | None:
+    told = {label: found.series(name) for label, name in lines.items()}
+    if not any(steps for steps, _ in told.values()):
+        return None
+    drawn = figure(figsize=SIZE, layout="constrained")
+    axes = drawn.subplots()
+    for label, (steps, values) in told.items():
+        axes.plot(steps, values, marker="o" if len(steps) < 20 else None, markersize=3, label=label or None)
+    axes.set(title=title, xlabel="steps", ylabel=title.lower())
+    if len(told) > 1:
+        axes.legend()
+    drawn.savefig(path, dpi=DPI)
+    return path
+
+
+def _calibration(figure: Any, bins: list[list[float]], path: Path) -> Path:
+    """Draw bins of [mean score, share right, votes]: on the diagonal, scores are what they say."""
+    drawn = figure(figsize=SIZE, layout="constrained")
+    axes = drawn.subplots()
+    axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="a perfect scorer's")
+    axes.plot(
+        [score for score, _, _ in bins], [share for _, share, _ in bins], marker="o", label="held-out votes"
+    )
+    for score, share, votes in bins:
+        axes.annotate(f"{votes:.0f}", (score, share), textcoords="offset points", xytext=(4, -10), fontsize=7)
+    axes.set(
+        title="Calibration on held-out votes",
+        xlabel="score (mean of a bin; the number is its votes)",
+        ylabel="share of right votes",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    axes.legend()
+    drawn.savefig(path, dpi=DPI)
+    return path
+
+
+def ways(figure: Any, found: Replay, path: Path) -> Path:
+    """Draw the ways to answer side by side, with their intervals."""
+    drawn = figure(figsize=SIZE, layout="constrained")
+    axes = drawn.subplots()
+    rows = [row for row in found.rows if row.right.value is not None]
+    values = [100 * (row.right.value or 0) for row in rows]
+    axes.bar([row.name for row in rows], values, width=0.6, yerr=_errors(rows), capsize=3)
+    axes.set(title="Right answers by the use of the scores", ylabel="% of questions", ylim=(0, 100))
+    axes.tick_params(axis="x", labelrotation=20)
+    drawn.savefig(path, dpi=DPI)
+    return path
+
+
+def _errors(rows: list[Row]) -> list[list[float]]:
+    low, high = [], []
+    for row in rows:
+        value = row.right.value or 0
+        ends = row.interval or (value, value)
+        low.append(100 * max(value - ends[0], 0))
+        high.append(100 * max(ends[1] - value, 0))
+    return [low, high]

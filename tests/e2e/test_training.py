@@ -1,0 +1,131 @@
+"""Trainings that are killed, paused and overtaken between real workers, and adapters that come into use."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from producers import sample, training_options
+from shared import ledger, registry, schema, steps
+from shared.ledger import Run
+from shared.schema import State
+from tests import tiny, workshops
+from tests.conftest import Command
+from tests.e2e.conftest import Start, Worker, await_that, is_complete
+
+pytestmark = pytest.mark.slow
+CLAIMS = {"lease": 4, "heartbeat": 0.5, "checkpoint_every": 0.5}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make(tmp_path_factory.mktemp("weights"))
+
+
+def open_training(weights: Path, max_steps: int) -> None:
+    """Record a training that takes half a minute."""
+    told = training_options.scorer(
+        base=str(weights),
+        tune="all",
+        input="question+reasoning",
+        learning_rate=5e-3,
+        max_length=64,
+        batch_size=8,
+        epochs=10_000,
+        max_steps=max_steps,
+        held_out=0.25,
+    )
+    run = Run("t", "train", "votes of mine", "digest", None, told.model_dump(mode="json"))
+    ledger.open_single(run, "scorer", (one.model_dump_json() for one in workshops.lessons(40)))
+
+
+def holder() -> str | None:
+    """Give the worker that holds the training, if one does."""
+    items = schema.items.c
+    with ledger.reading() as connection:
+        return connection.scalar(sa.select(items.holder).where(items.run == "t", items.state == State.LEASED))
+
+
+def pid_of(holder: str) -> int:
+    return int(holder.split(":")[1])
+
+
+def saved() -> int:
+    return max((told.step for told in steps.curve("t") if "saved" in told.told), default=0)
+
+
+def learning(worker: Worker) -> list[psutil.Process]:
+    """Give the processes in which a worker trains."""
+    found = psutil.Process(worker.process.pid).children()
+    return [one for one in found if one.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.usefixtures("on_broker")
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "paused"])
+def test_a_training_goes_on_from_its_checkpoint_on_another_worker_and_never_on_two(
+    blow: signal.Signals, weights: Path, start_worker: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_training(weights, max_steps=600)
+    workers = [start_worker("train", **CLAIMS) for _ in range(2)]
+    await_that(lambda: saved() > 0, 120, workers[0].log)
+    first = holder()
+    assert first is not None
+    victim = next(worker for worker in workers if worker.process.pid == pid_of(first))
+    (child,) = learning(victim)
+    os.kill(victim.process.pid, blow)
+    # The process that trains goes with its worker, or as soon as nobody tells it that the claim holds.
+    gone = await_that(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 10)
+    reached = saved()
+    taken = await_that(lambda: holder() not in (None, first), 30)
+    with capsys.disabled():
+        print(f" its process gone: {gone:.1f} s, taken over: {taken:.1f} s ", end="")
+    survivor = next(worker for worker in workers if worker is not victim)
+    await_that(lambda: bool(learning(survivor)), 30)
+    if blow is signal.SIGSTOP:
+        os.kill(victim.process.pid, signal.SIGCONT)
+    await_that(lambda: is_complete("t"), 240, survivor.log)
+    if blow is signal.SIGSTOP:
+        assert learning(victim) == []
+    assert "going on from" in survivor.log.read_text()
+    assert reached > 0
+    curve = steps.curve("t")
+    assert [told.step for told in curve] == sorted({told.step for told in curve})
+    assert curve[-1].step == 600
+    assert [model.run for model in registry.every()] == ["t"]
+    used = registry.in_use("scorer")
+    assert used is not None
+
+
+@pytest.mark.usefixtures("on_broker")
+def test_an_adapter_comes_into_use_between_two_batches_and_goes_again(
+    home: Path, weights: Path, votequeue: Command, start_worker: Start
+) -> None:
+    solved, data = home / "solved.jsonl", home / "data.jsonl"
+    sample.write(sample.generate(12, seed=1), solved)
+    sample.write(sample.generate(4, seed=2), data)
+    quick = ("--base", weights, "--max-steps", 4, "--max-length", 2048, "--learning-rate", 0.01)
+    assert votequeue("enqueue", "train", "lora", "--data", solved, "--run", "t", *quick).code == 0
+    trainer = start_worker("train", model=weights)
+    await_that(lambda: is_complete("t"), 240, trainer.log)
+    (adapter,) = registry.every()
+    worker = start_worker("infer", model=weights, kv_cache_gib=1, max_model_len=4096)
+    worker.await_ready()
+
+    def answer(run: str) -> None:
+        shape = ("--votes", 2, "--max-attempts", 1, "--max-tokens", 32, "--examples", solved)
+        assert votequeue("enqueue", "infer", data, "--run", run, *shape).code == 0
+        await_that(lambda: is_complete(run), 240, worker.log)
+
+    answer("without")
+    assert "room for LoRA adapters" not in worker.log.read_text()
+    assert votequeue("models", "use", adapter.name).code == 0
+    answer("with")
+    assert "built anew, with room for LoRA adapters of rank 8" in worker.log.read_text()
+    assert votequeue("models", "use", "no-lora").code == 0
+    answer("again")
+    assert worker.log.read_text().count("built anew") == 1
+    assert worker.process.poll() is None
+    assert all(ledger.count_states(run)[State.DONE] > 0 for run in ("without", "with", "again"))

@@ -1,0 +1,51 @@
+"""Models put into the registry by hand, as a training would."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from shared import artifacts, ledger, registry, settings
+from shared.artifacts import Kind
+from shared.registry import Model
+from shared.voting import GATE, Rule
+
+
+def put(
+    name: str = "s1",
+    kind: Kind = "scorer",
+    rule: Rule | None = GATE,
+    *,
+    promoted: bool = True,
+    problems: Iterable[str] = (),
+    **metrics: Any,
+) -> str:
+    """Register a model, and let it be in use; give its name."""
+    own = rule if kind == "scorer" else None
+    model = Model(name, kind, "judge", "base", "votes of r", "digest", {"seed": 42}, "0.1.0", metrics, own)
+    with ledger.writing() as connection:
+        registry.add(connection, model, problems)
+        if promoted:
+            registry.promote(connection, kind, name, "a test said so")
+    return name
+
+
+def take_away(kind: Kind = "scorer") -> None:
+    """Let no model of a kind be in use any more."""
+    with ledger.writing() as connection:
+        registry.promote(connection, kind, None, "a test said so")
+
+
+def file(kind: Kind = "scorer", weights: bytes = b"weights") -> str:
+    """Put a model's files where models are used from; give the name that its content gives it."""
+    made = settings.load().trained_folder / ".making"
+    made.mkdir(parents=True)
+    (made / ("model.safetensors" if kind == "scorer" else "adapter_model.safetensors")).write_bytes(weights)
+    artifacts.describe(made, {"kind": kind})
+    name = artifacts.name_of(kind, made)
+    made.rename(made.with_name(name))
+    return name
+
+
+def folder(name: str) -> Path:
+    """Give a model's folder."""
+    return settings.load().trained_folder / name

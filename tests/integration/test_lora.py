@@ -1,0 +1,173 @@
+"""LoRA fine-tuning on tiny weights: which prompts and completions, and what comes of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers import training_options
+from shared import artifacts, dataset, ledger, prompts
+from shared.errors import Refused
+from shared.lessons import Lesson
+from shared.prompts import Asked, Solved
+from shared.trainings import LoraTraining
+from tests import tiny, workshops
+from tests.workshops import RIGHT, Ear
+from workers.dispatches import Made
+from workers.models import lora_training
+from workers.models.adapters import Adapters
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make(tmp_path_factory.mktemp("weights"))
+
+
+class Index:
+    """Remembers what it indexed, and gives the first few that are about other problems."""
+
+    def __init__(self) -> None:
+        self.solved: list[Solved] = []
+
+    def __call__(self, solved: list[Solved]) -> "Index":
+        self.solved = solved
+        return self
+
+    def nearest(self, _: str, asked: Sequence[Asked], count: int, siblings: bool) -> list[list[Solved]]:
+        assert not siblings
+        return [[one for one in self.solved if one.asked.problem != q.problem][:count] for q in asked]
+
+
+def options(base: Path, **changes: Any) -> LoraTraining:
+    quick = {"max_steps": 4, "max_length": 512, "learning_rate": 1e-2, "held_out": 0.25, "batch_size": 2}
+    return training_options.lora(base=str(base), **{**quick, "accumulation": 1, **changes})
+
+
+def train(
+    folder: Path,
+    training: LoraTraining,
+    found: Sequence[Lesson],
+    index: Index | None = None,
+    ear: Ear | None = None,
+) -> Made:
+    place = workshops.workshop(folder, ear)
+    return lora_training.train(found, training, training.base, place, index or Index())
+
+
+def rows(training: LoraTraining, found: Sequence[Lesson], index: Index) -> list[dict[str, Any]]:
+    from transformers import AutoTokenizer
+
+    return lora_training._rows(found, training, AutoTokenizer.from_pretrained(training.base), index)
+
+
+def texts(base: Path, row: dict[str, Any]) -> tuple[str, str]:
+    """Give a row's prompt and completion, as they are read."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    at = row["completion_mask"].index(1)
+    assert row["completion_mask"] == [0] * at + [1] * (len(row["input_ids"]) - at)
+    return tokenizer.decode(row["input_ids"][:at]), tokenizer.decode(row["input_ids"][at:])
+
+
+def test_a_row_is_the_inference_prompt_with_two_others_solved_and_the_loss_is_on_what_follows(
+    base: Path,
+) -> None:
+    found = workshops.lessons(4)
+    index = Index()(lora_training._solved(found))
+    first, *_ = rows(options(base, max_length=4096), found, index)
+    prompt, completion = texts(base, first)
+    shown = [solved for solved in index.solved if solved.asked.problem != found[0].problem][:2]
+    assert prompt == prompts.answering(found[0].asked, shown)
+    assert found[0].problem not in prompt.removesuffix(prompts.case(found[0].asked))
+    assert completion == f"{RIGHT}\n答案是：A\n{tiny.END}"
+
+
+def test_only_right_texts_are_learned_each_once_and_not_too_many_of_one_question(base: Path) -> None:
+    lesson = workshops.lesson(0, letters="ABABA")
+    several = lesson.model_copy(
+        update={
+            "texts": tuple(
+                one.model_copy(update={"text": f"{at}{one.text}"}) for at, one in enumerate(lesson.texts)
+            )
+        }
+    )
+    again = several.model_copy(update={"texts": several.texts * 2})
+    for most, learned in ((4, ["0", "2", "4"]), (2, ["0", "2"])):
+        found = rows(options(base, max_length=4096, per_question=most), [again], Index())
+        assert [texts(base, row)[1][0] for row in found] == learned
+
+
+def test_examples_are_left_out_from_the_far_end_until_it_fits(base: Path) -> None:
+    found = workshops.lessons(4)
+    index = Index()(lora_training._solved(found))
+    whole = len(rows(options(base, max_length=4096), found[:1], index)[0]["input_ids"])
+    (shorter,) = rows(options(base, max_length=whole - 1), found[:1], index)
+    assert len(shorter["input_ids"]) < whole
+    assert index.solved[1].asked.problem in texts(base, shorter)[0]
+    assert index.solved[2].asked.problem not in texts(base, shorter)[0]
+
+
+def test_what_does_not_fit_at_all_is_left_out_and_told(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert rows(options(base, max_length=20), workshops.lessons(2), Index()) == []
+    assert "2 texts do not fit 20 tokens" in caplog.text
+    with pytest.raises(Refused, match="the training part has no right text that fits 20 tokens"):
+        train(Path("work"), options(base, max_length=20), workshops.lessons(8))
+
+
+def test_no_paraphrase_is_an_example_nor_anything_that_is_held_out(base: Path) -> None:
+    found = workshops.lessons(12)
+    paraphrase = found[0].model_copy(update={"augmented": True, "problem": "换了说法"})
+    index = Index()
+    made = train(Path("work"), options(base, max_steps=1), [*found, paraphrase], index)
+    shown = {solved.asked.problem for solved in index.solved}
+    learned = {dataset.identity(one.problem) for one in found} & set(made.problems)
+    assert "换了说法" not in shown
+    assert {dataset.identity(problem) for problem in shown} == learned
+    assert 0 < len(learned) < 12
+
+
+def test_what_prompts_showed_when_votes_were_sampled_is_shown_again(base: Path) -> None:
+    known = Solved(Asked("丙比丁高。", "谁高？", ("丙", "丁")), "因为丙比丁高。", "A")
+    ledger.add_examples("shown", [known])
+    index = Index()
+    train(
+        Path("work"),
+        options(base, max_steps=1).model_copy(update={"examples": ("shown",)}),
+        workshops.lessons(8),
+        index,
+    )
+    assert index.solved == [known]
+
+
+def test_an_adapter_learns_and_is_found_by_its_name(base: Path, tmp_path: Path) -> None:
+    ear = Ear()
+    made = train(tmp_path / "work", options(base, max_steps=12, rank=4), workshops.lessons(16), ear=ear)
+    assert made.metrics["loss"] < made.metrics["loss_before"]
+    assert len(ear.curve("loss")) >= 2
+    assert len(ear.curve("eval_loss")) >= 6
+    assert (made.rule, made.beats_majority) == (None, None)
+    name = workshops.shelved(made, tmp_path / "trained")
+    found = Adapters(tmp_path / "trained").find(name)
+    assert (found.name, found.rank, found.number) == (name, 8, artifacts.number_of(name))
+
+
+def test_an_adapter_is_small_and_safe(base: Path) -> None:
+    made = train(Path("work"), options(base, max_steps=1, targets="q_proj,v_proj"), workshops.lessons(8))
+    assert not [path for path in made.folder.rglob("*") if path.suffix in {".bin", ".pt", ".pkl", ".pth"}]
+    from safetensors.torch import load_file
+
+    adapted = {name.split(".")[-3] for name in load_file(made.folder / "adapter_model.safetensors")}
+    assert adapted == {"q_proj", "v_proj"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"optimizer": "nonsense"}, "nonsense"), ({"learning_rate": 1e30}, "lower --learning-rate")],
+)
+def test_settings_that_will_not_do_are_refused(changes: dict[str, Any], reason: str, base: Path) -> None:
+    with pytest.raises(Refused, match=reason):
+        train(Path("work"), options(base, max_steps=10, **changes), workshops.lessons(16))

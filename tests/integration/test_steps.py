@@ -1,0 +1,69 @@
+"""What a training tells on its way: written under its claim, taken back where it goes on from before."""
+
+import pytest
+
+from shared import claims, ledger, steps
+from shared.claims import Claim
+from shared.jobs import Train
+from shared.ledger import Run
+
+pytestmark = pytest.mark.usefixtures("any_ledger")
+
+
+@pytest.fixture(autouse=True)
+def _run(any_ledger: str) -> None:
+    """Have a training to claim."""
+    ledger.open_single(Run("t", "train", "x", "d", None, {}), "scorer")
+
+
+def claim(worker: str = "one", lease: float = 60) -> Claim:
+    (held,) = claims.claim([Train(run="t", item=0)], worker, lease)
+    return held
+
+
+def told() -> list[tuple[int, dict[str, float]]]:
+    return [(one.step, one.told) for one in steps.curve("t")]
+
+
+def test_the_figures_of_one_step_come_together() -> None:
+    held = claim()
+    assert steps.tell(held, 5, 20, {"loss": 0.7})
+    assert steps.tell(held, 5, 20, {"eval_auc": 0.6})
+    assert steps.tell(held, 10, 20, {"loss": 0.6}, saved=True)
+    assert told() == [(5, {"loss": 0.7, "eval_auc": 0.6}), (10, {"loss": 0.6, "saved": 1.0})]
+    assert [one.of for one in steps.curve("t")] == [20, 20]
+
+
+def test_a_training_that_goes_on_from_before_takes_back_what_came_after() -> None:
+    held = claim()
+    for step in (5, 10, 15):
+        steps.tell(held, step, 20, {"loss": 1 / step})
+    steps.tell(held, 10, 20, {"loss": 0.5})
+    assert told() == [(5, {"loss": 0.2}), (10, {"loss": 0.5})]
+
+
+def test_who_lost_the_claim_tells_nothing_any_more() -> None:
+    late = claim(lease=0.0)
+    claims.expire(5)
+    held = claim("two")
+    assert not claims.holds(late)
+    assert claims.holds(held)
+    assert not steps.tell(late, 5, 20, {"loss": 0.7})
+    assert not steps.tell(late, 5, 20, {}, saved=True)
+    assert told() == []
+    assert steps.tell(held, 5, 20, {"loss": 0.8})
+
+
+def test_a_checkpoint_forgives_what_was_lost_before_it() -> None:
+    for _ in range(3):
+        claims.lose([claim()], "it was killed", 5)
+    held = claim()
+    assert held.losses == 3
+    steps.tell(held, 5, 20, {"loss": 0.7})
+    claims.lose([held], "it was killed", 5)
+    held = claim()
+    assert held.losses == 4
+    steps.tell(held, 10, 20, {}, saved=True)
+    claims.lose([held], "it was killed", 5)
+    # The loss is counted from what the claim knew: the next one begins at the checkpoint.
+    assert claim().losses == 1

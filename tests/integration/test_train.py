@@ -1,0 +1,299 @@
+"""The train queue with real processes and tiny weights: made once, registered, gone on with, or given up."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from producers import training_options
+from shared import artifacts, broker, claims, dataset, ledger, registry, settings, steps
+from shared.claims import Claim
+from shared.errors import ServiceUnreachable
+from shared.jobs import Train
+from shared.ledger import Run
+from shared.lessons import Lesson
+from shared.schema import State
+from tests import tiny, workshops
+from tests.conftest import Command
+from workers import train as queue
+
+pytestmark = pytest.mark.usefixtures("on_broker")
+READING = {"tune": "all", "input": "question+reasoning", "layers": 1, "learning_rate": 5e-3, "max_length": 64}
+QUICK = {**READING, "epochs": 4, "batch_size": 8, "held_out": 0.25}
+# So many steps that there is time to do something to it.
+LONG = {**QUICK, "epochs": 400}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(autouse=True)
+def _settings(weights: Path, on_broker: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let heartbeats be quick, and checkpoints too."""
+    for name, value in (("LEASE", 10), ("HEARTBEAT", 0.2), ("CHECKPOINT_EVERY", 0.2), ("MODEL", weights)):
+        monkeypatch.setenv(f"VOTEQUEUE_{name}", str(value))
+    settings.load.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _not_stopping() -> Iterator[None]:
+    """Let the worker go on after a test that stopped it."""
+    yield
+    queue._stopping.clear()
+
+
+def open_training(found: Sequence[Lesson], name: str = "t", **options: Any) -> str:
+    told = training_options.scorer(**{**QUICK, **options})
+    _open(name, told, found)
+    return name
+
+
+def _open(name: str, told: Any, found: Sequence[Lesson]) -> None:
+    run = Run(name, "train", "votes of mine", "digest", None, told.model_dump(mode="json"))
+    ledger.open_single(run, told.target, (lesson.model_dump_json() for lesson in found))
+
+
+def claim(name: str = "t", worker: str = "one") -> Claim:
+    (held,) = claims.claim([Train(run=name, item=0)], worker, 10)
+    return held
+
+
+def state(name: str = "t") -> State:
+    (found,) = [one for one, count in ledger.count_states(name).items() if count]
+    return found
+
+
+def work(name: str = "t") -> list[Path]:
+    return list((settings.load().trained_folder / queue.WORK).glob(f"{name}-*"))
+
+
+def await_that(condition: Callable[[], bool], seconds: float = 120) -> None:
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < seconds
+        time.sleep(0.02)
+
+
+def during(name: str, act: Callable[[], object]) -> str:
+    """Train, and do something once a checkpoint is there; give what became of the training."""
+    said: list[str] = []
+    worker = threading.Thread(target=lambda: said.append(queue._train(claim(name))))
+    worker.start()
+    await_that(lambda: any("saved" in told.told for told in steps.curve(name)))
+    act()
+    worker.join(120)
+    assert said
+    return said[0]
+
+
+def children() -> list[psutil.Process]:
+    found = psutil.Process().children()
+    return [one for one in found if "workers.apprentice" in " ".join(one.cmdline())]
+
+
+def kill() -> None:
+    await_that(lambda: bool(children()))
+    children()[0].kill()
+
+
+# What comes of it
+
+
+def test_a_model_that_beats_the_majority_is_registered_and_used(votequeue: Command) -> None:
+    name = open_training(workshops.lessons(40))
+    said = queue._train(claim())
+    used = registry.in_use("scorer")
+    assert used is not None
+    assert said == f"{used.name}: in use from now on: it beats the plain majority on what was held out"
+    assert (used.run, used.source, used.digest) == (name, "votes of mine", "digest")
+    assert used.code.startswith("0.1.0")
+    assert used.rule is not None
+    assert registry.problems(used.name) < {dataset.identity(one.problem) for one in workshops.lessons(40)}
+    assert artifacts.checked("scorer", used.name, settings.load().trained_folder)
+    assert state() is State.DONE
+    assert work() == []
+    told = steps.curve(name)
+    assert told[-1].step == told[-1].of
+    assert {"loss", "learning_rate"} <= {figure for one in told for figure in one.told}
+    assert queue.train(run="t", item=0).startswith("nothing to do")
+    shown = votequeue("status", "t").out
+    assert used.name in shown
+    assert "answers.majority" in shown
+
+
+def test_a_model_that_is_no_better_is_kept_and_not_used() -> None:
+    # All votes of a question agree and are right: there is nothing to win.
+    same = [workshops.lesson(at, letters="AB"[at % 2] * 4 + "C") for at in range(40)]
+    open_training(same)
+    said = queue._train(claim())
+    assert said.endswith("not in use: it does not beat the plain majority on what was held out")
+    assert registry.in_use("scorer") is None
+    assert [model.run for model in registry.every()] == ["t"]
+
+
+def test_a_model_is_not_used_against_a_persons_wish() -> None:
+    open_training(workshops.lessons(40), promote=False)
+    assert "not in use, as was wished: it beats" in queue._train(claim())
+    assert registry.in_use("scorer") is None
+
+
+def test_without_votes_nobody_knows_whether_it_is_better() -> None:
+    open_training(workshops.lessons(24, kind="texts"))
+    assert "not in use: no held-out votes say" in queue._train(claim())
+
+
+def test_an_adapter_is_named_by_its_content_and_waits_to_be_tried() -> None:
+    told = training_options.lora(
+        max_steps=3, max_length=512, learning_rate=1e-2, held_out=0.2, batch_size=2, accumulation=1
+    )
+    _open("l", told, workshops.lessons(20))
+    said = queue._train(claim("l"))
+    (model,) = registry.every()
+    assert (
+        said == f"{model.name}: not in use: try it with --lora {model.name}, then `votequeue models use` it"
+    )
+    folder = artifacts.checked("lora", model.name, settings.load().trained_folder)
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in folder.iterdir()}
+    assert model.metrics["loss"] < model.metrics["loss_before"]
+    assert registry.in_use("lora") is None
+
+
+# What cannot be trained
+
+
+def test_data_that_will_not_do_is_dead_with_the_reason(votequeue: Command) -> None:
+    open_training([workshops.lesson(2 * at, letters="AA") for at in range(20)])
+    assert queue._train(claim()).startswith("dead: the training part has")
+    assert state() is State.DEAD
+    assert "both are needed" in votequeue("failed", "t").out
+    assert list(settings.load().trained_folder.glob("[!.]*")) == []
+
+
+def test_a_training_that_diverges_is_dead_and_leaves_no_model() -> None:
+    open_training(workshops.lessons(40), learning_rate=1e9)
+    said = queue._train(claim())
+    assert said.startswith("dead: ")
+    assert "lower --learning-rate" in said
+    assert registry.every() == []
+
+
+def test_weights_that_are_not_here_are_said_so() -> None:
+    open_training(workshops.lessons(20), base="no-such-model")
+    assert "no weights called 'no-such-model'" in queue._train(claim())
+    assert state() is State.DEAD
+
+
+# Killed, stopped, overtaken
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_in_another_worker() -> None:
+    open_training(workshops.lessons(40), **LONG, max_steps=150)
+
+    assert during("t", kill) == "lost: the training's process was killed (SIGKILL)"
+    assert state() is State.PENDING
+    saved = max(told.step for told in steps.curve("t") if "saved" in told.told)
+    held = claim(worker="two")
+    assert held.fence == 2
+    assert "in use from now on" in queue._train(held)
+    curve = [told.step for told in steps.curve("t")]
+    assert curve == sorted(curve)
+    # What was told again after the checkpoint stands in the place of what was told before.
+    assert len([step for step in curve if step > saved]) >= (150 - saved) // 5 - 1
+
+
+def test_its_process_dies_with_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_training(workshops.lessons(40), **LONG)
+    pid = os.fork()
+    if pid == 0:
+        ledger.engine().dispose(close=False)
+        queue._train(claim())
+        os._exit(0)
+    await_that(lambda: any("saved" in told.told for told in steps.curve("t")))
+    (child,) = [one for one in psutil.Process(pid).children() if "apprentice" in " ".join(one.cmdline())]
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    await_that(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5)
+
+
+def test_a_stopped_worker_gives_the_training_back_after_a_checkpoint() -> None:
+    open_training(workshops.lessons(40), **LONG)
+    assert during("t", queue._stopping.set) == "given back: training was stopped"
+    assert state() is State.PENDING
+    curve = steps.curve("t")
+    assert "saved" in curve[-1].told
+    assert broker.waiting("train") == 1
+    assert claim().attempt == 1
+
+
+def test_a_training_that_somebody_else_has_taken_ends_and_makes_nothing() -> None:
+    open_training(workshops.lessons(40), **LONG)
+
+    def overtake() -> None:
+        claims.hold("reconcile", "two", 60)
+        with ledger.writing() as connection:
+            connection.exec_driver_sql("UPDATE items SET lease_until = 1")
+        claims.expire(5)
+        claim(worker="two")
+
+    assert during("t", overtake) == queue.TOO_LATE
+    assert children() == []
+    assert registry.every() == []
+    assert state() is State.LEASED
+
+
+def test_two_claims_write_into_folders_of_their_own() -> None:
+    open_training(workshops.lessons(40), **LONG)
+    during("t", kill)
+    (folder,) = work()
+
+    def kill_when_it_works() -> None:
+        await_that((folder / "2").exists)
+        kill()
+
+    during("t", kill_when_it_works)
+    assert {path.name for path in folder.iterdir()} == {"1", "2"}
+
+
+def test_a_worker_that_dies_before_it_has_registered_its_model_makes_no_second_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    open_training(workshops.lessons(40))
+    complete, failures = claims.complete, [ServiceUnreachable("the ledger does not answer")]
+
+    def failing(*arguments: Any) -> bool:
+        if failures:
+            raise failures.pop()
+        return complete(*arguments)
+
+    monkeypatch.setattr(claims, "complete", failing)
+    monkeypatch.setattr("workers.rounds.LEDGER_PAUSE", 0.01)
+    assert "in use from now on" in queue._train(claim())
+    assert len(list(settings.load().trained_folder.glob("scorer-*"))) == 1
+
+
+def test_checkpoints_of_another_ledgers_run_of_this_name_are_none_of_ours() -> None:
+    open_training(workshops.lessons(40))
+    folder = queue._folder(claim())
+    run = ledger.get_run("t")
+    with ledger.writing() as connection:
+        connection.exec_driver_sql("UPDATE runs SET created_at = created_at + 1")
+    assert queue._folder(Claim(Train(run="t", item=0), "scorer", 0, 0, 1, 1, 0)) != folder
+    assert run.name in folder.name
+
+
+def test_what_nobody_goes_on_with_is_swept_after_a_week() -> None:
+    left = settings.load().trained_folder / queue.WORK / "old-1"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    open_training(workshops.lessons(20))
+    queue._folder(claim())
+    assert not left.exists()
+    assert len(work()) == 1

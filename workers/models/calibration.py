@@ -1,0 +1,204 @@
+"""From margins to scores, and from scores to the way of answering that the held-out questions say is best.
+
+    calibrate(cases, "question+answer")  ->  Calibration(temperature=1.31, bias=0.0)
+
+A score is the probability that a vote is right. Where the scorer reads a question with each of its answers,
+those of one question's answers add up to one. Which texts were held out is not known here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, softmax
+
+from shared.dataset import LETTERS
+from shared.lessons import Lesson
+from shared.voting import PLAIN, Fallback, Rule, Use, Vote, replay
+
+THRESHOLDS = [round(0.05 * step, 2) for step in range(1, 20)]
+BINS = 10
+# Of a scorer that makes no mistake, the likeliest temperature is nought.
+LOG_TEMPERATURE, BIAS = (-3.0, 3.0), 10.0
+FALLBACK: Fallback = "majority"
+# The cheapest first: what voids no vote asks no question again.
+USES = (Use.WEIGHTED, Use.GATE_WEIGHTED, Use.GATE)
+Array = Any
+
+
+@dataclass(frozen=True)
+class Case:
+    """A question with the margins the scorer gave: one an option (``question+answer``), else one a text."""
+
+    lesson: Lesson
+    margins: Array
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Temperature scaling (Guo et al. 2017), with a bias where a margin stands for itself (Platt 1999)."""
+
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    def scores(self, case: Case, kind: str) -> list[float]:
+        """Give the score of each of a question's texts; one with no letter to judge scores nought."""
+        if kind != "question+answer":
+            return [float(value) for value in expit(case.margins / self.temperature + self.bias)]
+        shares = softmax(case.margins / self.temperature)
+        places = [LETTERS.find(text.letter) if text.letter else -1 for text in case.lesson.texts]
+        return [float(shares[place]) if place >= 0 else 0.0 for place in places]
+
+
+def calibrate(cases: Sequence[Case], kind: str) -> Calibration:
+    """Fit a calibration by the likelihood of what was right."""
+    if kind == "question+answer":
+        found = minimize(lambda at: _answer_loss(cases, np.exp(at[0])), [0.0], bounds=[LOG_TEMPERATURE])
+        return Calibration(float(np.exp(found.x[0])))
+    margins, right = _flat(cases)
+    found = minimize(
+        lambda at: _text_loss(margins / np.exp(at[0]) + at[1], right),
+        [0.0, 0.0],
+        bounds=[LOG_TEMPERATURE, (-BIAS, BIAS)],
+    )
+    return Calibration(float(np.exp(found.x[0])), float(found.x[1]))
+
+
+def loss(cases: Sequence[Case], scale: Calibration, kind: str) -> float:
+    """Give the mean cross-entropy of the scores, in nats, a question (``question+answer``) or a text."""
+    if kind == "question+answer":
+        return _answer_loss(cases, scale.temperature)
+    margins, right = _flat(cases)
+    return _text_loss(margins / scale.temperature + scale.bias, right)
+
+
+def _flat(cases: Sequence[Case]) -> tuple[Array, Array]:
+    right = [[case.lesson.is_right(text) for text in case.lesson.texts] for case in cases]
+    return np.concatenate([case.margins for case in cases]), np.concatenate(right)
+
+
+def _answer_loss(cases: Sequence[Case], temperature: float) -> float:
+    losses = [
+        -np.log(np.maximum(softmax(case.margins / temperature)[LETTERS.index(case.lesson.answer)], 1e-12))
+        for case in cases
+    ]
+    return float(np.mean(losses))
+
+
+def _text_loss(margins: Array, right: Array) -> float:
+    return float(np.mean(np.logaddexp(0, np.where(right, -margins, margins))))
+
+
+# How good the scores are
+
+
+def tells_apart(cases: Sequence[Case], scores: Sequence[Sequence[float]], readable: bool) -> float | None:
+    """Give the AUC over texts: the chance that a right one scores above a wrong one; ``None`` of one kind.
+
+    With ``readable``, only over texts that chose a letter.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    told = _told(cases, scores, readable)
+    if len({right for right, _ in told}) < 2:
+        return None
+    return float(roc_auc_score([right for right, _ in told], [score for _, score in told]))
+
+
+def reliability(cases: Sequence[Case], scores: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Give bins of equal width over readable texts: [mean score, share right, texts]; no empty ones."""
+    bins: dict[int, list[tuple[bool, float]]] = {}
+    for right, score in _told(cases, scores, readable=True):
+        bins.setdefault(min(int(score * BINS), BINS - 1), []).append((right, score))
+    return [
+        [float(np.mean([s for _, s in found])), float(np.mean([r for r, _ in found])), float(len(found))]
+        for _, found in sorted(bins.items())
+    ]
+
+
+def expected_error(bins: Sequence[Sequence[float]]) -> float:
+    """Give the expected calibration error: how far scores are from shares, on average over texts."""
+    total = sum(texts for _, _, texts in bins)
+    return sum(texts * abs(score - share) for score, share, texts in bins) / total if total else 0.0
+
+
+def _told(
+    cases: Sequence[Case], scores: Sequence[Sequence[float]], readable: bool
+) -> list[tuple[bool, float]]:
+    return [
+        (case.lesson.is_right(text), score)
+        for case, found in zip(cases, scores, strict=True)
+        for text, score in zip(case.lesson.texts, found, strict=True)
+        if text.letter is not None or not readable
+    ]
+
+
+# How to answer
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Shares of held-out questions answered right, by each use of the scores, and the best rule."""
+
+    questions: int
+    by_use: dict[str, float]
+    thresholds: dict[str, float]
+    rule: Rule
+
+    @property
+    def beats_majority(self) -> bool:
+        """Tell whether the best use of the scores gets more answers right than the plain majority."""
+        return self.by_use[self.rule.use] > self.by_use[Use.MAJORITY]
+
+
+def answered(
+    cases: Sequence[Case],
+    scores: Sequence[Sequence[float]],
+    given: tuple[dict[str, float], Rule] | None = None,
+) -> Answers:
+    """Answer questions from their votes in all ways, with the thresholds that suit them best.
+
+    ``given`` are thresholds and a rule that were chosen elsewhere: they are used, and nothing is chosen here.
+    """
+    rounds = [_rounds(case, found) for case, found in zip(cases, scores, strict=True)]
+    golds = [case.lesson.answer for case in cases]
+
+    def share(rule: Rule) -> float:
+        hits = [
+            replay(votes, rule, FALLBACK)[0].letter == gold for votes, gold in zip(rounds, golds, strict=True)
+        ]
+        return sum(hits) / len(hits)
+
+    thresholds = given[0] if given else {str(use): _best(share, use) for use in USES if use.voids}
+    rules = {use: Rule(use, thresholds.get(use, 0.0)) for use in USES}
+    by_use = {str(use): share(rule) for use, rule in rules.items()} | {str(Use.MAJORITY): share(PLAIN)}
+    # max keeps the first of equals.
+    best = given[1] if given else rules[max(USES, key=lambda use: by_use[use])]
+    by_use |= {"one vote": _one_vote(cases), "oracle": _oracle(rounds, golds)}
+    return Answers(len(cases), by_use, thresholds, best)
+
+
+def _best(share: Callable[[Rule], float], use: Use) -> float:
+    """Choose the threshold whose neighbourhood does best: a lone peak is luck. The lowest of equals."""
+    found = [share(Rule(use, threshold)) for threshold in THRESHOLDS]
+    smooth = [float(np.mean(found[max(0, at - 1) : at + 2])) for at in range(len(found))]
+    return THRESHOLDS[int(np.argmax(smooth))]
+
+
+def _rounds(case: Case, scores: Sequence[float]) -> list[list[Vote]]:
+    rounds: dict[int, list[Vote]] = {}
+    for text, score in zip(case.lesson.texts, scores, strict=True):
+        rounds.setdefault(text.attempt, []).append(Vote(text.letter, score))
+    return [votes for _, votes in sorted(rounds.items())]
+
+
+def _one_vote(cases: Sequence[Case]) -> float:
+    told = [case.lesson.is_right(text) for case in cases for text in case.lesson.texts if text.attempt == 1]
+    return sum(told) / len(told) if told else 0.0
+
+
+def _oracle(rounds: Sequence[list[list[Vote]]], golds: Sequence[str]) -> float:
+    hits = [any(vote.letter == gold for vote in votes[0]) for votes, gold in zip(rounds, golds, strict=True)]
+    return sum(hits) / len(hits)

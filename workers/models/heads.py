@@ -1,0 +1,96 @@
+"""Heads on frozen states, trained side by side: one for each fold, blind to it, and one that sees all.
+
+    CrossFitted(states=tensor(1800, 896), folds=tensor(1800), count=10)
+
+With the layers below frozen, a text's state never changes: it is computed once, and a head learns from all of
+them in seconds. The heads that are blind to a fold tell what the method does on texts it has not seen, for
+every text, so that no data need be kept out (cross-fitting; Stone 1974).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class HeadsConfig(PretrainedConfig):
+    """Says how many heads there are, and how large a state is."""
+
+    model_type = "votequeue-heads"
+
+    def __init__(self, heads: int = 1, size: int = 1, **more: Any) -> None:
+        super().__init__(**{"num_labels": 1, **more})
+        self.heads = heads
+        self.size = size
+
+
+class CrossFitted(PreTrainedModel):
+    """All heads as one model: logits of shape (texts, heads), nought where one is blind to a text's fold."""
+
+    config_class = HeadsConfig
+
+    def __init__(self, config: HeadsConfig) -> None:
+        super().__init__(config)
+        self.score = torch.nn.Linear(config.size, config.heads, bias=False)
+        self.post_init()
+        # From zero: each begins at a guess.
+        torch.nn.init.zeros_(self.score.weight)
+
+    def forward(
+        self,
+        states: Any,
+        folds: Any,
+        labels: Any = None,
+        attention_mask: Any = None,
+        use_cache: bool | None = None,
+    ) -> SequenceClassifierOutput:
+        """Give logits, and where labels are given the mean cross-entropy over the heads."""
+        logits = self.score(states)
+        seen = folds[:, None] != torch.arange(logits.shape[1], device=logits.device)
+        logits = logits * seen
+        loss = None
+        if labels is not None:
+            wanted = labels[:, None].to(logits.dtype).expand_as(logits)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+class Table:
+    """States of texts, standardised, with the fold of each: what rows of the heads' training point into.
+
+    Rows hold a text's place in the table where token ids stand otherwise.
+    """
+
+    def __init__(self, states: Any, folds: Sequence[int]) -> None:
+        deviation = states.std(0).clamp(min=1e-6)
+        self.scale = 1 / deviation
+        self.states = states * self.scale
+        self.folds = torch.tensor(folds)
+
+    def model(self, count: int) -> CrossFitted:
+        """Give heads for ``count`` folds and one more, all of them at nought."""
+        return CrossFitted(HeadsConfig(heads=count + 1, size=self.states.shape[1]))
+
+    def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Make a batch of rows; of pairs, the right ones first, as TRL does."""
+        if "chosen_ids" in rows[0]:
+            places = [row["chosen_ids"][0] for row in rows] + [row["rejected_ids"][0] for row in rows]
+        else:
+            places = [row["input_ids"][0] for row in rows]
+        batch = {"states": self.states[places], "folds": self.folds[places]}
+        batch["attention_mask"] = torch.ones(len(places), 1, dtype=torch.long)
+        if "labels" in rows[0]:
+            batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        return batch
+
+    def blind_margins(self, model: CrossFitted) -> Any:
+        """Give each text's log-odds by the head that never saw its fold."""
+        with torch.no_grad():
+            logits = self.states.to(model.device) @ model.score.weight.T
+        return logits.cpu()[torch.arange(len(self.folds)), self.folds]
+
+    def head(self, model: CrossFitted) -> Any:
+        """Give the head that saw all, for states as they are, of shape (size,)."""
+        return (model.score.weight[-1].detach().cpu() * self.scale).float()

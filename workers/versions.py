@@ -1,0 +1,28 @@
+"""Which code this is: the version, and in a git checkout the commit.
+
+code()  ->  "0.1.0+35784c4-dirty"
+"""
+
+import functools
+import importlib.metadata
+import subprocess
+from pathlib import Path
+
+GIT = ("git", "describe", "--always", "--dirty", "--match=", "--abbrev=12")
+
+
+@functools.cache
+def code() -> str:
+    """Name the running code."""
+    version = importlib.metadata.version("votequeue")
+    root = Path(__file__).resolve().parent.parent
+    # Installed as a package, it may lie below somebody else's checkout.
+    if not (root / ".git").exists():
+        return version
+    try:
+        told = subprocess.run(  # noqa: S603  a fixed command
+            GIT, cwd=root, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return version
+    return f"{version}+{told.stdout.strip()}"
