@@ -1,0 +1,210 @@
+"""What scorers are worth, measured: `make accuracy`, or `make accuracy DATA=file.jsonl` on one's own data.
+
+    | way to answer | right | 95 % interval | points over the majority | rounds | tokens a question |
+
+Votes are sampled once, on problems that no scorer has learned from, and answered in all ways: one vote, the
+majority, the reference's scorer, ours, and an oracle. Every step is a command that a person could type; what
+comes of it stays in var/accuracy.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from infra import local, stage
+from infra.stage import Stage
+from shared import dataset
+from shared.dataset import Entry, Line
+from shared.errors import UserError
+
+# What two cores do in an hour; a variable that is set already wins.
+PACE = {
+    "VOTEQUEUE_MAX_TOKENS": "384",
+    "VOTEQUEUE_MAX_MODEL_LEN": "4096",
+    "VOTEQUEUE_REASON_MAX_TOKENS": "256",
+}
+PUZZLES = ("-n", "300", "--seed", "7", "--difficulty", "1", "--wrong")
+TESTED, VOTED = 100, 40  # questions: to test on, and to sample votes of that choose thresholds
+LEARNED_SHARE = 2 / 3  # of the entries, the first; the rest are for testing
+# The reference's recipe, but for what would take two cores a night.
+REFERENCE = ("--recipe", "reference", "--layers", "8", "--freeze-embeddings", "--epochs", "1")
+ROUNDS = 2  # that a gate may ask for
+STEPS = 10
+HEADINGS = "| way to answer | right | 95 % | points over the majority | rounds | tokens a question |"
+ROWS = {
+    "one vote": "one vote",
+    "majority": "majority of 5",
+    "gate": "{}, gate",
+    "weighted": "{}, weighted",
+    "gate-weighted": "{}, gate then weighted",
+    "some vote right": "oracle: some vote right",
+}
+
+
+def play(accuracy: Stage) -> None:
+    """Go through the steps; the services are gone at the end, whatever happens."""
+    data = os.environ.get("DATA")
+    with accuracy.step("get the weights"):
+        accuracy.votequeue("weights")
+    with accuracy.services():
+        with accuracy.step("start broker, workers, the chat server and Flower", "supervisord"):
+            accuracy.votequeue("up", "--detach", "--serve")
+        with accuracy.step("part the data into what is learned from and what is tested on"):
+            files = _parted(accuracy, Path(data) if data else _puzzles(accuracy))
+        with accuracy.step("sample votes that thresholds are chosen by", "infer-1"):
+            votes = _answered(accuracy, files["voted"], files["learned"], "votes", "--scorer", "none")
+        with accuracy.step("make the reference's data: wrong reasonings, and synonyms of all", "reason-1"):
+            sources = _reference_data(accuracy, files["voted"])
+        with accuracy.step("train the reference's scorer", "train-1"):
+            reference = _trained(accuracy, "reference", *REFERENCE, *sources)
+        with accuracy.step("train ours", "train-1"):
+            ours = _trained(accuracy, "ours", "--from", votes, "--data", files["learned"])
+        with accuracy.step("sample votes to test on; the reference's gate asks again", "infer-1"):
+            gate = ("--scorer", reference, "--use", "gate", "--max-attempts", str(ROUNDS))
+            tested = _answered(accuracy, files["tested"], files["learned"], "tested", *gate)
+        with accuracy.step("judge the same votes by ours, and compare", "infer-1"):
+            judged = _judged(accuracy, tested, ours)
+            told = _told(accuracy, tested, judged)
+    accuracy.tell()
+    _write(accuracy.folder / "accuracy.md", told)
+
+
+# Data
+
+
+def _puzzles(accuracy: Stage) -> Path:
+    path = accuracy.folder / "puzzles.jsonl"
+    accuracy.votequeue("sample", *PUZZLES, "-o", path)
+    return path
+
+
+def _parted(accuracy: Stage, data: Path) -> dict[str, Path]:
+    """Part labelled entries: the first to learn from (some with votes), of the rest some to test on."""
+    lines = [line for line in dataset.scan(data) if isinstance(line, Line)]
+    whole = [line for line in lines if all(question.answer for question in line.entry.questions)]
+    at = round(len(whole) * LEARNED_SHARE)
+    learned, rest = whole[:at], whole[at:]
+    parts = {"learned": learned, "voted": _first(learned, VOTED), "tested": _first(rest, TESTED)}
+    if not all(parts.values()):
+        raise UserError(f"{data}: too few entries whose questions all have answers ({len(whole)})")
+    files = {name: accuracy.folder / f"{name}.jsonl" for name in parts}
+    for name, path in files.items():
+        with dataset.writing(path) as file:
+            file.writelines(f"{line.text}\n" for line in parts[name])
+        questions = sum(len(line.entry.questions) for line in parts[name])
+        local.say(f"{path}: {len(parts[name])} entries, {questions} questions")
+    return files
+
+
+def _first(lines: Iterable[Line], questions: int) -> list[Line]:
+    found: list[Line] = []
+    for line in lines:
+        if sum(len(known.entry.questions) for known in found) >= questions:
+            break
+        found.append(line)
+    return found
+
+
+def _reference_data(accuracy: Stage, data: Path) -> list[str | Path]:
+    """Get right and wrong reasonings of some questions, and a second version of each; give where they are."""
+    sources: list[str | Path] = ["--data", data]
+    texts: list[str | Path] = [data]
+    if not _has(data, lambda entry: any(question.wrong for question in entry.questions)):
+        run = f"{accuracy.run}-wrong"
+        accuracy.votequeue("enqueue", "reason", data, "--label", "wrong", "--provider", "local", "--run", run)
+        accuracy.votequeue("status", run, "--watch", watched=True)
+        sources += ["--from", run]
+        texts.append(run)
+    for at, text in enumerate(texts):
+        run = f"{accuracy.run}-synonyms-{at + 1}"
+        accuracy.votequeue("enqueue", "translate", text, "--strategy", "synonym", "--run", run)
+        accuracy.votequeue("status", run, "--watch", watched=True)
+        sources += ["--from", run]
+    return sources
+
+
+def _has(data: Path, what: Callable[[Entry], bool]) -> bool:
+    return any(what(entry) for entry in dataset.read(data))
+
+
+# Steps
+
+
+def _answered(accuracy: Stage, data: Path, examples: Path, name: str, *options: str) -> str:
+    run = f"{accuracy.run}-{name}"
+    rounds = () if "--max-attempts" in options else ("--max-attempts", "1")
+    shown = ("--examples", examples, *rounds, *options)
+    accuracy.votequeue("enqueue", "infer", data, *shown, "--run", run)
+    accuracy.votequeue("status", run, "--watch", watched=True)
+    return run
+
+
+def _trained(accuracy: Stage, name: str, *options: str | Path) -> str:
+    run = f"{accuracy.run}-{name}"
+    accuracy.votequeue("enqueue", "train", "scorer", "--no-promote", *options, "--run", run)
+    accuracy.votequeue("status", run, "--watch", watched=True)
+    accuracy.votequeue("report", run, "-o", accuracy.folder / name)
+    return accuracy.trained(run)
+
+
+def _judged(accuracy: Stage, tested: str, scorer: str) -> str:
+    run = f"{accuracy.run}-judged"
+    accuracy.votequeue("enqueue", "infer", tested, "--scorer", scorer, "--run", run)
+    accuracy.votequeue("status", run, "--watch", watched=True)
+    return run
+
+
+# The table
+
+
+def _told(accuracy: Stage, reference: str, ours: str) -> list[str]:
+    """Compare both scorers on the same votes, as the lines of a page."""
+    replays = [
+        ("the reference's scorer", accuracy.asked("report", reference, "--replay")),
+        ("our scorer", accuracy.asked("report", ours, "--replay")),
+    ]
+    rows: list[str] = []
+    for whose, replay in replays:
+        for row in replay["rows"]:
+            shared = row["name"] in ("one vote", "majority", "some vote right")
+            # The reference has a gate only; what is the same for both is told once.
+            if row["name"] == "gate" or (whose == "our scorer" and not shared):
+                rows.append(_row(row, whose))
+    common = {row["name"]: _row(row, "") for row in replays[0][1]["rows"]}
+    rows = [common["one vote"], common["majority"], *rows, common["some vote right"]]
+    aucs = " and ".join(f"{replay['auc']:.2f} of {whose}" for whose, replay in replays)
+    questions = replays[0][1]["questions"]
+    known = f"{questions} questions on problems that no scorer has learned from"
+    head = [f"{known}. AUC over readable votes: {aucs}.", ""]
+    return [*head, HEADINGS, "|---|---|---|---|---|---|", *rows]
+
+
+def _row(row: dict[str, Any], whose: str) -> str:
+    right, over = row["right"], row["over_majority"]
+    cells = [
+        ROWS[row["name"]].format(whose),
+        f"{100 * right['share']:.1f} %",
+        _points(row["interval"]),
+        "" if over is None else f"{100 * over:+.1f} ({_points(row['over_interval'])})",
+        "" if row["rounds"] is None else f"{row['rounds']:.2f}",
+        "" if row["tokens"] is None else f"{row['tokens']:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _points(ends: list[float] | None) -> str:
+    return " to ".join(f"{100 * end:.1f}" for end in ends) if ends else ""
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    with dataset.writing(path) as file:
+        file.write("\n".join(lines) + "\n")
+    for line in lines:
+        local.say(line)
+    local.say(f"\nthe table: {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(stage.played("accuracy", PACE, STEPS, play))
