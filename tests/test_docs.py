@@ -18,7 +18,8 @@ from shared.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", "docs/data.md", "docs/cluster.md")
+TRAINING = ("docs/training.md", "docs/log.md")
+DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", "docs/data.md", "docs/cluster.md", *TRAINING)
 GENERATED = {"var"}  # in the tree of the README, but made by running
 COMMENT = re.compile(r"\s+# .*$")
 PROGRAM = "votequeue"
@@ -64,12 +65,12 @@ def calls(name: str) -> list[list[str]]:
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """Give all commands below a group, by the words that lead there."""
+    """Give all commands below a group, by the words that lead there, and itself if it is one."""
     found: dict[tuple[str, ...], Any] = {}
     for word, command in group.commands.items():
         below = (*path, word)
         found |= commands(command, below) if hasattr(command, "commands") else {below: command}
-    return found
+    return {**found, path: group} if path and group.invoke_without_command else found
 
 
 COMMANDS = commands(typer.main.get_command(cli.app))
@@ -77,7 +78,10 @@ CALLS = sorted({(name, tuple(call)) for name in DOCUMENTS for call in calls(name
 
 
 def command_of(call: tuple[str, ...]) -> tuple[str, ...] | None:
-    return next((path for path in COMMANDS if call[: len(path)] == path), None)
+    found = next((path for path in COMMANDS if call[: len(path)] == path), None)
+    # A group takes no words of its own: what follows it would have to be a command.
+    lost = hasattr(COMMANDS.get(found or ()), "commands") and call[len(found or ()) :]
+    return None if lost and not lost[0].startswith("-") else found
 
 
 def parse(call: tuple[str, ...]) -> None:
@@ -104,7 +108,8 @@ def test_the_parser_of_these_tests_notices_what_does_not_exist() -> None:
     assert typed("docker compose run --rm votequeue status [RUN]") == [["status", "RUN"]]
     assert typed("docker compose run --rm infer votequeue weights") == [["weights"]]
     assert typed("cp .env.example .env") == []
-    for call in [("stat", "RUN"), ("status", "RUN", "--wach"), ("collect", "RUN"), ("enqueue", "infer")]:
+    wrong = [("stat", "RUN"), ("status", "RUN", "--wach"), ("collect", "RUN"), ("enqueue", "infer")]
+    for call in [*wrong, ("models", "shwo")]:
         with pytest.raises(Exception, match=r"no command|No such option|Missing"):
             parse(call)
 
@@ -195,7 +200,7 @@ def test_a_queue_is_one_word_all_the_way() -> None:
 def test_every_link_to_a_file_of_ours_leads_there(name: str) -> None:
     targets = re.findall(r"\]\(([^)\s]+)\)", prose(name))
     local = [target.split("#")[0] for target in targets if "://" not in target]
-    assert [target for target in local if not (ROOT / target).exists()] == []
+    assert [target for target in local if not (ROOT / name).parent.joinpath(target).exists()] == []
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
