@@ -9,14 +9,14 @@ comes of it stays in var/accuracy.
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from infra import local, stage
 from infra.stage import Stage
 from shared import dataset
-from shared.dataset import Entry, Line
+from shared.dataset import Line
 from shared.errors import UserError
 
 # What two cores do in an hour; a variable that is set already wins.
@@ -32,6 +32,7 @@ LEARNED_SHARE = 2 / 3  # of the entries, the first; the rest are for testing
 REFERENCE = ("--recipe", "reference", "--layers", "8", "--freeze-embeddings", "--epochs", "1")
 ROUNDS = 2  # that a gate may ask for
 STEPS = 10
+THEIRS, OURS = "the reference's scorer", "our scorer"
 HEADINGS = "| way to answer | right | 95 % | points over the majority | rounds | tokens a question |"
 ROWS = {
     "one vote": "one vote",
@@ -54,7 +55,7 @@ def play(accuracy: Stage) -> None:
         with accuracy.step("part the data into what is learned from and what is tested on"):
             files = _parted(accuracy, Path(data) if data else _puzzles(accuracy))
         with accuracy.step("sample votes that thresholds are chosen by", "infer-1"):
-            votes = _answered(accuracy, files["voted"], files["learned"], "votes", "--scorer", "none")
+            votes = _answered(accuracy, files["voted"], files["learned"], "votes", 1, "--scorer", "none")
         with accuracy.step("make the reference's data: wrong reasonings, and synonyms of all", "reason-1"):
             sources = _reference_data(accuracy, files["voted"])
         with accuracy.step("train the reference's scorer", "train-1"):
@@ -62,10 +63,10 @@ def play(accuracy: Stage) -> None:
         with accuracy.step("train ours", "train-1"):
             ours = _trained(accuracy, "ours", "--from", votes, "--data", files["learned"])
         with accuracy.step("sample votes to test on; the reference's gate asks again", "infer-1"):
-            gate = ("--scorer", reference, "--use", "gate", "--max-attempts", str(ROUNDS))
-            tested = _answered(accuracy, files["tested"], files["learned"], "tested", *gate)
+            gate = ("--scorer", reference, "--use", "gate")
+            tested = _answered(accuracy, files["tested"], files["learned"], "tested", ROUNDS, *gate)
         with accuracy.step("judge the same votes by ours, and compare", "infer-1"):
-            judged = _judged(accuracy, tested, ours)
+            judged = _done(accuracy, "judged", "infer", tested, "--scorer", ours)
             told = _told(accuracy, tested, judged)
     accuracy.tell()
     _write(accuracy.folder / "accuracy.md", told)
@@ -111,49 +112,36 @@ def _reference_data(accuracy: Stage, data: Path) -> list[str | Path]:
     """Get right and wrong reasonings of some questions, and a second version of each; give where they are."""
     sources: list[str | Path] = ["--data", data]
     texts: list[str | Path] = [data]
-    if not _has(data, lambda entry: any(question.wrong for question in entry.questions)):
-        run = f"{accuracy.run}-wrong"
-        accuracy.votequeue("enqueue", "reason", data, "--label", "wrong", "--provider", "local", "--run", run)
-        accuracy.votequeue("status", run, "--watch", watched=True)
-        sources += ["--from", run]
-        texts.append(run)
-    for at, text in enumerate(texts):
-        run = f"{accuracy.run}-synonyms-{at + 1}"
-        accuracy.votequeue("enqueue", "translate", text, "--strategy", "synonym", "--run", run)
-        accuracy.votequeue("status", run, "--watch", watched=True)
-        sources += ["--from", run]
+    if not any(question.wrong for entry in dataset.read(data) for question in entry.questions):
+        wrong = _done(accuracy, "wrong", "reason", data, "--label", "wrong", "--provider", "local")
+        sources += ["--from", wrong]
+        texts.append(wrong)
+    for at, text in enumerate(texts, start=1):
+        sources += ["--from", _done(accuracy, f"synonyms-{at}", "translate", text, "--strategy", "synonym")]
     return sources
-
-
-def _has(data: Path, what: Callable[[Entry], bool]) -> bool:
-    return any(what(entry) for entry in dataset.read(data))
 
 
 # Steps
 
 
-def _answered(accuracy: Stage, data: Path, examples: Path, name: str, *options: str) -> str:
+def _done(accuracy: Stage, name: str, *words: str | Path) -> str:
+    """Enqueue a run and wait for its end; give what it is called."""
     run = f"{accuracy.run}-{name}"
-    rounds = () if "--max-attempts" in options else ("--max-attempts", "1")
-    shown = ("--examples", examples, *rounds, *options)
-    accuracy.votequeue("enqueue", "infer", data, *shown, "--run", run)
+    accuracy.votequeue("enqueue", *words, "--run", run)
     accuracy.votequeue("status", run, "--watch", watched=True)
     return run
+
+
+def _answered(accuracy: Stage, data: Path, examples: Path, name: str, rounds: int, *options: str) -> str:
+    return _done(
+        accuracy, name, "infer", data, "--examples", examples, "--max-attempts", str(rounds), *options
+    )
 
 
 def _trained(accuracy: Stage, name: str, *options: str | Path) -> str:
-    run = f"{accuracy.run}-{name}"
-    accuracy.votequeue("enqueue", "train", "scorer", "--no-promote", *options, "--run", run)
-    accuracy.votequeue("status", run, "--watch", watched=True)
+    run = _done(accuracy, name, "train", "scorer", "--no-promote", *options)
     accuracy.votequeue("report", run, "-o", accuracy.folder / name)
     return accuracy.trained(run)
-
-
-def _judged(accuracy: Stage, tested: str, scorer: str) -> str:
-    run = f"{accuracy.run}-judged"
-    accuracy.votequeue("enqueue", "infer", tested, "--scorer", scorer, "--run", run)
-    accuracy.votequeue("status", run, "--watch", watched=True)
-    return run
 
 
 # The table
@@ -161,24 +149,23 @@ def _judged(accuracy: Stage, tested: str, scorer: str) -> str:
 
 def _told(accuracy: Stage, reference: str, ours: str) -> list[str]:
     """Compare both scorers on the same votes, as the lines of a page."""
-    replays = [
-        ("the reference's scorer", accuracy.asked("report", reference, "--replay")),
-        ("our scorer", accuracy.asked("report", ours, "--replay")),
+    theirs, own = (accuracy.asked("report", run, "--replay") for run in (reference, ours))
+    # The reference has a gate only.
+    rows = [
+        *_rows(theirs, "", "one vote", "majority"),
+        *_rows(theirs, THEIRS, "gate"),
+        *_rows(own, OURS, "gate", "weighted", "gate-weighted"),
+        *_rows(theirs, "", "some vote right"),
     ]
-    rows: list[str] = []
-    for whose, replay in replays:
-        for row in replay["rows"]:
-            shared = row["name"] in ("one vote", "majority", "some vote right")
-            # The reference has a gate only; what is the same for both is told once.
-            if row["name"] == "gate" or (whose == "our scorer" and not shared):
-                rows.append(_row(row, whose))
-    common = {row["name"]: _row(row, "") for row in replays[0][1]["rows"]}
-    rows = [common["one vote"], common["majority"], *rows, common["some vote right"]]
-    aucs = " and ".join(f"{replay['auc']:.2f} of {whose}" for whose, replay in replays)
-    questions = replays[0][1]["questions"]
-    known = f"{questions} questions on problems that no scorer has learned from"
+    known = f"{theirs['questions']} questions on problems that no scorer has learned from"
+    aucs = f"{theirs['auc']:.2f} of {THEIRS} and {own['auc']:.2f} of {OURS}"
     head = [f"{known}. AUC over readable votes: {aucs}.", ""]
     return [*head, HEADINGS, "|---|---|---|---|---|---|", *rows]
+
+
+def _rows(replay: dict[str, Any], whose: str, *names: str) -> list[str]:
+    found = {row["name"]: row for row in replay["rows"]}
+    return [_row(found[name], whose) for name in names]
 
 
 def _row(row: dict[str, Any], whose: str) -> str:
