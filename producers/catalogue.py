@@ -53,7 +53,8 @@ class Decision:
 
 def listed() -> list[Listed]:
     """List all models, oldest first."""
-    return [_listed(model) for model in registry.every()]
+    used = [_name_of(registry.in_use(kind)) for kind in KINDS]
+    return [_listed(model, model.name in used) for model in registry.every()]
 
 
 def find(name: str) -> Listed:
@@ -62,28 +63,28 @@ def find(name: str) -> Listed:
     Raises:
         UserError: there is none, or there are several.
     """
-    return _listed(registry.get(name))
+    model = registry.get(name)
+    return _listed(model, model.name == _name_of(registry.in_use(model.kind)))
 
 
-def _listed(model: Model) -> Listed:
-    used = registry.in_use(model.kind)
-    rule = model.rule
+def _listed(model: Model, in_use: bool) -> Listed:
+    told = dict(vars(model))
+    rule = told.pop("rule")
     return Listed(
-        name=model.name,
-        kind=model.kind,
-        run=model.run,
-        base=model.base,
-        source=model.source,
-        digest=model.digest,
-        options=model.options,
-        code=model.code,
-        metrics=model.metrics,
+        **told,
         use=rule.use if rule else None,
         threshold=rule.threshold if rule else None,
-        in_use=used is not None and used.name == model.name,
-        here=(settings.load().trained_folder / model.name).is_dir(),
-        created_at=model.created_at,
+        in_use=in_use,
+        here=_is_here(model),
     )
+
+
+def _name_of(model: Model | None) -> str | None:
+    return model.name if model else None
+
+
+def _is_here(model: Model) -> bool:
+    return (settings.load().trained_folder / model.name).is_dir()
 
 
 def use(name: str) -> Decision:
@@ -94,14 +95,13 @@ def use(name: str) -> Decision:
     """
     model = None if name in NOTHING else registry.get(name)
     kind: Kind = NOTHING[name] if model is None else model.kind
-    trained = settings.load().trained_folder
-    here = model is None or (trained / model.name).is_dir()
+    here = model is None or _is_here(model)
     if model is not None and here:
-        artifacts.checked(kind, model.name, trained)
-    before = registry.in_use(kind)
+        artifacts.checked(kind, model.name, settings.load().trained_folder)
+    before, now = _name_of(registry.in_use(kind)), _name_of(model)
     with ledger.writing() as connection:
-        registry.promote(connection, kind, model.name if model else None, "a person said so")
-    return Decision(kind, model.name if model else None, before.name if before else None, here)
+        registry.promote(connection, kind, now, "a person said so")
+    return Decision(kind, now, before, here)
 
 
 def add_lora(folder: Path) -> Listed:

@@ -7,7 +7,7 @@ printed is not known here.
 """
 
 import itertools
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -19,13 +19,14 @@ from producers import intervals, questions, runs
 from producers.intervals import Interval
 from producers.questions import Told
 from producers.report import Share, auc
-from shared import dataset, registry, voting
+from shared import dataset, ledger, registry, schema, voting
 from shared.errors import UserError
 from shared.jobs import Sampling
 from shared.registry import Model
 from shared.voting import PLAIN, Rule, Use, Vote
 
 ONE_VOTE, ORACLE = "one vote", "some vote right"
+SCORED = (Use.GATE, Use.WEIGHTED, Use.GATE_WEIGHTED)
 
 
 @dataclass
@@ -100,10 +101,17 @@ def replay(run: str, scorer: str | None = None) -> Replay:
 def _model(run: str, wanted: str | None) -> Model | None:
     if wanted is not None:
         return registry.get(wanted, "scorer")
-    judged = Counter(
-        vote.scorer for told in questions.tell(run) for vote in told.votes if vote.scorer is not None
+    votes = schema.votes.c
+    query = (
+        sa.select(votes.scorer)
+        .where(votes.run == run, votes.scorer.is_not(None))
+        .group_by(votes.scorer)
+        .order_by(sa.func.count().desc(), sa.func.min(votes.number))
+        .limit(1)
     )
-    return registry.get(judged.most_common(1)[0][0], "scorer") if judged else None
+    with ledger.reading() as connection:
+        judge = connection.scalar(query)
+    return registry.get(judge, "scorer") if judge else None
 
 
 def _cases(found: Replay, model: Model | None) -> Iterator[_Case]:
@@ -151,12 +159,12 @@ def _rows(cases: Sequence[_Case], model: Model | None, sampling: Sampling) -> It
     first = [case.rounds[0] for case in cases]
     one = [sum(vote.letter == case.gold for vote in votes) for case, votes in zip(cases, first, strict=True)]
     yield _row(ONE_VOTE, None, cases, one, sizes=[len(votes) for votes in first])
-    plain, *_ = majority = _answers(cases, PLAIN, sampling)
-    yield _finished(_row("majority", None, cases, plain), *majority[1:])
-    for use in (Use.GATE, Use.WEIGHTED, Use.GATE_WEIGHTED) if model else ():
-        rule = Rule(use, _threshold(model, use)) if model else PLAIN
+    plain, rounds, tokens = _answers(cases, PLAIN, sampling)
+    yield _finished(_row("majority", None, cases, plain), rounds, tokens)
+    rules = [Rule(use, model.threshold(use)) for use in SCORED] if model else []
+    for rule in rules:
         right, rounds, tokens = _answers(cases, rule, sampling)
-        row = _row(use, rule.threshold if use.voids else None, cases, right)
+        row = _row(rule.use, rule.threshold if rule.use.voids else None, cases, right)
         gains = [now - before for now, before in zip(right, plain, strict=True)]
         row.over_majority = sum(gains) / len(cases)
         row.over_interval = _interval(cases, gains, [1] * len(cases))
@@ -165,11 +173,6 @@ def _rows(cases: Sequence[_Case], model: Model | None, sampling: Sampling) -> It
         int(any(vote.letter == case.gold for vote in votes)) for case, votes in zip(cases, first, strict=True)
     ]
     yield _row(ORACLE, None, cases, some)
-
-
-def _threshold(model: Model, use: Use) -> float:
-    best = model.rule.threshold if model.rule else voting.GATE.threshold
-    return float(model.metrics.get("thresholds", {}).get(use, best))
 
 
 def _answers(

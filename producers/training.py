@@ -18,7 +18,7 @@ from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
 from shared.ledger import Run
 from shared.lessons import Lesson, Text
-from shared.trainings import LoraTraining, ScorerTraining, Training
+from shared.trainings import ANSWER, LoraTraining, ScorerTraining, Training
 
 
 @dataclass(frozen=True)
@@ -124,17 +124,25 @@ def scorer(options: ScorerTraining, found: Sequence[Source], name: str | None = 
         ServiceUnreachable: the broker does not answer.
     """
     seen = survey(found)
-    if options.input == "question+answer":
-        if not seen.questions:
-            raise UserError("there is no question to train on whose right answer is known")
-        return _enqueue("scorer", options, found, seen, name)
+    if options.input == ANSWER:
+        _require_labels(seen)
+    else:
+        _require_both(seen)
+    return _enqueue("scorer", options, found, seen, name)
+
+
+def _require_labels(seen: Survey) -> None:
+    if not seen.questions:
+        raise UserError("there is no question to train on whose right answer is known")
+
+
+def _require_both(seen: Survey) -> None:
     missing = [word for word, count in [("right", seen.right), ("wrong", seen.wrong)] if not count]
     if missing:
         raise UserError(
             f"there is no {' and no '.join(missing)} text to train on: `--from RUN` takes the votes of a "
             "labelled run, or what a reason run has made; `votequeue sample --wrong` makes both"
         )
-    return _enqueue("scorer", options, found, seen, name)
 
 
 def lora(options: LoraTraining, found: Sequence[Source], name: str | None = None) -> Enqueued:
@@ -215,16 +223,18 @@ def _same(seen: Survey, found: Sequence[Source]) -> Iterator[str]:
 def gather(found: Sequence[Source]) -> Iterator[Lesson]:
     """Give all lessons of some sources."""
     for source in found:
-        if source.path is None:
-            run = ledger.get_run(source.name)
-            if run.kind in DATA_QUEUES:
-                made = (Entry.model_validate(entry) for entry in exports.entries(run))
-                yield from _of_entries(made, source)
-            else:
-                yield from _of_votes(source)
-        else:
-            lines = dataset.scan(source.path)
-            yield from _of_entries((line.entry for line in lines if isinstance(line, Line)), source)
+        entries = _entries(source)
+        yield from _of_votes(source) if entries is None else _of_entries(entries, source)
+
+
+def _entries(source: Source) -> Iterator[Entry] | None:
+    """Give the entries of a file or of a run that has made some; ``None`` of one that has votes."""
+    if source.path is not None:
+        return (line.entry for line in dataset.scan(source.path) if isinstance(line, Line))
+    run = ledger.get_run(source.name)
+    if run.kind in DATA_QUEUES:
+        return (Entry.model_validate(entry) for entry in exports.entries(run))
+    return None
 
 
 def _of_votes(source: Source) -> Iterator[Lesson]:

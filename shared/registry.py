@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from shared import ledger, schema
 from shared.artifacts import Kind
 from shared.errors import UserError
-from shared.voting import Rule, Use
+from shared.voting import GATE, Rule, Use
 
 NONE = "none"  # what stands for "no model" where one is named
 IN_USE = "in-use"  # ... and for the one that the registry says
@@ -40,6 +40,11 @@ class Model:
     metrics: dict[str, Any]
     rule: Rule | None
     created_at: float = 0.0
+
+    def threshold(self, use: Use) -> float:
+        """Give the threshold that suits a use, as the held-out part says."""
+        best = self.rule or GATE
+        return float(self.metrics.get("thresholds", {}).get(use, best.threshold))
 
 
 def add(connection: sa.Connection, model: Model, problems: Iterable[str]) -> None:
@@ -84,14 +89,6 @@ def chosen(kind: Kind, wanted: str) -> Model | None:
     if wanted == NONE:
         return None
     return in_use(kind) if wanted == IN_USE else get(wanted, kind)
-
-
-def history(kind: Kind) -> list[tuple[float, str | None, str]]:
-    """Tell when which model of a kind came into use and why, oldest first."""
-    columns = promotions.promoted_at, promotions.model, promotions.reason
-    query = sa.select(*columns).where(promotions.kind == kind).order_by(promotions.id)
-    with ledger.reading() as connection:
-        return [(row.promoted_at, row.model, row.reason) for row in connection.execute(query)]
 
 
 def get(name: str, kind: Kind | None = None) -> Model:

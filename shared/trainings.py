@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+ANSWER = "question+answer"  # the input that is no text of a vote, but each answer a question has
 
 
 class _Training(BaseModel):
@@ -69,7 +70,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # Ours: the generator's own state at an answer, after two thirds of its layers, knows more of whether it
     # is right than the generator says. See docs/log.md for what was measured.
     "verifier": {
-        "input": "question+answer",
+        "input": ANSWER,
         "objective": "classification",
         "tune": "head",
         "layers": 0.67,

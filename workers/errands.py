@@ -53,7 +53,7 @@ def run(job: Job, work: Callable[[Claim], Outcome]) -> str:
     except Exception as error:  # noqa: BLE001
         failure = error
         return written(lambda: _settle(claim, failure))
-    return line if kept else "too late: another worker has it"
+    return line if kept else rounds.TOO_LATE
 
 
 def options(run: str, kind: type[_Options]) -> _Options:
@@ -62,16 +62,17 @@ def options(run: str, kind: type[_Options]) -> _Options:
     Raises:
         Refused: it was enqueued by a votequeue whose runs are told otherwise.
     """
-    try:
-        return kind.model_validate(ledger.get_run(run).options)
-    except ValidationError as error:
-        raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
+    return _read(run, kind.model_validate)
 
 
 def training(run: str) -> Training:
     """Read how a run's model is to be trained; raises as `options` does."""
+    return _read(run, trainings.READ.validate_python)
+
+
+def _read(run: str, validate: Callable[[Any], _T]) -> _T:
     try:
-        return trainings.READ.validate_python(ledger.get_run(run).options)
+        return validate(ledger.get_run(run).options)
     except ValidationError as error:
         raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
 

@@ -30,6 +30,7 @@ from workers.ports import Completion, Generator, Retriever, Scorer
 
 log = logging.getLogger(__name__)
 LEDGER_PAUSE = 1.0  # seconds between attempts to write to a ledger that does not answer
+TOO_LATE = "too late: another worker has it"
 PATIENCE = 5.0  # seconds before a question is tried again whose index server did not answer
 
 
@@ -106,7 +107,7 @@ class Rounds:
         ends = await asyncio.to_thread(self._judge, plan, finished)
         kept = await asyncio.to_thread(claims.settle, ends)
         await asyncio.to_thread(publish, [end.claim.job for end in kept if end.answer is None])
-        late = dict.fromkeys((played.claim for played in finished), "too late: another worker has it")
+        late = dict.fromkeys((played.claim for played in finished), TOO_LATE)
         outcomes |= late | {end.claim: end.outcome for end in kept}
         return [outcomes[claim] for claim in batch]
 
@@ -238,9 +239,9 @@ def _rule(sampling: Sampling, model: Model | None) -> Rule:
     """Give a run's own rule, the rest as the scorer's held-out part says."""
     best = (model.rule if model else None) or voting.GATE
     use = best.use if sampling.use == "auto" else Use(sampling.use)
-    thresholds = model.metrics.get("thresholds", {}) if model else {}
-    threshold = thresholds.get(use, best.threshold) if sampling.threshold is None else sampling.threshold
-    return Rule(use, threshold)
+    if sampling.threshold is not None:
+        return Rule(use, sampling.threshold)
+    return Rule(use, model.threshold(use) if model else best.threshold)
 
 
 def _end(

@@ -13,6 +13,7 @@ import os
 import shutil
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ from workers.supervision import Superseded
 log = logging.getLogger(__name__)
 WORK = ".work"
 LEFT_BEHIND = 7 * 86_400.0  # seconds after which nobody goes on with a training's checkpoints
-TOO_LATE = "too late: another worker has it"
 _stopping = threading.Event()
 
 
@@ -63,7 +63,7 @@ def _train(claim: Claim) -> str:
         )
         return errands.written(lambda: _publish(claim, options, made, folder))
     except Superseded:
-        return TOO_LATE
+        return rounds.TOO_LATE
     except Interrupted as error:
         reason = str(error)
         rounds.publish(errands.written(lambda: claims.release([claim], reason)))
@@ -123,7 +123,7 @@ def _publish(claim: Claim, options: Training, made: Made, folder: Path) -> str:
     """Move a model to where models are used from, and register it in the breath that settles its training."""
     trained = settings.load().trained_folder
     if not claims.holds(claim):
-        return TOO_LATE
+        return rounds.TOO_LATE
     place = trained / made.name
     # The same content under the same name: a worker died between this line and the ledger's.
     if made.folder.exists() and not place.exists():
@@ -137,25 +137,25 @@ def _publish(claim: Claim, options: Training, made: Made, folder: Path) -> str:
 
     value = {"model": made.name, "verdict": verdict.words, "promoted": verdict.promoted, **made.metrics}
     if not claims.complete(claim, value, f"{made.name}: {verdict.words}", register):
-        return TOO_LATE
+        return rounds.TOO_LATE
     shutil.rmtree(folder, ignore_errors=True)
     return f"{made.name}: {verdict.words}"
 
 
+@dataclass(frozen=True)
 class _Verdict:
     """Whether a model comes into use, and why."""
 
-    def __init__(self, promoted: bool, words: str) -> None:
-        self.promoted = promoted
-        self.words = words
+    promoted: bool
+    words: str
 
 
 def _verdict(options: Training, made: Made) -> _Verdict:
-    if made.beats_majority and isinstance(options, ScorerTraining) and not options.promote:
-        return _Verdict(
-            False, "not in use, as was wished: it beats the plain majority on its held-out questions"
-        )
     if made.beats_majority:
+        if isinstance(options, ScorerTraining) and not options.promote:
+            return _Verdict(
+                False, "not in use, as was wished: it beats the plain majority on its held-out questions"
+            )
         return _Verdict(True, "in use from now on: it beats the plain majority on what was held out")
     if options.target == "lora":
         return _Verdict(False, f"not in use: try it with --lora {made.name}, then `votequeue models use` it")

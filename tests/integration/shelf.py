@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from shared import artifacts, ledger, registry, settings
+import sqlalchemy as sa
+
+from shared import artifacts, ledger, registry, schema, settings
 from shared.artifacts import Kind
 from shared.registry import Model
 from shared.voting import GATE, Rule
@@ -33,6 +35,14 @@ def take_away(kind: Kind = "scorer") -> None:
     """Let no model of a kind be in use any more."""
     with ledger.writing() as connection:
         registry.promote(connection, kind, None, "a test said so")
+
+
+def history(kind: Kind) -> list[tuple[str | None, str]]:
+    """Tell which models of a kind came into use and why, oldest first."""
+    rows = schema.promotions.c
+    query = sa.select(rows.model, rows.reason).where(rows.kind == kind).order_by(rows.id)
+    with ledger.reading() as connection:
+        return [(row.model, row.reason) for row in connection.execute(query)]
 
 
 def file(kind: Kind = "scorer", weights: bytes = b"weights") -> str:

@@ -21,6 +21,7 @@ from shared.lessons import Lesson
 from shared.schema import State
 from tests import tiny, workshops
 from tests.conftest import Command
+from workers import rounds
 from workers import train as queue
 
 pytestmark = pytest.mark.usefixtures("on_broker")
@@ -243,7 +244,7 @@ def test_a_training_that_somebody_else_has_taken_ends_and_makes_nothing() -> Non
         claims.expire(5)
         claim(worker="two")
 
-    assert during("t", overtake) == queue.TOO_LATE
+    assert during("t", overtake) == rounds.TOO_LATE
     assert children() == []
     assert registry.every() == []
     assert state() is State.LEASED

@@ -16,6 +16,7 @@ from scipy.special import expit, softmax
 
 from shared.dataset import LETTERS
 from shared.lessons import Lesson
+from shared.trainings import ANSWER
 from shared.voting import PLAIN, Fallback, Rule, Use, Vote, replay
 
 THRESHOLDS = [round(0.05 * step, 2) for step in range(1, 20)]
@@ -45,16 +46,20 @@ class Calibration:
 
     def scores(self, case: Case, kind: str) -> list[float]:
         """Give the score of each of a question's texts; one with no letter to judge scores nought."""
-        if kind != "question+answer":
-            return [float(value) for value in expit(case.margins / self.temperature + self.bias)]
-        shares = softmax(case.margins / self.temperature)
-        places = [LETTERS.find(text.letter) if text.letter else -1 for text in case.lesson.texts]
+        return self.scores_of(case.margins, [text.letter for text in case.lesson.texts], kind)
+
+    def scores_of(self, margins: Array, letters: Sequence[str | None], kind: str) -> list[float]:
+        """Give the same from margins, and the letters of the texts."""
+        if kind != ANSWER:
+            return [float(value) for value in expit(margins / self.temperature + self.bias)]
+        shares = softmax(margins / self.temperature)
+        places = [LETTERS.find(letter) if letter else -1 for letter in letters]
         return [float(shares[place]) if place >= 0 else 0.0 for place in places]
 
 
 def calibrate(cases: Sequence[Case], kind: str) -> Calibration:
     """Fit a calibration by the likelihood of what was right."""
-    if kind == "question+answer":
+    if kind == ANSWER:
         found = minimize(lambda at: _answer_loss(cases, np.exp(at[0])), [0.0], bounds=[LOG_TEMPERATURE])
         return Calibration(float(np.exp(found.x[0])))
     margins, right = _flat(cases)
@@ -68,7 +73,7 @@ def calibrate(cases: Sequence[Case], kind: str) -> Calibration:
 
 def loss(cases: Sequence[Case], scale: Calibration, kind: str) -> float:
     """Give the mean cross-entropy of the scores, in nats, a question (``question+answer``) or a text."""
-    if kind == "question+answer":
+    if kind == ANSWER:
         return _answer_loss(cases, scale.temperature)
     margins, right = _flat(cases)
     return _text_loss(margins / scale.temperature + scale.bias, right)

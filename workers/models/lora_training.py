@@ -57,9 +57,7 @@ def train(
     metrics = {
         "loss_before": before,
         "loss": trainer.evaluate()["eval_loss"],
-        "training_loss": float(result.training_loss),
-        "seconds": float(result.metrics["train_runtime"]),
-        "trained_on": len(rows[0]),
+        **running.account(result, rows[0]),
         "held_out": len(rows[1]),
     }
     folder = workshop.made()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from shared.dataset import LETTERS
 from shared.lessons import Lesson
 from shared.prompts import Asked
-from shared.trainings import ScorerTraining
+from shared.trainings import ANSWER, ScorerTraining
 
 REPEATS = 2  # times that a text may stand against several of the other kind
 
@@ -32,7 +32,7 @@ class Item:
 
 def gather(lessons: Sequence[Lesson], options: ScorerTraining) -> list[Item]:
     """Give all questions that something can be learned from."""
-    if options.input == "question+answer":
+    if options.input == ANSWER:
         return list(_letters(lessons, options.seed))
     return [
         Item(lesson, *_sides(lesson), _copies(lesson, options.seed))

@@ -12,8 +12,8 @@ from typing import Any
 from shared import prompts
 from shared.dataset import LETTERS
 from shared.prompts import Asked
+from shared.trainings import ANSWER
 
-ANSWER = "question+answer"
 BATCH = 16  # continuations read at once
 
 

@@ -96,6 +96,15 @@ def run(trainer: Any, workshop: Workshop, measured: Measured | None = None, offs
     return result
 
 
+def account(result: Any, rows: Sequence[object]) -> dict[str, Any]:
+    """Give what every training tells of itself, from the Trainer's own account."""
+    return {
+        "training_loss": float(result.training_loss),
+        "seconds": float(result.metrics["train_runtime"]),
+        "trained_on": len(rows),
+    }
+
+
 def require_reports(names: Sequence[str]) -> None:
     """Make sure that what a training reports to is installed.
 

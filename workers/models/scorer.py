@@ -17,11 +17,10 @@ import numpy as np
 
 from shared import answers, artifacts
 from shared.errors import UserError
-from shared.lessons import Lesson, Text
 from shared.prompts import Asked
 from shared.trainings import ScorerTraining
 from workers.models import objectives
-from workers.models.calibration import Calibration, Case
+from workers.models.calibration import Calibration
 from workers.models.reading import Reader, texts_of
 
 log = logging.getLogger(__name__)
@@ -48,18 +47,9 @@ class _Loaded:
 
     def score(self, asked: Asked, votes: Sequence[str]) -> list[float]:
         """Score the votes on one question."""
-        texts = tuple(Text(text=vote, letter=answers.extract(vote, len(asked.options))) for vote in votes)
-        lesson = Lesson(
-            problem=asked.problem,
-            question=asked.question,
-            options=asked.options,
-            answer="",
-            group="",
-            source="",
-            texts=texts,
-        )
+        letters = [answers.extract(vote, len(asked.options)) for vote in votes]
         read = texts_of(asked, votes, self.options.input)
-        return self.scale.scores(Case(lesson, self._margins(asked, read)), self.options.input)
+        return self.scale.scores_of(self._margins(asked, read), letters, self.options.input)
 
     def _margins(self, asked: Asked, read: Sequence[str]) -> Any:
         if not read:

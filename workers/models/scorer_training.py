@@ -8,7 +8,7 @@ come from is not known here.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from shared import artifacts, dataset, voting
 from shared.errors import Refused
 from shared.lessons import Lesson
 from shared.prompts import Asked
-from shared.trainings import ScorerTraining
+from shared.trainings import ANSWER, ScorerTraining
 from workers.dispatches import Made
 from workers.models import backbone, calibration, held_out, material, objectives, running, states
 from workers.models.calibration import Answers, Calibration, Case
 from workers.models.heads import Table
 from workers.models.material import Item
 from workers.models.objectives import OBJECTIVES
-from workers.models.reading import ANSWER, Reader, parts, texts_of
+from workers.models.reading import Reader, parts, texts_of
 from workers.ports import Workshop
 
 log = logging.getLogger(__name__)
@@ -94,12 +94,7 @@ def _train_layers(
         return _measured(_read(trainer.model, tokenizer, looked_at, options), options)
 
     result = running.run(trainer, workshop, measured)
-    facts = {
-        "training_loss": float(result.training_loss),
-        "seconds": float(result.metrics["train_runtime"]),
-        "trained_on": len(rows),
-        "dropped": parts.dropped,
-    }
+    facts = {**running.account(result, rows), "dropped": parts.dropped}
     kept, tests = (_read(trainer.model, tokenizer, part, options) for part in (parts.kept, parts.tests))
     return _Learned(trainer.model, tokenizer, kept, tests, facts, parts.learned)
 
@@ -128,13 +123,14 @@ def _train_head(
     lessons: Sequence[Lesson], options: ScorerTraining, weights: str, workshop: Workshop
 ) -> _Learned:
     count = max(2, round(1 / options.held_out))
-    folds = held_out.folds(lessons, count, options.seed)
-    used = [lesson for lesson, fold in zip(lessons, folds, strict=True) if fold != held_out.DROPPED]
-    own = [fold for fold in folds if fold != held_out.DROPPED]
+    folds = zip(lessons, held_out.folds(lessons, count, options.seed), strict=True)
+    kept = [(lesson, fold) for lesson, fold in folds if fold != held_out.DROPPED]
+    used = [lesson for lesson, _ in kept]
     learned = [lesson for lesson in used if not lesson.test]
+    fold_of = {lesson.asked: fold for lesson, fold in kept}
     items = material.gather(learned, options)
     _require_both(items, "training")
-    if len({fold for lesson, fold in zip(used, own, strict=True) if not lesson.test}) < 2:
+    if len({fold_of[lesson.asked] for lesson in learned}) < 2:
         raise Refused(
             f"all questions fall into one part of {count}, and none can be held out: give more data"
         )
@@ -142,17 +138,14 @@ def _train_head(
     tokenizer, model = backbone.load(weights, options, parts(options.input))
     reader = Reader(model, tokenizer, options.input, options.max_length)
     questions = _questions(used, options.input)
-    # What stands for a text's ids here is its place in the table: how many rows there are is known already.
-    counted = objective.rows(items, lambda *_: [0], options)
-    _require_rows(counted)
-    of = len(questions) + running.steps(options, len(counted))
-    place = states.place(weights, options, workshop)
-    found = states.read(questions, reader, place, workshop, of)
-    if options.input == ANSWER:
-        # Only the differences between a question's answers tell which of them is right.
-        found = {asked: state - state.mean(0) for asked, state in found.items()}
-    table, places = _table(found, questions, _folds(used, own))
+    # What stands for a text's ids here is its place in the table of all states.
+    everything = [(asked, text) for asked, texts in questions.items() for text in texts]
+    places = {told: place for place, told in enumerate(everything)}
     rows = objective.rows(items, lambda item, text: [places[item.lesson.asked, text]], options)
+    _require_rows(rows)
+    of = len(questions) + running.steps(options, len(rows))
+    found = states.read(questions, reader, states.place(weights, options, workshop), workshop, of)
+    table = _table(found, [fold_of[asked] for asked, _ in everything], options.input)
     heads = table.model(count)
     arguments = running.arguments(options, workshop)
     trainer = objective.trainer(heads, tokenizer, rows, arguments, collator=table.collate)
@@ -173,13 +166,7 @@ def _train_head(
 
     with torch.no_grad():
         model.score.weight.copy_(table.head(heads).view_as(model.score.weight))
-    facts = {
-        "training_loss": float(result.training_loss),
-        "seconds": float(result.metrics["train_runtime"]),
-        "trained_on": len(rows),
-        "folds": count,
-        "dropped": len(lessons) - len(used),
-    }
+    facts = {**running.account(result, rows), "folds": count, "dropped": len(lessons) - len(used)}
     return _Learned(model, tokenizer, cases(test=False), cases(test=True), facts, learned)
 
 
@@ -191,23 +178,14 @@ def _questions(lessons: Sequence[Lesson], kind: str) -> dict[Asked, list[str]]:
     return {asked: list(texts) for asked, texts in found.items() if texts}
 
 
-def _folds(lessons: Sequence[Lesson], folds: Sequence[int]) -> dict[Asked, int]:
-    return {lesson.asked: fold for lesson, fold in zip(lessons, folds, strict=True)}
-
-
-def _table(
-    found: dict[Asked, Any], questions: dict[Asked, list[str]], folds: dict[Asked, int]
-) -> tuple[Table, dict[tuple[Asked, str], int]]:
-    """Put all states into one table; give where the state of a question's text stands."""
+def _table(found: Mapping[Asked, Any], folds: Sequence[int], kind: str) -> Table:
+    """Put the states of all questions into one table, in their order."""
     import torch
 
-    places: dict[tuple[Asked, str], int] = {}
-    own: list[int] = []
-    for asked, texts in questions.items():
-        for text in texts:
-            places[asked, text] = len(own)
-            own.append(folds[asked])
-    return Table(torch.cat([found[asked] for asked in questions]), own), places
+    if kind == ANSWER:
+        # Only the differences between a question's answers tell which of them is right.
+        return Table(torch.cat([states - states.mean(0) for states in found.values()]), folds)
+    return Table(torch.cat(list(found.values())), folds)
 
 
 # What there must be
@@ -238,10 +216,10 @@ def _measured(cases: Sequence[Case], options: ScorerTraining) -> dict[str, float
     if not cases:
         return {}
     scores = [Calibration().scores(case, options.input) for case in cases]
-    told = {"eval_auc": calibration.tells_apart(cases, scores, readable=True)}
-    return {name: value for name, value in told.items() if value is not None} | {
-        "eval_loss": calibration.loss(cases, Calibration(), options.input)
-    }
+    told = {"eval_loss": calibration.loss(cases, Calibration(), options.input)}
+    if (auc := calibration.tells_apart(cases, scores, readable=True)) is not None:
+        told["eval_auc"] = auc
+    return told
 
 
 def _judged(
