@@ -331,7 +331,10 @@ def _take_back(
 ) -> list[Job]:
     """Take claims back; ``whole``: they are all that their workers held."""
     query = _leased().where(where)
-    in_play = Counter(row.holder for row in connection.execute(query) if row.begun_at is not None)
+    held = connection.execute(query).all()
+    if not held:
+        return []
+    in_play = Counter(row.holder for row in held if row.begun_at is not None)
     # A row that is locked is being settled this very moment.
     rows = connection.execute(query.with_for_update(skip_locked=True, of=schema.items)).all()
     for row in rows:

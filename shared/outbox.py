@@ -6,16 +6,15 @@ A message may be lost at any time: what is noted here is only what was sent. Who
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
 from shared import ledger, schema
 from shared.jobs import KINDS, Job
-from shared.schema import State
+from shared.schema import CLAIMED_BEFORE, PENDING
 
 items = schema.items.c
-# A literal, so that the partial indexes of pending items serve (see `schema`).
-PENDING = items.state == sa.literal_column(f"'{State.PENDING}'")
 
 
 def sending(run: str) -> str:
@@ -31,45 +30,50 @@ def unsent(limit: int, run: str | None = None) -> list[Job]:
     locks = schema.locks.c
     with ledger.reading() as connection:
         now = ledger.now(connection)
-        names = sa.select(schema.runs.c.name, schema.runs.c.kind).order_by(schema.runs.c.name)
-        if run is not None:
-            names = names.where(schema.runs.c.name == run)
-        else:
-            sending_now = sa.exists().where(
-                locks.name == sa.literal("sending:") + schema.runs.c.name, locks.until > now
-            )
-            names = names.where(~sending_now)
-        jobs: list[Job] = []
-        for name, kind in connection.execute(names).all():
-            jobs += _unsent(connection, name, kind, now, limit - len(jobs))
-            if len(jobs) >= limit:
-                break
-        return jobs
-
-
-def _unsent(connection: sa.Connection, run: str, kind: str, now: float, limit: int) -> list[Job]:
-    query = (
-        sa.select(items.number)
-        .where(items.run == run, PENDING, items.sent_at.is_(None), items.not_before <= now)
-        .order_by(items.number)
-        .limit(limit)
-    )
-    return [KINDS[kind](run=run, item=number) for number in connection.scalars(query)]
+        sending_now = sa.exists().where(
+            locks.name == sa.literal("sending:") + schema.runs.c.name, locks.until > now
+        )
+        which = ~sending_now if run is None else schema.runs.c.name == run
+        due = sa.and_(PENDING, items.sent_at.is_(None), items.not_before <= now)
+        return _list(connection, which, due, [items.not_before, items.number], limit)
 
 
 def left_over(kind: str, limit: int, sent_before: float) -> list[Job]:
     """List items that were claimed before and whose new message nobody took for ``sent_before`` seconds."""
     with ledger.reading() as connection:
         now = ledger.now(connection)
-        rows = connection.execute(
-            sa.select(items.run, items.number)
-            .join(schema.runs, schema.runs.c.name == items.run)
-            .where(PENDING, items.fence > items.attempt, items.not_before <= now)
-            .where(items.sent_at <= now - sent_before, schema.runs.c.kind == kind)
-            .order_by(items.run, items.number)
-            .limit(limit)
+        # Sums, so that no planner takes the index of all that is pending for these.
+        due = items.not_before + 0 <= now
+        late = sa.and_(CLAIMED_BEFORE, due, items.sent_at + 0 <= now - sent_before)
+        return _list(connection, schema.runs.c.kind == kind, late, [items.number], limit)
+
+
+def _list(
+    connection: sa.Connection,
+    which: sa.ColumnElement[bool],
+    where: sa.ColumnElement[bool],
+    order: Sequence[sa.ColumnElement[Any]],
+    limit: int,
+) -> list[Job]:
+    jobs: list[Job] = []
+    for name, kind in _open_runs(connection, which):
+        query = (
+            sa.select(items.number).where(items.run == name, where).order_by(*order).limit(limit - len(jobs))
         )
-        return [KINDS[kind](run=name, item=number) for name, number in rows]
+        jobs += [KINDS[kind](run=name, item=number) for number in connection.scalars(query)]
+        if len(jobs) == limit:
+            break
+    return jobs
+
+
+def _open_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
+    """Name those of some runs that have something pending, with their kinds."""
+    pending = [
+        sa.exists().where(items.run == schema.runs.c.name, PENDING, sent)
+        for sent in (items.sent_at.is_(None), items.sent_at.is_not(None))
+    ]
+    query = sa.select(schema.runs.c.name, schema.runs.c.kind).where(which, sa.or_(*pending))
+    return [(name, kind) for name, kind in connection.execute(query.order_by(schema.runs.c.name))]
 
 
 @ledger.retried
@@ -96,14 +100,18 @@ def forget_sent(older_than: float = 0.0, kind: str | None = None, run: str | Non
 
     So do those that were sent in the future, since the ledger's clock was put back after it.
     """
-    runs = sa.select(schema.runs.c.name)
+    which = sa.true()
     if run is not None:
-        runs = runs.where(schema.runs.c.name == run)
+        which &= schema.runs.c.name == run
     if kind is not None:
-        runs = runs.where(schema.runs.c.kind == kind)
+        which &= schema.runs.c.kind == kind
     with ledger.writing() as connection:
         now = ledger.now(connection)
-        lost = sa.or_(items.sent_at <= now - older_than, items.sent_at > now)
-        return ledger.update_in_order(
-            connection, items.run.in_(runs) & PENDING & lost, {"sent_at": None}, skip=True
+        return sum(
+            ledger.update_in_order(
+                connection, sa.and_(items.run == name, PENDING, lost), {"sent_at": None}, skip=True
+            )
+            for name, _ in _open_runs(connection, which)
+            # Not in one condition: an index leads to each, and to no alternative.
+            for lost in (items.sent_at <= now - older_than, items.sent_at > now)
         )

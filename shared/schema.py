@@ -21,7 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    text,
+    and_,
 )
 
 VERSION = "1"
@@ -97,26 +97,16 @@ items = Table(
     Index("items_by_run_state", "run", "state", "attempt"),
 )
 
-# What is pending, as the reconcile loop looks for it: by run, what has no message first, then what is due.
-# The literal states are needed: no planner matches a bound value with a partial index.
-_PENDING = text("state = 'pending'")
-_CLAIMED_BEFORE = text("state = 'pending' AND fence > attempt")
-PARTIAL_INDEXES = (
-    Index(
-        "items_pending",
-        items.c.run,
-        items.c.sent_at,
-        items.c.not_before,
-        sqlite_where=_PENDING,
-        postgresql_where=_PENDING,
-    ),
-    Index(
-        "items_claimed_before",
-        items.c.run,
-        items.c.number,
-        sqlite_where=_CLAIMED_BEFORE,
-        postgresql_where=_CLAIMED_BEFORE,
-    ),
+# What is pending, as the reconcile loop looks for it: what has no message first, then what is due. Said by
+# what it has not, since the state's own indexes would be taken before these, and lead to all that is pending.
+PENDING = and_(items.c.holder.is_(None), items.c.settled_at.is_(None))
+CLAIMED_BEFORE = and_(PENDING, items.c.fence > items.c.attempt)
+PARTIAL_INDEXES = tuple(
+    Index(name, *columns, sqlite_where=where, postgresql_where=where)
+    for name, columns, where in (
+        ("items_pending", (items.c.run, items.c.sent_at, items.c.not_before, items.c.number), PENDING),
+        ("items_claimed_before", (items.c.run, items.c.number), CLAIMED_BEFORE),
+    )
 )
 
 # The worker processes that have claimed something and have not ended in order. ``place`` names the kernel
