@@ -100,7 +100,7 @@ def forget_sent(older_than: float = 0.0, kind: str | None = None, run: str | Non
 
     So do those that were sent in the future, since the ledger's clock was put back after it.
     """
-    which = sa.true()
+    which: sa.ColumnElement[bool] = sa.true()
     if run is not None:
         which &= schema.runs.c.name == run
     if kind is not None:
