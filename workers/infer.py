@@ -101,7 +101,9 @@ class Answering:
         self._rescued += 1
         try:
             outcome = await self._answer(job)
-            log.info("left behind by another worker: %s item %d: %s", job.run, job.item, outcome)
+            # Several workers may take up the same question: one of them claims it.
+            if outcome != NOTHING_TO_DO:
+                log.info("left behind by another worker: %s item %d: %s", job.run, job.item, outcome)
         except Exception:
             # Nobody waits for this result; the lease runs out, and the question goes round again.
             log.exception("%s item %d was taken up and failed", job.run, job.item)
