@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from shared import broker, ledger, settings
 from shared.errors import Exhausted, Refused, ServiceUnreachable
 from shared.jobs import Reason
-from shared.providers import Limits
+from shared.providers import Limits, Usage
 from tests import fakes
 from tests.servers import counting
 from tests.servers.counting import SLOW_DOWN, Allowance, CountingServer
@@ -30,7 +30,7 @@ from workers.limits.limiter import RedisLimiter
 from workers.limits.line import Lines, Moment
 from workers.limits.pace import Pace, Paces
 from workers.limits.turn import Turn
-from workers.ports import Interrupted, Prompt, Service
+from workers.ports import Interrupted, Needs, Prompt, Service
 
 KEY = f"{broker.KEY_PREFIX}limit:chat/m@0a1b2c3d"
 spawned = multiprocessing.get_context("spawn")
@@ -61,16 +61,24 @@ def service(model: str = "m", **limits: float) -> Service:
     return fakes.service(model=model, limits=Limits.model_validate(limits))
 
 
+NOTHING = Needs(Usage(), Usage())
+
+
+def tokens_of(prompt: int, reply: int = 0) -> Needs:
+    """Need so many tokens, no more than estimated."""
+    return Needs(Usage(prompt, reply), Usage(prompt, reply))
+
+
 def turn(limiter: RedisLimiter, of: Service, asked: int = 0, *, used: int | None = None) -> None:
     """Have a turn, and make a call that is answered."""
-    with limiter.admit(of, asked) as admitted:
+    with limiter.admit(of, tokens_of(asked)) as admitted:
         admitted.await_moment()
-    admitted.answered(asked if used is None else used)
+    admitted.answered(Usage(asked if used is None else used))
 
 
-def slow_down(limiter: RedisLimiter, of: Service, delay: float | None) -> None:
+def slow_down(limiter: RedisLimiter, of: Service, delay: float | None, said: str = "429") -> None:
     """Be told to slow down, as a call that another worker made."""
-    Turn(limiter._books, of, 0).slow_down(delay)
+    Turn(limiter._books, of, NOTHING).slow_down(delay, said)
 
 
 def at_once(calls: int, make: Callable[[], object]) -> None:
@@ -97,7 +105,7 @@ def _keep_calling(url: str, server: str, threads: int, seconds: float, ready: Ba
                 until = time.monotonic() + seconds
                 time.sleep(random.uniform(0.0, 0.5))
                 while time.monotonic() < until:
-                    with limiter.admit(service(per_second=20), 0) as admitted:
+                    with limiter.admit(service(per_second=20), NOTHING) as admitted:
                         admitted.await_moment()
                         counting.call(server, "m")
 
@@ -176,7 +184,7 @@ def test_no_more_calls_than_allowed_are_made_at_once(limiter: RedisLimiter, othe
             mine = next(limiters)
             with counting.disconnected():
                 for _ in range(3):
-                    with mine.admit(service(at_once=3), 0) as admitted:
+                    with mine.admit(service(at_once=3), NOTHING) as admitted:
                         admitted.await_moment()
                         assert counting.call(server.url, "m", seconds=0.03) == (counting.OK, None)
 
@@ -187,14 +195,14 @@ def test_no_more_calls_than_allowed_are_made_at_once(limiter: RedisLimiter, othe
 
 def test_a_slot_is_free_again_after_an_error(limiter: RedisLimiter) -> None:
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), limiter.admit(service(at_once=1), 0):
+        with pytest.raises(ZeroDivisionError), limiter.admit(service(at_once=1), NOTHING):
             raise ZeroDivisionError
 
 
 def _hold_a_slot(url: str, held: Connection) -> None:
     with redis.Redis.from_url(url) as client:
         limiter = RedisLimiter(client, threading.Event(), hold=1.0)
-        with limiter.admit(service(at_once=1), 0):
+        with limiter.admit(service(at_once=1), NOTHING):
             held.send(True)
             threading.Event().wait()
 
@@ -213,8 +221,8 @@ def test_the_slot_of_a_killed_worker_is_free_after_a_while(on_broker: str, limit
 def test_a_slot_is_kept_as_long_as_its_call_waits(on_broker: str, stopping: threading.Event) -> None:
     limiter = RedisLimiter(broker.client(), stopping, hold=0.3)
     paused = service(at_once=1)
-    with limiter.admit(paused, 0) as admitted:
-        admitted.slow_down(1.0)
+    with limiter.admit(paused, NOTHING) as admitted:
+        admitted.slow_down(1.0, "429")
         admitted.await_moment()
         assert broker.client().exists(f"{KEY}:slot:0")
 
@@ -222,7 +230,7 @@ def test_a_slot_is_kept_as_long_as_its_call_waits(on_broker: str, stopping: thre
 def test_a_slot_that_redis_has_lost_is_taken_again(on_broker: str, stopping: threading.Event) -> None:
     limiter = RedisLimiter(broker.client(), stopping, hold=0.3)
     limited = service(at_once=1)
-    with limiter.admit(limited, 0) as admitted:
+    with limiter.admit(limited, NOTHING) as admitted:
         time.sleep(0.11)
         broker.client().flushall()
         admitted.await_moment()
@@ -249,10 +257,10 @@ def test_no_minute_has_more_tokens_than_allowed(limiter: RedisLimiter) -> None:
                 while time.monotonic() < until:
                     asked = random.randint(50, 400)
                     used = random.choice([asked, asked // 10])
-                    with limiter.admit(limited, asked) as admitted:
+                    with limiter.admit(limited, tokens_of(asked)) as admitted:
                         admitted.await_moment()
                         counting.call(server.url, "m", tokens=used, seconds=random.choice([0.0, 0.2]))
-                    admitted.answered(used)
+                    admitted.answered(Usage(used))
 
         at_once(8, calling)
     assert 0 < server.most_tokens_within(1.0) <= 1000
@@ -266,10 +274,10 @@ def test_tokens_that_were_not_used_are_there_for_others(limiter: RedisLimiter, o
 
 def test_tokens_that_were_used_are_not(limiter: RedisLimiter, stopping: threading.Event) -> None:
     limited = service(tokens_per_minute=1000)
-    turn(limiter, limited, 1000, used=101)
+    turn(limiter, limited, 500)
     threading.Timer(0.5, stopping.set).start()
     with pytest.raises(Interrupted):
-        turn(limiter, limited, 900)
+        turn(limiter, limited, 501)
 
 
 def test_a_call_that_no_minute_has_the_tokens_for_is_refused(limiter: RedisLimiter) -> None:
@@ -286,7 +294,7 @@ def test_a_used_up_day_says_when_the_next_begins_for_the_provider(
     evening = datetime(2026, 11, 22, 15, 30, tzinfo=UTC).timestamp()  # 23:30 in Shanghai
     monkeypatch.setattr(ledger, "now", lambda _: evening)
     limited = service(per_day=2, at_once=1)
-    with pytest.raises(ZeroDivisionError), limiter.admit(limited, 0):
+    with pytest.raises(ZeroDivisionError), limiter.admit(limited, NOTHING):
         raise ZeroDivisionError  # attempts count, not successes
     turn(limiter, limited)
     with pytest.raises(Exhausted, match=r"2 calls to chat/m .* 2026-11-23 00:00 Asia/Shanghai") as raised:
@@ -333,11 +341,11 @@ def test_what_a_server_says_with_429_is_heeded(limiter: RedisLimiter, other: Red
     with CountingServer() as server, counting.disconnected():
         server.refuse_for(0.2, retry_after="1")
         for mine in (limiter, other):
-            with mine.admit(limited, 0) as admitted:
+            with mine.admit(limited, NOTHING) as admitted:
                 admitted.await_moment()
                 status, delay = counting.call(server.url, "m")
             if status == SLOW_DOWN:
-                admitted.slow_down(delay)
+                admitted.slow_down(delay, "429")
         first, second = server.times()
     assert second - first >= 1.0
 
@@ -346,7 +354,7 @@ def test_models_and_accounts_share_nothing(limiter: RedisLimiter) -> None:
     mine = service(at_once=1, per_minute=1)
     turn(limiter, mine)
     slow_down(limiter, mine, 60)
-    with limiter.admit(mine, 0):
+    with limiter.admit(mine, NOTHING):
         turn(limiter, service("n", at_once=1, per_minute=1))
         theirs = Service(mine.provider, mine.model, "4e5f6a7b", mine.limits, mine.price)
         turn(limiter, theirs)
@@ -354,7 +362,7 @@ def test_models_and_accounts_share_nothing(limiter: RedisLimiter) -> None:
 
 def test_a_pause_too_long_to_wait_for_pauses_the_queue(limiter: RedisLimiter) -> None:
     slow_down(limiter, service(), 3600)
-    with pytest.raises(Exhausted, match="pause of 3600 seconds") as raised:
+    with pytest.raises(Exhausted, match="chat/m asked for a pause: 429") as raised:
         turn(limiter, service())
     assert raised.value.delay == pytest.approx(3600, abs=60)
 
@@ -404,10 +412,10 @@ def test_many_refusals_at_once_are_one_pause_and_a_success_ends_the_row(
     limited, together = service(), threading.Barrier(6)
 
     def refused() -> None:
-        with limiter.admit(limited, 0) as admitted:
+        with limiter.admit(limited, NOTHING) as admitted:
             admitted.await_moment()
             together.wait()
-        admitted.slow_down(None)
+        admitted.slow_down(None, "429")
 
     at_once(6, refused)
     paces = Paces(broker.client())
@@ -422,7 +430,7 @@ def test_with_no_rate_to_slow_down_fewer_calls_are_made_at_once(limiter: RedisLi
     slow_down(limiter, limited, 0.01)
     with contextlib.ExitStack() as held:
         for _ in range(2):
-            held.enter_context(limiter.admit(limited, 0))
+            held.enter_context(limiter.admit(limited, NOTHING))
         assert not broker.client().exists(f"{KEY}:slot:3")
         assert broker.client().exists(f"{KEY}:slot:0", f"{KEY}:slot:1") == 2
 
@@ -435,21 +443,21 @@ def test_waiting_ends_when_the_worker_stops(
     limiter: RedisLimiter, stopping: threading.Event, limits: dict[str, float]
 ) -> None:
     limited = service(**limits)
-    with limiter.admit(limited, 10) as admitted:
+    with limiter.admit(limited, tokens_of(10)) as admitted:
         admitted.await_moment()
         if not limits:
-            admitted.slow_down(60)
+            admitted.slow_down(60, "429")
         threading.Timer(0.2, stopping.set).start()
 
         def waiting() -> None:
-            with pytest.raises(Interrupted), limiter.admit(limited, 10) as another:
+            with pytest.raises(Interrupted), limiter.admit(limited, tokens_of(10)) as another:
                 another.await_moment()
 
         at_once(3, waiting)
 
 
 def test_a_worker_that_stops_begins_no_call(limiter: RedisLimiter, stopping: threading.Event) -> None:
-    with limiter.admit(service(), 0) as admitted:
+    with limiter.admit(service(), NOTHING) as admitted:
         stopping.set()
         with pytest.raises(Interrupted):
             admitted.await_moment()
@@ -472,7 +480,7 @@ def test_a_reply_is_not_lost_when_the_broker_goes_away_during_the_call(
 ) -> None:
     with redis.Redis.from_url(on_broker) as client:
         limiter, limited = RedisLimiter(client, stopping), service(at_once=1, tokens_per_minute=10)
-        with limiter.admit(limited, 10) as admitted:
+        with limiter.admit(limited, tokens_of(10)) as admitted:
             admitted.await_moment()
 
             def away(*_: object, **__: object) -> None:
@@ -480,18 +488,18 @@ def test_a_reply_is_not_lost_when_the_broker_goes_away_during_the_call(
 
             monkeypatch.setattr(client, "execute_command", away)
             monkeypatch.setattr(redis.client.Pipeline, "execute", away)
-        admitted.answered(5)
+        admitted.answered(Usage(5))
 
 
 def test_all_that_is_kept_is_under_one_prefix_and_ends_by_itself(limiter: RedisLimiter) -> None:
     limited = service(per_second=20, at_once=2, tokens_per_minute=1000)
     turn(limiter, limited, 100, used=10)
     slow_down(limiter, limited, 0.1)
-    with limiter.admit(limited, 0):
+    with limiter.admit(limited, NOTHING):
         kept = [key.decode() for key in broker.client().keys("*")]
         assert {"calls", "tokens", "pace", "slot"} <= {word for key in kept for word in key.split(":")}
         assert all(key.startswith(KEY + ":") for key in kept)
-        assert all(0 < broker.client().ttl(key) <= 400 for key in kept)
+        assert all(0 < broker.client().ttl(key) <= tokens.REMEMBERED for key in kept)
 
 
 @pytest.mark.usefixtures("on_broker")
