@@ -23,6 +23,7 @@ LATEST = 20_000  # calls that are looked at for those of the last minutes
 UNDER_WAY = 900.0  # seconds after which a call without an end is one whose worker has died
 SHOWING = 30.0  # seconds that the first calls to a service are waited for, to show what they use
 A_CALL = 5.0  # seconds until a call under way may be through
+OWN_QUOTA = "per_day is used up: "  # so begins the reason of a pause that a limit of ours asks for
 OVER_BUDGET = "the budget of "  # so begins the reason of what a budget has stopped
 calls, spending, pauses_of = schema.calls.c, schema.spending.c, schema.pauses.c
 

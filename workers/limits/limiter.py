@@ -82,7 +82,7 @@ def _count_for_today(service: Service) -> None:
     # Not reset - now: within one zone that is wall time, and wrong where a day has no 24 hours.
     delay = reset.timestamp() - now.timestamp()
     raise Exhausted(
-        f"the day's {most} calls to {service.provider}/{service.model} are made: "
+        f"{calls.OWN_QUOTA}the day's {most} calls to {service.provider}/{service.model} are made: "
         f"the next ones are allowed from {reset:%Y-%m-%d %H:%M} {zone.key}",
         delay,
     )
