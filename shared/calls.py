@@ -167,7 +167,8 @@ def recent(provider: str, model: str, seconds: float) -> Recent:
     """Tell which calls to a model may have been made within so many seconds."""
     with ledger.reading() as connection:
         now = ledger.now(connection)
-        tokens = sa.case((calls.outcome.in_(UNKNOWN), None), else_=calls.input_tokens + calls.output_tokens)
+        told = calls.input_tokens + calls.output_tokens
+        tokens = sa.case((sa.and_(calls.outcome.in_(UNKNOWN), told == 0), None), else_=told)
         query = (
             sa.select(calls.ended_at, tokens)
             .where(_of_latest(connection, provider, model), calls.outcome.is_distinct_from(NOT_MADE))

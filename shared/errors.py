@@ -13,7 +13,12 @@ LONGEST_DAY = 90_000.0  # seconds until any time zone's next midnight: a day may
 
 
 class VotequeueError(Exception):
-    """The root of everything this project raises on purpose."""
+    """The root of everything this project raises on purpose.
+
+    ``used``: tokens of prompt and reply that a service says a failed call has used, and will charge.
+    """
+
+    used: tuple[int, int] | None = None
 
 
 class UserError(VotequeueError):

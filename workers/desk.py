@@ -24,6 +24,7 @@ from shared.errors import (
     Throttled,
     Unavailable,
     Unreadable,
+    VotequeueError,
 )
 from shared.jobs import Job
 from shared.providers import Usage
@@ -172,8 +173,7 @@ class Desk:
                 turn.await_moment(number)
                 made = call.make()
             except BaseException as error:
-                charged = most if isinstance(error, _PERHAPS_CHARGED) else 0.0
-                calls.finish(number, _outcome(error), detail=ledger.storable(str(error)), cost=charged)
+                self._failed(call, number, most, error)
                 if isinstance(error, Throttled):
                     turn.slow_down(error.delay, ledger.storable(str(error)))
                 raise
@@ -202,9 +202,24 @@ class Desk:
             turn.rest(BUDGET_POLL)
             waited += BUDGET_POLL
 
+    def _failed(self, call: _Call[_R], number: int, most: float, error: BaseException) -> None:
+        used = Usage(*error.used) if isinstance(error, VotequeueError) and error.used else None
+        cost = most if isinstance(error, _PERHAPS_CHARGED) else 0.0
+        calls.finish(
+            number,
+            _outcome(error),
+            detail=ledger.storable(str(error)),
+            usage=used,
+            cost=cost if used is None else providers.cost(call.service.price, used),
+            also=lambda connection: used and self._learn(connection, call, used),
+        )
+
     def _kept(self, connection: sa.Connection, call: _Call[_R], made: _R) -> None:
         call.keep(connection, made)
-        most, used, name = call.needs.most, made.usage, call.service.name
+        self._learn(connection, call, made.usage)
+
+    def _learn(self, connection: sa.Connection, call: _Call[_R], used: Usage) -> None:
+        most, name = call.needs.most, call.service.name
         if charges.learn(connection, name, most, used):
             log.warning(
                 "%s used %d and %d tokens (prompt, reply) where %d and %d were the most expected: "

@@ -57,6 +57,17 @@ def test_usage_that_is_not_told_is_bounded(server: ChatServer) -> None:
     assert chat(server).complete(PROMPT).usage == Usage(12 + bounds.TEMPLATE, 12)
 
 
+def test_an_empty_reply_tells_what_it_used(server: ChatServer) -> None:
+    server.fail_with("thought")
+    with pytest.raises(Unreadable) as raised:
+        chat(server).complete(PROMPT)
+    assert raised.value.used == (4, 12)
+    server.usage = False
+    with pytest.raises(Unreadable) as raised:
+        chat(server).complete(PROMPT)
+    assert raised.value.used is None
+
+
 @pytest.mark.parametrize(
     ("told", "used"),
     [

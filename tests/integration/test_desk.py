@@ -1,14 +1,17 @@
 """The desk over a real ledger: which calls are made, what each costs, and what is on record afterwards."""
 
+import itertools
+import random
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from shared import bounds, calls, charges, ledger, schema
+from shared import bounds, calls, charges, ledger, providers, schema
 from shared.calls import Errand
 from shared.errors import (
     Barred,
@@ -26,7 +29,8 @@ from shared.providers import Price, Usage
 from tests import fakes
 from tests.fakes import FakeChat, FakeLimiter, FakeTranslator, Translating
 from workers.desk import THROTTLED_AT_MOST, Desk
-from workers.ports import Interrupted, Needs, Prompt, Service
+from workers.ports import Interrupted, Needs, Prompt, Reply, Service
+from workers.providers import chat
 
 on_both = pytest.mark.usefixtures("run_on_any_ledger")
 JOB = Reason(run="r", item=7)
@@ -398,6 +402,100 @@ def test_eight_who_spend_one_budget_together_never_pass_it() -> None:
     assert (len(model.prompts), len(refused)) == (20, 12)
     assert max(seen) == spent() == 20 * MOST
     assert outcomes() == [("ok", MOST)] * 20
+
+
+class Charging:
+    """A chat model that charges tokens as it counts them, and keeps its own account."""
+
+    def __init__(self, count: Callable[[Prompt], Usage]) -> None:
+        self.service = fakes.service(price=Price(input=100, output=400))
+        self.usages: list[Usage] = []
+        self._count = count
+
+    @property
+    def charged(self) -> float:
+        return sum(providers.cost(self.service.price, usage) for usage in self.usages)
+
+    def complete(self, prompt: Prompt) -> Reply:
+        usage = self._count(prompt)
+        time.sleep(random.uniform(0.0, 0.02))
+        self.usages.append(usage)
+        return Reply("答案是：A", usage)
+
+
+def spend_all(model: Charging, texts: Sequence[str], max_tokens: int = 100) -> None:
+    """Work as 16 threads do, until each meets a budget that is used up."""
+    desk, steps = Desk(FakeLimiter()), itertools.count()
+
+    def work(number: int) -> None:
+        while True:
+            text = texts[next(steps) % len(texts)]
+            try:
+                desk.chat(JOB, f"{number}:{next(steps)}", model, Prompt(text, max_tokens, 0.7))
+            except Held:
+                continue
+            except OverBudget:
+                return
+
+    at_once(16, work)
+
+
+DENSE = ["1234567890" * 20, "∧∨¬→↔∀∃" * 20, "|---|---|\n" * 20, "🙂👩‍👩‍👧‍👦" * 10, "龘𠮷𡈽" * 30]
+
+
+def _bytes(prompt: Prompt) -> int:
+    return len(prompt.text.encode()) + 40
+
+
+@on_both
+def test_a_service_that_charges_every_byte_does_not_pass_the_budget() -> None:
+    calls.set_budget("r", 8.0)
+    model = Charging(lambda prompt: Usage(_bytes(prompt), prompt.max_tokens))
+    spend_all(model, DENSE)
+    assert 7.2 < model.charged <= 8.0
+    assert spent() == pytest.approx(model.charged)
+
+
+@on_both
+def test_a_budget_that_is_large_beside_a_call_is_spent_though_calls_cost_less_than_they_may() -> None:
+    calls.set_budget("r", 4.0)
+    # A third of its bytes are a Chinese text's tokens, and its reply is short.
+    model = Charging(lambda prompt: Usage(_bytes(prompt) // 3, prompt.max_tokens // 5))
+    spend_all(model, ["甲比乙高，乙比丙高。" * 20])
+    assert 0.95 * 4.0 < model.charged <= 4.0
+    assert spent() == pytest.approx(model.charged)
+
+
+def test_a_model_that_thinks_beyond_max_tokens_does_not_pass_the_budget_either(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls.set_budget("r", 8.0)
+    model = Charging(lambda prompt: Usage(_bytes(prompt), random.randint(100, 600)))
+    spend_all(model, ["甲比乙高，乙比丙高。" * 20])
+    assert 7.0 < model.charged <= 8.0
+    assert spent() == pytest.approx(model.charged)
+    assert "its calls count as more against budgets from now on" in caplog.text
+
+
+@on_both
+@pytest.mark.parametrize("kind", [Unreadable, Refused])
+def test_a_failed_call_that_tells_what_it_used_is_charged_that_and_taught_from(kind: type[Exception]) -> None:
+    error = kind("all tokens were used up before it began")
+    error.used = (90, 400)  # type: ignore[attr-defined]
+    model = FakeChat(otherwise=error, service=PRICED)
+    fail(exact(FakeLimiter()), model)
+    assert spent() == pytest.approx(4.9)
+    assert (made()[0]["input_tokens"], made()[0]["output_tokens"]) == (90, 400)
+    assert charges.of(PRICED.name).output_share == 8.0
+
+
+def test_a_service_that_does_not_tell_what_it_used_is_charged_the_most() -> None:
+    calls.set_budget("r", 8.0)
+    told = chat.usage(None, "甲" * 100, "答案是：A")
+    assert told.input_tokens >= 300
+    model = FakeChat(service=PRICED, usage=told)
+    Desk(FakeLimiter()).chat(JOB, "B:1:m", model, Prompt("甲" * 100, 50, 0.7))
+    assert spent() == pytest.approx(providers.cost(PRICED.price, told))
 
 
 # Translations

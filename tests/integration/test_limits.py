@@ -17,7 +17,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import broker, ledger, settings
+from shared import broker, calls, ledger, settings
 from shared.errors import Exhausted, Refused, ServiceUnreachable
 from shared.jobs import Reason
 from shared.providers import Limits, Usage
@@ -25,12 +25,13 @@ from tests import fakes
 from tests.servers import counting
 from tests.servers.counting import SLOW_DOWN, Allowance, CountingServer
 from workers import wiring
+from workers.desk import Desk
 from workers.limits import line, pace, tokens
 from workers.limits.limiter import RedisLimiter
 from workers.limits.line import Lines, Moment
 from workers.limits.pace import Pace, Paces
 from workers.limits.turn import Turn
-from workers.ports import Interrupted, Needs, Prompt, Service
+from workers.ports import Interrupted, Needs, Prompt, Reply, Service
 
 KEY = f"{broker.KEY_PREFIX}limit:chat/m@0a1b2c3d"
 spawned = multiprocessing.get_context("spawn")
@@ -280,9 +281,213 @@ def test_tokens_that_were_used_are_not(limiter: RedisLimiter, stopping: threadin
         turn(limiter, limited, 501)
 
 
+@pytest.mark.usefixtures("short_minute")
+@pytest.mark.parametrize("ratio", [0.6, 1.0, 2.0])
+def test_a_minute_is_neither_passed_nor_wasted_however_the_service_counts(
+    limiter: RedisLimiter, ratio: float
+) -> None:
+    limited, until = service(tokens_per_minute=8000), time.monotonic() + 5.0
+    # By estimate 200 tokens, at the most (a Chinese text's bytes) 600; replies are far from their longest.
+    needs = Needs(Usage(200, 400), Usage(600, 400))
+
+    def calling() -> None:
+        with counting.disconnected():
+            while time.monotonic() < until:
+                used = Usage(round(200 * ratio * random.uniform(0.9, 1.0)), random.randint(40, 60))
+                with limiter.admit(limited, needs) as admitted:
+                    admitted.await_moment()
+                    counting.call(server.url, "m", tokens=used.tokens, seconds=0.05)
+                admitted.answered(used)
+
+    with CountingServer() as server:
+        at_once(6, calling)
+        learned = server.times()[0] + 1.2
+        tokens_after = sum(arrival.tokens for arrival in server.arrivals if arrival.at >= learned)
+    assert server.most_tokens_within(1.0) <= 8000
+    assert tokens_after / (until - learned) > 0.8 * 8000 / tokens.WINDOW
+
+
+def test_a_ratio_rises_at_once_and_falls_slowly(limiter: RedisLimiter) -> None:
+    limited = service(tokens_per_minute=10_000)
+    needs = Needs(Usage(100, 100), Usage(300, 100))
+
+    def charged() -> int:
+        charge = limiter._books.tokens.charge(KEY, 10_000, 1.0, needs)
+        limiter._books.tokens.give_back(KEY, charge, "another memory")
+        return charge.tokens
+
+    def replied(prompt: int, reply: int) -> int:
+        with limiter.admit(limited, needs) as admitted:
+            admitted.await_moment()
+        admitted.answered(Usage(prompt, reply))
+        broker.client().delete(f"{KEY}:tokens")
+        return charged()
+
+    assert charged() == 400  # nothing is known: the most that it may be
+    falling = [replied(60, 20) for _ in range(30)]
+    assert falling == sorted(falling, reverse=True)
+    assert (falling[0] > 290, falling[-1] < 110) == (True, True)
+    assert replied(200, 20) == pytest.approx(200 + 26, abs=4)
+    assert replied(60, 100) == pytest.approx(200 + 100, abs=10)
+    assert replied(60, 20) > 280
+
+
+def test_what_a_call_used_beyond_its_charge_is_not_there_for_others(
+    limiter: RedisLimiter, stopping: threading.Event
+) -> None:
+    limited = service(tokens_per_minute=1000)
+    turn(limiter, limited, 300, used=900)
+    threading.Timer(0.5, stopping.set).start()
+    with pytest.raises(Interrupted):
+        turn(limiter, limited, 50)
+
+
+def test_a_call_that_may_need_more_than_a_minute_has_waits_for_an_empty_one(limiter: RedisLimiter) -> None:
+    limited = service(tokens_per_minute=1000)
+    with limiter.admit(limited, Needs(Usage(500, 400), Usage(1500, 400))) as admitted:
+        admitted.await_moment()
+    assert broker.client().hvals(f"{KEY}:tokens") == [b"1000"]
+
+
 def test_a_call_that_no_minute_has_the_tokens_for_is_refused(limiter: RedisLimiter) -> None:
     with pytest.raises(Refused, match=r"may use 1001 tokens, but chat/m allows 1000 a minute"):
         turn(limiter, service(tokens_per_minute=1000), 1001)
+
+
+# A broker that has forgotten
+
+
+class Calling:
+    """Workers that call a counting server through the desk, each call lasting a while."""
+
+    def __init__(self, limiter: RedisLimiter, server: CountingServer, used: int = 0, **limits: float) -> None:
+        calls.set_budget("r", None)
+        self.service, self._used = service(**limits), Usage(used)
+        self._server, self._numbers = server, itertools.count()
+        self._desk = Desk(limiter)
+        self.seconds = 0.0
+
+    def complete(self, _: Prompt) -> Reply:
+        status, _ = counting.call(self._server.url, "m", self._used.tokens, self.seconds)
+        assert status == counting.OK
+        return Reply("答案是：A", self._used)
+
+    def call(self) -> None:
+        self.until(0.0)
+
+    def until(self, moment: float) -> None:
+        prompt = Prompt("题" * 100, 100, 0.7)
+        with counting.disconnected():
+            while True:
+                self._desk.chat(Reason(run="r", item=next(self._numbers)), "A:1:m", self, prompt)
+                if time.monotonic() > moment:
+                    return
+
+
+def _another_server() -> None:
+    """Be a server that was restarted: what it remembers is of before."""
+    broker.client().set(f"{KEY}:memory", "0" * 40 + ":1f0c22aa:0:0")
+
+
+@pytest.mark.parametrize("forget", [lambda: broker.client().flushall(), _another_server])
+def test_a_flush_lets_no_more_calls_through_in_a_second(
+    limiter: RedisLimiter, forget: Callable[[], object]
+) -> None:
+    with CountingServer() as server:
+        calling, until = Calling(limiter, server, per_second=8), time.monotonic() + 4.0
+        for at in (1.0, 1.7, 2.9):
+            threading.Timer(at, forget).start()
+        at_once(4, lambda: calling.until(until))
+    assert server.most_within(4.0) > 12
+    assert server.most_within(1.0) <= 8
+
+
+@pytest.mark.usefixtures("short_minute")
+def test_a_flush_lets_no_more_tokens_through_in_a_minute(limiter: RedisLimiter) -> None:
+    with CountingServer() as server:
+        calling = Calling(limiter, server, used=150, tokens_per_minute=3000)
+        calling.seconds, until = 0.05, time.monotonic() + 5.0
+        for at in (0.5, 3.0):
+            threading.Timer(at, broker.client().flushall).start()
+        at_once(4, lambda: calling.until(until))
+    assert server.most_tokens_within(5.0) > 6000
+    assert server.most_tokens_within(1.0) <= 3000
+
+
+def test_after_a_flush_calls_under_way_still_count_among_those_at_once(
+    limiter: RedisLimiter, other: RedisLimiter
+) -> None:
+    with CountingServer(Allowance(at_once=3)) as server:
+        before, after = Calling(limiter, server, at_once=3), Calling(other, server, at_once=3)
+        before.seconds, after.seconds = 1.0, 0.05
+        until = time.monotonic() + 2.0
+        after._numbers = itertools.count(1000)
+
+        def flush_then_call() -> None:
+            time.sleep(0.5)
+            broker.client().flushall()
+            after.until(until)
+
+        with ThreadPoolExecutor(7) as pool:
+            started = [pool.submit(before.call) for _ in range(3)]
+            started += [pool.submit(flush_then_call) for _ in range(4)]
+            for one in started:
+                one.result()
+    assert server.most_at_once == 3
+    assert len(server.arrivals) > 10
+
+
+def test_a_call_that_waits_for_its_moment_takes_another_slot_after_a_flush(limiter: RedisLimiter) -> None:
+    with CountingServer(Allowance(at_once=1)) as server:
+        calling = Calling(limiter, server, at_once=1, per_second=2)
+        calling.call()
+        threading.Timer(0.2, broker.client().flushall).start()
+        begun = time.monotonic()
+        calling.call()
+    assert 0.5 < time.monotonic() - begun < 3.0
+
+
+def test_three_calls_a_minute_are_three_across_a_flush(limiter: RedisLimiter) -> None:
+    with CountingServer() as server:
+        calling = Calling(limiter, server, per_minute=3)
+        calling.call()
+        broker.client().flushall()
+        Paces(broker.client()).read(KEY)
+        reading = Paces(broker.client()).read(KEY)
+        limiter._books.memories.begin(KEY, calling.service, reading)
+    apart = line.spacing(calling.service.limits)
+    assert apart is not None
+    assert Lines(broker.client()).place(KEY, apart, 1.0).wait > 20.0
+
+
+@pytest.mark.parametrize("limits", [{"per_minute": 1}, {"tokens_per_minute": 100}, {"at_once": 1}])
+def test_nobody_waits_where_the_ledger_knows_of_no_call(
+    limiter: RedisLimiter, limits: dict[str, float]
+) -> None:
+    begun = time.monotonic()
+    turn(limiter, service(**limits), 90)
+    assert time.monotonic() - begun < 1.0
+    broker.client().flushall()
+    turn(limiter, service(**limits), 90)
+    assert time.monotonic() - begun < 2.0
+
+
+def test_a_correction_of_what_was_lost_changes_nothing(limiter: RedisLimiter) -> None:
+    limited = service(tokens_per_minute=1000)
+    with limiter.admit(limited, tokens_of(400)) as admitted:
+        admitted.await_moment()
+        broker.client().flushall()
+    admitted.answered(Usage(100))
+    assert broker.client().hvals(f"{KEY}:tokens") == []
+    turn(limiter, limited, 1000)
+
+
+def test_a_line_that_was_slow_is_taken_up_at_the_full_rate(limiter: RedisLimiter) -> None:
+    lines, apart = Lines(broker.client()), line.Spacing(1.0, 0.01)
+    lines.place(KEY, apart, 0.05)
+    assert lines.place(KEY, apart, 0.05).wait > 19.0
+    assert 0.9 < lines.place(KEY, apart, 1.0).wait < 20.0  # it is noticed here
+    assert 0.9 < lines.place(KEY, apart, 1.0).wait < 1.3
 
 
 # Calls a day
@@ -504,8 +709,6 @@ def test_all_that_is_kept_is_under_one_prefix_and_ends_by_itself(limiter: RedisL
 
 @pytest.mark.usefixtures("on_broker")
 def test_the_desk_of_a_worker_calls_within_the_limits() -> None:
-    from shared import calls
-
     calls.set_budget("r", None)
     model = fakes.FakeChat(service=service(per_second=50, tokens_per_minute=5000, at_once=1))
     desk = wiring.desk(settings.load(), threading.Event())

@@ -64,7 +64,11 @@ class OpenAIChat:
             raise answer
         if answer.status >= 400:
             raise failures.judge(answer, self._service, self._host)
-        return self._read(answer, prompt)
+        try:
+            return self._read(answer, prompt)
+        except VotequeueError as error:
+            error.used = _charged(answer.text, prompt.text)
+            raise
 
     def _ask(self, prompt: Prompt) -> Answer | VotequeueError:
         # Errors are given back, not raised: raised here they would carry the SDK's own along, and with it
@@ -169,6 +173,15 @@ def usage(told: object, prompt: str, text: str) -> Usage:
         # Some services count what a model thinks in the total only.
         answered = max(answered, total - asked)
     return Usage(asked or bounds.message(prompt), answered or bounds.tokens(text))
+
+
+def _charged(answer: str, prompt: str) -> tuple[int, int] | None:
+    """Read what a call used whose reply is of no use, if the service tells."""
+    told = (_object(answer) or {}).get("usage")
+    if not isinstance(told, dict) or not _count(told.get("completion_tokens")):
+        return None
+    used = usage(told, prompt, "")
+    return used.input_tokens, used.output_tokens
 
 
 def _count(told: object) -> int | None:
