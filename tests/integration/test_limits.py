@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import multiprocessing
 import random
 import threading
@@ -17,8 +18,8 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import broker, calls, ledger, settings
-from shared.errors import Exhausted, Refused, ServiceUnreachable
+from shared import broker, calls, ledger, settings, slowdowns
+from shared.errors import LONGEST_PAUSE, Exhausted, Refused, ServiceUnreachable, Throttled
 from shared.jobs import Reason
 from shared.providers import Limits, Usage
 from tests import fakes
@@ -553,6 +554,55 @@ def test_what_a_server_says_with_429_is_heeded(limiter: RedisLimiter, other: Red
                 admitted.slow_down(delay, "429")
         first, second = server.times()
     assert second - first >= 1.0
+
+
+@pytest.mark.parametrize("limits", [{}, {"at_once": 1}, {"per_minute": 1000, "tokens_per_minute": 1000}])
+def test_resume_wakes_all_who_wait_for_a_pause_to_end(
+    limiter: RedisLimiter, other: RedisLimiter, limits: dict[str, float]
+) -> None:
+    paused = service(**limits)
+    slow_down(limiter, paused, 250.0)
+    slow_down(limiter, service("n"), 250.0)
+    lifted: list[float] = []
+
+    def lift() -> None:
+        lifted.append(time.monotonic())
+        assert [one.service for one in slowdowns.forget("chat")] == [paused.name, "chat/n@0a1b2c3d"]
+
+    threading.Timer(1.0, lift).start()
+    limiters = itertools.cycle([limiter, other])
+    at_once(4, lambda: turn(next(limiters), paused, 10))
+    assert 0 < time.monotonic() - lifted[0] < 2.0
+    assert slowdowns.of("chat") == []
+
+
+def test_resume_wakes_who_waits_for_a_place_in_a_line_that_was_slowed_down(limiter: RedisLimiter) -> None:
+    slowed = service(per_minute=60)
+    record = {"until": 0.0, "refused": 1, "factor": 0.0, "said": ""}
+    moment = broker.client().time()[0]
+    broker.client().set(f"{KEY}:pace", json.dumps({**record, "until": moment + 0.1, "factor": 0.01}))
+    time.sleep(1.2)
+    turn(limiter, slowed)  # at a share of 0.05: the next place is 20 s away
+    threading.Timer(0.5, slowdowns.forget, ["chat"]).start()
+    begun = time.monotonic()
+    turn(limiter, slowed)
+    assert time.monotonic() - begun < 4.0
+
+
+def test_slowing_down_is_put_down_with_the_services_words_and_an_hour_at_the_most(
+    limiter: RedisLimiter,
+) -> None:
+    slow_down(limiter, service(), 250.0, "chat (h) says 429: slowly")
+    slow_down(limiter, service("n"), Throttled("429", 1e300).delay)
+    slow_down(limiter, service("o"), Throttled("429", -5.0).delay)
+    found = slowdowns.of("chat")
+    assert [(one.service, one.said) for one in found] == [
+        ("chat/m@0a1b2c3d", "chat (h) says 429: slowly"),
+        ("chat/n@0a1b2c3d", "429"),
+        ("chat/o@0a1b2c3d", "429"),
+    ]
+    assert [one.left for one in found] == [pytest.approx(left, abs=5) for left in (250, LONGEST_PAUSE, 0.5)]
+    assert slowdowns.of("chatter") == slowdowns.of("qianfan") == []
 
 
 def test_models_and_accounts_share_nothing(limiter: RedisLimiter) -> None:

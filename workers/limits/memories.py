@@ -62,13 +62,14 @@ class Memories:
                 lock.release()
 
     def _restore(self, key: str, service: Service, server: str) -> None:
-        limits = service.limits
-        recent = calls.recent(service.provider, service.model, max(MINUTE, tokens.WINDOW))
+        apart, most = line.spacing(service.limits), service.limits.tokens_per_minute
+        seconds = max(MINUTE, tokens.WINDOW, apart.interval if apart else 0.0)
+        recent = calls.recent(service.provider, service.model, seconds)
         if recent:
-            self._lines.restart(key, line.spacing(limits))
+            self._lines.restart(key, apart)
         used = list(recent.used)
-        if recent.unknown and limits.tokens_per_minute is not None:
-            used.append((0.0, limits.tokens_per_minute))
+        if recent.unknown and most is not None:
+            used.append((0.0, most))
         self._tokens.restore(key, used)
         name = f"{server}:{uuid.uuid4().hex[:8]}:{recent.now}:{recent.under_way}"
         self._client.set(memory_key(key), name, px=round(1000 * KNOWN))
