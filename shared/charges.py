@@ -64,11 +64,16 @@ def passed(provider: str) -> dict[str, float]:
         seen.service.startswith(provider + "/", autoescape=True), found > 1
     )
     with ledger.reading() as connection:
+        # A ledger that is only looked at may be of a version that kept no such table.
+        if not sa.inspect(connection).has_table(schema.usage_seen.name):
+            return {}
         return {service: float(share) for service, share in connection.execute(query.order_by(seen.service))}
 
 
 def learn(connection: sa.Connection, service: str, most: Usage, used: Usage) -> bool:
     """Note what a reply used of ``most``; tell whether that was more, and more than any before."""
+    if used == Usage():
+        return False
     shares = (
         _share(used.input_tokens, most.input_tokens),
         _share(used.output_tokens, most.output_tokens),

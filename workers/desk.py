@@ -211,7 +211,7 @@ class Desk:
             detail=ledger.storable(str(error)),
             usage=used,
             cost=cost if used is None else providers.cost(call.service.price, used),
-            also=lambda connection: used and self._learn(connection, call, used),
+            also=lambda connection: self._learn(connection, call, used or Usage()),
         )
 
     def _kept(self, connection: sa.Connection, call: _Call[_R], made: _R) -> None:

@@ -95,16 +95,23 @@ def workers(*all_called: Called) -> Iterator[None]:
             process.join()
 
 
+def await_calls(server: CountingServer) -> None:
+    """Wait until the workers have started."""
+    while not server.arrivals:
+        time.sleep(0.1)
+
+
 def tokens(seconds: float, ratio: float) -> str:
     """Call a service that counts in its own way; give its row."""
     allowed = 20_000
     with CountingServer() as server:
         called = Called(f"counts-{ratio:g}", Limits(tokens_per_minute=allowed), server.url, ratio)
         with workers(called):
+            await_calls(server)
             time.sleep(seconds)
-    first = server.times()[0]
-    length = server.times()[-1] - first - 60.0
-    used = sum(arrival.tokens for arrival in server.arrivals if arrival.at > first + 60.0)
+    learned = server.times()[0] + min(60.0, seconds / 2)
+    length = server.times()[-1] - learned
+    used = sum(arrival.tokens for arrival in server.arrivals if arrival.at > learned)
     return (
         f"{ratio:5.1f} {allowed:9} {len(server.arrivals):6} {server.most_tokens_within(60.0):17} "
         f"{used / (allowed * length / 60.0):22.1%}"
@@ -119,6 +126,8 @@ def forget(redis: "Valkey", seconds: float) -> Iterator[str]:
         names = ["three-a-minute", "ten-thousand-tokens", "three-at-once"]
         made = zip(names, limits, servers, strict=True)
         with workers(*(Called(name, limit, server.url) for name, limit, server in made)):
+            for server in servers:
+                await_calls(server)
             for number in range(4):
                 time.sleep(seconds / 5)
                 if number % 2:

@@ -39,7 +39,9 @@ def test_a_prompt_of_the_services_own_and_its_way_to_count_characters_are_too() 
     assert charges.passed("cha") == charges.passed("qianfan") == {}
 
 
-def test_what_is_not_bounded_teaches_nothing() -> None:
+def test_what_is_not_bounded_or_not_told_teaches_nothing() -> None:
+    assert not learn(Usage())
+    assert charges.of("chat/m@1").replies == 0
     assert not learn(Usage(5, 5, 5), most=Usage())
     assert charges.of("chat/m@1").bound(MOST) == MOST
 

@@ -1,6 +1,7 @@
 """The limiter over a real Redis, with threads and processes of callers: what the server they call counts."""
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import multiprocessing
@@ -640,6 +641,7 @@ def test_pauses_double_while_nothing_succeeds_and_the_rate_falls_once() -> None:
         now = slowed.until
     assert pauses == [min(pace.FIRST * 2**row, pace.LONGEST) for row in range(8)]
     assert slowed.share(now) == pytest.approx(0.7)
+    assert dataclasses.replace(slowed, refused=5000).slower(now, now, None).until == now + pace.LONGEST
     answered = slowed.succeeded(now)
     again = answered.slower(now, now, None)
     assert (again.until - now, again.factor) == (pace.FIRST, pytest.approx(0.49))

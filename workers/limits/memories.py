@@ -54,8 +54,8 @@ class Memories:
         if not lock.acquire(blocking_timeout=RESTORING):
             return
         try:
-            known = self._client.get(memory_key(key))
-            if not (known and known.decode().startswith(reading.server)):
+            known = self._client.get(memory_key(key)) or b""
+            if not (known.decode() if isinstance(known, bytes) else known).startswith(reading.server + ":"):
                 self._restore(key, service, reading.server)
         finally:
             with contextlib.suppress(LockError):

@@ -68,7 +68,7 @@ class Pace:
         if begun < self.until:
             # It was under way when another one was told: that is the same news.
             return dataclasses.replace(self, until=max(self.until, now + delay), said=said) if delay else self
-        pause = delay or min(FIRST * 2.0**self.refused, LONGEST)
+        pause = delay or min(FIRST * 2.0 ** min(self.refused, 16), LONGEST)
         # A service that refuses the first calls after a pause is not back yet: no rate would be slow enough.
         factor = self.factor if self.refused else max(LEAST, self.share(now) * SLOWER)
         return Pace(now + pause, self.refused + 1, factor, said)
