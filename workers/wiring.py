@@ -157,7 +157,7 @@ def chat_model(provider: str, model: str, settings: Settings) -> ChatModel:
         return made(service, settings)
     if provider == "chat" and settings.chat_base_url:
         base = _address("chat_base_url", settings.chat_base_url)
-        return OpenAIChat(service, base, settings.chat_api_key, settings.call_timeout)
+        return OpenAIChat(service, base, settings.chat_api_key, settings.call_timeout, settings.chat_extra)
     # On a laptop's two cores, a long reply among many takes minutes.
     patience = max(settings.call_timeout, LOCAL_TIMEOUT)
     return OpenAIChat(service, _address("local_url", settings.local_url), None, patience)
