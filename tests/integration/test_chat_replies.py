@@ -437,7 +437,7 @@ MONEY = "You exceeded your current quota, please check your plan and billing det
         (
             error(
                 429,
-                "Requests have exceeded call rate limit of your tier. Please retry after 26 seconds. Upgrade your plan",
+                "Requests have exceeded call rate limit. Please retry after 26 seconds. Upgrade your plan",
             ),
             26.0,
         ),

@@ -50,7 +50,8 @@ def failure(error: BaseException, name: str, url: str) -> VotequeueError:
     """Say what an exception means for the call to a service, which is at ``url``."""
     from requests import exceptions
 
-    if isinstance(error, _of_this_machine()):
+    # A bare ValueError is what urllib3 says of a proxy whose scheme it does not know.
+    if isinstance(error, _of_this_machine()) or (type(error) is ValueError and proxies.lead_to(url)):
         return proxies.trouble(name, type(error).__name__)
     if isinstance(error, exceptions.InvalidJSONError) or not isinstance(error, exceptions.RequestException):
         return Unreadable(f"{name}'s answer is not as documented ({type(error).__name__})")
