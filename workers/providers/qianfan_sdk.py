@@ -41,8 +41,7 @@ def config(settings: Settings, credentials: dict[str, str]) -> Any:
     from qianfan.consts import DefaultValue
 
     gateway = (settings.qianfan_url or "").rstrip("/")
-    if urls.stays_here(gateway):
-        _call_directly()
+    _use_proxies(not urls.stays_here(gateway))
     errand = min(settings.call_timeout, ERRAND)
     values: dict[str, Any] = {
         **dict.fromkeys(_CREDENTIALS),
@@ -80,11 +79,12 @@ def credentials(settings: Settings, pairs: tuple[tuple[str, str], ...]) -> dict[
     raise UserError(f"version {settings.qianfan_api} of provider qianfan needs {wanted}")
 
 
-def _call_directly() -> None:
-    """Let no proxy of the environment lead the SDK's calls: those for tokens have sessions of their own."""
+def _use_proxies(lead: bool) -> None:
+    """Say whether the environment's proxies lead the SDK's calls: those for tokens too, by other sessions."""
     from qianfan.resources.http_client import HTTPClient
 
-    HTTPClient._requests_proxy = lambda _: transport.DIRECT
+    client: Any = HTTPClient
+    client._requests_proxy = lambda _: None if lead else transport.DIRECT
 
 
 def answer_in(error: Exception) -> str:
