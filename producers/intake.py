@@ -8,14 +8,13 @@ questions need no more memory than a few. What they are for is not known here.
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from producers import exports, progress
-from shared import dataset, ledger
+from shared import dataset, jsontext, ledger
 from shared.dataset import BadLine, Entry, Line
 from shared.errors import UserError
 from shared.ledger import Run
@@ -33,6 +32,7 @@ class _Tally:
     questions: int = 0
     labelled: int = 0
     solved: int = 0
+    augmented: int = 0
     bad: int = 0
     shown: list[BadLine] = field(default_factory=list)
 
@@ -42,6 +42,7 @@ class _Tally:
             self.questions += len(line.entry.questions)
             self.labelled += sum(question.answer is not None for question in line.entry.questions)
             self.solved += sum(1 for _ in solved_questions(line.entry))
+            self.augmented += line.entry.augmented
             return
         self.bad += 1
         if self.bad <= SHOWN_BAD_LINES:
@@ -191,13 +192,13 @@ def _same_lines(run: Run, digest: str) -> Iterator[Line]:
 
 def _lines_of(run: Run) -> Iterator[Line]:
     for number, text in enumerate(_texts_of(run), start=1):
-        yield Line(number, text, Entry.model_validate_json(text))
+        yield Line(number, text, dataset.entry_of(text))
 
 
 def _texts_of(run: Run) -> Iterator[str]:
     if run.kind == "infer":
         return ledger.load_entries(run.name)
-    return (json.dumps(entry, ensure_ascii=False) for entry in exports.entries(run))
+    return (jsontext.dumps(entry) for entry in exports.entries(run))
 
 
 # Examples

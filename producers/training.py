@@ -266,7 +266,7 @@ def _lesson(entry: Entry, index: int, source: Source, texts: tuple[Text, ...], *
         question=question.question,
         options=tuple(question.options),
         answer=question.answer or "",
-        group=entry.group or dataset.identity(entry.problem),
+        group=entry.group,
         source=source.name,
         augmented=entry.augmented,
         test=source.test,

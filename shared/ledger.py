@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from shared import schema, settings
+from shared import dataset, schema, settings
 from shared.dataset import Entry, Line, Question, key
 from shared.errors import ServiceUnreachable, UserError
 from shared.prompts import Asked, Solved
@@ -299,7 +299,7 @@ def load_entry(run: str, position: int) -> Entry:
     columns = schema.entries.c
     query = sa.select(columns.text).where(columns.run == run, columns.position == position)
     with reading() as connection:
-        return Entry.model_validate_json(connection.execute(query).scalar_one())
+        return dataset.entry_of(connection.execute(query).scalar_one())
 
 
 def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Asked]:
@@ -311,7 +311,7 @@ def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, i
     )
     with reading() as connection:
         texts = {row.position: row.text for row in connection.execute(query)}
-    parsed = {position: Entry.model_validate_json(text) for position, text in texts.items()}
+    parsed = {position: dataset.entry_of(text) for position, text in texts.items()}
     return {place: asked(parsed[place[0]], place[1]) for place in wanted}
 
 
