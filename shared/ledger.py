@@ -229,8 +229,15 @@ def open_run(
         return number
 
 
-def open_single(run: Run, label: str, texts: Iterable[str] = ()) -> None:
+def open_single(
+    run: Run,
+    label: str,
+    texts: Iterable[str] = (),
+    also: Callable[[sa.Connection], object] = lambda _: None,
+) -> None:
     """Record a run of one item that is no question, such as a training, with the entries it works on.
+
+    ``also`` writes in the same transaction.
 
     Raises:
         UserError: a run of this name was made in the meantime.
@@ -242,6 +249,7 @@ def open_single(run: Run, label: str, texts: Iterable[str] = ()) -> None:
         connection.execute(
             schema.items.insert().values(run=run.name, number=0, key=label, entry=0, question=0)
         )
+        also(connection)
 
 
 def _add_run(connection: sa.Connection, run: Run) -> None:
