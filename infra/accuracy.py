@@ -77,7 +77,7 @@ def play(accuracy: Stage) -> None:
 
 def _puzzles(accuracy: Stage) -> Path:
     path = accuracy.folder / "puzzles.jsonl"
-    accuracy.votequeue("sample", *PUZZLES, "-o", path)
+    accuracy.votequeue("sample", *PUZZLES, "-o", path, "--force")
     return path
 
 
