@@ -22,7 +22,7 @@ from shared import jsontext
 
 NEEDED = ("id", "problem", "questions")
 _HEAD = 1 << 16  # bytes that a kind is told from
-_WHOLE = 1 << 28  # bytes up to which a file is read as one JSON text
+_WHOLE = 1 << 27  # bytes up to which a file is read as one JSON text
 _TEMPLATE = "docs/data.md has commands for such files"
 
 # First bytes, what they stand for, and what to do; {file} is the file and {new} a name for what comes of it.
