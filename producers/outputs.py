@@ -2,8 +2,9 @@
 
     require_free(Path("train.jsonl"))  ->  UserError: train.jsonl is data of run 'mine': name another ...
 
-A file is known by what it is, not by what it is called: another folder, a symbolic or a hard link, a copy of
-the same bytes are the same data. What is written is not known here.
+A file is known by what it is, not by what it is called: through another folder, a symbolic or a hard link it
+is the same data; and where a run's file is no longer in its place, one with the same bytes is taken for it.
+What is written is not known here.
 """
 
 import os
@@ -51,24 +52,23 @@ def _reader(path: Path) -> str | None:
     own = next(_ledger_files(), None)
     if own is not None and not own.exists():
         return None  # no ledger, no runs, and looking must not make one
-    runs = {run.name: run for run in ledger.list_runs()}
+    noted = _noted()
     known = _Output(path, dataset.digest(path) if path.is_file() else None)
-    return next((run for run, places in _inputs(runs) if known.is_of(runs[run], places)), None)
+    return next((run.name for run in ledger.list_runs() if known.is_of(run, noted.get(run.name))), None)
 
 
-def _inputs(runs: dict[str, Run]) -> Iterator[tuple[str, list[Path]]]:
-    """Give each run's files; of a run from before these were recorded, what its source may mean."""
+def _noted() -> dict[str, list[Path]]:
     noted: dict[str, list[Path]] = {}
     with ledger.reading() as connection:
         # A ledger that may only be read has no such table, if an older version made it.
         if sa.inspect(connection).has_table(schema.inputs.name):
             for row in connection.execute(sa.select(schema.inputs)):
                 noted.setdefault(row.run, []).append(Path(row.path))
-    for name, run in runs.items():
-        yield name, noted.get(name) or _of_source(run)
+    return noted
 
 
 def _of_source(run: Run) -> list[Path]:
+    """Give what the source of a run may mean, from before its files were recorded."""
     told = run.source.split(", ") if run.kind == "train" else [run.source]
     plain = [one.removesuffix(" (test)").partition(" x ")[0] if run.kind == "train" else one for one in told]
     return [Path(one) for one in plain if one and not one.startswith(_NOT_FILES)]
@@ -81,10 +81,16 @@ class _Output:
     path: Path
     digest: str | None
 
-    def is_of(self, run: Run, places: list[Path]) -> bool:
-        if self.digest is not None and self.digest in (run.digest, run.examples):
+    def is_of(self, run: Run, noted: list[Path] | None) -> bool:
+        """Tell whether a run reads it; ``noted`` are the run's files, if they are on record."""
+        places = noted or _of_source(run)
+        if any(self._is(place) for place in places):
             return True
-        return any(self._is(place) for place in places)
+        # Not where all are in their places: an answered data set may be the same as its source, to the byte.
+        digests = {None if noted else run.examples}
+        if not all(place.is_absolute() and _is_there(place) for place in places):
+            digests = {run.digest, run.examples}
+        return self.digest is not None and self.digest in digests
 
     def _is(self, place: Path) -> bool:
         if place.is_absolute():
@@ -98,10 +104,18 @@ class _Output:
         return self.path.is_file() and self.path.resolve().parts[-len(parts) :] == parts
 
 
+def _is_there(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:
+        return False
+
+
 def _holds(path: Path, place: Path) -> bool:
     """Tell whether a path leads to a file, or to a folder that has it."""
-    if not place.exists():
-        return False
-    if path.is_dir():
-        return place.resolve().is_relative_to(path.resolve())
-    return path.samefile(place)
+    try:
+        if path.is_dir():
+            return place.exists() and place.resolve().is_relative_to(path.resolve())
+        return path.samefile(place)
+    except OSError:
+        return False  # it is not there any more, or not for us to see

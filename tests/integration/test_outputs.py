@@ -58,11 +58,6 @@ def a_linked_folder(folder: Path) -> Path:
     return Path("also/data.jsonl")
 
 
-def the_file_moved(folder: Path) -> Path:
-    shutil.copy(folder / "in/data.jsonl", "moved.jsonl")
-    return Path("moved.jsonl")
-
-
 NAMES = {
     "relative": lambda _: Path("../in/data.jsonl"),
     "absolute": lambda folder: folder / "in/data.jsonl",
@@ -70,7 +65,6 @@ NAMES = {
     "symbolic link": a_link,
     "hard link": a_hard_link,
     "linked folder": a_linked_folder,
-    "the same bytes": the_file_moved,
 }
 
 
@@ -91,6 +85,18 @@ def test_a_file_that_a_run_reads_is_not_written_over(
     assert whole(folder)
     assert votequeue(*words, "-o", path, "--force").code == (command == "collect")  # one question is open
     assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize("name", ["data", "solved"])
+def test_a_file_that_was_moved_is_known_by_its_bytes(name: str, folder: Path) -> None:
+    (folder / f"in/{name}.jsonl").rename("moved.jsonl")
+    with pytest.raises(UserError, match="is data of run 'r'"):
+        outputs.require_free(Path("moved.jsonl"))
+
+
+def test_an_output_that_is_the_same_as_the_source_is_no_source(folder: Path, votequeue: Command) -> None:
+    shutil.copy(folder / "in/data.jsonl", "out.jsonl")
+    assert votequeue("collect", "r", "-o", "out.jsonl").out.startswith("out.jsonl: 2 of 3")
 
 
 def test_a_changed_source_is_known_by_its_path(folder: Path) -> None:
@@ -198,6 +204,13 @@ def test_a_file_of_an_older_runs_name_in_any_folder_may_be_its_data(older: Path)
         outputs.require_free(Path("in/data.jsonl"))
     shutil.copy("in/data.jsonl", "data.jsonl")
     outputs.require_free(Path("data.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["data", "solved"])
+def test_an_older_runs_data_and_examples_are_known_by_their_bytes(name: str, older: Path) -> None:
+    shutil.copy(older / f"in/{name}.jsonl", "same.jsonl")
+    with pytest.raises(UserError, match="is data of run 'r'"):
+        outputs.require_free(Path("same.jsonl"))
 
 
 def test_an_older_training_names_its_files_among_others(older: Path) -> None:
