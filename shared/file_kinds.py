@@ -100,10 +100,10 @@ def other_kind(path: Path) -> str | None:
 
 
 def _to(path: Path, word: str = "converted") -> str:
-    """Name what a conversion makes: ``a.json`` -> ``a.jsonl``, ``a.jsonl`` -> ``a-converted.jsonl``."""
-    stem = path.name.split(".")[0] or path.name
+    """Name what a conversion makes: ``a.json`` -> ``a.jsonl``, if there is none, or ``a-converted.jsonl``."""
+    stem = path.stem.removesuffix(".jsonl").removesuffix(".json")
     new = path.with_name(f"{stem}.jsonl")
-    return shlex.quote(str(path.with_name(f"{stem}-{word}.jsonl") if new == path else new))
+    return shlex.quote(str(path.with_name(f"{stem}-{word}.jsonl") if new.exists() else new))
 
 
 def _filled(path: Path, advice: str, word: str = "converted") -> str:
@@ -229,12 +229,16 @@ def _by_wrong_encoding(path: Path, survey: _Survey) -> str | None:
     if not survey.undecodable or survey.non_ascii:
         return None
     raw = bytes(survey.raw)
-    if b"\0" in raw:
+    if _is_binary(raw):
         return "is a binary file: name the JSON Lines file"
     encoding, name = _guessed(raw)
     line, byte = survey.first_undecodable
     advice = f"write it as UTF-8 (iconv -f {encoding} -t UTF-8 {{file}} > {{new}})"
     return f"is not UTF-8 (line {line}, byte {byte}), perhaps {name}: {_filled(path, advice, 'utf8')}"
+
+
+def _is_binary(raw: bytes) -> bool:
+    return any(byte < 0x09 or 0x0D < byte < 0x1B for byte in raw)
 
 
 def _guessed(raw: bytes) -> tuple[str, str]:
@@ -334,7 +338,7 @@ def _document(head: bytes) -> str | None:
 def _no_objects(head: bytes, survey: _Survey) -> str | None:
     if survey.lines < 2:
         return None
-    if b"\0" in head:
+    if _is_binary(head):
         return "is a binary file: name the JSON Lines file"
     why = survey.first_problem or f"it is {survey.first[:40]!r}"
     return f"is not JSON Lines: none of its {survey.lines} lines is a JSON object (of the first one: {why})"

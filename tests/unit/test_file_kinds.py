@@ -64,6 +64,8 @@ KINDS: list[tuple[str, bytes, str]] = [
     ("a.yaml", b"- id: p1\n  problem: x\n", "a YAML document"),
     ("a.pkl", pickle.dumps(ENTRIES), "a Python pickle"),
     ("a.bin", bytes(range(256)) * 20, "a binary file"),
+    ("a.pkl", pickle.dumps(ENTRIES, protocol=2), "a binary file"),
+    ("a.v2.jsonl.gz", gzip.compress(GOOD), r"> .*/a\.v2\.jsonl\)"),
     (
         "lfs.jsonl",
         b"version https://git-lfs.github.com/spec/v1\noid sha256:a\n",
@@ -170,6 +172,13 @@ def test_a_database_is_said_to_be_one(tmp_path: Path) -> None:
     made.close()
     with pytest.raises(UserError, match="an SQLite database"):
         list(dataset.scan(path))
+
+
+def test_no_file_is_lost_by_what_the_sentence_says_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(GOOD)
+    (tmp_path / "a.json").write_text(PRETTY)
+    with pytest.raises(UserError, match=r"> .*/a-converted\.jsonl\)"):
+        list(dataset.scan(tmp_path / "a.json"))
 
 
 def run_advice(sentence: str) -> None:
