@@ -32,8 +32,8 @@ def play(demo: Stage) -> None:
         with demo.step("start broker, workers and Flower", "supervisord"):
             demo.votequeue("up", "--detach", "--reason", "0", "--translate", "0")
         with demo.step("make puzzles: some with reasoning to learn from, others to answer"):
-            demo.votequeue("sample", *TRAINING, "-o", training)
-            demo.votequeue("sample", *QUESTIONS, "-o", questions)
+            demo.votequeue("sample", *TRAINING, "-o", training, "--force")
+            demo.votequeue("sample", *QUESTIONS, "-o", questions, "--force")
         with demo.step("train the scorer", "train-1"):
             demo.votequeue("enqueue", "train", "scorer", "--data", training, "--run", judge)
             demo.votequeue("status", judge, "--watch", watched=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from producers import intake, progress, runs
+from producers import intake, outputs, progress, runs
 from producers.intake import Examples, Source
 from shared import broker, calls, claims, ledger, outbox, settings
 from shared.errors import ServiceUnreachable, UserError
@@ -59,13 +59,15 @@ def infer(
     source, shown = _look_at(data, examples, skip_bad)
     options = sampling.model_dump()
     chosen = name or default_name(data.stem, "infer", source.digest, shown.digest, options)
-    run = Run(chosen, "infer", str(data), source.digest, shown.digest, options)
+    files = (*source.files, *shown.files)
+    run = Run(chosen, "infer", source.place, source.digest, shown.digest, options)
 
     def write() -> None:
         if shown.digest is not None:
             ledger.add_examples(shown.digest, shown.read())
         with progress.bar("recording", source.entries, "entries") as advance:
-            ledger.open_run(run, intake.counted(source.lines(), advance))
+            lines = intake.counted(source.lines(), advance)
+            ledger.open_run(run, lines, also=lambda open_: outputs.record(open_, chosen, files))
 
     continued = begin(run, write)
     sent = publish(chosen)

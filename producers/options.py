@@ -34,6 +34,7 @@ def setting(name: str, option: str, strategy: str | None = None, unset: str = "n
 
 NewRun = Annotated[str | None, typer.Option("--run", help="name of the run; left out: made from the data")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad lines out, and list them")]
+Force = Annotated[bool, typer.Option("--force", help="write over a file even if a run reads it")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 
 # Of a run that answers questions

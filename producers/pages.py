@@ -6,10 +6,11 @@ The words in the pictures are English: a run's own name may be written in letter
 """
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from producers import curves, harvest, progress, show, summaries
+from producers import curves, harvest, outputs, progress, show, summaries
 from producers.course import Course
 from producers.harvest import Harvest
 from producers.replay import Replay
@@ -21,18 +22,28 @@ from shared.errors import UserError
 TITLE = "What run {run} came to"
 
 
-def save(found: Summary, folder: Path) -> list[Path]:
+def save(found: Summary, folder: Path, force: bool = False) -> list[Path]:
     """Write a report's files; give them.
 
     Raises:
-        UserError: the folder cannot be made or written.
+        UserError: the folder cannot be made or written, or a run reads one of these files and ``force`` was
+            not said.
     """
+    page, data = folder / "report.md", folder / "report.json"
+    for path in (page, data):
+        outputs.require_free(path, force)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        pictures = draw(found, folder)
+        # Drawn aside first: a picture from before stays whole if the disk is full.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".report.") as workshop:
+            drawn = draw(found, Path(workshop))
+            pictures = [folder / path.name for path in drawn]
+            for path in pictures:
+                outputs.require_free(path, force)
+            for before, path in zip(drawn, pictures, strict=True):
+                before.replace(path)
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
-    page, data = folder / "report.md", folder / "report.json"
     with dataset.writing(page) as file:
         file.write(show.markdown(TITLE.format(run=found.run), summaries.rows(found), pictures))
     with dataset.writing(data) as file:

@@ -22,6 +22,7 @@ from producers import progress, runs, watch
 from producers.questions import History
 from producers.report import Share
 from producers.runs import Dead, Standing
+from shared import prompts
 from shared.dataset import LETTERS
 from shared.ledger import Run
 from shared.schema import State
@@ -163,7 +164,7 @@ def history(found: History) -> None:
 
 def options(found: Sequence[str], gold: str | None) -> None:
     """Print a question's options with their letters, the right one marked where it is known."""
-    for letter, option in zip(LETTERS, found, strict=False):
+    for letter, option in zip(LETTERS, prompts.without_letters(found), strict=False):
         text(f"{letter}. {option}{'   (right)' if letter == gold else ''}")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from producers import enqueue, exports, intake, progress, questions, runs
+from producers import enqueue, exports, intake, outputs, progress, questions, runs
 from shared import answers, dataset, ledger
 from shared.dataset import Entry, Line
 from shared.errors import UserError
@@ -177,7 +177,11 @@ def _enqueue(
 
     def write() -> None:
         with progress.bar("recording", seen.lessons, "lessons") as advance:
-            ledger.open_single(run, options.target, intake.counted(_same(seen, found), advance))
+            lessons = intake.counted(_same(seen, found), advance)
+            files = [source.path for source in found if source.path is not None]
+            ledger.open_single(
+                run, options.target, lessons, also=lambda open_: outputs.record(open_, chosen, files)
+            )
 
     continued = enqueue.begin(run, write)
     sent = enqueue.publish(chosen)
@@ -266,7 +270,7 @@ def _lesson(entry: Entry, index: int, source: Source, texts: tuple[Text, ...], *
         question=question.question,
         options=tuple(question.options),
         answer=question.answer or "",
-        group=entry.group or dataset.identity(entry.problem),
+        group=entry.group,
         source=source.name,
         augmented=entry.augmented,
         test=source.test,

@@ -22,7 +22,7 @@ import tenacity
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from shared import pg_connection, schema, settings
+from shared import dataset, pg_connection, schema, settings
 from shared.dataset import Entry, Line, Question, key
 from shared.errors import Conflict, ServiceUnreachable, UserError
 from shared.prompts import Asked, Solved
@@ -363,8 +363,15 @@ def open_run(
         return number
 
 
-def open_single(run: Run, label: str, texts: Iterable[str] = ()) -> None:
+def open_single(
+    run: Run,
+    label: str,
+    texts: Iterable[str] = (),
+    also: Callable[[sa.Connection], object] = lambda _: None,
+) -> None:
     """Record a run of one item that is no question, such as a training, with the entries it works on.
+
+    ``also`` writes in the same transaction.
 
     Raises:
         UserError: a run of this name was made in the meantime.
@@ -376,6 +383,7 @@ def open_single(run: Run, label: str, texts: Iterable[str] = ()) -> None:
         connection.execute(
             schema.items.insert().values(run=run.name, number=0, key=label, entry=0, question=0)
         )
+        also(connection)
 
 
 def _add_run(connection: sa.Connection, run: Run) -> None:
@@ -433,7 +441,7 @@ def load_entry(run: str, position: int) -> Entry:
     columns = schema.entries.c
     query = sa.select(columns.text).where(columns.run == run, columns.position == position)
     with reading() as connection:
-        return Entry.model_validate_json(connection.execute(query).scalar_one())
+        return dataset.entry_of(connection.execute(query).scalar_one())
 
 
 def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Asked]:
@@ -445,7 +453,7 @@ def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, i
     )
     with reading() as connection:
         texts = {row.position: row.text for row in connection.execute(query)}
-    parsed = {position: Entry.model_validate_json(text) for position, text in texts.items()}
+    parsed = {position: dataset.entry_of(text) for position, text in texts.items()}
     return {place: asked(parsed[place[0]], place[1]) for place in wanted}
 
 

@@ -22,6 +22,8 @@ _OPENING = "\n### 推理\n"
 _CASE = "\n### 题目\n{problem}\n\n### 问题\n{question}\n{options}\n" + _OPENING
 # The solved examples close with a line of their own, so any such line at the end of a text comes off first.
 _CLOSING = re.compile(r"\s*(?:因此|所以|故)?[，,]?\s*[*]*答案是\s*[:：][^\n]*\s*$")
+# An option's letter, and after it another one that stands alone: perhaps both are people's names.
+_OTHER_NAME = re.compile(r"([A-Z])(?!\1)[A-ZＡ-Ｚ](?![A-Za-zＡ-Ｚａ-ｚ])")
 VERSION = hashlib.sha256((HEAD + _CASE).encode()).hexdigest()[:8]
 
 
@@ -51,9 +53,31 @@ class Solved:
 def case(asked: Asked) -> str:
     """Render problem, question and lettered options, up to where the reasoning begins."""
     options = "\n".join(
-        f"{letter}. {text.strip()}" for letter, text in zip(LETTERS, asked.options, strict=False)
+        f"{letter}. {text.strip()}"
+        for letter, text in zip(LETTERS, without_letters(asked.options), strict=False)
     )
     return _CASE.format(problem=asked.problem.strip(), question=asked.question.strip(), options=options)
+
+
+def without_letters(options: Sequence[str]) -> list[str]:
+    """Take their own letters off options that all have them in order: ``A. 甲``, ``B. 乙`` -> ``甲``, ``乙``.
+
+    ``A、B`` may be two people, and ``A：骗子`` what one is: where that can be, options stay as they are.
+    """
+    leads = [_lead(at).match(text) for at, text in enumerate(options[: len(LETTERS)])]
+    if len(leads) < len(options) or not all(leads):
+        return list(options)
+    texts = [text[lead.end() :].strip() for lead, text in zip(leads, options, strict=True) if lead]
+    sure = all(lead["sure"] for lead in leads if lead)
+    named = any(_OTHER_NAME.match(f"{LETTERS[at]}{text}") for at, text in enumerate(texts))
+    distinct = len(set(texts)) == len(texts)
+    return texts if all(texts) and (sure or (distinct and not named)) else list(options)
+
+
+def _lead(at: int) -> re.Pattern[str]:
+    letter = f"[{LETTERS[at]}{LETTERS[at].lower()}{chr(0xFF21 + at)}{chr(0xFF41 + at)}]"
+    bracketed = rf"[(（\[【]\s*{letter}\s*[)）\]】]\s*[.．、:：]?"
+    return re.compile(rf"\s*(?:(?P<sure>{bracketed}|{letter}\s*[.．。)）])|{letter}\s*[、:：])\s*")
 
 
 def solution(solved: Solved) -> str:

@@ -142,6 +142,15 @@ plays = Table(
     Column("death", String),
 )
 
+# The files that a run was made from, by their absolute paths: no output is written over them.
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("path", String, primary_key=True),
+    ForeignKeyConstraint(["run"], ["runs.name"]),
+)
+
 attempts = Table(
     "attempts",
     metadata,

@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_written_is_said_before_waiting(run: str, home: Pa
 
 
 def test_the_data_set_itself_is_never_overwritten(run: str, home: Path) -> None:
-    with pytest.raises(UserError, match="is the data set itself"):
+    with pytest.raises(UserError, match="is data of run 'r'"):
         collect.collect(run, home / "data.jsonl")
 
 

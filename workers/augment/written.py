@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from shared import answers
+from shared import answers, entry_errors, prompts
 from shared.dataset import LETTERS, Entry, Question
 from shared.errors import VotequeueError
 
@@ -46,14 +46,12 @@ def read(text: str) -> Written:
     # What was thought aloud comes first, the result last.
     given = objects[-1]
     _check_characters(given)
+    new = {"id": "new", "problem": given.get("problem"), "questions": [_plain(given)]}
     try:
-        entry = Entry.model_validate(
-            {"id": "new", "problem": given.get("problem"), "questions": [_plain(given)]}
-        )
+        entry = Entry.model_validate(new)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("questions", 0))
-        raise Unfit(f"{where}: {first['msg']}".lstrip(": ")) from error
+        where, problem = entry_errors.first_problem(error, new)
+        raise Unfit(f"{where.removeprefix('questions[0].')}: {problem}") from error
     written = Written(entry.problem.strip(), entry.questions[0])
     _check(written)
     return written
@@ -94,13 +92,7 @@ def _options(value: Any) -> Any:
     if not isinstance(value, list) or not all(isinstance(option, str) for option in value):
         return value
     # The prompt shows options with their letters, and many a model writes them so.
-    marked = [
-        re.match(rf"\s*{letter}\s*[.．、:：)）]\s*", text)
-        for letter, text in zip(LETTERS, value, strict=False)
-    ]
-    if len(marked) == len(value) and all(marked):
-        value = [text[mark.end() :] for text, mark in zip(value, marked, strict=True) if mark]
-    return [text.strip() for text in value]
+    return [text.strip() for text in prompts.without_letters(value)]
 
 
 def _check_characters(given: dict[str, Any]) -> None:
