@@ -59,8 +59,8 @@ def _translated(run: Run) -> Iterator[Export]:
         .where(results.run == run.name)
         .order_by(items.number)
     )
-    with ledger.reading() as connection:
-        for value in connection.execution_options(yield_per=ledger.CHUNK).scalars(query):
+    with ledger.streaming() as connection:
+        for value in connection.scalars(query):
             yield Export(value["entry"], 1, len(value.get("dropped", ())))
 
 
@@ -73,8 +73,8 @@ def _reasoned(run: Run) -> Iterator[Export]:
         .order_by(items.number)
     )
     label = run.options["label"]
-    with ledger.reading() as connection:
-        rows = connection.execution_options(yield_per=ledger.CHUNK).execute(query)
+    with ledger.streaming() as connection:
+        rows = connection.execute(query)
         for _, group in itertools.groupby(rows, key=attrgetter("entry")):
             yield _with_texts(list(group), label)
 

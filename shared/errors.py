@@ -29,6 +29,10 @@ class ServiceUnreachable(UserError):
     """A broker, ledger or index that does not answer; the message says which, and how to start it."""
 
 
+class Conflict(ServiceUnreachable):
+    """The ledger undid a transaction that two writers were in: the same one works at once."""
+
+
 class Unavailable(VotequeueError):
     """The call failed for a reason that passes (a reset, a time-out, a dead engine): again, later."""
 

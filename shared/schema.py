@@ -10,6 +10,7 @@ import enum
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
 )
 
 VERSION = "1"
@@ -93,6 +95,51 @@ items = Table(
     Index("items_by_key", "run", "key"),
     Index("items_by_state", "state", "lease_until"),
     Index("items_by_run_state", "run", "state", "attempt"),
+)
+
+# What is pending, as the reconcile loop looks for it: what has no message first, then what is due. Said by
+# what it has not, since the state's own indexes would be taken before these, and lead to all that is pending.
+PENDING = and_(items.c.holder.is_(None), items.c.settled_at.is_(None))
+CLAIMED_BEFORE = and_(PENDING, items.c.fence > items.c.attempt)
+PARTIAL_INDEXES = tuple(
+    Index(name, *columns, sqlite_where=where, postgresql_where=where)
+    for name, columns, where in (
+        ("items_pending", (items.c.run, items.c.sent_at, items.c.not_before, items.c.number), PENDING),
+        ("items_claimed_before", (items.c.run, items.c.number), CLAIMED_BEFORE),
+    )
+)
+
+# The worker processes that have claimed something and have not ended in order. ``place`` names the kernel
+# and the pid namespace in which ``pid`` means something; ``started`` is the process's start, in clock ticks.
+# ``session`` is the key of the lock that its PostgreSQL session holds.
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("lease_until", Float, nullable=False),
+    Column("place", String),
+    Column("pid", Integer),
+    Column("started", BigInteger),
+    Column("session", Integer),
+)
+
+
+class Death(enum.StrEnum):
+    """What else was in play when the work on an item died."""
+
+    ALONE = "alone"
+    TOGETHER = "together"
+
+
+# The claims whose work has begun: only these are suspects when it dies. ``death``: a `Death`, if it did.
+plays = Table(
+    "plays",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("fence", Integer, primary_key=True, autoincrement=False),
+    Column("begun_at", Float, nullable=False),
+    Column("death", String),
 )
 
 attempts = Table(

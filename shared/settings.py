@@ -257,7 +257,9 @@ class Settings(BaseSettings):
     lease: Seconds = Field(15, description="seconds a claim lasts without a heartbeat")
     heartbeat: Seconds = Field(3, description="seconds between heartbeats")
     sweep: Seconds = Field(1, description="seconds between sweeps of the reconcile loop")
-    max_losses: Count = Field(5, description="times a question's work may be lost in a row before it is dead")
+    max_losses: Count = Field(
+        8, description="times in a row a question's work may die with nothing else in play before it is dead"
+    )
 
     # Watching
     flower_host: str = Field("127.0.0.1", description="address Flower listens on")

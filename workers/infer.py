@@ -18,8 +18,9 @@ from shared import claims, outbox, settings
 from shared.broker import app
 from shared.claims import Claim
 from shared.jobs import Infer, Job
-from workers import lifecycle, rounds, wiring
+from workers import lifecycle, retrying, rounds, wiring
 from workers.batcher import Batcher
+from workers.claimer import Claimer
 
 log = logging.getLogger(__name__)
 NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
@@ -40,7 +41,7 @@ class Answering:
     def start(self) -> None:
         """Load models and engine; half a minute on a CPU."""
         loaded = settings.load()
-        self._lease = loaded.lease
+        self._claimer = Claimer(lifecycle.WORKER, loaded.lease)
         playing, self._generator = wiring.rounds(loaded)
         self._arrivals: Batcher[Job, Claim | None] = Batcher(
             self._claim, size=CLAIMED_TOGETHER, in_flight=1, linger=CLAIM_LINGER
@@ -89,14 +90,20 @@ class Answering:
         claim = await self._arrivals.submit(job)
         if claim is None:
             return NOTHING_TO_DO
-        size = await asyncio.to_thread(rounds.batch_size, claim)
-        return await self._batches.submit(claim, group=job.run, size=size, alone=rounds.goes_alone(claim))
+        try:
+            size = await retrying.until_done_aside(lambda: rounds.batch_size(claim))
+            exclusive = rounds.is_exclusive(claim)
+            return await self._batches.submit(claim, group=job.run, size=size, exclusive=exclusive)
+        finally:
+            self._claimer.done([claim])
 
     async def _rescue(self, job: Infer) -> None:
         self._rescued += 1
         try:
             outcome = await self._answer(job)
-            log.info("left behind by another worker: %s item %d: %s", job.run, job.item, outcome)
+            # Several workers may take up the same question: one of them claims it.
+            if outcome != NOTHING_TO_DO:
+                log.info("left behind by another worker: %s item %d: %s", job.run, job.item, outcome)
         except Exception:
             # Nobody waits for this result; the lease runs out, and the question goes round again.
             log.exception("%s item %d was taken up and failed", job.run, job.item)
@@ -104,10 +111,14 @@ class Answering:
             self._rescued -= 1
 
     async def _claim(self, jobs: list[Job]) -> list[Claim | None]:
-        held = await asyncio.to_thread(claims.claim, jobs, lifecycle.WORKER, self._lease)
+        held = await asyncio.to_thread(self._claimer.claim, jobs, before_retry=self._stop_if_stopping)
         # Two copies of one message in one batch: the second has nothing to claim.
         found = {claim.job: claim for claim in held}
         return [found.pop(job, None) for job in jobs]
+
+    def _stop_if_stopping(self) -> None:
+        if self._stopping:
+            raise asyncio.CancelledError
 
     async def _release(self) -> None:
         # A claim under way is waited for: cut off, it would be found only when its lease runs out.

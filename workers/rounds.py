@@ -16,8 +16,9 @@ import hashlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from shared import answers, broker, claims, ledger, outbox, prompts, registry, voting
 from shared.claims import Ballot, Claim, Settled
@@ -26,11 +27,13 @@ from shared.jobs import Job, Sampling
 from shared.prompts import Asked, Solved
 from shared.registry import Model
 from shared.voting import Rule, Use, Vote
+from workers import retrying
 from workers.ports import Completion, Generator, Retriever, Scorer
 
 log = logging.getLogger(__name__)
-LEDGER_PAUSE = 1.0  # seconds between attempts to write to a ledger that does not answer
+EXCLUSIVE_FROM = 2  # deaths in a row from which a question's batch is the only one that runs
 TOO_LATE = "too late: another worker has it"
+_T = TypeVar("_T")
 PATIENCE = 5.0  # seconds before a question is tried again whose index server did not answer
 
 
@@ -91,6 +94,7 @@ class Rounds:
             return ["lost: an unexplained error"] * len(batch)
 
     async def _play(self, batch: list[Claim]) -> list[str]:
+        await retrying.until_done_aside(lambda: claims.begin(batch))
         plan = await asyncio.to_thread(_plan, batch[0].job.run)
         asked = await asyncio.to_thread(_asked, batch)
         if plan.sampling.votes_of is None:
@@ -104,8 +108,9 @@ class Rounds:
         else:
             outcomes = {}
             finished = await asyncio.to_thread(_recorded, plan.sampling.votes_of, batch, asked)
-        ends = await asyncio.to_thread(self._judge, plan, finished)
-        kept = await asyncio.to_thread(claims.settle, ends)
+        # From here on, no outage of the ledger may cost the votes that were sampled.
+        ends = await retrying.until_done_aside(lambda: self._judge(plan, finished))
+        kept = await retrying.until_done_aside(lambda: claims.settle(ends))
         await asyncio.to_thread(publish, [end.claim.job for end in kept if end.answer is None])
         late = dict.fromkeys((played.claim for played in finished), TOO_LATE)
         outcomes |= late | {end.claim: end.outcome for end in kept}
@@ -117,7 +122,7 @@ class Rounds:
         outcomes: dict[Claim, str] = {}
         for claim, result in zip(batch, sampled, strict=True):
             if isinstance(result, Refused):
-                await asyncio.to_thread(claims.bury, claim, str(result))
+                await _written(functools.partial(claims.bury, claim, str(result)))
                 outcomes[claim] = f"dead: {result}"
             elif isinstance(result, EngineDied):
                 outcomes[claim] = "lost: the engine died"
@@ -172,7 +177,9 @@ class Rounds:
         ]
 
     async def _lose(self, batch: Sequence[Claim], reason: str) -> None:
-        again = await _written(lambda: claims.lose(batch, reason, self._max_losses))
+        # A batch of one that runs by itself is to blame; of several that ran, none is known to be.
+        alone = len(batch) == 1 and is_exclusive(batch[0])
+        again = await _written(lambda: claims.lose(batch, reason, self._max_losses, alone=alone))
         await asyncio.to_thread(publish, again)
 
     async def _give_back(self, batch: Sequence[Claim], reason: str, delay: float) -> None:
@@ -181,14 +188,8 @@ class Rounds:
             await asyncio.to_thread(publish, released)
 
 
-async def _written(write: Callable[[], list[Job]]) -> list[Job]:
-    # Given up, the questions would be stuck: our heartbeats keep their claims as long as this process lives.
-    while True:
-        try:
-            return await asyncio.to_thread(write)
-        except UserError as error:
-            log.warning("the end of a round waits to be written: %s", error)
-            await asyncio.sleep(LEDGER_PAUSE)
+def _written(write: Callable[[], _T]) -> Awaitable[_T]:
+    return retrying.until_done_aside(write, UserError)
 
 
 @functools.lru_cache(maxsize=64)
@@ -198,14 +199,16 @@ def _plan(run: str) -> _Plan:
 
 
 def batch_size(claim: Claim) -> int:
-    """Give the largest batch a question may be in: its run's, or half of it once its work was lost."""
-    size = _plan(claim.job.run).sampling.batch
-    return max(1, size // 2) if claim.losses else size
+    """Give the largest batch a question may be in: its run's, halved with each death of its work."""
+    return max(1, _plan(claim.job.run).sampling.batch >> claim.losses)
 
 
-def goes_alone(claim: Claim) -> bool:
-    """Tell whether a question may have killed its workers, and must not take neighbours along."""
-    return claim.losses >= 2
+def is_exclusive(claim: Claim) -> bool:
+    """Tell whether a question's batch must run by itself: its work died before, and not just once.
+
+    One death is nearly always somebody's who stopped a worker, and costs no parallelism.
+    """
+    return claim.losses >= EXCLUSIVE_FROM
 
 
 def _asked(batch: Sequence[Claim]) -> list[Asked]:
