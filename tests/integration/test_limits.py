@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import broker, calls, ledger, settings, slowdowns
-from shared.errors import LONGEST_PAUSE, Exhausted, Refused, ServiceUnreachable, Throttled
+from shared.errors import LONGEST_PAUSE, Exhausted, Held, Refused, ServiceUnreachable, Throttled
 from shared.jobs import Reason
 from shared.providers import Limits, Usage
 from tests import fakes
@@ -589,6 +589,26 @@ def test_resume_wakes_who_waits_for_a_place_in_a_line_that_was_slowed_down(limit
     begun = time.monotonic()
     turn(limiter, slowed)
     assert time.monotonic() - begun < 4.0
+
+
+@pytest.mark.parametrize("asked", [86_400.0, 1e300, float("inf")])
+def test_who_asks_for_a_day_is_called_again_after_an_hour_or_once_resumed(
+    limiter: RedisLimiter, other: RedisLimiter, asked: float
+) -> None:
+    calls.set_budget("r", None)
+    model = fakes.FakeChat({"": [Throttled("chat (h) says 429: slow down", asked), "答案是：A"]})
+    job, prompt = Reason(run="r", item=1), Prompt("题", 50, 0.7)
+    with pytest.raises(Exhausted, match=r"chat/m asked for a pause: chat \(h\) says 429: slow down"):
+        Desk(limiter).chat(job, "A:1:m", model, prompt)
+    (pause,) = calls.pauses("chat")
+    assert pause.until == pytest.approx(time.time() + LONGEST_PAUSE, abs=30)
+    assert pause.reason == "chat/m asked for a pause: chat (h) says 429: slow down"
+    with pytest.raises(Held):
+        Desk(other).chat(job, "A:1:m", model, prompt)
+    assert len(model.prompts) == 1
+    slowdowns.forget("chat")
+    calls.lift("chat")
+    assert Desk(other).chat(job, "A:1:m", model, prompt) == "答案是：A"
 
 
 def test_slowing_down_is_put_down_with_the_services_words_and_an_hour_at_the_most(
