@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from producers import intake, outputs, progress, runs
 from producers.intake import Examples, Source
-from shared import broker, calls, claims, ledger, outbox, settings
+from shared import broker, calls, claims, ledger, outbox, settings, slowdowns
 from shared.errors import ServiceUnreachable, UserError
 from shared.jobs import DATA_QUEUES, Job, Sampling
 from shared.ledger import Run
@@ -221,15 +221,26 @@ def resume(run: str) -> int:
 def _stop_waiting(run: Run) -> None:
     # Whoever resumes says that what a service complained of is mended, or wants to see it complain again.
     provider = run.options.get("provider")
-    for pause in calls.pauses(provider) if provider else []:
-        progress.note(f"{pause.service} is called again; it was paused: {pause.reason}")
-    if provider:
-        calls.lift(provider)
+    for note in _lift(provider) if provider else []:
+        progress.note(note)
     # Other runs wait for the same service, and would wait for ever.
     same = [
         other.name for other in ledger.list_runs() if provider and other.options.get("provider") == provider
     ]
     claims.make_due(run.name, *same)
+
+
+def _lift(provider: str) -> list[str]:
+    """Lift all pauses of a provider's services, for all workers; say what was lifted."""
+    # First in Redis: a worker that still saw a long pause there would write it into the ledger again.
+    slow = slowdowns.forget(provider)
+    paused = {pause.service: pause.reason for pause in calls.pauses(provider)}
+    calls.lift(provider)
+    reasons = {one.service: one.said for one in slow if one.left} | paused
+    notes = [f"{service} is called again; it was paused: {reason}" for service, reason in reasons.items()]
+    if any(reason.startswith(calls.OWN_QUOTA) for reason in paused.values()):
+        notes.append("what per_day has stopped pauses again unless VOTEQUEUE_LIMITS allows the workers more")
+    return notes
 
 
 def replay(run: str) -> int:

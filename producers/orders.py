@@ -115,6 +115,8 @@ def _notes(order: Order, budget: float | None) -> Iterator[str]:
     if budget is not None and cost is not None and budget - spent < cost.expected:
         money = estimate.money(cost.expected, order.estimate)
         yield f"the budget of {budget:g} will not do: {money} are expected, and {spent:g} are spent"
+    if budget is not None and (told := estimate.too_small(order.estimate, budget - spent)):
+        yield told
 
 
 def place(order: Order, budget: float | None) -> Placed:

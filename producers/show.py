@@ -11,14 +11,13 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from producers import progress, runs, watch
+from producers import clocks, progress, runs, watch
 from producers.questions import History
 from producers.report import Share
 from producers.runs import Dead, Standing
@@ -75,12 +74,12 @@ def _is_time(name: object, value: object) -> bool:
 
 
 def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return clocks.moment(seconds).isoformat(timespec="milliseconds")
 
 
 def clock(seconds: float) -> str:
     """Write a time for people, by this machine's clock."""
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return clocks.moment(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def table(rows: Iterable[Sequence[str]], headings: Sequence[str], title: str | None = None) -> None:

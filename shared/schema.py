@@ -295,6 +295,17 @@ spending = Table(
     Column("spent", Float, nullable=False, default=0.0),
 )
 
+# What replies have shown of a service's use: the largest shares of what its calls were bounded by.
+usage_seen = Table(
+    "usage_seen",
+    metadata,
+    Column("service", String, primary_key=True),
+    Column("replies", Integer, nullable=False, default=0),
+    Column("input_share", Float, nullable=False, default=0.0),
+    Column("output_share", Float, nullable=False, default=0.0),
+    Column("characters_share", Float, nullable=False, default=0.0),
+)
+
 quotas = Table(
     "quotas",
     metadata,

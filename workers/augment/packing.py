@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 
 from shared.errors import Unreadable
-from shared.providers import Limits, Usage
-from workers.ports import Service, Translated, Translator
+from shared.providers import Limits
+from workers.ports import Needs, Service, Translated, Translator
 
 _BREAKS = re.compile(r"\s*\n\s*")
 
@@ -71,8 +71,8 @@ class Carrier:
         """Pack texts into as few calls as the service's limits allow."""
         return pack(texts, self.service.limits, self._gap)
 
-    def estimate(self, texts: Sequence[str]) -> Usage:
-        """Tell what translating some texts may use, at the most."""
+    def estimate(self, texts: Sequence[str]) -> Needs:
+        """Tell what translating some texts may use."""
         return self._translator.estimate(self._sent(texts))
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:

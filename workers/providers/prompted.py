@@ -11,10 +11,10 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
-from shared import prompts
+from shared import bounds, prompts
 from shared.errors import Unreadable
 from shared.providers import PROMPTED_CHARACTERS, PROMPTED_TEXTS, Usage
-from workers.ports import ChatModel, Prompt, Service, Translated
+from workers.ports import ChatModel, Needs, Prompt, Service, Translated
 
 TEMPERATURE = 0.3  # above 0, so that a reply that cannot be used is not simply given again
 _FRAME = 32  # tokens of brackets and fences around the translations
@@ -38,10 +38,10 @@ class PromptedTranslator:
         """Say what it is: the chat model's service."""
         return self._service
 
-    def estimate(self, texts: Sequence[str]) -> Usage:
+    def estimate(self, texts: Sequence[str]) -> Needs:
         """Tell what translating some texts may use: a translation is at most about twice as long."""
-        asked = prompts.tokens(prompts.translating(texts, "zh", "ja"))
-        return Usage(asked, 2 * prompts.tokens(json.dumps(list(texts), ensure_ascii=False)) + _FRAME)
+        asked, longest = prompts.translating(texts, "zh", "ja"), _longest(texts)
+        return Needs(Usage(prompts.tokens(asked), longest), Usage(bounds.message(asked), longest))
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
         """Translate some texts, in one call.
@@ -50,8 +50,12 @@ class PromptedTranslator:
             Unreadable: the reply is not as many texts.
         """
         prompt = prompts.translating(texts, source, target)
-        reply = self._chat.complete(Prompt(prompt, self.estimate(texts).output_tokens, TEMPERATURE))
+        reply = self._chat.complete(Prompt(prompt, _longest(texts), TEMPERATURE))
         return Translated(read(reply.text, len(texts)), reply.usage)
+
+
+def _longest(texts: Sequence[str]) -> int:
+    return 2 * prompts.tokens(json.dumps(list(texts), ensure_ascii=False)) + _FRAME
 
 
 def read(reply: str, count: int) -> list[str]:
