@@ -16,7 +16,7 @@ from celery import Celery
 from kombu import Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
 
-from shared import settings
+from shared import redis_errors, settings
 from shared.errors import ServiceUnreachable
 from shared.jobs import KINDS, Job
 
@@ -154,11 +154,5 @@ def memory() -> str:
 
 
 def unreachable(error: Exception) -> ServiceUnreachable:
-    """Say that the broker does not answer, without its password."""
-    url = settings.load().broker
-    shown = url.rsplit("@", 1)[-1] if "@" in url else url.removeprefix("redis://")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ServiceUnreachable(
-        f"the broker at {shown} does not answer ({reason}): start it with `votequeue up`, "
-        "or set VOTEQUEUE_BROKER_URL"
-    )
+    """Say what keeps the broker from doing what was asked, without its password."""
+    return ServiceUnreachable(redis_errors.sentence(error, settings.load().broker))
