@@ -29,6 +29,8 @@ def _configuration() -> dict[str, Any]:
         "broker_url": settings.load().broker,
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
+        # A broker that takes no writes (full memory, full disk) is waited for: by default a worker ends.
+        "broker_channel_error_retry": True,
         "broker_transport_options": {
             "global_keyprefix": KEY_PREFIX,
             "visibility_timeout": 600,

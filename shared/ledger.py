@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from shared import schema, settings
+from shared import permissions, schema, settings
 from shared.dataset import Entry, Line, Question, key
 from shared.errors import ServiceUnreachable, UserError
 from shared.prompts import Asked, Solved
@@ -73,11 +73,15 @@ def _connect_args(url: str) -> dict[str, Any]:
 
 
 def _make_folder(url: str) -> None:
-    folder = Path(sa.make_url(url).database or "").parent
+    file = Path(sa.make_url(url).database or "")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        permissions.make_folder(file.parent)
     except OSError as error:
-        raise UserError(f"cannot make the ledger's folder {folder}: {error.strerror}") from None
+        raise UserError(f"cannot make the ledger's folder {file.parent}: {error.strerror}") from None
+    if not file.name.startswith("file:"):
+        # SQLite gives its other files the mode of this one. What it cannot open, it says itself.
+        with contextlib.suppress(OSError):
+            permissions.make_file(file)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -3,10 +3,11 @@
     sentence(OutOfMemoryError("command not allowed ..."), "redis://:pw@queue.lan:6379/0")
         ->  "the broker at queue.lan:6379/0 is full (command not allowed ...): raise its maxmemory, or ..."
 
-Only a server that cannot be reached is said not to answer. Errors come from redis-py, or from kombu, which wraps
-them. Which call failed is not known here.
+Only a server that cannot be reached is said not to answer. Errors come from redis-py, or from kombu, which
+wraps them. Which call failed is not known here.
 """
 
+import re
 import ssl
 from collections.abc import Iterator
 
@@ -16,9 +17,11 @@ from redis import exceptions
 from shared import urls
 
 SETTING = "VOTEQUEUE_BROKER_URL"
+_PIPELINED = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ")
 LONGEST = 120  # characters of a server's own words
 LOGIN = f"put the right user name and password into {SETTING} (percent-encoded)"
 CLUSTER = f"is a cluster, which cannot carry the messages: name a single server in {SETTING}"
+TLS = f"and we do not agree on TLS: use redis:// or rediss:// and its certificates in {SETTING}"
 # The most particular class first.
 _BY_CLASS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.AuthenticationWrongNumberOfArgsError, f"does not accept our login: {LOGIN}"),
@@ -35,7 +38,7 @@ _BY_CLASS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.InvalidResponse, f"is no Redis or Valkey: mend {SETTING}"),
     (
         ssl.SSLError,
-        f"and we do not agree on TLS: use redis:// or rediss:// and its certificates in {SETTING}",
+        TLS,
     ),
 )
 # What has no class of its own; the servers' words (valkey/src/server.c, db.c, networking.c).
@@ -50,7 +53,8 @@ _BY_WORDS: tuple[tuple[str, str], ...] = (
     ),
     ("invalid username-password", f"does not accept our login: {LOGIN}"),
     ("HTTP/1", f"is no Redis or Valkey: mend {SETTING}"),
-    ("SSL", f"and we do not agree on TLS: use redis:// or rediss:// and its certificates in {SETTING}"),
+    ("handshake", TLS),
+    ("SSL", TLS),
     ("onnection closed by server", f"closed the connection: if it wants TLS, begin {SETTING} with rediss://"),
 )
 
@@ -58,7 +62,7 @@ _BY_WORDS: tuple[tuple[str, str], ...] = (
 def sentence(error: BaseException, url: str) -> str:
     """Say what an error of the broker at this URL means, without the URL's password."""
     cause, told = _told(list(_causes(error)), url)
-    reason = " ".join(str(cause).split()) or type(cause).__name__
+    reason = _PIPELINED.sub("", " ".join(str(cause).split())) or type(cause).__name__
     said, colon, advice = told.partition(": ")
     place = urls.shown(url).partition("://")[2]
     return f"the broker at {place} {said} ({reason[:LONGEST]}){colon}{advice}"
@@ -81,7 +85,7 @@ def _told(causes: list[BaseException], url: str) -> tuple[BaseException, str]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Follow an error to the one that it was raised for; the last that is of the network or the server ends it."""
+    """Follow an error back to what the network or the server said."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

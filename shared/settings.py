@@ -20,7 +20,7 @@ from dotenv.parser import parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from shared import texts, urls
+from shared import permissions, texts, urls
 from shared.errors import UserError
 from shared.providers import PROVIDERS, Limits, Price
 
@@ -311,6 +311,11 @@ class Settings(BaseSettings):
     def trained_folder(self) -> Path:
         """Give the folder whose sub-folders are trained models."""
         return self.trained or self.home / "trained"
+
+    @property
+    def trained_mask(self) -> int:
+        """Give the umask for trained models: what a team shares stays as open as its folder is."""
+        return permissions.as_open_as(self.trained) if self.trained else permissions.ONLY_OWNER
 
 
 @functools.cache

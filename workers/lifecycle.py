@@ -15,12 +15,11 @@ from celery import signals
 
 from shared import broker, claims, settings
 from shared.errors import UserError
-from workers import reconcile, wiring
+from workers import logs, reconcile, wiring
 from workers.pulse import Pulse
 
 log = logging.getLogger(__name__)
 WORKER = wiring.worker_name()
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def attach(
@@ -40,9 +39,7 @@ def attach(
     started = threading.Event()
 
     def on_logging(**_: Any) -> None:
-        logging.basicConfig(level=settings.load().log_level, format=FORMAT, stream=sys.stderr)
-        for chatty in ("httpx", "httpx2"):  # a line a call, which the ledger records anyway
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        logs.configure(settings.load().log_level)
 
     def on_start(**_: Any) -> None:
         # Celery sets logging up only after this signal, and loading models has things to say.

@@ -95,7 +95,8 @@ def test_settings_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("name", ["BROKER_URL", "LEDGER_URL", "QDRANT_API_KEY", "FLOWER_AUTH"])
 def test_secrets_are_not_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PREFIX + name, "redis://me:sesame@host/0")
+    scheme = "postgresql" if name == "LEDGER_URL" else "redis"
+    monkeypatch.setenv(PREFIX + name, f"{scheme}://me:sesame@host/0")
     read = settings.load()
     assert "sesame" not in f"{read!r} {read} {read.model_dump()} {read.model_dump_json()}"
 
