@@ -22,6 +22,7 @@ LONGEST = 120  # characters of a server's own words
 LOGIN = f"put the right user name and password into {SETTING} (percent-encoded)"
 CLUSTER = f"is a cluster, which cannot carry the messages: name a single server in {SETTING}"
 TLS = f"and we do not agree on TLS: use redis:// or rediss:// and its certificates in {SETTING}"
+HUNG_UP = f"closed the connection: if it wants TLS, begin {SETTING} with rediss://"
 # The most particular class first.
 _BY_CLASS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.AuthenticationWrongNumberOfArgsError, f"does not accept our login: {LOGIN}"),
@@ -55,7 +56,8 @@ _BY_WORDS: tuple[tuple[str, str], ...] = (
     ("HTTP/1", f"is no Redis or Valkey: mend {SETTING}"),
     ("handshake", TLS),
     ("SSL", TLS),
-    ("onnection closed by server", f"closed the connection: if it wants TLS, begin {SETTING} with rediss://"),
+    ("onnection closed by server", HUNG_UP),
+    ("reset by peer", HUNG_UP),
 )
 
 

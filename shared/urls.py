@@ -164,7 +164,7 @@ def _parts(text: str, schemes: tuple[str, ...], example: str, what: str) -> Part
 def _refuse_wrapping(text: str) -> None:
     if text != text.strip() or not text.isprintable():
         raise ValueError("it has white space or unseen characters at its ends or in it: take them away")
-    if text[:1] in _QUOTES or text[-1:] in _QUOTES:
+    if {text[:1], text[-1:]} & set(_QUOTES):
         raise ValueError("it has quotation marks around it: take them away")
 
 
