@@ -361,9 +361,9 @@ def _names_in_file(path: Path) -> list[str]:
     bindings = list(parse_stream(io.StringIO(texts.read(path, MOST_DOTENV))))
     for binding in bindings:
         if binding.error:
-            raise UserError(
-                f"{path} line {binding.original.line} is no NAME=VALUE: mend it, or put a # before it"
-            )
+            string = binding.original.string  # the empty lines before it belong to it
+            line = binding.original.line + string[: len(string) - len(string.lstrip())].count("\n")
+            raise UserError(f"{path} line {line} is no NAME=VALUE: mend it, or put a # before it")
     return [binding.key for binding in bindings if binding.key]
 
 
