@@ -25,6 +25,7 @@ import redis
 
 from infra import groups, models, probes, programs
 from infra.programs import PYTHON, SUPERVISORD, Layout, Program
+from shared import permissions
 from shared.errors import UserError
 from shared.settings import Settings
 
@@ -51,7 +52,7 @@ def up(settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool
     """
     where = programs.layout(settings)
     wanted = programs.programs(settings, workers, serve)
-    with stopped_by_signals(), put_plainly(where):
+    with permissions.only_owner(), stopped_by_signals(), put_plainly(where):
         with alone(where):
             refuse_if_running(where)
             refuse_without_weights(settings, bool(workers.get("infer")) or serve)
@@ -77,7 +78,7 @@ def down(settings: Settings) -> None:
     if not where.folder.is_dir():
         say("nothing is running")
         return
-    with put_plainly(where), alone(where):
+    with permissions.only_owner(), put_plainly(where), alone(where):
         if not groups.living(where.notes):
             clear(where)
             say("nothing is running")
@@ -109,7 +110,7 @@ def refuse_without_weights(settings: Settings, needed: bool) -> None:
 
 def refuse_without_index(settings: Settings, workers: Mapping[str, int]) -> None:
     """Stop before an infer worker finds out by itself that its Qdrant server does not answer."""
-    if not settings.qdrant_url or not workers.get("infer"):
+    if not settings.qdrant_url or not workers.get("infer") or probes.leads_through_socks(settings.qdrant_url):
         return
     if (error := probes.silence(f"{settings.qdrant_url.rstrip('/')}/readyz")) is not None:
         raise UserError(
@@ -319,7 +320,7 @@ def ask(where: Layout) -> list[Running]:
 @contextlib.contextmanager
 def alone(where: Layout) -> Iterator[None]:
     """Let one `up` or `down` at a time change this home."""
-    where.folder.mkdir(parents=True, exist_ok=True)
+    permissions.make_folder(where.folder)
     try:
         with filelock.FileLock(where.folder / "lock", timeout=60):
             yield

@@ -18,7 +18,7 @@ import typer
 
 from producers import cli_enqueue, cli_models
 from producers.options import Force, Json
-from shared import settings
+from shared import permissions, settings
 from shared.errors import UserError, VotequeueError
 from shared.jobs import DATA_QUEUES, KINDS
 
@@ -281,6 +281,7 @@ def worker(
 ) -> None:
     """Become the worker of one queue, until Ctrl-C or SIGTERM."""
     loaded = settings.load()
+    permissions.restrict()
 
     if queue not in KINDS:
         raise typer.BadParameter(f"{queue!r} is no queue; there are: {', '.join(KINDS)}", param_hint="QUEUE")
@@ -308,6 +309,7 @@ def serve(
     from producers import progress
 
     command = serving.command(loaded, port)
+    permissions.restrict()
     progress.note(f"serving {loaded.model}; loading it takes a minute")
     sys.stdout.flush()
     os.execve(command[0], command, serving.environment(loaded))  # noqa: S606  no shell is just what is wanted

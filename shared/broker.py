@@ -16,7 +16,7 @@ from celery import Celery
 from kombu import Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
 
-from shared import settings
+from shared import redis_errors, settings
 from shared.errors import ServiceUnreachable
 from shared.jobs import KINDS, Job
 
@@ -29,6 +29,8 @@ def _configuration() -> dict[str, Any]:
         "broker_url": settings.load().broker,
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
+        # A broker that takes no writes (full memory, full disk) is waited for: by default a worker ends.
+        "broker_channel_error_retry": True,
         "broker_transport_options": {
             "global_keyprefix": KEY_PREFIX,
             "visibility_timeout": 600,
@@ -154,11 +156,5 @@ def memory() -> str:
 
 
 def unreachable(error: Exception) -> ServiceUnreachable:
-    """Say that the broker does not answer, without its password."""
-    url = settings.load().broker
-    shown = url.rsplit("@", 1)[-1] if "@" in url else url.removeprefix("redis://")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ServiceUnreachable(
-        f"the broker at {shown} does not answer ({reason}): start it with `votequeue up`, "
-        "or set VOTEQUEUE_BROKER_URL"
-    )
+    """Say what keeps the broker from doing what was asked, without its password."""
+    return ServiceUnreachable(redis_errors.sentence(error, settings.load().broker))

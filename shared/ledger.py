@@ -22,7 +22,7 @@ import tenacity
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from shared import dataset, pg_connection, schema, settings
+from shared import dataset, permissions, pg_connection, schema, settings
 from shared.dataset import Entry, Line, Question, key
 from shared.errors import Conflict, ServiceUnreachable, UserError
 from shared.prompts import Asked, Solved
@@ -102,11 +102,15 @@ def _connect_postgres(_dialect: object, _record: object, args: Any, keywords: di
 
 
 def _make_folder(url: str) -> None:
-    folder = Path(sa.make_url(url).database or "").parent
+    file = Path(sa.make_url(url).database or "")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        permissions.make_folder(file.parent)
     except OSError as error:
-        raise UserError(f"cannot make the ledger's folder {folder}: {error.strerror}") from None
+        raise UserError(f"cannot make the ledger's folder {file.parent}: {error.strerror}") from None
+    if not file.name.startswith("file:"):
+        # SQLite gives its other files the mode of this one. What it cannot open, it says itself.
+        with contextlib.suppress(OSError):
+            permissions.make_file(file)
 
 
 def _readable(url: str) -> str:

@@ -18,14 +18,12 @@ from celery import signals
 
 from shared import broker, leases, ledger, settings
 from shared.errors import UserError
-from workers import frozen_writer, reconcile, retrying, wiring
+from workers import frozen_writer, logs, reconcile, retrying, wiring
 from workers.deaths import Deaths, Session
 from workers.pulse import Pulse
-from workers.repeats import Repeats
 
 log = logging.getLogger(__name__)
 WORKER = wiring.worker_name()
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def attach(
@@ -45,11 +43,7 @@ def attach(
     started = threading.Event()
 
     def on_logging(**_: Any) -> None:
-        logging.basicConfig(level=settings.load().log_level, format=FORMAT, stream=sys.stderr)
-        for handler in logging.getLogger().handlers:
-            handler.addFilter(Repeats())
-        for chatty in ("httpx", "httpx2"):  # a line a call, which the ledger records anyway
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        logs.configure(settings.load().log_level)
 
     def on_start(**_: Any) -> None:
         # Celery sets logging up only after this signal, and loading models has things to say.
