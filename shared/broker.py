@@ -15,6 +15,7 @@ import redis
 from celery import Celery
 from kombu import Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
+from kombu.transport import TRANSPORT_ALIASES
 
 from shared import settings
 from shared.errors import ServiceUnreachable
@@ -22,6 +23,8 @@ from shared.jobs import KINDS, Job
 
 KEY_PREFIX = "votequeue:"
 QUEUES = tuple(KINDS)
+# Under kombu's own names, so that URLs stay what they are.
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "shared.redis_transport:Transport"))
 
 
 def _configuration() -> dict[str, Any]:
