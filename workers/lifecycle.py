@@ -56,7 +56,7 @@ def attach(
         on_logging()
         try:
             retrying.until_done(ledger.engine)
-            broker.ping()
+            retrying.until_done(broker.ping)
             # First, since loading takes its time: what a dead worker left is free again meanwhile.
             pulses.extend(_pulses(lambda: swept() if started.is_set() else None))
             for pulse in pulses:
