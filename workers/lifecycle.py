@@ -131,7 +131,14 @@ def _pulses(swept: Callable[[], None]) -> list[Pulse]:
         reconcile.sweep(WORKER, loaded, deaths.look(), heartbeat.trusted())
         swept()
 
-    pulses = [Pulse("heartbeat", loaded.heartbeat, heartbeat.beat), Pulse("reconcile", loaded.sweep, sweep)]
+    def clear() -> None:
+        reconcile.clear_unacknowledged(WORKER, loaded)
+
+    pulses = [
+        Pulse("heartbeat", loaded.heartbeat, heartbeat.beat),
+        Pulse("reconcile", loaded.sweep, sweep),
+        Pulse("unacknowledged", loaded.lease, clear),
+    ]
     # Not within the sweep, which waits for the lock itself.
     writer = frozen_writer.watch()
     return pulses if writer is None else [*pulses, Pulse("write lock", loaded.sweep, writer.look)]
