@@ -5,14 +5,15 @@
 A message may be lost at any time: what is noted here is only what was sent. Who works on what is `claims`'.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from shared import ledger, schema
 from shared.jobs import KINDS, Job
-from shared.schema import CLAIMED_BEFORE, PENDING
+from shared.schema import CLAIMED_BEFORE, PENDING, State
 
 items = schema.items.c
 
@@ -115,3 +116,39 @@ def forget_sent(older_than: float = 0.0, kind: str | None = None, run: str | Non
             # Not in one condition: an index leads to each, and to no alternative.
             for lost in (items.sent_at <= now - older_than, items.sent_at > now)
         )
+
+
+def worked_on(jobs: Iterable[Job]) -> set[Job]:
+    """Give those jobs that somebody has claimed now."""
+    with ledger.reading() as connection:
+        return {
+            KINDS[kind](run=run, item=number)
+            for kind, run, numbers in _by_run(jobs)
+            for number in connection.scalars(
+                sa.select(items.number).where(
+                    items.run == run, items.number.in_(numbers), items.state == State.LEASED
+                )
+            )
+        }
+
+
+@ledger.retried
+def forget_taken(jobs: Iterable[Job], older_than: float) -> int:
+    """Take jobs' messages for lost that were sent more than ``older_than`` seconds ago; give how many."""
+    with ledger.writing() as connection:
+        late = sa.and_(PENDING, items.sent_at <= ledger.now(connection) - older_than)
+        return sum(
+            ledger.update_in_order(
+                connection,
+                sa.and_(items.run == run, items.number.in_(numbers), late),
+                {"sent_at": None},
+                skip=True,
+            )
+            for _, run, numbers in _by_run(jobs)
+        )
+
+
+def _by_run(jobs: Iterable[Job]) -> Iterator[tuple[str, str, list[int]]]:
+    places = sorted({(job.queue, job.run, job.item) for job in jobs})
+    for (kind, run), members in itertools.groupby(places, key=lambda place: place[:2]):
+        yield kind, run, [number for _, _, number in members]

@@ -50,7 +50,7 @@ def attach(
         on_logging()
         try:
             retrying.until_done(ledger.engine)
-            broker.ping()
+            retrying.until_done(broker.ping)
             # First, since loading takes its time: what a dead worker left is free again meanwhile.
             pulses.extend(_pulses(lambda: swept() if started.is_set() else None))
             for pulse in pulses:
@@ -125,7 +125,14 @@ def _pulses(swept: Callable[[], None]) -> list[Pulse]:
         reconcile.sweep(WORKER, loaded, deaths.look(), heartbeat.trusted())
         swept()
 
-    pulses = [Pulse("heartbeat", loaded.heartbeat, heartbeat.beat), Pulse("reconcile", loaded.sweep, sweep)]
+    def clear() -> None:
+        reconcile.clear_unacknowledged(WORKER, loaded)
+
+    pulses = [
+        Pulse("heartbeat", loaded.heartbeat, heartbeat.beat),
+        Pulse("reconcile", loaded.sweep, sweep),
+        Pulse("unacknowledged", loaded.lease, clear),
+    ]
     # Not within the sweep, which waits for the lock itself.
     writer = frozen_writer.watch()
     return pulses if writer is None else [*pulses, Pulse("write lock", loaded.sweep, writer.look)]

@@ -14,7 +14,7 @@ UNDONE_BY_ITSELF = 0.0
 
 @dataclass(frozen=True)
 class Every:
-    """A fault that comes again and again: first after ``first`` seconds, undone after ``lasts`` (at random)."""
+    """A fault that recurs: first after ``first`` seconds, undone after ``lasts`` (at random)."""
 
     what: str
     seconds: float
