@@ -26,6 +26,7 @@ from shared.jobs import Job, Sampling
 from shared.prompts import Asked, Solved
 from shared.registry import Model
 from shared.voting import Rule, Use, Vote
+from workers.meter import Meter
 from workers.ports import Completion, Generator, Retriever, Scorer
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Rounds:
         self._scorer = scorer
         self._retriever = retriever
         self._max_losses = max_losses
+        self.meter = Meter()
 
     async def play(self, batch: list[Claim]) -> list[str]:
         """Play one round for claims of one run; give each one's outcome in words.
@@ -89,6 +91,8 @@ class Rounds:
             log.exception("a batch of %d failed", len(batch))
             await self._lose(batch, "an unexplained error, see the worker's log")
             return ["lost: an unexplained error"] * len(batch)
+        finally:
+            self.meter.end(batch[0].job.run, batch)
 
     async def _play(self, batch: list[Claim]) -> list[str]:
         plan = await asyncio.to_thread(_plan, batch[0].job.run)
@@ -158,7 +162,8 @@ class Rounds:
                 )
             examples = examples[:-1]
             prompt = prompts.answering(asked, examples)
-        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim), adapter)
+        progress = self.meter.begin(claim.job.run, claim, sampling.votes)
+        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim), adapter, progress)
 
     def _judge(self, plan: _Plan, finished: Sequence[_Played]) -> list[Settled]:
         model = registry.chosen("scorer", plan.sampling.scorer)
