@@ -137,14 +137,26 @@ def _put_off(found: Standing, due_at: float) -> str:
 
 
 def result_rows(value: dict[str, Any], prefix: str = "") -> Rows:
-    """Flatten a result for people: ``held_out.accuracy``, ``0.731``."""
+    """Flatten a result for people: ``held_out.accuracy``, ``0.731``; a table of numbers is left out."""
     rows: Rows = []
     for name, found in value.items():
         if isinstance(found, dict):
             rows += result_rows(found, f"{prefix}{name}.")
-        else:
-            rows.append((prefix + name, f"{found:.4g}" if isinstance(found, float) else str(found)))
+        elif not _is_table(found):
+            rows.append((prefix + name, _shown(found)))
     return rows
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(part, list | dict) for part in value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "-"
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "yes", False: "no"}[value]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 # explain, failed

@@ -20,7 +20,7 @@ from shared.errors import EngineDied, Refused
 from shared.jobs import Sampling
 from shared.prompts import Asked, Solved
 from shared.providers import Limits, Price, Usage
-from workers.ports import Completion, Needs, Prompt, Service, Translated, Turn
+from workers.ports import Completion, Needs, Progress, Prompt, Service, Translated, Turn
 from workers.ports import Reply as ChatReply
 
 Reply = Sequence[str] | Exception
@@ -81,7 +81,12 @@ class FakeGenerator:
         return len(prompt) <= self._room
 
     async def sample(
-        self, prompt: str, sampling: Sampling, seed: int | None, adapter: str | None = None
+        self,
+        prompt: str,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Completion]:
         """Give the next reply of the script."""
         request = Request(prompt, sampling, seed, adapter)
@@ -92,6 +97,9 @@ class FakeGenerator:
         reply = self._reply(request)
         if isinstance(reply, Exception):
             raise reply
+        if progress is not None:
+            for vote, text in enumerate(reply[: sampling.votes]):
+                progress.count(vote, len(text), finished=True)
         return [Completion(text, len(text)) for text in reply]
 
     async def _share_the_engine(self, request: Request) -> None:

@@ -14,13 +14,15 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from shared import claims, outbox, settings
+from shared import claims, outbox, settings, worker_progress
 from shared.broker import app
 from shared.claims import Claim
 from shared.jobs import Infer, Job
 from workers import lifecycle, retrying, rounds, wiring
 from workers.batcher import Batcher
 from workers.claimer import Claimer
+from workers.meter import Meter
+from workers.pulse import Pulse
 
 log = logging.getLogger(__name__)
 NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
@@ -54,6 +56,8 @@ class Answering:
         log.info("loading %s", loaded.model)
         self._in_loop(self._generator.start()).result()
         self._capacity = loaded.batch_size * loaded.batches_in_flight
+        self._progress = Pulse("progress", loaded.heartbeat, lambda: _tell(playing.meter))
+        self._progress.start()
         log.info("ready: batches of %d, %d in flight", loaded.batch_size, loaded.batches_in_flight)
 
     def answer(self, job: Infer) -> str:
@@ -83,6 +87,7 @@ class Answering:
 
     def close(self) -> None:
         """Stop the engine and its process."""
+        self._progress.stop()
         self._in_loop(self._generator.stop()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
@@ -129,6 +134,11 @@ class Answering:
 
     def _in_loop(self, work: Coroutine[Any, Any, Value]) -> "concurrent.futures.Future[Value]":
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+def _tell(meter: Meter) -> None:
+    if figures := meter.figures():
+        worker_progress.tell(lifecycle.WORKER, figures)
 
 
 @functools.cache

@@ -59,6 +59,13 @@ class Workshop:
         return folder
 
 
+class Progress(Protocol):
+    """Hears how far the votes of one question are."""
+
+    def count(self, vote: int, tokens: int, finished: bool) -> None:
+        """Hear how many tokens a vote has so far, and whether it is finished."""
+
+
 class Generator(Protocol):
     """Samples votes from a language model."""
 
@@ -66,9 +73,16 @@ class Generator(Protocol):
         """Load the model; questions may be asked once this returns."""
 
     async def sample(
-        self, prompt: str, sampling: Sampling, seed: int | None, adapter: str | None = None
+        self,
+        prompt: str,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts after a prompt, with the LoRA adapter of a name or with none.
+
+        ``progress`` hears of the tokens while they are made.
 
         Raises:
             EngineDied: the engine is gone; the next call starts a new one.

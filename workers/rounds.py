@@ -28,6 +28,7 @@ from shared.prompts import Asked, Solved
 from shared.registry import Model
 from shared.voting import Rule, Use, Vote
 from workers import retrying
+from workers.meter import Meter
 from workers.ports import Completion, Generator, Retriever, Scorer
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Rounds:
         self._scorer = scorer
         self._retriever = retriever
         self._max_losses = max_losses
+        self.meter = Meter()
 
     async def play(self, batch: list[Claim]) -> list[str]:
         """Play one round for claims of one run; give each one's outcome in words.
@@ -92,6 +94,8 @@ class Rounds:
             log.exception("a batch of %d failed", len(batch))
             await self._lose(batch, "an unexplained error, see the worker's log")
             return ["lost: an unexplained error"] * len(batch)
+        finally:
+            self.meter.end(batch[0].job.run, batch)
 
     async def _play(self, batch: list[Claim]) -> list[str]:
         await retrying.until_done_aside(lambda: claims.begin(batch))
@@ -163,7 +167,8 @@ class Rounds:
                 )
             examples = examples[:-1]
             prompt = prompts.answering(asked, examples)
-        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim), adapter)
+        progress = self.meter.begin(claim.job.run, claim, sampling.votes)
+        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim), adapter, progress)
 
     def _judge(self, plan: _Plan, finished: Sequence[_Played]) -> list[Settled]:
         model = registry.chosen("scorer", plan.sampling.scorer)

@@ -143,6 +143,16 @@ def test_an_accepted_majority_is_answered_and_all_its_votes_are_recorded(tmp_pat
     assert broker.waiting("infer") == 0
 
 
+def test_votes_and_tokens_are_counted_for_those_who_watch(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 2)
+    rounds_of = playing(FakeGenerator({"题0：": [votes("BAB")], "题1：": [EngineDied("gone")]}))
+    play(rounds_of, claim(run, 2))
+    (figures,) = rounds_of.meter.figures()
+    assert (figures.run, figures.votes, figures.tokens) == (run, 3, sum(map(len, votes("BAB"))))
+    # Whatever became of the questions, none of them is in play any more.
+    assert (figures.votes_in_play, figures.votes_under_way) == (0, 0)
+
+
 def test_the_scorer_sees_the_question_and_the_text_up_to_the_next_problem(tmp_path: Path) -> None:
     run = open_run(tmp_path, 1)
     scorer = FakeScorer()
