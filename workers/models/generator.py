@@ -209,7 +209,7 @@ def _sampling_params(sampling: Sampling, seed: int | None) -> Any:
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         seed=seed,
-        stop=list(answers.NEW_PROBLEM),
+        stop=list(answers.READERS[sampling.reader].stops),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
