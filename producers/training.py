@@ -15,7 +15,7 @@ from producers import enqueue, exports, intake, outputs, progress, questions, ru
 from shared import answers, dataset, ledger
 from shared.dataset import Entry, Line
 from shared.errors import UserError
-from shared.jobs import DATA_QUEUES
+from shared.jobs import DATA_QUEUES, Sampling
 from shared.ledger import Run
 from shared.lessons import Lesson, Text
 from shared.trainings import ANSWER, LoraTraining, ScorerTraining, Training
@@ -242,11 +242,12 @@ def _entries(source: Source) -> Iterator[Entry] | None:
 
 
 def _of_votes(source: Source) -> Iterator[Lesson]:
+    reader = answers.READERS[Sampling.model_validate(ledger.get_run(source.name).options).reader]
     for told in questions.tell(source.name, texts=True):
         if told.gold is None or not told.votes:
             continue
         texts = tuple(
-            Text(text=answers.cut(vote.text), letter=vote.letter, attempt=vote.attempt, place=vote.place)
+            Text(text=reader.cut(vote.text), letter=vote.letter, attempt=vote.attempt, place=vote.place)
             for vote in told.votes
         )
         yield _lesson(told.entry, told.question, source, texts, kind="votes")

@@ -111,6 +111,11 @@ class Settings(BaseSettings):
         "majority",
         description="when no vote was ever accepted: the majority of all letters read, or the constant A",
     )
+    reader: str = Field(
+        "conclusion",
+        description="how a letter is read: conclusion (the last statement of an answer), reference (the "
+        "first 答案是：X, before any sign of a new problem)",
+    )
     scorer: str = Field(
         "in-use",
         description="scorer that judges: in-use (as `votequeue models` says), none, or a model's name",

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from shared.errors import EngineDied, Refused
 from shared.jobs import Sampling
+from shared.lessons import Text
 from shared.prompts import Asked, Solved
 from shared.providers import Limits, Price, Usage
 from workers.ports import Completion, Needs, Progress, Prompt, Service, Translated, Turn
@@ -132,11 +133,11 @@ class FakeScorer:
         self.seen: list[tuple[Asked, str]] = []
         self._judge = judge
 
-    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[str]]]) -> list[list[float]]:
+    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[Text]]]) -> list[list[float]]:
         """Judge each vote of each question."""
         self.names.append(name)
-        self.seen.extend((asked, vote) for asked, votes in questions for vote in votes)
-        return [[self._judge(asked, vote) for vote in votes] for asked, votes in questions]
+        self.seen.extend((asked, vote.text) for asked, votes in questions for vote in votes)
+        return [[self._judge(asked, vote.text) for vote in votes] for asked, votes in questions]
 
 
 class FakeRetriever:

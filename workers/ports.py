@@ -11,6 +11,7 @@ from typing import Protocol
 
 from shared.errors import VotequeueError
 from shared.jobs import Sampling
+from shared.lessons import Text
 from shared.prompts import Asked, Solved
 from shared.providers import Limits, Price, Usage
 
@@ -100,10 +101,10 @@ class Generator(Protocol):
 class Scorer(Protocol):
     """Judges whether reasonings are sound."""
 
-    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[str]]]) -> list[list[float]]:
+    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[Text]]]) -> list[list[float]]:
         """Give, for each question and each of its round's votes, the probability in [0, 1] that it is sound.
 
-        ``name`` says which scorer judges.
+        ``name`` says which scorer judges. The votes' letters are those that their run's reader has read.
 
         Raises:
             UserError: there is no such scorer here.

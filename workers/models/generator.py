@@ -226,7 +226,7 @@ def _sampling_params(sampling: Sampling, seed: int | None) -> Any:
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         seed=seed,
-        stop=list(answers.NEW_PROBLEM),
+        stop=list(answers.READERS[sampling.reader].stops),
         # What is new of each vote, every few tokens: for those who watch, at no cost that could be measured.
         output_kind=RequestOutputKind.DELTA,
         stream_interval=TOLD_EVERY,
