@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 STOP_SECONDS = 40.0
+READY = b"ready: batches of"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Fleet:
     home: Path
     size: int
     deaths: list[Death] = field(default_factory=list)
+    # When each worker process was ready for questions: (pid, from, until), in seconds since the epoch.
+    ready: list[tuple[int, float, float]] = field(default_factory=list)
+    _since: dict[int, float] = field(default_factory=dict)
+    _silent: dict[int, int] = field(default_factory=dict)
     _processes: dict[int, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     _killed: dict[int, float] = field(default_factory=dict)
     _stopped: set[int] = field(default_factory=set)
@@ -63,7 +68,17 @@ class Fleet:
                 ours = process.pid in self._killed
                 self.deaths.append(Death(slot, process.pid, at, process.returncode, ours))
                 self._stopped.discard(slot)
+                if (since := self._since.pop(slot, None)) is not None:
+                    self.ready.append((process.pid, since, at))
                 self._start(slot)
+        for slot, offset in list(self._silent.items()):
+            if READY in self._log(slot).read_bytes()[offset:]:
+                del self._silent[slot]
+                self._since[slot] = time.time()
+
+    def all_ready(self) -> bool:
+        """Tell whether all workers are ready for questions."""
+        return len(self._since) == self.size
 
     def kill(self, slot: int) -> None:
         """Kill a worker as the kernel would."""
@@ -91,6 +106,9 @@ class Fleet:
         """Stop all workers in order; give the pids of those that had to be killed."""
         for slot in list(self._stopped):
             self.thaw(slot)
+        for slot, since in self._since.items():
+            self.ready.append((self._processes[slot].pid, since, time.time()))
+        self._since.clear()
         for process in self._processes.values():
             process.terminate()
         stubborn = []
@@ -107,7 +125,11 @@ class Fleet:
     def _start(self, slot: int) -> None:
         leash = [sys.executable, "-m", "infra.leash", str(self.notes / f"infer-{slot}"), "--"]
         command = [*leash, sys.executable, "-m", "tests.chaos.worker", "infer"]
-        with (self.logs / f"infer-{slot}.log").open("ab") as log:
+        with self._log(slot).open("ab") as log:
+            self._silent[slot] = log.tell()
             self._processes[slot] = subprocess.Popen(
                 command, stdout=log, stderr=log, start_new_session=True, env=dict(os.environ)
             )
+
+    def _log(self, slot: int) -> Path:
+        return self.logs / f"infer-{slot}.log"
