@@ -26,6 +26,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4, help="worker processes (default 4)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed, the same faults (default 1)")
     parser.add_argument("--keep", type=Path, help="folder to keep ledgers and logs in")
+    parser.add_argument(
+        "--cold", action="store_true", help="start workers as `votequeue up` does; default: by fork, at once"
+    )
     chosen = parser.parse_args()
     played = []
     for name in chosen.scenario or [name for name, each in SCENARIOS.items() if each.usual]:
@@ -56,6 +59,7 @@ def ordered(chosen: argparse.Namespace, name: str, ledger: str) -> Order:
         seed=chosen.seed,
         poison=count // 20 if scenario.poison else None,
         keep=chosen.keep / f"{name}-{ledger}" if chosen.keep else None,
+        cold=chosen.cold,
     )
 
 

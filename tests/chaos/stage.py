@@ -46,6 +46,7 @@ class Order:
     seed: int
     poison: int | None = None
     keep: Path | None = None
+    cold: bool = False
 
 
 @dataclass
@@ -158,7 +159,7 @@ def _set_up(order: Order, folder: Path) -> Iterator[Stage]:
     ledger = _ledger(order.ledger, folder)
     before = dict(os.environ)
     _settings(order, home, broker.url, ledger.url)
-    fleet = Fleet(home, order.workers)
+    fleet = Fleet(home, order.workers, order.cold)
     try:
         ledger.start()
         broker.start(wait=True)
