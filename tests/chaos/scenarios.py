@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 Fault = tuple[float, str, float]
 UNDONE_BY_ITSELF = 0.0
+ONCE = 1e9  # seconds between two of a kind
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class Scenario:
     every: tuple[Every, ...]
     seconds: float
     poison: bool = False
+    ledgers: tuple[str, ...] = ("sqlite", "postgresql")
     rate: int = 50  # questions for each second, so that they last as long as the faults
-    only: str | None = None  # the one kind of ledger that it makes sense for
+    usual: bool = True  # played unless others are asked for
     settings: dict[str, str] = field(default_factory=dict)
 
     def faults(self, chance: random.Random, seconds: float) -> list[Fault]:
@@ -46,21 +48,29 @@ class Scenario:
 
 PAST_LEASE = (17.0, 22.0)
 SCENARIOS = {
-    "calm": Scenario((Every("kill", 20, 5), Every("stop", 60, 30, PAST_LEASE), Every("flush", 60, 45)), 90),
+    "calm": Scenario((Every("kill", 20, 5), Every("stop", 60, 12, PAST_LEASE), Every("flush", 60, 30)), 45),
     "storm": Scenario(
-        (Every("kill", 1.2, 1.2), Every("stop", 25, 10, PAST_LEASE), Every("flush", 40, 20)), 120, poison=True
+        (Every("kill", 1.2, 1.2), Every("stop", 25, 10, PAST_LEASE), Every("flush", 40, 20)), 45, poison=True
     ),
     "broker": Scenario(
-        (Every("kill", 20, 5), Every("broker", 12, 8, (0, 4)), Every("broker away", 1e9, 50, (40, 40))), 95
+        (Every("kill", 20, 5), Every("broker", 6, 4, (0, 3)), Every("broker away", ONCE, 30, (20, 20))),
+        50,
+        ledgers=("sqlite",),
     ),
-    "outage": Scenario((Every("kill", 20, 5), Every("ledger", 60, 10, (5, 40))), 60, only="postgresql"),
-    "dark": Scenario((Every("kill", 20, 5), Every("ledger dark", 1e9, 15, (40, 40))), 60, only="postgresql"),
+    "outage": Scenario((Every("kill", 20, 5), Every("ledger", 45, 10, (5, 30))), 50, ledgers=("postgresql",)),
     "frozen": Scenario(
         (
             Every("kill", 10, 5),
-            Every("frozen sweep", 1e9, 10, (40, 40)),
-            Every("frozen items", 1e9, 60, (20, 20)),
+            Every("frozen sweep", ONCE, 8, (40, 40)),
+            Every("frozen items", ONCE, 30, (20, 20)),
         ),
-        85,
+        50,
+        ledgers=("postgresql",),
+    ),
+    "dark": Scenario(
+        (Every("kill", 20, 5), Every("ledger dark", ONCE, 10, (30, 30))),
+        45,
+        ledgers=("postgresql",),
+        usual=False,
     ),
 }
