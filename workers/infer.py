@@ -69,15 +69,17 @@ class Answering:
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
             return STOPPED
 
-    def rescue(self) -> None:
+    def rescue(self, at_once: bool) -> None:
         """Take up questions that a dead worker left and whose messages wait behind others.
 
         With all of this worker's slots taken, the queue would hold them back until a batch is through: they
-        are claimed past it, as many as the slots again at the most, and are next in line.
+        are claimed past it, as many as the slots again at the most, and are next in line. ``at_once``: this
+        worker has just found them.
         """
         if self._stopping or self._rescued >= self._capacity:
             return
-        for job in outbox.left_over(Infer.queue, self._capacity - self._rescued, RESCUE_AFTER):
+        waited = 0.0 if at_once else RESCUE_AFTER
+        for job in outbox.left_over(Infer.queue, self._capacity - self._rescued, waited):
             self._in_loop(self._rescue(Infer(run=job.run, item=job.item)))
 
     def release(self) -> None:
@@ -157,5 +159,5 @@ lifecycle.attach(
     start=lambda: service().start(),
     stopping=lambda: service().release(),
     stopped=lambda: service().close(),
-    swept=lambda: service().rescue(),
+    swept=lambda found: service().rescue(at_once=found.expired > 0),
 )

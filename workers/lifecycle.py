@@ -21,6 +21,7 @@ from shared.errors import UserError
 from workers import frozen_writer, logs, reconcile, retrying, wiring
 from workers.deaths import Deaths, Session
 from workers.pulse import Pulse
+from workers.reconcile import Swept
 
 log = logging.getLogger(__name__)
 WORKER = wiring.worker_name()
@@ -31,13 +32,13 @@ def attach(
     start: Callable[[], None],
     stopping: Callable[[], None],
     stopped: Callable[[], None],
-    swept: Callable[[], None] = lambda: None,
+    swept: Callable[[Swept], None] = lambda _: None,
 ) -> None:
     """Hook a queue's service into the worker that imports it.
 
     ``start`` runs before the first message is taken, so that no question is claimed by a worker that cannot
     work yet; ``stopping`` at once when the worker is told to stop, ``stopped`` when its tasks are done,
-    ``swept`` after every sweep of the reconcile loop, whoever's turn it was, once ``start`` is through.
+    ``swept`` after every sweep of the reconcile loop, with what it found, once ``start`` is through.
     """
     pulses: list[Pulse] = []
     started = threading.Event()
@@ -52,7 +53,7 @@ def attach(
             retrying.until_done(ledger.engine)
             retrying.until_done(broker.ping)
             # First, since loading takes its time: what a dead worker left is free again meanwhile.
-            pulses.extend(_pulses(lambda: swept() if started.is_set() else None))
+            pulses.extend(_pulses(lambda found: swept(found) if started.is_set() else None))
             for pulse in pulses:
                 pulse.start()
             start()
@@ -114,7 +115,7 @@ class Heartbeat:
         return self._last - self._steady_since >= self._lease
 
 
-def _pulses(swept: Callable[[], None]) -> list[Pulse]:
+def _pulses(swept: Callable[[Swept], None]) -> list[Pulse]:
     loaded = settings.load()
     session = Session() if ledger.engine().dialect.name == "postgresql" else None
     heartbeat, deaths = Heartbeat(loaded.lease, session), Deaths(session)
@@ -122,8 +123,7 @@ def _pulses(swept: Callable[[], None]) -> list[Pulse]:
     def sweep() -> None:
         # After a sleep of the whole machine, our own leases look expired, and we are the first to look.
         heartbeat.beat()
-        reconcile.sweep(WORKER, loaded, deaths.look(), heartbeat.trusted())
-        swept()
+        swept(reconcile.sweep(WORKER, loaded, deaths.look(), heartbeat.trusted()))
 
     def clear() -> None:
         reconcile.clear_unacknowledged(WORKER, loaded)
