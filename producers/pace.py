@@ -19,6 +19,7 @@ from shared.ledger import Run
 class Votes:
     """Votes of a run: finished, expected in all if no question is asked again, and being sampled now.
 
+    Of these, ``not_begun`` have no token yet: the engines are reading their prompts.
     ``tokens_left`` is what the votes to come may take; ``bounded`` says that it is the most they can take,
     since too few are finished to tell more.
     """
@@ -26,6 +27,7 @@ class Votes:
     done: int
     total: int
     under_way: int
+    not_begun: int
     tokens_per_second: float
     tokens_left: float
     bounded: bool
@@ -63,6 +65,7 @@ def votes(connection: sa.Connection, run: Run, open_items: int) -> Votes | None:
         done=done,
         total=total,
         under_way=sampled.votes_under_way if open_items else 0,
+        not_begun=sampled.votes_not_begun if open_items else 0,
         tokens_per_second=sampled.tokens_per_second if open_items else 0.0,
         tokens_left=min(likely, tokens_left),
         bounded=likely >= tokens_left,
@@ -71,8 +74,8 @@ def votes(connection: sa.Connection, run: Run, open_items: int) -> Votes | None:
 
 
 def by_votes(found: Votes) -> Eta | None:
-    """Tell when a run may end from what its engines sample; ``None`` while they sample nothing."""
-    if not found.tokens_per_second:
+    """Tell when a run may end from what its engines sample; ``None`` while they mostly read prompts."""
+    if not found.tokens_per_second or 2 * found.not_begun > found.under_way:
         return None
     rests_on = (
         f"all {found.max_tokens} tokens for each vote" if found.bounded else "the votes finished so far"

@@ -72,10 +72,12 @@ def _votes(standing: Standing) -> list[str]:
     votes = standing.votes
     if votes is None or not standing.open:
         return []
-    counted = f"{votes.done} of {votes.total} votes"
+    parts = [f"{votes.done} of {votes.total} votes"]
+    if votes.not_begun:
+        parts.append(f"{votes.not_begun} not begun (prompts are being read)")
     if votes.tokens_per_second:
-        return [counted, f"{votes.tokens_per_second:.0f} tokens/s"]
-    return [counted, *(["the engine is reading prompts"] if votes.under_way else [])]
+        parts.append(f"{votes.tokens_per_second:.0f} tokens/s")
+    return parts
 
 
 def training(found: Course) -> str:

@@ -188,9 +188,11 @@ worker_progress = Table(
     # Votes and tokens that the engine has made for the run since the worker started.
     Column("votes", Integer, nullable=False),
     Column("tokens", Integer, nullable=False),
-    # Of the questions in play: votes that are finished, votes that are not, and the tokens of the latter.
+    # Of the questions in play: votes that are finished, votes that are not, those of the latter that have no
+    # token yet, and the tokens of the rest.
     Column("votes_in_play", Integer, nullable=False),
     Column("votes_under_way", Integer, nullable=False),
+    Column("votes_not_begun", Integer, nullable=False),
     Column("tokens_under_way", Integer, nullable=False),
     Column("tokens_per_second", Float, nullable=False),
     Column("told_at", Float, nullable=False),

@@ -20,8 +20,9 @@ columns = schema.worker_progress.c
 class Sampled:
     """What one worker has sampled for one run since it started, and what it has in play now.
 
-    ``votes_in_play`` are finished votes of questions that are not settled yet; ``tokens_under_way`` are those
-    of the votes under way so far.
+    ``votes_in_play`` are finished votes of questions that are not settled yet. Of the votes under way,
+    ``votes_not_begun`` have no token yet, since their prompts are being read; the others have
+    ``tokens_under_way``.
     """
 
     run: str
@@ -29,6 +30,7 @@ class Sampled:
     tokens: int
     votes_in_play: int
     votes_under_way: int
+    votes_not_begun: int
     tokens_under_way: int
     tokens_per_second: float
 
@@ -64,6 +66,7 @@ def of_run(connection: sa.Connection, run: str) -> Sampled | None:
             for column in (
                 columns.votes_in_play,
                 columns.votes_under_way,
+                columns.votes_not_begun,
                 columns.tokens_under_way,
                 columns.tokens_per_second,
             )

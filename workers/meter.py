@@ -100,6 +100,7 @@ class Meter:
             tokens=run.tokens,
             votes_in_play=sum(len(question.finished) for question in questions),
             votes_under_way=len(under_way),
+            votes_not_begun=under_way.count(0),
             tokens_under_way=sum(under_way),
             tokens_per_second=self._rate(run),
         )

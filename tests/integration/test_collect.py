@@ -160,8 +160,12 @@ def test_status_without_a_run_lists_all(run: str, votequeue: Command) -> None:
 def test_status_shows_what_a_training_came_to(run: str, votequeue: Command) -> None:
     ledger.open_single(ledger.Run("t", "train", "x", "d", None, {}), "scorer")
     held = claims.claim([claims.KINDS["train"](run="t", item=0)], "one", 60)[0]
-    claims.complete(held, {"version": "s1", "held_out": {"auc": 0.71234}})
+    value = {"version": "s1", "held_out": {"auc": 0.71234}, "letters": ["A", "B"], "promoted": False}
+    claims.complete(held, {**value, "calibration": [[0.1, 0.2, 30], [0.8, 0.7, 20]]})
     shown = votequeue("status", "t").out
+    assert "A, B" in shown
+    assert "calibration" not in shown
+    assert not set("[]{}") & set(shown)
     assert "held_out.auc" in shown
     assert "0.7123" in shown
     assert votequeue("report", "t").code == 0

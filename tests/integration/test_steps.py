@@ -2,6 +2,7 @@
 
 import pytest
 
+from producers import runs, watch
 from shared import claims, ledger, steps
 from shared.claims import Claim
 from shared.jobs import Train
@@ -67,3 +68,10 @@ def test_a_checkpoint_forgives_what_was_lost_before_it() -> None:
     claims.lose([held], "it was killed", 5)
     # The loss is counted from what the claim knew: the next one begins at the checkpoint.
     assert claim().losses == 1
+
+
+def test_whoever_watches_a_training_sees_its_steps() -> None:
+    held = claim()
+    assert watch._seen(runs.standing("t")) == (0.0, "0/1 settled, 1 held")
+    steps.tell(held, 5, 20, {"loss": 0.7})
+    assert watch._seen(runs.standing("t")) == (0.25, "step 5 of 20, loss 0.7; no checkpoint yet")

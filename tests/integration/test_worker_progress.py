@@ -17,7 +17,7 @@ from tests.integration.test_enqueue import SAMPLING
 pytestmark = pytest.mark.usefixtures("on_broker")
 # 5 votes a question, of 100 tokens at the most.
 OPTIONS = SAMPLING.model_copy(update={"votes": 5, "max_tokens": 100})
-NONE_YET = Sampled("r", 0, 0, 0, 20, 0, 0.0)
+NONE_YET = Sampled("r", 0, 0, 0, 0, 0, 0, 0.0)
 
 
 @pytest.fixture
@@ -52,14 +52,19 @@ def test_a_worker_s_word_replaces_its_last_one_and_workers_add_up(run: str) -> N
     worker_progress.tell("one", [dataclasses.replace(NONE_YET, run="another")])
     with ledger.reading() as connection:
         found = worker_progress.of_run(connection, "r")
-        assert found == Sampled("r", 7, 590, 5, 15, 0, 104.0)
+        assert found == Sampled("r", 7, 590, 5, 15, 0, 0, 104.0)
         assert worker_progress.of_run(connection, "nobody's") is None
 
 
 def test_votes_move_while_no_question_is_settled(run: str) -> None:
     assert line(run) == "0/4 settled, 3 held, 1 waiting"
-    tell()
-    assert line(run) == "0/4 settled, 3 held, 1 waiting; 0 of 20 votes, the engine is reading prompts"
+    tell(votes_under_way=15, votes_not_begun=15)
+    assert line(run) == (
+        "0/4 settled, 3 held, 1 waiting; 0 of 20 votes, 15 not begun (prompts are being read)"
+    )
+    # The first few tokens say nothing of the pace to come.
+    tell(tokens=1, votes_under_way=15, votes_not_begun=10, tokens_under_way=1, tokens_per_second=0.3)
+    assert line(run).endswith("0 of 20 votes, 10 not begun (prompts are being read), 0 tokens/s")
     tell(votes=4, tokens=300, votes_in_play=4, votes_under_way=11, tokens_under_way=60, tokens_per_second=100)
     standing = runs.standing(run)
     assert watch.line(standing) == (

@@ -25,6 +25,7 @@ def test_votes_and_tokens_are_counted_while_they_are_made() -> None:
     (now,) = meter.figures()
     assert (now.run, now.votes, now.tokens) == ("r", 1, 52)
     assert (now.votes_in_play, now.votes_under_way, now.tokens_under_way) == (1, 5, 32)
+    assert now.votes_not_begun == 4
     assert now.tokens_per_second == 5.2
 
 
