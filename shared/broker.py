@@ -149,7 +149,7 @@ def taken(before: float, skip: int, limit: int) -> list[Taken]:
     visibility timeout.
     """
     try:
-        tags = client().zrange(UNACKED_INDEX, "-inf", before, byscore=True, offset=skip, num=limit)
+        tags: Any = client().zrange(UNACKED_INDEX, "-inf", before, byscore=True, offset=skip, num=limit)
         raw = client().hmget(UNACKED, tags) if tags else []
     except redis.RedisError as error:
         raise unreachable(error) from None
@@ -163,7 +163,9 @@ def drop(messages: Sequence[Taken]) -> None:
         return
     try:
         with client().pipeline() as pipe:
-            pipe.hdel(UNACKED, *tags).zrem(UNACKED_INDEX, *tags).execute()
+            pipe.hdel(UNACKED, *tags)
+            pipe.zrem(UNACKED_INDEX, *tags)
+            pipe.execute()
     except redis.RedisError as error:
         raise unreachable(error) from None
 
