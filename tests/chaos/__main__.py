@@ -17,7 +17,7 @@ from tests.chaos.stage import Order
 def main() -> int:
     """Play what is asked for, and print one table."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="default: all but dark")
+    parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="repeatable")
     parser.add_argument(
         "--ledger", action="append", choices=["sqlite", "postgresql"], help="default: as suits the scenario"
     )

@@ -31,8 +31,9 @@ class Scenario:
     seconds: float
     poison: bool = False
     ledgers: tuple[str, ...] = ("sqlite", "postgresql")
-    rate: int = 50  # questions for each second, so that they last as long as the faults
+    rate: int = 100  # questions for each second, so that they last as long as the faults
     usual: bool = True  # played unless others are asked for
+    settle: float = 60.0  # seconds for the broker to be cleared, once all is answered
     settings: dict[str, str] = field(default_factory=dict)
 
     def faults(self, chance: random.Random, seconds: float) -> list[Fault]:
@@ -50,7 +51,10 @@ PAST_LEASE = (17.0, 22.0)
 SCENARIOS = {
     "calm": Scenario((Every("kill", 20, 5), Every("stop", 60, 12, PAST_LEASE), Every("flush", 60, 30)), 45),
     "storm": Scenario(
-        (Every("kill", 1.2, 1.2), Every("stop", 25, 10, PAST_LEASE), Every("flush", 40, 20)), 45, poison=True
+        (Every("kill", 1.2, 1.2), Every("stop", 25, 10, PAST_LEASE), Every("flush", 40, 20)),
+        45,
+        poison=True,
+        rate=50,
     ),
     "broker": Scenario(
         (Every("kill", 20, 5), Every("broker", 6, 4, (0, 3)), Every("broker away", ONCE, 30, (20, 20))),
@@ -66,6 +70,14 @@ SCENARIOS = {
         ),
         50,
         ledgers=("postgresql",),
+    ),
+    "short": Scenario(
+        (Every("kill", 1.2, 1), Every("flush", ONCE, 6), Every("broker", ONCE, 9, (0, 1))),
+        12,
+        poison=True,
+        rate=25,
+        usual=False,
+        settle=0.0,
     ),
     "dark": Scenario(
         (Every("kill", 20, 5), Every("ledger dark", ONCE, 10, (30, 30))),

@@ -30,7 +30,6 @@ RUN = "chaos"
 TICK = 0.02  # seconds
 LOOK_EVERY = 2.0  # seconds between two looks at how far the run is
 PATIENCE = 180.0  # seconds for the rest of the questions, once the faults are over
-SETTLE = 60.0  # seconds for the broker to be cleared, once all is answered
 
 
 @dataclass(frozen=True)
@@ -244,7 +243,7 @@ def _open(url: str) -> int | None:
 
 def _settle(stage: Stage) -> None:
     """Give the workers a while to clear the broker: once everything is settled, nothing should be left."""
-    deadline = time.monotonic() + SETTLE
+    deadline = time.monotonic() + stage.order.scenario.settle
     left = Figures()
     while time.monotonic() < deadline:
         stage.tick()
