@@ -75,3 +75,32 @@ def test_solved_questions_are_those_with_answer_and_reasoning() -> None:
     found = list(intake.solved_questions(Entry.model_validate(entry)))
     assert [one.asked.question for one in found] == ["1"]
     assert list(intake.solved_questions(Entry.model_validate({**entry, "origin": "synonym"}))) == []
+
+
+@pytest.mark.parametrize(
+    "reasoning",
+    [
+        "丁比丙矮。\n故选B。\n答案是：B",
+        "丁比丙矮。\n\n---\n\n**答案是：B**",
+        "**答案是：B**\n\n---\n\n丁比丙矮。",
+        "答案是：B\n丁比丙矮。\n答案是：B",
+        "丁比丙矮。\nThe answer is B.",
+        "丁比丙矮。\n**B**",
+    ],
+)
+def test_no_other_line_of_an_example_names_its_answer(reasoning: str) -> None:
+    assert prompts.solution(Solved(SOLVED.asked, reasoning, "B")) == "丁比丙矮。\n答案是：B\n"
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "kept"),
+    [
+        ("### 推理\n丁比丙矮。\n---\n答案是：B", "### 推理\n丁比丙矮。"),
+        ("答案是：B，因为丁比丙矮。", "答案是：B，因为丁比丙矮。"),
+        ("**答案是：B**\n\n### 推理\n丁比丙矮。", "**答案是：B**\n\n### 推理\n丁比丙矮。"),
+        ("丁比丙矮，因此答案是：B。", "丁比丙矮，"),
+        ("答案是：B", ""),
+    ],
+)
+def test_only_the_end_of_a_reasoning_is_taken_off(reasoning: str, kept: str) -> None:
+    assert prompts.without_closing(reasoning) == kept
