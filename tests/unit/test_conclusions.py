@@ -1,8 +1,5 @@
 """Which letter a text concludes with; in these tables it is B, unless they say otherwise."""
 
-import time
-from collections.abc import Callable
-
 import pytest
 
 from shared import conclusions
@@ -420,48 +417,3 @@ def test_a_line_may_be_nothing_but_a_statement(line: str) -> None:
 )
 def test_a_line_that_says_more_is_not(line: str) -> None:
     assert not conclusions.is_statement(line)
-
-
-# Texts that a careless pattern takes the square of their length for
-
-PATHOLOGICAL: dict[str, Callable[[int], str]] = {
-    "blanks": lambda n: "答案是：" + " " * n,
-    "line breaks": lambda n: "答案是：" + "\n" * n + "甲",
-    "stars": lambda n: "答案是：" + "*" * n,
-    "markers": lambda n: "答案是" * (n // 3),
-    "markers with colons": lambda n: "答案是：" * (n // 4),
-    "taken back": lambda n: "答案是：A，但" * (n // 7),
-    "alternatives": lambda n: "答案是：" + "A或" * (n // 2),
-    "an answer and many problems": lambda n: "题目：\n" + "答案是：A。" * (n // 6),
-    "English markers": lambda n: "the final answer is " * (n // 20),
-    "verbs": lambda n: "因此我们应该选" * (n // 7),
-    "gaps": lambda n: "答案是" + "选项 " * (n // 3),
-    "boxes": lambda n: "\\boxed{" * (n // 7),
-    "brackets": lambda n: "答案是：" + "(" * n,
-    "closing brackets": lambda n: "答案是：B" + ")" * n,
-    "thoughts": lambda n: "<think>" * (n // 7),
-    "ends of thoughts": lambda n: "</think>" * (n // 8),
-    "tags": lambda n: "<b " * (n // 3),
-    "backslashes": lambda n: "\\" * n,
-    "objects": lambda n: "{" * n,
-    "nested objects": lambda n: '{"answer":' * (n // 10),
-    "unclosed strings": lambda n: '{"answer": "' + "x" * n,
-    "fences": lambda n: "```json\n{" * (n // 9),
-    "letters": lambda n: "A " * (n // 2),
-    "lines of options": lambda n: "A. x\n" * (n // 5),
-    "table": lambda n: "| " * (n // 2),
-}
-
-
-@pytest.mark.parametrize("name", PATHOLOGICAL)
-def test_no_text_takes_more_than_its_length_to_read(name: str) -> None:
-    text = PATHOLOGICAL[name]
-    short, long = (min(_seconds(text(size)) for _ in range(2)) for size in (16_000, 128_000))
-    # Eight times the text: 8 times as long where reading is linear, 64 times where it is quadratic.
-    assert long < 24 * max(short, 0.005)
-
-
-def _seconds(text: str) -> float:
-    began = time.thread_time()
-    conclusions.letter(text)
-    return time.thread_time() - began
