@@ -153,11 +153,10 @@ def test_a_text_that_repeats_the_letter_and_concludes_another_is_thrown_away(sta
 
 def test_a_kept_text_that_concludes_another_letter_is_not_used_again(stage: Stage) -> None:
     echo = "题目给出的答案是：B。但条件二与它不符。\n答案是：A"
-    stage.says(echo)
+    chat = stage.says(echo, "甲最高。\n答案是：B")
     assert work(open_run(asks=1, reader="reference")) == "B: agreed, asked once"
-    chat = stage.says("甲最高。\n答案是：B")
     assert work(open_run()) == "B: agreed, asked once"
-    assert len(chat.asked) == 1
+    assert len(chat.asked) == 2
 
 
 # Wrong letters
