@@ -98,6 +98,7 @@ def is_statement(line: str) -> bool:
     first = next(iter(_markers(said)), None)
     return bool(
         first
+        and _statement(said, *first)
         and phrases.LEAD.fullmatch(said[: first[0].start()])
         and phrases.SHORT.fullmatch(said[first[0].end() :])
     )

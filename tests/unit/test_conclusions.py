@@ -433,6 +433,7 @@ def test_a_line_may_be_nothing_but_a_statement(line: str) -> None:
         "---",
         "甲比乙高。",
         "甲比乙高，答案是：B",
+        "答案解析：甲比乙高。",
         "答案是：B，因为甲比乙高。",
         "答案是：B。甲比乙高，乙比丙高。",
     ],
