@@ -98,6 +98,7 @@ def is_statement(line: str) -> bool:
     first = next(iter(_markers(said)), None)
     return bool(
         first
+        and _statement(said, *first)
         and phrases.LEAD.fullmatch(said[: first[0].start()])
         and phrases.SHORT.fullmatch(said[first[0].end() :])
     )
@@ -165,7 +166,7 @@ def _withheld(said: str, at: int) -> bool:
 def _taken_back(letter: str, rest: str) -> bool:
     listed = phrases.ALSO_BELOW.match(rest)
     return bool(
-        (listed and listed["next"] != letter)
+        (listed and letter not in (listed["next"], listed["bare"]))
         or (letter.isupper() and phrases.ALSO.match(rest))
         or any(pattern.match(rest) for pattern in (phrases.OPERATOR, phrases.REJECTED, phrases.NAME))
     )

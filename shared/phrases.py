@@ -30,12 +30,13 @@ _ADVERBS = _any(
 _RIGHT = _any("正确 唯一 最佳 最合适 最恰当")
 ANSWER = re.compile(
     rf"""
-    (?: 答案 | 正解 | 答え | 정답 | (?:{_RIGHT} | 符合\w{{0,8}}) 的?(?:选项|选择|说法|一项) )
+    (?: 答[ ]?案 | 正解 | 答え | 정답 | (?:{_RIGHT} | 符合\w{{0,8}}) 的?(?:选项|选择|说法|一项) )
         (?:选项|字母|序号)? (?:\([\u4e00-\u9fff]{{1,12}}\))? [^\w\s:=。!?;]{{0,3}} \s{{0,3}}
         {_ADVERBS}{{0,3}} (?P<verb>是|为|选择?|乃|は|은|는)?
     |
     (?i: (?<![A-Za-z]) (?:(?:the|my|final|correct|right|best)[ ]?){{0,3}}
-        (?:answer | (?:correct|right|best|final|my)[ ]?(?:option|choice|letter) | choice(?=\W{{0,2}}:))
+        (?: answer | ans(?=[.:]) | (?:correct|right|best|final|my)[ ]?(?:option|choice|letter)
+          | choice(?=\W{{0,2}}:) )
         (?:[ ](?:option|choice|letter))? (?![A-Za-z])
         [^\w\s:=,。!?;]{{0,3}} \s{{0,3}} (?:,[ ]?(?:therefore|thus|then|hence),?[ ])?
         (?:to[ ](?:the|this)[ ](?:question|problem|puzzle)[ ]?)?
@@ -109,7 +110,10 @@ THEN = re.compile(
     + _english("therefore thus hence so but however")
 )
 CONDITION = re.compile(
-    _any("如果 假如 假设 假定 假使 倘若 要是 若(?!干) 万一 除非 即使 以为 起初 最初 一开始 原先 先前 暂时")
+    _any(
+        "如果 假如 假设 假定 假使 倘若 要是 若(?!干) 万一 除非 即使 以为 "
+        "起初 最初 一开始 原先 先前 暂时 初步 之前(?:说|认为|给)"
+    )
     + "|"
     + _english(r"if suppose assum\w{0,3} unless whether even_though")
 )
@@ -119,6 +123,7 @@ UNSURE = re.compile(
     [不非未勿]\W{{0,2}}$ | (?:不能|无法|难以|未必|不会)(?:说|得出|确定|断定|判断|认为)
     | (?<!最)(?<!最有)可能 | 也许 | 或许 | (?:错误|不正确|不对|错)的?$
     | {_any("给出 给定 所给 提供 声称 宣称")}(?:了|的|我们|我)?(?:正确|参考)?的?$
+    | [甲乙丙丁]的$
     | {_any("题目 题 题干 题中 提示 原文 用户 你 他 她 有人")}[^,]{{0,6}}(?:说|称|写|给|认为)[^,]{{0,4}}$
     | (?i: (?:maybe|perhaps|possibly|might|not|given|provided|stated|claimed|suggested|wrong|incorrect)
         \W{{0,2}} (?:that[ ]|the[ ])?$
@@ -138,15 +143,17 @@ _LETTER = r"[A-Z](?![A-Za-z0-9])"
 _AFTER = rf"{_CLOSE}[,。.;:!…\s]{{0,6}}"
 _WRONG = (
     r"(?:(?<!不)(?<!无)(?<!没有)矛盾"
-    r"|不成立|不对|不符|不一致|错误|不正确|有误|不可能|排除|不行"
+    r"|不成立|不对|不符|不一致|错误|错的|错了|弄错|不正确|有误|不可能|排除|不行"
     r"|(?i:wrong|incorrect|contradict|not (?:correct|right|true|consistent)|inconsistent|impossible|fails))"
 )
 ALSO = re.compile(
-    rf"{_CLOSE}{_AND}{_OPEN}{_LETTER}"
-    rf"|{_CLOSE}[,+]{_OPEN}{_LETTER}{_CLOSE}(?=[,。;.!?、]|$|都|均|皆|两|{_AND})"
+    rf"{_CLOSE}\(?{_AND}{_OPEN}{_LETTER}"
+    rf"|{_CLOSE}[,;+]{_OPEN}{_LETTER}{_CLOSE}(?=[,。;.!?、]|$|都|均|皆|两|{_AND})"
     rf"| {{1,3}}{_LETTER}[^\w\n]{{0,2}}(?:$|[\n。,.])"
 )
-ALSO_BELOW = re.compile(r"[.、:)][^\n]{0,80}\n\s{0,4}(?P<next>[A-Z])[.、:)]")
+ALSO_BELOW = re.compile(
+    r"[.、:)][^\n]{0,80}\n\s{0,4}(?P<next>[A-Z])[.、:)]|\s{0,2}\n\s{0,4}(?P<bare>[A-Z])\s{0,4}(?:\n|$)"
+)
 ALSO_BEFORE = re.compile(rf"[A-Z]{_CLOSE}{_AND}{_OPEN}$")
 OPERATOR = re.compile(r" ?(?:[=≠≤≥×÷^∧∨¬±%]|(?:[<>→+-]|->) ?[A-Z0-9](?![a-z]))")
 REJECTED = re.compile(
@@ -166,12 +173,18 @@ NAME = re.compile(
     + r"| ?比|[在说]|是(?!正确|对的|唯一|最|\W|$)"
 )
 ARTICLE = re.compile(rf" (?!{_any('because since as_ which is_ by_ for_ from due given based')})[a-z]")
-END = re.compile(rf"{_CLOSE}(?:$|[^\w\s]|\n|选?项|这|即|因|由|而|对应|是?正确|成立| [a-z\u4e00-\u9fff])")
-STOP = re.compile(rf"(?:选?项)?{_CLOSE}(?:$|[。.!;\n])")
+END = re.compile(
+    rf"{_CLOSE}(?:$|[^\w\s]|\n| [a-z\u4e00-\u9fff]"
+    r"|选?项|这|即|因|由|而|对应|是?正确|成立|了|です|だ|입니다|이다)"
+)
+STOP = re.compile(rf"(?:选?项)?{_CLOSE}(?:$|[。.!;\n]|是?正确)")
 
 # Lines
 
-BARE = re.compile(r"[^\w=?+]*+([A-Za-z])[^\w=?+<>]*+")
+BARE = re.compile(
+    r"[^\w=?+]*+(?:(?:选项|(?i:option|choice)(?![A-Za-z]))[^\w=?+]*+)?"
+    r"([A-Za-z])[^\w=?+<>]*+(?:选?项[^\w]*+)?"
+)
 OPTION = re.compile(r"\W{0,6}([A-Z])(?:[.、:)]|,? ?(?:因为|because ))(?!.*[A-Z][.、:)])")
 NEXT_PROBLEM = re.compile(
     r"""

@@ -103,12 +103,13 @@ def without_closing(reasoning: str) -> str:
 
 
 def _answers(lines: Sequence[str]) -> int:
-    """Count the lines at the beginning that only name an answer, with blank lines and rules among them."""
+    """Count the lines at the beginning that only name an answer, with blank lines and rules after them."""
     count = 0
     for place, line in enumerate(lines, start=1):
-        if conclusions.is_statement(line):
+        wordless = _NO_WORDS.fullmatch(line)
+        if conclusions.is_statement(line) or (wordless and count):
             count = place
-        elif not _NO_WORDS.fullmatch(line):
+        elif not wordless:
             break
     return count
 

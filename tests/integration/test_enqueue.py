@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from producers import enqueue, intake, runs
-from shared import broker, claims, ledger
+from shared import broker, claims, ledger, schema
 from shared.errors import ServiceUnreachable, UserError
 from shared.jobs import Sampling
 from shared.schema import State
@@ -59,6 +59,16 @@ def test_the_same_command_continues_its_run(data: Path) -> None:
     assert first.run.startswith("测试-")
     assert (second.sent, second.continued) == (0, True)
     assert len(messages()) == 4
+
+
+def test_a_run_that_is_older_than_an_option_continues_with_what_it_had(data: Path) -> None:
+    enqueue.infer(data, SAMPLING, "r")
+    options = {name: value for name, value in ledger.get_run("r").options.items() if name != "reader"}
+    with ledger.writing() as connection:
+        connection.execute(schema.runs.update().values(options=options))
+    assert enqueue.infer(data, SAMPLING.model_copy(update={"reader": "reference"}), "r").continued
+    with pytest.raises(UserError, match="its reader is reference, not conclusion"):
+        enqueue.infer(data, SAMPLING.model_copy(update={"reader": "conclusion"}), "r")
 
 
 def test_other_options_make_another_run(data: Path) -> None:

@@ -112,6 +112,7 @@ def test_variants_have_an_item_a_labelled_question(data: Path, votequeue: Comman
         "near_copy": 0.97,
         "max_tokens": 1024,
         "temperature": 0.7,
+        "reader": "conclusion",
     }
 
 

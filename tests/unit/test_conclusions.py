@@ -1,8 +1,5 @@
 """Which letter a text concludes with; in these tables it is B, unless they say otherwise."""
 
-import time
-from collections.abc import Callable
-
 import pytest
 
 from shared import conclusions
@@ -53,8 +50,12 @@ from shared import conclusions
         "答案應為「B」",
         "正確答案是（B）",
         "答案無疑是B",
+        "因此答案B正确。",
+        "最终的答案就是B了。",
+        "所以，只剩下B，故选B",
         "答えは「B」です。",
-        "정답: B",
+        "したがって、正解はBです。",
+        "정답은 B입니다.",
     ],
 )
 def test_an_answer_is_stated_in_many_ways(text: str) -> None:
@@ -187,6 +188,8 @@ def test_the_answer_of_a_json_object_may_be_no_letter(value: str) -> None:
         "(B)",
         "b",
         "**B**。",
+        "选项B",
+        "Option B.",
         "B. 乙",
         "B，因为甲最高。",
         "B\n\n解析：甲比乙高。",
@@ -222,6 +225,10 @@ def test_a_list_of_options_or_a_contradiction_is_no_answer(text: str) -> None:
         "答案是：A不可能，应为B。\n答案是：B",
         "答案是：A。更正：答案是：B",
         "答案是：A。更正：B",
+        "答案是：A。抱歉，我弄错了，答案应该是B。",
+        "初步答案是：A。最终答案是：B",
+        "答案不可能是A，因为……所以答案是B。",
+        '{"answer": "A"}\n更正：{"answer": "B"}',
         "~~答案是：A~~ 答案是：B",
         "最初我以为答案是A，但检查后发现答案是B。",
         "题目给出的答案是：A。但按条件推理，乙最高。答案是：B",
@@ -248,6 +255,10 @@ def test_the_last_statement_counts(text: str) -> None:
     "text",
     [
         "答案是：B而不是A",
+        "答案是：B；A错误",
+        "答案是：B（不是A）",
+        "答案是：B。选A的话会与条件2矛盾。",
+        "答案是：B. 无法确定",
         "答案是：B。选项A错误，选项C不符合条件。",
         "答案是：B，因为其他选项都与条件矛盾。",
         "答案是：B，但其他选项也值得注意，它们错误在于顺序。",
@@ -299,6 +310,10 @@ def test_an_answer_to_a_next_problem_is_not_read(heading: str) -> None:
         "答案是：(A)和(C)",
         "答案是：A & C",
         "答案是：A-C",
+        "答案是：A（或B）",
+        "答案是：A；B",
+        "答案是：A\nC\n（两个都对）",
+        "答案是A、B、C中的一个",
         "答案是A还是B？",
         "我认为答案是A或者B",
         "符合条件的选项是A和B",
@@ -329,6 +344,10 @@ def test_two_letters_are_none(text: str) -> None:
         "答案是：A，但这与条件三矛盾。",
         "这道题的答案是：B。但这与条件不符。",
         "暂时答案是：A。再看，答案是：无法确定",
+        "之前说答案是A，这是错的。",
+        "甲的答案是：A；乙的答案是：B。",
+        "难道答案是A？",
+        "不是A就是B。",
         "答案可能是A",
         "也许答案是：A",
         "既可能是A也可能是B",
@@ -414,54 +433,10 @@ def test_a_line_may_be_nothing_but_a_statement(line: str) -> None:
         "---",
         "甲比乙高。",
         "甲比乙高，答案是：B",
+        "答案解析：甲比乙高。",
         "答案是：B，因为甲比乙高。",
         "答案是：B。甲比乙高，乙比丙高。",
     ],
 )
 def test_a_line_that_says_more_is_not(line: str) -> None:
     assert not conclusions.is_statement(line)
-
-
-# Texts that a careless pattern takes the square of their length for
-
-PATHOLOGICAL: dict[str, Callable[[int], str]] = {
-    "blanks": lambda n: "答案是：" + " " * n,
-    "line breaks": lambda n: "答案是：" + "\n" * n + "甲",
-    "stars": lambda n: "答案是：" + "*" * n,
-    "markers": lambda n: "答案是" * (n // 3),
-    "markers with colons": lambda n: "答案是：" * (n // 4),
-    "taken back": lambda n: "答案是：A，但" * (n // 7),
-    "alternatives": lambda n: "答案是：" + "A或" * (n // 2),
-    "an answer and many problems": lambda n: "题目：\n" + "答案是：A。" * (n // 6),
-    "English markers": lambda n: "the final answer is " * (n // 20),
-    "verbs": lambda n: "因此我们应该选" * (n // 7),
-    "gaps": lambda n: "答案是" + "选项 " * (n // 3),
-    "boxes": lambda n: "\\boxed{" * (n // 7),
-    "brackets": lambda n: "答案是：" + "(" * n,
-    "closing brackets": lambda n: "答案是：B" + ")" * n,
-    "thoughts": lambda n: "<think>" * (n // 7),
-    "ends of thoughts": lambda n: "</think>" * (n // 8),
-    "tags": lambda n: "<b " * (n // 3),
-    "backslashes": lambda n: "\\" * n,
-    "objects": lambda n: "{" * n,
-    "nested objects": lambda n: '{"answer":' * (n // 10),
-    "unclosed strings": lambda n: '{"answer": "' + "x" * n,
-    "fences": lambda n: "```json\n{" * (n // 9),
-    "letters": lambda n: "A " * (n // 2),
-    "lines of options": lambda n: "A. x\n" * (n // 5),
-    "table": lambda n: "| " * (n // 2),
-}
-
-
-@pytest.mark.parametrize("name", PATHOLOGICAL)
-def test_no_text_takes_more_than_its_length_to_read(name: str) -> None:
-    text = PATHOLOGICAL[name]
-    short, long = (min(_seconds(text(size)) for _ in range(2)) for size in (16_000, 128_000))
-    # Eight times the text: 8 times as long where reading is linear, 64 times where it is quadratic.
-    assert long < 24 * max(short, 0.005)
-
-
-def _seconds(text: str) -> float:
-    began = time.thread_time()
-    conclusions.letter(text)
-    return time.thread_time() - began

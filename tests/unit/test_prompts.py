@@ -128,3 +128,32 @@ def test_options_without_letters_or_with_names_stay_as_they_are(options: list[st
 
 def test_more_options_than_letters_stay_as_they_are() -> None:
     assert prompts.without_letters([f"{one}. x" for one in "ABC"] * 9) == [f"{one}. x" for one in "ABC"] * 9
+
+
+@pytest.mark.parametrize(
+    "reasoning",
+    [
+        "丁比丙矮。\n故选B。\n答案是：B",
+        "丁比丙矮。\n\n---\n\n**答案是：B**",
+        "**答案是：B**\n\n---\n\n丁比丙矮。",
+        "答案是：B\n丁比丙矮。\n答案是：B",
+        "丁比丙矮。\nThe answer is B.",
+        "丁比丙矮。\n**B**",
+    ],
+)
+def test_no_other_line_of_an_example_names_its_answer(reasoning: str) -> None:
+    assert prompts.solution(Solved(SOLVED.asked, reasoning, "B")) == "丁比丙矮。\n答案是：B\n"
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "kept"),
+    [
+        ("### 推理\n丁比丙矮。\n---\n答案是：B", "### 推理\n丁比丙矮。"),
+        ("答案是：B，因为丁比丙矮。", "答案是：B，因为丁比丙矮。"),
+        ("**答案是：B**\n\n### 推理\n丁比丙矮。", "**答案是：B**\n\n### 推理\n丁比丙矮。"),
+        ("丁比丙矮，因此答案是：B。", "丁比丙矮，"),
+        ("答案是：B", ""),
+    ],
+)
+def test_only_the_end_of_a_reasoning_is_taken_off(reasoning: str, kept: str) -> None:
+    assert prompts.without_closing(reasoning) == kept
