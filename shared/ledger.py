@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
+import psycopg.conninfo
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
@@ -59,6 +61,7 @@ def engine() -> sa.Engine:
         opened = sa.create_engine(url, pool_pre_ping=True, connect_args=_connect_args(url))
     except (SQLAlchemyError, ImportError) as error:
         raise UserError(f"VOTEQUEUE_LEDGER_URL is no database URL that works here: {error}") from None
+    _refuse_unknown_options(opened)
     if opened.dialect.name == "sqlite":
         sa.event.listen(opened, "connect", _prepare_sqlite)
         sa.event.listen(opened, "begin", _begin_immediate)
@@ -70,6 +73,14 @@ def engine() -> sa.Engine:
 def _connect_args(url: str) -> dict[str, Any]:
     # SQLite waits this long for another writer; PostgreSQL for its server to answer at all.
     return {"timeout": 30} if url.startswith("sqlite") else {"connect_timeout": 10}
+
+
+def _refuse_unknown_options(opened: sa.Engine) -> None:
+    if opened.dialect.name == "postgresql":
+        try:
+            psycopg.conninfo.make_conninfo(**dict.fromkeys(opened.url.query, "0"))
+        except psycopg.Error as error:
+            raise UserError(f"VOTEQUEUE_LEDGER_URL has an option that PostgreSQL has not: {error}") from None
 
 
 def _make_folder(url: str) -> None:
