@@ -15,7 +15,7 @@ import threading
 import time
 import xmlrpc.client
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,19 +33,23 @@ ANSWER_SECONDS = 90.0  # for a service to answer after its start; a busy laptop 
 LOADING_SECONDS = 600.0  # for an engine to load its model
 POLL_SECONDS = 0.3
 ENDED = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
+START_ATTEMPTS = 4  # that may fail, before `up` takes it that a program does not start
 
 
 @dataclass(frozen=True)
 class Running:
-    """What supervisord says of a program."""
+    """What supervisord says of a program; ``ended_at`` is when it last ended, in seconds since the epoch."""
 
     name: str
     state: str
     pid: int
+    ended_at: int = field(default=0, compare=False)
 
 
 def up(settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool = False) -> None:
     """Start everything; then stay until Ctrl-C and stop it again, or return and leave it running.
+
+    What runs already is looked over: programs that were given up are started again.
 
     Raises:
         UserError: it runs already, a port is taken, weights are missing, a service does not come up.
@@ -54,6 +58,9 @@ def up(settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool
     wanted = programs.programs(settings, workers, serve)
     with permissions.only_owner(), stopped_by_signals(), put_plainly(where):
         with alone(where):
+            if start_given_up(where):
+                tell(settings, where)
+                return
             refuse_if_running(where)
             refuse_without_weights(settings, bool(workers.get("infer")) or serve)
             refuse_without_index(settings, workers)
@@ -97,9 +104,37 @@ def running(settings: Settings) -> list[Running]:
 
 
 def refuse_if_running(where: Layout) -> None:
-    """Stop when this home's services run already."""
-    if SUPERVISORD in groups.living(where.notes):
-        raise UserError("votequeue is up already here: `votequeue down` stops it")
+    """Stop when this home's services run already; name those that do not."""
+    if SUPERVISORD not in groups.living(where.notes):
+        return
+    for program in ask(where):
+        if program.state == "BACKOFF":
+            raise UserError(
+                f"votequeue is up already here, but {program.name} does not start: "
+                f"{complaint(where, program.name)}"
+            )
+    raise UserError("votequeue is up already here: `votequeue down` stops it")
+
+
+def start_given_up(where: Layout) -> list[str]:
+    """Start again what supervisord has given up, or what ended for good; give the names.
+
+    Raises:
+        UserError: one of them does not start.
+    """
+    names = {program.name for program in ask(where) if program.state in ENDED}
+    if names:
+        say(f"votequeue is up already here; starting again: {', '.join(sorted(names))}")
+        with supervisor(where) as server:
+            for name in sorted(names):
+                server.startProcess(name, False)
+        wait_for(where, ", ".join(sorted(names)), lambda: names <= names_of(where, "RUNNING"))
+    return sorted(names)
+
+
+def names_of(where: Layout, state: str) -> set[str]:
+    """Name the programs in a state."""
+    return {program.name for program in ask(where) if program.state == state}
 
 
 def refuse_without_weights(settings: Settings, needed: bool) -> None:
@@ -170,7 +205,7 @@ def bring_up(settings: Settings, where: Layout, wanted: list[Program]) -> None:
             if not program.first:
                 server.startProcess(program.name, False)
     names = {program.name for program in wanted}
-    wait_for(where, "workers", lambda: {p.name for p in ask(where) if p.state == "RUNNING"} >= names)
+    wait_for(where, "workers", lambda: names_of(where, "RUNNING") >= names)
     wait_for(where, "Flower", lambda: probes.flower_answers(settings))
     if "serve" in names:
         wait_for(where, "the chat server", lambda: probes.chat_answers(settings), LOADING_SECONDS)
@@ -184,11 +219,15 @@ def wait_for(where: Layout, name: str, answers: Callable[[], bool], seconds: flo
     """
     say(f"waiting for {name}")
     deadline = time.monotonic() + seconds
+    failures: dict[str, set[int]] = {}
     while not answers():
         if SUPERVISORD not in groups.living(where.notes):
             raise UserError(f"supervisord ended: {complaint(where, 'supervisord-start', 'supervisord')}")
         for program in ask(where):
-            if program.state == "FATAL":
+            if program.state == "BACKOFF":
+                failures.setdefault(program.name, set()).add(program.ended_at)
+            # Supervisord itself tries for ever; whoever starts it wants to know what a person must mend.
+            if program.state == "FATAL" or len(failures.get(program.name, ())) >= START_ATTEMPTS:
                 raise UserError(f"{program.name} does not start: {complaint(where, program.name)}")
         if time.monotonic() > deadline:
             raise UserError(f"{name} does not answer after {seconds:.0f} s: see the logs in {where.logs}")
@@ -310,7 +349,7 @@ def ask(where: Layout) -> list[Running]:
         return []
     with silence_tolerated(), supervisor(where) as server:
         answer = server.getAllProcessInfo()
-        return [Running(entry["name"], entry["statename"], entry["pid"]) for entry in answer]
+        return [Running(entry["name"], entry["statename"], entry["pid"], entry["stop"]) for entry in answer]
     return []
 
 

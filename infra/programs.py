@@ -30,6 +30,8 @@ from shared.settings import PREFIX, Settings
 # -P: a folder named like one of our packages in the working directory must not be taken for it.
 PYTHON = (sys.executable, "-P")
 STOP_SECONDS = 20
+# For ever: the pause between two starts grows by a second each time, and nothing that is wanted is given up.
+START_RETRIES = 1_000_000
 SUPERVISORD = "supervisord"
 USUAL_DATABASES = 16  # Valkey's own number of them
 SOCKET_PATH_LIMIT = 90  # the kernel's is 107, and supervisord puts its pid behind for a moment
@@ -326,7 +328,7 @@ priority={program.priority}
 autostart={str(program.first).lower()}
 autorestart=true
 startsecs=3
-startretries=3
+startretries={START_RETRIES}
 stopsignal=TERM
 stopwaitsecs={STOP_SECONDS}
 killasgroup=true

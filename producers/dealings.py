@@ -9,15 +9,17 @@ Money is in the settings' currency. Nothing is written here; what came of the ca
 import zoneinfo
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from shared import calls, ledger, providers, schema, settings
+from producers import clocks
+from shared import calls, charges, ledger, providers, schema, settings, slowdowns
+from shared.errors import ServiceUnreachable
 from shared.jobs import DATA_QUEUES
 from shared.ledger import Run
 from shared.schema import State
+from shared.slowdowns import Slowdown
 
 UNDER_WAY, NOT_MADE = "under way", "not made"
 
@@ -51,7 +53,11 @@ class Halt:
 
 @dataclass(frozen=True)
 class Dealings:
-    """What a run has had of outside services; ``stopped``: items given up since the budget is spent."""
+    """What a run has had of outside services; ``stopped``: items given up since the budget is spent.
+
+    ``slowdowns`` are pauses that workers wait for; ``passed`` has the services whose calls used more tokens
+    than they allowed, and how many times as many.
+    """
 
     currency: str
     budget: float | None
@@ -59,6 +65,8 @@ class Dealings:
     stopped: int
     tallies: list[Tally]
     halts: list[Halt]
+    slowdowns: list[Slowdown]
+    passed: dict[str, float]
 
     @property
     def calls(self) -> int:
@@ -87,6 +95,8 @@ def of_run(run: Run) -> Dealings:
         stopped=stopped,
         tallies=tallies,
         halts=halts(run),
+        slowdowns=_slowdowns(run),
+        passed=_passed(run),
     )
 
 
@@ -123,16 +133,39 @@ def _stopped_query(run: str) -> sa.Select[tuple[int]]:
 
 def halts(run: Run) -> list[Halt]:
     """List the services of a run that are not called now."""
-    provider = run.options.get("provider") if run.kind in DATA_QUEUES else None
+    provider = _provider(run)
     if provider is None:
         return []
-    models = run.options.get("models") or [run.options.get("model")]
-    names = [provider, *(f"{provider}/{model}" for model in models)]
     return [
         Halt(provider, pause.service, pause.reason, pause.since, pause.until)
         for pause in calls.pauses(provider)
-        if pause.service.rpartition("@")[0] in names
+        if _is_of(pause.service, run)
     ]
+
+
+def _slowdowns(run: Run) -> list[Slowdown]:
+    provider = _provider(run)
+    try:
+        found = slowdowns.of(provider) if provider else []
+    except ServiceUnreachable:
+        return []
+    return [slowdown for slowdown in found if _is_of(slowdown.service, run)]
+
+
+def _passed(run: Run) -> dict[str, float]:
+    provider = _provider(run)
+    found = charges.passed(provider) if provider else {}
+    return {service: times for service, times in found.items() if _is_of(service, run)}
+
+
+def _provider(run: Run) -> str | None:
+    return run.options.get("provider") if run.kind in DATA_QUEUES else None
+
+
+def _is_of(service: str, run: Run) -> bool:
+    provider = _provider(run)
+    models = run.options.get("models") or [run.options.get("model")]
+    return service.rpartition("@")[0] in [provider, *(f"{provider}/{model}" for model in models)]
 
 
 def halts_in_words(run: Run) -> list[str]:
@@ -158,5 +191,5 @@ def _at(halt: Halt) -> str:
     except zoneinfo.ZoneInfoNotFoundError:
         zone, name = None, "local time"
     # To the nearest minute, since midnight may be half a second past or before.
-    moment = datetime.fromtimestamp((halt.until_at or 0.0) + 30, UTC).astimezone(zone)
+    moment = clocks.moment((halt.until_at or 0.0) + 30).astimezone(zone)
     return f"{moment:%Y-%m-%d %H:%M} ({name})"

@@ -23,6 +23,7 @@ LATENCY = 1.0  # seconds until a service begins to answer
 SPEED = 40.0  # tokens a second of one answer
 LOCAL_SPEED = 5.0  # the same, of our own weights on a laptop's processor, many answers at once
 DAY = 86_400.0  # seconds
+MUCH = 1.5  # times what is expected: more than that is said
 WORKER = "the calls in flight of one worker"
 
 
@@ -38,7 +39,8 @@ class Between:
 class Forecast:
     """What one model's part comes to; ``bound_by`` names the limit that makes it last so long.
 
-    Without a price ``cost`` is ``None``.
+    A budget counts one call as ``call_cost`` at the most, until its reply tells what it used. Without a price
+    that and ``cost`` are ``None``.
     """
 
     provider: str
@@ -48,6 +50,7 @@ class Forecast:
     output_tokens: Between
     characters: Between
     cost: Between | None
+    call_cost: float | None
     seconds: Between
     bound_by: str
     limits: dict[str, Any]
@@ -132,6 +135,7 @@ def _forecast(load: Load) -> Forecast:
         return Between(measure(load.expected), measure(load.most))
 
     price = providers.price(load.provider, load.model, loaded.prices)
+    priced = has_price(load.provider, load.model)
     return Forecast(
         provider=load.provider,
         model=load.model,
@@ -139,7 +143,8 @@ def _forecast(load: Load) -> Forecast:
         input_tokens=between(lambda amount: math.ceil(amount.input_tokens)),
         output_tokens=between(lambda amount: math.ceil(amount.output_tokens)),
         characters=between(lambda amount: math.ceil(amount.characters)),
-        cost=between(lambda amount: _cost(price, amount)) if has_price(load.provider, load.model) else None,
+        cost=between(lambda amount: _cost(price, amount)) if priced else None,
+        call_cost=providers.cost(price, load.call) if priced else None,
         seconds=between(lambda amount: max(_times(amount, limits, speed).values())),
         bound_by=bound_by if seconds[bound_by] else "nothing",
         limits=limits.model_dump(exclude_none=True),
@@ -190,6 +195,17 @@ def require_price(found: Estimate, budget: float | None) -> None:
             f"--budget {budget:g} would never stop anything: no price is set for {', '.join(unknown)}; "
             "set it in VOTEQUEUE_PRICES, to {} for what is free"
         )
+
+
+def too_small(found: Estimate, left: float) -> str | None:
+    """Say so where what is left of a budget may not do for a single call."""
+    for one in found.services:
+        if one.call_cost and left < one.call_cost:
+            return (
+                f"{left:g} are left of the budget, and one call to {one.name} counts as up to "
+                f"{money(one.call_cost, found)} until its reply tells what it used: some may not be made"
+            )
+    return None
 
 
 def unpriced(found: Estimate) -> list[str]:
@@ -244,5 +260,10 @@ def remarks(found: Estimate) -> list[str]:
     told += [f"on record already, at no cost: {found.on_record}"] if found.on_record else []
     for one in found.services:
         limits = ", ".join(f"{name} {value:g}" for name, value in one.limits.items()) or "none known"
+        if one.call_cost and one.cost and one.call_cost > MUCH * one.cost.expected / one.calls.expected:
+            told.append(
+                f"a budget counts a call to {one.name} as up to {money(one.call_cost, found)}, a byte of its "
+                "prompt as a token, until its reply tells what it used"
+            )
         told.append(f"limits of {one.name}: {limits}; the time is bound by {one.bound_by}")
     return told + [f"assumed: {assumption}" for assumption in found.assumptions]

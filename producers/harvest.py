@@ -132,8 +132,8 @@ def _count_dropped(found: Harvest, value: dict[str, Any], kept: int) -> None:
 
 def _values(run: str) -> Iterable[tuple[int, dict[str, Any]]]:
     query = sa.select(results.number, results.value).where(results.run == run).order_by(results.number)
-    with ledger.reading() as connection:
-        yield from connection.execution_options(yield_per=ledger.CHUNK).execute(query).tuples()
+    with ledger.streaming() as connection:
+        yield from connection.execute(query).tuples()
 
 
 def _asks(run: str) -> Counter[tuple[int, str]]:
@@ -141,20 +141,20 @@ def _asks(run: str) -> Counter[tuple[int, str]]:
     query = sa.select(made.number, made.step).where(
         made.run == run, made.outcome == calls.OK, made.number.is_not(None)
     )
-    with ledger.reading() as connection:
-        rows = connection.execution_options(yield_per=ledger.CHUNK).execute(query)
+    with ledger.streaming() as connection:
+        rows = connection.execute(query)
         return Counter((number, step.partition(":")[0]) for number, step in rows)
 
 
 def _count_time(found: Harvest) -> None:
-    with ledger.reading() as connection:
+    with ledger.streaming() as connection:
         begun = connection.scalar(
             sa.select(sa.func.min(attempts.claimed_at)).where(attempts.run == found.run)
         )
         ended = connection.scalar(sa.select(sa.func.max(items.settled_at)).where(items.run == found.run))
         went_out = sa.or_(made.outcome.is_(None), made.outcome != dealings.NOT_MADE)
         query = sa.select(made.begun_at).where(made.run == found.run, went_out).order_by(made.begun_at)
-        times = list(connection.execution_options(yield_per=ledger.CHUNK).scalars(query))
+        times = list(connection.scalars(query))
     if begun is not None and ended is not None:
         found.wall_seconds = ended - begun
     if times:

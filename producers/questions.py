@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from producers import runs
-from shared import ledger, schema
+from shared import dataset, ledger, schema
 from shared.dataset import Entry
 from shared.errors import UserError
 
@@ -139,11 +139,10 @@ def tell(run: str, texts: bool = False) -> Iterator[Told]:
     ballots_query = (
         sa.select(*columns).where(votes.run == run).order_by(votes.number, votes.attempt, votes.place)
     )
-    with ledger.reading() as connection:
-        connection.execution_options(yield_per=ledger.CHUNK)
+    with ledger.streaming() as connection:
         ballots = _Groups(iter(connection.execute(ballots_query)))
         for text, rows in _by_entry(connection, run):
-            entry = Entry.model_validate_json(text)
+            entry = dataset.entry_of(text)
             for row in rows:
                 yield Told(
                     number=row.number,
@@ -160,8 +159,7 @@ def tell(run: str, texts: bool = False) -> Iterator[Told]:
 
 def answered(run: str) -> Iterator[tuple[str, list[str | None]]]:
     """Read a run's entries in order, each with its questions' letters; ``None``: no answer (yet)."""
-    with ledger.reading() as connection:
-        connection.execution_options(yield_per=ledger.CHUNK)
+    with ledger.streaming() as connection:
         for text, rows in _by_entry(connection, run):
             yield text, [row.letter for row in rows]
 
@@ -205,5 +203,5 @@ def claims_of(run: str) -> Iterator[sa.Row[Any]]:
     """Read all claims of a run, item by item and in the order they were made."""
     columns = attempts.number, attempts.worker, attempts.claimed_at, attempts.ended_at, attempts.outcome
     query = sa.select(*columns).where(attempts.run == run).order_by(attempts.number, attempts.fence)
-    with ledger.reading() as connection:
-        yield from connection.execution_options(yield_per=ledger.CHUNK).execute(query)
+    with ledger.streaming() as connection:
+        yield from connection.execute(query)

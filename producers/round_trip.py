@@ -11,13 +11,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from producers.workload import Amount, Load, Workload
-from shared import bought, ledger, prompts, providers, segments, settings
+from producers.workload import NO_CALL, Amount, Load, Workload
+from shared import bought, bounds, ledger, prompts, providers, segments, settings
 from shared.bought import Route
 from shared.dataset import Entry
 from shared.jobs import Augmentation
+from shared.providers import Usage
 
 FILLED = 0.9  # how full a packed call is
+BYTES = 3  # of a Chinese character, which an estimate takes for one token and a budget for so many
 LONGER = 2  # at the most, a translation has so many times the tokens of its text
 
 # A text's length by language, that of the Chinese one being 1: in characters, and in tokens.
@@ -57,6 +59,7 @@ def workload(entries: Iterable[Entry], options: Augmentation) -> Workload:
         options.model or "",
         loads[0][0] + loads[1][0],
         loads[0][1] + loads[1][1],
+        _largest(there, options) if there.texts or back.texts else NO_CALL,
     )
     grown = f"a text has {ratio[0]:.3g} times its length in {options.pivot}"
     return Workload([load], known, [grown, f"packed calls are {100 * FILLED:.0f} % full"])
@@ -112,8 +115,18 @@ def _translated(way: _Way, ratio: tuple[float, float], options: Augmentation) ->
     characters = 0.0 if options.prompt else way.characters
     return (
         Amount(calls, calls * frame + framed, framed * ratio[1], characters),
-        Amount(most, most * frame + framed, framed * LONGER, characters),
+        Amount(most, most * bounds.TEMPLATE + BYTES * (most * frame + framed), framed * LONGER, characters),
     )
+
+
+def _largest(way: _Way, options: Augmentation) -> Usage:
+    """Bound one call: it holds all that its service takes a call, or all that there is."""
+    characters = math.ceil(min(_call_size(options)[0], way.characters))
+    if options.prompt is None and not _by_tokens(options):
+        return Usage(characters=characters)
+    tokens = BYTES * characters
+    frame = bounds.message(prompts.translating([], "zh", "ja") if options.prompt else "")
+    return Usage(tokens + frame, LONGER * tokens)
 
 
 def _by_tokens(options: Augmentation) -> bool:

@@ -30,6 +30,12 @@ def status(standing: Standing, found: Dealings) -> None:
         show.text(f"{name}: {value}")
     for halt in found.halts:
         show.text(dealings.in_words(halt, standing.run))
+    paused = [halt.service for halt in found.halts]
+    for slowdown in found.slowdowns:
+        if slowdown.service not in paused:
+            show.text(f"{slowdown.service} pauses for {progress.span(slowdown.left)}: {slowdown.said}")
+    for service, times in found.passed.items():
+        show.text(f"{service} used {times:.2g} times the tokens that a call allowed: budgets allow for it")
     if found.stopped:
         show.text(
             f"stopped by its budget: {runs.counted(found.stopped, standing.unit)} given up; "

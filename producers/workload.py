@@ -4,20 +4,23 @@
         ->  Workload(loads=[Load("chat", "deepseek-chat", Amount(calls=1475, ...), Amount(calls=3984, ...))],
                      on_record=12, assumptions=["9 of 10 replies agree with the letter", ...])
 
-Each amount is there twice: as it is expected, and at the most. What is on record already is left out. Nothing
-is sent or written; what it all costs, and how long it takes, is `estimate`'s.
+Each amount is there twice: as it is expected, and at the most, with prompts bounded by their bytes as budgets
+bound them. What is on record already is left out. Nothing is sent or written; what it all costs, and how long
+it takes, is `estimate`'s.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from shared import bought, ledger, prompts
+from shared import bought, bounds, ledger, prompts
 from shared.bought import Wanted
 from shared.dataset import Entry
 from shared.jobs import WRITES, Augmentation, Reasoning
+from shared.providers import Usage
 
 AGREE = {"correct": 0.9, "wrong": 0.6}  # share of replies that come to the letter they were given
 KEPT = 0.5  # share of variants that are kept
+NO_CALL = Usage()
 REPLY = 400  # tokens of a usual reasoning
 
 
@@ -41,12 +44,13 @@ class Amount:
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked of one model."""
+    """What is asked of one model; ``call`` is the most that the largest call may use."""
 
     provider: str
     model: str
     expected: Amount
     most: Amount
+    call: Usage = NO_CALL
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,20 @@ class Workload:
 
 def reasonings(entries: Iterable[Entry], options: Reasoning) -> Workload:
     """Work out what it takes to get reasonings for the labelled questions of some entries."""
-    asked = tokens = known = 0
+    asked = tokens = bound = largest = known = 0
     for chunk in ledger.chunks(_wanted(entries, options)):
         for wanted, there in zip(chunk, bought.have_reasonings(chunk, options.models), strict=True):
             known += there
             if not there:
                 asked += 1
-                tokens += prompts.tokens(prompts.explaining(wanted.asked, wanted.letter))
+                prompt = prompts.explaining(wanted.asked, wanted.letter)
+                tokens += prompts.tokens(prompt)
+                bound += bounds.message(prompt)
+                largest = max(largest, bounds.message(prompt))
     agree = AGREE[options.label]
     said = f"{10 * agree:.0f} of 10 replies agree with the letter and have {REPLY} tokens"
-    return Workload(list(_by_model(asked, tokens, options)), known, [said])
+    call = Usage(largest, options.max_tokens) if asked else NO_CALL
+    return Workload(list(_by_model(asked, (tokens, bound), call, options)), known, [said])
 
 
 def _wanted(entries: Iterable[Entry], options: Reasoning) -> Iterator[Wanted]:
@@ -83,7 +91,7 @@ def _wanted(entries: Iterable[Entry], options: Reasoning) -> Iterator[Wanted]:
                 yield Wanted(asked, letter, options.label, options.provider, options.prompt)
 
 
-def _by_model(asked: int, tokens: int, options: Reasoning) -> Iterator[Load]:
+def _by_model(asked: int, tokens: tuple[int, int], call: Usage, options: Reasoning) -> Iterator[Load]:
     # Without chance in it, the same prompt has the same reply: it is asked once.
     asks = options.asks if options.temperature > 0 else 1
     missing = 1 - AGREE[options.label]
@@ -91,9 +99,9 @@ def _by_model(asked: int, tokens: int, options: Reasoning) -> Iterator[Load]:
     for place, model in enumerate(options.models):
         # The next model is asked only where those before it never agreed.
         times = missing ** (asks * place) * (1 - missing**asks) / (1 - missing)
-        expected = Amount(asked * times, tokens * times, asked * times * reply)
-        most = Amount(asked * asks, tokens * asks, asked * asks * options.max_tokens)
-        yield Load(options.provider, model, expected, most)
+        expected = Amount(asked * times, tokens[0] * times, asked * times * reply)
+        most = Amount(asked * asks, tokens[1] * asks, asked * asks * options.max_tokens)
+        yield Load(options.provider, model, expected, most, call)
 
 
 # Variants
@@ -102,23 +110,27 @@ def _by_model(asked: int, tokens: int, options: Reasoning) -> Iterator[Load]:
 def variants(entries: Iterable[Entry], options: Augmentation) -> Workload:
     """Work out what it takes to get a variant of each labelled question, and to have it answered."""
     samples, longest = options.samples or 0, options.max_tokens or 0
-    asked = writing = answering = 0
+    asked = read = bound = largest = 0
     for entry in entries:
         for index, question in enumerate(entry.questions):
             if question.answer is not None:
                 known = ledger.asked(entry, index)
                 asked += 1
-                writing += prompts.tokens(prompts.varying(prompts.Solved(known, "", question.answer)))
-                answering += prompts.tokens(prompts.answering(known))
+                writing = prompts.varying(prompts.Solved(known, "", question.answer))
+                answering = prompts.answering(known)
+                read += prompts.tokens(writing) + samples * prompts.tokens(answering)
+                bound += bounds.message(writing) + samples * bounds.message(answering)
+                largest = max(largest, bounds.message(writing), bounds.message(answering))
     # Without chance in it, the same prompt has the same variant.
     writes = WRITES if options.temperature else 1
     tries = (1 - (1 - KEPT) ** writes) / KEPT
-    calls, read = asked * (1 + samples), writing + samples * answering
+    calls = asked * (1 + samples)
     load = Load(
         options.provider or "",
         options.model or "",
         Amount(calls * tries, read * tries, calls * tries * min(REPLY, longest)),
-        Amount(calls * writes, read * writes, calls * writes * longest),
+        Amount(calls * writes, bound * writes, calls * writes * longest),
+        Usage(largest, longest) if asked else NO_CALL,
     )
     said = f"{10 * KEPT:.0f} of 10 variants are kept, the others written again, {writes} times in all"
     return Workload([load], 0, [said, f"variants are as long as the originals, replies have {REPLY} tokens"])

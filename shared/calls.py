@@ -7,18 +7,23 @@ A reply is on record before anything is done with it, so that it is never bought
 and what all workers must know of an account: a day's calls, a pause. How calls are made is not known here.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from shared import ledger, schema
-from shared.errors import Held, OverBudget, VotequeueError
+from shared.errors import LONGEST_DAY, Held, OverBudget, VotequeueError
 from shared.providers import Usage
 
-OK = "ok"
+OK, NOT_MADE = "ok", "not made"
+UNKNOWN = ("no reply", "unreadable")  # outcomes of calls that may have used what they were bounded by
+LATEST = 20_000  # calls that are looked at for those of the last minutes
 UNDER_WAY = 900.0  # seconds after which a call without an end is one whose worker has died
+SHOWING = 30.0  # seconds that the first calls to a service are waited for, to show what they use
 A_CALL = 5.0  # seconds until a call under way may be through
+OWN_QUOTA = "per_day is used up: "  # so begins the reason of a pause that a limit of ours asks for
 OVER_BUDGET = "the budget of "  # so begins the reason of what a budget has stopped
 calls, spending, pauses_of = schema.calls.c, schema.spending.c, schema.pauses.c
 
@@ -52,28 +57,63 @@ class Pause:
     until: float | None
 
 
-def begin(errand: Errand, estimate: float) -> int:
-    """Record that a call is made now, its cost by estimate; give its number.
+@dataclass(frozen=True)
+class Recent:
+    """The latest calls to a model: those under way, and (``unknown``) all whose tokens are not known.
+
+    ``used`` has a pair for each other call: seconds since its end, tokens. ``now`` is the ledger's time.
+    """
+
+    now: float
+    under_way: int
+    unknown: int
+    used: list[tuple[float, int]]
+
+    def __bool__(self) -> bool:
+        return bool(self.unknown or self.used)
+
+
+def begin(errand: Errand, most: float, others: int | None = None) -> int:
+    """Record that a call is made now, its cost at the most; give its number.
+
+    A run with a budget begins no call while more than ``others`` to the same model are under way.
 
     Raises:
-        Held: calls that are under way may leave enough of the run's budget; nothing was recorded.
+        Held: calls that are under way may leave enough of the run's budget, or are to show first what a
+            call costs; nothing was recorded.
         OverBudget: the run would have spent more than its budget; nothing was recorded.
     """
     with ledger.writing() as connection:
-        within = sa.or_(spending.budget.is_(None), spending.spent + estimate <= spending.budget)
+        within = sa.or_(spending.budget.is_(None), spending.spent + most <= spending.budget)
         charged = connection.execute(
             schema.spending.update()
             .where(spending.run == errand.run, within)
-            .values(spent=spending.spent + estimate)
+            .values(spent=spending.spent + most)
         ).rowcount
         if not charged:
-            raise _over_budget(connection, errand.run, estimate)
-        values = {**errand.__dict__, "begun_at": ledger.now(connection), "cost": estimate}
+            raise _over_budget(connection, errand.run, most)
+        if others is not None and most:
+            _let_first_calls_show(connection, errand, others)
+        values = {**errand.__dict__, "begun_at": ledger.now(connection), "cost": most}
         made = connection.execute(schema.calls.insert().values(values).returning(calls.id))
         return int(made.scalar_one())
 
 
-def _over_budget(connection: sa.Connection, run: str, estimate: float) -> VotequeueError:
+def _let_first_calls_show(connection: sa.Connection, errand: Errand, others: int) -> None:
+    budget = connection.scalar(sa.select(spending.budget).where(spending.run == errand.run))
+    count = sa.select(sa.func.count()).where(
+        calls.run == errand.run,
+        calls.provider == errand.provider,
+        calls.model == errand.model,
+        calls.ended_at.is_(None),
+        calls.begun_at > ledger.now(connection) - SHOWING,
+    )
+    if budget is not None and connection.execute(count).scalar_one() > others:
+        name = f"{errand.provider}/{errand.model}"
+        raise Held(f"the first calls to {name} are to show what a call costs", A_CALL)
+
+
+def _over_budget(connection: sa.Connection, run: str, most: float) -> VotequeueError:
     row = connection.execute(sa.select(schema.spending).where(spending.run == run)).one()
     recent = calls.begun_at > ledger.now(connection) - UNDER_WAY
     under_way = sa.select(sa.func.coalesce(sa.func.sum(calls.cost), 0.0)).where(
@@ -81,10 +121,10 @@ def _over_budget(connection: sa.Connection, run: str, estimate: float) -> Votequ
     )
     said = (
         f"{OVER_BUDGET}{row.budget:g} would be passed: {row.spent:.4g} is spent, and the next call may cost "
-        f"{estimate:.4g}"
+        f"{most:.4g}"
     )
     # Most calls cost less than the most they may: what is under way may still leave enough.
-    if row.spent - connection.execute(under_way).scalar_one() + estimate <= row.budget:
+    if row.spent - connection.execute(under_way).scalar_one() + most <= row.budget:
         return Held(f"{said}, unless calls under way cost less than they may", A_CALL)
     return OverBudget(said)
 
@@ -121,6 +161,42 @@ def finish(
             .values(spent=spending.spent + (cost - row.cost))
         )
         also(connection)
+
+
+def recent(provider: str, model: str, seconds: float) -> Recent:
+    """Tell which calls to a model may have been made within so many seconds."""
+    with ledger.reading() as connection:
+        now = ledger.now(connection)
+        told = calls.input_tokens + calls.output_tokens
+        tokens = sa.case((sa.and_(calls.outcome.in_(UNKNOWN), told == 0), None), else_=told)
+        query = (
+            sa.select(calls.ended_at, tokens)
+            .where(_of_latest(connection, provider, model), calls.outcome.is_distinct_from(NOT_MADE))
+            .where(sa.or_(calls.ended_at.is_(None), calls.ended_at > now - seconds))
+        )
+        rows = connection.execute(query).all()
+    used = [(max(0.0, now - at), tokens) for at, tokens in rows if at is not None and tokens is not None]
+    return Recent(now, sum(at is None for at, _ in rows), len(rows) - len(used), used)
+
+
+def begun_before(provider: str, model: str, moment: float, within: float) -> frozenset[int]:
+    """Give the calls to a model under way that began before a moment, and within so many seconds."""
+    with ledger.reading() as connection:
+        query = sa.select(calls.id).where(
+            _of_latest(connection, provider, model),
+            calls.ended_at.is_(None),
+            calls.begun_at.between(ledger.now(connection) - within, moment),
+        )
+        return frozenset(connection.scalars(query))
+
+
+def _of_latest(connection: sa.Connection, provider: str, model: str) -> sa.ColumnElement[bool]:
+    # By number, which has an index: a ledger may hold millions of calls.
+    last = connection.scalar(sa.select(sa.func.max(calls.id))) or 0
+    since = ledger.now(connection) - UNDER_WAY
+    return sa.and_(
+        calls.id > last - LATEST, calls.begun_at > since, calls.provider == provider, calls.model == model
+    )
 
 
 def reply(run: str, number: int, step: str) -> str | None:
@@ -212,7 +288,14 @@ def _of_provider(provider: str) -> sa.ColumnElement[bool]:
 def _pauses(where: sa.ColumnElement[bool]) -> list[Pause]:
     with ledger.reading() as connection:
         now = ledger.now(connection)
-        query = sa.select(schema.pauses).where(
-            where, sa.or_(pauses_of.until.is_(None), pauses_of.until > now)
-        )
-        return [Pause(**row._mapping) for row in connection.execute(query.order_by(pauses_of.service))]
+        # However long it was asked for, by whichever version: a pause that is not for a person ends.
+        lasting = sa.and_(pauses_of.until > now, pauses_of.since > now - LONGEST_DAY)
+        query = sa.select(schema.pauses).where(where, sa.or_(pauses_of.until.is_(None), lasting))
+        rows = connection.execute(query.order_by(pauses_of.service)).all()
+    return [_bounded(Pause(**row._mapping)) for row in rows]
+
+
+def _bounded(pause: Pause) -> Pause:
+    if pause.until is None:
+        return pause
+    return dataclasses.replace(pause, until=min(pause.since + LONGEST_DAY, pause.until))

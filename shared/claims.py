@@ -2,32 +2,37 @@
 
     claim([Infer(run="round1", item=41)], "host:812:9f", lease=15)  ->  [Claim(..., attempt=1, fence=1)]
 
-A claim is one compare-and-set, `pending -> leased`, that raises attempt and fence and sets a lease. Every
-later write says `WHERE fence = mine`: of two workers that hold the same question, one writes. What is to be
-done with a question is not known here.
+A claim is one compare-and-set, `pending -> leased`, that raises attempt and fence, and lasts as long as its
+worker's lease. Every later write says `WHERE fence = mine`: of two workers that hold the same question, one
+writes. What is to be done with a question is not known here.
+
+Work that has begun on a claim is *in play*. When a worker dies, only that is evidence: the rest of what it
+held is pending again as if never claimed. All writers take items in the order of their keys, so that no two
+of them wait for each other.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
 
-from shared import ledger, schema
+from shared import leases, ledger, schema
 from shared.jobs import KINDS, Job
-from shared.schema import State
+from shared.schema import Death, State
 from shared.voting import Answer, Vote
 
-items = schema.items.c
+items, plays = schema.items.c, schema.plays.c
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on one item until its lease ends.
+    """The right to work on one item until its worker's lease ends.
 
-    ``losses`` counts how often work on it was lost in a row: a question that may kill its worker shows here.
+    ``losses`` counts how often work on it died in a row: a question that may kill its worker shows here.
     """
 
     job: Job
@@ -61,20 +66,33 @@ class Settled:
     scorer: str | None = None
 
 
-def claim(jobs: Iterable[Job], worker: str, lease: float) -> list[Claim]:
-    """Claim what can be claimed of ``jobs``; what is done, dead, leased or not yet due is left out."""
+@ledger.retried
+def claim(jobs: Iterable[Job], worker: str, lease: float, in_play: bool = False) -> list[Claim]:
+    """Claim what can be claimed of ``jobs``; what is done, dead, leased or not yet due is left out.
+
+    ``in_play``: work on the claims begins at once.
+    """
     claimed = []
     with ledger.writing() as connection:
-        now = ledger.now(connection)
-        # One order for all: two workers that claim the same rows cannot wait for each other.
-        for job in sorted(set(jobs), key=lambda job: (job.run, job.item)):
-            taken = _claim_one(connection, job, worker, now, lease)
+        now = leases.extend(connection, worker, lease)
+        for job in sorted(set(jobs), key=_place):
+            taken = _claim_one(connection, job, worker, now)
             if taken is not None:
                 claimed.append(taken)
+        if in_play:
+            _begin(connection, claimed, now)
     return claimed
 
 
-def _claim_one(connection: sa.Connection, job: Job, worker: str, now: float, lease: float) -> Claim | None:
+def _place(job: Job) -> tuple[str, int]:
+    return job.run, job.item
+
+
+def _in_order(claims: Iterable[Claim]) -> list[Claim]:
+    return sorted(claims, key=lambda claim: _place(claim.job))
+
+
+def _claim_one(connection: sa.Connection, job: Job, worker: str, now: float) -> Claim | None:
     row = connection.execute(
         schema.items.update()
         .where(items.run == job.run, items.number == job.item)
@@ -84,7 +102,6 @@ def _claim_one(connection: sa.Connection, job: Job, worker: str, now: float, lea
             attempt=items.attempt + 1,
             fence=items.fence + 1,
             holder=worker,
-            lease_until=now + lease,
         )
         .returning(items.key, items.entry, items.question, items.attempt, items.fence, items.losses)
     ).one_or_none()
@@ -104,14 +121,20 @@ def _claim_one(connection: sa.Connection, job: Job, worker: str, now: float, lea
     return taken
 
 
-def heartbeat(worker: str, lease: float) -> int:
-    """Extend all leases of a worker; give how many it holds."""
+@ledger.retried
+def begin(claims: Iterable[Claim]) -> None:
+    """Note that work on some claims begins: from now on they are in play."""
     with ledger.writing() as connection:
-        return connection.execute(
-            schema.items.update()
-            .where(items.state == State.LEASED, items.holder == worker)
-            .values(lease_until=ledger.now(connection) + lease)
-        ).rowcount
+        _begin(connection, claims, ledger.now(connection))
+
+
+def _begin(connection: sa.Connection, claims: Iterable[Claim], now: float) -> None:
+    rows: list[dict[str, object]] = [
+        {"run": held.job.run, "number": held.job.item, "fence": held.fence, "begun_at": now}
+        for held in _in_order(claims)
+    ]
+    if rows:
+        ledger.insert_missing(connection, schema.plays, rows)
 
 
 def still_holds(connection: sa.Connection, held: Claim) -> bool:
@@ -135,6 +158,7 @@ def forgive(connection: sa.Connection, held: Claim) -> None:
     connection.execute(schema.items.update().where(*_same(held)).values(losses=0))
 
 
+@ledger.retried
 def settle(ends: Iterable[Settled]) -> list[Settled]:
     """Write the ends of claims in one transaction; give those that still held their claim.
 
@@ -142,7 +166,8 @@ def settle(ends: Iterable[Settled]) -> list[Settled]:
     """
     with ledger.writing() as connection:
         now = ledger.now(connection)
-        return [end for end in ends if _settle_one(connection, end, now)]
+        ordered = sorted(ends, key=lambda end: _place(end.claim.job))
+        return [end for end in ordered if _settle_one(connection, end, now)]
 
 
 def _settle_one(connection: sa.Connection, end: Settled, now: float) -> bool:
@@ -163,6 +188,7 @@ def _settle_one(connection: sa.Connection, end: Settled, now: float) -> bool:
     return True
 
 
+@ledger.retried
 def complete(
     claim: Claim,
     value: dict[str, Any],
@@ -180,6 +206,7 @@ def complete(
         return True
 
 
+@ledger.retried
 def bury(claim: Claim, reason: str) -> bool:
     """Settle an item as dead, for a reason that another try would not change."""
     with ledger.writing() as connection:
@@ -188,18 +215,20 @@ def bury(claim: Claim, reason: str) -> bool:
         return _let_go(connection, claim, State.DEAD, now, f"dead: {reason}", changes)
 
 
+@ledger.retried
 def release(claims: Iterable[Claim], reason: str, delay: float = 0.0) -> list[Job]:
     """Give items back untouched, as at a shutdown: no attempt charged, no loss counted."""
     released = []
     with ledger.writing() as connection:
         now = ledger.now(connection)
-        for held in claims:
+        for held in _in_order(claims):
             changes = {"attempt": items.attempt - 1, "not_before": now + delay, "sent_at": None}
             if _let_go(connection, held, State.PENDING, now, f"released: {reason}", changes):
                 released.append(held.job)
     return released
 
 
+@ledger.retried
 def put_off(held: Claim, reason: str, delay: float) -> bool:
     """Give an item back whose work failed for a reason that passes: another round, in ``delay`` seconds."""
     with ledger.writing() as connection:
@@ -211,12 +240,30 @@ def put_off(held: Claim, reason: str, delay: float) -> bool:
 def release_all(worker: str, reason: str) -> list[Job]:
     """Give back everything a worker holds, as `release` does."""
     with ledger.reading() as connection:
-        rows = connection.execute(
-            sa.select(schema.items, schema.runs.c.kind)
-            .join(schema.runs, schema.runs.c.name == items.run)
-            .where(items.state == State.LEASED, items.holder == worker)
-        ).all()
+        rows = connection.execute(_leased().where(items.holder == worker)).all()
     return release([_held(row) for row in rows], reason)
+
+
+def held_by(worker: str, jobs: Collection[Job]) -> list[Claim]:
+    """List the claims that a worker has on some items."""
+    items_of: dict[str, list[int]] = {}
+    for job in jobs:
+        items_of.setdefault(job.run, []).append(job.item)
+    where = sa.or_(*(sa.and_(items.run == run, items.number.in_(of)) for run, of in items_of.items()))
+    with ledger.reading() as connection:
+        return [_held(row) for row in connection.execute(_leased().where(where, items.holder == worker))]
+
+
+def _leased() -> sa.Select[Any]:
+    """Select what is claimed, with its run's kind, and when work on it began if it did."""
+    play = sa.and_(plays.run == items.run, plays.number == items.number, plays.fence == items.fence)
+    return (
+        sa.select(schema.items, schema.runs.c.kind, plays.begun_at)
+        .join(schema.runs, schema.runs.c.name == items.run)
+        .outerjoin(schema.plays, play)
+        .where(items.state == State.LEASED)
+        .order_by(items.run, items.number)
+    )
 
 
 def _held(row: Any) -> Claim:
@@ -224,50 +271,119 @@ def _held(row: Any) -> Claim:
     return Claim(job, row.key, row.entry, row.question, row.attempt, row.fence, row.losses)
 
 
-def lose(claims: Iterable[Claim], reason: str, max_losses: int) -> list[Job]:
-    """Give items back whose work was lost to a death in the house (an engine's, an unexplained error's).
+@ledger.retried
+def lose(claims: Iterable[Claim], reason: str, max_losses: int, *, alone: bool) -> list[Job]:
+    """Give items back, the work on which died though their worker lives (an engine's death, a bug).
 
-    No attempt is charged, but the loss is counted: `max_losses` in a row make an item dead. Gives the jobs
-    that are pending again.
+    No attempt is charged, but the death is counted; ``alone``: nothing else can have caused it. An item that
+    died so ``max_losses`` times in a row is dead. Gives the jobs that are pending again.
     """
-    again = []
+    death = Death.ALONE if alone else Death.TOGETHER
     with ledger.writing() as connection:
         now = ledger.now(connection)
-        for held in claims:
-            # Not as the claim knew it: what was lost before may have been forgiven since.
-            before = connection.scalar(sa.select(items.losses).where(*_same(held))) or 0
-            state, changes = _after_loss(before + 1, reason, max_losses, now)
-            if _let_go(connection, held, state, now, f"lost: {reason}", changes) and state is State.PENDING:
-                again.append(held.job)
-    return again
+        return [
+            held.job
+            for held in _in_order(claims)
+            if _let_die(connection, held, death, reason, max_losses, now) is State.PENDING
+        ]
 
 
-def expire(max_losses: int) -> int:
-    """Take back every item whose lease has run out; give how many.
+@ledger.retried
+def expire(max_losses: int) -> list[Job]:
+    """Take back what is held by workers whose leases have run out; give the jobs.
 
-    Its worker is dead, or has been silent too long: should it wake, the fence keeps it from writing.
+    They are dead, or have been silent too long: should one wake, the fence keeps it from writing.
     """
     with ledger.writing() as connection:
         now = ledger.now(connection)
-        rows = connection.execute(
-            sa.select(schema.items, schema.runs.c.kind)
-            .join(schema.runs, schema.runs.c.name == items.run)
-            .where(items.state == State.LEASED, items.lease_until < now)
-            .with_for_update(skip_locked=True, of=schema.items)
-        ).all()
-        for row in rows:
-            reason = f"its worker {row.holder} went silent"
-            state, changes = _after_loss(row.losses + 1, reason, max_losses, now)
-            _let_go(connection, _held(row), state, now, f"lost: {reason}", changes)
-        return len(rows)
+        silent = leases.take_lapsed(connection, now)
+        taken = _take_back(connection, items.holder.in_(silent), "went silent", max_losses, now)
+        # Claimed by an older version, under a lease of its own, or left over from a worker taken before:
+        # what else was in play is not known.
+        strays = sa.and_(
+            items.holder.not_in(sa.select(schema.workers.c.name)),
+            sa.func.coalesce(items.lease_until, 0.0) < now,
+        )
+        return taken + _take_back(connection, strays, "is gone", max_losses, now, whole=False)
 
 
-def _after_loss(losses: int, reason: str, max_losses: int, now: float) -> tuple[State, dict[str, Any]]:
+@ledger.retried
+def take_over(dead: Collection[str], max_losses: int) -> list[Job]:
+    """Take back what is held by workers that are known to be dead, without waiting for their leases.
+
+    The named locks that they held are free again too.
+    """
+    with ledger.writing() as connection:
+        taken = leases.take(connection, dead)
+        locks = schema.locks
+        connection.execute(locks.delete().where(locks.c.holder.in_(taken)))
+        now = ledger.now(connection)
+        return _take_back(connection, items.holder.in_(taken), "died", max_losses, now)
+
+
+def _take_back(
+    connection: sa.Connection,
+    where: sa.ColumnElement[bool],
+    ended: str,
+    max_losses: int,
+    now: float,
+    whole: bool = True,
+) -> list[Job]:
+    """Take claims back; ``whole``: they are all that their workers held."""
+    query = _leased().where(where)
+    held = connection.execute(query).all()
+    if not held:
+        return []
+    in_play = Counter(row.holder for row in held if row.begun_at is not None)
+    # A row that is locked is being settled this very moment.
+    rows = connection.execute(query.with_for_update(skip_locked=True, of=schema.items)).all()
+    for row in rows:
+        reason = f"its worker {row.holder} {ended}"
+        if row.begun_at is None:
+            changes = {"attempt": items.attempt - 1, "sent_at": None}
+            _let_go(connection, _held(row), State.PENDING, now, f"lost: {reason}, before its turn", changes)
+        else:
+            death = Death.ALONE if whole and in_play[row.holder] == 1 else Death.TOGETHER
+            _let_die(connection, _held(row), death, reason, max_losses, now)
+    return [_held(row).job for row in rows]
+
+
+def _let_die(
+    connection: sa.Connection, held: Claim, death: Death, reason: str, max_losses: int, now: float
+) -> State | None:
+    """End a claim whose work died; give what becomes of its item, or None where somebody else has it."""
+    # Not as the claim knew it: what died before may have been forgiven since.
+    before = connection.scalar(sa.select(items.losses).where(*_same(held))) or 0
+    losses = before + 1
+    alone = _deaths_alone(connection, held.job, before) + (death is Death.ALONE)
     changes: dict[str, Any] = {"losses": losses, "attempt": items.attempt - 1, "sent_at": None}
-    if losses < max_losses:
-        return State.PENDING, changes
-    dead = {"reason": f"its work was lost {losses} times in a row, last: {reason}", "settled_at": now}
-    return State.DEAD, changes | dead
+    state = State.DEAD if death is Death.ALONE and alone >= max_losses else State.PENDING
+    if state is State.DEAD:
+        changes |= {
+            "reason": f"the work on it died {losses} times in a row, {alone} of them with nothing else in "
+            f"play; last: {reason}",
+            "settled_at": now,
+        }
+    outcome = f"lost: {reason}, in play {death.value}"
+    if not _let_go(connection, held, state, now, outcome, changes):
+        return None
+    connection.execute(schema.plays.update().where(*_play(held)).values(death=death))
+    return state
+
+
+def _deaths_alone(connection: sa.Connection, job: Job, losses: int) -> int:
+    """Count how many of an item's last ``losses`` deaths came with nothing else in play."""
+    last = (
+        sa.select(plays.death)
+        .where(plays.run == job.run, plays.number == job.item, plays.death.is_not(None))
+        .order_by(plays.fence.desc())
+        .limit(losses)
+    )
+    return sum(death == Death.ALONE for death in connection.scalars(last))
+
+
+def _play(held: Claim) -> tuple[sa.ColumnElement[bool], ...]:
+    return plays.run == held.job.run, plays.number == held.job.item, plays.fence == held.fence
 
 
 def _let_go(
@@ -322,17 +438,16 @@ def recorded_rounds(run: str, numbers: Sequence[int]) -> dict[int, list[list[sa.
     return found
 
 
+@ledger.retried
 def make_due(*runs: str) -> int:
     """Let no pending item of some runs wait for its time any longer; give how many did."""
     with ledger.writing() as connection:
-        return connection.execute(
-            schema.items.update()
-            .where(items.run.in_(runs), items.state == State.PENDING)
-            .where(items.not_before > ledger.now(connection))
-            .values(not_before=0.0, sent_at=None)
-        ).rowcount
+        where = items.run.in_(runs) & (items.state == State.PENDING)
+        late = where & (items.not_before > ledger.now(connection))
+        return ledger.update_in_order(connection, late, {"not_before": 0.0, "sent_at": None})
 
 
+@ledger.retried
 def revive(run: str, reason: str = "", recount: bool = False) -> int:
     """Make a run's dead items pending again, their losses forgiven; give how many.
 
@@ -342,27 +457,25 @@ def revive(run: str, reason: str = "", recount: bool = False) -> int:
     changes: dict[str, Any] = {"state": State.PENDING, "losses": 0, "reason": None, "settled_at": None}
     if recount:
         changes["attempt"] = 0
+    dead = (items.run == run) & (items.state == State.DEAD)
     with ledger.writing() as connection:
-        return connection.execute(
-            schema.items.update()
-            .where(items.run == run, items.state == State.DEAD)
-            .where(items.reason.startswith(reason, autoescape=True))
-            .values(**changes, not_before=0.0, sent_at=None)
-        ).rowcount
+        which = dead & items.reason.startswith(reason, autoescape=True)
+        return ledger.update_in_order(connection, which, {**changes, "not_before": 0.0, "sent_at": None})
 
 
 # Leases with a name, such as the reconcile loop's
 
 
+@ledger.retried
 def hold(name: str, holder: str, lease: float) -> bool:
     """Take or extend a named lock; tell whether it is held now."""
     locks = schema.locks
     with ledger.writing() as connection:
         now = ledger.now(connection)
+        # No lock is held so long: the ledger's clock was put back.
+        free = sa.or_(locks.c.holder == holder, locks.c.until < now, locks.c.until > now + leases.LONGEST)
         taken = connection.execute(
-            locks.update()
-            .where(locks.c.name == name, sa.or_(locks.c.holder == holder, locks.c.until < now))
-            .values(holder=holder, until=now + lease)
+            locks.update().where(locks.c.name == name, free).values(holder=holder, until=now + lease)
         ).rowcount
         if taken:
             return True
@@ -375,6 +488,7 @@ def hold(name: str, holder: str, lease: float) -> bool:
         return True
 
 
+@ledger.retried
 def swap_fact(name: str, value: str) -> bool:
     """Note a fact about the world outside; tell whether another one was known before."""
     facts = schema.facts

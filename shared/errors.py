@@ -6,9 +6,19 @@ What a person can mend ends a command with one line and exit 1; what passes is t
 will is settled as failed. It does not know who catches what: the queue modules do.
 """
 
+import math
+
+LONGEST_PAUSE = 3600.0  # seconds that a service's "slow down" is obeyed before the service is called again
+LONGEST_DAY = 90_000.0  # seconds until any time zone's next midnight: a day may have 25 hours
+
 
 class VotequeueError(Exception):
-    """The root of everything this project raises on purpose."""
+    """The root of everything this project raises on purpose.
+
+    ``used``: tokens of prompt and reply that a service says a failed call has used, and will charge.
+    """
+
+    used: tuple[int, int] | None = None
 
 
 class UserError(VotequeueError):
@@ -17,6 +27,10 @@ class UserError(VotequeueError):
 
 class ServiceUnreachable(UserError):
     """A broker, ledger or index that does not answer; the message says which, and how to start it."""
+
+
+class Conflict(ServiceUnreachable):
+    """The ledger undid a transaction that two writers were in: the same one works at once."""
 
 
 class Unavailable(VotequeueError):
@@ -36,11 +50,14 @@ class NoReply(Unavailable):
 
 
 class Throttled(Unavailable):
-    """The service says "slow down": all callers of the account do, for ``delay`` seconds where it said so."""
+    """The service says "slow down": all callers of the account do, for ``delay`` seconds where it said so.
+
+    However long it asks for, ``delay`` is `LONGEST_PAUSE` at the most.
+    """
 
     def __init__(self, message: str, delay: float | None = None) -> None:
         super().__init__(message)
-        self.delay = delay
+        self.delay = within(delay, LONGEST_PAUSE)
 
 
 class Refused(VotequeueError):
@@ -50,12 +67,12 @@ class Refused(VotequeueError):
 class Held(VotequeueError):
     """No call may be made now, and none is to blame: the item waits untouched, for ``delay`` seconds.
 
-    ``delay`` is ``None`` where a person must mend something first.
+    ``delay`` is `LONGEST_DAY` at the most, and ``None`` where a person must mend something first.
     """
 
     def __init__(self, message: str, delay: float | None = None) -> None:
         super().__init__(message)
-        self.delay = delay
+        self.delay = within(delay, LONGEST_DAY)
 
 
 class Exhausted(Held):
@@ -75,3 +92,10 @@ class Barred(Held):
 
 class OverBudget(VotequeueError):
     """The call would take its run over the budget: the run stops here."""
+
+
+def within(delay: float | None, longest: float) -> float | None:
+    """Bound a delay that a service asked for, which may be negative, infinite or no number (``None``)."""
+    if delay is None or math.isnan(min(delay, longest)):
+        return None
+    return min(max(delay, 0.0), longest)

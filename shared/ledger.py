@@ -8,29 +8,48 @@ Who works on what, and until when, is `claims`. This module sends no messages an
 import contextlib
 import functools
 import itertools
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote
 
 import psycopg
 import psycopg.conninfo
 import sqlalchemy as sa
+import tenacity
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from shared import permissions, schema, settings
+from shared import dataset, permissions, pg_connection, schema, settings
 from shared.dataset import Entry, Line, Question, key
-from shared.errors import ServiceUnreachable, UserError
+from shared.errors import Conflict, ServiceUnreachable, UserError
 from shared.prompts import Asked, Solved
 from shared.schema import State
 
 CHUNK = 500
+# What a PostgreSQL session may take, in milliseconds: whoever stands still within a transaction holds up
+# every other worker, so the server ends it before a lease is over.
+_SESSION_LIMITS = {
+    "statement_timeout": 20_000,
+    "lock_timeout": 10_000,
+    "idle_in_transaction_session_timeout": 10_000,
+}
+_NO_LIMITS = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+# What the kernel does about a server that went dark: it is asked after 5 s, and given up after 15 s.
+_DARK = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 15_000}
 # PostgreSQL's text takes no NUL, and no database half a surrogate pair; models and services may send either.
 _UNFIT = re.compile("[\0\ud800-\udfff]")
+# serialization_failure, deadlock_detected
+_CONFLICTS = ("40001", "40P01")
+CONFLICTS_AT_MOST = 10
+# insufficient_privilege, read_only_sql_transaction
+_FORBIDDEN = ("42501", "25006")
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,7 @@ def engine() -> sa.Engine:
     url = settings.load().ledger
     if url.startswith("sqlite"):
         _make_folder(url)
+        url = _readable(url)
     try:
         opened = sa.create_engine(url, pool_pre_ping=True, connect_args=_connect_args(url))
     except (SQLAlchemyError, ImportError) as error:
@@ -65,14 +85,23 @@ def engine() -> sa.Engine:
     if opened.dialect.name == "sqlite":
         sa.event.listen(opened, "connect", _prepare_sqlite)
         sa.event.listen(opened, "begin", _begin_immediate)
+    else:
+        sa.event.listen(opened, "do_connect", _connect_postgres)
     with _translated():
-        _make_tables(opened)
+        if not _is_ready(opened):
+            _make_tables(opened)
     return opened
 
 
 def _connect_args(url: str) -> dict[str, Any]:
-    # SQLite waits this long for another writer; PostgreSQL for its server to answer at all.
-    return {"timeout": 30} if url.startswith("sqlite") else {"connect_timeout": 10}
+    if url.startswith("sqlite"):
+        return {"timeout": 30}  # seconds to wait for another writer
+    limits = " ".join(f"-c {name}={value}" for name, value in _SESSION_LIMITS.items())
+    return {"connect_timeout": 10, "options": limits, **_DARK}
+
+
+def _connect_postgres(_dialect: object, _record: object, args: Any, keywords: dict[str, Any]) -> Any:
+    return pg_connection.PatientConnection.connect(*args, **keywords)
 
 
 def _refuse_unknown_options(opened: sa.Engine) -> None:
@@ -95,6 +124,18 @@ def _make_folder(url: str) -> None:
             permissions.make_file(file)
 
 
+def _readable(url: str) -> str:
+    """Let SQLite read a ledger on which nobody can be at work, since nothing there can be written.
+
+    It would make its -shm file otherwise, even to read.
+    """
+    path = Path(sa.make_url(url).database or "")
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    if not path.is_file() or writable or path.with_name(f"{path.name}-wal").exists():
+        return url
+    return f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&immutable=1&uri=true"
+
+
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # sqlite3's own transaction handling begins too late for IMMEDIATE: SQLAlchemy's documented recipe.
     connection.isolation_level = None
@@ -109,20 +150,42 @@ def _begin_immediate(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
+def _is_ready(opened: sa.Engine) -> bool:
+    """Tell whether all tables are there, without a write: a reader needs neither the lock nor the right.
+
+    Raises:
+        UserError: they are another version's.
+    """
+    with opened.connect().execution_options(reads=True) as connection:
+        inspector = sa.inspect(connection)
+        there = set(inspector.get_table_names())
+        if "facts" in there:
+            _refuse_other_version(connection)
+        return there >= set(schema.metadata.tables) and all(
+            inspector.has_index("items", str(index.name)) for index in schema.PARTIAL_INDEXES
+        )
+
+
+def _refuse_other_version(connection: sa.Connection) -> None:
+    version = connection.scalar(sa.select(schema.facts.c.value).where(schema.facts.c.name == "schema"))
+    if version not in (None, schema.VERSION):
+        raise UserError(
+            f"the ledger's tables are version {version}, this votequeue needs {schema.VERSION}: "
+            "name another VOTEQUEUE_LEDGER_URL"
+        )
+
+
 def _make_tables(opened: sa.Engine) -> None:
-    with opened.begin() as connection:
+    with opened.begin() as connection, _without_limits(connection):
         if opened.dialect.name == "postgresql":
             # Two processes that create the same tables at once would fail on the second.
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(7014)"))
         schema.metadata.create_all(connection)
-        version = connection.scalar(sa.select(schema.facts.c.value).where(schema.facts.c.name == "schema"))
-        if version is None:
-            connection.execute(schema.facts.insert().values(name="schema", value=schema.VERSION))
-        elif version != schema.VERSION:
-            raise UserError(
-                f"the ledger's tables are version {version}, this votequeue needs {schema.VERSION}: "
-                "name another VOTEQUEUE_LEDGER_URL"
-            )
+        # A table that is there already gets its new indexes only if they are made one by one.
+        for index in schema.PARTIAL_INDEXES:
+            index.create(connection, checkfirst=True)
+        insert_missing(connection, schema.facts, [{"name": "schema", "value": schema.VERSION}])
+        _refuse_other_version(connection)
 
 
 @contextlib.contextmanager
@@ -144,24 +207,67 @@ def reading() -> Iterator[sa.Connection]:
 
 
 @contextlib.contextmanager
+def streaming() -> Iterator[sa.Connection]:
+    """Read as `reading` does, rows in chunks, for however long the caller works on each."""
+    with reading() as connection, _without_limits(connection):
+        yield connection.execution_options(yield_per=CHUNK)
+
+
+@contextlib.contextmanager
+def _without_limits(connection: sa.Connection) -> Iterator[None]:
+    """Let the statements of a transaction that keeps no worker waiting take as long as they take."""
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    session: Any = connection.connection.dbapi_connection
+    connection.exec_driver_sql(_NO_LIMITS)
+    session.patience = None
+    try:
+        yield
+    finally:
+        session.patience = pg_connection.SECONDS
+
+
+def retried(write: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Run a function of one transaction again at once where the database ended that for a conflict.
+
+    PostgreSQL ends one of two transactions that wait for each other; all of it is undone then.
+    """
+    return tenacity.retry(
+        retry=tenacity.retry_if_exception_type(Conflict),
+        stop=tenacity.stop_after_attempt(CONFLICTS_AT_MOST),
+        wait=tenacity.wait_random(0, 0.1),
+        reraise=True,
+    )(write)
+
+
+@contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (IntegrityError, DataError, ProgrammingError):
-        # Not the world's doing but ours: waiting for a better day would not mend it.
-        raise
     except DBAPIError as error:
+        if not _is_outside(error):
+            # Not the world's doing but ours: waiting for a better day would not mend it.
+            raise
         raise _explained(error) from error
 
 
+def _is_outside(error: DBAPIError) -> bool:
+    forbidden = getattr(error.orig, "sqlstate", None) in _FORBIDDEN
+    return forbidden or not isinstance(error, IntegrityError | DataError | ProgrammingError)
+
+
 def _explained(error: DBAPIError) -> UserError:
+    if getattr(error.orig, "sqlstate", None) in _CONFLICTS:
+        return Conflict("the ledger ended a transaction that was in another one's way")
     url = sa.make_url(settings.load().ledger)
     place = url.database if url.get_backend_name() == "sqlite" else f"{url.host}:{url.port or 5432}"
     reason = str(error.orig).strip().splitlines()[0]
-    if "readonly" in reason or "unable to open" in reason:
+    forbidden = getattr(error.orig, "sqlstate", None) in _FORBIDDEN
+    if forbidden or "readonly" in reason or "unable to open" in reason:
         return UserError(f"the ledger {place} cannot be written ({reason}): mend its permissions")
-    if "full" in reason or "No space" in reason:
-        return UserError(f"the disk of the ledger {place} is full: make room and run this again")
+    if "is full" in reason or "No space" in reason:
+        return ServiceUnreachable(f"the disk of the ledger {place} is full: make room")
     return ServiceUnreachable(f"the ledger at {place} does not work ({reason}): see VOTEQUEUE_LEDGER_URL")
 
 
@@ -179,8 +285,36 @@ def storable(text: str) -> str:
 
 def insert_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, object]]) -> None:
     """Insert the rows whose keys are not there yet; sort them by key, or two writers may block."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+    connection.execute(_inserting(connection, table).on_conflict_do_nothing(), rows)
+
+
+def put(
+    connection: sa.Connection, table: sa.Table, key: dict[str, object], values: dict[str, object]
+) -> None:
+    """Insert a row, or change the one with the same key."""
+    insert = _inserting(connection, table).values(**key, **values)
+    connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=values))
+
+
+def _inserting(connection: sa.Connection, table: sa.Table) -> "postgresql.Insert | sqlite.Insert":
+    on_postgresql = connection.dialect.name == "postgresql"
+    return postgresql.insert(table) if on_postgresql else sqlite.insert(table)
+
+
+def update_in_order(
+    connection: sa.Connection, where: sa.ColumnElement[bool], values: dict[str, Any], skip: bool = False
+) -> int:
+    """Change many items at once; give how many.
+
+    Whoever writes several items takes them in the order of their keys, so that no two writers wait for each
+    other. ``skip`` leaves out those that somebody is writing now.
+    """
+    columns = schema.items.c
+    if connection.dialect.name == "postgresql":
+        ordered = sa.select(columns.run, columns.number).where(where).order_by(columns.run, columns.number)
+        locked = ordered.with_for_update(skip_locked=skip).cte("locked").prefix_with("MATERIALIZED")
+        where = sa.tuple_(columns.run, columns.number).in_(sa.select(locked.c.run, locked.c.number))
+    return connection.execute(schema.items.update().where(where).values(**values)).rowcount
 
 
 # Runs and their items
@@ -244,8 +378,15 @@ def open_run(
         return number
 
 
-def open_single(run: Run, label: str, texts: Iterable[str] = ()) -> None:
+def open_single(
+    run: Run,
+    label: str,
+    texts: Iterable[str] = (),
+    also: Callable[[sa.Connection], object] = lambda _: None,
+) -> None:
     """Record a run of one item that is no question, such as a training, with the entries it works on.
+
+    ``also`` writes in the same transaction.
 
     Raises:
         UserError: a run of this name was made in the meantime.
@@ -257,6 +398,7 @@ def open_single(run: Run, label: str, texts: Iterable[str] = ()) -> None:
         connection.execute(
             schema.items.insert().values(run=run.name, number=0, key=label, entry=0, question=0)
         )
+        also(connection)
 
 
 def _add_run(connection: sa.Connection, run: Run) -> None:
@@ -304,8 +446,8 @@ def load_entries(run: str) -> Iterator[str]:
     """Read a run's entries as they stood in the file, in its order."""
     columns = schema.entries.c
     query = sa.select(columns.text).where(columns.run == run).order_by(columns.position)
-    with reading() as connection:
-        for row in connection.execution_options(yield_per=CHUNK).execute(query):
+    with streaming() as connection:
+        for row in connection.execute(query):
             yield row.text
 
 
@@ -314,7 +456,7 @@ def load_entry(run: str, position: int) -> Entry:
     columns = schema.entries.c
     query = sa.select(columns.text).where(columns.run == run, columns.position == position)
     with reading() as connection:
-        return Entry.model_validate_json(connection.execute(query).scalar_one())
+        return dataset.entry_of(connection.execute(query).scalar_one())
 
 
 def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Asked]:
@@ -326,7 +468,7 @@ def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, i
     )
     with reading() as connection:
         texts = {row.position: row.text for row in connection.execute(query)}
-    parsed = {position: Entry.model_validate_json(text) for position, text in texts.items()}
+    parsed = {position: dataset.entry_of(text) for position, text in texts.items()}
     return {place: asked(parsed[place[0]], place[1]) for place in wanted}
 
 

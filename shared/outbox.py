@@ -5,13 +5,15 @@
 A message may be lost at any time: what is noted here is only what was sent. Who works on what is `claims`'.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
 from shared import ledger, schema
 from shared.jobs import KINDS, Job
-from shared.schema import State
+from shared.schema import CLAIMED_BEFORE, PENDING, State
 
 items = schema.items.c
 
@@ -26,37 +28,56 @@ def unsent(limit: int, run: str | None = None) -> list[Job]:
 
     Without a ``run``, those runs are left out whose producer is still at it.
     """
-    query = (
-        sa.select(schema.runs.c.kind, items.run, items.number)
-        .join(schema.runs, schema.runs.c.name == items.run)
-        .where(items.state == State.PENDING, items.sent_at.is_(None))
-        .order_by(items.run, items.number)
-        .limit(limit)
-    )
+    locks = schema.locks.c
     with ledger.reading() as connection:
         now = ledger.now(connection)
-        locks = schema.locks.c
-        busy = sa.exists().where(locks.name == sa.literal("sending:") + items.run, locks.until > now)
-        query = query.where(items.run == run) if run is not None else query.where(~busy)
-        due = query.where(items.not_before <= now)
-        return [KINDS[kind](run=name, item=number) for kind, name, number in connection.execute(due)]
+        sending_now = sa.exists().where(
+            locks.name == sa.literal("sending:") + schema.runs.c.name, locks.until > now
+        )
+        which = ~sending_now if run is None else schema.runs.c.name == run
+        due = sa.and_(PENDING, items.sent_at.is_(None), items.not_before <= now)
+        return _list(connection, which, due, [items.not_before, items.number], limit)
 
 
 def left_over(kind: str, limit: int, sent_before: float) -> list[Job]:
-    """List items whose work was lost and whose new message nobody took for ``sent_before`` seconds."""
+    """List items that were claimed before and whose new message nobody took for ``sent_before`` seconds."""
     with ledger.reading() as connection:
         now = ledger.now(connection)
-        rows = connection.execute(
-            sa.select(items.run, items.number)
-            .join(schema.runs, schema.runs.c.name == items.run)
-            .where(items.state == State.PENDING, items.losses > 0, items.not_before <= now)
-            .where(items.sent_at <= now - sent_before, schema.runs.c.kind == kind)
-            .order_by(items.run, items.number)
-            .limit(limit)
+        # Sums, so that no planner takes the index of all that is pending for these.
+        due = items.not_before + 0 <= now
+        late = sa.and_(CLAIMED_BEFORE, due, items.sent_at + 0 <= now - sent_before)
+        return _list(connection, schema.runs.c.kind == kind, late, [items.number], limit)
+
+
+def _list(
+    connection: sa.Connection,
+    which: sa.ColumnElement[bool],
+    where: sa.ColumnElement[bool],
+    order: Sequence[sa.ColumnElement[Any]],
+    limit: int,
+) -> list[Job]:
+    jobs: list[Job] = []
+    for name, kind in _open_runs(connection, which):
+        query = (
+            sa.select(items.number).where(items.run == name, where).order_by(*order).limit(limit - len(jobs))
         )
-        return [KINDS[kind](run=name, item=number) for name, number in rows]
+        jobs += [KINDS[kind](run=name, item=number) for number in connection.scalars(query)]
+        if len(jobs) == limit:
+            break
+    return jobs
 
 
+def _open_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
+    """Name those of some runs that have something pending, with their kinds."""
+    pending = [
+        sa.exists().where(items.run == schema.runs.c.name, PENDING, sent)
+        for sent in (items.sent_at.is_(None), items.sent_at.is_not(None))
+    ]
+    query = sa.select(schema.runs.c.name, schema.runs.c.kind).where(which, sa.or_(*pending))
+    return [(name, kind) for name, kind in connection.execute(query.order_by(schema.runs.c.name))]
+
+
+@ledger.retried
 def mark_sent(jobs: Sequence[Job]) -> None:
     """Note that messages are on the way."""
     if not jobs:
@@ -67,21 +88,67 @@ def mark_sent(jobs: Sequence[Job]) -> None:
             schema.items.update()
             .where(items.run == sa.bindparam("of_run"), items.number == sa.bindparam("of_number"))
             .values(sent_at=now),
-            [{"of_run": job.run, "of_number": job.item} for job in jobs],
+            [
+                {"of_run": run, "of_number": number}
+                for run, number in sorted((job.run, job.item) for job in jobs)
+            ],
         )
 
 
+@ledger.retried
 def forget_sent(older_than: float = 0.0, kind: str | None = None, run: str | None = None) -> int:
-    """Take messages for lost: pending items sent more than ``older_than`` seconds ago count as unsent."""
+    """Take messages for lost: pending items sent more than ``older_than`` seconds ago count as unsent.
+
+    So do those that were sent in the future, since the ledger's clock was put back after it.
+    """
+    which: sa.ColumnElement[bool] = sa.true()
+    if run is not None:
+        which &= schema.runs.c.name == run
+    if kind is not None:
+        which &= schema.runs.c.kind == kind
     with ledger.writing() as connection:
-        query = schema.items.update().where(
-            items.state == State.PENDING,
-            items.sent_at.is_not(None),
-            items.sent_at <= ledger.now(connection) - older_than,
+        now = ledger.now(connection)
+        return sum(
+            ledger.update_in_order(
+                connection, sa.and_(items.run == name, PENDING, lost), {"sent_at": None}, skip=True
+            )
+            for name, _ in _open_runs(connection, which)
+            # Not in one condition: an index leads to each, and to no alternative.
+            for lost in (items.sent_at <= now - older_than, items.sent_at > now)
         )
-        if run is not None:
-            query = query.where(items.run == run)
-        if kind is not None:
-            named = sa.select(schema.runs.c.name).where(schema.runs.c.kind == kind)
-            query = query.where(items.run.in_(named))
-        return connection.execute(query.values(sent_at=None)).rowcount
+
+
+def worked_on(jobs: Iterable[Job]) -> set[Job]:
+    """Give those jobs that somebody has claimed now."""
+    with ledger.reading() as connection:
+        return {
+            KINDS[kind](run=run, item=number)
+            for kind, run, numbers in _by_run(jobs)
+            for number in connection.scalars(
+                sa.select(items.number).where(
+                    items.run == run, items.number.in_(numbers), items.state == State.LEASED
+                )
+            )
+        }
+
+
+@ledger.retried
+def forget_taken(jobs: Iterable[Job], older_than: float) -> int:
+    """Take jobs' messages for lost that were sent more than ``older_than`` seconds ago; give how many."""
+    with ledger.writing() as connection:
+        late = sa.and_(PENDING, items.sent_at <= ledger.now(connection) - older_than)
+        return sum(
+            ledger.update_in_order(
+                connection,
+                sa.and_(items.run == run, items.number.in_(numbers), late),
+                {"sent_at": None},
+                skip=True,
+            )
+            for _, run, numbers in _by_run(jobs)
+        )
+
+
+def _by_run(jobs: Iterable[Job]) -> Iterator[tuple[str, str, list[int]]]:
+    places = sorted({(job.queue, job.run, job.item) for job in jobs})
+    for (kind, run), members in itertools.groupby(places, key=lambda place: place[:2]):
+        yield kind, run, [number for _, _, number in members]

@@ -121,8 +121,8 @@ def every() -> list[Model]:
 def problems(name: str) -> set[str]:
     """Give the `dataset.identity` of each problem that a model was trained on."""
     query = sa.select(learned.problem).where(learned.model == name)
-    with ledger.reading() as connection:
-        return set(connection.execution_options(yield_per=ledger.CHUNK).scalars(query))
+    with ledger.streaming() as connection:
+        return set(connection.scalars(query))
 
 
 def _model(row: sa.Row[Any]) -> Model:

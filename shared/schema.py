@@ -10,6 +10,7 @@ import enum
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
 )
 
 VERSION = "1"
@@ -95,6 +97,60 @@ items = Table(
     Index("items_by_run_state", "run", "state", "attempt"),
 )
 
+# What is pending, as the reconcile loop looks for it: what has no message first, then what is due. Said by
+# what it has not, since the state's own indexes would be taken before these, and lead to all that is pending.
+PENDING = and_(items.c.holder.is_(None), items.c.settled_at.is_(None))
+CLAIMED_BEFORE = and_(PENDING, items.c.fence > items.c.attempt)
+PARTIAL_INDEXES = tuple(
+    Index(name, *columns, sqlite_where=where, postgresql_where=where)
+    for name, columns, where in (
+        ("items_pending", (items.c.run, items.c.sent_at, items.c.not_before, items.c.number), PENDING),
+        ("items_claimed_before", (items.c.run, items.c.number), CLAIMED_BEFORE),
+    )
+)
+
+# The worker processes that have claimed something and have not ended in order. ``place`` names the kernel
+# and the pid namespace in which ``pid`` means something; ``started`` is the process's start, in clock ticks.
+# ``session`` is the key of the lock that its PostgreSQL session holds.
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("lease_until", Float, nullable=False),
+    Column("place", String),
+    Column("pid", Integer),
+    Column("started", BigInteger),
+    Column("session", Integer),
+)
+
+
+class Death(enum.StrEnum):
+    """What else was in play when the work on an item died."""
+
+    ALONE = "alone"
+    TOGETHER = "together"
+
+
+# The claims whose work has begun: only these are suspects when it dies. ``death``: a `Death`, if it did.
+plays = Table(
+    "plays",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("fence", Integer, primary_key=True, autoincrement=False),
+    Column("begun_at", Float, nullable=False),
+    Column("death", String),
+)
+
+# The files that a run was made from, by their absolute paths: no output is written over them.
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("path", String, primary_key=True),
+    ForeignKeyConstraint(["run"], ["runs.name"]),
+)
+
 attempts = Table(
     "attempts",
     metadata,
@@ -121,6 +177,24 @@ votes = Table(
     Column("accepted", Boolean, nullable=False),
     Column("tokens", Integer, nullable=False),
     Column("scorer", String),
+)
+
+# What workers say of the rounds they play, every few seconds: the newest word of each worker on each run.
+worker_progress = Table(
+    "worker_progress",
+    metadata,
+    Column("worker", String, primary_key=True),
+    Column("run", String, primary_key=True),
+    # Votes and tokens that the engine has made for the run since the worker started.
+    Column("votes", Integer, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    # Of the questions in play: votes that are finished, votes that are not, and the tokens of the latter.
+    Column("votes_in_play", Integer, nullable=False),
+    Column("votes_under_way", Integer, nullable=False),
+    Column("tokens_under_way", Integer, nullable=False),
+    Column("tokens_per_second", Float, nullable=False),
+    Column("told_at", Float, nullable=False),
+    Index("worker_progress_by_run", "run"),
 )
 
 answers = Table(
@@ -237,6 +311,17 @@ spending = Table(
     Column("run", String, primary_key=True),
     Column("budget", Float),
     Column("spent", Float, nullable=False, default=0.0),
+)
+
+# What replies have shown of a service's use: the largest shares of what its calls were bounded by.
+usage_seen = Table(
+    "usage_seen",
+    metadata,
+    Column("service", String, primary_key=True),
+    Column("replies", Integer, nullable=False, default=0),
+    Column("input_share", Float, nullable=False, default=0.0),
+    Column("output_share", Float, nullable=False, default=0.0),
+    Column("characters_share", Float, nullable=False, default=0.0),
 )
 
 quotas = Table(

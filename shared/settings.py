@@ -111,6 +111,11 @@ class Settings(BaseSettings):
         "majority",
         description="when no vote was ever accepted: the majority of all letters read, or the constant A",
     )
+    reader: str = Field(
+        "conclusion",
+        description="how a letter is read: conclusion (the last statement of an answer), reference (the "
+        "first 答案是：X, before any sign of a new problem)",
+    )
     scorer: str = Field(
         "in-use",
         description="scorer that judges: in-use (as `votequeue models` says), none, or a model's name",
@@ -280,7 +285,9 @@ class Settings(BaseSettings):
     lease: Seconds = Field(15, description="seconds a claim lasts without a heartbeat")
     heartbeat: Seconds = Field(3, description="seconds between heartbeats")
     sweep: Seconds = Field(1, description="seconds between sweeps of the reconcile loop")
-    max_losses: Count = Field(5, description="times a question's work may be lost in a row before it is dead")
+    max_losses: Count = Field(
+        8, description="times in a row a question's work may die with nothing else in play before it is dead"
+    )
 
     # Watching
     flower_host: str = Field("127.0.0.1", description="address Flower listens on")

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from typing import TypeVar
 
 from shared.errors import EngineDied, Refused
 from shared.jobs import Sampling
+from shared.lessons import Text
 from shared.prompts import Asked, Solved
 from shared.providers import Limits, Price, Usage
-from workers.ports import Completion, Prompt, Service, Translated, Turn
+from workers.ports import Completion, Needs, Progress, Prompt, Service, Translated, Turn
 from workers.ports import Reply as ChatReply
 
 Reply = Sequence[str] | Exception
@@ -80,7 +82,12 @@ class FakeGenerator:
         return len(prompt) <= self._room
 
     async def sample(
-        self, prompt: str, sampling: Sampling, seed: int | None, adapter: str | None = None
+        self,
+        prompt: str,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Completion]:
         """Give the next reply of the script."""
         request = Request(prompt, sampling, seed, adapter)
@@ -91,6 +98,9 @@ class FakeGenerator:
         reply = self._reply(request)
         if isinstance(reply, Exception):
             raise reply
+        if progress is not None:
+            for vote, text in enumerate(reply[: sampling.votes]):
+                progress.count(vote, len(text), finished=True)
         return [Completion(text, len(text)) for text in reply]
 
     async def _share_the_engine(self, request: Request) -> None:
@@ -123,11 +133,11 @@ class FakeScorer:
         self.seen: list[tuple[Asked, str]] = []
         self._judge = judge
 
-    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[str]]]) -> list[list[float]]:
+    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[Text]]]) -> list[list[float]]:
         """Judge each vote of each question."""
         self.names.append(name)
-        self.seen.extend((asked, vote) for asked, votes in questions for vote in votes)
-        return [[self._judge(asked, vote) for vote in votes] for asked, votes in questions]
+        self.seen.extend((asked, vote.text) for asked, votes in questions for vote in votes)
+        return [[self._judge(asked, vote.text) for vote in votes] for asked, votes in questions]
 
 
 class FakeRetriever:
@@ -254,9 +264,10 @@ class FakeTranslator:
         self._script = iter(script)
         self._lock = threading.Lock()
 
-    def estimate(self, texts: Sequence[str]) -> Usage:
+    def estimate(self, texts: Sequence[str]) -> Needs:
         """Count characters, which is what such a service charges."""
-        return Usage(characters=sum(len(text) for text in texts))
+        exact = Usage(characters=sum(len(text) for text in texts))
+        return Needs(exact, exact)
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
         """Translate each text, unless the script has it otherwise."""
@@ -265,7 +276,7 @@ class FakeTranslator:
             error = next(self._script, None)
         if error is not None:
             raise error
-        used, limits = self.estimate(texts), self.service.limits
+        used, limits = self.estimate(texts).most, self.service.limits
         if used.characters > (limits.characters or used.characters) or len(texts) > (
             limits.texts or len(texts)
         ):
@@ -287,9 +298,9 @@ class FakeLimiter:
         waiting: Callable[[], object] = lambda: None,
         moment: Callable[[], object] = lambda: None,
     ) -> None:
-        self.admits: list[tuple[str, int]] = []
+        self.admits: list[tuple[str, Needs]] = []
         self.slow_downs: list[tuple[str, float | None]] = []
-        self.corrections: list[tuple[str, int, int]] = []
+        self.corrections: list[tuple[str, Usage]] = []
         self.inside = 0
         self._script = iter(script)
         self._waiting = waiting
@@ -297,10 +308,10 @@ class FakeLimiter:
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def admit(self, service: Service, tokens: int) -> Iterator[Turn]:
+    def admit(self, service: Service, needs: Needs) -> Iterator[Turn]:
         """Admit, and see them out."""
         with self._lock:
-            self.admits.append((service.name, tokens))
+            self.admits.append((service.name, needs))
             error = next(self._script, None)
             if error is not None:
                 raise error
@@ -308,7 +319,7 @@ class FakeLimiter:
         with self._lock:
             self.inside += 1
         try:
-            yield _FakeTurn(self, service, tokens, self._moment)
+            yield _FakeTurn(self, service, self._moment)
         finally:
             with self._lock:
                 self.inside -= 1
@@ -317,19 +328,21 @@ class FakeLimiter:
 class _FakeTurn:
     """A turn whose moment is now."""
 
-    def __init__(
-        self, limiter: FakeLimiter, service: Service, tokens: int, moment: Callable[[], object]
-    ) -> None:
-        self._limiter, self._name, self._tokens, self._moment = limiter, service.name, tokens, moment
+    def __init__(self, limiter: FakeLimiter, service: Service, moment: Callable[[], object]) -> None:
+        self._limiter, self._name, self._moment = limiter, service.name, moment
 
-    def await_moment(self) -> None:
+    def rest(self, seconds: float) -> None:
+        """Give others a moment."""
+        time.sleep(0.001)
+
+    def await_moment(self, call: int | None = None) -> None:
         """Let the moment come."""
         self._moment()
 
-    def answered(self, used: int) -> None:
+    def answered(self, used: Usage) -> None:
         """Note it: lists take additions from any thread."""
-        self._limiter.corrections.append((self._name, self._tokens, used))
+        self._limiter.corrections.append((self._name, used))
 
-    def slow_down(self, delay: float | None) -> None:
+    def slow_down(self, delay: float | None, said: str) -> None:
         """Note it."""
         self._limiter.slow_downs.append((self._name, delay))

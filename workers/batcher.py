@@ -3,7 +3,7 @@
     batcher = Batcher(run_batch, size=16, in_flight=4, linger=0.2); answer = await batcher.submit(question)
 
 One dispatcher takes what waits, up to `size` of one group, or what has come when `linger` seconds are over.
-Several batches run at once; an item that must go alone waits until nothing else runs, and goes by itself.
+Several batches run at once; an exclusive one waits until nothing else runs, and runs by itself.
 What an item is, and what is done with a batch, is not known here.
 """
 
@@ -21,7 +21,7 @@ class _Ticket(Generic[Item, Result]):
     item: Item
     group: Hashable
     size: int
-    alone: bool
+    exclusive: bool
     future: "asyncio.Future[Result]" = field(repr=False)
     since: float
 
@@ -51,12 +51,12 @@ class Batcher(Generic[Item, Result]):
         self._stopped = False
 
     async def submit(
-        self, item: Item, group: Hashable = None, size: int | None = None, alone: bool = False
+        self, item: Item, group: Hashable = None, size: int | None = None, exclusive: bool = False
     ) -> Result:
         """Hand in one item and wait for its result.
 
-        Items of one ``group`` share a batch; ``size`` caps the batch this item may be in; ``alone`` means by
-        itself, with no other batch running.
+        Items of one ``group`` share a batch; ``size`` caps the batch this item may be in; while an
+        ``exclusive`` batch runs, no other one does.
 
         Raises:
             CancelledError: the batcher was stopped.
@@ -64,8 +64,8 @@ class Batcher(Generic[Item, Result]):
         if self._stopped:
             raise asyncio.CancelledError
         loop = asyncio.get_running_loop()
-        size = 1 if alone else min(size or self._size, self._size)
-        ticket = _Ticket(item, group, size, alone, loop.create_future(), loop.time())
+        size = min(size or self._size, self._size)
+        ticket = _Ticket(item, group, size, exclusive, loop.create_future(), loop.time())
         self._waiting.append(ticket)
         if self._dispatcher is None:
             self._dispatcher = loop.create_task(self._dispatch())
@@ -90,13 +90,13 @@ class Batcher(Generic[Item, Result]):
         while True:
             await self._until(lambda: bool(self._waiting))
             first = self._waiting[0]
-            room = 1 if first.alone else self._in_flight
+            room = 1 if first.exclusive else self._in_flight
             await self._until(lambda room=room: len(self._running) < room)  # type: ignore[misc]
             await self._fill(first)
             task = asyncio.create_task(self._settle(self._take(first)))
             self._running.add(task)
             task.add_done_callback(self._finished)
-            if first.alone:
+            if first.exclusive:
                 await self._until(lambda: not self._running)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -116,10 +116,8 @@ class Batcher(Generic[Item, Result]):
             return
 
     def _mates(self, first: _Ticket[Item, Result]) -> list[_Ticket[Item, Result]]:
-        if first.alone:
-            return [first]
-        alike = (first.group, first.size, False)
-        return [t for t in self._waiting if (t.group, t.size, t.alone) == alike][: first.size]
+        alike = (first.group, first.size, first.exclusive)
+        return [t for t in self._waiting if (t.group, t.size, t.exclusive) == alike][: first.size]
 
     def _take(self, first: _Ticket[Item, Result]) -> list[_Ticket[Item, Result]]:
         batch = self._mates(first)

@@ -6,13 +6,14 @@ What is on record is not asked again; a paused account is not called; "slow down
 asks again here; every other failure ends the item's round. What is asked and why is not known here.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 
-from shared import calls, ledger, prompts, providers
+from shared import bounds, calls, charges, ledger, prompts, providers
 from shared.calls import Errand
 from shared.errors import (
     Barred,
@@ -23,11 +24,27 @@ from shared.errors import (
     Throttled,
     Unavailable,
     Unreadable,
+    VotequeueError,
 )
 from shared.jobs import Job
 from shared.providers import Usage
-from workers.ports import ChatModel, Interrupted, Limiter, Prompt, Reply, Service, Translated, Translator
+from workers.ports import (
+    ChatModel,
+    Interrupted,
+    Limiter,
+    Needs,
+    Prompt,
+    Reply,
+    Service,
+    Translated,
+    Translator,
+    Turn,
+)
 
+log = logging.getLogger(__name__)
+# How a prompt's tokens are counted for a service, its chat template included; None: they are bounded.
+Counter = Callable[[str], int]
+BUDGET_POLL, BUDGET_PATIENCE = 0.25, 2.0  # seconds between looks whether a budget has room, and of all looks
 THROTTLED_AT_MOST = 30  # times in a row that one call is told to slow down before its item's round ends
 _R = TypeVar("_R", Reply, Translated)
 
@@ -43,27 +60,33 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (Interrupted, "not made"),
     (Held, "not made"),
 )
-# The service may have done its work before the reply was lost or spoilt, so the estimate stands.
+# The service may have done its work before the reply was lost or spoilt, so the most that it may cost stands.
 _PERHAPS_CHARGED = (NoReply, Unreadable)
 
 
 @dataclass(frozen=True)
 class _Call(Generic[_R]):
-    """One call: whose it is, the most it may use, how it is made, and how its result goes on record."""
+    """One call: whose it is, what it may use, how it is made, and how its result goes on record."""
 
     errand: Errand
     service: Service
-    most: Usage
+    needs: Needs
     make: Callable[[], _R]
     text: Callable[[_R], str | None]
     keep: Callable[[sa.Connection, _R], object]
 
 
 class Desk:
-    """Makes calls within limits and budget, and records each."""
+    """Makes calls within limits and budget, and records each.
 
-    def __init__(self, limiter: Limiter) -> None:
+    ``counter`` gives what counts a service's prompts exactly, where this machine has its tokenizer.
+    """
+
+    def __init__(
+        self, limiter: Limiter, counter: Callable[[Service], Counter | None] = lambda _: None
+    ) -> None:
         self._limiter = limiter
+        self._counter = counter
 
     def chat(self, job: Job, step: str, model: ChatModel, prompt: Prompt) -> str:
         """Give a chat model's reply for a step of an item, asking only if none is on record.
@@ -79,7 +102,7 @@ class Desk:
         call = _Call(
             Errand(job.run, job.item, step, service.provider, service.model),
             service,
-            Usage(prompts.tokens(prompt.text), prompt.max_tokens),
+            self._needs(service, prompt),
             make=lambda: _completed(model, prompt),
             text=lambda reply: reply.text,
             keep=lambda *_: None,
@@ -111,6 +134,18 @@ class Desk:
         )
         return self._made(call).texts
 
+    def _needs(self, service: Service, prompt: Prompt) -> Needs:
+        # A tokenizer takes seconds to load: not where nothing depends on it.
+        counted = service.price.input or service.limits.tokens_per_minute
+        count = self._counter(service) if counted else None
+        if count is not None:
+            exact = Usage(count(prompt.text), prompt.max_tokens)
+            return Needs(exact, exact)
+        return Needs(
+            Usage(prompts.tokens(prompt.text), prompt.max_tokens),
+            Usage(bounds.message(prompt.text), prompt.max_tokens),
+        )
+
     def _made(self, call: _Call[_R]) -> _R:
         service, said = call.service, ""
         for _ in range(THROTTLED_AT_MOST):
@@ -130,19 +165,17 @@ class Desk:
     def _once(self, call: _Call[_R]) -> _R:
         service = call.service
         refuse_paused(service)
-        estimate = providers.cost(service.price, call.most)
-        with self._limiter.admit(service, call.most.tokens) as turn:
-            number = calls.begin(call.errand, estimate)
+        with self._limiter.admit(service, call.needs) as turn:
+            number, most = self._begun(call, turn)
             try:
                 # Somebody else's call may have ended it for all of us while we waited.
                 refuse_paused(service)
-                turn.await_moment()
+                turn.await_moment(number)
                 made = call.make()
             except BaseException as error:
-                charged = estimate if isinstance(error, _PERHAPS_CHARGED) else 0.0
-                calls.finish(number, _outcome(error), detail=ledger.storable(str(error)), cost=charged)
+                self._failed(call, number, most, error)
                 if isinstance(error, Throttled):
-                    turn.slow_down(error.delay)
+                    turn.slow_down(error.delay, ledger.storable(str(error)))
                 raise
             calls.finish(
                 number,
@@ -150,10 +183,49 @@ class Desk:
                 reply=call.text(made),
                 usage=made.usage,
                 cost=providers.cost(service.price, made.usage),
-                also=lambda connection: call.keep(connection, made),
+                also=lambda connection: self._kept(connection, call, made),
             )
-        turn.answered(made.usage.tokens)
+        turn.answered(made.usage)
         return made
+
+    def _begun(self, call: _Call[_R], turn: Turn) -> tuple[int, float]:
+        """Begin a call, waiting a moment for its budget; give its number and the most it may cost."""
+        service, waited = call.service, 0.0
+        while True:
+            seen = charges.of(service.name)
+            most = providers.cost(service.price, seen.bound(call.needs.most))
+            try:
+                return calls.begin(call.errand, most, seen.others), most
+            except Held:
+                if waited >= BUDGET_PATIENCE:
+                    raise
+            turn.rest(BUDGET_POLL)
+            waited += BUDGET_POLL
+
+    def _failed(self, call: _Call[_R], number: int, most: float, error: BaseException) -> None:
+        used = Usage(*error.used) if isinstance(error, VotequeueError) and error.used else None
+        cost = most if isinstance(error, _PERHAPS_CHARGED) else 0.0
+        calls.finish(
+            number,
+            _outcome(error),
+            detail=ledger.storable(str(error)),
+            usage=used,
+            cost=cost if used is None else providers.cost(call.service.price, used),
+            also=lambda connection: self._learn(connection, call, used or Usage()),
+        )
+
+    def _kept(self, connection: sa.Connection, call: _Call[_R], made: _R) -> None:
+        call.keep(connection, made)
+        self._learn(connection, call, made.usage)
+
+    def _learn(self, connection: sa.Connection, call: _Call[_R], used: Usage) -> None:
+        most, name = call.needs.most, call.service.name
+        if charges.learn(connection, name, most, used):
+            log.warning(
+                "%s used %d and %d tokens (prompt, reply) where %d and %d were the most expected: "
+                "its calls count as more against budgets from now on",
+                *(name, used.input_tokens, used.output_tokens, most.input_tokens, most.output_tokens),
+            )
 
 
 def refuse_paused(service: Service) -> None:

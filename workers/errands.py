@@ -5,9 +5,9 @@
 An error's class says what becomes of the item (`shared/errors.py`). What the work is, the queues know.
 """
 
+import functools
 import logging
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,7 +19,9 @@ from shared.claims import Claim
 from shared.errors import Held, OverBudget, Refused, Unavailable, UserError
 from shared.jobs import Job
 from shared.trainings import Training
-from workers import lifecycle, rounds
+from workers import lifecycle, retrying, rounds
+from workers.admission import Admission
+from workers.claimer import Claimer
 from workers.ports import Interrupted
 
 log = logging.getLogger(__name__)
@@ -41,11 +43,20 @@ class Outcome:
 
 def run(job: Job, work: Callable[[Claim], Outcome]) -> str:
     """Do one item's work if it can be claimed; give what became of it in words."""
-    held = claims.claim([job], lifecycle.WORKER, settings.load().lease)
+    held = claimer().claim([job])
     if not held:
         return NOTHING_TO_DO
     claim = held[0]
     try:
+        with _admission().entered(claim.losses):
+            return _run(claim, work)
+    finally:
+        claimer().done([claim])
+
+
+def _run(claim: Claim, work: Callable[[Claim], Outcome]) -> str:
+    try:
+        retrying.until_done(lambda: claims.begin([claim]))
         outcome = work(claim)
         value, line = outcome.value, outcome.line
         kept = written(lambda: claims.complete(claim, value, line))
@@ -54,6 +65,17 @@ def run(job: Job, work: Callable[[Claim], Outcome]) -> str:
         failure = error
         return written(lambda: _settle(claim, failure))
     return line if kept else rounds.TOO_LATE
+
+
+@functools.cache
+def claimer() -> Claimer:
+    """Give what claims items for this process."""
+    return Claimer(lifecycle.WORKER, settings.load().lease)
+
+
+@functools.cache
+def _admission() -> Admission:
+    return Admission()
 
 
 def options(run: str, kind: type[_Options]) -> _Options:
@@ -82,12 +104,7 @@ def written(write: Callable[[], _T]) -> _T:
 
     Given up, the item would be stuck: our heartbeats keep its claim for as long as this process lives.
     """
-    while True:
-        try:
-            return write()
-        except UserError as error:
-            log.warning("an item's end waits to be written: %s", error)
-            time.sleep(rounds.LEDGER_PAUSE)
+    return retrying.until_done(write, UserError)
 
 
 def _settle(claim: Claim, error: Exception) -> str:
@@ -107,7 +124,8 @@ def _settle(claim: Claim, error: Exception) -> str:
         case UserError():
             return _elsewhere(claim, said)
     log.error("item %d of %s failed", claim.job.item, claim.job.run, exc_info=error)
-    rounds.publish(claims.lose([claim], "it failed, see the worker's log", settings.load().max_losses))
+    most = settings.load().max_losses
+    rounds.publish(claims.lose([claim], "it failed, see the worker's log", most, alone=True))
     raise error
 
 

@@ -14,12 +14,15 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from shared import claims, outbox, settings
+from shared import claims, outbox, settings, worker_progress
 from shared.broker import app
 from shared.claims import Claim
 from shared.jobs import Infer, Job
-from workers import lifecycle, rounds, wiring
+from workers import lifecycle, retrying, rounds, wiring
 from workers.batcher import Batcher
+from workers.claimer import Claimer
+from workers.meter import Meter
+from workers.pulse import Pulse
 
 log = logging.getLogger(__name__)
 NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
@@ -40,7 +43,7 @@ class Answering:
     def start(self) -> None:
         """Load models and engine; half a minute on a CPU."""
         loaded = settings.load()
-        self._lease = loaded.lease
+        self._claimer = Claimer(lifecycle.WORKER, loaded.lease)
         playing, self._generator = wiring.rounds(loaded)
         self._arrivals: Batcher[Job, Claim | None] = Batcher(
             self._claim, size=CLAIMED_TOGETHER, in_flight=1, linger=CLAIM_LINGER
@@ -53,6 +56,8 @@ class Answering:
         log.info("loading %s", loaded.model)
         self._in_loop(self._generator.start()).result()
         self._capacity = loaded.batch_size * loaded.batches_in_flight
+        self._progress = Pulse("progress", loaded.heartbeat, lambda: _tell(playing.meter))
+        self._progress.start()
         log.info("ready: batches of %d, %d in flight", loaded.batch_size, loaded.batches_in_flight)
 
     def answer(self, job: Infer) -> str:
@@ -82,6 +87,7 @@ class Answering:
 
     def close(self) -> None:
         """Stop the engine and its process."""
+        self._progress.stop()
         self._in_loop(self._generator.stop()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
@@ -89,14 +95,20 @@ class Answering:
         claim = await self._arrivals.submit(job)
         if claim is None:
             return NOTHING_TO_DO
-        size = await asyncio.to_thread(rounds.batch_size, claim)
-        return await self._batches.submit(claim, group=job.run, size=size, alone=rounds.goes_alone(claim))
+        try:
+            size = await retrying.until_done_aside(lambda: rounds.batch_size(claim))
+            exclusive = rounds.is_exclusive(claim)
+            return await self._batches.submit(claim, group=job.run, size=size, exclusive=exclusive)
+        finally:
+            self._claimer.done([claim])
 
     async def _rescue(self, job: Infer) -> None:
         self._rescued += 1
         try:
             outcome = await self._answer(job)
-            log.info("left behind by another worker: %s item %d: %s", job.run, job.item, outcome)
+            # Several workers may take up the same question: one of them claims it.
+            if outcome != NOTHING_TO_DO:
+                log.info("left behind by another worker: %s item %d: %s", job.run, job.item, outcome)
         except Exception:
             # Nobody waits for this result; the lease runs out, and the question goes round again.
             log.exception("%s item %d was taken up and failed", job.run, job.item)
@@ -104,10 +116,14 @@ class Answering:
             self._rescued -= 1
 
     async def _claim(self, jobs: list[Job]) -> list[Claim | None]:
-        held = await asyncio.to_thread(claims.claim, jobs, lifecycle.WORKER, self._lease)
+        held = await asyncio.to_thread(self._claimer.claim, jobs, before_retry=self._stop_if_stopping)
         # Two copies of one message in one batch: the second has nothing to claim.
         found = {claim.job: claim for claim in held}
         return [found.pop(job, None) for job in jobs]
+
+    def _stop_if_stopping(self) -> None:
+        if self._stopping:
+            raise asyncio.CancelledError
 
     async def _release(self) -> None:
         # A claim under way is waited for: cut off, it would be found only when its lease runs out.
@@ -118,6 +134,11 @@ class Answering:
 
     def _in_loop(self, work: Coroutine[Any, Any, Value]) -> "concurrent.futures.Future[Value]":
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+def _tell(meter: Meter) -> None:
+    if figures := meter.figures():
+        worker_progress.tell(lifecycle.WORKER, figures)
 
 
 @functools.cache

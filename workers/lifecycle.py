@@ -5,17 +5,21 @@
 Celery's signals are named here and nowhere else. It does not know which queue it serves.
 """
 
+import contextlib
 import logging
+import math
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from celery import signals
 
-from shared import broker, claims, settings
+from shared import broker, leases, ledger, settings
 from shared.errors import UserError
-from workers import logs, reconcile, wiring
+from workers import frozen_writer, logs, reconcile, retrying, wiring
+from workers.deaths import Deaths, Session
 from workers.pulse import Pulse
 
 log = logging.getLogger(__name__)
@@ -45,7 +49,8 @@ def attach(
         # Celery sets logging up only after this signal, and loading models has things to say.
         on_logging()
         try:
-            broker.ping()
+            retrying.until_done(ledger.engine)
+            retrying.until_done(broker.ping)
             # First, since loading takes its time: what a dead worker left is free again meanwhile.
             pulses.extend(_pulses(lambda: swept() if started.is_set() else None))
             for pulse in pulses:
@@ -65,6 +70,9 @@ def attach(
         for pulse in pulses:
             pulse.stop()
         stopped()
+        # What was given back is all there was: nobody need look for this process.
+        with contextlib.suppress(UserError):
+            leases.retire(WORKER)
 
     signals.setup_logging.connect(on_logging, weak=False)
     signals.worker_init.connect(on_start, weak=False)
@@ -72,16 +80,59 @@ def attach(
     signals.worker_shutdown.connect(on_stopped, weak=False)
 
 
+class Heartbeat:
+    """Extends this worker's lease, and knows whether what the ledger says of other leases can be trusted.
+
+    Where the ledger was away, or the machine stood still, or a clock was put on, all leases seem to have run
+    out until each worker has had the time for a heartbeat. ``lease`` is in seconds.
+    """
+
+    def __init__(self, lease: float, session: Session | None = None) -> None:
+        self._lease = lease
+        self._session = session
+        self._steady_since = self._last = self._offset = math.nan
+        self._beating = threading.Lock()
+
+    def beat(self) -> None:
+        """Extend the lease; thread-safe."""
+        with self._beating:
+            self._beat()
+
+    def _beat(self) -> None:
+        key = self._session.keep() if self._session else None
+        ledger_time = leases.heartbeat(WORKER, self._lease, leases.own_process(), key)
+        # Unlike other clocks, this one goes on while the machine sleeps, and nobody puts it.
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        late = not now - self._last < self._lease / 2
+        jumped = not abs(ledger_time - now - self._offset) < self._lease / 2
+        if late or jumped:
+            self._steady_since = now
+        self._last, self._offset = now, ledger_time - now
+
+    def trusted(self) -> bool:
+        """Tell whether heartbeats went through, one after the other, for as long as a lease lasts."""
+        return self._last - self._steady_since >= self._lease
+
+
 def _pulses(swept: Callable[[], None]) -> list[Pulse]:
     loaded = settings.load()
-
-    def beat() -> None:
-        claims.heartbeat(WORKER, loaded.lease)
+    session = Session() if ledger.engine().dialect.name == "postgresql" else None
+    heartbeat, deaths = Heartbeat(loaded.lease, session), Deaths(session)
 
     def sweep() -> None:
         # After a sleep of the whole machine, our own leases look expired, and we are the first to look.
-        beat()
-        reconcile.sweep(WORKER, loaded)
+        heartbeat.beat()
+        reconcile.sweep(WORKER, loaded, deaths.look(), heartbeat.trusted())
         swept()
 
-    return [Pulse("heartbeat", loaded.heartbeat, beat), Pulse("reconcile", loaded.sweep, sweep)]
+    def clear() -> None:
+        reconcile.clear_unacknowledged(WORKER, loaded)
+
+    pulses = [
+        Pulse("heartbeat", loaded.heartbeat, heartbeat.beat),
+        Pulse("reconcile", loaded.sweep, sweep),
+        Pulse("unacknowledged", loaded.lease, clear),
+    ]
+    # Not within the sweep, which waits for the lock itself.
+    writer = frozen_writer.watch()
+    return pulses if writer is None else [*pulses, Pulse("write lock", loaded.sweep, writer.look)]

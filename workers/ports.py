@@ -11,6 +11,7 @@ from typing import Protocol
 
 from shared.errors import VotequeueError
 from shared.jobs import Sampling
+from shared.lessons import Text
 from shared.prompts import Asked, Solved
 from shared.providers import Limits, Price, Usage
 
@@ -59,6 +60,13 @@ class Workshop:
         return folder
 
 
+class Progress(Protocol):
+    """Hears how far the votes of one question are."""
+
+    def count(self, vote: int, tokens: int, finished: bool) -> None:
+        """Hear how many tokens a vote has so far, and whether it is finished."""
+
+
 class Generator(Protocol):
     """Samples votes from a language model."""
 
@@ -66,9 +74,16 @@ class Generator(Protocol):
         """Load the model; questions may be asked once this returns."""
 
     async def sample(
-        self, prompt: str, sampling: Sampling, seed: int | None, adapter: str | None = None
+        self,
+        prompt: str,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts after a prompt, with the LoRA adapter of a name or with none.
+
+        ``progress`` hears of the tokens while they are made.
 
         Raises:
             EngineDied: the engine is gone; the next call starts a new one.
@@ -86,10 +101,10 @@ class Generator(Protocol):
 class Scorer(Protocol):
     """Judges whether reasonings are sound."""
 
-    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[str]]]) -> list[list[float]]:
+    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[Text]]]) -> list[list[float]]:
         """Give, for each question and each of its round's votes, the probability in [0, 1] that it is sound.
 
-        ``name`` says which scorer judges.
+        ``name`` says which scorer judges. The votes' letters are those that their run's reader has read.
 
         Raises:
             UserError: there is no such scorer here.
@@ -146,6 +161,14 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What a call may use: by estimate, for limits; at the most, for budgets."""
+
+    likely: Usage
+    most: Usage
+
+
+@dataclass(frozen=True)
 class Reply:
     """A chat model's answer, and what it used."""
 
@@ -185,8 +208,8 @@ class Translator(Protocol):
     def service(self) -> Service:
         """Say what it is; its limits say how many texts and characters a call may have."""
 
-    def estimate(self, texts: Sequence[str]) -> Usage:
-        """Tell what translating some texts may use, at the most."""
+    def estimate(self, texts: Sequence[str]) -> Needs:
+        """Tell what translating some texts may use."""
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
         """Translate some texts, in one call; raises as `ChatModel.complete` does."""
@@ -195,8 +218,10 @@ class Translator(Protocol):
 class Turn(Protocol):
     """One caller's turn at a service."""
 
-    def await_moment(self) -> None:
+    def await_moment(self, call: int | None = None) -> None:
         """Sleep until the call may be made; the very next thing to do is to make it.
+
+        ``call`` is its number on record.
 
         Raises:
             Interrupted: the worker stops.
@@ -204,11 +229,19 @@ class Turn(Protocol):
             ServiceUnreachable: the broker does not answer.
         """
 
-    def answered(self, used: int) -> None:
-        """Tell that the call was answered, and how many of the tokens that were asked for it has used."""
+    def rest(self, seconds: float) -> None:
+        """Wait before the call is begun.
 
-    def slow_down(self, delay: float | None) -> None:
-        """Let all callers wait, since the service told this call so, for ``delay`` seconds if it said.
+        Raises:
+            Interrupted: the worker stops.
+            ServiceUnreachable: the broker does not answer.
+        """
+
+    def answered(self, used: Usage) -> None:
+        """Tell that the call was answered, and what it has used."""
+
+    def slow_down(self, delay: float | None, said: str) -> None:
+        """Let all callers wait, since the service ``said`` so to this call, for ``delay`` seconds if it told.
 
         Raises:
             ServiceUnreachable: the broker does not answer.
@@ -218,8 +251,8 @@ class Turn(Protocol):
 class Limiter(Protocol):
     """Keeps all workers of an account within its limits."""
 
-    def admit(self, service: Service, tokens: int) -> AbstractContextManager[Turn]:
-        """Wait until one of the calls at once is ours; ``tokens`` is the most that the call may use.
+    def admit(self, service: Service, needs: Needs) -> AbstractContextManager[Turn]:
+        """Wait until one of the calls at once is ours.
 
         Raises:
             Exhausted: the day's quota is used up.

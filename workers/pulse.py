@@ -7,6 +7,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from shared.errors import UserError
+
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +39,7 @@ class Pulse:
                 failing = False
             # A pulse that dies of one bad moment would let leases run out for ever after.
             except Exception as error:
-                log.warning("%s failed: %s", self._thread.name, error, exc_info=not failing)
+                unexpected = not failing and not isinstance(error, UserError)
+                log.warning("%s failed: %s", self._thread.name, error, exc_info=unexpected)
                 failing = True
             self._stopped.wait(self._seconds)

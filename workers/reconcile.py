@@ -1,45 +1,68 @@
-"""Expired leases back to pending, lost messages sent again.
+"""Claims of dead workers back to pending, lost messages sent again.
 
-    sweep("host:812:9f", settings)  ->  Swept(expired=36, sent=36)
+    sweep("host:812:9f", settings, ["host:640:c1"])  ->  Swept(expired=36, sent=36)
 
-Every worker process runs `sweep` every few seconds; the holder of the ledger's `reconcile` lock does the
-work. What the work is, is not known here.
+Every worker process runs `sweep` every second. Each takes over from workers that it knows to be dead; the
+holder of the ledger's `reconcile` lock does the rest. What the work is, is not known here.
 """
 
 import logging
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared import broker, claims, outbox
 from shared.errors import ServiceUnreachable
+from shared.jobs import Job
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
 # Between a worker's taking a message and its claim in the ledger lie milliseconds, never this long.
 LOST_AFTER = 10.0
 SENT_A_SWEEP = 2000
+CLEARED_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What one sweep found: leases that had run out, messages that it sent."""
+    """What one sweep found: claims whose workers are gone, messages that it sent."""
 
     expired: int = 0
     sent: int = 0
 
 
-def sweep(worker: str, settings: Settings) -> Swept:
-    """Do one round of reconciliation, if it is this worker's turn."""
+def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), trusted: bool = True) -> Swept:
+    """Do one round of reconciliation, as far as it is this worker's turn.
+
+    ``dead`` names workers that are known to have died. ``trusted``: so have those whose leases have run out;
+    after the ledger was away these tell nothing until every worker has had the time for a heartbeat.
+    """
+    expired = _take_over(dead, settings)
     if not claims.hold("reconcile", worker, 3 * settings.sweep):
-        return Swept()
-    expired = claims.expire(settings.max_losses)
-    if expired:
-        log.warning("%d questions were left by workers that went silent: pending again", expired)
+        return Swept(expired)
+    if trusted:
+        expired += _said(claims.expire(settings.max_losses))
     try:
         _notice_lost_messages()
         return Swept(expired, _send_unsent())
     except ServiceUnreachable as error:
         log.warning("%s", error)
         return Swept(expired)
+
+
+def _take_over(dead: Sequence[str], settings: Settings) -> int:
+    taken = claims.take_over(dead, settings.max_losses) if dead else []
+    try:
+        _send(taken)
+    except ServiceUnreachable as error:
+        log.warning("%s", error)
+    return _said(taken)
+
+
+def _said(taken: Sequence[Job]) -> int:
+    if taken:
+        log.warning("%d items were left by workers that are gone: pending again", len(taken))
+    return len(taken)
 
 
 def _notice_lost_messages() -> None:
@@ -53,8 +76,33 @@ def _notice_lost_messages() -> None:
 
 
 def _send_unsent() -> int:
-    jobs = outbox.unsent(SENT_A_SWEEP)
+    return _send(outbox.unsent(SENT_A_SWEEP))
+
+
+def _send(jobs: Sequence[Job]) -> int:
     if jobs:
         broker.send(jobs)
         outbox.mark_sent(jobs)
     return len(jobs)
+
+
+def clear_unacknowledged(worker: str, settings: Settings) -> int:
+    """Drop messages that were taken two leases ago and that nobody works on; give how many.
+
+    Killed workers leave them behind. Most are of items that have gone on without them; an item whose worker
+    died before it could claim it gets a new message.
+    """
+    if not claims.hold("unacknowledged", worker, settings.lease):
+        return 0
+    before, kept, dropped = time.time() - 2 * settings.lease, 0, 0
+    try:
+        while messages := broker.taken(before, kept, CLEARED_AT_ONCE):
+            working = outbox.worked_on(message.job for message in messages if message.job)
+            left = [message for message in messages if message.job not in working]
+            outbox.forget_taken((message.job for message in left if message.job), settings.lease)
+            broker.drop(left)
+            dropped += len(left)
+            kept += len(messages) - len(left)
+    except ServiceUnreachable as error:
+        log.warning("%s", error)
+    return dropped

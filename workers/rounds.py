@@ -16,21 +16,26 @@ import hashlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from shared import answers, broker, claims, ledger, outbox, prompts, registry, voting
 from shared.claims import Ballot, Claim, Settled
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
 from shared.jobs import Job, Sampling
+from shared.lessons import Text
 from shared.prompts import Asked, Solved
 from shared.registry import Model
 from shared.voting import Rule, Use, Vote
+from workers import retrying
+from workers.meter import Meter
 from workers.ports import Completion, Generator, Retriever, Scorer
 
 log = logging.getLogger(__name__)
-LEDGER_PAUSE = 1.0  # seconds between attempts to write to a ledger that does not answer
+EXCLUSIVE_FROM = 2  # deaths in a row from which a question's batch is the only one that runs
 TOO_LATE = "too late: another worker has it"
+_T = TypeVar("_T")
 PATIENCE = 5.0  # seconds before a question is tried again whose index server did not answer
 
 
@@ -62,6 +67,7 @@ class Rounds:
         self._scorer = scorer
         self._retriever = retriever
         self._max_losses = max_losses
+        self.meter = Meter()
 
     async def play(self, batch: list[Claim]) -> list[str]:
         """Play one round for claims of one run; give each one's outcome in words.
@@ -89,8 +95,11 @@ class Rounds:
             log.exception("a batch of %d failed", len(batch))
             await self._lose(batch, "an unexplained error, see the worker's log")
             return ["lost: an unexplained error"] * len(batch)
+        finally:
+            self.meter.end(batch[0].job.run, batch)
 
     async def _play(self, batch: list[Claim]) -> list[str]:
+        await retrying.until_done_aside(lambda: claims.begin(batch))
         plan = await asyncio.to_thread(_plan, batch[0].job.run)
         asked = await asyncio.to_thread(_asked, batch)
         if plan.sampling.votes_of is None:
@@ -104,8 +113,9 @@ class Rounds:
         else:
             outcomes = {}
             finished = await asyncio.to_thread(_recorded, plan.sampling.votes_of, batch, asked)
-        ends = await asyncio.to_thread(self._judge, plan, finished)
-        kept = await asyncio.to_thread(claims.settle, ends)
+        # From here on, no outage of the ledger may cost the votes that were sampled.
+        ends = await retrying.until_done_aside(lambda: self._judge(plan, finished))
+        kept = await retrying.until_done_aside(lambda: claims.settle(ends))
         await asyncio.to_thread(publish, [end.claim.job for end in kept if end.answer is None])
         late = dict.fromkeys((played.claim for played in finished), TOO_LATE)
         outcomes |= late | {end.claim: end.outcome for end in kept}
@@ -117,7 +127,7 @@ class Rounds:
         outcomes: dict[Claim, str] = {}
         for claim, result in zip(batch, sampled, strict=True):
             if isinstance(result, Refused):
-                await asyncio.to_thread(claims.bury, claim, str(result))
+                await _written(functools.partial(claims.bury, claim, str(result)))
                 outcomes[claim] = f"dead: {result}"
             elif isinstance(result, EngineDied):
                 outcomes[claim] = "lost: the engine died"
@@ -158,21 +168,24 @@ class Rounds:
                 )
             examples = examples[:-1]
             prompt = prompts.answering(asked, examples)
-        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim), adapter)
+        progress = self.meter.begin(claim.job.run, claim, sampling.votes)
+        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim), adapter, progress)
 
     def _judge(self, plan: _Plan, finished: Sequence[_Played]) -> list[Settled]:
         model = registry.chosen("scorer", plan.sampling.scorer)
         rule, name = _rule(plan.sampling, model), model.name if model else None
-        texts = [(played.asked, [answers.cut(vote.text) for vote in played.votes]) for played in finished]
+        texts = [(played.asked, _read(plan.sampling, played)) for played in finished]
         scores: Sequence[Sequence[float | None]]
         scores = self._scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
         return [
-            _end(plan.sampling, played, scored, rule, name)
-            for played, scored in zip(finished, scores, strict=True)
+            _end(plan.sampling, played, read, scored, rule, name)
+            for played, (_, read), scored in zip(finished, texts, scores, strict=True)
         ]
 
     async def _lose(self, batch: Sequence[Claim], reason: str) -> None:
-        again = await _written(lambda: claims.lose(batch, reason, self._max_losses))
+        # A batch of one that runs by itself is to blame; of several that ran, none is known to be.
+        alone = len(batch) == 1 and is_exclusive(batch[0])
+        again = await _written(lambda: claims.lose(batch, reason, self._max_losses, alone=alone))
         await asyncio.to_thread(publish, again)
 
     async def _give_back(self, batch: Sequence[Claim], reason: str, delay: float) -> None:
@@ -181,14 +194,8 @@ class Rounds:
             await asyncio.to_thread(publish, released)
 
 
-async def _written(write: Callable[[], list[Job]]) -> list[Job]:
-    # Given up, the questions would be stuck: our heartbeats keep their claims as long as this process lives.
-    while True:
-        try:
-            return await asyncio.to_thread(write)
-        except UserError as error:
-            log.warning("the end of a round waits to be written: %s", error)
-            await asyncio.sleep(LEDGER_PAUSE)
+def _written(write: Callable[[], _T]) -> Awaitable[_T]:
+    return retrying.until_done_aside(write, UserError)
 
 
 @functools.lru_cache(maxsize=64)
@@ -198,14 +205,16 @@ def _plan(run: str) -> _Plan:
 
 
 def batch_size(claim: Claim) -> int:
-    """Give the largest batch a question may be in: its run's, or half of it once its work was lost."""
-    size = _plan(claim.job.run).sampling.batch
-    return max(1, size // 2) if claim.losses else size
+    """Give the largest batch a question may be in: its run's, halved with each death of its work."""
+    return max(1, _plan(claim.job.run).sampling.batch >> claim.losses)
 
 
-def goes_alone(claim: Claim) -> bool:
-    """Tell whether a question may have killed its workers, and must not take neighbours along."""
-    return claim.losses >= 2
+def is_exclusive(claim: Claim) -> bool:
+    """Tell whether a question's batch must run by itself: its work died before, and not just once.
+
+    One death is nearly always somebody's who stopped a worker, and costs no parallelism.
+    """
+    return claim.losses >= EXCLUSIVE_FROM
 
 
 def _asked(batch: Sequence[Claim]) -> list[Asked]:
@@ -244,15 +253,28 @@ def _rule(sampling: Sampling, model: Model | None) -> Rule:
     return Rule(use, model.threshold(use) if model else best.threshold)
 
 
+def _read(sampling: Sampling, played: _Played) -> list[Text]:
+    """Read votes as the run has it: each up to where it ends, and its letter."""
+    reader, options = answers.READERS[sampling.reader], len(played.asked.options)
+    cut = [reader.cut(vote.text) for vote in played.votes]
+    return [Text(text=text, letter=answers.extract(text, options, sampling.reader)) for text in cut]
+
+
 def _end(
-    sampling: Sampling, played: _Played, scores: Sequence[float | None], rule: Rule, scorer: str | None
+    sampling: Sampling,
+    played: _Played,
+    read: Sequence[Text],
+    scores: Sequence[float | None],
+    rule: Rule,
+    scorer: str | None,
 ) -> Settled:
     claim, votes, ballots = played.claim, [], []
-    for completion, score in zip(played.votes, scores, strict=True):
-        letter = answers.extract(completion.text, len(played.asked.options))
-        accepted = rule.accepts(letter, score)
-        votes.append(Vote(letter, score))
-        ballots.append(Ballot(ledger.storable(completion.text), letter, score, accepted, completion.tokens))
+    for completion, text, score in zip(played.votes, read, scores, strict=True):
+        accepted = rule.accepts(text.letter, score)
+        votes.append(Vote(text.letter, score))
+        ballots.append(
+            Ballot(ledger.storable(completion.text), text.letter, score, accepted, completion.tokens)
+        )
     answer = voting.decide(votes, rule)
     if answer is None and played.last:
         answer = voting.fall_back(claims.earlier_ballots(claim.job) + votes, sampling.fallback)

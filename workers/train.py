@@ -40,8 +40,13 @@ _stopping = threading.Event()
 @app.task(name=Train.queue, acks_late=False)
 def train(**message: Any) -> str:
     """Train the model that a message names; give what became of it in words."""
-    held = claims.claim([Train.model_validate(message)], lifecycle.WORKER, settings.load().lease)
-    return _train(held[0]) if held else "nothing to do: it is trained, or another worker has it"
+    held = errands.claimer().claim([Train.model_validate(message)], in_play=True)
+    if not held:
+        return "nothing to do: it is trained, or another worker has it"
+    try:
+        return _train(held[0])
+    finally:
+        errands.claimer().done(held)
 
 
 def _train(claim: Claim) -> str:
@@ -84,7 +89,7 @@ def _train(claim: Claim) -> str:
 def _lose(claim: Claim, reason: str) -> str:
     log.error("training %s: %s", claim.job.run, reason)
     losses = settings.load().max_losses
-    rounds.publish(errands.written(lambda: claims.lose([claim], reason, losses)))
+    rounds.publish(errands.written(lambda: claims.lose([claim], reason, losses, alone=True)))
     return f"lost: {reason}"
 
 

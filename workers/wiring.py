@@ -3,7 +3,9 @@
 rounds = wiring.rounds(settings.load())
 """
 
+import functools
 import hashlib
+import importlib.util
 import os
 import socket
 import sys
@@ -22,7 +24,7 @@ from shared.prompts import Solved
 from shared.providers import PROVIDERS
 from shared.settings import PREFIX, Settings
 from shared.trainings import ScorerTraining, Training
-from workers.desk import Desk
+from workers.desk import Counter, Desk
 from workers.dispatches import Made
 from workers.ports import ChatModel, Generator, Retriever, Service, Translator, Workshop
 from workers.rounds import Rounds
@@ -47,10 +49,9 @@ def weights(name: str, settings: Settings) -> str:
     Raises:
         UserError: it is nowhere.
     """
-    for folder in (Path(name), settings.cache / "models" / name):
-        if (folder / "config.json").exists():
-            texts.read_object(folder / "config.json")
-            return str(folder.resolve())
+    if folder := _folder(name, settings):
+        texts.read_object(folder / "config.json")
+        return str(folder)
     why = ""
     if "/" in name and not Path(name).is_absolute():
         try:
@@ -62,6 +63,11 @@ def weights(name: str, settings: Settings) -> str:
     raise UserError(
         f"no weights called {name!r}{why}: get them with `votequeue weights {name}`, or name a folder"
     )
+
+
+def _folder(name: str, settings: Settings) -> Path | None:
+    folders = (Path(name), settings.cache / "models" / name)
+    return next((found.resolve() for found in folders if (found / "config.json").exists()), None)
 
 
 def rounds(settings: Settings) -> tuple[Rounds, Generator]:
@@ -211,4 +217,19 @@ def desk(settings: Settings, stopping: threading.Event) -> Desk:
 
     # A call whose moment has come would wait for the interpreter 5 ms behind every busy thread of its worker.
     sys.setswitchinterval(SWITCH_INTERVAL)
-    return Desk(RedisLimiter(broker.client(), stopping, settings.call_timeout + SLOT_GRACE))
+    limiter = RedisLimiter(broker.client(), stopping, settings.call_timeout + SLOT_GRACE)
+    return Desk(limiter, _counters(settings))
+
+
+def _counters(settings: Settings) -> Callable[[Service], Counter | None]:
+    @functools.cache
+    def counter(model: str) -> Counter | None:
+        folder = _folder(model, settings)
+        # Workers that only call others need not have transformers.
+        if folder is None or importlib.util.find_spec("transformers") is None:
+            return None
+        from workers.models import chat_tokens
+
+        return chat_tokens.counter(folder)
+
+    return lambda service: counter(service.model)

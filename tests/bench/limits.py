@@ -32,7 +32,7 @@ from workers import wiring
 from workers.desk import Desk
 from workers.limits.limiter import RedisLimiter
 from workers.limits.turn import Turn
-from workers.ports import Interrupted, Prompt, Reply, Service
+from workers.ports import Interrupted, Needs, Prompt, Reply, Service
 
 THREADS = 16
 ARRIVING = 2.0  # seconds within which all of a worker's threads have something to do
@@ -58,8 +58,8 @@ class Alone(RedisLimiter):
     """The limiter of a process that knows of no other and heeds no refusal."""
 
     @contextmanager
-    def admit(self, service: Service, tokens: int) -> Iterator[Turn]:
-        with super().admit(service, tokens) as turn:
+    def admit(self, service: Service, needs: Needs) -> Iterator[Turn]:
+        with super().admit(service, needs) as turn:
             yield Deaf(turn)
 
 
@@ -69,7 +69,7 @@ class Deaf(Turn):
     def __init__(self, turn: Turn) -> None:
         vars(self).update(vars(turn))
 
-    def slow_down(self, delay: float | None) -> None:
+    def slow_down(self, delay: float | None, said: str) -> None:
         pass
 
 

@@ -95,7 +95,8 @@ def bare() -> dict[str, Any]:
     asked = [ledger.asked(entry, index) for entry in entries for index in range(len(entry.questions))]
     nearest = retriever.nearest(run.examples or "", asked, sampling.neighbours, sampling.siblings)
     texts = [prompts.answering(question, found) for question, found in zip(asked, nearest, strict=True)]
-    generator._prepare_environment(generator.EngineOptions(model, kv_cache_gib=loaded.kv_cache_gib))
+    options = generator.EngineOptions(model, loaded.trained_folder, kv_cache_gib=loaded.kv_cache_gib)
+    generator._prepare_environment(options)
     from vllm import LLM
 
     limits = {"max_model_len": loaded.max_model_len, "max_num_seqs": 320, "enforce_eager": True}

@@ -141,3 +141,62 @@ def test_lifting_ends_the_pauses_of_one_provider() -> None:
 def _in(seconds: float) -> float:
     with ledger.reading() as connection:
         return ledger.now(connection) + seconds
+
+
+# The first calls to a service
+
+
+def test_with_a_budget_few_calls_are_under_way_while_nobody_knows_what_they_cost() -> None:
+    calls.set_budget("r", 100.0)
+    first = calls.begin(ERRAND, 1.0, others=0)
+    with pytest.raises(Held, match="the first calls to chat/m are to show what a call costs"):
+        calls.begin(ERRAND, 1.0, others=0)
+    assert calls.spent("r").spent == 1.0
+    calls.begin(ERRAND, 1.0, others=1)
+    calls.finish(first, calls.OK, reply="", cost=0.5)
+    calls.begin(ERRAND, 1.0, others=1)
+
+
+def test_without_a_budget_without_a_price_and_for_other_models_nobody_waits() -> None:
+    for _ in range(2):
+        calls.begin(ERRAND, 1.0, others=0)
+    calls.set_budget("r", 100.0)
+    calls.begin(ERRAND, 0.0, others=0)
+    calls.begin(Errand("r", 0, "B:1", "chat", "n"), 1.0, others=0)
+
+
+def test_a_first_call_whose_worker_died_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls.set_budget("r", 100.0)
+    calls.begin(ERRAND, 1.0, others=0)
+    monkeypatch.setattr(calls, "SHOWING", 0.0)
+    calls.begin(ERRAND, 1.0, others=0)
+
+
+# What Redis may have forgotten
+
+
+def test_the_last_minutes_calls_are_known_with_what_they_used() -> None:
+    assert not calls.recent("chat", "m", 60.0)
+    calls.finish(calls.begin(ERRAND, 0.5), calls.OK, reply="", usage=Usage(100, 20))
+    calls.finish(calls.begin(ERRAND, 0.5), "throttled")
+    calls.finish(calls.begin(ERRAND, 0.5), "no reply")
+    calls.finish(calls.begin(ERRAND, 0.5), "not made")
+    calls.begin(ERRAND, 0.5)
+    calls.begin(Errand("r", 0, "B:1", "chat", "n"), 0.5)
+    found = calls.recent("chat", "m", 60.0)
+    assert (found.under_way, found.unknown) == (1, 2)
+    assert sorted(tokens for _, tokens in found.used) == [0, 120]
+    assert all(0 <= age < 30 for age, _ in found.used)
+    assert found.now == pytest.approx(_in(0.0), abs=30)
+    assert calls.recent("chat", "m", -60.0).used == []
+
+
+def test_calls_that_began_before_a_moment_are_told_until_they_end() -> None:
+    first, second = calls.begin(ERRAND, 0.5), calls.begin(ERRAND, 0.5)
+    moment = _in(0.0)
+    calls.begin(ERRAND, 0.5)
+    assert calls.begun_before("chat", "m", moment, 60.0) == {first, second}
+    calls.finish(first, calls.OK, reply="")
+    assert calls.begun_before("chat", "m", moment, 60.0) == {second}
+    assert calls.begun_before("chat", "n", moment, 60.0) == set()
+    assert calls.begun_before("chat", "m", moment, -60.0) == set()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import SecretStr
 
-from shared import prompts
+from shared import bounds
 from shared.errors import (
     Barred,
     Exhausted,
@@ -26,7 +26,7 @@ from tests.servers.openai import Arrival, ChatServer
 from tests.valkey import free_port
 from workers.ports import Prompt, Reply, Service
 from workers.providers import failures
-from workers.providers.chat import OpenAIChat
+from workers.providers.chat import OpenAIChat, usage
 from workers.providers.failures import Answer
 
 KEY = "sk-31d2f0a97c"
@@ -52,11 +52,39 @@ def test_a_reply_carries_the_usage_that_the_service_tells(server: ChatServer) ->
     assert chat(server).complete(PROMPT) == Reply("你问：谁最高？", Usage(4, 7))
 
 
-def test_usage_that_is_not_told_is_estimated(server: ChatServer) -> None:
+def test_usage_that_is_not_told_is_bounded(server: ChatServer) -> None:
     server.usage, server.reply = False, lambda _: "甲最高。"
-    assert chat(server).complete(PROMPT).usage == Usage(
-        prompts.tokens("谁最高？"), prompts.tokens("甲最高。")
-    )
+    assert chat(server).complete(PROMPT).usage == Usage(12 + bounds.TEMPLATE, 12)
+
+
+def test_an_empty_reply_tells_what_it_used(server: ChatServer) -> None:
+    server.fail_with("thought")
+    with pytest.raises(Unreadable) as raised:
+        chat(server).complete(PROMPT)
+    assert raised.value.used == (4, 12)
+    server.usage = False
+    with pytest.raises(Unreadable) as raised:
+        chat(server).complete(PROMPT)
+    assert raised.value.used is None
+
+
+@pytest.mark.parametrize(
+    ("told", "used"),
+    [
+        ({"prompt_tokens": 4, "completion_tokens": 7}, Usage(4, 7)),
+        ({"prompt_tokens": 4, "completion_tokens": 7, "total_tokens": 11}, Usage(4, 7)),
+        # Thinking is charged, and some services count it in the total only.
+        ({"prompt_tokens": 4, "completion_tokens": 7, "total_tokens": 511}, Usage(4, 507)),
+        ({"prompt_tokens": 4.0, "completion_tokens": 7}, Usage(4, 7)),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, Usage(12 + bounds.TEMPLATE, 12)),
+        ({"prompt_tokens": -4, "completion_tokens": 1e300}, Usage(12 + bounds.TEMPLATE, 12)),
+        ({"prompt_tokens": "4", "completion_tokens": None}, Usage(12 + bounds.TEMPLATE, 12)),
+        ({"prompt_tokens": 10**30, "completion_tokens": float("nan")}, Usage(12 + bounds.TEMPLATE, 12)),
+        ([4, 7], Usage(12 + bounds.TEMPLATE, 12)),
+    ],
+)
+def test_usage_is_what_is_told_and_a_bound_of_what_is_not(told: object, used: Usage) -> None:
+    assert usage(told, "谁最高？", "甲最高。") == used
 
 
 def test_threads_share_connections_and_keep_them(server: ChatServer) -> None:

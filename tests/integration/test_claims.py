@@ -3,11 +3,14 @@
 import json
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from shared import claims, ledger, outbox
+from producers import runs
+from shared import claims, leases, ledger, outbox, schema
 from shared.claims import Ballot, Settled
 from shared.dataset import Line, scan
 from shared.jobs import Infer, Job
@@ -65,7 +68,7 @@ def test_of_two_workers_that_claim_at_once_each_item_goes_to_one(jobs: list[Job]
 def test_an_answer_is_written_once_and_a_late_worker_writes_nothing(jobs: list[Job]) -> None:
     (late,) = claims.claim(jobs[:1], "late", lease=0.01)
     time.sleep(0.05)
-    assert claims.expire(max_losses=5) == 1
+    assert claims.expire(max_losses=5) == jobs[:1]
     (quick,) = claims.claim(jobs[:1], "quick", lease=10)
     assert claims.settle([answered(quick, "B")]) == [answered(quick, "B")]
     assert claims.settle([answered(late, "A")]) == []
@@ -78,23 +81,94 @@ def test_a_heartbeat_keeps_a_lease_alive(jobs: list[Job]) -> None:
     claims.claim(jobs[:2], "one", lease=0.3)
     for _ in range(4):
         time.sleep(0.1)
-        assert claims.heartbeat("one", lease=0.3) == 2
-    assert claims.expire(max_losses=5) == 0
+        leases.heartbeat("one", lease=0.3)
+    assert claims.expire(max_losses=5) == []
     time.sleep(0.4)
-    assert claims.expire(max_losses=5) == 2
+    assert claims.expire(max_losses=5) == jobs[:2]
 
 
-def test_an_expired_lease_costs_no_attempt_but_is_counted_as_a_loss(jobs: list[Job]) -> None:
-    claims.claim(jobs[:1], "one", lease=0.001)
+def fall_silent(*silent: Job, in_play: Sequence[Job]) -> None:
+    """Let a worker claim some items, begin with some of them, and never be heard of again."""
+    held = claims.claim(silent, "silent", lease=0.001)
+    claims.begin([claim for claim in held if claim.job in in_play])
     time.sleep(0.02)
-    claims.expire(max_losses=5)
-    (again,) = claims.claim(jobs[:1], "two", lease=10)
-    assert (again.attempt, again.fence, again.losses) == (1, 2, 1)
+    claims.expire(max_losses=2)
+
+
+def test_an_expired_lease_costs_no_attempt_and_only_what_was_in_play_is_a_suspect(jobs: list[Job]) -> None:
+    fall_silent(*jobs[:3], in_play=jobs[1:3])
+    again = claims.claim(jobs[:3], "two", lease=10)
+    assert [(held.attempt, held.fence, held.losses) for held in again] == [(1, 2, 0), (1, 2, 1), (1, 2, 1)]
+
+
+def test_what_only_waits_in_dying_workers_is_never_set_aside(jobs: list[Job]) -> None:
+    for _ in range(10):
+        fall_silent(*jobs[:2], in_play=jobs[1:2])
+    assert ledger.count_states("r")[State.DEAD] == 1
+    assert claims.claim(jobs[:1], "two", lease=10)[0].losses == 0
+
+
+def test_an_item_that_never_dies_alone_is_never_set_aside(jobs: list[Job]) -> None:
+    for _ in range(10):
+        fall_silent(*jobs[:2], in_play=jobs[:2])
+    assert [held.losses for held in claims.claim(jobs[:2], "two", lease=10)] == [10, 10]
+
+
+def test_an_item_whose_workers_die_with_it_alone_in_play_is_set_aside_with_the_evidence(
+    jobs: list[Job],
+) -> None:
+    fall_silent(*jobs[:2], in_play=jobs[:2])
+    fall_silent(jobs[0], in_play=jobs[:1])
+    assert ledger.count_states("r")[State.DEAD] == 0
+    fall_silent(jobs[0], in_play=jobs[:1])
+    (dead,) = runs.dead("r")
+    assert dead.reason == (
+        "the work on it died 3 times in a row, 2 of them with nothing else in play; "
+        "last: its worker silent went silent"
+    )
+
+
+def test_a_worker_that_is_known_to_be_dead_is_not_waited_for_and_its_locks_are_free(jobs: list[Job]) -> None:
+    held = claims.claim(jobs[:2], "killed", lease=60)
+    claims.begin(held[:1])
+    claims.hold("reconcile", "killed", 60)
+    claims.claim(jobs[2:3], "alive", lease=60)
+    assert claims.take_over(["killed"], max_losses=2) == jobs[:2]
+    assert claims.take_over(["killed"], max_losses=2) == []
+    assert claims.hold("reconcile", "two", 60)
+    assert [held.losses for held in claims.claim(jobs[:3], "two", lease=10)] == [1, 0]
+
+
+def test_a_claim_of_an_older_version_ends_with_the_lease_that_it_has_itself(jobs: list[Job]) -> None:
+    claims.claim(jobs[:2], "older", lease=60)
+    with ledger.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM workers")
+        connection.exec_driver_sql("UPDATE items SET lease_until = 1 WHERE number = 0")
+        connection.exec_driver_sql("UPDATE items SET lease_until = 99999999999 WHERE number = 1")
+    assert claims.expire(max_losses=5) == jobs[:1]
+
+
+def test_a_clock_that_was_put_back_keeps_no_claim_lock_or_message_for_long(jobs: list[Job]) -> None:
+    claims.claim(jobs[:1], "one", lease=60)
+    claims.hold("reconcile", "one", 3)
+    outbox.mark_sent(jobs[1:])
+    an_hour = 3600.0
+    with ledger.writing() as connection:
+        ahead = ledger.now(connection) + an_hour
+        connection.execute(schema.workers.update().values(lease_until=ahead))
+        connection.execute(schema.locks.update().values(until=ahead))
+        connection.execute(schema.items.update().where(schema.items.c.number > 0).values(sent_at=ahead))
+    assert claims.hold("reconcile", "two", 3)
+    assert outbox.forget_sent(older_than=10) == 5
+    assert claims.expire(max_losses=5) == []
+    with ledger.reading() as connection:
+        left = connection.scalar(sa.select(schema.workers.c.lease_until)) - ledger.now(connection)
+    assert 0 < left <= leases.LONGEST
 
 
 def test_a_round_with_no_accepted_vote_charges_its_attempt_and_forgives_losses(jobs: list[Job]) -> None:
     (held,) = claims.claim(jobs[:1], "one", lease=10)
-    claims.lose([held], "the engine died", max_losses=5)
+    claims.lose([held], "the engine died", max_losses=5, alone=False)
     (held,) = claims.claim(jobs[:1], "one", lease=10)
     void = Settled(held, [Ballot("……", None, 0.1, False, 7)], None, "again")
     assert claims.settle([void]) == [void]
@@ -106,7 +180,8 @@ def test_what_is_lost_too_often_in_a_row_is_dead_with_its_reason_until_revived(j
     for losses in range(3):
         (held,) = claims.claim(jobs[:1], "one", lease=10)
         assert held.losses == losses
-        again = claims.lose([held], "the engine died", max_losses=3)
+        claims.begin([held])
+        again = claims.lose([held], "the engine died", max_losses=3, alone=True)
     assert again == []
     assert ledger.count_states("r")[State.DEAD] == 1
     assert claims.revive("r") == 1
@@ -180,9 +255,11 @@ def test_a_run_whose_producer_is_sending_is_left_to_it(jobs: list[Job]) -> None:
     assert outbox.unsent(100) == jobs
 
 
-def test_lost_work_whose_message_nobody_takes_is_left_over_and_nothing_else_is(jobs: list[Job]) -> None:
+def test_what_was_claimed_before_and_whose_message_nobody_takes_is_left_over(
+    jobs: list[Job],
+) -> None:
     held = claims.claim(jobs[:2], "one", lease=10)
-    claims.lose(held, "the engine died", max_losses=5)
+    claims.lose(held, "the engine died", max_losses=5, alone=False)
     assert outbox.left_over("infer", 10, sent_before=0) == []
     outbox.mark_sent(jobs)
     assert outbox.left_over("infer", 10, sent_before=60) == []

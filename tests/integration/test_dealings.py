@@ -2,24 +2,26 @@
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from producers import dealings, harvest, pages, runs, watch
-from shared import calls, claims, ledger, settings
+from shared import broker, calls, charges, claims, ledger, settings, slowdowns
 from shared.calls import Errand
-from shared.errors import OverBudget
+from shared.errors import LONGEST_DAY, OverBudget
 from shared.ledger import Run
 from shared.providers import Usage
 from tests.conftest import Command
 from tests.integration import dealt, played
 from tests.integration.dealt import drop, text
+from workers.limits.pace import Paces
 
 pytestmark = pytest.mark.usefixtures("home")
 MIDNIGHT = 1_795_363_200.0  # 2026-11-23 00:00 in Shanghai
-FAR = 4_102_444_800.0 - 8 * 3600  # 2100-01-01 00:00 in Shanghai
 
 
 @pytest.fixture
@@ -93,16 +95,63 @@ def test_a_call_under_way_counts_with_its_estimate(run: Run, votequeue: Command)
 def test_pauses_of_the_runs_own_services_are_told_by_the_providers_clock(
     run: Run, votequeue: Command
 ) -> None:
-    calls.pause("chat/m2@1f0c22aa", "the day's calls are used up", FAR)
-    calls.pause("chat/other@1f0c22aa", "not ours", FAR)
-    calls.pause("chatter@1f0c22aa", "nor this", FAR)
+    today = datetime.now(ZoneInfo("Asia/Shanghai")).date()
+    midnight = datetime.combine(today + timedelta(days=1), datetime.min.time(), ZoneInfo("Asia/Shanghai"))
+    until = midnight.timestamp()
+    calls.pause("chat/m2@1f0c22aa", "the day's calls are used up", until)
+    calls.pause("chat/other@1f0c22aa", "not ours", until)
+    calls.pause("chatter@1f0c22aa", "nor this", until)
     shown = votequeue("status", "r").out
-    told = "provider chat pauses until 2100-01-01 00:00 (Asia/Shanghai): the day's calls are used up\n"
+    told = (
+        f"provider chat pauses until {midnight:%Y-%m-%d} 00:00 (Asia/Shanghai): the day's calls are used up\n"
+    )
     assert told in shown
     assert "not ours" not in shown
     assert "nor this" not in shown
     (halt,) = status(votequeue, "r")["services"]["halts"]
-    assert halt["until_at"] == "2099-12-31T16:00:00.000+00:00"
+    assert halt["until_at"] == f"{midnight.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.000+00:00"
+
+
+@pytest.mark.usefixtures("any_ledger")
+@pytest.mark.parametrize("until", [4e9, 253402300799.0, 1e300, float("inf")])
+def test_a_pause_that_an_older_version_put_down_for_years_lasts_a_day(
+    run: Run, votequeue: Command, until: float
+) -> None:
+    calls.pause("chat/m1@1f0c22aa", "slow down", until)
+    (pause,) = calls.pauses("chat")
+    assert pause.until == pause.since + LONGEST_DAY
+    assert "provider chat pauses until 20" in votequeue("status", "r").out
+    assert status(votequeue, "r")["services"]["halts"][0]["until_at"].startswith("20")
+
+
+@pytest.mark.usefixtures("any_ledger")
+@pytest.mark.parametrize("until", [253402300799.0, 1e300])
+def test_an_item_that_an_older_version_put_off_for_years_is_shown(
+    run: Run, votequeue: Command, until: float
+) -> None:
+    claims.release([dealt.claim(run, 0)], "slow down", until)
+    for command in (["status", "r"], ["status", "r", "--json"], ["explain", "r", "0"]):
+        assert votequeue(*command).code == 0
+
+
+def test_a_pause_that_workers_wait_for_is_told_with_what_the_service_said(
+    run: Run, votequeue: Command, on_broker: str
+) -> None:
+    for name in ("chat/m1@1f0c22aa", "chat/other@1f0c22aa"):
+        Paces(broker.client()).slow_down(slowdowns.key(name), None, 200.0, "chat (h) says 429: [bold]slowly")
+    shown = votequeue("status", "r").out
+    assert "chat/m1@1f0c22aa pauses for 3 min: chat (h) says 429: [bold]slowly\n" in shown
+    assert "other" not in shown
+    (slowdown,) = status(votequeue, "r")["services"]["slowdowns"]
+    assert (slowdown["service"], slowdown["left"]) == ("chat/m1@1f0c22aa", pytest.approx(200, abs=10))
+
+
+@pytest.mark.usefixtures("any_ledger")
+def test_a_service_that_uses_more_than_its_calls_allow_is_told(run: Run, votequeue: Command) -> None:
+    with ledger.writing() as connection:
+        charges.learn(connection, "chat/m1@1f0c22aa", Usage(100, 50), Usage(90, 155))
+    told = "chat/m1@1f0c22aa used 3.1 times the tokens that a call allowed: budgets allow for it\n"
+    assert told in votequeue("status", "r").out
 
 
 @pytest.mark.usefixtures("any_ledger")
@@ -244,13 +293,24 @@ def test_what_the_budget_stopped_is_no_disagreement(run: Run) -> None:
     assert harvest.figures("r").agreement.value == 1.0
 
 
-def test_the_report_is_tables_a_page_data_and_a_picture(worked: Run, home: Path, votequeue: Command) -> None:
+def test_calls_over_some_minutes_are_drawn(worked: Run, home: Path) -> None:
+    found = harvest.figures("r")
+    found.call_times = [0.0, 10.0, 70.0, 130.0]
+    assert [file.name for file in pages.save(found, home / "out")] == [
+        "report.md",
+        "report.json",
+        "calls.png",
+    ]
+    assert (home / "out" / "calls.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_is_tables_a_page_and_data(worked: Run, home: Path, votequeue: Command) -> None:
     ended = votequeue("report", "r", "-o", "out")
     assert ended.code == 0
     assert "replies kept of chat/m1                       2/4  50.0 %" in ended.out
     assert "no reasoning for X: chat/m1 said X; chat/m2 said no letter" in ended.out
-    assert sorted(path.name for path in (home / "out").iterdir()) == ["calls.png", "report.json", "report.md"]
-    assert (home / "out" / "calls.png").read_bytes().startswith(b"\x89PNG")
+    # All calls were made within a minute: a picture of one bar would say nothing.
+    assert sorted(path.name for path in (home / "out").iterdir()) == ["report.json", "report.md"]
     page = (home / "out" / "report.md").read_text("utf-8")
     assert "| agreed at ask 3 | 1 |" in page
     assert "| chat/m1: ok | 4 calls, 0.4 |" in page

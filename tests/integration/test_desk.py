@@ -1,14 +1,17 @@
 """The desk over a real ledger: which calls are made, what each costs, and what is on record afterwards."""
 
+import itertools
+import random
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from shared import calls, ledger, schema
+from shared import bounds, calls, charges, ledger, providers, schema
 from shared.calls import Errand
 from shared.errors import (
     Barred,
@@ -26,7 +29,8 @@ from shared.providers import Price, Usage
 from tests import fakes
 from tests.fakes import FakeChat, FakeLimiter, FakeTranslator, Translating
 from workers.desk import THROTTLED_AT_MOST, Desk
-from workers.ports import Interrupted, Prompt
+from workers.ports import Interrupted, Needs, Prompt, Reply, Service
+from workers.providers import chat
 
 on_both = pytest.mark.usefixtures("run_on_any_ledger")
 JOB = Reason(run="r", item=7)
@@ -34,6 +38,18 @@ JOB = Reason(run="r", item=7)
 PROMPT = Prompt("题" * 100, 50, 0.7)
 PRICED = fakes.service(price=Price(input=10_000, output=10_000))
 MOST = 1.5
+
+
+def exact(limiter: FakeLimiter) -> Desk:
+    """Have a desk that knows how many tokens a prompt has: one a character."""
+    return Desk(limiter, lambda _: len)
+
+
+def proven(service: Service) -> None:
+    """Let a service have shown what its calls use: nothing unexpected."""
+    with ledger.writing() as connection:
+        for _ in range(charges.PROVEN):
+            charges.learn(connection, service.name, Usage(1, 1), Usage(1, 1))
 
 
 @pytest.fixture(autouse=True)
@@ -74,9 +90,9 @@ def fail(desk: Desk, model: FakeChat) -> None:
 @on_both
 def test_a_reply_is_asked_for_once_however_often_it_is_wanted() -> None:
     model = FakeChat(otherwise="甲最高。\n答案是：B")
-    desk = Desk(FakeLimiter())
+    desk = exact(FakeLimiter())
     replies = {desk.chat(JOB, "B:1:m", model, PROMPT) for _ in range(3)}
-    replies.add(Desk(FakeLimiter()).chat(JOB, "B:1:m", model, PROMPT))
+    replies.add(exact(FakeLimiter()).chat(JOB, "B:1:m", model, PROMPT))
     assert replies == {"甲最高。\n答案是：B"}
     assert model.prompts == [PROMPT]
 
@@ -86,7 +102,7 @@ def test_a_reply_is_asked_for_once_however_often_it_is_wanted() -> None:
 )
 def test_another_step_item_or_run_is_asked_for_anew(job: Reason, step: str) -> None:
     calls.set_budget("s", None)
-    model, desk = FakeChat(), Desk(FakeLimiter())
+    model, desk = FakeChat(), exact(FakeLimiter())
     desk.chat(JOB, "B:1:m", model, PROMPT)
     desk.chat(job, step, model, PROMPT)
     assert len(model.prompts) == 2
@@ -95,7 +111,7 @@ def test_another_step_item_or_run_is_asked_for_anew(job: Reason, step: str) -> N
 @on_both
 def test_a_call_is_recorded_with_what_it_was_for_used_and_cost() -> None:
     model = FakeChat(service=PRICED, usage=Usage(90, 20))
-    Desk(FakeLimiter()).chat(JOB, "B:1:m", model, PROMPT)
+    exact(FakeLimiter()).chat(JOB, "B:1:m", model, PROMPT)
     (call,) = made()
     assert call["ended_at"] >= call["begun_at"]
     expected = {
@@ -119,7 +135,7 @@ def test_a_call_is_recorded_with_what_it_was_for_used_and_cost() -> None:
 @on_both
 def test_what_no_ledger_can_store_is_replaced_in_replies_and_in_reasons() -> None:
     model = FakeChat({"": ["甲\0乙\ud83d。", Refused("no \0 here")]})
-    desk = Desk(FakeLimiter())
+    desk = exact(FakeLimiter())
     assert desk.chat(JOB, "1", model, PROMPT) == "甲�乙�。"
     assert desk.chat(JOB, "1", model, PROMPT) == "甲�乙�。"
     with pytest.raises(Refused):
@@ -132,7 +148,7 @@ def test_what_no_ledger_can_store_is_replaced_in_replies_and_in_reasons() -> Non
 def test_a_call_whose_worker_died_is_made_again_and_its_estimate_stays_charged() -> None:
     calls.begin(Errand("r", 7, "B:1:m", "chat", "m"), MOST)
     model = FakeChat(service=PRICED)
-    Desk(FakeLimiter()).chat(JOB, "B:1:m", model, PROMPT)
+    exact(FakeLimiter()).chat(JOB, "B:1:m", model, PROMPT)
     assert len(model.prompts) == 1
     assert outcomes() == [(None, MOST), ("ok", MOST)]
     assert spent() == 2 * MOST
@@ -159,7 +175,7 @@ def test_a_failed_call_costs_nothing_unless_it_may_have_been_charged(
     limiter = FakeLimiter()
     model = FakeChat(otherwise=error, service=PRICED)
     with pytest.raises(type(error), match=str(error)):
-        Desk(limiter).chat(JOB, "B:1:m", model, PROMPT)
+        exact(limiter).chat(JOB, "B:1:m", model, PROMPT)
     assert outcomes() == [(outcome, cost)]
     assert made()[0]["detail"] == str(error)
     assert (spent(), len(model.prompts)) == (cost, 1)
@@ -168,7 +184,7 @@ def test_a_failed_call_costs_nothing_unless_it_may_have_been_charged(
 
 def test_a_failed_call_leaves_no_reply_behind_and_is_made_again() -> None:
     model = FakeChat({"": [NoReply("it timed out"), "答案是：B"]})
-    desk = Desk(FakeLimiter())
+    desk = exact(FakeLimiter())
     fail(desk, model)
     assert desk.chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
 
@@ -176,7 +192,7 @@ def test_a_failed_call_leaves_no_reply_behind_and_is_made_again() -> None:
 def test_who_is_told_to_slow_down_tells_the_limiter_and_asks_again() -> None:
     limiter = FakeLimiter()
     model = FakeChat({"": [Throttled("429"), Throttled("429", 2.5), "答案是：B"]}, service=PRICED)
-    assert Desk(limiter).chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
+    assert exact(limiter).chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
     assert limiter.slow_downs == [(PRICED.name, None), (PRICED.name, 2.5)]
     assert outcomes() == [("throttled", 0.0), ("throttled", 0.0), ("ok", MOST)]
     assert len(limiter.admits) == 3
@@ -187,7 +203,7 @@ def test_who_is_told_to_slow_down_for_ever_gives_up_for_now() -> None:
     limiter = FakeLimiter()
     model = FakeChat(otherwise=Throttled("too many requests", 1.0))
     with pytest.raises(Unavailable, match="30 times to slow down, last: too many requests") as raised:
-        Desk(limiter).chat(JOB, "B:1:m", model, PROMPT)
+        exact(limiter).chat(JOB, "B:1:m", model, PROMPT)
     assert not isinstance(raised.value, Throttled)
     assert len(model.prompts) == len(limiter.slow_downs) == THROTTLED_AT_MOST == 30
 
@@ -195,11 +211,12 @@ def test_who_is_told_to_slow_down_for_ever_gives_up_for_now() -> None:
 # The limiter
 
 
-def test_the_limiter_hears_the_most_a_call_may_use_and_then_what_it_used() -> None:
+def test_the_limiter_hears_what_a_call_may_use_and_then_what_it_used() -> None:
     limiter = FakeLimiter()
     Desk(limiter).chat(JOB, "B:1:m", FakeChat(usage=Usage(80, 20)), PROMPT)
-    assert limiter.admits == [("chat/m@0a1b2c3d", 150)]
-    assert limiter.corrections == [("chat/m@0a1b2c3d", 150, 100)]
+    needs = Needs(Usage(100, 50), Usage(300 + bounds.TEMPLATE, 50))
+    assert limiter.admits == [("chat/m@0a1b2c3d", needs)]
+    assert limiter.corrections == [("chat/m@0a1b2c3d", Usage(80, 20))]
     assert limiter.inside == 0
 
 
@@ -212,14 +229,14 @@ def test_a_call_is_made_inside_its_turn() -> None:
         return "答案是：A"
 
     model = FakeChat(otherwise=reply)
-    Desk(limiter).chat(JOB, "B:1:m", model, PROMPT)
+    exact(limiter).chat(JOB, "B:1:m", model, PROMPT)
     assert inside == [1]
 
 
 def test_who_is_stopped_while_waiting_has_made_no_call() -> None:
     model = FakeChat(service=PRICED)
     with pytest.raises(Interrupted):
-        Desk(FakeLimiter([Interrupted()])).chat(JOB, "B:1:m", model, PROMPT)
+        exact(FakeLimiter([Interrupted()])).chat(JOB, "B:1:m", model, PROMPT)
     assert (made(), model.prompts, spent()) == ([], [], 0.0)
 
 
@@ -229,7 +246,7 @@ def test_who_is_stopped_at_the_last_moment_has_made_no_call_and_pays_nothing() -
 
     limiter, model = FakeLimiter(moment=stop), FakeChat(service=PRICED)
     with pytest.raises(Interrupted):
-        Desk(limiter).chat(JOB, "B:1:m", model, PROMPT)
+        exact(limiter).chat(JOB, "B:1:m", model, PROMPT)
     assert (outcomes(), model.prompts, spent()) == ([("not made", 0.0)], [], 0.0)
     assert limiter.inside == 0
 
@@ -240,7 +257,7 @@ def test_who_is_stopped_at_the_last_moment_has_made_no_call_and_pays_nothing() -
 @on_both
 def test_a_quota_used_up_pauses_its_service_until_it_is_back() -> None:
     model = FakeChat(otherwise=Exhausted("the day's quota is used up", 60.0))
-    desk = Desk(FakeLimiter())
+    desk = exact(FakeLimiter())
     fail(desk, model)
     with pytest.raises(Held, match="the day's quota is used up") as raised:
         desk.chat(JOB, "B:1:m", model, PROMPT)
@@ -251,7 +268,7 @@ def test_a_quota_used_up_pauses_its_service_until_it_is_back() -> None:
 
 
 def test_a_quota_that_the_limiter_keeps_pauses_its_service_too() -> None:
-    desk, model = Desk(FakeLimiter([Exhausted("1000 calls a day are made", 60.0)])), FakeChat()
+    desk, model = exact(FakeLimiter([Exhausted("1000 calls a day are made", 60.0)])), FakeChat()
     fail(desk, model)
     with pytest.raises(Held, match="1000 calls a day are made"):
         desk.chat(JOB, "B:1:m", model, PROMPT)
@@ -259,7 +276,7 @@ def test_a_quota_that_the_limiter_keeps_pauses_its_service_too() -> None:
 
 
 def test_a_quota_whose_return_nobody_knows_pauses_until_a_person_has_looked() -> None:
-    desk, model = Desk(FakeLimiter()), FakeChat(otherwise=Exhausted("no free calls are left"))
+    desk, model = exact(FakeLimiter()), FakeChat(otherwise=Exhausted("no free calls are left"))
     fail(desk, model)
     with pytest.raises(Held) as raised:
         desk.chat(JOB, "B:1:m", model, PROMPT)
@@ -269,7 +286,7 @@ def test_a_quota_whose_return_nobody_knows_pauses_until_a_person_has_looked() ->
 
 @on_both
 def test_a_barred_account_is_paused_with_all_its_models_until_a_person_has_mended_it() -> None:
-    desk, other = Desk(FakeLimiter()), FakeChat(service=fakes.service(model="n"))
+    desk, other = exact(FakeLimiter()), FakeChat(service=fakes.service(model="n"))
     fail(desk, FakeChat(otherwise=Barred("the account is in arrears: top it up")))
     with pytest.raises(Held, match="top it up") as raised:
         desk.chat(JOB, "B:1:n", other, PROMPT)
@@ -281,7 +298,7 @@ def test_a_barred_account_is_paused_with_all_its_models_until_a_person_has_mende
 
 
 def test_a_pause_is_nothing_to_other_models_and_other_providers() -> None:
-    desk = Desk(FakeLimiter())
+    desk = exact(FakeLimiter())
     fail(desk, FakeChat(otherwise=Exhausted("used up", 60.0)))
     for service in (fakes.service(model="n"), fakes.service("qianfan")):
         model = FakeChat(service=service)
@@ -291,19 +308,19 @@ def test_a_pause_is_nothing_to_other_models_and_other_providers() -> None:
 
 def test_a_pause_that_is_over_holds_nobody() -> None:
     calls.pause(PRICED.name, "used up", until=1.0)
-    assert Desk(FakeLimiter()).chat(JOB, "B:1:m", FakeChat(), PROMPT)
+    assert exact(FakeLimiter()).chat(JOB, "B:1:m", FakeChat(), PROMPT)
 
 
 def test_a_pause_that_begins_while_one_waits_is_heeded() -> None:
     limiter = FakeLimiter(waiting=lambda: calls.pause(PRICED.whole, "in arrears: top it up", None))
     model = FakeChat(service=PRICED)
     with pytest.raises(Held, match="in arrears"):
-        Desk(limiter).chat(JOB, "B:1:m", model, PROMPT)
+        exact(limiter).chat(JOB, "B:1:m", model, PROMPT)
     assert (model.prompts, outcomes(), spent()) == ([], [("not made", 0.0)], 0.0)
 
 
 def test_what_is_on_record_is_given_even_by_a_paused_service() -> None:
-    desk, model = Desk(FakeLimiter()), FakeChat()
+    desk, model = exact(FakeLimiter()), FakeChat()
     said = desk.chat(JOB, "B:1:m", model, PROMPT)
     calls.pause(model.service.whole, "in arrears", None)
     assert desk.chat(JOB, "B:1:m", model, PROMPT) == said
@@ -315,7 +332,7 @@ def test_what_is_on_record_is_given_even_by_a_paused_service() -> None:
 @on_both
 def test_a_budget_is_used_up_to_its_last_call_and_never_passed() -> None:
     calls.set_budget("r", 4 * MOST)
-    desk, model = Desk(FakeLimiter()), FakeChat(service=PRICED)
+    desk, model = exact(FakeLimiter()), FakeChat(service=PRICED)
     for ask in range(4):
         desk.chat(JOB, f"B:{ask}:m", model, PROMPT)
     with pytest.raises(OverBudget, match=r"the budget of 6 would be passed: 6 is spent"):
@@ -329,7 +346,7 @@ def test_a_budget_is_used_up_to_its_last_call_and_never_passed() -> None:
 
 def test_what_calls_did_not_use_of_their_estimates_is_there_for_others() -> None:
     calls.set_budget("r", 2 * MOST)
-    desk, model = Desk(FakeLimiter()), FakeChat(service=PRICED, usage=Usage(50, 0))
+    desk, model = exact(FakeLimiter()), FakeChat(service=PRICED, usage=Usage(50, 0))
     for ask in range(4):
         desk.chat(JOB, f"B:{ask}:m", model, PROMPT)
     with pytest.raises(OverBudget):
@@ -341,7 +358,7 @@ def test_what_calls_did_not_use_of_their_estimates_is_there_for_others() -> None
 def test_a_budget_is_for_one_run() -> None:
     calls.set_budget("r", 0.0)
     calls.set_budget("s", None)
-    desk, model = Desk(FakeLimiter()), FakeChat(service=PRICED)
+    desk, model = exact(FakeLimiter()), FakeChat(service=PRICED)
     fail(desk, model)
     desk.chat(Reason(run="s", item=0), "B:1:m", model, PROMPT)
     assert calls.spent("s").spent == MOST
@@ -349,7 +366,7 @@ def test_a_budget_is_for_one_run() -> None:
 
 def test_what_costs_nothing_is_within_any_budget() -> None:
     calls.set_budget("r", 0.0)
-    assert Desk(FakeLimiter()).chat(JOB, "B:1:m", FakeChat(), PROMPT)
+    assert exact(FakeLimiter()).chat(JOB, "B:1:m", FakeChat(), PROMPT)
 
 
 def at_once(count: int, work: Callable[[int], object]) -> None:
@@ -364,6 +381,7 @@ def at_once(count: int, work: Callable[[int], object]) -> None:
 @on_both
 def test_eight_who_spend_one_budget_together_never_pass_it() -> None:
     calls.set_budget("r", 20 * MOST)
+    proven(PRICED)
     seen: list[float] = []
     refused: list[Exception] = []
 
@@ -371,7 +389,7 @@ def test_eight_who_spend_one_budget_together_never_pass_it() -> None:
         seen.append(spent())
         return "答案是：A"
 
-    desk, model = Desk(FakeLimiter()), FakeChat(otherwise=reply, service=PRICED)
+    desk, model = exact(FakeLimiter()), FakeChat(otherwise=reply, service=PRICED)
 
     def ask(number: int) -> None:
         for at in range(4):
@@ -386,6 +404,100 @@ def test_eight_who_spend_one_budget_together_never_pass_it() -> None:
     assert outcomes() == [("ok", MOST)] * 20
 
 
+class Charging:
+    """A chat model that charges tokens as it counts them, and keeps its own account."""
+
+    def __init__(self, count: Callable[[Prompt], Usage]) -> None:
+        self.service = fakes.service(price=Price(input=100, output=400))
+        self.usages: list[Usage] = []
+        self._count = count
+
+    @property
+    def charged(self) -> float:
+        return sum(providers.cost(self.service.price, usage) for usage in self.usages)
+
+    def complete(self, prompt: Prompt) -> Reply:
+        usage = self._count(prompt)
+        time.sleep(random.uniform(0.0, 0.02))
+        self.usages.append(usage)
+        return Reply("答案是：A", usage)
+
+
+def spend_all(model: Charging, texts: Sequence[str], max_tokens: int = 100) -> None:
+    """Work as 16 threads do, until each meets a budget that is used up."""
+    desk, steps = Desk(FakeLimiter()), itertools.count()
+
+    def work(number: int) -> None:
+        while True:
+            text = texts[next(steps) % len(texts)]
+            try:
+                desk.chat(JOB, f"{number}:{next(steps)}", model, Prompt(text, max_tokens, 0.7))
+            except Held:
+                continue
+            except OverBudget:
+                return
+
+    at_once(16, work)
+
+
+DENSE = ["1234567890" * 20, "∧∨¬→↔∀∃" * 20, "|---|---|\n" * 20, "🙂👩‍👩‍👧‍👦" * 10, "龘𠮷𡈽" * 30]
+
+
+def _bytes(prompt: Prompt) -> int:
+    return len(prompt.text.encode()) + 40
+
+
+@on_both
+def test_a_service_that_charges_every_byte_does_not_pass_the_budget() -> None:
+    calls.set_budget("r", 8.0)
+    model = Charging(lambda prompt: Usage(_bytes(prompt), prompt.max_tokens))
+    spend_all(model, DENSE)
+    assert 7.2 < model.charged <= 8.0
+    assert spent() == pytest.approx(model.charged)
+
+
+@on_both
+def test_a_budget_that_is_large_beside_a_call_is_spent_though_calls_cost_less_than_they_may() -> None:
+    calls.set_budget("r", 4.0)
+    # A third of its bytes are a Chinese text's tokens, and its reply is short.
+    model = Charging(lambda prompt: Usage(_bytes(prompt) // 3, prompt.max_tokens // 5))
+    spend_all(model, ["甲比乙高，乙比丙高。" * 20])
+    assert 0.95 * 4.0 < model.charged <= 4.0
+    assert spent() == pytest.approx(model.charged)
+
+
+def test_a_model_that_thinks_beyond_max_tokens_does_not_pass_the_budget_either(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls.set_budget("r", 8.0)
+    model = Charging(lambda prompt: Usage(_bytes(prompt), random.randint(100, 600)))
+    spend_all(model, ["甲比乙高，乙比丙高。" * 20])
+    assert 7.0 < model.charged <= 8.0
+    assert spent() == pytest.approx(model.charged)
+    assert "its calls count as more against budgets from now on" in caplog.text
+
+
+@on_both
+@pytest.mark.parametrize("kind", [Unreadable, Refused])
+def test_a_failed_call_that_tells_what_it_used_is_charged_that_and_taught_from(kind: type[Exception]) -> None:
+    error = kind("all tokens were used up before it began")
+    error.used = (90, 400)  # type: ignore[attr-defined]
+    model = FakeChat(otherwise=error, service=PRICED)
+    fail(exact(FakeLimiter()), model)
+    assert spent() == pytest.approx(4.9)
+    assert (made()[0]["input_tokens"], made()[0]["output_tokens"]) == (90, 400)
+    assert charges.of(PRICED.name).output_share == 8.0
+
+
+def test_a_service_that_does_not_tell_what_it_used_is_charged_the_most() -> None:
+    calls.set_budget("r", 8.0)
+    told = chat.usage(None, "甲" * 100, "答案是：A")
+    assert told.input_tokens >= 300
+    model = FakeChat(service=PRICED, usage=told)
+    Desk(FakeLimiter()).chat(JOB, "B:1:m", model, Prompt("甲" * 100, 50, 0.7))
+    assert spent() == pytest.approx(providers.cost(PRICED.price, told))
+
+
 # Translations
 
 
@@ -398,7 +510,7 @@ def test_translations_are_kept_with_the_call_that_made_them() -> None:
         script=[Throttled("429")],
     )
     limiter = FakeLimiter()
-    texts = Desk(limiter).translate(
+    texts = exact(limiter).translate(
         "r", translator, ["甲", "乙丙"], ("zh", "ja"), lambda _, made: kept.append(made)
     )
     assert texts == ["zh→ja→甲", "zh→ja→乙丙"]
@@ -416,7 +528,7 @@ def test_translations_that_cannot_be_kept_take_the_record_of_their_call_back_wit
 
     translator = FakeTranslator(price=Price(characters=1_000_000))
     with pytest.raises(ZeroDivisionError):
-        Desk(FakeLimiter()).translate("r", translator, ["甲乙"], ("zh", "ja"), keep)
+        exact(FakeLimiter()).translate("r", translator, ["甲乙"], ("zh", "ja"), keep)
     with ledger.reading() as connection:
         assert connection.scalar(sa.select(schema.facts).where(schema.facts.c.name == "half")) is None
     # It was made, so it is charged.
@@ -428,7 +540,7 @@ def test_a_translation_that_fails_keeps_nothing() -> None:
     kept: list[list[str]] = []
     translator = FakeTranslator(script=[Unreadable("3 translations of 2 texts")])
     with pytest.raises(Unreadable):
-        Desk(FakeLimiter()).translate(
+        exact(FakeLimiter()).translate(
             "r", translator, ["甲"], ("zh", "ja"), lambda _, made: kept.append(made)
         )
     assert (kept, outcomes()) == ([], [("unreadable", 0.0)])

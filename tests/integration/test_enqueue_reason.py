@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 import sqlalchemy as sa
 
 from producers import enqueue, runs
-from shared import broker, calls, claims, ledger, prompts, schema, settings
+from shared import broker, calls, claims, ledger, prompts, schema, settings, slowdowns
 from shared.errors import ServiceUnreachable
 from shared.jobs import Reason
 from shared.schema import State
 from tests.conftest import Command
 from tests.integration import played
+from workers.limits.pace import Pace, Paces
 
 pytestmark = pytest.mark.usefixtures("on_broker")
 CHAT = ("--label", "correct", "--provider", "chat", "--model", "m", "--run", "r")
@@ -336,6 +338,29 @@ def test_resume_lifts_the_providers_pauses_and_lets_nothing_wait(data: Path, vot
     assert calls.pauses("chat") == []
     assert len(calls.pauses("qianfan")) == 1
     assert len(claims.claim([Reason(run="r", item=number) for number in range(3)], "one", 60)) == 3
+
+
+def test_resume_lifts_what_redis_keeps_of_a_pause_too(data: Path, votequeue: Command) -> None:
+    votequeue("enqueue", "reason", data, *CHAT)
+    paces = Paces(broker.client())
+    for name, delay in (("chat/m@1f0c22aa", 3600.0), ("chat/n@1f0c22aa", 60.0), ("qianfan/m@1f0c22aa", 60.0)):
+        paces.slow_down(slowdowns.key(name), None, delay, f"{name} says 429")
+    calls.pause("chat/m@1f0c22aa", "chat/m asked for a pause: 429", time.time() + 3600)
+    ended = votequeue("resume", "r")
+    assert ended.code == 0
+    assert "chat/m@1f0c22aa is called again; it was paused: chat/m asked for a pause: 429" in ended.err
+    assert "chat/n@1f0c22aa is called again; it was paused: chat/n@1f0c22aa says 429" in ended.err
+    assert slowdowns.of("chat") == calls.pauses("chat") == []
+    assert paces.read(slowdowns.key("chat/m@1f0c22aa")).pace == Pace()
+    assert [one.service for one in slowdowns.of("qianfan")] == ["qianfan/m@1f0c22aa"]
+    assert "called again" not in votequeue("resume", "r").err
+
+
+def test_resume_says_that_a_quota_of_ours_will_pause_again(data: Path, votequeue: Command) -> None:
+    votequeue("enqueue", "reason", data, *CHAT)
+    calls.pause("chat/m@1f0c22aa", f"{calls.OWN_QUOTA}the day's 2 calls are made", time.time() + 3600)
+    told = "what per_day has stopped pauses again unless VOTEQUEUE_LIMITS allows the workers more"
+    assert told in votequeue("resume", "r").err
 
 
 def test_resume_of_another_run_lifts_no_pause(data: Path) -> None:

@@ -28,7 +28,7 @@ def data(home: Path) -> Path:
         home / "d.jsonl",
         played.solved("p1", "AB"),
         played.entry("p2", "-C"),
-        played.entry("p1~synonym", "A", origin="synonym"),
+        played.entry("p1~synonym", "A", votequeue={"origin": "synonym"}),
         task,
     )
 

@@ -27,7 +27,7 @@ from shared.jobs import Reason
 from shared.ledger import Run
 from shared.schema import State
 from tests.integration import played
-from workers import errands, lifecycle, rounds
+from workers import errands, lifecycle, retrying
 from workers.errands import NOTHING_TO_DO, Outcome
 from workers.ports import Interrupted
 
@@ -285,7 +285,7 @@ def test_a_ledger_that_is_away_when_the_work_is_done_is_waited_for(monkeypatch: 
         return complete(*end)
 
     monkeypatch.setattr(claims, "complete", completes)
-    monkeypatch.setattr(rounds, "LEDGER_PAUSE", 0.01)
+    monkeypatch.setattr(retrying, "PAUSE", 0.01)
     assert errands.run(JOB, lambda _: DONE) == DONE.line
     assert (standing(), results()) == ((State.DONE, 1, 0), [DONE.value])
 
@@ -299,7 +299,7 @@ def test_a_ledger_that_was_away_during_the_work_gets_the_item_back(monkeypatch: 
         return release(*held)
 
     monkeypatch.setattr(claims, "release", releases)
-    monkeypatch.setattr(rounds, "LEDGER_PAUSE", 0.01)
+    monkeypatch.setattr(retrying, "PAUSE", 0.01)
     gone = ServiceUnreachable("the ledger does not answer")
     assert errands.run(JOB, raising(gone)) == f"given back: {gone}"
     assert standing() == (State.PENDING, 0, 0)

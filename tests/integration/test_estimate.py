@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from producers import estimate, orders
 from producers.workload import Amount, Load, Workload
-from shared import bought, broker, calls, claims, dataset, ledger, prompts, schema, settings
+from shared import bought, bounds, broker, calls, claims, dataset, ledger, prompts, schema, settings
 from shared.bought import Route, Wanted
 from shared.dataset import Line
 from shared.jobs import Reason
@@ -102,11 +102,26 @@ def test_one_ask_of_each_letter_is_exactly_known(
     give(monkeypatch, prices='{"chat/m": {"input": 2000, "output": 1000}}')
     found = told("reason", data, *REASON, "--asks", 1, "--max-tokens", 100)["estimate"]
     asked = Asked("甲比乙高，乙比丙高。(p0)", "谁高？", ("甲", "乙", "丙"))
-    tokens = 10 * prompts.tokens(prompts.explaining(asked, "A"))
+    prompt = prompts.explaining(asked, "A")
+    tokens, most = 10 * prompts.tokens(prompt), 10 * bounds.message(prompt)
     assert found["calls"] == {"expected": 10, "most": 10}
-    assert found["input_tokens"] == {"expected": tokens, "most": tokens}
+    assert found["input_tokens"] == {"expected": tokens, "most": most}
     assert found["output_tokens"] == {"expected": 1000, "most": 1000}
-    assert found["cost"]["most"] == pytest.approx((tokens * 2000 + 1000 * 1000) / 1e6)
+    assert found["cost"]["expected"] == pytest.approx((tokens * 2000 + 1000 * 1000) / 1e6)
+    assert found["cost"]["most"] == pytest.approx((most * 2000 + 1000 * 1000) / 1e6)
+    assert found["services"][0]["call_cost"] == pytest.approx(found["cost"]["most"] / 10)
+
+
+def test_a_dry_run_tells_the_bound_that_a_budget_counts_with(
+    data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(monkeypatch, prices='{"chat/m": {"input": 2000, "output": 1000}}')
+    prompt = prompts.explaining(Asked("甲比乙高，乙比丙高。(p0)", "谁高？", ("甲", "乙", "丙")), "A")
+    told = f"{(2000 * bounds.message(prompt) + 1000 * 1024) / 1e6:.2f} CNY"
+    said = votequeue("enqueue", "reason", data, *REASON)
+    assert f"a budget counts a call to chat/m as up to {told}, a byte of its prompt as a token" in said.out
+    said = votequeue("enqueue", "reason", data, *REASON, "--budget", 2)
+    assert f"one call to chat/m counts as up to {told} until its reply tells" in said.err
 
 
 def test_at_the_most_every_model_is_asked_every_time(data: Path, told: Any) -> None:

@@ -1,7 +1,9 @@
 """The limiter over a real Redis, with threads and processes of callers: what the server they call counts."""
 
 import contextlib
+import dataclasses
 import itertools
+import json
 import multiprocessing
 import random
 import threading
@@ -17,20 +19,21 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import broker, ledger, settings
-from shared.errors import Exhausted, Refused, ServiceUnreachable
+from shared import broker, calls, ledger, settings, slowdowns
+from shared.errors import LONGEST_PAUSE, Exhausted, Held, Refused, ServiceUnreachable, Throttled
 from shared.jobs import Reason
-from shared.providers import Limits
+from shared.providers import Limits, Usage
 from tests import fakes
 from tests.servers import counting
 from tests.servers.counting import SLOW_DOWN, Allowance, CountingServer
 from workers import wiring
+from workers.desk import Desk
 from workers.limits import line, pace, tokens
 from workers.limits.limiter import RedisLimiter
 from workers.limits.line import Lines, Moment
 from workers.limits.pace import Pace, Paces
 from workers.limits.turn import Turn
-from workers.ports import Interrupted, Prompt, Service
+from workers.ports import Interrupted, Needs, Prompt, Reply, Service
 
 KEY = f"{broker.KEY_PREFIX}limit:chat/m@0a1b2c3d"
 spawned = multiprocessing.get_context("spawn")
@@ -61,16 +64,24 @@ def service(model: str = "m", **limits: float) -> Service:
     return fakes.service(model=model, limits=Limits.model_validate(limits))
 
 
+NOTHING = Needs(Usage(), Usage())
+
+
+def tokens_of(prompt: int, reply: int = 0) -> Needs:
+    """Need so many tokens, no more than estimated."""
+    return Needs(Usage(prompt, reply), Usage(prompt, reply))
+
+
 def turn(limiter: RedisLimiter, of: Service, asked: int = 0, *, used: int | None = None) -> None:
     """Have a turn, and make a call that is answered."""
-    with limiter.admit(of, asked) as admitted:
+    with limiter.admit(of, tokens_of(asked)) as admitted:
         admitted.await_moment()
-    admitted.answered(asked if used is None else used)
+    admitted.answered(Usage(asked if used is None else used))
 
 
-def slow_down(limiter: RedisLimiter, of: Service, delay: float | None) -> None:
+def slow_down(limiter: RedisLimiter, of: Service, delay: float | None, said: str = "429") -> None:
     """Be told to slow down, as a call that another worker made."""
-    Turn(limiter._books, of, 0).slow_down(delay)
+    Turn(limiter._books, of, NOTHING).slow_down(delay, said)
 
 
 def at_once(calls: int, make: Callable[[], object]) -> None:
@@ -97,7 +108,7 @@ def _keep_calling(url: str, server: str, threads: int, seconds: float, ready: Ba
                 until = time.monotonic() + seconds
                 time.sleep(random.uniform(0.0, 0.5))
                 while time.monotonic() < until:
-                    with limiter.admit(service(per_second=20), 0) as admitted:
+                    with limiter.admit(service(per_second=20), NOTHING) as admitted:
                         admitted.await_moment()
                         counting.call(server, "m")
 
@@ -176,7 +187,7 @@ def test_no_more_calls_than_allowed_are_made_at_once(limiter: RedisLimiter, othe
             mine = next(limiters)
             with counting.disconnected():
                 for _ in range(3):
-                    with mine.admit(service(at_once=3), 0) as admitted:
+                    with mine.admit(service(at_once=3), NOTHING) as admitted:
                         admitted.await_moment()
                         assert counting.call(server.url, "m", seconds=0.03) == (counting.OK, None)
 
@@ -187,14 +198,14 @@ def test_no_more_calls_than_allowed_are_made_at_once(limiter: RedisLimiter, othe
 
 def test_a_slot_is_free_again_after_an_error(limiter: RedisLimiter) -> None:
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), limiter.admit(service(at_once=1), 0):
+        with pytest.raises(ZeroDivisionError), limiter.admit(service(at_once=1), NOTHING):
             raise ZeroDivisionError
 
 
 def _hold_a_slot(url: str, held: Connection) -> None:
     with redis.Redis.from_url(url) as client:
         limiter = RedisLimiter(client, threading.Event(), hold=1.0)
-        with limiter.admit(service(at_once=1), 0):
+        with limiter.admit(service(at_once=1), NOTHING):
             held.send(True)
             threading.Event().wait()
 
@@ -213,8 +224,8 @@ def test_the_slot_of_a_killed_worker_is_free_after_a_while(on_broker: str, limit
 def test_a_slot_is_kept_as_long_as_its_call_waits(on_broker: str, stopping: threading.Event) -> None:
     limiter = RedisLimiter(broker.client(), stopping, hold=0.3)
     paused = service(at_once=1)
-    with limiter.admit(paused, 0) as admitted:
-        admitted.slow_down(1.0)
+    with limiter.admit(paused, NOTHING) as admitted:
+        admitted.slow_down(1.0, "429")
         admitted.await_moment()
         assert broker.client().exists(f"{KEY}:slot:0")
 
@@ -222,7 +233,7 @@ def test_a_slot_is_kept_as_long_as_its_call_waits(on_broker: str, stopping: thre
 def test_a_slot_that_redis_has_lost_is_taken_again(on_broker: str, stopping: threading.Event) -> None:
     limiter = RedisLimiter(broker.client(), stopping, hold=0.3)
     limited = service(at_once=1)
-    with limiter.admit(limited, 0) as admitted:
+    with limiter.admit(limited, NOTHING) as admitted:
         time.sleep(0.11)
         broker.client().flushall()
         admitted.await_moment()
@@ -249,10 +260,10 @@ def test_no_minute_has_more_tokens_than_allowed(limiter: RedisLimiter) -> None:
                 while time.monotonic() < until:
                     asked = random.randint(50, 400)
                     used = random.choice([asked, asked // 10])
-                    with limiter.admit(limited, asked) as admitted:
+                    with limiter.admit(limited, tokens_of(asked)) as admitted:
                         admitted.await_moment()
                         counting.call(server.url, "m", tokens=used, seconds=random.choice([0.0, 0.2]))
-                    admitted.answered(used)
+                    admitted.answered(Usage(used))
 
         at_once(8, calling)
     assert 0 < server.most_tokens_within(1.0) <= 1000
@@ -266,15 +277,220 @@ def test_tokens_that_were_not_used_are_there_for_others(limiter: RedisLimiter, o
 
 def test_tokens_that_were_used_are_not(limiter: RedisLimiter, stopping: threading.Event) -> None:
     limited = service(tokens_per_minute=1000)
-    turn(limiter, limited, 1000, used=101)
+    turn(limiter, limited, 500)
     threading.Timer(0.5, stopping.set).start()
     with pytest.raises(Interrupted):
-        turn(limiter, limited, 900)
+        turn(limiter, limited, 501)
+
+
+@pytest.mark.usefixtures("short_minute")
+@pytest.mark.parametrize("ratio", [0.6, 1.0, 2.0])
+def test_a_minute_is_neither_passed_nor_wasted_however_the_service_counts(
+    limiter: RedisLimiter, ratio: float
+) -> None:
+    limited, until = service(tokens_per_minute=8000), time.monotonic() + 5.0
+    # By estimate 200 tokens, at the most (a Chinese text's bytes) 600; replies are far from their longest.
+    needs = Needs(Usage(200, 400), Usage(600, 400))
+
+    def calling() -> None:
+        with counting.disconnected():
+            while time.monotonic() < until:
+                used = Usage(round(200 * ratio * random.uniform(0.9, 1.0)), random.randint(40, 60))
+                with limiter.admit(limited, needs) as admitted:
+                    admitted.await_moment()
+                    counting.call(server.url, "m", tokens=used.tokens, seconds=0.05)
+                admitted.answered(used)
+
+    with CountingServer() as server:
+        at_once(6, calling)
+        learned = server.times()[0] + 1.2
+        tokens_after = sum(arrival.tokens for arrival in server.arrivals if arrival.at >= learned)
+    assert server.most_tokens_within(1.0) <= 8000
+    assert tokens_after / (until - learned) > 0.7 * 8000 / tokens.WINDOW
+
+
+def test_a_ratio_rises_at_once_and_falls_slowly(limiter: RedisLimiter) -> None:
+    limited = service(tokens_per_minute=10_000)
+    needs = Needs(Usage(100, 100), Usage(300, 100))
+
+    def charged() -> int:
+        charge = limiter._books.tokens.charge(KEY, 10_000, 1.0, needs)
+        limiter._books.tokens.give_back(KEY, charge, "another memory")
+        return charge.tokens
+
+    def replied(prompt: int, reply: int) -> int:
+        with limiter.admit(limited, needs) as admitted:
+            admitted.await_moment()
+        admitted.answered(Usage(prompt, reply))
+        broker.client().delete(f"{KEY}:tokens")
+        return charged()
+
+    assert charged() == 400  # nothing is known: the most that it may be
+    falling = [replied(60, 20) for _ in range(30)]
+    assert falling == sorted(falling, reverse=True)
+    assert (falling[0] > 290, falling[-1] < 110) == (True, True)
+    assert replied(200, 20) == pytest.approx(200 + 26, abs=4)
+    assert replied(60, 100) == pytest.approx(200 + 100, abs=10)
+    assert replied(60, 20) > 280
+
+
+def test_what_a_call_used_beyond_its_charge_is_not_there_for_others(
+    limiter: RedisLimiter, stopping: threading.Event
+) -> None:
+    limited = service(tokens_per_minute=1000)
+    turn(limiter, limited, 300, used=900)
+    threading.Timer(0.5, stopping.set).start()
+    with pytest.raises(Interrupted):
+        turn(limiter, limited, 50)
+
+
+def test_a_call_that_may_need_more_than_a_minute_has_waits_for_an_empty_one(limiter: RedisLimiter) -> None:
+    limited = service(tokens_per_minute=1000)
+    with limiter.admit(limited, Needs(Usage(500, 400), Usage(1500, 400))) as admitted:
+        admitted.await_moment()
+    assert broker.client().hvals(f"{KEY}:tokens") == [b"1000"]
 
 
 def test_a_call_that_no_minute_has_the_tokens_for_is_refused(limiter: RedisLimiter) -> None:
     with pytest.raises(Refused, match=r"may use 1001 tokens, but chat/m allows 1000 a minute"):
         turn(limiter, service(tokens_per_minute=1000), 1001)
+
+
+# A broker that has forgotten
+
+
+class Calling:
+    """Workers that call a counting server through the desk, each call lasting a while."""
+
+    def __init__(self, limiter: RedisLimiter, server: CountingServer, used: int = 0, **limits: float) -> None:
+        calls.set_budget("r", None)
+        self.service, self._used = service(**limits), Usage(used)
+        self._server, self._numbers = server, itertools.count()
+        self._desk = Desk(limiter)
+        self.seconds = 0.0
+
+    def complete(self, _: Prompt) -> Reply:
+        status, _ = counting.call(self._server.url, "m", self._used.tokens, self.seconds)
+        assert status == counting.OK
+        return Reply("答案是：A", self._used)
+
+    def call(self) -> None:
+        self.until(0.0)
+
+    def until(self, moment: float) -> None:
+        prompt = Prompt("题" * 100, 100, 0.7)
+        with counting.disconnected():
+            while True:
+                self._desk.chat(Reason(run="r", item=next(self._numbers)), "A:1:m", self, prompt)
+                if time.monotonic() > moment:
+                    return
+
+
+def _another_server() -> None:
+    """Be a server that was restarted: what it remembers is of before."""
+    broker.client().set(f"{KEY}:memory", "0" * 40 + ":1f0c22aa:0:0")
+
+
+@pytest.mark.parametrize("forget", [lambda: broker.client().flushall(), _another_server])
+def test_a_flush_lets_no_more_calls_through_in_a_second(
+    limiter: RedisLimiter, forget: Callable[[], object]
+) -> None:
+    with CountingServer() as server:
+        calling, until = Calling(limiter, server, per_second=8), time.monotonic() + 4.0
+        for at in (1.0, 1.7, 2.9):
+            threading.Timer(at, forget).start()
+        at_once(4, lambda: calling.until(until))
+    assert server.most_within(4.0) > 12
+    assert server.most_within(1.0) <= 8
+
+
+@pytest.mark.usefixtures("short_minute")
+def test_a_flush_lets_no_more_tokens_through_in_a_minute(limiter: RedisLimiter) -> None:
+    with CountingServer() as server:
+        calling = Calling(limiter, server, used=150, tokens_per_minute=3000)
+        calling.seconds, until = 0.05, time.monotonic() + 5.0
+        for at in (0.5, 3.0):
+            threading.Timer(at, broker.client().flushall).start()
+        at_once(4, lambda: calling.until(until))
+    assert server.most_tokens_within(5.0) > 3000
+    assert server.most_tokens_within(1.0) <= 3000
+
+
+def test_after_a_flush_calls_under_way_still_count_among_those_at_once(
+    limiter: RedisLimiter, other: RedisLimiter
+) -> None:
+    with CountingServer(Allowance(at_once=3)) as server:
+        before, after = Calling(limiter, server, at_once=3), Calling(other, server, at_once=3)
+        before.seconds, after.seconds = 1.0, 0.05
+        until = time.monotonic() + 2.0
+        after._numbers = itertools.count(1000)
+
+        def call_later(seconds: float) -> None:
+            time.sleep(seconds)
+            after.until(until)
+
+        threading.Timer(0.5, broker.client().flushall).start()
+        with ThreadPoolExecutor(9) as pool:
+            started = [pool.submit(before.call) for _ in range(3)]
+            # Some wait for a slot when it happens, some come afterwards.
+            started += [pool.submit(call_later, seconds) for seconds in (0.2, 0.2, 0.2, 0.6, 0.6, 0.6)]
+            for one in started:
+                one.result()
+    assert server.most_at_once == 3
+    assert len(server.arrivals) > 10
+
+
+def test_a_call_that_waits_for_its_moment_takes_another_slot_after_a_flush(limiter: RedisLimiter) -> None:
+    with CountingServer(Allowance(at_once=1)) as server:
+        calling = Calling(limiter, server, at_once=1, per_second=2)
+        calling.call()
+        threading.Timer(0.2, broker.client().flushall).start()
+        begun = time.monotonic()
+        calling.call()
+    assert 0.5 < time.monotonic() - begun < 3.0
+
+
+def test_three_calls_a_minute_are_three_across_a_flush(limiter: RedisLimiter) -> None:
+    with CountingServer() as server:
+        calling = Calling(limiter, server, per_minute=3)
+        calling.call()
+        broker.client().flushall()
+        Paces(broker.client()).read(KEY)
+        reading = Paces(broker.client()).read(KEY)
+        limiter._books.memories.begin(KEY, calling.service, reading)
+    apart = line.spacing(calling.service.limits)
+    assert apart is not None
+    assert Lines(broker.client()).place(KEY, apart, 1.0).wait > 20.0
+
+
+@pytest.mark.parametrize("limits", [{"per_minute": 1}, {"tokens_per_minute": 100}, {"at_once": 1}])
+def test_nobody_waits_where_the_ledger_knows_of_no_call(
+    limiter: RedisLimiter, limits: dict[str, float]
+) -> None:
+    begun = time.monotonic()
+    turn(limiter, service(**limits), 90)
+    assert time.monotonic() - begun < 1.0
+    broker.client().flushall()
+    turn(limiter, service(**limits), 90)
+    assert time.monotonic() - begun < 2.0
+
+
+def test_a_correction_of_what_was_lost_changes_nothing(limiter: RedisLimiter) -> None:
+    limited = service(tokens_per_minute=1000)
+    with limiter.admit(limited, tokens_of(400)) as admitted:
+        admitted.await_moment()
+        broker.client().flushall()
+    admitted.answered(Usage(100))
+    assert broker.client().hvals(f"{KEY}:tokens") == []
+    turn(limiter, limited, 1000)
+
+
+def test_a_line_that_was_slow_is_taken_up_at_the_full_rate(limiter: RedisLimiter) -> None:
+    lines, apart = Lines(broker.client()), line.Spacing(1.0, 0.01)
+    lines.place(KEY, apart, 0.05)
+    assert lines.place(KEY, apart, 0.05).wait > 19.0
+    assert 0.9 < lines.place(KEY, apart, 1.0).wait < 20.0  # it is noticed here
+    assert 0.9 < lines.place(KEY, apart, 1.0).wait < 1.3
 
 
 # Calls a day
@@ -286,7 +502,7 @@ def test_a_used_up_day_says_when_the_next_begins_for_the_provider(
     evening = datetime(2026, 11, 22, 15, 30, tzinfo=UTC).timestamp()  # 23:30 in Shanghai
     monkeypatch.setattr(ledger, "now", lambda _: evening)
     limited = service(per_day=2, at_once=1)
-    with pytest.raises(ZeroDivisionError), limiter.admit(limited, 0):
+    with pytest.raises(ZeroDivisionError), limiter.admit(limited, NOTHING):
         raise ZeroDivisionError  # attempts count, not successes
     turn(limiter, limited)
     with pytest.raises(Exhausted, match=r"2 calls to chat/m .* 2026-11-23 00:00 Asia/Shanghai") as raised:
@@ -333,20 +549,89 @@ def test_what_a_server_says_with_429_is_heeded(limiter: RedisLimiter, other: Red
     with CountingServer() as server, counting.disconnected():
         server.refuse_for(0.2, retry_after="1")
         for mine in (limiter, other):
-            with mine.admit(limited, 0) as admitted:
+            with mine.admit(limited, NOTHING) as admitted:
                 admitted.await_moment()
                 status, delay = counting.call(server.url, "m")
             if status == SLOW_DOWN:
-                admitted.slow_down(delay)
+                admitted.slow_down(delay, "429")
         first, second = server.times()
     assert second - first >= 1.0
+
+
+@pytest.mark.parametrize("limits", [{}, {"at_once": 1}, {"per_minute": 1000, "tokens_per_minute": 1000}])
+def test_resume_wakes_all_who_wait_for_a_pause_to_end(
+    limiter: RedisLimiter, other: RedisLimiter, limits: dict[str, float]
+) -> None:
+    paused = service(**limits)
+    slow_down(limiter, paused, 250.0)
+    slow_down(limiter, service("n"), 250.0)
+    lifted: list[float] = []
+
+    def lift() -> None:
+        lifted.append(time.monotonic())
+        assert [one.service for one in slowdowns.forget("chat")] == [paused.name, "chat/n@0a1b2c3d"]
+
+    threading.Timer(1.0, lift).start()
+    limiters = itertools.cycle([limiter, other])
+    at_once(4, lambda: turn(next(limiters), paused, 10))
+    assert 0 < time.monotonic() - lifted[0] < 2.0
+    assert slowdowns.of("chat") == []
+
+
+def test_resume_wakes_who_waits_for_a_place_in_a_line_that_was_slowed_down(limiter: RedisLimiter) -> None:
+    slowed = service(per_minute=60)
+    record = {"until": 0.0, "refused": 1, "factor": 0.0, "said": ""}
+    moment = broker.client().time()[0]
+    broker.client().set(f"{KEY}:pace", json.dumps({**record, "until": moment + 0.1, "factor": 0.01}))
+    time.sleep(1.2)
+    turn(limiter, slowed)  # at a share of 0.05: the next place is 20 s away
+    threading.Timer(0.5, slowdowns.forget, ["chat"]).start()
+    begun = time.monotonic()
+    turn(limiter, slowed)
+    assert time.monotonic() - begun < 4.0
+
+
+@pytest.mark.parametrize("asked", [86_400.0, 1e300, float("inf")])
+def test_who_asks_for_a_day_is_called_again_after_an_hour_or_once_resumed(
+    limiter: RedisLimiter, other: RedisLimiter, asked: float
+) -> None:
+    calls.set_budget("r", None)
+    model = fakes.FakeChat({"": [Throttled("chat (h) says 429: slow down", asked), "答案是：A"]})
+    job, prompt = Reason(run="r", item=1), Prompt("题", 50, 0.7)
+    with pytest.raises(Exhausted, match=r"chat/m asked for a pause: chat \(h\) says 429: slow down"):
+        Desk(limiter).chat(job, "A:1:m", model, prompt)
+    (pause,) = calls.pauses("chat")
+    assert pause.until == pytest.approx(time.time() + LONGEST_PAUSE, abs=30)
+    assert pause.reason == "chat/m asked for a pause: chat (h) says 429: slow down"
+    with pytest.raises(Held):
+        Desk(other).chat(job, "A:1:m", model, prompt)
+    assert len(model.prompts) == 1
+    slowdowns.forget("chat")
+    calls.lift("chat")
+    assert Desk(other).chat(job, "A:1:m", model, prompt) == "答案是：A"
+
+
+def test_slowing_down_is_put_down_with_the_services_words_and_an_hour_at_the_most(
+    limiter: RedisLimiter,
+) -> None:
+    slow_down(limiter, service(), 250.0, "chat (h) says 429: slowly")
+    slow_down(limiter, service("n"), Throttled("429", 1e300).delay)
+    slow_down(limiter, service("o"), Throttled("429", -5.0).delay)
+    found = slowdowns.of("chat")
+    assert [(one.service, one.said) for one in found] == [
+        ("chat/m@0a1b2c3d", "chat (h) says 429: slowly"),
+        ("chat/n@0a1b2c3d", "429"),
+        ("chat/o@0a1b2c3d", "429"),
+    ]
+    assert [one.left for one in found] == [pytest.approx(left, abs=5) for left in (250, LONGEST_PAUSE, 0.5)]
+    assert slowdowns.of("chatter") == slowdowns.of("qianfan") == []
 
 
 def test_models_and_accounts_share_nothing(limiter: RedisLimiter) -> None:
     mine = service(at_once=1, per_minute=1)
     turn(limiter, mine)
     slow_down(limiter, mine, 60)
-    with limiter.admit(mine, 0):
+    with limiter.admit(mine, NOTHING):
         turn(limiter, service("n", at_once=1, per_minute=1))
         theirs = Service(mine.provider, mine.model, "4e5f6a7b", mine.limits, mine.price)
         turn(limiter, theirs)
@@ -354,7 +639,7 @@ def test_models_and_accounts_share_nothing(limiter: RedisLimiter) -> None:
 
 def test_a_pause_too_long_to_wait_for_pauses_the_queue(limiter: RedisLimiter) -> None:
     slow_down(limiter, service(), 3600)
-    with pytest.raises(Exhausted, match="pause of 3600 seconds") as raised:
+    with pytest.raises(Exhausted, match="chat/m asked for a pause: 429") as raised:
         turn(limiter, service())
     assert raised.value.delay == pytest.approx(3600, abs=60)
 
@@ -377,6 +662,7 @@ def test_pauses_double_while_nothing_succeeds_and_the_rate_falls_once() -> None:
         now = slowed.until
     assert pauses == [min(pace.FIRST * 2**row, pace.LONGEST) for row in range(8)]
     assert slowed.share(now) == pytest.approx(0.7)
+    assert dataclasses.replace(slowed, refused=5000).slower(now, now, None).until == now + pace.LONGEST
     answered = slowed.succeeded(now)
     again = answered.slower(now, now, None)
     assert (again.until - now, again.factor) == (pace.FIRST, pytest.approx(0.49))
@@ -404,10 +690,10 @@ def test_many_refusals_at_once_are_one_pause_and_a_success_ends_the_row(
     limited, together = service(), threading.Barrier(6)
 
     def refused() -> None:
-        with limiter.admit(limited, 0) as admitted:
+        with limiter.admit(limited, NOTHING) as admitted:
             admitted.await_moment()
             together.wait()
-        admitted.slow_down(None)
+        admitted.slow_down(None, "429")
 
     at_once(6, refused)
     paces = Paces(broker.client())
@@ -422,7 +708,7 @@ def test_with_no_rate_to_slow_down_fewer_calls_are_made_at_once(limiter: RedisLi
     slow_down(limiter, limited, 0.01)
     with contextlib.ExitStack() as held:
         for _ in range(2):
-            held.enter_context(limiter.admit(limited, 0))
+            held.enter_context(limiter.admit(limited, NOTHING))
         assert not broker.client().exists(f"{KEY}:slot:3")
         assert broker.client().exists(f"{KEY}:slot:0", f"{KEY}:slot:1") == 2
 
@@ -435,21 +721,21 @@ def test_waiting_ends_when_the_worker_stops(
     limiter: RedisLimiter, stopping: threading.Event, limits: dict[str, float]
 ) -> None:
     limited = service(**limits)
-    with limiter.admit(limited, 10) as admitted:
+    with limiter.admit(limited, tokens_of(10)) as admitted:
         admitted.await_moment()
         if not limits:
-            admitted.slow_down(60)
+            admitted.slow_down(60, "429")
         threading.Timer(0.2, stopping.set).start()
 
         def waiting() -> None:
-            with pytest.raises(Interrupted), limiter.admit(limited, 10) as another:
+            with pytest.raises(Interrupted), limiter.admit(limited, tokens_of(10)) as another:
                 another.await_moment()
 
         at_once(3, waiting)
 
 
 def test_a_worker_that_stops_begins_no_call(limiter: RedisLimiter, stopping: threading.Event) -> None:
-    with limiter.admit(service(), 0) as admitted:
+    with limiter.admit(service(), NOTHING) as admitted:
         stopping.set()
         with pytest.raises(Interrupted):
             admitted.await_moment()
@@ -472,7 +758,7 @@ def test_a_reply_is_not_lost_when_the_broker_goes_away_during_the_call(
 ) -> None:
     with redis.Redis.from_url(on_broker) as client:
         limiter, limited = RedisLimiter(client, stopping), service(at_once=1, tokens_per_minute=10)
-        with limiter.admit(limited, 10) as admitted:
+        with limiter.admit(limited, tokens_of(10)) as admitted:
             admitted.await_moment()
 
             def away(*_: object, **__: object) -> None:
@@ -480,24 +766,22 @@ def test_a_reply_is_not_lost_when_the_broker_goes_away_during_the_call(
 
             monkeypatch.setattr(client, "execute_command", away)
             monkeypatch.setattr(redis.client.Pipeline, "execute", away)
-        admitted.answered(5)
+        admitted.answered(Usage(5))
 
 
 def test_all_that_is_kept_is_under_one_prefix_and_ends_by_itself(limiter: RedisLimiter) -> None:
     limited = service(per_second=20, at_once=2, tokens_per_minute=1000)
     turn(limiter, limited, 100, used=10)
     slow_down(limiter, limited, 0.1)
-    with limiter.admit(limited, 0):
+    with limiter.admit(limited, NOTHING):
         kept = [key.decode() for key in broker.client().keys("*")]
         assert {"calls", "tokens", "pace", "slot"} <= {word for key in kept for word in key.split(":")}
         assert all(key.startswith(KEY + ":") for key in kept)
-        assert all(0 < broker.client().ttl(key) <= 400 for key in kept)
+        assert all(0 < broker.client().ttl(key) <= tokens.REMEMBERED for key in kept)
 
 
 @pytest.mark.usefixtures("on_broker")
 def test_the_desk_of_a_worker_calls_within_the_limits() -> None:
-    from shared import calls
-
     calls.set_budget("r", None)
     model = fakes.FakeChat(service=service(per_second=50, tokens_per_minute=5000, at_once=1))
     desk = wiring.desk(settings.load(), threading.Event())

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -217,6 +217,46 @@ def test_a_worker_that_cannot_start_ends_it_all_with_its_last_words(
     with pytest.raises(UserError, match="train-1 does not start: no such model"):
         local.up(settings, {"train": 1}, detach=True)
     assert ours(settings) == []
+
+
+def test_what_was_given_up_is_started_again_by_another_up(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local.up(settings, {"train": 2}, detach=True)
+    where = programs.layout(settings)
+    with local.supervisor(where) as server:
+        server.stopProcess("train-2", True)
+    capsys.readouterr()
+    local.up(settings, {"train": 2}, detach=True)
+    assert "up already here; starting again: train-2" in capsys.readouterr().out
+    assert local.names_of(where, "RUNNING") == {"valkey", "train-1", "train-2", "flower"}
+
+
+def test_a_worker_that_fails_again_and_again_is_never_given_up_and_another_up_says_why(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    script = f"test ! -e {broken} || {{ echo its model is gone; exit 1; }}; exec sleep 1000"
+    monkeypatch.setattr(programs, "worker_command", lambda queue: ("sh", "-c", script))
+    local.up(settings, {"train": 1}, detach=True)
+    broken.touch()
+    os.kill(next(p.pid for p in local.running(settings) if p.name == "train-1"), signal.SIGKILL)
+    where = programs.layout(settings)
+    until(lambda: "train-1" in local.names_of(where, "BACKOFF"), 10)
+    time.sleep(12)  # long enough for the four starts after which supervisord used to give up
+    assert local.names_of(where, "FATAL") == set()
+    until(lambda: "train-1" in local.names_of(where, "BACKOFF"), 10)
+    with pytest.raises(UserError, match="up already here, but train-1 does not start: its model is gone"):
+        local.up(settings, {"train": 1}, detach=True)
+    broken.unlink()
+    until(lambda: "train-1" in local.names_of(where, "RUNNING"), 20)
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_an_infer_worker_without_weights_is_not_started(settings: Settings, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_prompted_translators_calls_have_a_size(server: ChatServer) -> None:
 def test_an_estimate_is_the_most_that_a_call_may_use(server: ChatServer) -> None:
     texts = ["甲比乙高，乙比丙高。" * 20, "谁最高？"]
     translator = translating(server)
-    estimate = translator.estimate(texts)
+    estimate = translator.estimate(texts).likely
     used = translator.translate(texts, "zh", "ja").usage
     assert used.input_tokens <= estimate.input_tokens
     assert used.output_tokens <= estimate.output_tokens

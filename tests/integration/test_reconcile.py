@@ -6,11 +6,12 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from shared import broker, claims, ledger, settings
+from shared import broker, claims, leases, ledger, settings
 from shared.broker import KEY_PREFIX
 from shared.dataset import Line, scan
 from shared.jobs import Infer, Job
@@ -132,14 +133,43 @@ def test_expired_leases_are_pending_again_with_a_message_and_no_attempt_charged(
     time.sleep(0.05)
     assert sweep("one", fast) == Swept(expired=2, sent=2)
     assert waiting_items() == [0, 1]
-    assert "2 questions were left by workers that went silent" in caplog.text
+    assert "2 items were left by workers that are gone" in caplog.text
     again = played.claim("r", 0, 1, 2, 3, worker="one")
-    assert [(one.attempt, one.losses) for one in again] == [(1, 1), (1, 1)]
+    assert [(one.attempt, one.losses) for one in again] == [(1, 0), (1, 0)]
+
+
+def test_what_a_killed_process_of_this_machine_held_is_sent_again_at_once_by_whoever_sees_it(
+    jobs: list[Job], fast: Settings
+) -> None:
+    sweep("one", fast)
+    take(4)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        own = leases.own_process()
+        assert own is not None
+        started = leases.process_start(process.pid)
+        leases.heartbeat("killed", 60, replace(own, pid=process.pid, started=started))
+        played.claim("r", 0, 1, worker="killed")
+        assert sweep("two", fast, leases.dead_here()) == Swept()
+        process.kill()
+        # Not yet waited for, it is a zombie: dead all the same.
+        time.sleep(0.05)
+        assert sweep("two", fast, leases.dead_here()) == Swept(expired=2)
+    assert waiting_items() == [0, 1]
+
+
+def test_leases_that_ran_out_while_the_ledger_was_away_are_left_alone(
+    jobs: list[Job], fast: Settings
+) -> None:
+    played.claim("r", 0, worker="alive", lease=0.01)
+    time.sleep(0.05)
+    assert sweep("one", fast, trusted=False).expired == 0
+    leases.heartbeat("alive", 60)
+    assert sweep("one", fast).expired == 0
 
 
 def test_a_question_that_silences_its_workers_too_often_is_dead(jobs: list[Job], fast: Settings) -> None:
     for _ in range(fast.max_losses):
-        played.claim("r", 0, worker="dead", lease=0.001)
+        claims.begin(played.claim("r", 0, worker="dead", lease=0.001))
         time.sleep(0.02)
         assert sweep("one", fast).expired == 1
     assert ledger.count_states("r")[State.DEAD] == 1

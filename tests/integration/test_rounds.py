@@ -13,9 +13,9 @@ import pytest
 import sqlalchemy as sa
 
 from shared import broker, claims, dataset, ledger, outbox, schema
-from shared.claims import Claim
+from shared.claims import Claim, Settled
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
-from shared.jobs import Infer, Job, Sampling
+from shared.jobs import Infer, Sampling
 from shared.ledger import Run
 from shared.prompts import Asked, Solved
 from shared.schema import State
@@ -23,7 +23,7 @@ from shared.voting import Rule, Use
 from tests import fakes
 from tests.fakes import CharacterEmbedder, FakeGenerator, FakeRetriever, FakeScorer, Reply
 from tests.integration import shelf
-from workers import rounds
+from workers import retrying, rounds
 from workers.batcher import Batcher
 from workers.ports import Retriever
 from workers.rounds import Rounds
@@ -141,6 +141,16 @@ def test_an_accepted_majority_is_answered_and_all_its_votes_are_recorded(tmp_pat
     ]
     assert rows(schema.attempts, run)[0]["outcome"] == "B: majority, 2 of 4 votes"
     assert broker.waiting("infer") == 0
+
+
+def test_votes_and_tokens_are_counted_for_those_who_watch(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 2)
+    rounds_of = playing(FakeGenerator({"题0：": [votes("BAB")], "题1：": [EngineDied("gone")]}))
+    play(rounds_of, claim(run, 2))
+    (figures,) = rounds_of.meter.figures()
+    assert (figures.run, figures.votes, figures.tokens) == (run, 3, sum(map(len, votes("BAB"))))
+    # Whatever became of the questions, none of them is in play any more.
+    assert (figures.votes_in_play, figures.votes_under_way) == (0, 0)
 
 
 def test_the_scorer_sees_the_question_and_the_text_up_to_the_next_problem(tmp_path: Path) -> None:
@@ -420,19 +430,20 @@ def test_a_refused_question_is_dead_with_its_reason_and_the_others_settle(tmp_pa
 def test_an_unexplained_error_loses_its_batch_which_goes_on_smaller_then_alone_then_is_dead(
     tmp_path: Path,
 ) -> None:
-    run = open_run(tmp_path, 2)
+    run = open_run(tmp_path, 1)
     play_on = playing(FakeGenerator({"题0：": [RuntimeError("bug")]}))
     seen = []
-    for losses in range(MAX_LOSSES):
-        batch = claim(run, 2)
-        seen.append((rounds.batch_size(batch[0]), rounds.goes_alone(batch[0])))
-        assert play(play_on, batch) == ["lost: an unexplained error"] * 2
+    for losses in range(2 + MAX_LOSSES):
+        batch = claim(run)
+        seen.append((rounds.batch_size(batch[0]), rounds.is_exclusive(batch[0])))
+        assert play(play_on, batch) == ["lost: an unexplained error"]
         assert standing(run)[1:] == (0, losses + 1)
-    assert seen == [(16, False), (8, False), (8, True), (8, True)]
+    assert seen == [(16, False), (8, False), (4, True), (2, True), (1, True), (1, True)]
     item = rows(schema.items, run)[0]
     assert (item["state"], item["reason"]) == (
         State.DEAD,
-        "its work was lost 4 times in a row, last: an unexplained error, see the worker's log",
+        "the work on it died 6 times in a row, 4 of them with nothing else in play; "
+        "last: an unexplained error, see the worker's log",
     )
     assert rows(schema.votes, run) == []
 
@@ -453,19 +464,20 @@ def test_a_ledger_that_is_away_when_a_round_ends_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = open_run(tmp_path, 2)
-    release, away = claims.release, [ServiceUnreachable("the ledger does not answer")] * 2
+    settle, away = claims.settle, [ServiceUnreachable("the ledger does not answer")] * 2
 
-    def unsteady(*given: Any) -> list[Job]:
+    def unsteady(*given: Any) -> list[Settled]:
         if away:
             raise away.pop()
-        return release(*given)
+        return settle(*given)
 
-    monkeypatch.setattr(rounds, "LEDGER_PAUSE", 0.01)
-    monkeypatch.setattr(claims, "settle", lambda _: (_ for _ in ()).throw(away[0]))
-    monkeypatch.setattr(claims, "release", unsteady)
-    assert play(playing(FakeGenerator()), claim(run, 2)) == ["given back: a service does not answer"] * 2
+    monkeypatch.setattr(retrying, "PAUSE", 0.01)
+    monkeypatch.setattr(claims, "settle", unsteady)
+    generator = FakeGenerator()
+    assert play(playing(generator), claim(run, 2)) == ["A: majority, 1 of 1 votes"] * 2
     assert away == []
-    assert standing(run) == (State.PENDING, 0, 0)
+    assert len(generator.requests) == 2
+    assert standing(run) == (State.DONE, 1, 0)
 
 
 def test_what_only_a_person_can_mend_gives_the_batch_back_and_stops_the_worker(tmp_path: Path) -> None:
@@ -506,7 +518,7 @@ def test_a_claim_that_ran_out_and_was_taken_by_another_writes_nothing(reply: Rep
     run = open_run(tmp_path, 1)
     late = claim(run, lease=0.001)
     time.sleep(0.02)
-    assert claims.expire(MAX_LOSSES) == 1
+    assert claims.expire(MAX_LOSSES) == [late[0].job]
     taken = claim(run, worker="two")
     before = rows(schema.items, run), rows(schema.attempts, run)
     said = play(playing(FakeGenerator(otherwise=reply)), late)
@@ -535,7 +547,7 @@ def work_off(run: str, count: int, rounds_of: Rounds, size: int, in_flight: int)
         while held := claim(run, count):
             await asyncio.gather(
                 *(
-                    batches.submit(one, one.job.run, rounds.batch_size(one), rounds.goes_alone(one))
+                    batches.submit(one, one.job.run, rounds.batch_size(one), rounds.is_exclusive(one))
                     for one in held
                 )
             )
@@ -561,11 +573,13 @@ def test_a_poison_question_ends_dead_and_its_neighbours_answered(killer: Killer,
     states = [row["state"] for row in rows(schema.items, run)]
     assert [at for at, state in enumerate(states) if state != State.DONE] == [5]
     dead = rows(schema.items, run)[5]
-    assert (dead["state"], dead["losses"]) == (State.DEAD, MAX_LOSSES)
-    assert dead["reason"].startswith("its work was lost 4 times in a row, last: ")
+    assert (dead["state"], dead["losses"]) == (State.DEAD, 4 + MAX_LOSSES)
+    assert dead["reason"].startswith(
+        "the work on it died 8 times in a row, 4 of them with nothing else in play"
+    )
     assert answered(run) == [("B", "majority", 3, 1)] * 39
     assert len(rows(schema.votes, run)) == 39 * 3
-    assert [len(batch) for batch in played if "p5#1" in batch] == [16, 8, 1, 1]
+    assert [len(batch) for batch in played if "p5#1" in batch] == [16, 8, 4, 2, 1, 1, 1, 1]
 
 
 def test_batches_stay_full_while_rejected_questions_go_round_again(tmp_path: Path) -> None:

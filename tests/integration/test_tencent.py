@@ -97,7 +97,7 @@ def test_hunyuan_translates_one_text_a_call_and_tells_its_tokens(server: Tencent
 @pytest.mark.parametrize("model", ["TextTranslateBatch", HUNYUAN])
 def test_what_a_call_uses_is_within_its_estimate(server: TencentServer, model: str) -> None:
     translator = tencent.translator(server, model)
-    most = translator.estimate(["甲比乙高。"])
+    most = translator.estimate(["甲比乙高。"]).most
     used = translator.translate(["甲比乙高。"], "zh", "ja").usage
     assert (used.characters, used.tokens) <= (most.characters, most.tokens)
     assert most.characters or most.tokens

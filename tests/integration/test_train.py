@@ -240,7 +240,7 @@ def test_a_training_that_somebody_else_has_taken_ends_and_makes_nothing() -> Non
     def overtake() -> None:
         claims.hold("reconcile", "two", 60)
         with ledger.writing() as connection:
-            connection.exec_driver_sql("UPDATE items SET lease_until = 1")
+            connection.exec_driver_sql("UPDATE workers SET lease_until = 1")
         claims.expire(5)
         claim(worker="two")
 
@@ -275,7 +275,7 @@ def test_a_worker_that_dies_before_it_has_registered_its_model_makes_no_second_o
         return complete(*arguments)
 
     monkeypatch.setattr(claims, "complete", failing)
-    monkeypatch.setattr("workers.rounds.LEDGER_PAUSE", 0.01)
+    monkeypatch.setattr("workers.retrying.PAUSE", 0.01)
     assert "in use from now on" in queue._train(claim())
     assert len(list(settings.load().trained_folder.glob("scorer-*"))) == 1
 

@@ -141,7 +141,7 @@ def test_what_must_go_alone_runs_with_nothing_beside_it() -> None:
         single = batcher(work, size=2, in_flight=3)
         before = asyncio.gather(*map(single.submit, "ab"))
         await settled()
-        alone = asyncio.create_task(single.submit("x", alone=True))
+        alone = asyncio.create_task(single.submit("x", exclusive=True))
         await settled()
         after = asyncio.gather(*map(single.submit, "cd"))
         await asyncio.sleep(0.03)
@@ -163,7 +163,7 @@ def test_two_that_must_go_alone_do_not_go_together() -> None:
     async def scene() -> None:
         work = Work()
         single = batcher(work)
-        await asyncio.gather(*(single.submit(item, alone=True) for item in "xy"))
+        await asyncio.gather(*(single.submit(item, size=1, exclusive=True) for item in "xy"))
         assert (work.batches, work.most_running) == ([["x"], ["y"]], 1)
 
     play(scene())

@@ -23,7 +23,8 @@ from workers.augment.thesaurus import Thesaurus
 DICTIONARY = "cilin"
 # An opening mark that is never closed quotes all that follows in its line.
 _QUOTED = re.compile(
-    r"“[^”]*”|‘[^’]*’|「[^」]*」|『[^』]*』|《[^》]*》|【[^】]*】|`[^`]*`|\"[^\"\n]*(?:\"|$)|'[^'\n]*(?:'|$)",
+    # Each stops at another of its own kind: a text of opening marks is read once, not once a mark.
+    r"“[^“”]*”|‘[^‘’]*’|「[^「」]*」|『[^『』]*』|《[^《》]*》|【[^【】]*】|`[^`]*`|\"[^\"\n]*(?:\"|$)|'[^'\n]*(?:'|$)",
     re.MULTILINE,
 )
 # What follows one of these may be a given name or a form of address: 王老师, 小聪明, 阿勤奋.

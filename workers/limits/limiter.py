@@ -1,9 +1,9 @@
 """The limiter: lets a call begin when all the limits of its account do, whichever worker makes it.
 
-    with limiter.admit(service, 1800) as turn:  # one of the calls at once, one of the day's
+    with limiter.admit(service, needs) as turn: # one of the calls at once, one of the day's
         turn.await_moment()                     # its place in the line, its tokens of the minute
         reply = model.complete(prompt)
-    turn.answered(1240)                         # the rest of its tokens is there for others
+    turn.answered(Usage(640, 310))              # what it did not use is there for others
 
 All of it is kept under ``votequeue:limit:<service>`` in the broker's Redis, but a day's quota in the ledger.
 How calls are made, and what becomes of those that fail, is not known here.
@@ -21,11 +21,12 @@ from shared import calls, ledger
 from shared.errors import Exhausted, Refused
 from shared.providers import PROVIDERS
 from workers.limits.line import Lines
+from workers.limits.memories import Memories
 from workers.limits.pace import Paces
 from workers.limits.slots import Slots
 from workers.limits.tokens import Tokens
 from workers.limits.turn import Books, Turn
-from workers.ports import Service
+from workers.ports import Needs, Service
 
 
 class RedisLimiter:
@@ -35,11 +36,13 @@ class RedisLimiter:
     """
 
     def __init__(self, client: redis.Redis, stopping: threading.Event, hold: float = 150.0) -> None:
-        self._books = Books(Paces(client), Lines(client), Tokens(client), Slots(client, hold), stopping)
+        lines, tokens = Lines(client), Tokens(client)
+        memories = Memories(client, lines, tokens, hold)
+        self._books = Books(Paces(client), lines, tokens, Slots(client, hold), memories, stopping)
 
     @contextlib.contextmanager
-    def admit(self, service: Service, tokens: int) -> Iterator[Turn]:
-        """Wait until one of the calls at once is ours; ``tokens`` is the most that the call may use.
+    def admit(self, service: Service, needs: Needs) -> Iterator[Turn]:
+        """Wait until one of the calls at once is ours.
 
         Raises:
             Exhausted: the day's quota is used up, or the service wants a long pause.
@@ -47,8 +50,8 @@ class RedisLimiter:
             Refused: no minute has so many tokens.
             ServiceUnreachable: the broker does not answer.
         """
-        _refuse_too_many(service, tokens)
-        turn = Turn(self._books, service, tokens)
+        _refuse_too_many(service, needs.likely.tokens)
+        turn = Turn(self._books, service, needs)
         try:
             turn.enter()
             _count_for_today(service)
@@ -79,7 +82,7 @@ def _count_for_today(service: Service) -> None:
     # Not reset - now: within one zone that is wall time, and wrong where a day has no 24 hours.
     delay = reset.timestamp() - now.timestamp()
     raise Exhausted(
-        f"the day's {most} calls to {service.provider}/{service.model} are made: "
+        f"{calls.OWN_QUOTA}the day's {most} calls to {service.provider}/{service.model} are made: "
         f"the next ones are allowed from {reset:%Y-%m-%d %H:%M} {zone.key}",
         delay,
     )

@@ -5,7 +5,8 @@
 
 throttled-py's GCRA keeps the line: its bucket holds one call and what comes up within `AHEAD` seconds, so
 that a place is taken before its moment and none is lost to whoever wakes up late. One spacing serves calls a
-second and calls a minute. What slows a line down is not known here.
+second and calls a minute. As calls are evenly spaced, a line whose past is not known begins one interval
+after the latest moment that anybody may have a place for. What slows a line down is not known here.
 """
 
 import math
@@ -27,6 +28,8 @@ SECOND_USED, MINUTE_USED = 0.965, 0.985
 AHEAD = 0.2  # seconds before its moment that a place may be taken
 HOUR = 3600.0  # seconds: throttled-py's periods are whole seconds, and its counts whole numbers
 UNITS = 1000  # of a bucket that one call costs
+CALLS = "calls"
+SLOWED = 1.5  # intervals: a next place that is further away was put there at a lower rate
 FORGETTING = 0.0005  # seconds that the shortest trip to Redis grows a trip, so that a slower network shows
 
 
@@ -65,6 +68,7 @@ class Lines:
     """The lines of all accounts."""
 
     def __init__(self, client: redis.Redis) -> None:
+        self._client = client
         self._store = _Store(client)
         self._trip = 0.0
 
@@ -76,6 +80,9 @@ class Lines:
         sent = time.monotonic()
         result = self._limit(key, interval, UNITS, AHEAD)
         received = time.monotonic()
+        if result.state.reset_after > SLOWED * interval + 2 * AHEAD:
+            # It was slower before, or the server's clock was set back.
+            self.restart(key, apart, share)
         if result.limited:
             # Not all at the same time, or all workers would wake up together, and get in each other's way.
             return Moment(wait=result.state.retry_after + random.uniform(0.001, AHEAD / 4))
@@ -84,6 +91,15 @@ class Lines:
         self._trip = min(received - sent, self._trip + FORGETTING)
         # When Redis looked at its clock we cannot know: never early by the one bound, late by the other.
         return Moment(received + until, sent + self._trip + until)
+
+    def restart(self, key: str, apart: Spacing | None, share: float = 1.0) -> None:
+        """Begin a line anew: the next place is one interval after all that others may have taken."""
+        if apart is None:
+            return
+        interval = apart.interval / share
+        # throttled-py has no call that forgets a bucket.
+        self._client.delete(self._limiter(key, interval, UNITS, HOUR)._prepare_key(CALLS))
+        self._limit(key, interval, round(UNITS * (interval + AHEAD) / interval), HOUR)
 
     def keep(self, key: str, moment: Moment, apart: Spacing | None) -> bool:
         """Tell whether a call may be made now; one that is a little late puts off all after it by as much."""
@@ -99,9 +115,12 @@ class Lines:
         return True
 
     def _limit(self, key: str, interval: float, units: int, ahead: float) -> RateLimitResult:
+        return self._limiter(key, interval, units, ahead).limit(CALLS, units)
+
+    def _limiter(self, key: str, interval: float, units: int, ahead: float) -> GCRARateLimiter:
         rate = Rate(timedelta(seconds=HOUR), max(1, round(HOUR * UNITS / interval)))
         quota = Quota(rate, burst=units + round(UNITS * ahead / interval))
-        return GCRARateLimiter(quota, self._store, key_prefix=key).limit("calls", units)
+        return GCRARateLimiter(quota, self._store, key_prefix=key)
 
 
 class _Backend(RedisStoreBackend):

@@ -24,6 +24,8 @@ class Slots:
 
     def take(self, key: str, count: int) -> Lock | None:
         """Take one of the first ``count`` locks, if one is free."""
+        if not count:
+            return None
         names = [f"{key}:slot:{number}" for number in range(count)]
         free = [name for name, held in zip(names, self._client.mget(names), strict=True) if held is None]
         # In any order: or all who look at the same time would want the same one.

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from shared import prompts
+from shared import bounds
 from shared.errors import NoReply, Refused, Unavailable, Unreadable, UserError, VotequeueError
 from shared.providers import Usage
 from workers.ports import Prompt, Reply, Service
@@ -23,6 +23,7 @@ from workers.providers.failures import Answer
 if TYPE_CHECKING:
     import openai
 
+MOST_COUNTED = 10**8  # tokens of a call: what is more is no count
 CONNECTING = 10.0  # seconds for a connection to stand
 # By name, since the library that carries the requests is the SDK's business.
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "LocalProtocolError"}
@@ -63,7 +64,11 @@ class OpenAIChat:
             raise answer
         if answer.status >= 400:
             raise failures.judge(answer, self._service, self._host)
-        return self._read(answer, prompt)
+        try:
+            return self._read(answer, prompt)
+        except VotequeueError as error:
+            error.used = _charged(answer.text, prompt.text)
+            raise
 
     def _ask(self, prompt: Prompt) -> Answer | VotequeueError:
         # Errors are given back, not raised: raised here they would carry the SDK's own along, and with it
@@ -159,10 +164,26 @@ def _first(choices: object) -> dict[str, Any] | None:
 
 
 def usage(told: object, prompt: str, text: str) -> Usage:
-    """Read what a call used, and estimate what the service does not tell."""
+    """Read what a call used; what the service does not tell is bounded, since it may be charged."""
     counts = told if isinstance(told, dict) else {}
-    asked, answered = counts.get("prompt_tokens"), counts.get("completion_tokens")
-    return Usage(
-        asked if isinstance(asked, int) else prompts.tokens(prompt),
-        answered if isinstance(answered, int) else prompts.tokens(text),
+    asked, answered, total = (
+        _count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
     )
+    if asked and answered and total:
+        # Some services count what a model thinks in the total only.
+        answered = max(answered, total - asked)
+    return Usage(asked or bounds.message(prompt), answered or bounds.tokens(text))
+
+
+def _charged(answer: str, prompt: str) -> tuple[int, int] | None:
+    """Read what a call used whose reply is of no use, if the service tells."""
+    told = (_object(answer) or {}).get("usage")
+    if not isinstance(told, dict) or not _count(told.get("completion_tokens")):
+        return None
+    used = usage(told, prompt, "")
+    return used.input_tokens, used.output_tokens
+
+
+def _count(told: object) -> int | None:
+    # A service that counts nothing says 0, which no prompt and no reply has.
+    return int(told) if isinstance(told, int | float) and 1 <= told <= MOST_COUNTED else None

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from shared import prompts
+from shared import bounds, prompts
 from shared.errors import Barred, Refused, Throttled, Unavailable, Unreadable, UserError, VotequeueError
 from shared.providers import Usage
 from shared.settings import PREFIX, Settings
-from workers.ports import Service, Translated
+from workers.ports import Needs, Service, Translated
 from workers.providers import failures, transport
 
 NAME = "Tencent"
@@ -83,12 +83,14 @@ class TencentTranslator:
         """Say what it is."""
         return self._service
 
-    def estimate(self, texts: Sequence[str]) -> Usage:
-        """Tell what translating some texts may use, at the most."""
+    def estimate(self, texts: Sequence[str]) -> Needs:
+        """Tell what translating some texts may use: a translation is at most about twice as long."""
         if self._service.model == BATCH:
-            return Usage(characters=sum(map(len, texts)))
-        tokens = sum(prompts.tokens(text) + _ANSWERS_PREAMBLE for text in texts)
-        return Usage(input_tokens=tokens, output_tokens=2 * tokens)
+            exact = Usage(characters=sum(map(len, texts)))
+            return Needs(exact, exact)
+        likely = sum(prompts.tokens(text) + _ANSWERS_PREAMBLE for text in texts)
+        most = sum(map(bounds.message, texts))
+        return Needs(Usage(likely, 2 * likely), Usage(most, 2 * most))
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
         """Translate some texts, in one call; raises as the port says.
@@ -133,7 +135,7 @@ class TencentTranslator:
             raise Refused(f"{NAME}'s content filter stopped this text")
         if not isinstance(made, str):
             raise Unreadable(f"{NAME}'s answer has no translation")
-        return Translated([made], _tokens(answer.get("Usage")) or self.estimate([text]))
+        return Translated([made], _tokens(answer.get("Usage")) or self.estimate([text]).most)
 
     def _call(self, action: str, asked: dict[str, Any]) -> dict[str, Any]:
         answer = transport.tried(lambda: self._client.call_json(action, asked)["Response"], self._failure)

@@ -1,0 +1,72 @@
+"""Pauses that services asked all their callers for, as the workers keep them in the broker's Redis.
+
+    of("chat")      ->  [Slowdown("chat/m@1f0c22aa", "chat (api.deepseek.com) says 429: ...", left=41.5)]
+    forget("chat")  ->  the same, and the workers call at once, at the full rate
+
+Pauses that are long are in the ledger too (`calls.pauses`). How workers slow down is not known here.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from shared import broker
+
+SUFFIX = ":pace"
+
+
+@dataclass(frozen=True)
+class Slowdown:
+    """A service that is not called for ``left`` seconds, or (0) only more slowly than allowed."""
+
+    service: str
+    said: str
+    left: float
+
+
+def key(service: str) -> str:
+    """Give what the keys of all that is kept of a service begin with."""
+    return f"{broker.KEY_PREFIX}limit:{service}"
+
+
+def of(provider: str) -> list[Slowdown]:
+    """List the services of a provider that are not called now.
+
+    Raises:
+        ServiceUnreachable: the broker does not answer.
+    """
+    try:
+        return [slowdown for _, slowdown in _found(provider) if slowdown.left]
+    except redis.RedisError as error:
+        raise broker.unreachable(error) from None
+
+
+def forget(provider: str) -> list[Slowdown]:
+    """Let a provider's services be called as if none had said "slow down"; give those that had.
+
+    Raises:
+        ServiceUnreachable: the broker does not answer.
+    """
+    try:
+        found = _found(provider)
+        if found:
+            broker.client().delete(*(name for name, _ in found))
+    except redis.RedisError as error:
+        raise broker.unreachable(error) from None
+    return [slowdown for _, slowdown in found]
+
+
+def _found(provider: str) -> list[tuple[str, Slowdown]]:
+    client = broker.client()
+    names = sorted(name.decode() for name in client.scan_iter(f"{key(provider)}/*{SUFFIX}", count=1000))
+    seconds, micros = client.time()
+    now = seconds + micros / 1e6
+    stored = zip(names, client.mget(names) if names else [], strict=True)
+    return [(name, _slowdown(name, json.loads(record), now)) for name, record in stored if record]
+
+
+def _slowdown(name: str, record: dict[str, Any], now: float) -> Slowdown:
+    service = name.removeprefix(key("")).removesuffix(SUFFIX)
+    return Slowdown(service, record.get("said", ""), max(0.0, record["until"] - now))

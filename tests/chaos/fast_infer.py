@@ -1,0 +1,66 @@
+"""`workers.infer` over a generator that answers in 50 to 300 ms without an engine.
+
+A question whose text has the poison mark kills the process that samples it. About one round in ten has no
+readable vote, so that questions go through several rounds.
+"""
+
+import asyncio
+import os
+import random
+import signal
+
+from shared.jobs import Sampling
+from shared.settings import Settings
+from tests.chaos import questions
+from tests.fakes import FakeRetriever, FakeScorer
+from workers import wiring
+from workers.ports import Completion, Generator, Progress
+from workers.rounds import Rounds
+
+FASTEST, SLOWEST = 0.05, 0.3  # seconds
+UNREADABLE = 0.1  # share of rounds
+
+
+class FastGenerator:
+    """Answers each question with the letter that belongs to its number."""
+
+    async def start(self) -> None:
+        """Be ready."""
+
+    async def stop(self) -> None:
+        """Be gone."""
+
+    def fits(self, prompt: str, max_tokens: int) -> bool:
+        """Take every prompt."""
+        return True
+
+    async def sample(
+        self,
+        prompt: str,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: str | None = None,
+        progress: Progress | None = None,
+    ) -> list[Completion]:
+        """Answer after a moment, or kill this process."""
+        await asyncio.sleep(random.uniform(FASTEST, SLOWEST))
+        if questions.POISON in prompt:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if random.random() < UNREADABLE:
+            return [Completion("因为如此。", 5)] * sampling.votes
+        letter = questions.letter(questions.number_in(prompt))
+        return [Completion(f"因为如此。\n答案是：{letter}", 9)] * sampling.votes
+
+
+def fast_rounds(settings: Settings) -> tuple[Rounds, Generator]:
+    """Build what the infer queue stands on, without weights."""
+    generator = FastGenerator()
+    rounds = Rounds(generator, FakeScorer(), FakeRetriever(), max_losses=settings.max_losses)
+    return rounds, generator
+
+
+wiring.rounds = fast_rounds
+
+from workers.infer import app  # noqa: E402  (only now does `rounds` mean ours)
+
+__all__ = ["app"]

@@ -1,0 +1,85 @@
+"""Claims whose answer is lost, and a ledger that is away: no message is acknowledged for nothing."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import claims, dataset, ledger
+from shared.claims import Claim
+from shared.errors import ServiceUnreachable
+from shared.jobs import Infer, Job
+from shared.ledger import Run
+from tests.integration import played
+from workers import retrying
+from workers.claimer import Claimer
+
+JOBS: list[Job] = [Infer(run="r", item=number) for number in range(4)]
+
+
+@pytest.fixture(autouse=True)
+def _run(any_ledger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open a run of four questions."""
+    assert ledger.engine().dialect.name == any_ledger
+    monkeypatch.setattr(retrying, "PAUSE", 0.01)
+    path = played.write(tmp_path / "data.jsonl", played.entry("p1", "ABAB"))
+    lines = [line for line in dataset.scan(path) if isinstance(line, dataset.Line)]
+    ledger.open_run(Run("r", "infer", str(path), "d", None, {}), lines)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, times: int, after: bool) -> None:
+    """Let claims fail some times, before they are made or after."""
+    claim = claims.claim
+    left = [ServiceUnreachable("the ledger does not answer")] * times
+
+    def unsteady(jobs: Iterable[Job], *given: Any) -> list[Claim]:
+        if after and left:
+            claim(jobs, *given)
+        if left:
+            raise left.pop()
+        return claim(jobs, *given)
+
+    monkeypatch.setattr(claims, "claim", unsteady)
+
+
+@pytest.fixture
+def claimer() -> Claimer:
+    return Claimer("one", 60)
+
+
+def test_a_ledger_that_is_away_is_waited_for(claimer: Claimer, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, 3, after=False)
+    assert [held.job for held in claimer.claim(JOBS[:2])] == JOBS[:2]
+
+
+def test_claims_whose_answer_was_lost_are_found_again(
+    claimer: Claimer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims.claim(JOBS[:1], "another", 60)
+    failing(monkeypatch, 2, after=True)
+    held = claimer.claim(JOBS[:3])
+    assert [(claim.job, claim.fence) for claim in held] == [(JOBS[1], 1), (JOBS[2], 1)]
+
+
+def test_what_another_thread_of_this_worker_works_on_is_not_found_again(
+    claimer: Claimer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = claimer.claim(JOBS[:1])
+    failing(monkeypatch, 1, after=True)
+    assert [claim.job for claim in claimer.claim(JOBS[:2])] == [JOBS[1]]
+    claimer.done(first)
+
+
+def test_waiting_ends_when_the_worker_stops(claimer: Claimer, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, 1000, after=False)
+    asked: list[int] = []
+
+    def stop_at_the_third() -> None:
+        asked.append(1)
+        if len(asked) == 3:
+            raise InterruptedError
+
+    stopping: Callable[[], None] = stop_at_the_third
+    with pytest.raises(InterruptedError):
+        claimer.claim(JOBS, before_retry=stopping)

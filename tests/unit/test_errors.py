@@ -1,0 +1,33 @@
+"""Delays that services ask for: whatever they say, a number that can be waited for."""
+
+import math
+
+import pytest
+
+from shared.errors import LONGEST_DAY, LONGEST_PAUSE, Exhausted, Held, Throttled
+
+
+@pytest.mark.parametrize(
+    ("asked", "delay"),
+    [
+        (None, None),
+        (0, 0),
+        (7.5, 7.5),
+        (-3.0, 0.0),
+        (86_400, LONGEST_PAUSE),
+        (1e300, LONGEST_PAUSE),
+        (10**400, LONGEST_PAUSE),
+        (math.inf, LONGEST_PAUSE),
+        (-math.inf, 0.0),
+        (math.nan, None),
+    ],
+)
+def test_slow_down_is_obeyed_for_an_hour_at_the_most(asked: float | None, delay: float | None) -> None:
+    assert Throttled("429", asked).delay == delay
+
+
+@pytest.mark.parametrize("kind", [Held, Exhausted])
+def test_a_day_s_quota_is_waited_for_until_the_next_midnight_at_the_most(kind: type[Held]) -> None:
+    assert kind("used up", 86_400.0).delay == 86_400.0
+    assert kind("used up", 1e9).delay == kind("used up", math.inf).delay == LONGEST_DAY
+    assert kind("used up", None).delay is None

@@ -1,0 +1,62 @@
+"""What one worker process has claimed, and its way to claim more.
+
+    Claimer("host:812:9f", 15.0).claim([Infer(run="round1", item=41)])  ->  [Claim(...)]
+
+A call whose answer is lost may have claimed all the same: what the ledger then says is ours, and is in no
+hand of this process, is ours to work on.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+
+from shared import claims
+from shared.claims import Claim
+from shared.errors import ServiceUnreachable
+from shared.jobs import Job
+from workers import retrying
+
+
+class Claimer:
+    """Claims items for one worker; thread-safe. ``lease`` is in seconds."""
+
+    def __init__(self, worker: str, lease: float) -> None:
+        self._worker = worker
+        self._lease = lease
+        self._held: set[Job] = set()
+        self._changing = threading.Lock()
+
+    def claim(
+        self, jobs: Sequence[Job], in_play: bool = False, before_retry: Callable[[], None] = lambda: None
+    ) -> list[Claim]:
+        """Claim what can be claimed, however long the ledger is away; `done` must follow for each claim.
+
+        ``before_retry`` is called between two attempts, and may raise to end them.
+        """
+        failed = False
+
+        def attempt() -> list[Claim]:
+            nonlocal failed
+            if failed:
+                before_retry()
+            try:
+                claimed = claims.claim(jobs, self._worker, self._lease, in_play)
+                return claimed + (self._left_behind(jobs, claimed) if failed else [])
+            except ServiceUnreachable:
+                failed = True
+                raise
+
+        taken = retrying.until_done(attempt)
+        with self._changing:
+            self._held.update(claim.job for claim in taken)
+        return taken
+
+    def done(self, ended: Iterable[Claim]) -> None:
+        """Note that some claims have ended, one way or another."""
+        with self._changing:
+            self._held.difference_update(claim.job for claim in ended)
+
+    def _left_behind(self, jobs: Sequence[Job], claimed: Sequence[Claim]) -> list[Claim]:
+        known = {claim.job for claim in claimed}
+        ours = claims.held_by(self._worker, jobs)
+        with self._changing:
+            return [claim for claim in ours if claim.job not in known | self._held]

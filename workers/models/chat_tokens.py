@@ -1,0 +1,35 @@
+"""A model's own tokenizer and chat template, which tell exactly how many tokens a message to it is.
+
+    counter(folder)("甲比乙高。谁最高？")  ->  38
+
+The folder is one of weights, as the generator has them. What the count is for is not known here.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def counter(folder: Path) -> Callable[[str], int] | None:
+    """Give what counts the tokens of one message, as a server of these weights does; None: they have none."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        log.warning("prompts are bounded by bytes: no tokenizer in %s (%s)", folder, type(error).__name__)
+        return None
+    if not tokenizer.chat_template:
+        return None
+    # The tokenizers behind it are not safe to call from two threads.
+    lock = threading.Lock()
+
+    def count(text: str) -> int:
+        message = [{"role": "user", "content": text}]
+        with lock:
+            return len(tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False))
+
+    return count

@@ -1,0 +1,39 @@
+"""Work on a ledger or a broker that may be away for a while: wait, and do it again.
+
+    until_done(lambda: claims.claim(jobs, worker, 15.0))  ->  what it gives, however long that takes
+
+Given up, the work would be lost: a message would be acknowledged whose question nobody has claimed, or a
+claim would be kept alive by our heartbeats with nobody at work on it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from shared.errors import ServiceUnreachable, UserError
+
+log = logging.getLogger(__name__)
+PAUSE = 1.0  # seconds between attempts
+_T = TypeVar("_T")
+
+
+def until_done(work: Callable[[], _T], failure: type[UserError] = ServiceUnreachable) -> _T:
+    """Do some work, and do it again for as long as it ends in ``failure``."""
+    while True:
+        try:
+            return work()
+        except failure as error:
+            log.warning("waiting: %s", error)
+            time.sleep(PAUSE)
+
+
+async def until_done_aside(work: Callable[[], _T], failure: type[UserError] = ServiceUnreachable) -> _T:
+    """Do `until_done` in a thread; between two attempts it holds none."""
+    while True:
+        try:
+            return await asyncio.to_thread(work)
+        except failure as error:
+            log.warning("waiting: %s", error)
+            await asyncio.sleep(PAUSE)
