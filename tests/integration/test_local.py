@@ -131,7 +131,7 @@ def test_a_killed_supervisord_leaves_nothing_that_down_does_not_find(
     monkeypatch.setattr(programs, "worker_command", lambda queue: (sys.executable, "-c", STUBBORN))
     local.up(settings, {"train": 1}, detach=True)
     processes = ours(settings)
-    supervisord = next(process for process in processes if "supervisor.supervisord" in process.cmdline())
+    supervisord = next(process for process in processes if "infra.supervising" in process.cmdline())
 
     supervisord.kill()
     _, alive = psutil.wait_procs(processes, timeout=5)
@@ -153,6 +153,23 @@ def test_what_a_crashed_worker_left_is_gone_when_its_next_life_begins(
     os.kill(leader, signal.SIGKILL)
     _, alive = psutil.wait_procs(first_life, timeout=20)
     assert alive == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_supervisord_outlives_a_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "conf").write_text(
+        "[supervisord]\nnodaemon=true\nsilent=true\nlogfile=/dev/full\nlogfile_maxbytes=0\n"
+        f"pidfile={tmp_path}/pid\n"
+        "[program:talks]\ncommand=sh -c 'while echo much; do sleep 0.1; done'\nstartsecs=0\n"
+        "stdout_logfile=/dev/full\nstdout_logfile_maxbytes=0\n"
+    )
+    command = [*programs.PYTHON, "-m", "infra.supervising", "-c", str(tmp_path / "conf")]
+    with Path("/dev/full").open("w") as full, subprocess.Popen(command, stdout=full, stderr=full) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=4)
+        children = psutil.Process(process.pid).children()
+        process.terminate()
+    assert len(children) == 1
 
 
 def test_a_note_whose_pid_became_a_strangers_ends_nobody(tmp_path: Path) -> None:
