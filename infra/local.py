@@ -179,7 +179,7 @@ def refuse_taken_ports(settings: Settings, serve: bool) -> None:
 
 def start(settings: Settings, where: Layout, configuration: Path, detach: bool) -> None:
     """Start supervisord in a session of its own; unless detached, it dies with this process."""
-    command = [*PYTHON, "-m", "supervisor.supervisord", "-c", str(configuration)]
+    command = [*PYTHON, "-m", "infra.supervising", "-c", str(configuration)]
     leash = [] if detach else [*PYTHON, "-m", "infra.leash", "-", "--"]
     with where.log("supervisord-start").open("w") as log:
         process = subprocess.Popen(  # noqa: S603 - our own words

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
+import psycopg
+import psycopg.conninfo
 import sqlalchemy as sa
 import tenacity
 from sqlalchemy.dialects import postgresql, sqlite
@@ -79,6 +81,7 @@ def engine() -> sa.Engine:
         opened = sa.create_engine(url, pool_pre_ping=True, connect_args=_connect_args(url))
     except (SQLAlchemyError, ImportError) as error:
         raise UserError(f"VOTEQUEUE_LEDGER_URL is no database URL that works here: {error}") from None
+    _refuse_unknown_options(opened)
     if opened.dialect.name == "sqlite":
         sa.event.listen(opened, "connect", _prepare_sqlite)
         sa.event.listen(opened, "begin", _begin_immediate)
@@ -99,6 +102,14 @@ def _connect_args(url: str) -> dict[str, Any]:
 
 def _connect_postgres(_dialect: object, _record: object, args: Any, keywords: dict[str, Any]) -> Any:
     return pg_connection.PatientConnection.connect(*args, **keywords)
+
+
+def _refuse_unknown_options(opened: sa.Engine) -> None:
+    if opened.dialect.name == "postgresql":
+        try:
+            psycopg.conninfo.make_conninfo(**dict.fromkeys(opened.url.query, "0"))
+        except psycopg.Error as error:
+            raise UserError(f"VOTEQUEUE_LEDGER_URL has an option that PostgreSQL has not: {error}") from None
 
 
 def _make_folder(url: str) -> None:

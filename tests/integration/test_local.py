@@ -59,6 +59,14 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(autouse=True)
+def _proxies_that_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[None]:
     monkeypatch.setattr(programs, "worker_command", lambda queue: ("sleep", "1000"))
     yield
@@ -70,7 +78,8 @@ def post(settings: Settings, path: str, login: str | None) -> int:
     if login:
         request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
     try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(request, timeout=10) as reply:
             return int(reply.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -93,6 +102,8 @@ def test_what_is_up_answers_changes_nothing_for_strangers_and_goes_down_whole(
         "train-2": "RUNNING",
         "flower": "RUNNING",
     }
+    written = [settings.home, *settings.home.rglob("*")]
+    assert {path.stat().st_mode & 0o077 for path in written} == {0}
     with redis.Redis.from_url(settings.broker) as client:
         assert client.ping()
         assert client.config_get("appendonly") == {"appendonly": "yes"}
@@ -120,7 +131,7 @@ def test_a_killed_supervisord_leaves_nothing_that_down_does_not_find(
     monkeypatch.setattr(programs, "worker_command", lambda queue: (sys.executable, "-c", STUBBORN))
     local.up(settings, {"train": 1}, detach=True)
     processes = ours(settings)
-    supervisord = next(process for process in processes if "supervisor.supervisord" in process.cmdline())
+    supervisord = next(process for process in processes if "infra.supervising" in process.cmdline())
 
     supervisord.kill()
     _, alive = psutil.wait_procs(processes, timeout=5)
@@ -142,6 +153,23 @@ def test_what_a_crashed_worker_left_is_gone_when_its_next_life_begins(
     os.kill(leader, signal.SIGKILL)
     _, alive = psutil.wait_procs(first_life, timeout=20)
     assert alive == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_supervisord_outlives_a_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "conf").write_text(
+        "[supervisord]\nnodaemon=true\nsilent=true\nlogfile=/dev/full\nlogfile_maxbytes=0\n"
+        f"pidfile={tmp_path}/pid\n"
+        "[program:talks]\ncommand=sh -c 'while echo much; do sleep 0.1; done'\nstartsecs=0\n"
+        "stdout_logfile=/dev/full\nstdout_logfile_maxbytes=0\n"
+    )
+    command = [*programs.PYTHON, "-m", "infra.supervising", "-c", str(tmp_path / "conf")]
+    with Path("/dev/full").open("w") as full, subprocess.Popen(command, stdout=full, stderr=full) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=4)
+        children = psutil.Process(process.pid).children()
+        process.terminate()
+    assert len(children) == 1
 
 
 def test_a_note_whose_pid_became_a_strangers_ends_nobody(tmp_path: Path) -> None:
@@ -185,6 +213,17 @@ def test_a_taken_port_is_named_with_its_setting(settings: Settings) -> None:
         broker = settings.model_copy(update={"broker_url": SecretStr(f"redis://127.0.0.1:{port}/0")})
         with pytest.raises(UserError, match=rf"{port}.* taken.*VOTEQUEUE_BROKER_URL"):
             local.up(broker, {}, detach=True)
+
+
+@pytest.mark.parametrize("login", ["bob:pa%23ss%22@", "bob:p@", ""])
+def test_the_embedded_broker_knows_the_urls_user_and_database(settings: Settings, login: str) -> None:
+    url = f"redis://{login}127.0.0.1:{free_port()}/20"
+    local.up(settings.model_copy(update={"broker_url": SecretStr(url)}), {}, detach=True)
+    with redis.Redis.from_url(url) as client:
+        assert client.ping()
+    if login:
+        with redis.Redis.from_url(url.replace(login, "")) as client, pytest.raises(redis.AuthenticationError):
+            client.ping()
 
 
 def test_a_worker_that_cannot_start_ends_it_all_with_its_last_words(
