@@ -9,11 +9,12 @@ recipe's default. This module knows names and defaults, not what they are used f
 import difflib
 import functools
 import io
+import json
 import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import platformdirs
 from dotenv.parser import parse_stream
@@ -38,6 +39,14 @@ def _known(table: dict[str, _T]) -> dict[str, _T]:
         if name.partition("/")[0] not in PROVIDERS:
             raise ValueError(f"{name!r} names no provider; there are: {', '.join(PROVIDERS)}")
     return table
+
+
+def _sendable(fields: dict[str, Any]) -> dict[str, Any]:
+    for name in ("messages", "model", "n", "stream"):
+        if name in fields:
+            raise ValueError(f"{name!r} is not yours to set: replies are read one a call, and whole")
+    json.dumps(fields, allow_nan=False)  # a ValueError where it holds what no JSON can
+    return fields
 
 
 ByService = Annotated[dict[str, _T], AfterValidator(_known)]
@@ -213,6 +222,11 @@ class Settings(BaseSettings):
         None, description="provider chat: base URL of an OpenAI-compatible endpoint, with its /v1"
     )
     chat_api_key: SecretStr | None = Field(None, description="provider chat: API key of that endpoint")
+    chat_extra: Annotated[dict[str, Any], AfterValidator(_sendable)] = Field(
+        {},
+        description="JSON: fields that every request of provider chat has besides, such as "
+        '{"enable_thinking": false}; null leaves one of ours out',
+    )
     local_url: ServiceUrl = Field(
         "http://127.0.0.1:8399/v1", description="provider local: where `votequeue serve` listens"
     )

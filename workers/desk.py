@@ -9,7 +9,7 @@ asks again here; every other failure ends the item's round. What is asked and wh
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
@@ -24,10 +24,12 @@ from shared.errors import (
     Throttled,
     Unavailable,
     Unreadable,
+    UserError,
     VotequeueError,
 )
 from shared.jobs import Job
 from shared.providers import Usage
+from workers import retrying
 from workers.ports import (
     ChatModel,
     Interrupted,
@@ -59,6 +61,7 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (Refused, "refused"),
     (Interrupted, "not made"),
     (Held, "not made"),
+    (UserError, "not made"),
 )
 # The service may have done its work before the reply was lost or spoilt, so the most that it may cost stands.
 _PERHAPS_CHARGED = (NoReply, Unreadable)
@@ -155,10 +158,10 @@ class Desk:
                 said = str(error)
             except Exhausted as error:
                 until = None if error.delay is None else _moment(error.delay)
-                calls.pause(service.name, ledger.storable(str(error)), until)
+                _pause(service.name, error, until)
                 raise
             except Barred as error:
-                calls.pause(service.whole if error.whole else service.name, ledger.storable(str(error)), None)
+                _pause(service.whole if error.whole else service.name, error, None)
                 raise
         raise Unavailable(f"{service.provider} said {THROTTLED_AT_MOST} times to slow down, last: {said}")
 
@@ -177,7 +180,7 @@ class Desk:
                 if isinstance(error, Throttled):
                     turn.slow_down(error.delay, ledger.storable(str(error)))
                 raise
-            calls.finish(
+            _finish(
                 number,
                 calls.OK,
                 reply=call.text(made),
@@ -205,7 +208,7 @@ class Desk:
     def _failed(self, call: _Call[_R], number: int, most: float, error: BaseException) -> None:
         used = Usage(*error.used) if isinstance(error, VotequeueError) and error.used else None
         cost = most if isinstance(error, _PERHAPS_CHARGED) else 0.0
-        calls.finish(
+        _finish(
             number,
             _outcome(error),
             detail=ledger.storable(str(error)),
@@ -226,6 +229,18 @@ class Desk:
                 "its calls count as more against budgets from now on",
                 *(name, used.input_tokens, used.output_tokens, most.input_tokens, most.output_tokens),
             )
+
+
+def _finish(number: int, outcome: str, **ended: Any) -> None:
+    """Record how a call ended, however long the ledger does not answer.
+
+    Given up, a reply that was paid for would be bought again. Recorded twice, it is the same as once.
+    """
+    retrying.until_done(lambda: calls.finish(number, outcome, **ended), UserError)
+
+
+def _pause(service: str, error: Held, until: float | None) -> None:
+    retrying.until_done(lambda: calls.pause(service, ledger.storable(str(error)), until), UserError)
 
 
 def refuse_paused(service: Service) -> None:

@@ -160,7 +160,8 @@ def chat_model(provider: str, model: str, settings: Settings) -> ChatModel:
         made = qianfan.QianfanV2Chat if settings.qianfan_api == "v2" else qianfan.QianfanChat
         return made(service, settings)
     if provider == "chat" and settings.chat_base_url:
-        return OpenAIChat(service, settings.chat_base_url, settings.chat_api_key, settings.call_timeout)
+        key, extra = settings.chat_api_key, settings.chat_extra
+        return OpenAIChat(service, settings.chat_base_url, key, settings.call_timeout, extra)
     # On a laptop's two cores, a long reply among many takes minutes.
     patience = max(settings.call_timeout, LOCAL_TIMEOUT)
     return OpenAIChat(service, settings.local_url, None, patience)

@@ -25,7 +25,7 @@ from shared.providers import Limits, Price, Usage
 from tests.servers.openai import Arrival, ChatServer
 from tests.valkey import free_port
 from workers.ports import Prompt, Reply, Service
-from workers.providers import failures
+from workers.providers import delays, failures
 from workers.providers.chat import OpenAIChat, usage
 from workers.providers.failures import Answer
 
@@ -57,13 +57,16 @@ def test_usage_that_is_not_told_is_bounded(server: ChatServer) -> None:
     assert chat(server).complete(PROMPT).usage == Usage(12 + bounds.TEMPLATE, 12)
 
 
-def test_an_empty_reply_tells_what_it_used(server: ChatServer) -> None:
-    server.fail_with("thought")
-    with pytest.raises(Unreadable) as raised:
+@pytest.mark.parametrize(("fault", "kind"), [("thought", Refused), ("empty", Unreadable)])
+def test_an_empty_reply_tells_what_it_used(
+    server: ChatServer, fault: str, kind: type[VotequeueError]
+) -> None:
+    server.fail_with(fault)
+    with pytest.raises(kind) as raised:
         chat(server).complete(PROMPT)
     assert raised.value.used == (4, 12)
     server.usage = False
-    with pytest.raises(Unreadable) as raised:
+    with pytest.raises(kind) as raised:
         chat(server).complete(PROMPT)
     assert raised.value.used is None
 
@@ -125,7 +128,7 @@ def test_a_service_without_a_key_gets_none_of_ours(monkeypatch: pytest.MonkeyPat
         ("timeout", NoReply, "timed out"),
         ("truncated", Unreadable, "no JSON"),
         ("empty", Unreadable, "empty"),
-        ("thought", Unreadable, "64 tokens were used up"),
+        ("thought", Refused, "64 tokens were used up"),
         ("no choices", Unreadable, "no choices"),
         ("no object", Unreadable, "no JSON object"),
         ("error inside", Throttled, "says 429: rate limited upstream"),
@@ -185,7 +188,7 @@ def test_a_delay_may_be_a_date(server: ChatServer) -> None:
     ],
 )
 def test_a_delay_is_what_can_be_waited_for(headers: dict[str, str], delay: float | None) -> None:
-    assert failures.retry_after(headers) == delay
+    assert delays.retry_after(headers) == delay
 
 
 def test_nobody_there_is_not_a_call_that_was_made() -> None:
@@ -265,7 +268,7 @@ def dashscope(code: str, message: str) -> str:
         ),
         ("api.deepseek.com", (400, "invalid_request_error", "Model Not Exist"), Barred),
         ("api.deepseek.com", (400, "invalid_request_error", "Content Exists Risk"), Refused),
-        ("api.deepseek.com", (422, "invalid_request_error", "max_tokens is too large"), Refused),
+        ("api.deepseek.com", (422, "invalid_request_error", "max_tokens is too large"), Barred),
         ("api.deepseek.com", (403, "forbidden", "no access to this model"), Barred),
         ("api.deepseek.com", (408, "timeout", "request timeout"), Unavailable),
         ("api.deepseek.com", (409, "conflict", "try again"), Unavailable),

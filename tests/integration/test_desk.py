@@ -20,14 +20,17 @@ from shared.errors import (
     NoReply,
     OverBudget,
     Refused,
+    ServiceUnreachable,
     Throttled,
     Unavailable,
     Unreadable,
+    UserError,
 )
 from shared.jobs import Reason
 from shared.providers import Price, Usage
 from tests import fakes
 from tests.fakes import FakeChat, FakeLimiter, FakeTranslator, Translating
+from workers import retrying
 from workers.desk import THROTTLED_AT_MOST, Desk
 from workers.ports import Interrupted, Needs, Prompt, Reply, Service
 from workers.providers import chat
@@ -544,3 +547,80 @@ def test_a_translation_that_fails_keeps_nothing() -> None:
             "r", translator, ["甲"], ("zh", "ja"), lambda _, made: kept.append(made)
         )
     assert (kept, outcomes()) == ([], [("unreadable", 0.0)])
+
+
+# A ledger that is away
+
+
+class Away:
+    """A ledger that does not answer the first ``times`` writes of one kind."""
+
+    def __init__(self, times: int, write: Callable[..., None]) -> None:
+        self.left, self._write = times, write
+
+    def __call__(self, *given: Any, **named: Any) -> None:
+        if self.left:
+            self.left -= 1
+            raise ServiceUnreachable("the ledger does not answer")
+        self._write(*given, **named)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "PAUSE", 0.001)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_reply_that_is_paid_for_is_recorded_however_long_the_ledger_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "finish", away := Away(20, calls.finish))
+    model = FakeChat(otherwise="答案是：B", service=PRICED)
+    desk = Desk(FakeLimiter())
+    assert desk.chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
+    assert desk.chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
+    assert (away.left, len(model.prompts), outcomes(), spent()) == (0, 1, [("ok", MOST)], MOST)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_a_failed_call_costs_is_recorded_however_long_the_ledger_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "finish", away := Away(20, calls.finish))
+    model = FakeChat(otherwise=NoReply("it timed out"), service=PRICED)
+    fail(Desk(FakeLimiter()), model)
+    ((outcome, cost),) = outcomes()
+    assert (away.left, outcome) == (0, "no reply")
+    assert spent() == cost >= MOST
+
+
+@pytest.mark.usefixtures("impatient")
+def test_translations_that_are_paid_for_are_kept_however_long_the_ledger_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[list[str]] = []
+    monkeypatch.setattr(calls, "finish", Away(20, calls.finish))
+    translator = FakeTranslator()
+    Desk(FakeLimiter()).translate("r", translator, ["甲"], ("zh", "ja"), lambda _, texts: kept.append(texts))
+    assert (kept, len(translator.calls)) == ([["甲"]], 1)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_service_is_paused_however_long_the_ledger_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "pause", away := Away(20, calls.pause))
+    fail(Desk(FakeLimiter()), FakeChat(otherwise=Barred("the key is wrong: mend it")))
+    assert away.left == 0
+    assert [pause.reason for pause in calls.pauses("chat")] == ["the key is wrong: mend it"]
+
+
+@on_both
+def test_an_end_that_is_recorded_twice_is_recorded_once() -> None:
+    number = calls.begin(Errand("r", 7, "B:1:m", "chat", "m"), MOST)
+    for _ in range(2):
+        calls.finish(number, calls.OK, reply="答案是：B", usage=Usage(90, 20), cost=1.1)
+    assert (outcomes(), spent()) == ([("ok", 1.1)], pytest.approx(1.1))
+
+
+def test_a_call_that_this_machine_cannot_make_costs_nothing() -> None:
+    fail(Desk(FakeLimiter()), FakeChat(otherwise=UserError("no proxy"), service=PRICED))
+    assert (outcomes(), spent()) == ([("not made", 0.0)], 0.0)

@@ -154,7 +154,7 @@ def test_every_status_of_version_2_has_its_class(
 ) -> None:
     server.fail_with(end)
     error = failure(qianfan.chat(server, **V2))
-    assert type(error) is kind
+    assert isinstance(error, kind)
     assert len(server.arrivals) == 1
     assert not isinstance(error, Throttled) or error.delay == (2 if "delay" in end else None)
 

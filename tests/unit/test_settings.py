@@ -199,3 +199,26 @@ def test_the_example_uncommented_changes_nothing() -> None:
 
 def example() -> str:
     return EXAMPLE.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ('{"stream": true}', "'stream' is not yours to set"),
+        ('{"messages": []}', "'messages' is not yours to set"),
+        ('{"temperature": NaN}', "not JSON compliant"),
+        ("[1]", "VOTEQUEUE_CHAT_EXTRA"),
+        ("enable_thinking=false", "not JSON"),
+    ],
+)
+def test_extra_fields_that_no_request_can_have_are_refused_at_the_start(
+    value: str, words: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_CHAT_EXTRA", value)
+    with pytest.raises(UserError, match=words):
+        settings.load()
+
+
+def test_extra_fields_are_json(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOTEQUEUE_CHAT_EXTRA", '{"enable_thinking": false, "temperature": null}')
+    assert settings.load().chat_extra == {"enable_thinking": False, "temperature": None}

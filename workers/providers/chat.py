@@ -7,48 +7,77 @@ One call is one request; whether it is made again is the desk's business, what a
 """
 
 import json
+import ssl
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from shared import bounds
-from shared.errors import NoReply, Refused, Unavailable, Unreadable, UserError, VotequeueError
+from shared import bounds, urls
+from shared.errors import (
+    Barred,
+    Held,
+    NoReply,
+    Refused,
+    Unavailable,
+    Unreadable,
+    UserError,
+    VotequeueError,
+)
 from shared.providers import Usage
 from workers.ports import Prompt, Reply, Service
-from workers.providers import failures, transport
-from workers.providers.failures import Answer
+from workers.providers import complaints, completions, failures, parameters, proxies, transport
+from workers.providers.complaints import Answer
+from workers.providers.refusals import Refusals
 
 if TYPE_CHECKING:
     import openai
 
 MOST_COUNTED = 10**8  # tokens of a call: what is more is no count
 CONNECTING = 10.0  # seconds for a connection to stand
+_LIMITS_OF_LENGTH = ("max_tokens", "max_completion_tokens")
+RENAMED = 1.0  # seconds until a question is asked again whose request had another name for a parameter
 # By name, since the library that carries the requests is the SDK's business.
-_NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "LocalProtocolError"}
+_NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
+_OF_THIS_MACHINE = {
+    "ProxyError",
+    "LocalProtocolError",
+    "UnsupportedProtocol",
+    "InvalidURL",
+    "TooManyRedirects",
+}
+_NO_EXTRA: Mapping[str, object] = {}
 
 
 class OpenAIChat:
     """A chat model at an OpenAI-compatible endpoint; threads may share it, and with it its connections.
 
+    ``extra`` are fields that every request has besides: they win over our own, and null leaves one out.
+
     Raises:
-        UserError: the key cannot be one.
+        UserError: the key cannot be one, or no client can be built for the endpoint.
     """
 
-    def __init__(self, service: Service, base_url: str, api_key: SecretStr | None, timeout: float) -> None:
-        import openai
-
+    def __init__(
+        self,
+        service: Service,
+        base_url: str,
+        api_key: SecretStr | None,
+        timeout: float,
+        extra: Mapping[str, object] = _NO_EXTRA,
+    ) -> None:
         self._service = service
         self._timeout = timeout
         self._key = _key(api_key)
+        self._url = base_url
         self._host = urlsplit(base_url).hostname or base_url
-        self._client = openai.OpenAI(
-            base_url=base_url,
-            api_key=self._key.get_secret_value() or "none",
-            timeout=openai.Timeout(timeout, connect=min(CONNECTING, timeout)),
-            max_retries=0,
-        )
+        self._extra = extra
+        self._length = "max_tokens"  # what the service calls the limit of a reply
+        self._refusals = Refusals()
+        self._client = proxies.built(self._host, self._built)
         # The SDK imports this when it is first used, which must not delay the first call.
         self._completions = self._client.chat.completions
 
@@ -59,24 +88,44 @@ class OpenAIChat:
 
     def complete(self, prompt: Prompt) -> Reply:
         """Answer one message, in one request."""
-        answer = self._ask(prompt)
+        request = self._request(prompt)
+        answer = self._ask(request)
         if isinstance(answer, VotequeueError):
             raise answer
         if answer.status >= 400:
-            raise failures.judge(answer, self._service, self._host)
+            raise self._judged(answer, request)
         try:
-            return self._read(answer, prompt)
+            reply = self._read(answer, prompt, request)
         except VotequeueError as error:
             error.used = _charged(answer.text, prompt.text)
             raise
+        self._refusals.forget()
+        return reply
 
-    def _ask(self, prompt: Prompt) -> Answer | VotequeueError:
+    def _built(self) -> "openai.OpenAI":
+        import openai
+
+        timeout = openai.Timeout(self._timeout, connect=min(CONNECTING, self._timeout))
+        direct = None
+        if urls.stays_here(self._url):
+            direct = openai.DefaultHttpxClient(trust_env=False)
+            # The SDK closes only what it has made itself.
+            weakref.finalize(self, direct.close)
+        return openai.OpenAI(
+            base_url=self._url,
+            api_key=self._key.get_secret_value() or "none",
+            timeout=timeout,
+            max_retries=0,
+            http_client=direct,
+        )
+
+    def _ask(self, request: dict[str, Any]) -> Answer | VotequeueError:
         # Errors are given back, not raised: raised here they would carry the SDK's own along, and with it
         # the request's headers.
         import openai
 
         try:
-            return self._exchange(prompt)
+            return self._exchange(request)
         except openai.APIStatusError as error:
             response = error.response
             return self._answer(error.status_code, dict(response.headers), response.text)
@@ -86,15 +135,25 @@ class OpenAIChat:
             return self._lost(error, "was cut")
         except openai.OpenAIError as error:
             return Unavailable(f"the call to {self._host} failed in the SDK ({type(error).__name__})")
+        except Exception as error:  # noqa: BLE001  the HTTP library cannot make the call: of an address, a header
+            return _unsendable(request) or proxies.trouble(self._host, type(error).__name__)
 
-    def _exchange(self, prompt: Prompt) -> Answer | VotequeueError:
+    def _request(self, prompt: Prompt) -> dict[str, Any]:
+        fields = {
+            "model": self._service.model,
+            "messages": [{"role": "user", "content": prompt.text}],
+            self._length: prompt.max_tokens,
+            "temperature": prompt.temperature,
+        }
+        kept = {name: value for name, value in fields.items() if name not in self._extra}
+        return {
+            **kept,
+            "extra_body": {name: value for name, value in self._extra.items() if value is not None},
+        }
+
+    def _exchange(self, request: dict[str, Any]) -> Answer | VotequeueError:
         deadline = time.monotonic() + self._timeout
-        asked = self._completions.with_streaming_response.create(
-            model=self._service.model,
-            messages=[{"role": "user", "content": prompt.text}],
-            max_tokens=prompt.max_tokens,
-            temperature=prompt.temperature,
-        )
+        asked = self._completions.with_streaming_response.create(**request)
         with asked as response:
             body = bytearray()
             try:
@@ -113,34 +172,75 @@ class OpenAIChat:
         shown = transport.hidden(text, [self._key.get_secret_value()])
         return Answer(status, {name.lower(): value for name, value in headers.items()}, shown)
 
-    def _lost(self, error: "openai.APIConnectionError", how: str) -> Unavailable:
-        cause = type(error.__cause__).__name__
-        if cause in _NEVER_SENT:
+    def _lost(self, error: "openai.APIConnectionError", how: str) -> VotequeueError:
+        cause = error.__cause__
+        name = type(cause).__name__
+        if name in _OF_THIS_MACHINE or _untrusted(cause):
+            return proxies.trouble(self._host, name)
+        if name in _NEVER_SENT and proxies.lead_to(self._url):
+            return proxies.trouble(self._host, f"{name} at a proxy")
+        if name in _NEVER_SENT:
             hint = ": is `votequeue serve` running?" if self._service.provider == "local" else ""
-            return Unavailable(f"cannot connect to {self._host} ({cause}){hint}")
-        return NoReply(f"the call to {self._host} {how} ({cause})")
+            return Unavailable(f"cannot connect to {self._host} ({name}){hint}")
+        return NoReply(f"the call to {self._host} {how} ({name})")
 
-    def _read(self, answer: Answer, prompt: Prompt) -> Reply:
+    def _judged(self, answer: Answer, request: dict[str, Any]) -> VotequeueError:
+        """Say what an error means, in the light of the request and of the calls before it."""
+        sent = [name for name in (*_LIMITS_OF_LENGTH, "temperature") if name in request]
+        error = failures.judge(answer, self._service, self._host, self._extra, sent)
+        if (
+            isinstance(error, Barred)
+            and not error.whole
+            and parameters.renamed(complaints.read(answer), sent)
+        ):
+            self._length = "max_completion_tokens"
+            # Made again at once, the call would pass the limits that its caller keeps.
+            return Held(
+                f"the model wants {self._length} in place of max_tokens: it is asked again so", RENAMED
+            )
+        if isinstance(error, failures.Unclear):
+            return self._refusals.weigh(error, request["messages"][0]["content"], self._service)
+        return error
+
+    def _read(self, answer: Answer, prompt: Prompt, request: dict[str, Any]) -> Reply:
         body = _object(answer.text)
         if body is None:
-            raise Unreadable(f"the reply of {self._host} is no JSON object: {failures.quoted(answer.text)!r}")
-        choice = _first(body.get("choices"))
+            raise Unreadable(
+                f"the reply of {self._host} is no JSON object: {complaints.quoted(answer.text)!r}"
+            )
+        choice = completions.first(body)
+        if body.get("error") or (choice is None and complaints.is_one(body)):
+            raise self._judged(answer, request)
         if choice is None:
-            if body.get("error"):
-                raise failures.judge(answer, self._service, self._host)
             raise Unreadable(f"the reply of {self._host} has no choices")
-        ended = choice.get("finish_reason")
-        if ended in ("content_filter", "sensitive"):
-            raise Refused(f"the content filter of {self._host} held the reply back")
-        message = choice.get("message")
-        text = message.get("content") if isinstance(message, dict) else None
-        if not isinstance(text, str) or not text.strip():
-            self._complain_of_nothing(ended, prompt)
+        if choice.get("error") or completions.ended(choice) in completions.FAILED:
+            raise self._broken(choice, answer, request)
+        text = completions.text(choice, self._host, prompt.max_tokens)
         return Reply(text, usage(body.get("usage"), prompt.text, text))
 
-    def _complain_of_nothing(self, ended: object, prompt: Prompt) -> NoReturn:
-        spent = f": all {prompt.max_tokens} tokens were used up before it began" if ended == "length" else ""
-        raise Unreadable(f"the reply of {self._host} is empty{spent}")
+    def _broken(self, choice: dict[str, Any], answer: Answer, request: dict[str, Any]) -> VotequeueError:
+        inside = choice.get("error") or f"the reply ended with {completions.ended(choice)!r}"
+        within = Answer(answer.status, answer.headers, json.dumps({"error": inside}))
+        error = self._judged(within, request)
+        # The service has begun to answer, and may charge for that.
+        return Unreadable(str(error)) if type(error) is Unavailable else error
+
+
+def _unsendable(request: dict[str, Any]) -> Refused | None:
+    try:
+        request["messages"][0]["content"].encode()
+    except UnicodeEncodeError:
+        return Refused("the question has characters in it that no text has (lone surrogates)")
+    return None
+
+
+def _untrusted(error: BaseException | None) -> bool:
+    """Tell whether it is a certificate, or that there is no TLS, that a connection has failed for."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _key(given: SecretStr | None) -> SecretStr:
@@ -152,15 +252,10 @@ def _key(given: SecretStr | None) -> SecretStr:
 
 
 def _object(text: str) -> dict[str, Any] | None:
-    try:
-        body = json.loads(text)
-    except ValueError:
-        return None
+    body = complaints.parsed(text)
+    if isinstance(body, list) and len(body) == 1:  # as Gemini sends its errors
+        body = body[0]
     return body if isinstance(body, dict) else None
-
-
-def _first(choices: object) -> dict[str, Any] | None:
-    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
 
 
 def usage(told: object, prompt: str, text: str) -> Usage:

@@ -1,84 +1,70 @@
-"""What an OpenAI-compatible service's "no" means to us: from status, code and message to an error of ours.
+"""What an OpenAI-compatible service's "no" means to us: from status, codes and message to an error of ours.
 
     judge(Answer(429, {"retry-after": "7"}, '{"error": {...}}'), service, "api.deepseek.com")
         ->  Throttled("chat (api.deepseek.com) says 429: ...", delay=7.0)
 
 The services disagree on statuses, so their codes and words count too: OpenAI (platform.openai.com, "Error
 codes"), DashScope (help.aliyun.com/zh/model-studio/error-code), DeepSeek (api-docs.deepseek.com,
-"Error Codes"), and vLLM. How an answer came about is not known here.
+"Error Codes"), Gemini (ai.google.dev/gemini-api/docs/troubleshooting), and vLLM. What stands in a field of
+its own beats what a sentence says. How an answer came about is not known here.
 """
 
-import email.utils
-import json
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from shared import providers
-from shared.errors import Barred, Exhausted, NoReply, Refused, Throttled, Unavailable, VotequeueError
+from shared.errors import (
+    Barred,
+    Exhausted,
+    NoReply,
+    Refused,
+    Throttled,
+    Unavailable,
+    VotequeueError,
+)
 from workers.ports import Service
+from workers.providers import complaints, parameters, proxies, wordings
+from workers.providers.complaints import Answer, Complaint, quoted
 
-LONGEST_QUOTE = 200  # characters of what the service said that go on record
+__all__ = ["AGAIN", "Answer", "Unclear", "judge", "quoted", "until_midnight"]
 AGAIN = "then `votequeue resume` the run"
-
-_CREDIT = re.compile(
-    r"insufficient[ _](quota|balance|funds|credit)|arrearage|overdue|billing|not ?purchased"
-    r"|free[ _]?(allocated[ _]|trial[ _])?(quota|tier)|余额不足|欠费|免费额度",
-    re.IGNORECASE,
-)
-_DAILY = re.compile(r"per[ _]day|daily|\b[RT]PD\b|每日|每天|当日|今日", re.IGNORECASE)
-_FILTERED = re.compile(
-    r"content[_ ](filter|policy)|data_?inspection|inappropriate content|content exists risk", re.IGNORECASE
-)
-_NO_MODEL = re.compile(r"model_not_found|model\b.{0,80}\bnot (exist|found)|does not exist", re.IGNORECASE)
-# At DashScope the words that mean "no credit" elsewhere mean "too many tokens this minute".
-_MINUTE_QUOTA_HOSTS = "aliyuncs.com"
-_MINUTE_QUOTA = re.compile(r"Throttling|insufficient_quota")
+SENT = ("max_tokens", "temperature")  # what every request has, beside the model and the message
+_NO_EXTRA: Mapping[str, object] = {}
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A service's answer as it came, no credential in it; the headers' names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    text: str
+class Unclear(Refused):
+    """A request was refused, and it is not said whether its text or its form is at fault."""
 
 
-@dataclass(frozen=True)
-class _Complaint:
-    """What is wrong, in the service's words."""
+def judge(
+    answer: Answer,
+    service: Service,
+    host: str,
+    extra: Mapping[str, object] = _NO_EXTRA,
+    sent: Iterable[str] = SENT,
+) -> VotequeueError:
+    """Turn an answer that is no reply into the error that says what becomes of the call.
 
-    status: int
-    code: str
-    said: str
-    delay: float | None
-
-    @property
-    def words(self) -> str:
-        return f"{self.code} {self.said}"
-
-
-def judge(answer: Answer, service: Service, host: str) -> VotequeueError:
-    """Turn an answer that is no reply into the error that says what becomes of the call."""
-    complaint = _read(answer)
-    words = complaint.said or complaint.code or "nothing"
-    said = f"{service.provider} ({host}) says {complaint.status}: {words}"
-    if complaint.status == 429:
+    ``sent`` names the parameters of the request, ``extra`` those that a setting has added.
+    """
+    complaint = complaints.read(answer)
+    if complaint.status < 400:
+        complaint = replace(complaint, status=_status(complaint))
+    said = f"{service.provider} ({host}) says {complaint.status}: {complaint.said}"
+    status = complaint.status
+    if status == 429 or (status == 403 and wordings.LIMITED.search(complaint.codes)):
         return _slow_down(complaint, service, host, said)
-    if complaint.status == 402 or _CREDIT.search(complaint.code):
+    if status == 402 or wordings.CREDIT.search(complaint.codes):
         return _no_credit(said)
-    if 400 <= complaint.status < 500 and complaint.status not in (408, 409, 425):
-        return _our_fault(complaint, service, said)
-    if complaint.status == 503 and complaint.delay is not None:
+    if 400 <= status < 500 and status not in (408, 409, 425):
+        return _no_entry(complaint, service, host, said) or _our_fault(complaint, service, said, extra, sent)
+    if status == 503 and complaint.delay is not None:
         return Throttled(said, complaint.delay)
-    if complaint.status in (504, 524):  # a gateway gave up on a service that may have worked on
-        return NoReply(said)
-    return Unavailable(said)
+    # A gateway that gave up on a service: that may have worked on.
+    return NoReply(said) if status in (504, 524) else Unavailable(said)
 
 
 def until_midnight(timezone: str) -> float:
@@ -89,20 +75,44 @@ def until_midnight(timezone: str) -> float:
     return max(1.0, (midnight.astimezone(UTC) - now.astimezone(UTC)).total_seconds())
 
 
-def quoted(text: str) -> str:
-    """Give what a service said in one short line."""
-    line = " ".join(text.split())
-    return line if len(line) <= LONGEST_QUOTE else line[:LONGEST_QUOTE] + "…"
+def _status(complaint: Complaint) -> int:
+    """Give the status that an error would have had which came with another one."""
+    words = complaint.words
+    for status, sign in (
+        (401, wordings.KEY),
+        (402, wordings.CREDIT),
+        (429, wordings.LIMITED),
+        (503, wordings.OVERLOADED),
+    ):
+        if sign.search(words):
+            return status
+    if re.search(r"invalid|INVALID_ARGUMENT|unsupported", complaint.codes, re.IGNORECASE):
+        return 400
+    return (
+        429
+        if re.search(r"rate limit|too many requests|限流|频率", words, re.IGNORECASE)
+        else complaint.status
+    )
 
 
-def _slow_down(complaint: _Complaint, service: Service, host: str, said: str) -> VotequeueError:
+def _slow_down(complaint: Complaint, service: Service, host: str, said: str) -> VotequeueError:
+    quotas, codes, words = complaint.quotas, complaint.codes, complaint.words
+    daily = Exhausted(said, complaint.delay or until_midnight(providers.PROVIDERS[service.provider].timezone))
+    if wordings.DAILY.search(quotas):
+        return daily
+    if wordings.RATE.search(quotas):
+        return Throttled(said, complaint.delay)
     free = "free" in complaint.said.lower()
-    of_a_minute = host.endswith(_MINUTE_QUOTA_HOSTS) and _MINUTE_QUOTA.search(complaint.code) and not free
-    if _CREDIT.search(complaint.words) and not of_a_minute:
+    of_a_minute = (
+        host.endswith(wordings.MINUTE_QUOTA_HOSTS) and wordings.MINUTE_QUOTA.search(codes) and not free
+    )
+    if wordings.CREDIT.search(words) and not of_a_minute:
         return _no_credit(said)
-    if _DAILY.search(complaint.words):
-        timezone = providers.PROVIDERS[service.provider].timezone
-        return Exhausted(said, complaint.delay or until_midnight(timezone))
+    if wordings.DAILY.search(words):
+        return daily
+    limited = complaint.delay is not None or of_a_minute or wordings.RATE.search(words)
+    if wordings.MONEY.search(words) and not limited:
+        return _no_credit(said)
     return Throttled(said, complaint.delay)
 
 
@@ -110,64 +120,41 @@ def _no_credit(said: str) -> Barred:
     return Barred(f"{said}; top up the account or raise its quota, {AGAIN}")
 
 
-def _our_fault(complaint: _Complaint, service: Service, said: str) -> VotequeueError:
-    status = complaint.status
-    if status == 401 or (status == 403 and not _CREDIT.search(complaint.words)):
-        return _no_entry(complaint, service, said)
-    if status == 403:
+def _no_entry(complaint: Complaint, service: Service, host: str, said: str) -> VotequeueError | None:
+    status, words = complaint.status, complaint.words
+    if status == 407:
+        return proxies.trouble(host, "a proxy on the way wants a login, 407")
+    if status == 403 and (wordings.CREDIT.search(words) or wordings.MONEY.search(words)):
         return _no_credit(said)
-    if _FILTERED.search(complaint.words) and not _NO_MODEL.search(complaint.words):
+    if status == 401 or (not _is_filtered(complaint) and (status == 403 or wordings.KEY.search(words))):
+        # A service may quote a part of the key that it does not know, so only a 403 is quoted.
+        unknown = f"{service.provider} does not accept our credentials ({status})"
+        mend = (
+            "check VOTEQUEUE_CHAT_API_KEY and what it may do" if service.provider == "chat" else "check them"
+        )
+        return Barred(f"{said if status == 403 else unknown}; {mend}, {AGAIN}")
+    if wordings.NOT_HERE.search(words):
+        return Barred(f"{said}; mend that, {AGAIN}")
+    return None
+
+
+def _our_fault(
+    complaint: Complaint, service: Service, said: str, extra: Mapping[str, object], sent: Iterable[str]
+) -> VotequeueError:
+    status, words = complaint.status, complaint.words
+    if _is_filtered(complaint):
         return Refused(f"its content filter refuses the request: {said}")
-    if status in (404, 405, 410) or (status == 400 and _NO_MODEL.search(complaint.words)):
+    if parameters.too_long(complaint):
+        return Refused(said)
+    parameter = parameters.complained_of(complaint, (*sent, *extra))
+    no_model = status in (404, 405, 410) or (status in (400, 422) and wordings.NO_MODEL.search(words))
+    if no_model and not parameter:
         mend = f"there may be no model {service.model!r} there: check --model and the base URL (with its /v1)"
         return Barred(f"{said}; {mend}, {AGAIN}", whole=False)
-    return Refused(said)
+    if parameter is not None:
+        return Barred(f"{said}; {parameters.mend(parameter, extra, service.provider)}, {AGAIN}", whole=False)
+    return Unclear(said)
 
 
-def _no_entry(complaint: _Complaint, service: Service, said: str) -> Barred:
-    # A service may quote a part of the key that it does not know, so a 401 is not quoted.
-    who = said if complaint.status == 403 else f"{service.provider} does not accept our credentials (401)"
-    mend = "check VOTEQUEUE_CHAT_API_KEY and what it may do" if service.provider == "chat" else "check them"
-    return Barred(f"{who}; {mend}, {AGAIN}")
-
-
-def _read(answer: Answer) -> _Complaint:
-    found = _details(answer.text)
-    status = answer.status
-    if status < 400 and isinstance(found.get("code"), int):
-        status = found["code"]  # some gateways answer 200, and put the status into the body
-    code = " ".join(str(found[key]) for key in ("code", "type") if found.get(key) is not None)
-    said = found.get("message")
-    return _Complaint(
-        status, code, quoted(said if isinstance(said, str) else answer.text), retry_after(answer.headers)
-    )
-
-
-def _details(text: str) -> dict[str, Any]:
-    try:
-        body = json.loads(text)
-    except ValueError:
-        return {}
-    found = body.get("error", body) if isinstance(body, dict) else {}
-    return found if isinstance(found, dict) else {"message": str(found)}
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Give the seconds of a Retry-After header, be it a number or a date (RFC 9110, 10.2.3)."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        seconds = _number(headers.get(name, ""), unit)
-        if seconds is not None:
-            return seconds
-    try:
-        moment = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _number(text: str, unit: float) -> float | None:
-    try:
-        seconds = float(text) / unit
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+def _is_filtered(complaint: Complaint) -> bool:
+    return bool(wordings.FILTERED.search(complaint.words) and not wordings.NO_MODEL.search(complaint.words))

@@ -19,14 +19,16 @@ from shared.errors import (
     Throttled,
     Unavailable,
     Unreadable,
+    UserError,
     VotequeueError,
 )
 from shared.providers import PROVIDERS
 from shared.settings import PREFIX, Settings
 from workers.ports import Prompt, Reply, Service
-from workers.providers import chat, failures, qianfan_sdk, transport
+from workers.providers import chat, completions, failures, proxies, qianfan_sdk, transport
 
 NAME = "Qianfan"
+OWN_URL = "https://aip.baidubce.com"  # of version 1; all of its names are below baidubce.com
 COOLEST, HOTTEST = 0.01, 1.0  # version 1 takes temperatures above 0, up to 1
 SHORTEST = 2  # tokens: the least that max_output_tokens may be
 _KEYS, _ACCESS_KEYS = ("AK", "SK"), ("ACCESS_KEY", "SECRET_KEY")
@@ -58,10 +60,11 @@ class _Qianfan(ABC):
         credentials = qianfan_sdk.credentials(settings, pairs)
         self._who = " and ".join(f"{PREFIX}QIANFAN_{name}" for name in credentials)
         self._secrets = tuple(credentials.values())
-        self._config = qianfan_sdk.config(settings, credentials)
+        self._url = settings.qianfan_url or OWN_URL
         self._host = urlsplit(settings.qianfan_url or "").hostname or "Baidu"
+        self._config = proxies.built(NAME, lambda: qianfan_sdk.config(settings, credentials))
         qianfan_sdk.use(self._config)
-        self._client = self._made()
+        self._client = proxies.built(NAME, self._made)
         transport.widen(self._client._client._client._session, settings.calls_in_flight)
         # Where a token has expired, the SDK would call the model again by itself.
         self._client._client._retry_if_token_expired = lambda ask: ask
@@ -135,7 +138,7 @@ class _Qianfan(ABC):
                 return Unreadable(f"{NAME} answered with what is no JSON")
             case errors.InvalidArgumentError():
                 return Refused(f"{NAME}'s SDK knows no model {self._service.model!r}: check --model")
-        return transport.failure(error, NAME)
+        return transport.failure(error, NAME, self._url)
 
     def _http(self, error: Any, token: str) -> Exception:
         text = self._hidden(qianfan_sdk.answer_in(error), token)
@@ -159,8 +162,11 @@ class _Qianfan(ABC):
                 return self._barred(f"{NAME} gives us no token ({error.status_code})", "check {}")
             case errors.APIError():
                 return self._barred(f"{NAME} gives us no token (code {error.error_code})", "check {}")
+        lost = transport.failure(error, NAME, self._url)
+        if isinstance(lost, UserError):
+            return lost
         # Nothing was asked of the model yet, so nothing can have been charged.
-        return Unavailable(f"no token could be had: {transport.failure(error, NAME)}")
+        return Unavailable(f"no token could be had: {lost}")
 
     def _renewed(self, expired: str) -> VotequeueError:
         transport.tried(self._renew, self._no_token)
@@ -266,14 +272,14 @@ class QianfanV2Chat(_Qianfan):
         return failures.judge(failures.Answer(status, {}, text), self._service, self._host)
 
     def _read(self, body: dict[str, Any], prompt: Prompt) -> Reply:
-        choices = body.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        message = choice.get("message") if isinstance(choice, dict) else None
-        if not isinstance(choice, dict) or not isinstance(message, dict):
+        choice = completions.first(body)
+        if choice is None:
             raise Unreadable(f"{NAME}'s answer has no choices")
-        if choice.get("flag") or choice.get("finish_reason") == "content_filter":
+        if choice.get("flag"):
             raise Refused(f"{NAME}'s content filter stopped the question or its answer")
-        return _reply(message.get("content"), body, prompt)
+        if completions.ended(choice) in completions.FAILED:
+            raise Unreadable(f"{NAME} broke the reply off ({completions.ended(choice)})")
+        return _reply(completions.text(choice, self._host, prompt.max_tokens), body, prompt)
 
 
 def _reply(text: object, body: dict[str, Any], prompt: Prompt) -> Reply:

@@ -13,6 +13,7 @@ import re
 import sys
 from typing import Any
 
+from shared import urls
 from shared.errors import UserError
 from shared.settings import PREFIX, Settings
 from workers.providers import transport
@@ -40,6 +41,8 @@ def config(settings: Settings, credentials: dict[str, str]) -> Any:
     from qianfan.consts import DefaultValue
 
     gateway = (settings.qianfan_url or "").rstrip("/")
+    if urls.stays_here(gateway):
+        _call_directly()
     errand = min(settings.call_timeout, ERRAND)
     values: dict[str, Any] = {
         **dict.fromkeys(_CREDENTIALS),
@@ -75,6 +78,13 @@ def credentials(settings: Settings, pairs: tuple[tuple[str, str], ...]) -> dict[
             return {name: value.get_secret_value() for name, value in zip(pair, values, strict=True)}
     wanted = ", or ".join(" and ".join(f"{PREFIX}QIANFAN_{name}" for name in pair) for pair in pairs)
     raise UserError(f"version {settings.qianfan_api} of provider qianfan needs {wanted}")
+
+
+def _call_directly() -> None:
+    """Let no proxy of the environment lead the SDK's calls: those for tokens have sessions of their own."""
+    from qianfan.resources.http_client import HTTPClient
+
+    HTTPClient._requests_proxy = lambda _: transport.DIRECT
 
 
 def answer_in(error: Exception) -> str:

@@ -12,14 +12,15 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from shared import bounds, prompts
+from shared import bounds, prompts, urls
 from shared.errors import Barred, Refused, Throttled, Unavailable, Unreadable, UserError, VotequeueError
 from shared.providers import Usage
 from shared.settings import PREFIX, Settings
 from workers.ports import Needs, Service, Translated
-from workers.providers import failures, transport
+from workers.providers import failures, proxies, transport
 
 NAME = "Tencent"
+OWN_URL = "https://tencentcloudapi.com"  # of all its services: they have names below it
 BATCH = "TextTranslateBatch"
 SDK_LOGGER = "tencentcloud_sdk_common"
 _TMT, _HUNYUAN = ("tmt", "2018-03-21"), ("hunyuan", "2023-09-01")
@@ -76,7 +77,8 @@ class TencentTranslator:
             _secret(settings.tencent_secret_key, "TENCENT_SECRET_KEY"),
         )
         api = _TMT if service.model == BATCH else _HUNYUAN
-        self._client = _client(api, self._secrets, settings)
+        self._url = settings.tencent_url or OWN_URL
+        self._client = proxies.built(NAME, lambda: _client(api, self._secrets, settings))
 
     @property
     def service(self) -> Service:
@@ -151,9 +153,9 @@ class TencentTranslator:
 
         # The SDK lets through what breaks late: while the answer is read, and in its form.
         if not isinstance(error, TencentCloudSDKException):
-            return transport.failure(error, NAME)
+            return transport.failure(error, NAME, self._url)
         if error.code == "ClientNetworkError":
-            return transport.failure(error.__context__ or error, NAME)
+            return transport.failure(error.__context__ or error, NAME, self._url)
         if error.code == "ServerNetworkError":
             return Unavailable(f"{NAME} answered with an HTTP error")
         return self._refusal(str(error.code), error.message)
@@ -194,6 +196,8 @@ def _client(api: tuple[str, str], secrets: tuple[str, str], settings: Settings) 
     # No retryer is none: the SDK's own one calls again after a success (FACTS.md).
     profile = ClientProfile(httpProfile=http, language="en-US", retryer=None)
     client = CommonClient(*api, Credential(*secrets), settings.tencent_region, profile)
+    if urls.stays_here(where.geturl()):
+        client.request.conn.proxy = transport.DIRECT
     transport.widen(client.request.conn._session, settings.calls_in_flight)
     return client
 

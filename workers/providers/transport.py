@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from shared.errors import NoReply, Unavailable, Unreadable, VotequeueError
+from workers.providers import proxies
 
 HIDDEN = "***"
+DIRECT = {"http": "", "https": "", "all": ""}  # what `requests` is given where no proxy is to lead a call
 _T = TypeVar("_T")
 
 
@@ -44,10 +46,13 @@ def _nothing(_: logging.LogRecord) -> bool:
     return False
 
 
-def failure(error: BaseException, name: str) -> VotequeueError:
-    """Say what an exception means for the call to a service."""
+def failure(error: BaseException, name: str, url: str) -> VotequeueError:
+    """Say what an exception means for the call to a service, which is at ``url``."""
     from requests import exceptions
 
+    # A bare ValueError is what urllib3 says of a proxy whose scheme it does not know.
+    if isinstance(error, _of_this_machine()) or (type(error) is ValueError and proxies.lead_to(url)):
+        return proxies.trouble(name, type(error).__name__)
     if isinstance(error, exceptions.InvalidJSONError) or not isinstance(error, exceptions.RequestException):
         return Unreadable(f"{name}'s answer is not as documented ({type(error).__name__})")
     if isinstance(error, exceptions.ChunkedEncodingError | exceptions.ContentDecodingError):
@@ -56,7 +61,24 @@ def failure(error: BaseException, name: str) -> VotequeueError:
         late = isinstance(error, exceptions.Timeout) or "timed out" in str(error)
         how = "did not answer in time" if late else "broke the connection off"
         return NoReply(f"{name} {how} ({type(error).__name__})")
+    if proxies.lead_to(url):
+        return proxies.trouble(name, f"{type(error).__name__} at a proxy")
     return Unavailable(f"{name} cannot be reached ({type(error).__name__})")
+
+
+def _of_this_machine() -> tuple[type[BaseException], ...]:
+    from requests import exceptions
+
+    return (
+        exceptions.ProxyError,
+        exceptions.SSLError,
+        exceptions.InvalidSchema,  # a SOCKS proxy without its package, a scheme that is none
+        exceptions.InvalidURL,
+        exceptions.MissingSchema,
+        exceptions.InvalidHeader,
+        UnicodeEncodeError,
+        ImportError,
+    )
 
 
 def _went_out(error: BaseException) -> bool:

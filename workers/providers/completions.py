@@ -1,0 +1,104 @@
+"""A chat completion as OpenAI-compatible services write it, and the text of its answer.
+
+    text({"message": {"content": [{"type": "thinking", ...}, {"type": "text", "text": "答案是：B"}]}}, ...)
+        ->  "答案是：B"
+
+What a model has thought is never a part of its answer. What becomes of a failed call is not known here.
+"""
+
+from typing import Any
+
+from shared.errors import Refused, Unreadable
+
+FILTERED = {
+    "content_filter",
+    "sensitive",
+    "safety",
+    "recitation",
+    "blocklist",
+    "prohibited_content",
+    "spii",
+    "refusal",
+}
+USED_UP = {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
+FAILED = {"error", "network_error", "insufficient_system_resource", "abort", "aborted", "cancelled"}
+_ANSWERS = {"text", "output_text", None}
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+_OPEN, _CLOSED = "<think", "</think"
+
+
+def first(body: dict[str, Any]) -> dict[str, Any] | None:
+    """Give the first choice of a completion."""
+    choices = body.get("choices")
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+
+
+def ended(choice: dict[str, Any]) -> str:
+    """Say how a choice ended, in lower case."""
+    return str(choice.get("finish_reason") or "").lower()
+
+
+def text(choice: dict[str, Any], host: str, max_tokens: int) -> str:
+    """Give the answer of a choice that did not fail.
+
+    Raises:
+        Refused: it was held back, the model refuses, or all tokens went into thinking.
+        Unreadable: it is empty.
+    """
+    if ended(choice) in FILTERED:
+        raise Refused(f"the content filter of {host} held the reply back")
+    told = choice.get("message")
+    message = told if isinstance(told, dict) else {}
+    content = message.get("content")
+    refusal = _refusal(message, content)
+    if refusal:
+        raise Refused(f"the model at {host} refuses to answer: {' '.join(refusal.split())[:200]}")
+    answer = _answer(content)
+    thought = any(message.get(name) for name in _THOUGHTS) or _has_thoughts(content)
+    thinking = answer.lstrip().startswith(_OPEN) and _CLOSED not in answer
+    if ended(choice) in USED_UP and (thinking or not _after_thinking(answer).strip()):
+        raise Refused(
+            f"all {max_tokens} tokens were used up by thinking before the answer of {host} began: "
+            "raise the token limit in a new run, or switch the model's thinking off"
+        )
+    if not answer.strip():
+        only = ": it has thinking, but no answer" if thought else ""
+        raise Unreadable(f"the reply of {host} is empty{only}")
+    return answer
+
+
+def _after_thinking(answer: str) -> str:
+    return answer.rpartition(_CLOSED)[2].partition(">")[2] if _CLOSED in answer else answer
+
+
+def _answer(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(_text(part) for part in _parts(content))
+
+
+def _text(part: object) -> str:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or part.get("type") not in _ANSWERS or part.get("thought"):
+        return ""
+    said = part.get("text")
+    if isinstance(said, dict):
+        said = said.get("value")
+    return said if isinstance(said, str) else ""
+
+
+def _parts(content: object) -> list[object]:
+    if isinstance(content, dict):
+        return [content]
+    return content if isinstance(content, list) else []
+
+
+def _refusal(message: dict[str, Any], content: object) -> str:
+    said = [message.get("refusal")]
+    said += [part.get("refusal") for part in _parts(content) if isinstance(part, dict)]
+    return next((one for one in said if isinstance(one, str) and one.strip()), "")
+
+
+def _has_thoughts(content: object) -> bool:
+    return any(isinstance(part, dict) and not _text(part) for part in _parts(content))

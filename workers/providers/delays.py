@@ -1,0 +1,114 @@
+"""How long a service wants us to wait, wherever it says so: in headers, in fields of the body, in words.
+
+    asked({"retry-after": "7"}, [], "")                   ->  7.0
+    asked({}, [], "Quota exceeded. Please retry in 5.4s.")  ->  5.4
+
+Whatever it says, the result is a finite number of seconds from 0 on, or None. How long is too long is not
+known here.
+"""
+
+import email.utils
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_CHINESE = {"毫秒": 0.001, "秒": 1.0, "分": 60.0, "小时": 3600.0, "天": 86_400.0}
+_EPOCH, _EPOCH_MS = 1e9, 1e12  # from here on, a number of seconds (of milliseconds) is a date
+_PART = (
+    r"\d{1,12}(?:\.\d{1,12})?\s?(?:milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)"
+)
+_SPAN = re.compile(rf"\s*((?:{_PART}(?![A-Za-z])[\s,]{{0,2}}){{1,5}})\s*", re.IGNORECASE)
+_PARTS = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s?([a-z]+)", re.IGNORECASE)
+_SAID = re.compile(
+    rf"\b(?:retry|again|wait|available|resets?)\b\D{{0,24}}?((?:{_PART}(?![A-Za-z])[\s,]{{0,2}}){{1,5}})",
+    re.IGNORECASE,
+)
+_SAID_IN_CHINESE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s?(毫秒|秒|分|小时|天)钟?(?:之|以)?后")
+
+
+def asked(headers: Mapping[str, str], fields: Iterable[str], words: str) -> float | None:
+    """Give the seconds to wait: by Retry-After, else by the body, else by the headers of a rate limit."""
+    seconds = retry_after(headers)
+    if seconds:
+        return seconds
+    # A field is often the rounded form of what the words say.
+    hints = [hint for hint in (*map(span, fields), said(words)) if hint]
+    return max(hints, default=None) or _reset(headers) or seconds
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Give the seconds of a Retry-After header: a number, a time span or a date (RFC 9110, 10.2.3)."""
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    return span(headers.get("retry-after", "")) if milliseconds is None else milliseconds / 1000
+
+
+def span(text: str) -> float | None:
+    """Read a time span (``7``, ``5.4s``, ``6m0s``), or a date as the time that is left until it."""
+    seconds = _number(text)
+    if seconds is not None:
+        return _until(seconds) if seconds >= _EPOCH else seconds
+    if _SPAN.fullmatch(text):
+        return _sum(text)
+    return _left(text)
+
+
+def said(words: str) -> float | None:
+    """Find the time that a sentence tells us to wait."""
+    if found := _SAID.search(words):
+        return _sum(found[1])
+    if found := _SAID_IN_CHINESE.search(words):
+        return float(found[1]) * _CHINESE[found[2]]
+    return None
+
+
+def _reset(headers: Mapping[str, str]) -> float | None:
+    resets: dict[str, float] = {}
+    for name, text in headers.items():
+        if "ratelimit" in name and "reset" in name and (seconds := span(text)) is not None:
+            resets[name] = seconds
+    # Services tell the limits that are not reached along with the one that is.
+    reached = [seconds for name, seconds in resets.items() if _number(headers.get(_remaining(name), "")) == 0]
+    if reached:
+        return max(reached)
+    told = any(_remaining(name) in headers for name in resets)
+    return (min if told else max)(resets.values(), default=None)
+
+
+def _remaining(reset: str) -> str:
+    return reset.replace("reset", "remaining")
+
+
+def _sum(text: str) -> float:
+    return sum(float(number) * _unit(word.lower()) for number, word in _PARTS.findall(text))
+
+
+def _unit(word: str) -> float:
+    short = "ms" if word.startswith(("ms", "milli")) else word[0]
+    return _UNITS[short]
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _until(epoch: float) -> float:
+    seconds = epoch / 1000 if epoch >= _EPOCH_MS else epoch
+    return max(0.0, seconds - datetime.now(UTC).timestamp())
+
+
+def _left(text: str) -> float | None:
+    for read in (email.utils.parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            moment = read(text.strip())
+            aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            # Not converted to UTC first: in the year 9999 that may overflow.
+            return max(0.0, (aware - datetime.now(UTC)).total_seconds())
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+    return None
