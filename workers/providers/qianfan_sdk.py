@@ -84,7 +84,8 @@ def _call_directly() -> None:
     """Let no proxy of the environment lead the SDK's calls: those for tokens have sessions of their own."""
     from qianfan.resources.http_client import HTTPClient
 
-    HTTPClient._requests_proxy = lambda _: transport.DIRECT
+    client: Any = HTTPClient
+    client._requests_proxy = lambda _: transport.DIRECT
 
 
 def answer_in(error: Exception) -> str:
