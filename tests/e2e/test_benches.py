@@ -26,7 +26,7 @@ def bench(name: str, *arguments: object, **settings: object) -> str:
         env={**os.environ, "PYTHONPATH": str(ROOT), **told},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
