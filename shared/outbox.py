@@ -7,7 +7,6 @@ A message may be lost at any time: what is noted here is only what was sent. Who
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -16,6 +15,9 @@ from shared.jobs import KINDS, Job
 from shared.schema import CLAIMED_BEFORE, PENDING, State
 
 items = schema.items.c
+LOOKED_AT = (
+    2000  # items of a run that were claimed before, of which those that have waited longest are chosen
+)
 
 
 def sending(run: str) -> str:
@@ -35,36 +37,39 @@ def unsent(limit: int, run: str | None = None) -> list[Job]:
             locks.name == sa.literal("sending:") + schema.runs.c.name, locks.until > now
         )
         which = ~sending_now if run is None else schema.runs.c.name == run
-        due = sa.and_(PENDING, items.sent_at.is_(None), items.not_before <= now)
-        return _list(connection, which, due, [items.not_before, items.number], limit)
+        jobs: list[Job] = []
+        for name, kind in _open_runs(connection, which):
+            query = (
+                sa.select(items.number)
+                .where(items.run == name, PENDING, items.sent_at.is_(None), items.not_before <= now)
+                .order_by(items.not_before, items.number)
+                .limit(limit - len(jobs))
+            )
+            jobs += [KINDS[kind](run=name, item=number) for number in connection.scalars(query)]
+            if len(jobs) == limit:
+                break
+        return jobs
 
 
 def left_over(kind: str, limit: int, sent_before: float) -> list[Job]:
-    """List items that were claimed before and whose new message nobody took for ``sent_before`` seconds."""
+    """List items that were claimed before and whose new message nobody took for ``sent_before`` seconds.
+
+    Those come first that have waited longest.
+    """
+    found: list[tuple[float, str, int]] = []
     with ledger.reading() as connection:
         now = ledger.now(connection)
-        # Sums, so that no planner takes the index of all that is pending for these.
-        due = items.not_before + 0 <= now
-        late = sa.and_(CLAIMED_BEFORE, due, items.sent_at + 0 <= now - sent_before)
-        return _list(connection, schema.runs.c.kind == kind, late, [items.number], limit)
-
-
-def _list(
-    connection: sa.Connection,
-    which: sa.ColumnElement[bool],
-    where: sa.ColumnElement[bool],
-    order: Sequence[sa.ColumnElement[Any]],
-    limit: int,
-) -> list[Job]:
-    jobs: list[Job] = []
-    for name, kind in _open_runs(connection, which):
-        query = (
-            sa.select(items.number).where(items.run == name, where).order_by(*order).limit(limit - len(jobs))
-        )
-        jobs += [KINDS[kind](run=name, item=number) for number in connection.scalars(query)]
-        if len(jobs) == limit:
-            break
-    return jobs
+        for run, _ in _open_runs(connection, schema.runs.c.kind == kind):
+            # In the order of its index, or the planner takes that of all that is pending.
+            query = (
+                sa.select(items.sent_at, items.run, items.number)
+                .where(items.run == run, CLAIMED_BEFORE, items.not_before + 0 <= now)
+                .where(items.sent_at + 0 <= now - sent_before)
+                .order_by(items.number)
+                .limit(LOOKED_AT)
+            )
+            found += [tuple(row) for row in connection.execute(query)]
+    return [KINDS[kind](run=run, item=number) for _, run, number in sorted(found)[:limit]]
 
 
 def _open_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[tuple[str, str]]:

@@ -7,10 +7,8 @@ Celery's signals are named here and nowhere else. It does not know which queue i
 
 import contextlib
 import logging
-import math
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -81,55 +79,27 @@ def attach(
     signals.worker_shutdown.connect(on_stopped, weak=False)
 
 
-class Heartbeat:
-    """Extends this worker's lease, and knows whether what the ledger says of other leases can be trusted.
-
-    Where the ledger was away, or the machine stood still, or a clock was put on, all leases seem to have run
-    out until each worker has had the time for a heartbeat. ``lease`` is in seconds.
-    """
-
-    def __init__(self, lease: float, session: Session | None = None) -> None:
-        self._lease = lease
-        self._session = session
-        self._steady_since = self._last = self._offset = math.nan
-        self._beating = threading.Lock()
-
-    def beat(self) -> None:
-        """Extend the lease; thread-safe."""
-        with self._beating:
-            self._beat()
-
-    def _beat(self) -> None:
-        key = self._session.keep() if self._session else None
-        ledger_time = leases.heartbeat(WORKER, self._lease, leases.own_process(), key)
-        # Unlike other clocks, this one goes on while the machine sleeps, and nobody puts it.
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        late = not now - self._last < self._lease / 2
-        jumped = not abs(ledger_time - now - self._offset) < self._lease / 2
-        if late or jumped:
-            self._steady_since = now
-        self._last, self._offset = now, ledger_time - now
-
-    def trusted(self) -> bool:
-        """Tell whether heartbeats went through, one after the other, for as long as a lease lasts."""
-        return self._last - self._steady_since >= self._lease
-
-
 def _pulses(swept: Callable[[Swept], None]) -> list[Pulse]:
     loaded = settings.load()
     session = Session() if ledger.engine().dialect.name == "postgresql" else None
-    heartbeat, deaths = Heartbeat(loaded.lease, session), Deaths(session)
+    deaths, beating = Deaths(session), threading.Lock()
+
+    def beat() -> None:
+        # Two pulses do this, and a session is for one thread at a time.
+        with beating:
+            key = session.keep() if session else None
+            leases.heartbeat(WORKER, loaded.lease, leases.own_process(), key)
 
     def sweep() -> None:
         # After a sleep of the whole machine, our own leases look expired, and we are the first to look.
-        heartbeat.beat()
-        swept(reconcile.sweep(WORKER, loaded, deaths.look(), heartbeat.trusted()))
+        beat()
+        swept(reconcile.sweep(WORKER, loaded, deaths.look()))
 
     def clear() -> None:
         reconcile.clear_unacknowledged(WORKER, loaded)
 
     pulses = [
-        Pulse("heartbeat", loaded.heartbeat, heartbeat.beat),
+        Pulse("heartbeat", loaded.heartbeat, beat),
         Pulse("reconcile", loaded.sweep, sweep),
         Pulse("unacknowledged", loaded.lease, clear),
     ]

@@ -31,16 +31,18 @@ class Swept:
     sent: int = 0
 
 
-def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), trusted: bool = True) -> Swept:
+def sweep(worker: str, settings: Settings, dead: Sequence[str] = ()) -> Swept:
     """Do one round of reconciliation, as far as it is this worker's turn.
 
-    ``dead`` names workers that are known to have died. ``trusted``: so have those whose leases have run out;
-    after the ledger was away these tell nothing until every worker has had the time for a heartbeat.
+    ``dead`` names workers that are known to have died.
     """
     expired = _take_over(dead, settings)
-    if not claims.hold("reconcile", worker, 3 * settings.sweep):
+    steady = claims.hold_on("reconcile", worker, 3 * settings.sweep, settings.lease / 2)
+    if steady is None:
         return Swept(expired)
-    if trusted:
+    # Where nobody could sweep for a while, nobody could extend a lease: all seem to have run out until
+    # every worker has had the time for a heartbeat.
+    if steady >= settings.lease:
         expired += _said(claims.expire(settings.max_losses))
     try:
         _notice_lost_messages()
