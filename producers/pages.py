@@ -30,25 +30,30 @@ def save(found: Summary, folder: Path, force: bool = False) -> list[Path]:
             not said.
     """
     page, data = folder / "report.md", folder / "report.json"
-    for path in (page, data):
+    replaced = [folder / name for name in pictures.NAMES] if isinstance(found, Figures) else []
+    for path in (page, data, *replaced):
         outputs.require_free(path, force)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Drawn aside first: a picture from before stays whole if the disk is full.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".report.") as workshop:
             drawn = draw(found, Path(workshop))
-            pictures = [folder / path.name for path in drawn]
-            for path in pictures:
+            shown = [folder / path.name for path in drawn]
+            for path in shown:
                 outputs.require_free(path, force)
-            for before, path in zip(drawn, pictures, strict=True):
+            for before, path in zip(drawn, shown, strict=True):
                 before.replace(path)
+        for path in replaced:
+            # A picture of an older report of the same run would be taken for one of this.
+            if path not in shown:
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
     with dataset.writing(page) as file:
-        file.write(show.markdown(TITLE.format(run=found.run), summaries.rows(found), pictures))
+        file.write(show.markdown(TITLE.format(run=found.run), summaries.rows(found), shown))
     with dataset.writing(data) as file:
         file.write(json.dumps(show.plain(found), ensure_ascii=False, indent=2) + "\n")
-    return [page, data, *pictures]
+    return [page, data, *shown]
 
 
 def draw(found: Summary, folder: Path) -> list[Path]:

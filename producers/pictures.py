@@ -35,22 +35,27 @@ BINS = 10  # of scores
 FEW = 40  # scored votes below which a calibration is noise
 Bins = list[list[float]]
 
+AGREEMENT, OUTCOMES, LETTERS, CALIBRATION = NAMES = (
+    "agreement.png",
+    "outcomes.png",
+    "letters.png",
+    "calibration.png",
+)
+
 
 def draw(figure: Any, found: Figures, folder: Path) -> list[Path]:
     """Draw what there is to see; give the files."""
     wanted: list[tuple[str, Callable[[Any, Figures], bool]]] = [
-        ("agreement", _agreement),
-        ("outcomes", _outcomes),
-        ("letters", _letters),
-        ("calibration", _calibration),
+        (AGREEMENT, _agreement),
+        (OUTCOMES, _outcomes),
+        (LETTERS, _letters),
+        (CALIBRATION, _calibration),
     ]
-    return [path for name, drawer in wanted for path in _drawn(figure, found, folder / f"{name}.png", drawer)]
+    return [path for name, drawer in wanted for path in _drawn(figure, found, folder / name, drawer)]
 
 
 def _drawn(figure: Any, found: Figures, path: Path, drawer: Callable[[Any, Figures], bool]) -> Iterator[Path]:
     drawn = figure(figsize=SIZE, layout="constrained")
-    # A picture of an older report of the same run would be taken for one of this.
-    path.unlink(missing_ok=True)
     if drawer(drawn.subplots(), found):
         drawn.savefig(path, dpi=DPI)
         yield path

@@ -161,7 +161,7 @@ def test_a_deadlock_is_tried_again_at_once(on_postgres: sa.URL, tmp_path: Path) 
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(tries) == 3
+    assert len(tries) >= 3
 
 
 def test_a_conflict_that_never_ends_is_said_in_the_end(on_postgres: sa.URL) -> None:

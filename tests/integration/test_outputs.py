@@ -134,7 +134,7 @@ def test_what_a_data_run_made_is_not_written_over_its_data(home: Path, votequeue
     assert (home / "r.data.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["report.json", "report.md", "rounds.png"])
+@pytest.mark.parametrize("name", ["report.json", "report.md", "letters.png"])
 def test_a_report_is_not_written_over_data(name: str, folder: Path, votequeue: Command) -> None:
     Path("out").mkdir()
     played.write(Path("out", name), played.entry("p1"))

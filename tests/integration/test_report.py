@@ -35,7 +35,7 @@ def answered(run: str) -> str:
         second, [ballot("B", 0.4, accepted=False), ballot(None, 0.2), ballot("A", 0.3, accepted=False)]
     )
     played.vote(third, [ballot("A", 0.7), ballot("B", 0.6), ballot("A", 0.5)])
-    claims.lose([fourth], "the engine died", 5)
+    claims.lose([fourth], "the engine died", 5, alone=False)
     time.sleep(0.02)
     played.vote(played.claim(run, 3, worker="two")[0], [ballot("B")])
     played.vote(played.claim(run, 1, worker="two")[0], [ballot("B", 0.9)])

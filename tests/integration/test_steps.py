@@ -57,15 +57,15 @@ def test_who_lost_the_claim_tells_nothing_any_more() -> None:
 
 def test_a_checkpoint_forgives_what_was_lost_before_it() -> None:
     for _ in range(3):
-        claims.lose([claim()], "it was killed", 5)
+        claims.lose([claim()], "it was killed", 5, alone=True)
     held = claim()
     assert held.losses == 3
     steps.tell(held, 5, 20, {"loss": 0.7})
-    claims.lose([held], "it was killed", 5)
+    claims.lose([held], "it was killed", 5, alone=True)
     held = claim()
     assert held.losses == 4
     steps.tell(held, 10, 20, {}, saved=True)
-    claims.lose([held], "it was killed", 5)
+    claims.lose([held], "it was killed", 5, alone=True)
     # The loss is counted from what the claim knew: the next one begins at the checkpoint.
     assert claim().losses == 1
 
