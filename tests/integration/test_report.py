@@ -210,7 +210,10 @@ def test_explain_tells_claims_votes_and_answer(answered: str, votequeue: Command
 def test_explain_speaks_json(answered: str, votequeue: Command) -> None:
     said = json.loads(votequeue("explain", answered, "3", "--json").out)
     assert (said["key"], said["gold"], said["answer"]["letter"]) == ("p2#2", None, "B")
-    assert [claim["outcome"] for claim in said["claims"]] == ["lost: the engine died", "B: unscored majority"]
+    assert [claim["outcome"] for claim in said["claims"]] == [
+        "lost: the engine died, in play together",
+        "B: unscored majority",
+    ]
     assert said["claims"][0]["claimed_at"].endswith("+00:00")
 
 
