@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from producers import sample
+from producers import enqueue, sample
 from tests import tiny
+from tests.integration import played
+from tests.integration.test_enqueue import SAMPLING
 
 ROOT = Path(__file__).parents[2]
 BENCHES = {path.stem for path in (ROOT / "tests" / "bench").glob("*.py")} - {"__init__"}
@@ -72,3 +74,20 @@ def test_the_bench_of_throughput(home: Path, data: Path) -> None:
     figures = json.loads(said.splitlines()[-1])
     assert figures["queue_tokens"] > 0
     assert figures["ratio"] > 0
+
+
+def test_the_bench_of_sweep(home: Path) -> None:
+    assert "2000 pending: " in bench("sweep", 2000)
+
+
+def test_the_bench_of_minutes(home: Path) -> None:
+    assert "most in a minute" in bench("minutes", "--seconds", 3, "--skip", "forget")
+
+
+@pytest.mark.usefixtures("on_broker")
+def test_the_bench_of_readers(home: Path) -> None:
+    enqueue.infer(played.write(home / "labelled.jsonl", played.entry("p1", "AB")), SAMPLING, "read")
+    played.answer_all("read", 2)
+    said = bench("readers", "read", "--differences")
+    assert "conclusion" in said
+    assert "reference" in said
