@@ -77,7 +77,7 @@ def play(accuracy: Stage) -> None:
 
 def _puzzles(accuracy: Stage) -> Path:
     path = accuracy.folder / "puzzles.jsonl"
-    accuracy.votequeue("sample", *PUZZLES, "-o", path)
+    accuracy.votequeue("sample", *PUZZLES, "-o", path, "--force")
     return path
 
 
@@ -91,6 +91,8 @@ def _parted(accuracy: Stage, data: Path) -> dict[str, Path]:
     if not all(parts.values()):
         raise UserError(f"{data}: too few entries whose questions all have answers ({len(whole)})")
     files = {name: accuracy.folder / f"{name}.jsonl" for name in parts}
+    if any(path.exists() and path.samefile(data) for path in files.values()):
+        raise UserError(f"{data} would be written over: copy it out of {accuracy.folder} and name the copy")
     for name, path in files.items():
         with dataset.writing(path) as file:
             file.writelines(f"{line.text}\n" for line in parts[name])

@@ -15,7 +15,7 @@ import threading
 import time
 import xmlrpc.client
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,6 +25,7 @@ import redis
 
 from infra import groups, models, probes, programs
 from infra.programs import PYTHON, SUPERVISORD, Layout, Program
+from shared import permissions
 from shared.errors import UserError
 from shared.settings import Settings
 
@@ -32,27 +33,34 @@ ANSWER_SECONDS = 90.0  # for a service to answer after its start; a busy laptop 
 LOADING_SECONDS = 600.0  # for an engine to load its model
 POLL_SECONDS = 0.3
 ENDED = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
+START_ATTEMPTS = 4  # that may fail, before `up` takes it that a program does not start
 
 
 @dataclass(frozen=True)
 class Running:
-    """What supervisord says of a program."""
+    """What supervisord says of a program; ``ended_at`` is when it last ended, in seconds since the epoch."""
 
     name: str
     state: str
     pid: int
+    ended_at: int = field(default=0, compare=False)
 
 
 def up(settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool = False) -> None:
     """Start everything; then stay until Ctrl-C and stop it again, or return and leave it running.
+
+    What runs already is looked over: programs that were given up are started again.
 
     Raises:
         UserError: it runs already, a port is taken, weights are missing, a service does not come up.
     """
     where = programs.layout(settings)
     wanted = programs.programs(settings, workers, serve)
-    with stopped_by_signals(), put_plainly(where):
+    with permissions.only_owner(), stopped_by_signals(), put_plainly(where):
         with alone(where):
+            if start_given_up(where):
+                tell(settings, where)
+                return
             refuse_if_running(where)
             refuse_without_weights(settings, bool(workers.get("infer")) or serve)
             refuse_without_index(settings, workers)
@@ -77,7 +85,7 @@ def down(settings: Settings) -> None:
     if not where.folder.is_dir():
         say("nothing is running")
         return
-    with put_plainly(where), alone(where):
+    with permissions.only_owner(), put_plainly(where), alone(where):
         if not groups.living(where.notes):
             clear(where)
             say("nothing is running")
@@ -96,9 +104,37 @@ def running(settings: Settings) -> list[Running]:
 
 
 def refuse_if_running(where: Layout) -> None:
-    """Stop when this home's services run already."""
-    if SUPERVISORD in groups.living(where.notes):
-        raise UserError("votequeue is up already here: `votequeue down` stops it")
+    """Stop when this home's services run already; name those that do not."""
+    if SUPERVISORD not in groups.living(where.notes):
+        return
+    for program in ask(where):
+        if program.state == "BACKOFF":
+            raise UserError(
+                f"votequeue is up already here, but {program.name} does not start: "
+                f"{complaint(where, program.name)}"
+            )
+    raise UserError("votequeue is up already here: `votequeue down` stops it")
+
+
+def start_given_up(where: Layout) -> list[str]:
+    """Start again what supervisord has given up, or what ended for good; give the names.
+
+    Raises:
+        UserError: one of them does not start.
+    """
+    names = {program.name for program in ask(where) if program.state in ENDED}
+    if names:
+        say(f"votequeue is up already here; starting again: {', '.join(sorted(names))}")
+        with supervisor(where) as server:
+            for name in sorted(names):
+                server.startProcess(name, False)
+        wait_for(where, ", ".join(sorted(names)), lambda: names <= names_of(where, "RUNNING"))
+    return sorted(names)
+
+
+def names_of(where: Layout, state: str) -> set[str]:
+    """Name the programs in a state."""
+    return {program.name for program in ask(where) if program.state == state}
 
 
 def refuse_without_weights(settings: Settings, needed: bool) -> None:
@@ -109,7 +145,7 @@ def refuse_without_weights(settings: Settings, needed: bool) -> None:
 
 def refuse_without_index(settings: Settings, workers: Mapping[str, int]) -> None:
     """Stop before an infer worker finds out by itself that its Qdrant server does not answer."""
-    if not settings.qdrant_url or not workers.get("infer"):
+    if not settings.qdrant_url or not workers.get("infer") or probes.leads_through_socks(settings.qdrant_url):
         return
     if (error := probes.silence(f"{settings.qdrant_url.rstrip('/')}/readyz")) is not None:
         raise UserError(
@@ -143,7 +179,7 @@ def refuse_taken_ports(settings: Settings, serve: bool) -> None:
 
 def start(settings: Settings, where: Layout, configuration: Path, detach: bool) -> None:
     """Start supervisord in a session of its own; unless detached, it dies with this process."""
-    command = [*PYTHON, "-m", "supervisor.supervisord", "-c", str(configuration)]
+    command = [*PYTHON, "-m", "infra.supervising", "-c", str(configuration)]
     leash = [] if detach else [*PYTHON, "-m", "infra.leash", "-", "--"]
     with where.log("supervisord-start").open("w") as log:
         process = subprocess.Popen(  # noqa: S603 - our own words
@@ -169,7 +205,7 @@ def bring_up(settings: Settings, where: Layout, wanted: list[Program]) -> None:
             if not program.first:
                 server.startProcess(program.name, False)
     names = {program.name for program in wanted}
-    wait_for(where, "workers", lambda: {p.name for p in ask(where) if p.state == "RUNNING"} >= names)
+    wait_for(where, "workers", lambda: names_of(where, "RUNNING") >= names)
     wait_for(where, "Flower", lambda: probes.flower_answers(settings))
     if "serve" in names:
         wait_for(where, "the chat server", lambda: probes.chat_answers(settings), LOADING_SECONDS)
@@ -183,11 +219,15 @@ def wait_for(where: Layout, name: str, answers: Callable[[], bool], seconds: flo
     """
     say(f"waiting for {name}")
     deadline = time.monotonic() + seconds
+    failures: dict[str, set[int]] = {}
     while not answers():
         if SUPERVISORD not in groups.living(where.notes):
             raise UserError(f"supervisord ended: {complaint(where, 'supervisord-start', 'supervisord')}")
         for program in ask(where):
-            if program.state == "FATAL":
+            if program.state == "BACKOFF":
+                failures.setdefault(program.name, set()).add(program.ended_at)
+            # Supervisord itself tries for ever; whoever starts it wants to know what a person must mend.
+            if program.state == "FATAL" or len(failures.get(program.name, ())) >= START_ATTEMPTS:
                 raise UserError(f"{program.name} does not start: {complaint(where, program.name)}")
         if time.monotonic() > deadline:
             raise UserError(f"{name} does not answer after {seconds:.0f} s: see the logs in {where.logs}")
@@ -309,7 +349,7 @@ def ask(where: Layout) -> list[Running]:
         return []
     with silence_tolerated(), supervisor(where) as server:
         answer = server.getAllProcessInfo()
-        return [Running(entry["name"], entry["statename"], entry["pid"]) for entry in answer]
+        return [Running(entry["name"], entry["statename"], entry["pid"], entry["stop"]) for entry in answer]
     return []
 
 
@@ -319,7 +359,7 @@ def ask(where: Layout) -> list[Running]:
 @contextlib.contextmanager
 def alone(where: Layout) -> Iterator[None]:
     """Let one `up` or `down` at a time change this home."""
-    where.folder.mkdir(parents=True, exist_ok=True)
+    permissions.make_folder(where.folder)
     try:
         with filelock.FileLock(where.folder / "lock", timeout=60):
             yield

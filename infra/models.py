@@ -24,6 +24,7 @@ from pathlib import Path
 import filelock
 
 from infra import conversion
+from shared import texts
 from shared.errors import UserError
 
 Report = Callable[[str, int, int | None], None]
@@ -82,11 +83,20 @@ def complete(folder: Path) -> bool:
     """Tell whether every file listed at the end of the download is there in full.
 
     A folder without a list was put there by a person: a config and weights will do.
+
+    Raises:
+        UserError: its config or its list cannot be read.
     """
     manifest = folder / MANIFEST
     if not manifest.is_file():
-        return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
-    sizes: dict[str, int] = json.loads(manifest.read_text())["files"]
+        config = folder / "config.json"
+        if not config.is_file():
+            return False
+        texts.read_object(config)
+        return any(folder.glob("*.safetensors"))
+    sizes = texts.read_object(manifest).get("files")
+    if not isinstance(sizes, dict):
+        raise UserError(f"{manifest} lists no files: remove {folder} and run `votequeue weights` again")
     return all(
         (folder / file).is_file() and (folder / file).stat().st_size == size for file, size in sizes.items()
     )

@@ -8,8 +8,10 @@ A probe never raises for a service that is silent: what is to be done about it, 
 import http.client
 import urllib.error
 import urllib.request
+from urllib.parse import urlsplit
 
 from infra import programs
+from shared import urls
 from shared.settings import Settings
 
 SECONDS = 5.0
@@ -30,7 +32,23 @@ def chat_answers(settings: Settings) -> bool:
 def silence(url: str) -> str | None:
     """Ask for a page; give why there is none, ``None`` where it came."""
     try:
-        with urllib.request.urlopen(url, timeout=SECONDS):  # noqa: S310  addresses of the user's own settings
+        with _opener(url).open(url, timeout=SECONDS):
             return None
-    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+    except ValueError:  # whose words quote the proxy's address, password and all
+        return "the proxy that the environment names has no address"
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         return str(error) or type(error).__name__
+
+
+def leads_through_socks(url: str) -> bool:
+    """Tell whether calls to an address go through a SOCKS proxy, which no probe speaks."""
+    host = urlsplit(url).hostname or ""
+    if urls.is_loopback(host) or urllib.request.proxy_bypass(host):
+        return False
+    return any(proxy.startswith("socks") for proxy in urllib.request.getproxies().values())
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    # A proxy cannot reach this machine's loopback, and many a machine has one and no `no_proxy`.
+    here = [urllib.request.ProxyHandler({})] if urls.stays_here(url) else []
+    return urllib.request.build_opener(*here)

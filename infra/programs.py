@@ -10,7 +10,6 @@ nothing.
 """
 
 import hashlib
-import ipaddress
 import json
 import os
 import shlex
@@ -24,13 +23,17 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
+from shared import permissions, urls
 from shared.errors import UserError
 from shared.settings import PREFIX, Settings
 
 # -P: a folder named like one of our packages in the working directory must not be taken for it.
 PYTHON = (sys.executable, "-P")
 STOP_SECONDS = 20
+# For ever: the pause between two starts grows by a second each time, and nothing that is wanted is given up.
+START_RETRIES = 1_000_000
 SUPERVISORD = "supervisord"
+USUAL_DATABASES = 16  # Valkey's own number of them
 SOCKET_PATH_LIMIT = 90  # the kernel's is 107, and supervisord puts its pid behind for a moment
 FLOWER_CONFIG = Path(__file__).with_name("flowerconfig.py")
 
@@ -123,21 +126,11 @@ def layout(settings: Settings) -> Layout:
 # Addresses
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether an address can be reached from this machine only."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def embedded_broker(settings: Settings) -> Address | None:
     """Give the address of the embedded broker; None: the broker is someone else's."""
     url = urlsplit(settings.broker)
     host = url.hostname or "127.0.0.1"
-    return Address(host, url.port or 6379) if url.scheme == "redis" and is_loopback(host) else None
+    return Address(host, url.port or 6379) if url.scheme == "redis" and urls.is_loopback(host) else None
 
 
 def flower(settings: Settings) -> Address:
@@ -146,7 +139,7 @@ def flower(settings: Settings) -> Address:
     Raises:
         UserError: it is open to others and asks for no password.
     """
-    if not is_loopback(settings.flower_host) and flower_login(settings) is None:
+    if not urls.is_loopback(settings.flower_host) and flower_login(settings) is None:
         raise UserError(
             f"Flower would be open to everyone on {settings.flower_host}: set VOTEQUEUE_FLOWER_AUTH to "
             "user:password, or VOTEQUEUE_FLOWER_HOST to 127.0.0.1"
@@ -161,7 +154,7 @@ def chat_server(settings: Settings) -> Address:
         UserError: it is not one of this machine.
     """
     url = urlsplit(settings.local_url)
-    if url.hostname is None or not is_loopback(url.hostname):
+    if url.hostname is None or not urls.is_loopback(url.hostname):
         raise UserError(
             f"VOTEQUEUE_LOCAL_URL is {settings.local_url}, which is not this machine: start the server there"
         )
@@ -247,7 +240,7 @@ def write(settings: Settings, wanted: list[Program]) -> Path:
     """Write the configuration below home and give supervisord's file."""
     where = layout(settings)
     for folder in (where.folder, where.notes, where.logs, where.home / "valkey"):
-        folder.mkdir(parents=True, exist_ok=True)
+        permissions.make_folder(folder)
     where.socket.parent.mkdir(mode=0o700, exist_ok=True)
     if where.socket.parent.stat().st_uid != os.getuid():
         raise UserError(
@@ -277,8 +270,15 @@ def valkey_configuration(settings: Settings, address: Address, folder: Path) -> 
         "save": '""',
         "daemonize": "no",
     }
-    if password := urlsplit(settings.broker).password:
-        lines["requirepass"] = quoted(unquote(password))
+    url = urlsplit(settings.broker)
+    if (database := int(url.path.strip("/") or 0)) >= USUAL_DATABASES:
+        lines["databases"] = str(database + 1)
+    user, password = unquote(url.username or "default"), unquote(url.password or "")
+    if user != "default":
+        lines["user default"] = "off"
+        lines[f"user {quoted(user)}"] = f"on #{hashlib.sha256(password.encode()).hexdigest()} ~* &* +@all"
+    elif password:
+        lines["requirepass"] = quoted(password)
     return "".join(f"{key} {value}\n" for key, value in lines.items())
 
 
@@ -300,6 +300,7 @@ silent=true
 logfile=logs/{SUPERVISORD}.log
 logfile_maxbytes=5MB
 logfile_backups=2
+umask=077
 pidfile=supervisor/supervisord.pid
 childlogdir=logs
 
@@ -327,7 +328,7 @@ priority={program.priority}
 autostart={str(program.first).lower()}
 autorestart=true
 startsecs=3
-startretries=3
+startretries={START_RETRIES}
 stopsignal=TERM
 stopwaitsecs={STOP_SECONDS}
 killasgroup=true

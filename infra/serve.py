@@ -6,11 +6,11 @@ vLLM's server does the work; this module knows how it is told what the settings 
 """
 
 import importlib.metadata
-import json
 import os
 from pathlib import Path
 
 from infra import models, programs
+from shared import texts
 from shared.errors import UserError
 from shared.settings import Settings
 
@@ -86,11 +86,8 @@ def has_chat_template(folder: Path) -> bool:
     """Tell whether a tokenizer knows how a chat is written down: in a file of its own, or in its settings."""
     if (folder / "chat_template.jinja").is_file():
         return True
-    try:
-        told = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(told.get("chat_template"))
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and bool(texts.read_object(config).get("chat_template"))
 
 
 def refuse_other_path(url: str) -> None:

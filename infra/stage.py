@@ -22,6 +22,7 @@ import psutil  # type: ignore[import-untyped]
 
 from infra import groups, local, programs
 from infra.programs import SUPERVISORD
+from shared import permissions
 from shared import settings as environment
 from shared.errors import UserError
 from shared.settings import Settings
@@ -186,6 +187,7 @@ def played(name: str, pace: dict[str, str], steps: int, play: Callable[[Stage], 
     """
     for variable, value in pace.items():
         os.environ.setdefault(variable, value)
+    permissions.restrict()
     try:
         with local.stopped_by_signals():
             stage = Stage(name, environment.load(), steps)

@@ -78,13 +78,14 @@ def order(argument: str, options: Augmentation, name: str | None = None, skip_ba
     told = options.model_dump(mode="json")
     chosen = name or enqueue.default_name(source.stem, "translate", source.digest, told)
     return Order(
-        run=Run(chosen, "translate", source.name, source.digest, None, told),
+        run=Run(chosen, "translate", source.place, source.digest, None, told),
         items=sieve.labelled if options.per_question else sieve.entries,
         entries=sieve.entries,
         bad=source.bad,
         left_out=sieve.left_out,
         estimate=estimate.of(work),
         lines=lambda: sieve.keep(source.lines()),
+        files=source.files,
         per_entry=not options.per_question,
     )
 

@@ -5,7 +5,6 @@
 A decision holds from the next batch of every worker on. How models are trained is not known here.
 """
 
-import json
 import shutil
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared import artifacts, ledger, registry, settings
+from shared import artifacts, ledger, permissions, registry, settings, texts
 from shared.artifacts import KINDS, Kind
 from shared.errors import UserError
 from shared.registry import Model
@@ -111,17 +110,18 @@ def add_lora(folder: Path) -> Listed:
         UserError: the folder holds none.
     """
     try:
-        told = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+        told = texts.read_object(folder / "adapter_config.json")
         base = str(told["base_model_name_or_path"])
         weights = folder / "adapter_model.safetensors"
         weights.stat()
-    except (OSError, ValueError, KeyError) as error:
+    except (UserError, OSError, KeyError) as error:
         raise UserError(
             f"{folder} holds no LoRA adapter (adapter_config.json, adapter_model.safetensors): {error}"
         ) from None
     trained = settings.load().trained_folder
-    trained.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=trained, prefix=".adding-") as made:
+    permissions.make_folder(trained)
+    mask = settings.load().trained_mask
+    with permissions.masked(mask), tempfile.TemporaryDirectory(dir=trained, prefix=".adding-") as made:
         copy = Path(made) / "adapter"
         copy.mkdir()
         for name in ("adapter_config.json", "adapter_model.safetensors"):

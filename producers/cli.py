@@ -17,8 +17,8 @@ from typing import Annotated
 import typer
 
 from producers import cli_enqueue, cli_models
-from producers.options import Json
-from shared import settings
+from producers.options import Force, Json
+from shared import permissions, settings
 from shared.errors import UserError, VotequeueError
 from shared.jobs import DATA_QUEUES, KINDS
 
@@ -135,13 +135,14 @@ def collect(
         ),
     ],
     wait: Annotated[bool, typer.Option("--wait", help="wait until no question is open")] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Write the data set with its answers, or the one a run has made; exit 1 if anything is lacking."""
     from producers import collect as collecting
     from producers import progress, show
 
-    done = collecting.collect(run, output, wait)
+    done = collecting.collect(run, output, wait, force)
     if json:
         show.as_json({**show.plain(done), "open": done.open})
     else:
@@ -175,6 +176,7 @@ def report(
             help="with --replay: whose scores; left out: who judged most of the votes",
         ),
     ] = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Work out accuracy (where right answers are known) or agreement, rounds or calls, tokens, cost, time.
@@ -187,7 +189,7 @@ def report(
     if scorer is not None and not replay:
         raise typer.BadParameter("goes with --replay", param_hint="--scorer")
     found = replaying.replay(run, scorer) if replay else summaries.of_run(run)
-    files = pages.save(found, output) if output is not None else []
+    files = pages.save(found, output, force) if output is not None else []
     if json:
         return show.as_json({**show.plain(found), "files": show.plain(files)})
     summaries.printed(found)
@@ -209,13 +211,14 @@ def sample(
         list[str] | None, typer.Option(help="kind of puzzle; repeatable; left out: all")
     ] = None,
     wrong: Annotated[bool, typer.Option("--wrong", help="add a reasoning with one subtle error")] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Make labelled closed-world puzzles, each answer proved by a solver."""
     from producers import sample as sampling
     from producers import show
 
-    counts = sampling.write(sampling.generate(n, seed, difficulty, family, wrong), output)
+    counts = sampling.write(sampling.generate(n, seed, difficulty, family, wrong), output, force)
     if json:
         return show.as_json({"path": output, **counts})
     wrongs = f", {counts['wrong']} wrong reasonings" if wrong else ""
@@ -278,6 +281,7 @@ def worker(
 ) -> None:
     """Become the worker of one queue, until Ctrl-C or SIGTERM."""
     loaded = settings.load()
+    permissions.restrict()
 
     if queue not in KINDS:
         raise typer.BadParameter(f"{queue!r} is no queue; there are: {', '.join(KINDS)}", param_hint="QUEUE")
@@ -305,6 +309,7 @@ def serve(
     from producers import progress
 
     command = serving.command(loaded, port)
+    permissions.restrict()
     progress.note(f"serving {loaded.model}; loading it takes a minute")
     sys.stdout.flush()
     os.execve(command[0], command, serving.environment(loaded))  # noqa: S606  no shell is just what is wanted

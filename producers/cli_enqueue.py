@@ -45,6 +45,7 @@ def infer(  # noqa: PLR0913  Typer reads the options from the signature
     seed: options.Seed = None,
     neighbours: options.Neighbours = None,
     siblings: options.Siblings = None,
+    reader: options.ReaderName = None,
     scorer: options.Scorer = None,
     lora: options.Lora = None,
     use: options.UseWord = None,
@@ -54,7 +55,14 @@ def infer(  # noqa: PLR0913  Typer reads the options from the signature
     json: options.Json = False,
 ) -> None:
     """Answer every question of a data set; the same command again continues it."""
-    judging = {"scorer": scorer, "use": use, "threshold": threshold, "fallback": fallback, "batch": batch}
+    judging = {
+        "reader": reader,
+        "scorer": scorer,
+        "use": use,
+        "threshold": threshold,
+        "fallback": fallback,
+        "batch": batch,
+    }
     sampling = {
         "votes": votes,
         "max_attempts": max_attempts,
@@ -101,6 +109,7 @@ def reason(  # noqa: PLR0913  as above
     asks: service_options.Asks = None,
     max_tokens: service_options.ReasonMaxTokens = None,
     temperature: service_options.ReasonTemperature = None,
+    reader: service_options.Reader = None,
     budget: service_options.Budget = None,
     dry_run: service_options.DryRun = False,
     skip_bad: options.SkipBad = False,
@@ -108,7 +117,14 @@ def reason(  # noqa: PLR0913  as above
 ) -> None:
     """Get a reasoning for every labelled question; the same command again continues, or with more money."""
     chosen = service_options.reasoning(
-        label, letters, provider, model, asks=asks, max_tokens=max_tokens, temperature=temperature
+        label,
+        letters,
+        provider,
+        model,
+        asks=asks,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        reader=reader,
     )
     from producers import reasoning
 
@@ -131,6 +147,7 @@ def translate(  # noqa: PLR0913  as above
     samples: service_options.Samples = None,
     agree: service_options.Agree = None,
     near_copy: service_options.NearCopy = None,
+    reader: service_options.VariantReader = None,
     max_tokens: service_options.VariantMaxTokens = None,
     temperature: service_options.VariantTemperature = None,
     budget: service_options.Budget = None,
@@ -153,6 +170,7 @@ def translate(  # noqa: PLR0913  as above
         samples=samples,
         agree=agree,
         near_copy=near_copy,
+        reader=reader,
         max_tokens=max_tokens,
         temperature=temperature,
     )

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from producers import exports, formats, questions, runs, watch
+from producers import exports, formats, outputs, questions, runs, watch
 from shared import dataset, ledger
-from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
 from shared.ledger import Run
 
@@ -89,8 +88,10 @@ class Exported:
         return f"{self.items - self.done} of {self.items} {runs.UNITS[self.unit]} have no {self._made}"
 
 
-def collect(run: str, path: Path, wait: bool = False) -> Collected | Exported:
+def collect(run: str, path: Path, wait: bool = False, force: bool = False) -> Collected | Exported:
     """Write what there is of a run's results; ``wait`` until no more can come.
+
+    ``force`` allows to write over a file that a run reads.
 
     Raises:
         UserError: there is no such run, it has nothing to collect, or the file cannot be written.
@@ -98,9 +99,11 @@ def collect(run: str, path: Path, wait: bool = False) -> Collected | Exported:
     found = ledger.get_run(run)
     if found.kind not in DATA_QUEUES:
         runs.require_questions(run)
-    _require_place(path, found.source)
+    # Said before a long wait rather than after it.
+    _require_place(path, force)
     if wait:
         watch.follow(run)
+        _require_place(path, force)
     # Whatever ends between reading the two is then missing from the dead, not counted twice.
     given_up = runs.dead(run)
     return (_export if found.kind in DATA_QUEUES else _answers)(found, path, given_up)
@@ -151,13 +154,9 @@ def lacking(done: Collected | Exported) -> str:
     return f"{done.lack} ({'; '.join(parts)})"
 
 
-def _require_place(path: Path, source: str) -> None:
-    # Said before a long wait rather than after it.
+def _require_place(path: Path, force: bool) -> None:
     formats.require(path)
-    if path.exists() and path.resolve() == Path(source).resolve():
-        raise UserError(
-            f"{path} is the data set itself, and its right answers would be lost: name another file"
-        )
+    outputs.require_free(path, force)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ What is drawn is worked out elsewhere.
 from pathlib import Path
 from typing import Any
 
+from producers import pictures
 from producers.course import Course
+from producers.pictures import DPI, SIZE
 from producers.replay import Replay, Row
-
-SIZE = (6, 3.5)  # inches
-DPI = 120
 
 
 def draw(figure: Any, found: Course, folder: Path) -> list[Path]:
@@ -31,37 +30,25 @@ def draw(figure: Any, found: Course, folder: Path) -> list[Path]:
 
 def _curve(figure: Any, found: Course, path: Path, title: str, lines: dict[str, str]) -> Path | None:
     told = {label: found.series(name) for label, name in lines.items()}
-    if not any(steps for steps, _ in told.values()):
+    # One point is no curve.
+    if not any(len(steps) > 1 for steps, _ in told.values()):
         return None
     drawn = figure(figsize=SIZE, layout="constrained")
     axes = drawn.subplots()
     for label, (steps, values) in told.items():
         axes.plot(steps, values, marker="o" if len(steps) < 20 else None, markersize=3, label=label or None)
-    axes.set(title=title, xlabel="steps", ylabel=title.lower())
+    axes.set(title=title, xlabel="steps", ylabel=title)
     if len(told) > 1:
         axes.legend()
     drawn.savefig(path, dpi=DPI)
     return path
 
 
-def _calibration(figure: Any, bins: list[list[float]], path: Path) -> Path:
-    """Draw bins of [mean score, share right, votes]: on the diagonal, scores are what they say."""
+def _calibration(figure: Any, bins: pictures.Bins, path: Path) -> Path:
     drawn = figure(figsize=SIZE, layout="constrained")
     axes = drawn.subplots()
-    axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="a perfect scorer's")
-    axes.plot(
-        [score for score, _, _ in bins], [share for _, share, _ in bins], marker="o", label="held-out votes"
-    )
-    for score, share, votes in bins:
-        axes.annotate(f"{votes:.0f}", (score, share), textcoords="offset points", xytext=(4, -10), fontsize=7)
-    axes.set(
-        title="Calibration on held-out votes",
-        xlabel="score (mean of a bin; the number is its votes)",
-        ylabel="share of right votes",
-        xlim=(0, 1),
-        ylim=(0, 1),
-    )
-    axes.legend()
+    pictures.calibration(axes, bins, "held-out votes")
+    axes.set_title("Calibration on held-out votes")
     drawn.savefig(path, dpi=DPI)
     return path
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from producers import intake, progress, runs
+from producers import intake, outputs, progress, runs
 from producers.intake import Examples, Source
 from shared import broker, calls, claims, ledger, outbox, settings, slowdowns
 from shared.errors import ServiceUnreachable, UserError
-from shared.jobs import DATA_QUEUES, Job, Sampling
+from shared.jobs import DATA_QUEUES, Infer, Job, Reason, Reasoning, Sampling
 from shared.ledger import Run
 
 LOOKAHEAD = 10_000  # items listed at once for sending
@@ -59,13 +59,15 @@ def infer(
     source, shown = _look_at(data, examples, skip_bad)
     options = sampling.model_dump()
     chosen = name or default_name(data.stem, "infer", source.digest, shown.digest, options)
-    run = Run(chosen, "infer", str(data), source.digest, shown.digest, options)
+    files = (*source.files, *shown.files)
+    run = Run(chosen, "infer", source.place, source.digest, shown.digest, options)
 
     def write() -> None:
         if shown.digest is not None:
             ledger.add_examples(shown.digest, shown.read())
         with progress.bar("recording", source.entries, "entries") as advance:
-            ledger.open_run(run, intake.counted(source.lines(), advance))
+            lines = intake.counted(source.lines(), advance)
+            ledger.open_run(run, lines, also=lambda open_: outputs.record(open_, chosen, files))
 
     continued = begin(run, write)
     sent = publish(chosen)
@@ -125,6 +127,15 @@ def is_known(run: Run) -> bool:
     return known is not None
 
 
+# What runs had that are older than an option.
+_BEFORE = {
+    (kind.queue, name): field.default
+    for kind, options in ((Infer, Sampling), (Reason, Reasoning))
+    for name, field in options.model_fields.items()
+    if not field.is_required()
+}
+
+
 def _differences(known: Run, wanted: Run) -> Iterator[str]:
     if known.kind != wanted.kind:
         yield f"it is for the {known.kind} queue"
@@ -134,7 +145,8 @@ def _differences(known: Run, wanted: Run) -> Iterator[str]:
     if known.examples != wanted.examples:
         yield "its examples are " + ("not the same" if known.examples else "none")
     for option in sorted(known.options.keys() | wanted.options.keys()):
-        before, now = known.options.get(option), wanted.options.get(option)
+        before = known.options.get(option, _BEFORE.get((known.kind, option)))
+        now = wanted.options.get(option)
         if before != now:
             yield f"its {option.replace('_', '-')} is {_shown(before)}, not {_shown(now)}"
 

@@ -1,14 +1,14 @@
 """What a `reason` or `translate` run made, as entries in the recipe's format.
 
     {"id": "p1", "problem": "……", "questions": [{"question": "……", "options": ["甲", "乙"], "answer": "A",
-        "reasoning": "……答案是：A", "made": {"label": "correct", "origin": "reason", ...}}]}
+        "reasoning": "……答案是：A", "votequeue": {"label": "correct", ...}}]}
 
-Only what the run itself made is there: a question without a text of this run is left out, and an entry of
-which nothing is left. Entries are read a few at a time. Where they go is not known here.
+Of answers and reasonings only what the run itself made is there: a question without a text of this run is
+left out, and an entry of which nothing is left. The user's own fields stay. Entries are read a few at a
+time. Where they go is not known here.
 """
 
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared import ledger, schema
+from shared import jsontext, ledger, older_exports, schema
 from shared.dataset import Entry
 from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
@@ -61,7 +61,7 @@ def _translated(run: Run) -> Iterator[Export]:
     )
     with ledger.streaming() as connection:
         for value in connection.scalars(query):
-            yield Export(value["entry"], 1, len(value.get("dropped", ())))
+            yield Export(older_exports.renamed(value["entry"]), 1, len(value.get("dropped", ())))
 
 
 def _reasoned(run: Run) -> Iterator[Export]:
@@ -84,16 +84,11 @@ def _of_one_item() -> sa.ColumnElement[bool]:
 
 
 def _with_texts(rows: list[sa.Row[Any]], label: str) -> Export:
-    source = json.loads(rows[0].text)
-    # Validated, since a question's optional fields may be missing or blank in the text.
+    source = older_exports.renamed(jsontext.loads(rows[0].text))
     asked = Entry.model_validate(source).questions
     questions = [
-        {
-            "question": asked[row.question].question,
-            "options": asked[row.question].options,
-            "answer": asked[row.question].answer,
-            **_made(row.value["texts"], label),
-        }
+        # The answer is taken as it was read, since it may be missing or blank in the text.
+        _anew(source["questions"][row.question], asked[row.question].answer, _made(row.value["texts"], label))
         for row in rows
         if row.value["texts"]
     ]
@@ -101,12 +96,18 @@ def _with_texts(rows: list[sa.Row[Any]], label: str) -> Export:
     return Export({**source, "questions": questions} if questions else None, len(questions), dropped)
 
 
+def _anew(question: dict[str, Any], answer: str | None, made: dict[str, Any]) -> dict[str, Any]:
+    old = {"reasoning", "wrong", "votequeue"} - made.keys()
+    kept = {name: value for name, value in question.items() if name not in old}
+    return {**kept, "answer": answer, **made}
+
+
 def _made(found: list[dict[str, Any]], label: str) -> dict[str, Any]:
     if label == "correct":
-        return {"reasoning": found[0]["text"], "made": _maker(found[0], label)}
+        return {"reasoning": found[0]["text"], "votequeue": _maker(found[0], label)}
     return {
         "wrong": [
-            {"answer": text["letter"], "reasoning": text["text"], "made": _maker(text, label)}
+            {"answer": text["letter"], "reasoning": text["text"], "votequeue": _maker(text, label)}
             for text in found
         ]
     }

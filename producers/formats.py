@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import itertools
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared import dataset
-from shared.dataset import Entry, Made, Question, WrongReasoning
+from shared import dataset, older_exports
+from shared.dataset import Entry, Made, Provenance, Question, WrongReasoning
 from shared.errors import UserError
 
 PARQUET, FOLDER = ".parquet", ".hf"
@@ -46,8 +47,7 @@ def require(path: Path) -> None:
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}: make it first")
     if path.suffix != FOLDER:
-        if path.is_dir():
-            raise UserError(f"{path} is a folder: name a file to write")
+        dataset.require_writable(path)
     elif path.exists() and not _is_ours(path):
         raise UserError(f"{path} is there already, and `votequeue collect` did not write it: name another")
 
@@ -88,29 +88,31 @@ class _Table:
             yield chunk
 
     def _row(self, entry: dict[str, Any]) -> dict[str, Any]:
+        entry = older_exports.renamed(entry)
         questions = [self._question(question) for question in entry["questions"]]
         row = self._known({**entry, "questions": None}, Entry.model_fields)
-        return {name: _text(value) for name, value in row.items()} | {"questions": questions}
+        note = self._note(entry.get("votequeue"), Provenance.model_fields, "votequeue.")
+        plain = {name: _text(value) for name, value in row.items()}
+        return plain | {"questions": questions, "votequeue": note}
 
     def _question(self, question: dict[str, Any]) -> dict[str, Any]:
         row = self._known(question, Question.model_fields, "questions.")
         nested = {
             "options": [_text(option) for option in question["options"]],
             "wrong": [self._wrong(wrong) for wrong in question.get("wrong") or ()],
-            "made": self._made(question.get("made")),
+            "votequeue": self._note(question.get("votequeue"), Made.model_fields, "questions.votequeue."),
         }
         return {name: _text(value) for name, value in row.items() if name not in nested} | nested
 
     def _wrong(self, wrong: dict[str, Any]) -> dict[str, Any]:
         row = self._known(wrong, WrongReasoning.model_fields, "questions.wrong.")
-        made = {"made": self._made(wrong.get("made"))}
-        return {name: _text(value) for name, value in row.items() if name not in made} | made
+        note = self._note(wrong.get("votequeue"), Made.model_fields, "questions.wrong.votequeue.")
+        return {name: _text(value) for name, value in row.items()} | {"votequeue": note}
 
-    def _made(self, made: dict[str, Any] | None) -> dict[str, Any] | None:
-        if made is None:
+    def _note(self, note: dict[str, Any] | None, fields: Iterable[str], prefix: str) -> dict[str, Any] | None:
+        if note is None:
             return None
-        row = self._known(made, Made.model_fields, "made.")
-        return {name: _text(value) for name, value in row.items()}
+        return {name: _text(value) for name, value in self._known(note, fields, prefix).items()}
 
     def _known(self, found: dict[str, Any], fields: Iterable[str], prefix: str = "") -> dict[str, Any]:
         names = set(fields)
@@ -128,10 +130,11 @@ def _features() -> Any:
 
     text = Value("string")
     made = dict.fromkeys(Made.model_fields, text)
-    wrong = {"answer": text, "reasoning": text, "made": made}
+    wrong = {"answer": text, "reasoning": text, "votequeue": made}
     plain = dict.fromkeys(("question", "answer", "reasoning"), text)
-    question = {**plain, "options": List(text), "wrong": List(wrong), "made": made}
-    return Features({"id": text, "problem": text, "questions": List(question), "origin": text, "group": text})
+    question = {**plain, "options": List(text), "wrong": List(wrong), "votequeue": made}
+    provenance = dict.fromkeys(Provenance.model_fields, text)
+    return Features({"id": text, "problem": text, "questions": List(question), "votequeue": provenance})
 
 
 def _write_parquet(rows: Rows, path: Path, run: str) -> None:
@@ -144,6 +147,7 @@ def _write_parquet(rows: Rows, path: Path, run: str) -> None:
 
 
 def _write_folder(rows: Rows, path: Path, run: str) -> None:
+    path = Path(os.path.realpath(path))  # through a link, the folder that it leads to is written
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as workshop:
             made = Path(workshop, "made")

@@ -8,14 +8,13 @@ questions need no more memory than a few. What they are for is not known here.
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from producers import exports, progress
-from shared import dataset, ledger
+from shared import dataset, jsontext, ledger
 from shared.dataset import BadLine, Entry, Line
 from shared.errors import UserError
 from shared.ledger import Run
@@ -33,6 +32,7 @@ class _Tally:
     questions: int = 0
     labelled: int = 0
     solved: int = 0
+    augmented: int = 0
     bad: int = 0
     shown: list[BadLine] = field(default_factory=list)
 
@@ -42,6 +42,7 @@ class _Tally:
             self.questions += len(line.entry.questions)
             self.labelled += sum(question.answer is not None for question in line.entry.questions)
             self.solved += sum(1 for _ in solved_questions(line.entry))
+            self.augmented += line.entry.augmented
             return
         self.bad += 1
         if self.bad <= SHOWN_BAD_LINES:
@@ -52,8 +53,8 @@ class _Tally:
 class Source:
     """Data that were looked at to the end: what they hold, and how to read their good lines again.
 
-    ``stem`` is what a run made from them is named after; ``lines`` raises a `UserError` once it has read
-    them all, if they are no longer what was looked at.
+    ``files`` are what they were read from, ``stem`` what a run made from them is named after; ``lines``
+    raises a `UserError` once it has read them all, if they are no longer what was looked at.
     """
 
     name: str
@@ -65,6 +66,13 @@ class Source:
     solved: int
     bad: int
     lines: Callable[[], Iterator[Line]]
+    files: tuple[Path, ...] = ()
+    augmented: int = 0
+
+    @property
+    def place(self) -> str:
+        """Name where the data are, whatever folder that is read in: an absolute path, or a run."""
+        return ledger.storable(str(self.files[0].absolute())) if self.files else self.name
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class Examples:
     digest: str | None
     count: int
     read: Callable[[], Iterable[Solved]]
+    files: tuple[Path, ...] = ()
 
 
 NO_EXAMPLES = Examples(None, 0, tuple)
@@ -88,6 +97,8 @@ def find_source(argument: str, told: str = "") -> Path | Run:
     path, run = Path(argument), ledger.find_run(argument)
     if path.exists() and run is not None:
         raise UserError(f"{told}{argument}: a file and a run are called so; ./{argument} is the file")
+    if argument == "-":
+        raise UserError(f"{told}-: standard input can be read only once: save its data to a file first")
     if not path.exists() and run is None:
         raise UserError(f"{told}{argument}: there is no such file and no such run")
     return run or path
@@ -115,7 +126,9 @@ def check(paths: Sequence[Path], skip_bad: bool = False) -> list[Source]:
 
 def _check_one(path: Path) -> Source:
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise UserError(f"{path} is no regular file: it has to be read more than once")
+        raise UserError(
+            f"{path} is no regular file, and is read more than once: save its data to a file first"
+        )
     digest, tally = dataset.digest(path), _Tally()
     with progress.bar(f"checking {path.name}", _count_lines(path), "lines") as advance:
         for line in counted(dataset.scan(path), advance):
@@ -124,11 +137,13 @@ def _check_one(path: Path) -> Source:
         progress.note(str(bad))
     if tally.bad > len(tally.shown):
         progress.note(f"{path}: and {tally.bad - len(tally.shown)} more bad lines")
-    return _source(str(path), path.stem, digest, tally, lambda: _good_lines(path, digest))
+    found = _source(str(path), path.stem, digest, tally, lambda: _good_lines(path, digest))
+    return replace(found, files=(path,))
 
 
 def _source(name: str, stem: str, digest: str, tally: _Tally, lines: Callable[[], Iterator[Line]]) -> Source:
     return Source(
+        augmented=tally.augmented,
         name=name,
         stem=stem,
         digest=digest,
@@ -191,13 +206,13 @@ def _same_lines(run: Run, digest: str) -> Iterator[Line]:
 
 def _lines_of(run: Run) -> Iterator[Line]:
     for number, text in enumerate(_texts_of(run), start=1):
-        yield Line(number, text, Entry.model_validate_json(text))
+        yield Line(number, text, dataset.entry_of(text))
 
 
 def _texts_of(run: Run) -> Iterator[str]:
     if run.kind == "infer":
         return ledger.load_entries(run.name)
-    return (json.dumps(entry, ensure_ascii=False) for entry in exports.entries(run))
+    return (jsontext.dumps(entry) for entry in exports.entries(run))
 
 
 # Examples
@@ -211,13 +226,14 @@ def examples_of(source: Source) -> Examples:
     """
     if not source.solved:
         name = source.name.removeprefix("run ")
-        raise UserError(f"--examples {name}: no question in it has both an answer and a reasoning")
+        others = f"; {source.augmented} of its entries were made from others" if source.augmented else ""
+        raise UserError(f"--examples {name}: no question in it has both an answer and a reasoning{others}")
 
     def read() -> Iterator[Solved]:
         for line in source.lines():
             yield from solved_questions(line.entry)
 
-    return Examples(source.digest, source.solved, read)
+    return Examples(source.digest, source.solved, read, source.files)
 
 
 def solved_questions(entry: Entry) -> Iterator[Solved]:

@@ -34,6 +34,7 @@ def setting(name: str, option: str, strategy: str | None = None, unset: str = "n
 
 NewRun = Annotated[str | None, typer.Option("--run", help="name of the run; left out: made from the data")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad lines out, and list them")]
+Force = Annotated[bool, typer.Option("--force", help="write over a file even if a run reads it")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 
 # Of a run that answers questions
@@ -46,6 +47,7 @@ TopP = Annotated[float | None, setting("top_p", "--top-p")]
 Seed = Annotated[int | None, setting("seed", "--seed")]
 Neighbours = Annotated[int | None, setting("neighbours", "--neighbours")]
 Siblings = Annotated[bool | None, setting("siblings", "--siblings/--no-siblings")]
+ReaderName = Annotated[str | None, setting("reader", "--reader")]
 Scorer = Annotated[str | None, setting("scorer", "--scorer")]
 Lora = Annotated[str | None, setting("lora", "--lora")]
 UseWord = Annotated[str | None, setting("use", "--use")]

@@ -8,8 +8,11 @@ What is ordered, `reasoning` and `augmenting` know.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from producers import enqueue, estimate, intake, progress, runs, services, show
+import sqlalchemy as sa
+
+from producers import enqueue, estimate, intake, outputs, progress, runs, services, show
 from producers.enqueue import Also
 from producers.estimate import Estimate
 from shared import calls, ledger
@@ -40,6 +43,7 @@ class Order:
     left_out: LeftOut
     estimate: Estimate
     lines: Callable[[], Iterator[Line]] = field(repr=False)
+    files: tuple[Path, ...] = field(repr=False)
     per_entry: bool = field(default=False, repr=False)
 
     @property
@@ -123,7 +127,11 @@ def place(order: Order, budget: float | None) -> Placed:
         ServiceUnreachable: the broker does not answer.
     """
 
-    def write(also: Also) -> None:
+    def write(with_budget: Also) -> None:
+        def also(connection: sa.Connection) -> None:
+            with_budget(connection)
+            outputs.record(connection, order.run.name, order.files)
+
         with progress.bar("recording", order.entries, "entries") as advance:
             lines = intake.counted(order.lines(), advance)
             ledger.open_run(order.run, lines, per_entry=order.per_entry, wants=labelled, also=also)

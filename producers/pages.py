@@ -6,10 +6,11 @@ The words in the pictures are English: a run's own name may be written in letter
 """
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from producers import curves, harvest, progress, show, summaries
+from producers import curves, harvest, outputs, pictures, progress, show, summaries
 from producers.course import Course
 from producers.harvest import Harvest
 from producers.replay import Replay
@@ -21,27 +22,42 @@ from shared.errors import UserError
 TITLE = "What run {run} came to"
 
 
-def save(found: Summary, folder: Path) -> list[Path]:
+def save(found: Summary, folder: Path, force: bool = False) -> list[Path]:
     """Write a report's files; give them.
 
     Raises:
-        UserError: the folder cannot be made or written.
+        UserError: the folder cannot be made or written, or a run reads one of these files and ``force`` was
+            not said.
     """
+    page, data = folder / "report.md", folder / "report.json"
+    replaced = [folder / name for name in pictures.NAMES] if isinstance(found, Figures) else []
+    for path in (page, data, *replaced):
+        outputs.require_free(path, force)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        pictures = draw(found, folder)
+        # Drawn aside first: a picture from before stays whole if the disk is full.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".report.") as workshop:
+            drawn = draw(found, Path(workshop))
+            shown = [folder / path.name for path in drawn]
+            for path in shown:
+                outputs.require_free(path, force)
+            for before, path in zip(drawn, shown, strict=True):
+                before.replace(path)
+        for path in replaced:
+            # A picture of an older report of the same run would be taken for one of this.
+            if path not in shown:
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
-    page, data = folder / "report.md", folder / "report.json"
     with dataset.writing(page) as file:
-        file.write(show.markdown(TITLE.format(run=found.run), summaries.rows(found), pictures))
+        file.write(show.markdown(TITLE.format(run=found.run), summaries.rows(found), shown))
     with dataset.writing(data) as file:
         file.write(json.dumps(show.plain(found), ensure_ascii=False, indent=2) + "\n")
-    return [page, data, *pictures]
+    return [page, data, *shown]
 
 
 def draw(found: Summary, folder: Path) -> list[Path]:
-    """Draw what there is to see of a run: over time, over steps, or a comparison."""
+    """Draw what there is to see of a run: answers, calls over time, curves over steps, a comparison."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -49,45 +65,24 @@ def draw(found: Summary, folder: Path) -> list[Path]:
         return []
     match found:
         case Harvest():
-            return [_calls(Figure, found, folder / "calls.png")]
+            return _calls(Figure, found, folder / "calls.png")
         case Course():
             return curves.draw(Figure, found, folder)
         case Replay():
             return [curves.ways(Figure, found, folder / "ways.png")]
         case Figures():
-            return [
-                _rounds(Figure, found, folder / "rounds.png"),
-                _answers(Figure, found, folder / "answers.png"),
-            ]
+            return pictures.draw(Figure, found, folder)
 
 
-def _rounds(figure: Any, found: Figures, path: Path) -> Path:
-    drawn = figure(figsize=(6, 3.5), layout="constrained")
-    axes = drawn.subplots()
-    rounds = list(range(1, max(found.rounds, default=1) + 1))
-    axes.bar(rounds, [found.rounds[count] for count in rounds], width=0.6)
-    axes.set(title="Rounds until the answer", xlabel="rounds", ylabel="questions", xticks=rounds)
-    drawn.savefig(path, dpi=120)
-    return path
-
-
-def _answers(figure: Any, found: Figures, path: Path) -> Path:
-    drawn = figure(figsize=(6, 3.5), layout="constrained")
-    axes = drawn.subplots()
-    minutes = [0.0, *(seconds / 60 for seconds in found.answer_times)]
-    axes.step(minutes, range(len(minutes)), where="post")
-    axes.set(title="Answers over time", xlabel="minutes since the first claim", ylabel="questions answered")
-    axes.set_ylim(bottom=0)
-    drawn.savefig(path, dpi=120)
-    return path
-
-
-def _calls(figure: Any, found: Harvest, path: Path) -> Path:
-    drawn = figure(figsize=(6, 3.5), layout="constrained")
-    axes = drawn.subplots()
+def _calls(figure: Any, found: Harvest, path: Path) -> list[Path]:
     counted = harvest.by_minute(found)
+    if len(counted) < 3:
+        # A bar or two say no more than the table does.
+        return []
+    drawn = figure(figsize=(6, 3.5), layout="constrained")
+    axes = drawn.subplots()
     minutes = range(max(counted, default=0) + 1)
     axes.bar(minutes, [counted[minute] for minute in minutes], width=1.0, align="edge")
     axes.set(title="Calls over time", xlabel="minutes since the first call", ylabel="calls a minute")
     drawn.savefig(path, dpi=120)
-    return path
+    return [path]

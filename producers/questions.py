@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from producers import runs
-from shared import ledger, schema
+from shared import dataset, ledger, schema
 from shared.dataset import Entry
 from shared.errors import UserError
 
@@ -142,7 +142,7 @@ def tell(run: str, texts: bool = False) -> Iterator[Told]:
     with ledger.streaming() as connection:
         ballots = _Groups(iter(connection.execute(ballots_query)))
         for text, rows in _by_entry(connection, run):
-            entry = Entry.model_validate_json(text)
+            entry = dataset.entry_of(text)
             for row in rows:
                 yield Told(
                     number=row.number,

@@ -30,13 +30,14 @@ def order(data: Path, options: Reasoning, name: str | None = None, skip_bad: boo
     told = options.model_dump(mode="json")
     chosen = name or enqueue.default_name(source.stem, "reason", source.digest, told)
     return Order(
-        run=Run(chosen, "reason", source.name, source.digest, None, told),
+        run=Run(chosen, "reason", source.place, source.digest, None, told),
         items=source.labelled,
         entries=source.entries,
         bad=source.bad,
         left_out=LeftOut(unlabelled=source.questions - source.labelled),
         estimate=estimate.of(work),
         lines=source.lines,
+        files=source.files,
     )
 
 

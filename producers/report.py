@@ -3,13 +3,15 @@
     figures("round1")  ->  Figures(questions=64, one_vote=Share(118, 320), majority=Share(31, 64), ...)
 
 "One vote" and "majority" are over each question's first round of votes, before any scorer; "final" is the
-answer given. How the figures are drawn and printed is `plots`' and `show`'s business.
+answer given. How the figures are drawn and printed is `pictures`' and
+`show_report`'s business.
 """
 
+import enum
 import itertools
 import statistics
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -22,6 +24,26 @@ from producers.questions import Told
 from shared import voting
 from shared.schema import OPEN, State
 from shared.voting import Vote
+
+NO_LETTER = "none"  # beside the letters
+
+
+class Known(enum.Enum):
+    """Whether an answer is right, where there is one and that is known."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNKNOWN = "unknown"
+    UNANSWERED = "unanswered"
+
+
+@dataclass(frozen=True)
+class FirstRound:
+    """A question's first round: its votes, how many give the commonest letter, and whether that is right."""
+
+    votes: int
+    agreeing: int
+    known: Known
 
 
 @dataclass
@@ -100,7 +122,14 @@ class Figures:
     workers: dict[str, Worker] = field(default_factory=dict)
     losses: Losses = field(default_factory=Losses)
     answer_times: list[float] = field(default_factory=list, repr=False)
-    agreements: list[float] = field(default_factory=list, repr=False)
+    # What the pictures are drawn from.
+    first_rounds: list[FirstRound] = field(default_factory=list, repr=False)
+    outcomes: defaultdict[str, Counter[Known]] = field(
+        default_factory=lambda: defaultdict(Counter), repr=False
+    )
+    vote_letters: Counter[str] = field(default_factory=Counter, repr=False)
+    answer_letters: Counter[str] = field(default_factory=Counter, repr=False)
+    right_letters: Counter[str] = field(default_factory=Counter, repr=False)
 
 
 def figures(run: str) -> Figures:
@@ -116,7 +145,8 @@ def figures(run: str) -> Figures:
         if told.gold is not None:
             _count_first_round(found, told, told.gold)
             _count_judgement(found.scorer, told, told.gold)
-    found.agreement = statistics.fmean(found.agreements) if found.agreements else None
+    if found.first_rounds:
+        found.agreement = statistics.fmean(first.agreeing / first.votes for first in found.first_rounds)
     found.scorer.auc = auc(found.scorer.right_scores, found.scorer.wrong_scores)
     _count_claims(found, run)
     return found
@@ -126,8 +156,13 @@ def _count_state(found: Figures, told: Told) -> None:
     found.questions += 1
     found.open += told.state in OPEN
     found.dead += told.state == State.DEAD
+    if told.gold is not None:
+        found.right_letters[told.gold] += 1
     if told.letter is None:
+        found.outcomes["given up" if told.state == State.DEAD else "still open"][Known.UNANSWERED] += 1
         return
+    found.outcomes[str(told.how)][_known(told.letter, told.gold)] += 1
+    found.answer_letters[told.letter] += 1
     found.answered += 1
     found.how[str(told.how)] += 1
     found.rounds[told.attempt] += 1
@@ -142,10 +177,17 @@ def _count_votes(found: Figures, told: Told) -> None:
         found.tokens += vote.tokens
         found.unreadable.add(vote.letter is None)
         found.accepted.add(vote.accepted)
+        found.vote_letters[vote.letter or NO_LETTER] += 1
     first = first_round(told)
-    letters = Counter(vote.letter for vote in first if vote.letter is not None)
-    if letters:
-        found.agreements.append(letters.most_common(1)[0][1] / len(first))
+    # The first seen of equals, as in the plain majority.
+    for letter, agreeing in Counter(vote.letter for vote in first if vote.letter is not None).most_common(1):
+        found.first_rounds.append(FirstRound(len(first), agreeing, _known(letter, told.gold)))
+
+
+def _known(letter: str, gold: str | None) -> Known:
+    if gold is None:
+        return Known.UNKNOWN
+    return Known.RIGHT if letter == gold else Known.WRONG
 
 
 def first_round(told: Told) -> list[sa.Row[Any]]:

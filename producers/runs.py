@@ -11,6 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from producers import pace
+from producers.pace import Votes
 from shared import broker, jobs, ledger, schema
 from shared.errors import ServiceUnreachable, UserError
 from shared.schema import OPEN, State
@@ -39,7 +41,9 @@ def counted(number: int, word: str) -> str:
 class Standing:
     """How far a run is. Rate: items settled a minute; eta and idle: seconds; ``rounds[state][attempt]``.
 
-    Of the pending items, ``put_off`` wait for a time to come, the first of them for ``due_at``.
+    ``eta_rests_on`` says what the time left is worked out from, ``eta_at_most`` that it cannot take longer.
+    ``votes`` are those of a run whose votes are sampled. Of the pending items, ``put_off`` wait for a time to
+    come, the first of them for ``due_at``.
     """
 
     run: str
@@ -52,6 +56,9 @@ class Standing:
     rounds: dict[str, dict[int, int]]
     rate: float
     eta: float | None
+    eta_at_most: bool
+    eta_rests_on: str | None
+    votes: Votes | None
     idle: float
     held_in_kind: int
     put_off: int
@@ -67,6 +74,13 @@ class Standing:
     def settled(self) -> int:
         """Count the items that have an end, good or bad."""
         return self.total - self.open
+
+    @property
+    def share(self) -> float:
+        """Give how much of the work is done, from 0 to 1: by votes where they are known, else by items."""
+        if self.votes is not None and self.votes.total:
+            return self.votes.done / self.votes.total
+        return self.settled / self.total if self.total else 1.0
 
     @property
     def stalled(self) -> bool:
@@ -90,10 +104,16 @@ def standing(name: str) -> Standing:
         held = connection.scalar(_held_query(run.kind)) or 0
         put_off, due_at = _put_off(connection, name, now)
         result = _result(connection, name) if run.kind == "train" else None
-    states = {state.value: sum(rounds[state].values()) for state in State}
-    open_items = sum(states[state] for state in OPEN)
+        states = {state.value: sum(rounds[state].values()) for state in State}
+        open_items = sum(states[state] for state in OPEN)
+        votes = pace.votes(connection, run, open_items)
+    seconds = max(min(RATE_WINDOW, now - (begun or now)), 1.0)
+    eta = pace.by_items(open_items, settled, counted(settled, unit(run)), seconds, RATE_WINDOW)
+    # While fewer items wait than are held, they end together: only their votes tell how far they are.
+    if votes is not None and states[State.PENDING] < max(states[State.LEASED], 1):
+        eta = pace.by_votes(votes) or eta
     if open_items:
-        rate = 60 * settled / max(min(RATE_WINDOW, now - (begun or now)), 1.0)
+        rate = 60 * settled / seconds
     else:
         rate = 60 * sum(states.values()) / max((latest or now) - (begun or now), 1.0)
     return Standing(
@@ -106,7 +126,10 @@ def standing(name: str) -> Standing:
         states=states,
         rounds=rounds,
         rate=rate,
-        eta=60 * open_items / rate if rate else None,
+        eta=eta.seconds if eta else None,
+        eta_at_most=eta is not None and eta.at_most,
+        eta_rests_on=eta.rests_on if eta else None,
+        votes=votes,
         idle=now - max(last or 0.0, run.created_at),
         held_in_kind=held,
         put_off=put_off,

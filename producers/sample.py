@@ -6,13 +6,12 @@
 Families draw and prove the puzzles; this module deals the letters. It does not know any puzzle's subject.
 """
 
-import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from producers import outputs
 from producers.puzzles import (
     classification,
     kinship,
@@ -27,6 +26,7 @@ from producers.puzzles import (
     voice,
 )
 from producers.puzzles.riddle import Chain, Maker, Puzzle, Query, Unproved
+from shared import dataset
 from shared.errors import UserError
 
 Entry = dict[str, Any]
@@ -66,23 +66,25 @@ def generate(
     return _entries(n, seed, difficulty, tuple(dict.fromkeys(families or FAMILIES)), wrong)
 
 
-def write(entries: Iterable[Entry], path: Path) -> dict[str, int]:
-    """Write entries as JSON Lines, all or nothing; give the numbers of entries, questions and wrong texts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write(entries: Iterable[Entry], path: Path, force: bool = False) -> dict[str, int]:
+    """Write entries as JSON Lines, all or nothing; give the numbers of entries, questions and wrong texts.
+
+    Raises:
+        UserError: the file cannot be written, or a run reads it and ``force`` was not said.
+    """
+    outputs.require_free(path, force)
     counts = {"entries": 0, "questions": 0, "wrong": 0}
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            for entry in entries:
-                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-                counts["entries"] += 1
-                counts["questions"] += len(entry["questions"])
-                counts["wrong"] += sum(len(question.get("wrong", ())) for question in entry["questions"])
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.write(_counted(entries, counts), path)
     return counts
+
+
+def _counted(entries: Iterable[Entry], counts: dict[str, int]) -> Iterator[Entry]:
+    for entry in entries:
+        counts["entries"] += 1
+        counts["questions"] += len(entry["questions"])
+        counts["wrong"] += sum(len(question.get("wrong", ())) for question in entry["questions"])
+        yield entry
 
 
 def _entries(n: int, seed: int, difficulty: int, families: tuple[str, ...], wrong: bool) -> Iterator[Entry]:

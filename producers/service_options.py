@@ -67,6 +67,8 @@ Asks = Annotated[int | None, setting("reason_asks", "--asks")]
 ReasonMaxTokens = Annotated[int | None, setting("reason_max_tokens", "--max-tokens")]
 ReasonTemperature = Annotated[float | None, setting("reason_temperature", "--temperature")]
 
+Reader = Annotated[str | None, setting("reader", "--reader")]
+
 # Of one that makes new entries
 Strategy = Annotated[
     str, typer.Option("--strategy", metavar="back-translation|synonym|variant", help="how they are made")
@@ -88,6 +90,7 @@ Samples = Annotated[int | None, setting("variant_samples", "--samples", "variant
 Agree = Annotated[int | None, setting("variant_agree", "--agree", "variant")]
 VariantMaxTokens = Annotated[int | None, setting("reason_max_tokens", "--max-tokens", "variant")]
 VariantTemperature = Annotated[float | None, setting("reason_temperature", "--temperature", "variant")]
+VariantReader = Annotated[str | None, setting("reader", "--reader", "variant")]
 NearCopy = Annotated[float | None, setting("near_copy", "--near-copy", "variant")]
 
 # The fields that each strategy has a use for, and the settings that they default to.
@@ -106,6 +109,7 @@ _USES = {
         "near_copy": "near_copy",
         "max_tokens": "reason_max_tokens",
         "temperature": "reason_temperature",
+        "reader": "reader",
     },
 }
 
@@ -131,6 +135,7 @@ def reasoning(
         "provider": provider,
         "models": tuple(dict.fromkeys([*filter(None, models or [])] or [_own_model(provider, "chat_model")])),
         "prompt": prompts.EXPLAINING_VERSION,
+        "reader": loaded.reader,
     }
     return options.filled(Reasoning, defaults, given)
 

@@ -8,7 +8,7 @@ The calls are the workers', who may well have what is missing here. No service i
 import socket
 from urllib.parse import urlsplit
 
-from shared import providers, settings
+from shared import providers, settings, urls
 from shared.settings import PREFIX
 
 PATIENCE = 1.0  # seconds for the local server to answer
@@ -21,8 +21,7 @@ def notes(provider: str) -> list[str]:
     url = settings.load().local_url
     if provider == "local" and not _answers(url):
         told.append(
-            f"nothing answers at {_without_credentials(url)}: start it with `votequeue serve` or "
-            "`votequeue up --serve`"
+            f"nothing answers at {urls.shown(url)}: start it with `votequeue serve` or `votequeue up --serve`"
         )
     return told
 
@@ -47,7 +46,3 @@ def _answers(url: str) -> bool:
             return True
     except (OSError, ValueError):
         return False
-
-
-def _without_credentials(url: str) -> str:
-    return url.rpartition("@")[2]

@@ -21,6 +21,7 @@ from producers import clocks, progress, runs, watch
 from producers.questions import History
 from producers.report import Share
 from producers.runs import Dead, Standing
+from shared import prompts
 from shared.dataset import LETTERS
 from shared.ledger import Run
 from shared.schema import State
@@ -136,14 +137,26 @@ def _put_off(found: Standing, due_at: float) -> str:
 
 
 def result_rows(value: dict[str, Any], prefix: str = "") -> Rows:
-    """Flatten a result for people: ``held_out.accuracy``, ``0.731``."""
+    """Flatten a result for people: ``held_out.accuracy``, ``0.731``; a table of numbers is left out."""
     rows: Rows = []
     for name, found in value.items():
         if isinstance(found, dict):
             rows += result_rows(found, f"{prefix}{name}.")
-        else:
-            rows.append((prefix + name, f"{found:.4g}" if isinstance(found, float) else str(found)))
+        elif not _is_table(found):
+            rows.append((prefix + name, _shown(found)))
     return rows
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(part, list | dict) for part in value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "-"
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "yes", False: "no"}[value]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 # explain, failed
@@ -162,7 +175,7 @@ def history(found: History) -> None:
 
 def options(found: Sequence[str], gold: str | None) -> None:
     """Print a question's options with their letters, the right one marked where it is known."""
-    for letter, option in zip(LETTERS, found, strict=False):
+    for letter, option in zip(LETTERS, prompts.without_letters(found), strict=False):
         text(f"{letter}. {option}{'   (right)' if letter == gold else ''}")
 
 

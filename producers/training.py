@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from producers import enqueue, exports, intake, progress, questions, runs
+from producers import enqueue, exports, intake, outputs, progress, questions, runs
 from shared import answers, dataset, ledger
 from shared.dataset import Entry, Line
 from shared.errors import UserError
-from shared.jobs import DATA_QUEUES
+from shared.jobs import DATA_QUEUES, Sampling
 from shared.ledger import Run
 from shared.lessons import Lesson, Text
 from shared.trainings import ANSWER, LoraTraining, ScorerTraining, Training
@@ -177,7 +177,11 @@ def _enqueue(
 
     def write() -> None:
         with progress.bar("recording", seen.lessons, "lessons") as advance:
-            ledger.open_single(run, options.target, intake.counted(_same(seen, found), advance))
+            lessons = intake.counted(_same(seen, found), advance)
+            files = [source.path for source in found if source.path is not None]
+            ledger.open_single(
+                run, options.target, lessons, also=lambda open_: outputs.record(open_, chosen, files)
+            )
 
     continued = enqueue.begin(run, write)
     sent = enqueue.publish(chosen)
@@ -238,11 +242,12 @@ def _entries(source: Source) -> Iterator[Entry] | None:
 
 
 def _of_votes(source: Source) -> Iterator[Lesson]:
+    reader = answers.READERS[Sampling.model_validate(ledger.get_run(source.name).options).reader]
     for told in questions.tell(source.name, texts=True):
         if told.gold is None or not told.votes:
             continue
         texts = tuple(
-            Text(text=answers.cut(vote.text), letter=vote.letter, attempt=vote.attempt, place=vote.place)
+            Text(text=reader.cut(vote.text), letter=vote.letter, attempt=vote.attempt, place=vote.place)
             for vote in told.votes
         )
         yield _lesson(told.entry, told.question, source, texts, kind="votes")
@@ -266,7 +271,7 @@ def _lesson(entry: Entry, index: int, source: Source, texts: tuple[Text, ...], *
         question=question.question,
         options=tuple(question.options),
         answer=question.answer or "",
-        group=entry.group or dataset.identity(entry.problem),
+        group=entry.group,
         source=source.name,
         augmented=entry.augmented,
         test=source.test,

@@ -1,6 +1,6 @@
 """Following a run until every item of it has an end.
 
-    64/1328 settled, 48 held, 1216 waiting; 12.3/min, about 2 h 43 min left
+    12/25 settled, 13 held; 61 of 125 votes, 104 tokens/s; about 47 s left (from the votes finished so far)
 
 It reads the ledger only, so it may be stopped and started again at any time.
 """
@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from producers import dealings, progress, runs
+from producers import course, dealings, progress, runs
+from producers.course import Course
 from producers.runs import Standing
 from shared import ledger
 from shared.schema import State
 
-Show = Callable[[Standing], None]
+Show = Callable[[float, str, bool], None]  # the share done, a line that says how far that is, is it over
 _BIG = 20_000  # items from which counting them every second would be felt
 
 
@@ -32,15 +33,23 @@ def follow(name: str) -> Standing:
     told: list[str] = []
     with _screen(standing) as show:
         while standing.open:
-            show(standing)
+            show(*_seen(standing), False)
             before, told = told, _troubles(standing)
             for sentence in told:
                 if sentence not in before:
                     progress.note(sentence)
             time.sleep(1.0 if standing.total < _BIG else 5.0)
             standing = runs.standing(name)
-        show(standing)
+        show(1.0, line(standing), True)
     return standing
+
+
+def _seen(standing: Standing) -> tuple[float, str]:
+    if standing.kind == "train":
+        found = course.course(standing.run)
+        if found.step is not None and found.of:
+            return found.step / found.of, training(found)
+    return standing.share, line(standing)
 
 
 def line(standing: Standing) -> str:
@@ -54,8 +63,42 @@ def line(standing: Standing) -> str:
     ]
     pace = [f"{standing.rate:.1f}/min"] if standing.rate else []
     if standing.open and standing.eta is not None:
-        pace.append(f"about {progress.span(standing.eta)} left")
-    return ", ".join(parts) + ("; " + ", ".join(pace) if pace else "")
+        word = "at most" if standing.eta_at_most else "about"
+        pace.append(f"{word} {progress.span(standing.eta)} left (from {standing.eta_rests_on})")
+    return "; ".join(", ".join(part) for part in (parts, _votes(standing), pace) if part)
+
+
+def _votes(standing: Standing) -> list[str]:
+    votes = standing.votes
+    if votes is None or not standing.open:
+        return []
+    parts = [f"{votes.done} of {votes.total} votes"]
+    if votes.not_begun:
+        parts.append(f"{votes.not_begun} not begun (prompts are being read)")
+    if votes.tokens_per_second:
+        parts.append(f"{votes.tokens_per_second:.0f} tokens/s")
+    return parts
+
+
+def training(found: Course) -> str:
+    """Say in one line how far a training is."""
+    parts = [f"step {found.step} of {found.of}"]
+    parts += [
+        f"{word} {value:.3g}"
+        for word, value in [
+            ("loss", found.loss),
+            ("learning rate", found.learning_rate),
+            ("held-out AUC", found.auc),
+        ]
+        if value is not None
+    ]
+    told = ", ".join(parts)
+    if found.steps_a_minute is not None:
+        told += f"; {found.steps_a_minute:.1f} steps/min"
+        told += f", about {progress.span(found.eta)} left" if found.eta is not None else ""
+    return told + (
+        f"; checkpoint at step {found.saved}" if found.saved is not None else "; no checkpoint yet"
+    )
 
 
 def _troubles(standing: Standing) -> list[str]:
@@ -81,18 +124,18 @@ def _screen(standing: Standing) -> Iterator[Show]:
         return
     columns = BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[line]}", markup=False)
     with Progress(*columns, console=out) as bars:
-        task = bars.add_task("", total=standing.total, line="")
-        yield lambda now: bars.update(task, completed=now.settled, line=line(now))
+        task = bars.add_task("", total=1.0, line="")
+        yield lambda share, words, _: bars.update(task, completed=share, line=words)
 
 
 def _logging(run: str) -> Show:
     told_at, told = 0.0, ""
 
-    def show(standing: Standing) -> None:
+    def show(_share: float, words: str, over: bool) -> None:
         nonlocal told_at, told
-        if time.monotonic() - told_at >= progress.LOG_EVERY or not standing.open:
+        if time.monotonic() - told_at >= progress.LOG_EVERY or over:
             told_at = time.monotonic()
-            if told != (told := line(standing)):
+            if told != (told := words):
                 progress.note(f"{run}: {told}")
 
     return show

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from shared import texts
 from shared.errors import UserError
 
 Kind = Literal["scorer", "lora"]
@@ -33,10 +34,9 @@ def described(folder: Path) -> dict[str, Any]:
         UserError: nothing is.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return texts.read_object(folder / MANIFEST)
+    except UserError as error:
         raise UserError(f"{folder} holds no trained model: {error}") from None
-    return found
 
 
 def name_of(kind: Kind, folder: Path) -> str:

@@ -5,23 +5,30 @@
 The broker is transport, never the record: what is lost here is sent again by the reconcile loop.
 """
 
+import base64
 import contextlib
 import functools
+import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import redis
 from celery import Celery
 from kombu import Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
+from kombu.transport import TRANSPORT_ALIASES
 
-from shared import settings
+from shared import redis_errors, settings
 from shared.errors import ServiceUnreachable
 from shared.jobs import KINDS, Job
 
 KEY_PREFIX = "votequeue:"
+UNACKED, UNACKED_INDEX = KEY_PREFIX + "unacked", KEY_PREFIX + "unacked_index"  # kombu's
 QUEUES = tuple(KINDS)
+# Under kombu's own names, so that URLs stay what they are.
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "shared.redis_transport:Transport"))
 
 
 def _configuration() -> dict[str, Any]:
@@ -29,6 +36,8 @@ def _configuration() -> dict[str, Any]:
         "broker_url": settings.load().broker,
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
+        # A broker that takes no writes (full memory, full disk) is waited for: by default a worker ends.
+        "broker_channel_error_retry": True,
         "broker_transport_options": {
             "global_keyprefix": KEY_PREFIX,
             "visibility_timeout": 600,
@@ -127,6 +136,52 @@ def waiting(queue: str) -> int:
         raise unreachable(error) from None
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A message that a worker took and has not acknowledged; ``job`` is ``None`` where it cannot be read."""
+
+    tag: str
+    job: Job | None
+
+
+def taken(before: float, skip: int, limit: int) -> list[Taken]:
+    """List messages that were taken before a time (seconds since the epoch), oldest first.
+
+    A worker that is killed leaves its messages so. kombu would put them back into the queue after its
+    visibility timeout.
+    """
+    try:
+        tags: Any = client().zrange(UNACKED_INDEX, "-inf", before, byscore=True, offset=skip, num=limit)
+        raw: Any = client().hmget(UNACKED, tags) if tags else []
+    except redis.RedisError as error:
+        raise unreachable(error) from None
+    return [Taken(_text(tag), _job(message)) for tag, message in zip(tags, raw, strict=True)]
+
+
+def drop(messages: Sequence[Taken]) -> None:
+    """Remove messages that were taken, as acknowledging them would."""
+    tags = [message.tag for message in messages]
+    if not tags:
+        return
+    try:
+        with client().pipeline() as pipe:
+            pipe.hdel(UNACKED, *tags)
+            pipe.zrem(UNACKED_INDEX, *tags)
+            pipe.execute()
+    except redis.RedisError as error:
+        raise unreachable(error) from None
+
+
+def _job(raw: bytes | str | None) -> Job | None:
+    """Read the job of a message as kombu stores it: its parts, the exchange, the routing key."""
+    try:
+        message, _exchange, queue = json.loads(raw or "null")
+        _arguments, keywords, _embedded = json.loads(base64.b64decode(message["body"]))
+        return KINDS[queue].model_validate(keywords)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def ping() -> None:
     """Make sure that the broker answers.
 
@@ -150,15 +205,13 @@ def memory() -> str:
         server: dict[str, Any] = client().info("server")
     except redis.RedisError as error:
         raise unreachable(error) from None
-    return f"{server['run_id']}:{stored.decode() if isinstance(stored, bytes) else stored}"
+    return f"{server['run_id']}:{_text(stored)}"
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def unreachable(error: Exception) -> ServiceUnreachable:
-    """Say that the broker does not answer, without its password."""
-    url = settings.load().broker
-    shown = url.rsplit("@", 1)[-1] if "@" in url else url.removeprefix("redis://")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ServiceUnreachable(
-        f"the broker at {shown} does not answer ({reason}): start it with `votequeue up`, "
-        "or set VOTEQUEUE_BROKER_URL"
-    )
+    """Say what keeps the broker from doing what was asked, without its password."""
+    return ServiceUnreachable(redis_errors.sentence(error, settings.load().broker))

@@ -64,9 +64,6 @@ def passed(provider: str) -> dict[str, float]:
         seen.service.startswith(provider + "/", autoescape=True), found > 1
     )
     with ledger.reading() as connection:
-        # A ledger that is only looked at may be of a version that kept no such table.
-        if not sa.inspect(connection).has_table(schema.usage_seen.name):
-            return {}
         return {service: float(share) for service, share in connection.execute(query.order_by(seen.service))}
 
 

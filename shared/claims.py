@@ -315,9 +315,9 @@ def take_over(dead: Collection[str], max_losses: int) -> list[Job]:
     """
     with ledger.writing() as connection:
         taken = leases.take(connection, dead)
-        locks = schema.locks
-        connection.execute(locks.delete().where(locks.c.holder.in_(taken)))
         now = ledger.now(connection)
+        locks = schema.locks
+        connection.execute(locks.update().where(locks.c.holder.in_(taken)).values(until=now))
         return _take_back(connection, items.holder.in_(taken), "died", max_losses, now)
 
 
@@ -486,6 +486,28 @@ def hold(name: str, holder: str, lease: float) -> bool:
         except sa.exc.IntegrityError:
             return False
         return True
+
+
+@ledger.retried
+def hold_on(name: str, holder: str, lease: float, gap: float) -> float | None:
+    """Take or extend a named lock; tell for how many seconds somebody has held it without a gap.
+
+    ``None``: another one holds it. A gap is longer than ``gap`` seconds: the ledger was away, the machine
+    slept, or the ledger's clock was put on or back.
+    """
+    locks, since = schema.locks, f"{name} since"
+    with ledger.writing() as connection:
+        now = ledger.now(connection)
+        row = connection.execute(sa.select(locks).where(locks.c.name == name).with_for_update()).one_or_none()
+        steady = row is not None and -lease - gap <= now - row.until <= gap
+        if row is not None and row.holder != holder and steady and row.until >= now:
+            return None
+        ledger.put(connection, locks, {"name": name}, {"holder": holder, "until": now + lease})
+        begun = connection.scalar(sa.select(schema.facts.c.value).where(schema.facts.c.name == since))
+        if not steady or begun is None:
+            begun = str(now)
+            ledger.put(connection, schema.facts, {"name": since}, {"value": begun})
+        return now - float(begun)
 
 
 @ledger.retried

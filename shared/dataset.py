@@ -3,17 +3,16 @@
     {"id": "p1", "problem": "甲比乙高。", "questions": [
         {"question": "谁高？", "options": ["甲", "乙"], "answer": "A", "reasoning": "……\\n答案是：A"}]}
 
-Fields beyond these are kept and written back. `wrong` (on a question) lists reasonings for wrong letters;
-`origin` (on an entry) names how an augmented entry was made, `group` the original that it must stay with when
-texts are held out (the `identity` of its problem, or a name of the user's own); `made` (beside a text) tells
-who wrote it. What entries are for is not known here.
+`wrong` (on a question) lists reasonings for wrong letters. Of an entry, and of each text, votequeue notes
+where it comes from in an object `votequeue`. All other fields are the user's own: kept, written back and
+never read. What entries are for is not known here.
 """
 
+import codecs
 import contextlib
 import hashlib
-import json
 import os
-import re
+import stat
 import string
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -32,16 +31,20 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from shared import entry_errors, file_kinds, jsontext, older_exports
 from shared.errors import UserError
 
 LETTERS = string.ascii_uppercase
 ORIGINALS = ("", "original")
-# Half a surrogate pair has no UTF-8, and NUL (which JSON spells as below) no place in PostgreSQL's text.
-_UNFIT = re.compile(r"[\ud800-\udfff]|(?<!\\)(?:\\\\)*\\u0000")
+LONGEST_ID = 300  # characters; PostgreSQL's index takes no key of more than 2,700 bytes
 
 
 def _unlabelled(value: object) -> object:
     return None if value == "" else value
+
+
+def _none(value: object) -> object:
+    return [] if value is None else value
 
 
 Letter = Annotated[StrictStr, Field(pattern=r"^[A-Z]$")]
@@ -50,12 +53,23 @@ Letter = Annotated[StrictStr, Field(pattern=r"^[A-Z]$")]
 class Made(BaseModel):
     """How a text was made: for a right or a wrong letter, how, by whom, with which version of the prompt."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
     label: StrictStr | None = None
     origin: StrictStr | None = None
     provider: StrictStr | None = None
     model: StrictStr | None = None
     prompt: StrictStr | None = None
+
+
+class Provenance(BaseModel):
+    """Where an entry comes from: how it was made, and what it stays with when texts are held out.
+
+    ``group`` is the `identity` of the original's problem, or a name of the user's own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    origin: StrictStr | None = None
+    group: StrictStr | None = None
 
 
 class WrongReasoning(BaseModel):
@@ -64,7 +78,7 @@ class WrongReasoning(BaseModel):
     model_config = ConfigDict(frozen=True)
     answer: Letter | None
     reasoning: StrictStr
-    made: Made | None = None
+    votequeue: Made | None = None
 
 
 class Question(BaseModel):
@@ -75,18 +89,16 @@ class Question(BaseModel):
     options: list[StrictStr] = Field(min_length=2, max_length=len(LETTERS))
     answer: Annotated[Letter | None, BeforeValidator(_unlabelled)] = None
     reasoning: StrictStr | None = None
-    wrong: list[WrongReasoning] = []
-    made: Made | None = None
+    wrong: Annotated[list[WrongReasoning], BeforeValidator(_none)] = []
+    votequeue: Made | None = None
 
     @model_validator(mode="after")
     def _letters_are_options(self) -> "Question":
-        for where, letter in [("answer", self.answer), *(("wrong", w.answer) for w in self.wrong)]:
+        given: list[tuple[list[str | int], str | None]] = [(["answer"], self.answer)]
+        given += [(["wrong", at, "answer"], wrong.answer) for at, wrong in enumerate(self.wrong)]
+        for where, letter in given:
             if letter is not None and letter not in self.letters:
-                raise PydanticCustomError(
-                    "letter",
-                    "{where} '{letter}' is not one of the {n} options (A-{last})",
-                    {"where": where, "letter": letter, "n": len(self.options), "last": self.letters[-1]},
-                )
+                raise PydanticCustomError("letter", "no such option", {"field": where, "value": letter})
         return self
 
     @property
@@ -114,8 +126,22 @@ class Entry(BaseModel):
     id: StrictStr | Annotated[int, Field(strict=True)]
     problem: StrictStr
     questions: list[Question] = Field(min_length=1)
-    origin: StrictStr | None = None
-    group: StrictStr | None = None
+    votequeue: Provenance | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older_exports(cls, data: object) -> object:
+        return older_exports.renamed(data) if isinstance(data, dict) else data
+
+    @property
+    def origin(self) -> str | None:
+        """Name how the entry was made from another one, if it was."""
+        return self.votequeue.origin if self.votequeue else None
+
+    @property
+    def group(self) -> str:
+        """Name what the entry stays with when texts are held out: its original's problem, or its own."""
+        return (self.votequeue and self.votequeue.group) or identity(self.problem)
 
     @property
     def augmented(self) -> bool:
@@ -156,25 +182,43 @@ def identity(text: str) -> str:
     return hashlib.sha256("".join(text.split()).encode()).hexdigest()[:16]
 
 
+def entry_of(text: str) -> Entry:
+    """Read an entry's text as a ledger keeps it; it was looked at before it was recorded."""
+    return Entry.model_validate(jsontext.loads(text))
+
+
 def scan(path: Path) -> Iterator[Line | BadLine]:
     """Read a data set line by line, giving each line as good or bad; memory stays flat but for the ids.
 
     Raises:
-        UserError: the file itself cannot be read (missing, a directory, no permission, empty).
+        UserError: the file itself cannot be read (missing, a directory, no permission, empty), or it is
+            something else than JSON Lines of ours.
     """
     seen: dict[str, int] = {}
+    asked = False
     for number, raw in _raw_lines(path):
         parsed = _parse(path, number, raw)
         if isinstance(parsed, Line):
             first = seen.setdefault(str(parsed.entry.id), number)
             if first != number:
-                parsed = BadLine(path, number, "id", f"{parsed.entry.id!r} stands on line {first} already")
+                parsed = BadLine(
+                    path, number, "id", f"{jsontext.shown(parsed.entry.id)} stands on line {first} already"
+                )
+        elif not asked:
+            asked = True
+            _require_lines(path)
         yield parsed
-    if not seen:
-        # A file of bad lines only has had its say; one with no lines at all must say something too.
-        with path.open("rb") as file:
-            if not file.read(1 << 16).strip():
-                raise UserError(f"{path} is empty: it should hold one JSON object a line")
+    if not seen and not asked:
+        raise UserError(f"{path} is empty: it should hold one JSON object a line")
+
+
+def _require_lines(path: Path) -> None:
+    try:
+        told = file_kinds.other_kind(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if told:
+        raise UserError(told)
 
 
 def read(path: Path) -> Iterator[Entry]:
@@ -204,7 +248,7 @@ def with_answers(text: str, letters: Iterable[str | None]) -> dict[str, Any]:
     ``letters`` has one letter a question, ``None`` where there is no answer: a gold letter that stood there
     is blanked, since it would pass for one.
     """
-    entry: dict[str, Any] = json.loads(text)
+    entry: dict[str, Any] = jsontext.loads(text)
     for question, letter in zip(entry["questions"], letters, strict=True):
         if letter is not None:
             question["answer"] = letter
@@ -217,28 +261,32 @@ def with_answers(text: str, letters: Iterable[str | None]) -> dict[str, Any]:
 def writing(path: Path) -> Iterator[Any]:
     """Open a text file that appears under its name only when everything was written.
 
+    Through a symbolic link, the file that it leads to is written. A file that is there keeps its permissions.
+
     Raises:
-        UserError: the folder does not exist or cannot be written, the disk is full, the path is a folder.
+        UserError: the folder does not exist or cannot be written, the disk is full, or what is there is no
+            file that may be written over.
     """
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file to write")
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    require_writable(path)
     temporary: Path | None = None
     try:
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
         # A lone surrogate cannot be UTF-8; the backslash form is what JSON writes for it anyway.
         with tempfile.NamedTemporaryFile(
             "w",
             encoding="utf-8",
             errors="backslashreplace",
-            dir=path.parent,
-            prefix=f".{path.name}.",
+            dir=target.parent,
+            prefix=f".{target.name[:100]}.",
             delete=False,
         ) as file:
             temporary = Path(file.name)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        temporary.chmod(mode)
+        temporary.replace(target)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
@@ -246,12 +294,26 @@ def writing(path: Path) -> Iterator[Any]:
             temporary.unlink(missing_ok=True)
 
 
+def require_writable(path: Path) -> None:
+    """Refuse to put a file where a folder, a device or a write-protected file is.
+
+    Raises:
+        UserError: saying what is there.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file to write")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a device or a pipe: name a file to write")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise UserError(f"{path} is write-protected: name another file")
+
+
 def write(entries: Iterable[dict[str, Any]], path: Path) -> int:
     """Write entries as JSON Lines, all or nothing; give how many there were."""
     count = 0
     with writing(path) as file:
         for entry in entries:
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            file.write(jsontext.dumps(entry) + "\n")
             count += 1
     return count
 
@@ -266,13 +328,15 @@ def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
-                if raw.strip():
+                if raw.removeprefix(codecs.BOM_UTF8).strip():
                     yield number, raw
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:
+    if (path / "dataset_info.json").is_file():
+        return UserError(f"{path} is a folder of `datasets`: write it as JSON Lines first (see docs/data.md)")
     if path.is_dir():
         return UserError(f"{path} is a folder: name the JSON Lines file in it")
     return UserError(f"cannot read {path}: {error.strerror or error}")
@@ -281,30 +345,43 @@ def _unreadable(path: Path, error: OSError) -> UserError:
 def _parse(path: Path, number: int, raw: bytes) -> Line | BadLine:
     try:
         text = raw.decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        return BadLine(path, number, "", f"not UTF-8 (byte {error.start + 1}): save the file as UTF-8")
-    try:
-        value = json.loads(text)
+        value = jsontext.loads(text)
     except (ValueError, RecursionError) as error:
-        return BadLine(path, number, "", f"not JSON: {error}")
+        return BadLine(path, number, "", _no_json(raw, error))
+    found = _checked(value)
+    return Line(number, text, found) if isinstance(found, Entry) else BadLine(path, number, *found)
+
+
+def _no_json(raw: bytes, error: ValueError | RecursionError) -> str:
+    if b"\0" in raw:
+        return "it has NUL bytes, as a crash or a full disk leaves them: get it again"
+    if isinstance(error, RecursionError):
+        return f"nested deeper than {jsontext.DEEPEST} levels: write it flatter"
+    if isinstance(error, UnicodeDecodeError):
+        cut = file_kinds.breaks_off(raw, error)
+        return jsontext.CUT_SHORT if cut else f"not UTF-8 (byte {error.start + 1}): save the file as UTF-8"
+    return jsontext.broken(error, cut=not raw.endswith(b"\n"))
+
+
+def _checked(value: Any) -> Entry | tuple[str, str]:
+    """Give the entry that a line holds, or its first problem: where, and what."""
     if not isinstance(value, dict):
-        return BadLine(path, number, "", f"a JSON object is expected, this is a {type(value).__name__}")
-    if unfit := _UNFIT.search(json.dumps(value, ensure_ascii=False)):
-        return BadLine(path, number, "", f"the character {unfit[0]!a} cannot be stored: take it out")
+        return "", f"found {jsontext.shown(value)}, expected a JSON object"
+    if found := jsontext.flaw(value):
+        return found
     try:
-        return Line(number, text, Entry.model_validate(value))
+        entry = Entry.model_validate(value)
     except ValidationError as error:
-        return BadLine(path, number, *_first_problem(error))
+        return entry_errors.first_problem(error, value)
+    return _first_unusable(entry) or entry
 
 
-def _first_problem(error: ValidationError) -> tuple[str, str]:
-    first = error.errors()[0]
-    # The union of id's two types reports once a type: its own names are noise to a reader.
-    parts = [p for p in first["loc"] if p not in ("str", "int", "constrained-str", "constrained-int")]
-    where = ""
-    for part in parts:
-        where += f"[{part}]" if isinstance(part, int) else (f".{part}" if where else str(part))
-    message = {"missing": "the field is missing", "too_short": "it is empty or too short"}.get(first["type"])
-    if first["type"] == "too_short" and parts[-1:] == ["options"]:
-        message = f"at least 2 options are needed, there are {first['ctx']['actual_length']}"
-    return where, message or first["msg"]
+def _first_unusable(entry: Entry) -> tuple[str, str] | None:
+    """Find what can be read, as older ledgers hold it, but is of no use in a new data set."""
+    if len(str(entry.id)) > LONGEST_ID:
+        return "id", f"it is {len(str(entry.id))} characters long, expected at most {LONGEST_ID}"
+    for at, question in enumerate(entry.questions):
+        for place, option in enumerate(question.options):
+            if not option.strip():
+                return f"questions[{at}].options[{place}]", f"option {LETTERS[place]} is empty, expected text"
+    return None

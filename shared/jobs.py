@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared import answers
+from shared.answers import ReaderName
 from shared.dataset import Question
 from shared.voting import Fallback
 
@@ -73,6 +75,7 @@ class Sampling(BaseModel):
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     # The run whose votes are judged, instead of sampling.
     votes_of: str | None = None
+    reader: ReaderName = answers.REFERENCE
 
 
 class Reasoning(BaseModel):
@@ -87,6 +90,7 @@ class Reasoning(BaseModel):
     max_tokens: Annotated[int, Field(ge=1)]
     temperature: Annotated[float, Field(ge=0, le=2)]
     prompt: str
+    reader: ReaderName = answers.REFERENCE  # of runs that do not say, as above
 
     def letters_of(self, question: Question) -> str:
         """Give the letters of a question that reasonings are wanted for; none where its answer is unknown."""
@@ -119,6 +123,7 @@ class Augmentation(BaseModel):
     samples: Annotated[int, Field(ge=1)] | None = None
     agree: Annotated[int, Field(ge=1)] | None = None
     near_copy: Annotated[float, Field(gt=0, le=1)] | None = None
+    reader: ReaderName | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
 

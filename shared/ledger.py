@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
+import psycopg
+import psycopg.conninfo
 import sqlalchemy as sa
 import tenacity
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from shared import pg_connection, schema, settings
+from shared import dataset, permissions, pg_connection, schema, settings
 from shared.dataset import Entry, Line, Question, key
 from shared.errors import Conflict, ServiceUnreachable, UserError
 from shared.prompts import Asked, Solved
@@ -79,6 +81,7 @@ def engine() -> sa.Engine:
         opened = sa.create_engine(url, pool_pre_ping=True, connect_args=_connect_args(url))
     except (SQLAlchemyError, ImportError) as error:
         raise UserError(f"VOTEQUEUE_LEDGER_URL is no database URL that works here: {error}") from None
+    _refuse_unknown_options(opened)
     if opened.dialect.name == "sqlite":
         sa.event.listen(opened, "connect", _prepare_sqlite)
         sa.event.listen(opened, "begin", _begin_immediate)
@@ -101,12 +104,24 @@ def _connect_postgres(_dialect: object, _record: object, args: Any, keywords: di
     return pg_connection.PatientConnection.connect(*args, **keywords)
 
 
+def _refuse_unknown_options(opened: sa.Engine) -> None:
+    if opened.dialect.name == "postgresql":
+        try:
+            psycopg.conninfo.make_conninfo(**dict.fromkeys(opened.url.query, "0"))
+        except psycopg.Error as error:
+            raise UserError(f"VOTEQUEUE_LEDGER_URL has an option that PostgreSQL has not: {error}") from None
+
+
 def _make_folder(url: str) -> None:
-    folder = Path(sa.make_url(url).database or "").parent
+    file = Path(sa.make_url(url).database or "")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        permissions.make_folder(file.parent)
     except OSError as error:
-        raise UserError(f"cannot make the ledger's folder {folder}: {error.strerror}") from None
+        raise UserError(f"cannot make the ledger's folder {file.parent}: {error.strerror}") from None
+    if not file.name.startswith("file:"):
+        # SQLite gives its other files the mode of this one. What it cannot open, it says itself.
+        with contextlib.suppress(OSError):
+            permissions.make_file(file)
 
 
 def _readable(url: str) -> str:
@@ -363,8 +378,15 @@ def open_run(
         return number
 
 
-def open_single(run: Run, label: str, texts: Iterable[str] = ()) -> None:
+def open_single(
+    run: Run,
+    label: str,
+    texts: Iterable[str] = (),
+    also: Callable[[sa.Connection], object] = lambda _: None,
+) -> None:
     """Record a run of one item that is no question, such as a training, with the entries it works on.
+
+    ``also`` writes in the same transaction.
 
     Raises:
         UserError: a run of this name was made in the meantime.
@@ -376,6 +398,7 @@ def open_single(run: Run, label: str, texts: Iterable[str] = ()) -> None:
         connection.execute(
             schema.items.insert().values(run=run.name, number=0, key=label, entry=0, question=0)
         )
+        also(connection)
 
 
 def _add_run(connection: sa.Connection, run: Run) -> None:
@@ -433,7 +456,7 @@ def load_entry(run: str, position: int) -> Entry:
     columns = schema.entries.c
     query = sa.select(columns.text).where(columns.run == run, columns.position == position)
     with reading() as connection:
-        return Entry.model_validate_json(connection.execute(query).scalar_one())
+        return dataset.entry_of(connection.execute(query).scalar_one())
 
 
 def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Asked]:
@@ -445,7 +468,7 @@ def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, i
     )
     with reading() as connection:
         texts = {row.position: row.text for row in connection.execute(query)}
-    parsed = {position: Entry.model_validate_json(text) for position, text in texts.items()}
+    parsed = {position: dataset.entry_of(text) for position, text in texts.items()}
     return {place: asked(parsed[place[0]], place[1]) for place in wanted}
 
 

@@ -5,16 +5,19 @@
 A message may be lost at any time: what is noted here is only what was sent. Who works on what is `claims`'.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 import sqlalchemy as sa
 
 from shared import ledger, schema
 from shared.jobs import KINDS, Job
-from shared.schema import CLAIMED_BEFORE, PENDING
+from shared.schema import CLAIMED_BEFORE, PENDING, State
 
 items = schema.items.c
+LOOKED_AT = (
+    2000  # items of a run that were claimed before, of which those that have waited longest are chosen
+)
 
 
 def sending(run: str) -> str:
@@ -34,36 +37,39 @@ def unsent(limit: int, run: str | None = None) -> list[Job]:
             locks.name == sa.literal("sending:") + schema.runs.c.name, locks.until > now
         )
         which = ~sending_now if run is None else schema.runs.c.name == run
-        due = sa.and_(PENDING, items.sent_at.is_(None), items.not_before <= now)
-        return _list(connection, which, due, [items.not_before, items.number], limit)
+        jobs: list[Job] = []
+        for name, kind in _open_runs(connection, which):
+            query = (
+                sa.select(items.number)
+                .where(items.run == name, PENDING, items.sent_at.is_(None), items.not_before <= now)
+                .order_by(items.not_before, items.number)
+                .limit(limit - len(jobs))
+            )
+            jobs += [KINDS[kind](run=name, item=number) for number in connection.scalars(query)]
+            if len(jobs) == limit:
+                break
+        return jobs
 
 
 def left_over(kind: str, limit: int, sent_before: float) -> list[Job]:
-    """List items that were claimed before and whose new message nobody took for ``sent_before`` seconds."""
+    """List items that were claimed before and whose new message nobody took for ``sent_before`` seconds.
+
+    Those come first that have waited longest.
+    """
+    found: list[tuple[float, str, int]] = []
     with ledger.reading() as connection:
         now = ledger.now(connection)
-        # Sums, so that no planner takes the index of all that is pending for these.
-        due = items.not_before + 0 <= now
-        late = sa.and_(CLAIMED_BEFORE, due, items.sent_at + 0 <= now - sent_before)
-        return _list(connection, schema.runs.c.kind == kind, late, [items.number], limit)
-
-
-def _list(
-    connection: sa.Connection,
-    which: sa.ColumnElement[bool],
-    where: sa.ColumnElement[bool],
-    order: Sequence[sa.ColumnElement[Any]],
-    limit: int,
-) -> list[Job]:
-    jobs: list[Job] = []
-    for name, kind in _open_runs(connection, which):
-        query = (
-            sa.select(items.number).where(items.run == name, where).order_by(*order).limit(limit - len(jobs))
-        )
-        jobs += [KINDS[kind](run=name, item=number) for number in connection.scalars(query)]
-        if len(jobs) == limit:
-            break
-    return jobs
+        for run, _ in _open_runs(connection, schema.runs.c.kind == kind):
+            # In the order of its index, or the planner takes that of all that is pending.
+            query = (
+                sa.select(items.sent_at, items.run, items.number)
+                .where(items.run == run, CLAIMED_BEFORE, items.not_before + 0 <= now)
+                .where(items.sent_at + 0 <= now - sent_before)
+                .order_by(items.number)
+                .limit(LOOKED_AT)
+            )
+            found += [tuple(row) for row in connection.execute(query)]
+    return [KINDS[kind](run=run, item=number) for _, run, number in sorted(found)[:limit]]
 
 
 def _open_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
@@ -115,3 +121,39 @@ def forget_sent(older_than: float = 0.0, kind: str | None = None, run: str | Non
             # Not in one condition: an index leads to each, and to no alternative.
             for lost in (items.sent_at <= now - older_than, items.sent_at > now)
         )
+
+
+def worked_on(jobs: Iterable[Job]) -> set[Job]:
+    """Give those jobs that somebody has claimed now."""
+    with ledger.reading() as connection:
+        return {
+            KINDS[kind](run=run, item=number)
+            for kind, run, numbers in _by_run(jobs)
+            for number in connection.scalars(
+                sa.select(items.number).where(
+                    items.run == run, items.number.in_(numbers), items.state == State.LEASED
+                )
+            )
+        }
+
+
+@ledger.retried
+def forget_taken(jobs: Iterable[Job], older_than: float) -> int:
+    """Take jobs' messages for lost that were sent more than ``older_than`` seconds ago; give how many."""
+    with ledger.writing() as connection:
+        late = sa.and_(PENDING, items.sent_at <= ledger.now(connection) - older_than)
+        return sum(
+            ledger.update_in_order(
+                connection,
+                sa.and_(items.run == run, items.number.in_(numbers), late),
+                {"sent_at": None},
+                skip=True,
+            )
+            for _, run, numbers in _by_run(jobs)
+        )
+
+
+def _by_run(jobs: Iterable[Job]) -> Iterator[tuple[str, str, list[int]]]:
+    places = sorted({(job.queue, job.run, job.item) for job in jobs})
+    for (kind, run), members in itertools.groupby(places, key=lambda place: place[:2]):
+        yield kind, run, [number for _, _, number in members]

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shared import conclusions
 from shared.dataset import LETTERS
 
 HEAD = (
@@ -19,9 +20,16 @@ HEAD = (
     "请根据已知条件一步一步推理，最后一行只写“答案是：X”，X 是所选选项的字母。\n"
 )
 _OPENING = "\n### 推理\n"
-_CASE = "\n### 题目\n{problem}\n\n### 问题\n{question}\n{options}\n" + _OPENING
-# The solved examples close with a line of their own, so any such line at the end of a text comes off first.
-_CLOSING = re.compile(r"\s*(?:因此|所以|故)?[，,]?\s*[*]*答案是\s*[:：][^\n]*\s*$")
+# Where a raw completion has gone on to make up the next problem, as every case in the prompt begins.
+NEXT_CASE = "\n### 题目\n"
+_CASE = NEXT_CASE + "{problem}\n\n### 问题\n{question}\n{options}\n" + _OPENING
+# An answer at the end of a longer line, with at most an option's text after it.
+_CLOSING = re.compile(
+    r"(?:因此|所以|故)?[，,]?\s{0,4}[*_]{0,3}答案是\s{0,4}[:：](?!.*(?:因为|由于|答案是))[^。]{0,80}+。?[\s*_]{0,8}$"
+)
+_NO_WORDS = re.compile(r"[\W_]*+")
+# An option's letter, and after it another one that stands alone: perhaps both are people's names.
+_OTHER_NAME = re.compile(r"([A-Z])(?!\1)[A-ZＡ-Ｚ](?![A-Za-zＡ-Ｚａ-ｚ])")
 VERSION = hashlib.sha256((HEAD + _CASE).encode()).hexdigest()[:8]
 
 
@@ -51,19 +59,59 @@ class Solved:
 def case(asked: Asked) -> str:
     """Render problem, question and lettered options, up to where the reasoning begins."""
     options = "\n".join(
-        f"{letter}. {text.strip()}" for letter, text in zip(LETTERS, asked.options, strict=False)
+        f"{letter}. {text.strip()}"
+        for letter, text in zip(LETTERS, without_letters(asked.options), strict=False)
     )
     return _CASE.format(problem=asked.problem.strip(), question=asked.question.strip(), options=options)
 
 
+def without_letters(options: Sequence[str]) -> list[str]:
+    """Take their own letters off options that all have them in order: ``A. 甲``, ``B. 乙`` -> ``甲``, ``乙``.
+
+    ``A、B`` may be two people, and ``A：骗子`` what one is: where that can be, options stay as they are.
+    """
+    leads = [_lead(at).match(text) for at, text in enumerate(options[: len(LETTERS)])]
+    if len(leads) < len(options) or not all(leads):
+        return list(options)
+    texts = [text[lead.end() :].strip() for lead, text in zip(leads, options, strict=True) if lead]
+    sure = all(lead["sure"] for lead in leads if lead)
+    named = any(_OTHER_NAME.match(f"{LETTERS[at]}{text}") for at, text in enumerate(texts))
+    distinct = len(set(texts)) == len(texts)
+    return texts if all(texts) and (sure or (distinct and not named)) else list(options)
+
+
+def _lead(at: int) -> re.Pattern[str]:
+    letter = f"[{LETTERS[at]}{LETTERS[at].lower()}{chr(0xFF21 + at)}{chr(0xFF41 + at)}]"
+    bracketed = rf"[(（\[【]\s*{letter}\s*[)）\]】]\s*[.．、:：]?"
+    return re.compile(rf"\s*(?:(?P<sure>{bracketed}|{letter}\s*[.．。)）])|{letter}\s*[、:：])\s*")
+
+
 def solution(solved: Solved) -> str:
     """Render a reasoning whose last line is exactly ``答案是：X``."""
-    return f"{without_closing(solved.reasoning)}\n答案是：{solved.answer}\n"
+    lines = without_closing(solved.reasoning).split("\n")
+    # Some models answer before they reason; what is learned from them is the other order.
+    return "\n".join(lines[_answers(lines) :]).strip() + f"\n答案是：{solved.answer}\n"
 
 
 def without_closing(reasoning: str) -> str:
-    """Take the line that names the answer off a reasoning's end."""
-    return _CLOSING.sub("", reasoning.strip())
+    """Take the lines that name the answer off a reasoning's end; the rest is its beginning, unchanged."""
+    lines = reasoning.strip().split("\n")
+    kept = lines[: len(lines) - _answers(lines[::-1])]
+    if kept and (closing := _CLOSING.search(kept[-1])):
+        kept[-1] = kept[-1][: closing.start()]
+    return "\n".join(kept).rstrip()
+
+
+def _answers(lines: Sequence[str]) -> int:
+    """Count the lines at the beginning that only name an answer, with blank lines and rules after them."""
+    count = 0
+    for place, line in enumerate(lines, start=1):
+        wordless = _NO_WORDS.fullmatch(line)
+        if conclusions.is_statement(line) or (wordless and count):
+            count = place
+        elif not wordless:
+            break
+    return count
 
 
 def answering(asked: Asked, examples: Sequence[Solved] = ()) -> str:

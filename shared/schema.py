@@ -142,6 +142,15 @@ plays = Table(
     Column("death", String),
 )
 
+# The files that a run was made from, by their absolute paths: no output is written over them.
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("path", String, primary_key=True),
+    ForeignKeyConstraint(["run"], ["runs.name"]),
+)
+
 attempts = Table(
     "attempts",
     metadata,
@@ -168,6 +177,26 @@ votes = Table(
     Column("accepted", Boolean, nullable=False),
     Column("tokens", Integer, nullable=False),
     Column("scorer", String),
+)
+
+# What workers say of the rounds they play, every few seconds: the newest word of each worker on each run.
+worker_progress = Table(
+    "worker_progress",
+    metadata,
+    Column("worker", String, primary_key=True),
+    Column("run", String, primary_key=True),
+    # Votes and tokens that the engine has made for the run since the worker started.
+    Column("votes", Integer, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    # Of the questions in play: votes that are finished, votes that are not, those of the latter that have no
+    # token yet, and the tokens of the rest.
+    Column("votes_in_play", Integer, nullable=False),
+    Column("votes_under_way", Integer, nullable=False),
+    Column("votes_not_begun", Integer, nullable=False),
+    Column("tokens_under_way", Integer, nullable=False),
+    Column("tokens_per_second", Float, nullable=False),
+    Column("told_at", Float, nullable=False),
+    Index("worker_progress_by_run", "run"),
 )
 
 answers = Table(

@@ -8,23 +8,26 @@ recipe's default. This module knows names and defaults, not what they are used f
 
 import difflib
 import functools
+import io
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import platformdirs
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from shared import permissions, texts, urls
 from shared.errors import UserError
 from shared.providers import PROVIDERS, Limits, Price
 
 PREFIX = "VOTEQUEUE_"
 DOTENV = ".env"
+MOST_DOTENV = 1 << 20  # bytes
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -49,20 +52,38 @@ def _sendable(fields: dict[str, Any]) -> dict[str, Any]:
 ByService = Annotated[dict[str, _T], AfterValidator(_known)]
 
 
+def _secretly(check: Callable[[str], str]) -> AfterValidator:
+    return AfterValidator(lambda secret: SecretStr(check(secret.get_secret_value())))
+
+
+BrokerUrl = Annotated[SecretStr, _secretly(urls.broker)]
+LedgerUrl = Annotated[SecretStr, _secretly(urls.ledger)]
+ServiceUrl = Annotated[str, AfterValidator(urls.service)]
+
+
 class Settings(BaseSettings):
     """All settings; each field's description is its documentation (`.env.example` carries it too)."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=DOTENV, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=DOTENV,
+        env_file_encoding="utf-8-sig",  # Windows' editors put a byte order mark before it
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
 
     # Where things are
     home: Path = Field(Path("var"), description="folder for all that the local mode writes")
-    broker_url: SecretStr = Field(
+    broker_url: BrokerUrl = Field(
         SecretStr("redis://127.0.0.1:6399/0"), description="Redis or Valkey that carries the messages"
     )
-    ledger_url: SecretStr | None = Field(
+    ledger_url: LedgerUrl | None = Field(
         None, description="SQLAlchemy URL of the record; empty: SQLite, ledger.db under the home folder"
     )
-    qdrant_url: str | None = Field(None, description="Qdrant server; empty: an index in each worker's memory")
+    qdrant_url: ServiceUrl | None = Field(
+        None, description="Qdrant server; empty: an index in each worker's memory"
+    )
     qdrant_api_key: SecretStr | None = Field(None, description="key of the Qdrant server")
     trained: Path | None = Field(
         None,
@@ -98,6 +119,11 @@ class Settings(BaseSettings):
     fallback: Literal["majority", "constant"] = Field(
         "majority",
         description="when no vote was ever accepted: the majority of all letters read, or the constant A",
+    )
+    reader: str = Field(
+        "conclusion",
+        description="how a letter is read: conclusion (the last statement of an answer), reference (the "
+        "first 答案是：X, before any sign of a new problem)",
     )
     scorer: str = Field(
         "in-use",
@@ -192,7 +218,7 @@ class Settings(BaseSettings):
     lora_seed: int = Field(42, description="seed of training and of the held-out split")
 
     # The outside services: who they are (secrets come from the environment only)
-    chat_base_url: str | None = Field(
+    chat_base_url: ServiceUrl | None = Field(
         None, description="provider chat: base URL of an OpenAI-compatible endpoint, with its /v1"
     )
     chat_api_key: SecretStr | None = Field(None, description="provider chat: API key of that endpoint")
@@ -201,7 +227,7 @@ class Settings(BaseSettings):
         description="JSON: fields that every request of provider chat has besides, such as "
         '{"enable_thinking": false}; null leaves one of ours out',
     )
-    local_url: str = Field(
+    local_url: ServiceUrl = Field(
         "http://127.0.0.1:8399/v1", description="provider local: where `votequeue serve` listens"
     )
     qianfan_api: Literal["v1", "v2"] = Field(
@@ -217,11 +243,13 @@ class Settings(BaseSettings):
     qianfan_secret_key: SecretStr | None = Field(
         None, description="provider qianfan: secret key that goes with the access key"
     )
-    qianfan_url: str | None = Field(None, description="provider qianfan: a gateway's URL; empty: Baidu's own")
+    qianfan_url: ServiceUrl | None = Field(
+        None, description="provider qianfan: a gateway's URL; empty: Baidu's own"
+    )
     tencent_secret_id: SecretStr | None = Field(None, description="provider tencent: SecretId")
     tencent_secret_key: SecretStr | None = Field(None, description="provider tencent: SecretKey")
     tencent_region: str = Field("ap-guangzhou", description="provider tencent: region")
-    tencent_url: str | None = Field(
+    tencent_url: ServiceUrl | None = Field(
         None, description="provider tencent: a gateway's URL; empty: Tencent's own"
     )
 
@@ -305,15 +333,20 @@ class Settings(BaseSettings):
         """Give the folder whose sub-folders are trained models."""
         return self.trained or self.home / "trained"
 
+    @property
+    def trained_mask(self) -> int:
+        """Give the umask for trained models: what a team shares stays as open as its folder is."""
+        return permissions.as_open_as(self.trained) if self.trained else permissions.ONLY_OWNER
+
 
 @functools.cache
 def load() -> Settings:
     """Read the environment once.
 
     Raises:
-        UserError: a value that does not fit its setting, or a name that is no setting.
+        UserError: a value that does not fit its setting, a name that is no setting, or an unreadable `.env`.
     """
-    refuse_unknown([*os.environ, *dotenv_values(DOTENV)])
+    refuse_unknown([*os.environ, *_names_in_file(Path(DOTENV))])
     # An empty variable means "not set": compose files and .env lines cannot say None any other way.
     try:
         return Settings(_env_ignore_empty=True)  # type: ignore[call-arg]
@@ -323,11 +356,36 @@ def load() -> Settings:
         name = PREFIX + (field[1].upper() if field else "?")
         raise UserError(f"setting {name}: not JSON ({error.__cause__})") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        if not first["loc"]:
-            raise UserError(f"settings: {first['msg'].removeprefix('Value error, ')}") from None
-        name = " ".join([PREFIX + str(first["loc"][0]).upper(), *map(str, first["loc"][1:])])
-        raise UserError(f"setting {name}: {first['msg']} (it is {first['input']!r})") from None
+        raise UserError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    said = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return f"settings: {said}"
+    name = " ".join([PREFIX + str(first["loc"][0]).upper(), *map(str, first["loc"][1:])])
+    # Our own checks say all there is to say, and what they look at may be secret.
+    return f"setting {name}: {said}" + (
+        "" if first["type"] == "value_error" else f" (it is {first['input']!r})"
+    )
+
+
+def _names_in_file(path: Path) -> list[str]:
+    """Give the names that a `.env` sets.
+
+    Raises:
+        UserError: it cannot be read, or a line of it is no NAME=VALUE.
+    """
+    if not path.exists() or (path / "pyvenv.cfg").exists():  # some call their virtual environment so
+        return []
+    bindings = list(parse_stream(io.StringIO(texts.read(path, MOST_DOTENV))))
+    for binding in bindings:
+        if binding.error:
+            string = binding.original.string  # the empty lines before it belong to it
+            line = binding.original.line + string[: len(string) - len(string.lstrip())].count("\n")
+            raise UserError(f"{path} line {line} is no NAME=VALUE: mend it, or put a # before it")
+    return [binding.key for binding in bindings if binding.key]
 
 
 def refuse_unknown(names: Iterable[str]) -> None:

@@ -18,9 +18,10 @@ from typing import TypeVar
 
 from shared.errors import EngineDied, Refused
 from shared.jobs import Sampling
+from shared.lessons import Text
 from shared.prompts import Asked, Solved
 from shared.providers import Limits, Price, Usage
-from workers.ports import Completion, Needs, Prompt, Service, Translated, Turn
+from workers.ports import Completion, Needs, Progress, Prompt, Service, Translated, Turn
 from workers.ports import Reply as ChatReply
 
 Reply = Sequence[str] | Exception
@@ -81,7 +82,12 @@ class FakeGenerator:
         return len(prompt) <= self._room
 
     async def sample(
-        self, prompt: str, sampling: Sampling, seed: int | None, adapter: str | None = None
+        self,
+        prompt: str,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Completion]:
         """Give the next reply of the script."""
         request = Request(prompt, sampling, seed, adapter)
@@ -92,6 +98,9 @@ class FakeGenerator:
         reply = self._reply(request)
         if isinstance(reply, Exception):
             raise reply
+        if progress is not None:
+            for vote, text in enumerate(reply[: sampling.votes]):
+                progress.count(vote, len(text), finished=True)
         return [Completion(text, len(text)) for text in reply]
 
     async def _share_the_engine(self, request: Request) -> None:
@@ -124,11 +133,11 @@ class FakeScorer:
         self.seen: list[tuple[Asked, str]] = []
         self._judge = judge
 
-    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[str]]]) -> list[list[float]]:
+    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[Text]]]) -> list[list[float]]:
         """Judge each vote of each question."""
         self.names.append(name)
-        self.seen.extend((asked, vote) for asked, votes in questions for vote in votes)
-        return [[self._judge(asked, vote) for vote in votes] for asked, votes in questions]
+        self.seen.extend((asked, vote.text) for asked, votes in questions for vote in votes)
+        return [[self._judge(asked, vote.text) for vote in votes] for asked, votes in questions]
 
 
 class FakeRetriever:

@@ -15,7 +15,7 @@ from typing import IO
 from shared import ledger, settings
 from shared.errors import Refused, UserError
 from shared.lessons import Lesson
-from workers import errands, lifecycle, wiring
+from workers import errands, logs, wiring
 from workers.dispatches import Dispatch, Failed, Made, Order, Saved, Step, Stopped
 from workers.models import lifeline, mishaps
 from workers.ports import Interrupted, Workshop
@@ -55,7 +55,7 @@ class Post:
 
 def main() -> int:
     """Carry out one order; 0 whenever its end was told."""
-    logging.basicConfig(level=settings.load().log_level, format=lifecycle.FORMAT, stream=sys.stderr)
+    logs.configure(settings.load().log_level)
     # What libraries print must not pass for a dispatch.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -9,7 +9,7 @@ It does not know what a claim is, nor how calls are limited, paid for or made ag
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared import answers, bought, calls, ledger, prompts
+from shared import answers, bought, calls, ledger, prompts, thinking
 from shared.bought import Wanted
 from shared.dataset import Question
 from shared.errors import Refused
@@ -113,14 +113,22 @@ class Explainer:
         # Our own replies come first: what a round before this one has asked was not asked by others.
         if calls.reply(job.run, job.item, step) is not None:
             return None
-        return bought.find_reasoning(wanted, self._options.models)
+        known = bought.find_reasoning(wanted, self._options.models)
+        # It may have been kept by a run that read it otherwise.
+        if known is None:
+            return None
+        model, text = known[0], thinking.strip(known[1])
+        return (model, text) if self._letter(text, wanted) == wanted.letter else None
 
     def _ask(self, job: Job, step: str, model: str, wanted: Wanted) -> tuple[str, str | None]:
         options, asked = self._options, wanted.asked
         chat = self._chat_model(options.provider, model)
         prompt = Prompt(prompts.explaining(asked, wanted.letter), options.max_tokens, options.temperature)
-        text = self._desk.chat(job, step, chat, prompt)
-        return answers.cut(text).strip(), answers.extract(text, len(asked.options))
+        text = thinking.strip(self._desk.chat(job, step, chat, prompt))
+        return text, self._letter(text, wanted)
+
+    def _letter(self, text: str, wanted: Wanted) -> str | None:
+        return answers.extract(text, len(wanted.asked.options), self._options.reader)
 
     def _keep(self, wanted: Wanted, explained: Explained) -> Explained:
         with ledger.writing() as connection:

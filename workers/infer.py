@@ -14,13 +14,15 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from shared import claims, outbox, settings
+from shared import claims, outbox, settings, worker_progress
 from shared.broker import app
 from shared.claims import Claim
 from shared.jobs import Infer, Job
 from workers import lifecycle, retrying, rounds, wiring
 from workers.batcher import Batcher
 from workers.claimer import Claimer
+from workers.meter import Meter
+from workers.pulse import Pulse
 
 log = logging.getLogger(__name__)
 NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
@@ -54,6 +56,8 @@ class Answering:
         log.info("loading %s", loaded.model)
         self._in_loop(self._generator.start()).result()
         self._capacity = loaded.batch_size * loaded.batches_in_flight
+        self._progress = Pulse("progress", loaded.heartbeat, lambda: _tell(playing.meter))
+        self._progress.start()
         log.info("ready: batches of %d, %d in flight", loaded.batch_size, loaded.batches_in_flight)
 
     def answer(self, job: Infer) -> str:
@@ -65,15 +69,17 @@ class Answering:
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
             return STOPPED
 
-    def rescue(self) -> None:
+    def rescue(self, at_once: bool) -> None:
         """Take up questions that a dead worker left and whose messages wait behind others.
 
         With all of this worker's slots taken, the queue would hold them back until a batch is through: they
-        are claimed past it, as many as the slots again at the most, and are next in line.
+        are claimed past it, as many as the slots again at the most, and are next in line. ``at_once``: this
+        worker has just found them.
         """
         if self._stopping or self._rescued >= self._capacity:
             return
-        for job in outbox.left_over(Infer.queue, self._capacity - self._rescued, RESCUE_AFTER):
+        waited = 0.0 if at_once else RESCUE_AFTER
+        for job in outbox.left_over(Infer.queue, self._capacity - self._rescued, waited):
             self._in_loop(self._rescue(Infer(run=job.run, item=job.item)))
 
     def release(self) -> None:
@@ -83,6 +89,7 @@ class Answering:
 
     def close(self) -> None:
         """Stop the engine and its process."""
+        self._progress.stop()
         self._in_loop(self._generator.stop()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
@@ -131,6 +138,11 @@ class Answering:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
 
+def _tell(meter: Meter) -> None:
+    if figures := meter.figures():
+        worker_progress.tell(lifecycle.WORKER, figures)
+
+
 @functools.cache
 def service() -> Answering:
     """Give this process's one service."""
@@ -147,5 +159,5 @@ lifecycle.attach(
     start=lambda: service().start(),
     stopping=lambda: service().release(),
     stopped=lambda: service().close(),
-    swept=lambda: service().rescue(),
+    swept=lambda found: service().rescue(at_once=found.expired > 0),
 )

@@ -7,10 +7,8 @@ Celery's signals are named here and nowhere else. It does not know which queue i
 
 import contextlib
 import logging
-import math
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,14 +16,13 @@ from celery import signals
 
 from shared import broker, leases, ledger, settings
 from shared.errors import UserError
-from workers import frozen_writer, reconcile, retrying, wiring
+from workers import frozen_writer, logs, reconcile, retrying, wiring
 from workers.deaths import Deaths, Session
 from workers.pulse import Pulse
-from workers.repeats import Repeats
+from workers.reconcile import Swept
 
 log = logging.getLogger(__name__)
 WORKER = wiring.worker_name()
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def attach(
@@ -33,32 +30,28 @@ def attach(
     start: Callable[[], None],
     stopping: Callable[[], None],
     stopped: Callable[[], None],
-    swept: Callable[[], None] = lambda: None,
+    swept: Callable[[Swept], None] = lambda _: None,
 ) -> None:
     """Hook a queue's service into the worker that imports it.
 
     ``start`` runs before the first message is taken, so that no question is claimed by a worker that cannot
     work yet; ``stopping`` at once when the worker is told to stop, ``stopped`` when its tasks are done,
-    ``swept`` after every sweep of the reconcile loop, whoever's turn it was, once ``start`` is through.
+    ``swept`` after every sweep of the reconcile loop, with what it found, once ``start`` is through.
     """
     pulses: list[Pulse] = []
     started = threading.Event()
 
     def on_logging(**_: Any) -> None:
-        logging.basicConfig(level=settings.load().log_level, format=FORMAT, stream=sys.stderr)
-        for handler in logging.getLogger().handlers:
-            handler.addFilter(Repeats())
-        for chatty in ("httpx", "httpx2"):  # a line a call, which the ledger records anyway
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        logs.configure(settings.load().log_level)
 
     def on_start(**_: Any) -> None:
         # Celery sets logging up only after this signal, and loading models has things to say.
         on_logging()
         try:
             retrying.until_done(ledger.engine)
-            broker.ping()
+            retrying.until_done(broker.ping)
             # First, since loading takes its time: what a dead worker left is free again meanwhile.
-            pulses.extend(_pulses(lambda: swept() if started.is_set() else None))
+            pulses.extend(_pulses(lambda found: swept(found) if started.is_set() else None))
             for pulse in pulses:
                 pulse.start()
             start()
@@ -86,52 +79,30 @@ def attach(
     signals.worker_shutdown.connect(on_stopped, weak=False)
 
 
-class Heartbeat:
-    """Extends this worker's lease, and knows whether what the ledger says of other leases can be trusted.
-
-    Where the ledger was away, or the machine stood still, or a clock was put on, all leases seem to have run
-    out until each worker has had the time for a heartbeat. ``lease`` is in seconds.
-    """
-
-    def __init__(self, lease: float, session: Session | None = None) -> None:
-        self._lease = lease
-        self._session = session
-        self._steady_since = self._last = self._offset = math.nan
-        self._beating = threading.Lock()
-
-    def beat(self) -> None:
-        """Extend the lease; thread-safe."""
-        with self._beating:
-            self._beat()
-
-    def _beat(self) -> None:
-        key = self._session.keep() if self._session else None
-        ledger_time = leases.heartbeat(WORKER, self._lease, leases.own_process(), key)
-        # Unlike other clocks, this one goes on while the machine sleeps, and nobody puts it.
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        late = not now - self._last < self._lease / 2
-        jumped = not abs(ledger_time - now - self._offset) < self._lease / 2
-        if late or jumped:
-            self._steady_since = now
-        self._last, self._offset = now, ledger_time - now
-
-    def trusted(self) -> bool:
-        """Tell whether heartbeats went through, one after the other, for as long as a lease lasts."""
-        return self._last - self._steady_since >= self._lease
-
-
-def _pulses(swept: Callable[[], None]) -> list[Pulse]:
+def _pulses(swept: Callable[[Swept], None]) -> list[Pulse]:
     loaded = settings.load()
     session = Session() if ledger.engine().dialect.name == "postgresql" else None
-    heartbeat, deaths = Heartbeat(loaded.lease, session), Deaths(session)
+    deaths, beating = Deaths(session), threading.Lock()
+
+    def beat() -> None:
+        # Two pulses do this, and a session is for one thread at a time.
+        with beating:
+            key = session.keep() if session else None
+            leases.heartbeat(WORKER, loaded.lease, leases.own_process(), key)
 
     def sweep() -> None:
         # After a sleep of the whole machine, our own leases look expired, and we are the first to look.
-        heartbeat.beat()
-        reconcile.sweep(WORKER, loaded, deaths.look(), heartbeat.trusted())
-        swept()
+        beat()
+        swept(reconcile.sweep(WORKER, loaded, deaths.look()))
 
-    pulses = [Pulse("heartbeat", loaded.heartbeat, heartbeat.beat), Pulse("reconcile", loaded.sweep, sweep)]
+    def clear() -> None:
+        reconcile.clear_unacknowledged(WORKER, loaded)
+
+    pulses = [
+        Pulse("heartbeat", loaded.heartbeat, beat),
+        Pulse("reconcile", loaded.sweep, sweep),
+        Pulse("unacknowledged", loaded.lease, clear),
+    ]
     # Not within the sweep, which waits for the lock itself.
     writer = frozen_writer.watch()
     return pulses if writer is None else [*pulses, Pulse("write lock", loaded.sweep, writer.look)]

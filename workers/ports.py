@@ -11,6 +11,7 @@ from typing import Protocol
 
 from shared.errors import VotequeueError
 from shared.jobs import Sampling
+from shared.lessons import Text
 from shared.prompts import Asked, Solved
 from shared.providers import Limits, Price, Usage
 
@@ -59,6 +60,13 @@ class Workshop:
         return folder
 
 
+class Progress(Protocol):
+    """Hears how far the votes of one question are."""
+
+    def count(self, vote: int, tokens: int, finished: bool) -> None:
+        """Hear how many tokens a vote has so far, and whether it is finished."""
+
+
 class Generator(Protocol):
     """Samples votes from a language model."""
 
@@ -66,9 +74,16 @@ class Generator(Protocol):
         """Load the model; questions may be asked once this returns."""
 
     async def sample(
-        self, prompt: str, sampling: Sampling, seed: int | None, adapter: str | None = None
+        self,
+        prompt: str,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts after a prompt, with the LoRA adapter of a name or with none.
+
+        ``progress`` hears of the tokens while they are made.
 
         Raises:
             EngineDied: the engine is gone; the next call starts a new one.
@@ -86,10 +101,10 @@ class Generator(Protocol):
 class Scorer(Protocol):
     """Judges whether reasonings are sound."""
 
-    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[str]]]) -> list[list[float]]:
+    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[Text]]]) -> list[list[float]]:
         """Give, for each question and each of its round's votes, the probability in [0, 1] that it is sound.
 
-        ``name`` says which scorer judges.
+        ``name`` says which scorer judges. The votes' letters are those that their run's reader has read.
 
         Raises:
             UserError: there is no such scorer here.

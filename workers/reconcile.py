@@ -7,6 +7,7 @@ holder of the ledger's `reconcile` lock does the rest. What the work is, is not 
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 # Between a worker's taking a message and its claim in the ledger lie milliseconds, never this long.
 LOST_AFTER = 10.0
 SENT_A_SWEEP = 2000
+CLEARED_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,18 @@ class Swept:
     sent: int = 0
 
 
-def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), trusted: bool = True) -> Swept:
+def sweep(worker: str, settings: Settings, dead: Sequence[str] = ()) -> Swept:
     """Do one round of reconciliation, as far as it is this worker's turn.
 
-    ``dead`` names workers that are known to have died. ``trusted``: so have those whose leases have run out;
-    after the ledger was away these tell nothing until every worker has had the time for a heartbeat.
+    ``dead`` names workers that are known to have died.
     """
     expired = _take_over(dead, settings)
-    if not claims.hold("reconcile", worker, 3 * settings.sweep):
+    steady = claims.hold_on("reconcile", worker, 3 * settings.sweep, settings.lease / 2)
+    if steady is None:
         return Swept(expired)
-    if trusted:
+    # Where nobody could sweep for a while, nobody could extend a lease: all seem to have run out until
+    # every worker has had the time for a heartbeat.
+    if steady >= settings.lease:
         expired += _said(claims.expire(settings.max_losses))
     try:
         _notice_lost_messages()
@@ -82,3 +86,25 @@ def _send(jobs: Sequence[Job]) -> int:
         broker.send(jobs)
         outbox.mark_sent(jobs)
     return len(jobs)
+
+
+def clear_unacknowledged(worker: str, settings: Settings) -> int:
+    """Drop messages that were taken two leases ago and that nobody works on; give how many.
+
+    Killed workers leave them behind. Most are of items that have gone on without them; an item whose worker
+    died before it could claim it gets a new message.
+    """
+    if not claims.hold("unacknowledged", worker, settings.lease):
+        return 0
+    before, kept, dropped = time.time() - 2 * settings.lease, 0, 0
+    try:
+        while messages := broker.taken(before, kept, CLEARED_AT_ONCE):
+            working = outbox.worked_on(message.job for message in messages if message.job)
+            left = [message for message in messages if message.job not in working]
+            outbox.forget_taken((message.job for message in left if message.job), settings.lease)
+            broker.drop(left)
+            dropped += len(left)
+            kept += len(messages) - len(left)
+    except ServiceUnreachable as error:
+        log.warning("%s", error)
+    return dropped

@@ -1,4 +1,4 @@
-"""Work on a ledger that may be away for a while: wait, and do it again.
+"""Work on a ledger or a broker that may be away for a while: wait, and do it again.
 
     until_done(lambda: claims.claim(jobs, worker, 15.0))  ->  what it gives, however long that takes
 
@@ -25,7 +25,7 @@ def until_done(work: Callable[[], _T], failure: type[UserError] = ServiceUnreach
         try:
             return work()
         except failure as error:
-            log.warning("waiting for the ledger: %s", error)
+            log.warning("waiting: %s", error)
             time.sleep(PAUSE)
 
 
@@ -35,5 +35,5 @@ async def until_done_aside(work: Callable[[], _T], failure: type[UserError] = Se
         try:
             return await asyncio.to_thread(work)
         except failure as error:
-            log.warning("waiting for the ledger: %s", error)
+            log.warning("waiting: %s", error)
             await asyncio.sleep(PAUSE)

@@ -24,10 +24,12 @@ from shared import answers, broker, claims, ledger, outbox, prompts, registry, v
 from shared.claims import Ballot, Claim, Settled
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
 from shared.jobs import Job, Sampling
+from shared.lessons import Text
 from shared.prompts import Asked, Solved
 from shared.registry import Model
 from shared.voting import Rule, Use, Vote
 from workers import retrying
+from workers.meter import Meter
 from workers.ports import Completion, Generator, Retriever, Scorer
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class Rounds:
         self._scorer = scorer
         self._retriever = retriever
         self._max_losses = max_losses
+        self.meter = Meter()
 
     async def play(self, batch: list[Claim]) -> list[str]:
         """Play one round for claims of one run; give each one's outcome in words.
@@ -92,6 +95,8 @@ class Rounds:
             log.exception("a batch of %d failed", len(batch))
             await self._lose(batch, "an unexplained error, see the worker's log")
             return ["lost: an unexplained error"] * len(batch)
+        finally:
+            self.meter.end(batch[0].job.run, batch)
 
     async def _play(self, batch: list[Claim]) -> list[str]:
         await retrying.until_done_aside(lambda: claims.begin(batch))
@@ -163,17 +168,18 @@ class Rounds:
                 )
             examples = examples[:-1]
             prompt = prompts.answering(asked, examples)
-        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim), adapter)
+        progress = self.meter.begin(claim.job.run, claim, sampling.votes)
+        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim), adapter, progress)
 
     def _judge(self, plan: _Plan, finished: Sequence[_Played]) -> list[Settled]:
         model = registry.chosen("scorer", plan.sampling.scorer)
         rule, name = _rule(plan.sampling, model), model.name if model else None
-        texts = [(played.asked, [answers.cut(vote.text) for vote in played.votes]) for played in finished]
+        texts = [(played.asked, _read(plan.sampling, played)) for played in finished]
         scores: Sequence[Sequence[float | None]]
         scores = self._scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
         return [
-            _end(plan.sampling, played, scored, rule, name)
-            for played, scored in zip(finished, scores, strict=True)
+            _end(plan.sampling, played, read, scored, rule, name)
+            for played, (_, read), scored in zip(finished, texts, scores, strict=True)
         ]
 
     async def _lose(self, batch: Sequence[Claim], reason: str) -> None:
@@ -247,15 +253,28 @@ def _rule(sampling: Sampling, model: Model | None) -> Rule:
     return Rule(use, model.threshold(use) if model else best.threshold)
 
 
+def _read(sampling: Sampling, played: _Played) -> list[Text]:
+    """Read votes as the run has it: each up to where it ends, and its letter."""
+    reader, options = answers.READERS[sampling.reader], len(played.asked.options)
+    cut = [reader.cut(vote.text) for vote in played.votes]
+    return [Text(text=text, letter=answers.extract(text, options, sampling.reader)) for text in cut]
+
+
 def _end(
-    sampling: Sampling, played: _Played, scores: Sequence[float | None], rule: Rule, scorer: str | None
+    sampling: Sampling,
+    played: _Played,
+    read: Sequence[Text],
+    scores: Sequence[float | None],
+    rule: Rule,
+    scorer: str | None,
 ) -> Settled:
     claim, votes, ballots = played.claim, [], []
-    for completion, score in zip(played.votes, scores, strict=True):
-        letter = answers.extract(completion.text, len(played.asked.options))
-        accepted = rule.accepts(letter, score)
-        votes.append(Vote(letter, score))
-        ballots.append(Ballot(ledger.storable(completion.text), letter, score, accepted, completion.tokens))
+    for completion, text, score in zip(played.votes, read, scores, strict=True):
+        accepted = rule.accepts(text.letter, score)
+        votes.append(Vote(text.letter, score))
+        ballots.append(
+            Ballot(ledger.storable(completion.text), text.letter, score, accepted, completion.tokens)
+        )
     answer = voting.decide(votes, rule)
     if answer is None and played.last:
         answer = voting.fall_back(claims.earlier_ballots(claim.job) + votes, sampling.fallback)

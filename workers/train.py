@@ -185,4 +185,8 @@ def _model(claim: Claim, options: Training, made: Made) -> Model:
     )
 
 
-lifecycle.attach(start=lambda: None, stopping=_stopping.set, stopped=lambda: None)
+def _start() -> None:
+    os.umask(settings.load().trained_mask)  # the training's own process inherits it
+
+
+lifecycle.attach(start=_start, stopping=_stopping.set, stopped=lambda: None)

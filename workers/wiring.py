@@ -3,7 +3,6 @@
 rounds = wiring.rounds(settings.load())
 """
 
-import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -15,11 +14,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from shared import broker, ledger, providers
+from shared import broker, ledger, providers, texts
 from shared.errors import UserError
 from shared.lessons import Lesson
 from shared.prompts import Solved
@@ -52,13 +50,19 @@ def weights(name: str, settings: Settings) -> str:
         UserError: it is nowhere.
     """
     if folder := _folder(name, settings):
+        texts.read_object(folder / "config.json")
         return str(folder)
+    why = ""
     if "/" in name and not Path(name).is_absolute():
-        with contextlib.suppress(OSError, ValueError):
+        try:
             from huggingface_hub import snapshot_download
 
             return str(snapshot_download(name, allow_patterns=HUB_FILES))
-    raise UserError(f"no weights called {name!r}: get them with `votequeue weights {name}`, or name a folder")
+        except Exception as error:  # noqa: BLE001  whatever the hub, a proxy or their libraries raise
+            why = f" ({' '.join(str(error).split())[:200] or type(error).__name__})"
+    raise UserError(
+        f"no weights called {name!r}{why}: get them with `votequeue weights {name}`, or name a folder"
+    )
 
 
 def _folder(name: str, settings: Settings) -> Path | None:
@@ -156,11 +160,11 @@ def chat_model(provider: str, model: str, settings: Settings) -> ChatModel:
         made = qianfan.QianfanV2Chat if settings.qianfan_api == "v2" else qianfan.QianfanChat
         return made(service, settings)
     if provider == "chat" and settings.chat_base_url:
-        base = _address("chat_base_url", settings.chat_base_url)
-        return OpenAIChat(service, base, settings.chat_api_key, settings.call_timeout, settings.chat_extra)
+        key, extra = settings.chat_api_key, settings.chat_extra
+        return OpenAIChat(service, settings.chat_base_url, key, settings.call_timeout, extra)
     # On a laptop's two cores, a long reply among many takes minutes.
     patience = max(settings.call_timeout, LOCAL_TIMEOUT)
-    return OpenAIChat(service, _address("local_url", settings.local_url), None, patience)
+    return OpenAIChat(service, settings.local_url, None, patience)
 
 
 def translator(provider: str, model: str, settings: Settings) -> Translator:
@@ -206,15 +210,6 @@ def _credentials(provider: str, settings: Settings) -> list[str]:
 
 def _plain(value: str | SecretStr) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
-
-
-def _address(name: str, url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{PREFIX}{name.upper()} must be a URL such as https://api.deepseek.com/v1")
-    if "@" in parts.netloc:
-        raise UserError(f"{PREFIX}{name.upper()} has a password in it: a key goes into a setting of its own")
-    return url
 
 
 def desk(settings: Settings, stopping: threading.Event) -> Desk:

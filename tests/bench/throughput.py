@@ -11,9 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from shared import prompts
+from shared.prompts import Asked, Solved
 from tests import valkey
 
 RUN = "throughput"
@@ -76,7 +79,7 @@ def rates() -> dict[str, Any]:
 
 def bare() -> dict[str, Any]:
     """Give the run's prompts to `LLM.generate`, all at once, with the same sampling."""
-    from shared import ledger, prompts, settings
+    from shared import ledger, settings
     from shared.dataset import Entry
     from shared.jobs import Sampling
     from workers import wiring
@@ -94,17 +97,35 @@ def bare() -> dict[str, Any]:
     entries = [Entry.model_validate_json(text) for text in ledger.load_entries(RUN)]
     asked = [ledger.asked(entry, index) for entry in entries for index in range(len(entry.questions))]
     nearest = retriever.nearest(run.examples or "", asked, sampling.neighbours, sampling.siblings)
-    texts = [prompts.answering(question, found) for question, found in zip(asked, nearest, strict=True)]
-    generator._prepare_environment(generator.EngineOptions(model, kv_cache_gib=loaded.kv_cache_gib))
+    options = generator.EngineOptions(model, loaded.trained_folder, kv_cache_gib=loaded.kv_cache_gib)
+    generator._prepare_environment(options)
     from vllm import LLM
 
     limits = {"max_model_len": loaded.max_model_len, "max_num_seqs": 320, "enforce_eager": True}
     engine = LLM(model=model, dtype="bfloat16", enable_prefix_caching=True, **limits)
-    begun = time.monotonic()
-    outputs = engine.generate(texts, generator._sampling_params(sampling, None), use_tqdm=False)
-    seconds = time.monotonic() - begun
+    try:
+        room = loaded.max_model_len - sampling.max_tokens
+        count = engine.get_tokenizer().encode
+        texts = [
+            fitting(question, found, lambda text: len(count(text)) <= room)
+            for question, found in zip(asked, nearest, strict=True)
+        ]
+        begun = time.monotonic()
+        outputs = engine.generate(texts, generator._sampling_params(sampling, None), use_tqdm=False)
+        seconds = time.monotonic() - begun
+    finally:
+        # Left to itself, its process would wait for work, and this one for its end.
+        engine.llm_engine.engine_core.shutdown()
     tokens = sum(len(vote.token_ids) for output in outputs for vote in output.outputs)
     return {"bare_tokens": tokens, "bare_seconds": seconds, "bare_tokens_per_second": tokens / seconds}
+
+
+def fitting(asked: Asked, examples: Sequence[Solved], fits: Callable[[str], bool]) -> str:
+    """Write a question's prompt with as many of its examples as fit, as a worker does."""
+    shown = list(examples)
+    while not fits(text := prompts.answering(asked, shown)) and shown:
+        shown.pop()
+    return text
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ from producers import cli
 from shared import broker, ledger, settings
 from tests import valkey
 from tests.e2e import faulty
-from tests.e2e.conftest import is_complete
+from tests.e2e.conftest import await_that, is_complete
 from tests.servers.openai import ChatServer
 
-STARTING = 15.0  # seconds for workers to be there
+STARTING = 120.0  # seconds that workers may take to be there
 
 
 def main() -> None:
@@ -52,7 +52,6 @@ def measure(rate: int, workers: int, seconds: float, outage: float) -> str:
         data = Path(folder) / "data.jsonl"
         faulty.write_questions(data, round(rate * seconds))
         with running(workers, folder):
-            time.sleep(STARTING)
             asked = ["--label", "correct", "--provider", "chat", "--model", "m", "--run", "r"]
             assert cli.main(["enqueue", "reason", str(data), *asked]) == 0
             if outage:
@@ -78,8 +77,10 @@ def set_up(folder: str, url: str, server: str, rate: int) -> None:
 def running(workers: int, folder: str) -> Iterator[None]:
     """Have worker processes."""
     command = [sys.executable, "-m", "producers.cli", "worker", "reason"]
-    with (Path(folder) / "log").open("wb") as log:
+    said = Path(folder) / "log"
+    with said.open("wb") as log:
         processes = [subprocess.Popen(command, stdout=log, stderr=log) for _ in range(workers)]
+        await_that(lambda: said.read_bytes().count(b" ready.") >= workers, STARTING, said)
         yield
         for process in processes:
             process.terminate()

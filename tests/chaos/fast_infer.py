@@ -14,7 +14,7 @@ from shared.settings import Settings
 from tests.chaos import questions
 from tests.fakes import FakeRetriever, FakeScorer
 from workers import wiring
-from workers.ports import Completion, Generator
+from workers.ports import Completion, Generator, Progress
 from workers.rounds import Rounds
 
 FASTEST, SLOWEST = 0.05, 0.3  # seconds
@@ -35,7 +35,12 @@ class FastGenerator:
         return True
 
     async def sample(
-        self, prompt: str, sampling: Sampling, seed: int | None, adapter: str | None = None
+        self,
+        prompt: str,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Completion]:
         """Answer after a moment, or kill this process."""
         await asyncio.sleep(random.uniform(FASTEST, SLOWEST))

@@ -3,6 +3,7 @@
 read(engine, "calm", deaths, ...)  ->  Figures(questions=4000, answered=4000, lost=0, twice=0, ...)
 """
 
+import itertools
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from tests.chaos.fleet import Death
 
 TRACEBACK = b"Traceback (most recent call last)"
 TOO_LATE = b"too late: another worker has it"
+ENOUGH = 30  # that were in play again after a death, to tell anything
 AFTER_KILL = 0.2  # seconds: a commit that was on its way when its worker was killed
 
 
@@ -41,6 +43,9 @@ class Figures:
     late_refused: int = 0
     losses: int = 0
     recoveries: list[float] = field(default_factory=list)
+    plays: int = 0
+    died_in_play: int = 0
+    chance_of_burial: float = 0.0
     deadlocks: int = 0
     left_queue: int = 0
     left_unacked: int = 0
@@ -79,7 +84,9 @@ class Figures:
             ("poison", f"{self.poison} ({self.poison_deaths} deaths)" if self.poison != "none" else "-"),
             ("late writers refused", str(self.late_refused)),
             ("losses", str(self.losses)),
-            ("recovery p50 / p99 / max, s", f"{spread} ({len(took)})"),
+            ("recovery p50 / p99 / max, s, another worker ready", f"{spread} ({len(took)})"),
+            ("innocents in play / died so", f"{self.plays} / {self.died_in_play}"),
+            ("innocents buried a million, estimated", f"{1e6 * self.chance_of_burial:.2g}"),
             ("deadlocks", str(self.deadlocks)),
             ("messages left: queue / unacked", f"{self.left_queue} / {self.left_unacked}"),
             ("log, MB a minute", f"{self.log_megabytes_a_minute:.2f}"),
@@ -133,7 +140,9 @@ def read_ledger(engine: sa.Engine, figures: Figures, run: str, poison: Collectio
     figures.wrongly_charged = _charged(items, votes, figures.notes)
     for number in poison:
         figures.poison = "dead" if number in dead else "open" if number in open_items else "answered"
-        figures.poison_deaths = sum(row.number == number for row in attempts)
+        figures.poison_deaths = sum(
+            row.number == number and str(row.outcome).startswith("lost") for row in attempts
+        )
         figures.notes.append(f"poison: {dead.get(number)}")
     figures.notes += [f"buried: question {number}: {dead[number]}" for number in set(dead) - set(poison)][:5]
 
@@ -186,6 +195,29 @@ def _charged(items: list[Any], votes: list[Any], notes: list[str]) -> int:
     return len(wrongly)
 
 
+def read_plays(engine: sa.Engine, figures: Figures, run: str, poison: Collection[int], needed: int) -> None:
+    """Estimate the chance that kills from outside bury an innocent question.
+
+    ``needed`` deaths in a row set one aside. The first comes to any question in play; how likely another
+    one is after it, those tell that were in play again after a death.
+    """
+    with engine.connect() as connection:
+        query = "SELECT number, fence, death FROM plays WHERE run = :run ORDER BY number, fence"
+        rows = [row for row in connection.execute(sa.text(query), {"run": run}) if row.number not in poison]
+    again = [
+        row
+        for before, row in itertools.pairwise(rows)
+        if before.number == row.number and before.death is not None
+    ]
+    figures.plays, figures.died_in_play = len(rows), sum(row.death is not None for row in rows)
+    # One more death than was seen, so that none seen is no proof that there is none.
+    first = (figures.died_in_play + 1) / (len(rows) + 1)
+    next_ones = [(sum(row.death is not None for row in seen) + 1) / (len(seen) + 1) for seen in (rows, again)]
+    figures.chance_of_burial = first * (next_ones[1] if len(again) >= ENOUGH else next_ones[0]) ** (
+        needed - 1
+    )
+
+
 def recoveries(engine: sa.Engine, run: str, deaths: Iterable[Death]) -> list[tuple[float, float]]:
     """Give, for each claim that was lost with its killed worker, (time of the kill, seconds to the next)."""
     killed = {death.pid: death.at for death in deaths if death.code == -9}
@@ -202,6 +234,19 @@ def recoveries(engine: sa.Engine, run: str, deaths: Iterable[Death]) -> list[tup
         if str(row.outcome).startswith(("lost", "None")):
             found.append((at, after - at))
     return found
+
+
+def uncovered(begun: float, ended: float, ready: Iterable[tuple[int, float, float]]) -> float:
+    """Give for how much of a time no worker was ready, in seconds: nobody can recover anything then."""
+    idle, until = 0.0, begun
+    for _, since, end in sorted(ready, key=lambda window: window[1]):
+        if end <= until:
+            continue
+        if since >= ended:
+            break
+        idle += max(0.0, since - until)
+        until = end
+    return idle + max(0.0, ended - until)
 
 
 def pid_of(worker: str) -> int:

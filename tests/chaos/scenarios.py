@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 Fault = tuple[float, str, float]
 UNDONE_BY_ITSELF = 0.0
+ONCE = 1e9  # seconds between two of a kind
 
 
 @dataclass(frozen=True)
 class Every:
-    """A fault that comes again and again: first after ``first`` seconds, undone after ``lasts`` (at random)."""
+    """A fault that recurs: first after ``first`` seconds, undone after ``lasts`` (at random)."""
 
     what: str
     seconds: float
@@ -29,8 +30,10 @@ class Scenario:
     every: tuple[Every, ...]
     seconds: float
     poison: bool = False
-    rate: int = 50  # questions for each second, so that they last as long as the faults
-    only: str | None = None  # the one kind of ledger that it makes sense for
+    ledgers: tuple[str, ...] = ("sqlite", "postgresql")
+    rate: int = 100  # questions for each second, so that they last as long as the faults
+    usual: bool = True  # played unless others are asked for
+    settle: float = 60.0  # seconds for the broker to be cleared, once all is answered
     settings: dict[str, str] = field(default_factory=dict)
 
     def faults(self, chance: random.Random, seconds: float) -> list[Fault]:
@@ -46,21 +49,40 @@ class Scenario:
 
 PAST_LEASE = (17.0, 22.0)
 SCENARIOS = {
-    "calm": Scenario((Every("kill", 20, 5), Every("stop", 60, 30, PAST_LEASE), Every("flush", 60, 45)), 90),
+    "calm": Scenario((Every("kill", 20, 5), Every("stop", 60, 12, PAST_LEASE), Every("flush", 60, 30)), 45),
     "storm": Scenario(
-        (Every("kill", 1.2, 1.2), Every("stop", 25, 10, PAST_LEASE), Every("flush", 40, 20)), 120, poison=True
+        (Every("kill", 1.2, 1.2), Every("stop", 25, 10, PAST_LEASE), Every("flush", 40, 20)),
+        45,
+        poison=True,
+        rate=50,
     ),
     "broker": Scenario(
-        (Every("kill", 20, 5), Every("broker", 12, 8, (0, 4)), Every("broker away", 1e9, 50, (40, 40))), 95
+        (Every("kill", 20, 5), Every("broker", 6, 4, (0, 3)), Every("broker away", ONCE, 30, (20, 20))),
+        50,
+        ledgers=("sqlite",),
     ),
-    "outage": Scenario((Every("kill", 20, 5), Every("ledger", 60, 10, (5, 40))), 60, only="postgresql"),
-    "dark": Scenario((Every("kill", 20, 5), Every("ledger dark", 1e9, 15, (40, 40))), 60, only="postgresql"),
+    "outage": Scenario((Every("kill", 20, 5), Every("ledger", 45, 10, (5, 30))), 50, ledgers=("postgresql",)),
     "frozen": Scenario(
         (
             Every("kill", 10, 5),
-            Every("frozen sweep", 1e9, 10, (40, 40)),
-            Every("frozen items", 1e9, 60, (20, 20)),
+            Every("frozen sweep", ONCE, 8, (40, 40)),
+            Every("frozen items", ONCE, 30, (20, 20)),
         ),
-        85,
+        50,
+        ledgers=("postgresql",),
+    ),
+    "short": Scenario(
+        (Every("kill", 1.2, 1), Every("flush", ONCE, 6), Every("broker", ONCE, 9, (0, 1))),
+        12,
+        poison=True,
+        rate=25,
+        usual=False,
+        settle=0.0,
+    ),
+    "dark": Scenario(
+        (Every("kill", 20, 5), Every("ledger dark", ONCE, 10, (30, 30))),
+        45,
+        ledgers=("postgresql",),
+        usual=False,
     ),
 }

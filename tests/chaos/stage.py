@@ -19,7 +19,7 @@ from pathlib import Path
 import redis
 import sqlalchemy as sa
 
-from shared.settings import PREFIX
+from shared.settings import PREFIX, Settings
 from tests.chaos import figures, questions, servers
 from tests.chaos.figures import Figures
 from tests.chaos.fleet import Fleet
@@ -30,8 +30,6 @@ RUN = "chaos"
 TICK = 0.02  # seconds
 LOOK_EVERY = 2.0  # seconds between two looks at how far the run is
 PATIENCE = 180.0  # seconds for the rest of the questions, once the faults are over
-SETTLE = 30.0  # seconds for the broker to be cleared, once all is answered
-READY = b"ready: batches of"
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,7 @@ class Order:
     seed: int
     poison: int | None = None
     keep: Path | None = None
+    cold: bool = False
 
 
 @dataclass
@@ -159,7 +158,7 @@ def _set_up(order: Order, folder: Path) -> Iterator[Stage]:
     ledger = _ledger(order.ledger, folder)
     before = dict(os.environ)
     _settings(order, home, broker.url, ledger.url)
-    fleet = Fleet(home, order.workers)
+    fleet = Fleet(home, order.workers, order.cold)
     try:
         ledger.start()
         broker.start(wait=True)
@@ -203,7 +202,7 @@ def _enqueue(order: Order, folder: Path) -> None:
 
 def _await_ready(fleet: Fleet) -> None:
     deadline = time.monotonic() + 120
-    while sum(READY in log.read_bytes() for log in fleet.logs.glob("*.log")) < fleet.size:
+    while not fleet.all_ready():
         fleet.watch()
         if fleet.deaths and any(death.code >= 0 for death in fleet.deaths):
             logs = [log.read_text()[-2000:] for log in fleet.logs.glob("*.log")]
@@ -244,7 +243,7 @@ def _open(url: str) -> int | None:
 
 def _settle(stage: Stage) -> None:
     """Give the workers a while to clear the broker: once everything is settled, nothing should be left."""
-    deadline = time.monotonic() + SETTLE
+    deadline = time.monotonic() + stage.order.scenario.settle
     left = Figures()
     while time.monotonic() < deadline:
         stage.tick()
@@ -260,10 +259,12 @@ def _figures(stage: Stage, took: float, began_at: float) -> Figures:
     found.kills = sum(death.ours for death in deaths)
     found.ended_by_themselves = sum(death.code != -9 for death in deaths)
     engine = sa.create_engine(stage.ledger.url, poolclass=sa.NullPool)
-    figures.read_ledger(engine, found, RUN, [] if order.poison is None else [order.poison])
+    poison = [] if order.poison is None else [order.poison]
+    figures.read_ledger(engine, found, RUN, poison)
+    figures.read_plays(engine, found, RUN, poison, Settings.model_fields["max_losses"].default)
     # What cannot be recovered while a server is away says nothing of how recovery works.
     found.recoveries = [
-        seconds
+        seconds - figures.uncovered(at, at + seconds, stage.fleet.ready)
         for at, seconds in figures.recoveries(engine, RUN, deaths)
         if not any(gone - 1 < at + seconds and at < back + 1 for gone, back in stage.away)
     ]

@@ -55,7 +55,7 @@ def test_entries_are_translated_back_through_tencents_sdk(
         how = ["--strategy", "back-translation", "--provider", "tencent", "--model", model]
         entries = made("translate", data, *how)
         assert len(entries) == 20
-        assert all(entry["origin"] == "back-translation" for entry in entries)
+        assert all(entry["votequeue"]["origin"] == "back-translation" for entry in entries)
         assert server.refused == {}
         assert server.arrivals.most_in(1.0) <= PER_SECOND
         # Each text goes two ways, and shares its call with others.

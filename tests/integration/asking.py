@@ -35,6 +35,7 @@ OPTIONS = Reasoning(
     max_tokens=50,
     temperature=0.7,
     prompt=prompts.EXPLAINING_VERSION,
+    reader="conclusion",
 )
 fresh = itertools.count()
 

@@ -24,18 +24,22 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
+def new_database(postgres_url: str) -> str:
+    """Make an empty database on a server; give its URL."""
+    base = sa.make_url(postgres_url)
+    name = f"t{uuid.uuid4().hex}"
+    maintenance = sa.create_engine(base, isolation_level="AUTOCOMMIT")
+    with maintenance.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    maintenance.dispose()
+    return base.set(database=name).render_as_string(hide_password=False)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def any_ledger(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Point the settings at an empty ledger, once on SQLite and once on PostgreSQL."""
     if request.param == "postgresql":
-        base = sa.make_url(request.getfixturevalue("postgres_url"))
-        name = f"t{uuid.uuid4().hex}"
-        maintenance = sa.create_engine(base, isolation_level="AUTOCOMMIT")
-        with maintenance.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
-        maintenance.dispose()
-        url = base.set(database=name).render_as_string(hide_password=False)
-        monkeypatch.setenv("VOTEQUEUE_LEDGER_URL", url)
+        monkeypatch.setenv("VOTEQUEUE_LEDGER_URL", new_database(request.getfixturevalue("postgres_url")))
     settings.load.cache_clear()
     ledger.engine.cache_clear()
     assert ledger.engine().dialect.name == request.param

@@ -79,12 +79,17 @@ def new_entry(source: dict[str, Any], how: Augmentation = BACK, **changes: Any) 
     """Make the entry that comes of another one."""
     made = {"origin": how.strategy, "provider": how.provider, "model": how.model, "prompt": how.prompt}
     questions = [
-        {**question, "made": {"label": "correct" if "reasoning" in question else None, **made}}
+        {**question, "votequeue": {"label": "correct" if "reasoning" in question else None, **made}}
         for question in source["questions"]
     ]
-    group = source.get("group") or dataset.identity(source["problem"])
+    group = source.get("votequeue", {}).get("group") or dataset.identity(source["problem"])
     identity = {"id": f"{source['id']}~{how.strategy}", "problem": source["problem"]}
-    return {**identity, "questions": questions, "origin": how.strategy, "group": group, **changes}
+    return {
+        **identity,
+        "questions": questions,
+        "votequeue": {"origin": how.strategy, "group": group},
+        **changes,
+    }
 
 
 def translate(run: Run, number: int, entry: dict[str, Any], *dropped: tuple[int, str]) -> None:

@@ -219,7 +219,7 @@ def test_blank_lines_without_end_are_no_reply() -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Blank) as page:
         thread = threading.Thread(target=page.serve_forever, args=(0.05,), daemon=True)
         thread.start()
-        model = OpenAIChat(SERVICE, f"http://127.0.0.1:{page.server_address[1]}/v1", SecretStr(KEY), 0.3)
+        model = OpenAIChat(SERVICE, f"http://127.0.0.1:{page.server_address[1]}/v1", SecretStr(KEY), 2.0)
         with pytest.raises(NoReply, match="did not finish"):
             model.complete(PROMPT)
         page.shutdown()

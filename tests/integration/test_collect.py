@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_written_is_said_before_waiting(run: str, home: Pa
 
 
 def test_the_data_set_itself_is_never_overwritten(run: str, home: Path) -> None:
-    with pytest.raises(UserError, match="is the data set itself"):
+    with pytest.raises(UserError, match="is data of run 'r'"):
         collect.collect(run, home / "data.jsonl")
 
 
@@ -146,7 +146,8 @@ def test_status_counts_by_state_and_attempt(run: str, votequeue: Command) -> Non
     assert said["rounds"]["leased"] == {"1": 1, "2": 1}
     assert (said["open"], said["messages"], said["stalled"]) == (3, 4, False)
     shown = votequeue("status", run).out
-    assert "1/4 settled, 2 held, 1 waiting; 60.0/min, about 3 s left" in shown
+    assert "1/4 settled, 2 held, 1 waiting; 60.0/min, about 3 s left " in shown
+    assert "(from the 1 question settled so far)" in shown
     assert "messages in the queue: 4" in shown
 
 
@@ -159,8 +160,12 @@ def test_status_without_a_run_lists_all(run: str, votequeue: Command) -> None:
 def test_status_shows_what_a_training_came_to(run: str, votequeue: Command) -> None:
     ledger.open_single(ledger.Run("t", "train", "x", "d", None, {}), "scorer")
     held = claims.claim([claims.KINDS["train"](run="t", item=0)], "one", 60)[0]
-    claims.complete(held, {"version": "s1", "held_out": {"auc": 0.71234}})
+    value = {"version": "s1", "held_out": {"auc": 0.71234}, "letters": ["A", "B"], "promoted": False}
+    claims.complete(held, {**value, "calibration": [[0.1, 0.2, 30], [0.8, 0.7, 20]]})
     shown = votequeue("status", "t").out
+    assert "A, B" in shown
+    assert "calibration" not in shown
+    assert not set("[]{}") & set(shown)
     assert "held_out.auc" in shown
     assert "0.7123" in shown
     assert votequeue("report", "t").code == 0

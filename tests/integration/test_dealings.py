@@ -293,13 +293,24 @@ def test_what_the_budget_stopped_is_no_disagreement(run: Run) -> None:
     assert harvest.figures("r").agreement.value == 1.0
 
 
-def test_the_report_is_tables_a_page_data_and_a_picture(worked: Run, home: Path, votequeue: Command) -> None:
+def test_calls_over_some_minutes_are_drawn(worked: Run, home: Path) -> None:
+    found = harvest.figures("r")
+    found.call_times = [0.0, 10.0, 70.0, 130.0]
+    assert [file.name for file in pages.save(found, home / "out")] == [
+        "report.md",
+        "report.json",
+        "calls.png",
+    ]
+    assert (home / "out" / "calls.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_is_tables_a_page_and_data(worked: Run, home: Path, votequeue: Command) -> None:
     ended = votequeue("report", "r", "-o", "out")
     assert ended.code == 0
     assert "replies kept of chat/m1                       2/4  50.0 %" in ended.out
     assert "no reasoning for X: chat/m1 said X; chat/m2 said no letter" in ended.out
-    assert sorted(path.name for path in (home / "out").iterdir()) == ["calls.png", "report.json", "report.md"]
-    assert (home / "out" / "calls.png").read_bytes().startswith(b"\x89PNG")
+    # All calls were made within a minute: a picture of one bar would say nothing.
+    assert sorted(path.name for path in (home / "out").iterdir()) == ["report.json", "report.md"]
     page = (home / "out" / "report.md").read_text("utf-8")
     assert "| agreed at ask 3 | 1 |" in page
     assert "| chat/m1: ok | 4 calls, 0.4 |" in page

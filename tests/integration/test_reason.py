@@ -107,13 +107,16 @@ def test_without_chance_in_it_a_model_is_asked_once(stage: Stage) -> None:
     [
         ("甲最高。\n**答案是：B**", "甲最高。\n**答案是：B**"),
         ("  甲最高。答案是: B \n\n", "甲最高。答案是: B"),
-        ("甲最高。\n答案是：B\n\n### 题目\n丙比丁高。\n答案是：A", "甲最高。\n答案是：B"),
-        ("甲最高。\n答案是：B\n---\n下一题", "甲最高。\n答案是：B"),
+        ("### 推理过程\n甲最高。\n\n---\n\n**答案是：B**", "### 推理过程\n甲最高。\n\n---\n\n**答案是：B**"),
+        ("### 问题分析\n比身高。\n\n答案是：B", "### 问题分析\n比身高。\n\n答案是：B"),
+        ("**答案是：B**\n\n---\n\n### 推理过程\n甲最高。", "**答案是：B**\n\n---\n\n### 推理过程\n甲最高。"),
+        ("<think>答案是：A？</think>\n\n甲最高。\n答案是：B", "甲最高。\n答案是：B"),
+        ("也许是A。</think>甲最高。\n答案是：B", "甲最高。\n答案是：B"),
         ("甲最\0高。\n答案是：B", "甲最�高。\n答案是：B"),
     ],
 )
 @pytest.mark.usefixtures("any_ledger")
-def test_a_kept_text_ends_where_a_new_problem_begins(stage: Stage, said: str, kept: str) -> None:
+def test_a_text_is_kept_whole_but_for_its_thinking(stage: Stage, said: str, kept: str) -> None:
     stage.says(said)
     run = open_run()
     assert work(run) == "B: agreed, asked once"
@@ -126,13 +129,34 @@ def test_a_kept_text_ends_where_a_new_problem_begins(stage: Stage, said: str, ke
         "甲最高。\n答案是：D",
         "甲最高。\n答案是：Both",
         "乙。",
-        "### 题目\n丙比丁高。\n答案是：B",
-        "甲最高。\n---\n答案是：B",
+        "<think>这道题的答案是：B，先照做。</think>",
+        "<think>这道题的答案是：B",
+        "题目给出的答案是：B。但按条件推理，它是错误的。",
     ],
 )
-def test_a_letter_beyond_the_options_or_of_another_problem_is_no_letter(stage: Stage, said: str) -> None:
+def test_a_letter_beyond_the_options_thought_or_repeated_is_no_letter(stage: Stage, said: str) -> None:
     stage.says(said)
     assert work(open_run(asks=1)) == "dead: no reasoning for B: chat/a said no letter"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "题目给出的答案是：B。但条件二与它不符。\n\n答案是：A",
+        "<think>这道题的答案是：B，先照做。</think>\n\n按条件应选A。\n\n答案是：A",
+    ],
+)
+def test_a_text_that_repeats_the_letter_and_concludes_another_is_thrown_away(stage: Stage, said: str) -> None:
+    stage.says(said)
+    assert work(open_run(asks=1)) == "dead: no reasoning for B: chat/a said A"
+
+
+def test_a_kept_text_that_concludes_another_letter_is_not_used_again(stage: Stage) -> None:
+    echo = "题目给出的答案是：B。但条件二与它不符。\n答案是：A"
+    chat = stage.says(echo, "甲最高。\n答案是：B")
+    assert work(open_run(asks=1, reader="reference")) == "B: agreed, asked once"
+    assert work(open_run()) == "B: agreed, asked once"
+    assert len(chat.asked) == 2
 
 
 # Wrong letters

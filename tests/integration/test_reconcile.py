@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import broker, claims, leases, ledger, settings
+from shared import broker, claims, leases, ledger, schema, settings
 from shared.broker import KEY_PREFIX
 from shared.dataset import Line, scan
 from shared.jobs import Infer, Job
@@ -31,7 +31,16 @@ QUEUE = KEY_PREFIX + "infer"
 def fast(on_broker: str, any_ledger: str) -> Settings:
     """Have a broker and an empty ledger; give settings whose lock lasts 0.3 seconds."""
     assert ledger.engine().dialect.name == any_ledger
+    sweep_steadily()
     return settings.load().model_copy(update={"sweep": 0.1, "max_losses": 2})
+
+
+def sweep_steadily() -> None:
+    """Let it look as if the reconcile loop had gone on without a gap for long."""
+    with ledger.writing() as connection:
+        until = ledger.now(connection) - 0.001
+        ledger.put(connection, schema.locks, {"name": "reconcile"}, {"holder": "nobody", "until": until})
+        ledger.put(connection, schema.facts, {"name": "reconcile since"}, {"value": "0"})
 
 
 @pytest.fixture
@@ -157,14 +166,32 @@ def test_what_a_killed_process_of_this_machine_held_is_sent_again_at_once_by_who
     assert waiting_items() == [0, 1]
 
 
-def test_leases_that_ran_out_while_the_ledger_was_away_are_left_alone(
-    jobs: list[Job], fast: Settings
+@pytest.mark.parametrize("seconds", [60.0, -60.0, 3600.0], ids=["an outage", "a clock put back", "put on"])
+def test_leases_that_ran_out_while_nobody_could_sweep_are_left_alone_until_all_could_beat(
+    jobs: list[Job], fast: Settings, seconds: float
 ) -> None:
+    brief = fast.model_copy(update={"lease": 2.0})
     played.claim("r", 0, worker="alive", lease=0.01)
+    played.claim("r", 1, worker="dead", lease=0.01)
+    with ledger.writing() as connection:
+        shifted = ledger.now(connection) - seconds
+        connection.execute(schema.locks.update().values(until=shifted))
+    begun, expired = time.monotonic(), []
+    while time.monotonic() - begun < 2.5:
+        expired.append((sweep("one", brief).expired, time.monotonic() - begun))
+        leases.heartbeat("alive", 60)
+        time.sleep(0.1)
+    assert [count for count, _ in expired if count] == [1]
+    assert all(at > 1.9 for count, at in expired if count)
+
+
+def test_the_death_of_who_sweeps_is_no_gap(jobs: list[Job], fast: Settings) -> None:
+    sweep("one", fast)
+    played.claim("r", 0, worker="silent", lease=0.01)
+    leases.heartbeat("one", 60)
+    claims.take_over(["one"], 5)
     time.sleep(0.05)
-    assert sweep("one", fast, trusted=False).expired == 0
-    leases.heartbeat("alive", 60)
-    assert sweep("one", fast).expired == 0
+    assert sweep("two", fast).expired == 1
 
 
 def test_a_question_that_silences_its_workers_too_often_is_dead(jobs: list[Job], fast: Settings) -> None:
@@ -229,6 +256,7 @@ def test_a_broker_that_is_down_fails_no_sweep_and_after_its_restart_all_is_sent_
 ) -> None:
     start, kill = restartable
     loaded = settings.load()
+    sweep_steadily()
     open_run(home, "r")
     assert sweep("one", loaded) == Swept()
     assert "the broker at 127.0.0.1" in caplog.text

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from producers import enqueue, pages, questions, report
+from producers import enqueue, pages, pictures, questions, report
+from producers.report import Known
 from shared import claims
 from tests.conftest import Command
 from tests.integration import played
@@ -34,7 +35,7 @@ def answered(run: str) -> str:
         second, [ballot("B", 0.4, accepted=False), ballot(None, 0.2), ballot("A", 0.3, accepted=False)]
     )
     played.vote(third, [ballot("A", 0.7), ballot("B", 0.6), ballot("A", 0.5)])
-    claims.lose([fourth], "the engine died", 5)
+    claims.lose([fourth], "the engine died", 5, alone=False)
     time.sleep(0.02)
     played.vote(played.claim(run, 3, worker="two")[0], [ballot("B")])
     played.vote(played.claim(run, 1, worker="two")[0], [ballot("B", 0.9)])
@@ -97,13 +98,81 @@ def test_the_report_is_a_table_a_page_data_and_pictures(
     assert ended.code == 0
     assert "accuracy of the final answer" in ended.out
     names = sorted(path.name for path in (home / "out").iterdir())
-    assert names == ["answers.png", "report.json", "report.md", "rounds.png"]
-    assert (home / "out" / "rounds.png").read_bytes().startswith(b"\x89PNG")
+    assert names == ["agreement.png", "letters.png", "outcomes.png", "report.json", "report.md"]
+    assert (home / "out" / "letters.png").read_bytes().startswith(b"\x89PNG")
     assert "| accuracy of one vote | 3/9  33.3 % |" in (home / "out" / "report.md").read_text("utf-8")
     data = json.loads((home / "out" / "report.json").read_text("utf-8"))
     assert data["majority"] == {"right": 2, "of": 3, "share": 2 / 3}
-    assert "answer_times" not in data
+    assert not {"answer_times", "first_rounds", "vote_letters"} & data.keys()
     assert json.loads(votequeue("report", answered, "--json").out)["rounds"] == {"1": 3, "2": 1}
+
+
+def drawn(run: str, folder: Path) -> set[str]:
+    return {file.stem for file in pages.save(report.figures(run), folder) if file.suffix == ".png"}
+
+
+def test_agreement_is_set_against_what_is_right(answered: str) -> None:
+    firsts = report.figures(answered).first_rounds
+    assert [(first.votes, first.agreeing, first.known) for first in firsts] == [
+        (3, 2, Known.RIGHT),
+        (3, 1, Known.RIGHT),
+        (3, 2, Known.WRONG),
+        (1, 1, Known.UNKNOWN),
+    ]
+
+
+def test_questions_are_counted_by_how_they_ended(answered: str, home: Path) -> None:
+    found = report.figures(answered)
+    assert found.outcomes == {
+        "majority": {Known.RIGHT: 2, Known.WRONG: 1},
+        "unscored majority": {Known.UNKNOWN: 1},
+    }
+    enqueue.infer(home / "data.jsonl", SAMPLING, "other")
+    claims.bury(played.claim("other", 0)[0], "too long")
+    assert report.figures("other").outcomes == {
+        "given up": {Known.UNANSWERED: 1},
+        "still open": {Known.UNANSWERED: 3},
+    }
+
+
+def test_letters_are_counted_in_votes_answers_and_what_is_right(answered: str) -> None:
+    found = report.figures(answered)
+    assert found.vote_letters == {"A": 5, "B": 5, report.NO_LETTER: 1}
+    assert found.answer_letters == {"A": 2, "B": 2}
+    assert found.right_letters == {"A": 1, "B": 1, "C": 1}
+
+
+def test_only_pictures_that_say_something_are_drawn(run: str, home: Path) -> None:
+    assert drawn(run, home / "out") == set()
+    for held in played.claim(run, 0, 1, 2, 3):
+        played.vote(held, [ballot("A", 0.9)] * 5)
+    # All agree, and all end the same way: only the letters are worth a look. An older picture goes.
+    (home / "out" / "outcomes.png").write_bytes(b"old")
+    assert drawn(run, home / "out") == {"letters"}
+    assert not (home / "out" / "outcomes.png").exists()
+
+
+def test_an_unlabelled_run_has_pictures_too(home: Path) -> None:
+    data = played.write(home / "unlabelled.jsonl", played.entry("p1", "--"), played.entry("p2", "-"))
+    enqueue.infer(data, SAMPLING, "u")
+    for held, letters in zip(played.claim("u", 0, 1), ("AAB", "BBB"), strict=True):
+        played.vote(held, [ballot(letter) for letter in letters])
+    assert drawn("u", home / "out") == {"agreement", "outcomes", "letters"}
+    assert {first.known for first in report.figures("u").first_rounds} == {Known.UNKNOWN}
+
+
+def test_a_scorer_s_calibration_is_drawn_once_enough_votes_tell(run: str, home: Path) -> None:
+    for number in range(3):
+        votes = [ballot("A", 0.9), ballot("B", 0.3), ballot("C", 0.2), ballot("A", 0.6)] * 5
+        played.vote(played.claim(run, number)[0], votes)
+    assert "calibration" in drawn(run, home / "out")
+
+
+def test_scores_are_binned_by_width() -> None:
+    assert pictures.reliability([0.95, 1.0], [0.91, 0.05]) == [
+        [0.05, 0.0, 1],
+        [pytest.approx(0.953, abs=0.001), pytest.approx(2 / 3), 3],
+    ]
 
 
 def test_without_matplotlib_there_are_no_pictures_and_a_line_says_so(
@@ -141,7 +210,10 @@ def test_explain_tells_claims_votes_and_answer(answered: str, votequeue: Command
 def test_explain_speaks_json(answered: str, votequeue: Command) -> None:
     said = json.loads(votequeue("explain", answered, "3", "--json").out)
     assert (said["key"], said["gold"], said["answer"]["letter"]) == ("p2#2", None, "B")
-    assert [claim["outcome"] for claim in said["claims"]] == ["lost: the engine died", "B: unscored majority"]
+    assert [claim["outcome"] for claim in said["claims"]] == [
+        "lost: the engine died, in play together",
+        "B: unscored majority",
+    ]
     assert said["claims"][0]["claimed_at"].endswith("+00:00")
 
 

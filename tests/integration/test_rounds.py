@@ -41,6 +41,7 @@ SAMPLING = Sampling(
     neighbours=2,
     siblings=False,
     fallback="majority",
+    reader="conclusion",
 )
 EXAMPLE = Solved(Asked("丙比丁高。", "谁高？", ("丙", "丁")), "因为丙比丁高。", "A")
 fresh = itertools.count()
@@ -143,11 +144,43 @@ def test_an_accepted_majority_is_answered_and_all_its_votes_are_recorded(tmp_pat
     assert broker.waiting("infer") == 0
 
 
+def test_votes_and_tokens_are_counted_for_those_who_watch(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 2)
+    rounds_of = playing(FakeGenerator({"题0：": [votes("BAB")], "题1：": [EngineDied("gone")]}))
+    play(rounds_of, claim(run, 2))
+    (figures,) = rounds_of.meter.figures()
+    assert (figures.run, figures.votes, figures.tokens) == (run, 3, sum(map(len, votes("BAB"))))
+    # Whatever became of the questions, none of them is in play any more.
+    assert (figures.votes_in_play, figures.votes_under_way) == (0, 0)
+
+
 def test_the_scorer_sees_the_question_and_the_text_up_to_the_next_problem(tmp_path: Path) -> None:
     run = open_run(tmp_path, 1)
     scorer = FakeScorer()
-    play(playing(FakeGenerator(otherwise=["答案是：A\n### 题目\n……"]), scorer), claim(run))
-    assert scorer.seen == [(Asked("题0：乙比甲高。", "谁高？", ("甲", "乙", "丙")), "答案是：A\n")]
+    play(playing(FakeGenerator(otherwise=["答案是：A\n\n### 题目\n……"]), scorer), claim(run))
+    assert scorer.seen == [(Asked("题0：乙比甲高。", "谁高？", ("甲", "乙", "丙")), "答案是：A")]
+
+
+def test_the_scorer_sees_no_thinking_and_no_letter_is_read_from_it(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 1)
+    scorer = FakeScorer()
+    (said,) = play(
+        playing(FakeGenerator(otherwise=["<think>答案是：A？</think>答案是：B"]), scorer), claim(run)
+    )
+    assert said.startswith("B: majority")
+    assert [text for _, text in scorer.seen] == ["答案是：B"]
+
+
+@pytest.mark.parametrize(("reader", "letter"), [("conclusion", "B"), ("reference", "A")])
+def test_votes_are_read_by_the_reader_that_the_run_names(tmp_path: Path, reader: str, letter: str) -> None:
+    run = open_run(tmp_path, 1, reader=reader)
+    (said,) = play(playing(FakeGenerator(otherwise=["答案是：A。更正：答案是：B"])), claim(run))
+    assert said.startswith(f"{letter}: majority")
+
+
+def test_a_run_that_is_older_than_the_readers_keeps_the_one_there_was() -> None:
+    older = {name: value for name, value in SAMPLING.model_dump().items() if name != "reader"}
+    assert Sampling.model_validate(older).reader == "reference"
 
 
 def test_a_question_with_no_accepted_vote_goes_again_and_is_charged_its_attempt(tmp_path: Path) -> None:

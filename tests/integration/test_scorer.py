@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from scipy.special import logit
 
-from shared import artifacts, dataset
+from shared import answers, artifacts, dataset
 from shared.errors import Refused, UserError
-from shared.lessons import Lesson
+from shared.lessons import Lesson, Text
 from shared.prompts import Asked
 from shared.trainings import RECIPES, ScorerTraining
 from shared.voting import GATE, Use
@@ -74,8 +74,12 @@ def trained(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def read(votes: Sequence[str]) -> list[Text]:
+    return [Text(text=vote, letter=answers.extract(vote, 4)) for vote in votes]
+
+
 def score(trained: Path, name: str, asked: Asked, *votes: str) -> list[float]:
-    (found,) = SoundnessScorer(trained).score(name, [(asked, votes)])
+    (found,) = SoundnessScorer(trained).score(name, [(asked, read(votes))])
     return found
 
 
@@ -269,7 +273,7 @@ def test_whether_the_question_is_seen_is_stored_with_the_model(
 def test_many_votes_score_as_one_by_one_would(made: Made, trained: Path) -> None:
     asked = [workshops.lesson(at).asked for at in (0, 1)]
     votes = ["因为" * (at * 3) + closing for at in range(12) for closing in (RIGHT, WRONG, "")]
-    together = SoundnessScorer(trained).score(made.name, [(one, votes) for one in asked])
+    together = SoundnessScorer(trained).score(made.name, [(one, read(votes)) for one in asked])
     for one, found in zip(asked, together, strict=True):
         single = [score(trained, made.name, one, vote)[0] for vote in votes]
         assert found == pytest.approx(single, abs=0.03)
@@ -296,7 +300,7 @@ def test_a_scorer_is_loaded_when_it_is_named_and_not_again(
     judge = SoundnessScorer(trained)
     with caplog.at_level(logging.INFO, "workers.models.scorer"):
         for _ in range(3):
-            judge.score(made.name, [(workshops.lesson(0).asked, [RIGHT])])
+            judge.score(made.name, [(workshops.lesson(0).asked, read([RIGHT]))])
     said = [record.getMessage() for record in caplog.records if record.name == "workers.models.scorer"]
     assert said == [f"scorer {made.name} judges from now on"]
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from producers import runs, watch
 from shared import claims, ledger, steps
 from shared.claims import Claim
 from shared.jobs import Train
@@ -56,14 +57,21 @@ def test_who_lost_the_claim_tells_nothing_any_more() -> None:
 
 def test_a_checkpoint_forgives_what_was_lost_before_it() -> None:
     for _ in range(3):
-        claims.lose([claim()], "it was killed", 5)
+        claims.lose([claim()], "it was killed", 5, alone=True)
     held = claim()
     assert held.losses == 3
     steps.tell(held, 5, 20, {"loss": 0.7})
-    claims.lose([held], "it was killed", 5)
+    claims.lose([held], "it was killed", 5, alone=True)
     held = claim()
     assert held.losses == 4
     steps.tell(held, 10, 20, {}, saved=True)
-    claims.lose([held], "it was killed", 5)
+    claims.lose([held], "it was killed", 5, alone=True)
     # The loss is counted from what the claim knew: the next one begins at the checkpoint.
     assert claim().losses == 1
+
+
+def test_whoever_watches_a_training_sees_its_steps() -> None:
+    held = claim()
+    assert watch._seen(runs.standing("t")) == (0.0, "0/1 settled, 1 held")
+    steps.tell(held, 5, 20, {"loss": 0.7})
+    assert watch._seen(runs.standing("t")) == (0.25, "step 5 of 20, loss 0.7; no checkpoint yet")

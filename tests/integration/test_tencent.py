@@ -229,12 +229,6 @@ def test_a_missing_setting_is_named(server: TencentServer, missing: str) -> None
         tencent.translator(server, **{missing: " "})
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:80", "ftp://a.b", "http:", "nonsense"])
-def test_a_url_that_is_none_is_named(server: TencentServer, url: str) -> None:
-    with pytest.raises(UserError, match="VOTEQUEUE_TENCENT_URL"):
-        tencent.translator(server, tencent_url=url)
-
-
 def test_nothing_is_written_where_it_runs(server: TencentServer, home: Path) -> None:
     tencent.translator(server).translate(["甲"], "zh", "ja")
     assert list(home.iterdir()) == []

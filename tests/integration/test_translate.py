@@ -222,11 +222,10 @@ def test_an_entry_comes_back_in_other_words_and_says_how_it_was_made(stage: Stag
                     "options": ["Alan 最高大", "Bob", "是", "[a, b]"],
                     "answer": "A",
                     "reasoning": "1. Alan 比 Bob 高大。\n\n所以 Alan 最高大。\n答案是：A",
-                    "made": made,
+                    "votequeue": made,
                 }
             ],
-            "origin": "back-translation",
-            "group": dataset.identity(PROBLEM),
+            "votequeue": {"origin": "back-translation", "group": dataset.identity(PROBLEM)},
         },
         "dropped": [],
     }
@@ -235,15 +234,16 @@ def test_an_entry_comes_back_in_other_words_and_says_how_it_was_made(stage: Stag
 
 def test_a_wrong_reasoning_comes_back_too_and_the_group_stays(stage: Stage, open_run: Open) -> None:
     wrong = [{"answer": "B", "reasoning": "Bob 更高。\n答案是：B"}]
-    made = {**entry("p1~synonym", PROBLEM, question(reasoning=None, answer=None, wrong=wrong)), "group": "p1"}
+    made = entry("p1~synonym", PROBLEM, question(reasoning=None, answer=None, wrong=wrong))
+    made["votequeue"] = {"group": "p1"}
     run = open_run(made)
     work(run)
     got = result(run)["entry"]
-    assert (got["id"], got["group"]) == ("p1~synonym~back-translation", "p1")
+    assert (got["id"], got["votequeue"]["group"]) == ("p1~synonym~back-translation", "p1")
     only = got["questions"][0]
-    assert only["made"]["label"] is None
+    assert only["votequeue"]["label"] is None
     assert only["wrong"][0]["reasoning"] == "Bob 更高大。\n答案是：B"
-    assert only["wrong"][0]["made"]["label"] == "wrong"
+    assert only["wrong"][0]["votequeue"]["label"] == "wrong"
 
 
 def test_each_text_is_sent_once_and_what_is_no_text_not_at_all(stage: Stage, open_run: Open) -> None:

@@ -92,7 +92,7 @@ def test_a_question_is_kept_whose_letter_enough_answers_give(held: list[Claim]) 
                 "options": ["红车", "蓝车", "绿车"],
                 "answer": "B",
                 "reasoning": "红车更快。\n答案是：B",
-                "made": {
+                "votequeue": {
                     "label": "correct",
                     "origin": "variant",
                     "provider": "chat",
@@ -101,8 +101,10 @@ def test_a_question_is_kept_whose_letter_enough_answers_give(held: list[Claim]) 
                 },
             }
         ],
-        "origin": "variant",
-        "group": dataset.identity(played.entry("p1")["problem"]),
+        "votequeue": {
+            "origin": "variant",
+            "group": dataset.identity(played.entry("p1")["problem"]),
+        },
     }
     assert Entry.model_validate(made.entry).augmented
     assert made.dropped == []

@@ -123,7 +123,7 @@ def test_short_texts_may_grow_by_a_few_characters() -> None:
     ("new", "reason"),
     [
         ("Alan 买了 3 个。\n所以选第一个。", "it was read as A and is now read as none"),
-        ("Alan 买了 3 个。\n答案是：B\n答案是：A", "it was read as A and is now read as B"),
+        ("Alan 买了 3 个。\n答案是：A\n答案是：B", "it was read as A and is now read as B"),
         ("Alan 买了 3 个。\n答案是：A\n答案是：A", "it names its answer more often than it did"),
         ("Alan 买了 9 个。\n所以选第一个。\n答案是：A", "the number 3 is gone"),
         ("艾伦买了 3 个。\n所以选第一个。\n答案是：A", "the name or word Alan is gone"),

@@ -252,6 +252,24 @@ def test_qdrants_health_check_tells_ready_from_not(status: int | None, healthy: 
     assert (done.returncode == 0) == healthy
 
 
+def test_flowers_health_check_goes_past_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = type(
+        "Handler", (Readiness,), {"do_GET": lambda self: (self.send_response(200), self.end_headers())}
+    )
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        _, _, *command = services()["flower"]["healthcheck"]["test"]
+        port = str(server.server_address[1])
+        done = subprocess.run(
+            [sys.executable, *(part.replace("5555", port) for part in command)], check=False
+        )
+        server.shutdown()
+    assert done.returncode == 0
+
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 

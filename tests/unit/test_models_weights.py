@@ -132,7 +132,7 @@ def test_a_persons_own_folder_will_do(tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()
     assert models.kept(str(own), tmp_path) is None
-    (own / "config.json").touch()
+    (own / "config.json").write_text("{}")
     (own / "model.safetensors").touch()
     assert models.ensure(str(own), tmp_path / "cache") == own
 

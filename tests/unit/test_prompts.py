@@ -74,4 +74,86 @@ def test_solved_questions_are_those_with_answer_and_reasoning() -> None:
     entry = {"id": 1, "problem": "p", "questions": questions}
     found = list(intake.solved_questions(Entry.model_validate(entry)))
     assert [one.asked.question for one in found] == ["1"]
-    assert list(intake.solved_questions(Entry.model_validate({**entry, "origin": "synonym"}))) == []
+    assert (
+        list(intake.solved_questions(Entry.model_validate({**entry, "votequeue": {"origin": "synonym"}})))
+        == []
+    )
+
+
+# Options with letters of their own
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["A. 甲", "B. 乙"], ["甲", "乙"]),
+        (["(A) x", " (B)y "], ["x", "y"]),
+        (["（A）甲", "（B）乙"], ["甲", "乙"]),
+        (["[A] x", "[B] y"], ["x", "y"]),
+        (["A、甲", "B、乙"], ["甲", "乙"]),
+        (["A：甲", "B: 乙"], ["甲", "乙"]),
+        (["Ａ．甲", "Ｂ．乙"], ["甲", "乙"]),
+        (["a) x", "b) y", "c) z"], ["x", "y", "z"]),
+        (["A. A是骑士", "B. B是骑士"], ["A是骑士", "B是骑士"]),
+        (["A、A是骑士", "B、B是骑士"], ["A是骑士", "B是骑士"]),
+        (["A. 甲", "B. 甲"], ["甲", "甲"]),
+    ],
+)
+def test_options_with_letters_of_their_own_are_lettered_once(options: list[str], shown: list[str]) -> None:
+    case = prompts.case(Asked("p", "q", tuple(options)))
+    lines = [f"{letter}. {text}" for letter, text in zip("ABC", shown, strict=False)]
+    assert case.split("### 问题\nq\n")[1].split("\n\n")[0].split("\n") == lines
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["甲", "乙"],
+        ["A. 甲", "乙"],
+        ["B. 甲", "A. 乙"],
+        ["A", "B"],
+        ["A.", "B."],
+        ["A 甲", "B 乙"],
+        ["A比B高", "B比A高"],
+        ["A、B", "B、C"],
+        ["A、B和C", "B、C和D"],
+        ["A：骗子", "B：骗子"],
+        ["Alice", "Bob"],
+        ["是", "否"],
+    ],
+)
+def test_options_without_letters_or_with_names_stay_as_they_are(options: list[str]) -> None:
+    assert prompts.without_letters(options) == options
+
+
+def test_more_options_than_letters_stay_as_they_are() -> None:
+    assert prompts.without_letters([f"{one}. x" for one in "ABC"] * 9) == [f"{one}. x" for one in "ABC"] * 9
+
+
+@pytest.mark.parametrize(
+    "reasoning",
+    [
+        "丁比丙矮。\n故选B。\n答案是：B",
+        "丁比丙矮。\n\n---\n\n**答案是：B**",
+        "**答案是：B**\n\n---\n\n丁比丙矮。",
+        "答案是：B\n丁比丙矮。\n答案是：B",
+        "丁比丙矮。\nThe answer is B.",
+        "丁比丙矮。\n**B**",
+    ],
+)
+def test_no_other_line_of_an_example_names_its_answer(reasoning: str) -> None:
+    assert prompts.solution(Solved(SOLVED.asked, reasoning, "B")) == "丁比丙矮。\n答案是：B\n"
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "kept"),
+    [
+        ("### 推理\n丁比丙矮。\n---\n答案是：B", "### 推理\n丁比丙矮。"),
+        ("答案是：B，因为丁比丙矮。", "答案是：B，因为丁比丙矮。"),
+        ("**答案是：B**\n\n### 推理\n丁比丙矮。", "**答案是：B**\n\n### 推理\n丁比丙矮。"),
+        ("丁比丙矮，因此答案是：B。", "丁比丙矮，"),
+        ("答案是：B", ""),
+    ],
+)
+def test_only_the_end_of_a_reasoning_is_taken_off(reasoning: str, kept: str) -> None:
+    assert prompts.without_closing(reasoning) == kept

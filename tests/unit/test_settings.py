@@ -2,6 +2,7 @@
 
 import os
 import re
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,66 @@ def test_a_bad_value_is_refused_with_its_settings_name(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BROKER_URL", "redis://:S3cret#w@h:6379/0"),
+        ("BROKER_URL", "redis://:S3cret@h:port"),
+        ("LEDGER_URL", "postgresql://u:S3c@ret@h/d"),
+        ("QDRANT_URL", "http://u:S3cret@h:6333"),
+        ("CHAT_BASE_URL", "https://h/v1?key=S3cret"),
+        ("LOCAL_URL", "S3cret@h"),
+        ("QIANFAN_URL", "ftp://u:S3cret@h"),
+        ("TENCENT_URL", "https://S3cret@h"),
+    ],
+)
+def test_a_bad_url_is_refused_with_its_settings_name_and_no_part_of_a_secret(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(UserError, match=f"^setting {PREFIX}{name}: it") as caught:
+        settings.load()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "S3" not in shown
+    assert "ret@" not in shown
+
+
+def test_a_settings_own_error_quotes_no_value() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(_env_file=None, broker_url=SecretStr("redis://:S3cret#w@h"), qdrant_url="http://S3cret@h")
+    assert "S3" not in str(caught.value)
+
+
+def test_a_byte_order_mark_hides_no_setting() -> None:
+    Path(".env").write_bytes(b"\xef\xbb\xbfVOTEQUEUE_VOTES=7\r\n")
+    assert settings.load().votes == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("VOTEQUEUE_VOTES=7\n".encode("utf-16"), r"\.env is UTF-16"),
+        ("VOTEQUEUE_VOTES=7\n# 票数\n".encode("gbk"), r"\.env line 2 is not UTF-8"),
+        (b"VOTEQUEUE_VOTES=7\0\n", r"\.env line 1 has a NUL"),
+        (b"VOTEQUEUE_VOTES=7\n\nsome words\n", r"\.env line 3 is no NAME=VALUE"),
+        (b"#\n" * 600_000, r"\.env has 1.2 MB"),
+    ],
+)
+def test_an_env_file_that_cannot_be_read_is_said_with_its_line(content: bytes, said: str) -> None:
+    Path(".env").write_bytes(content)
+    with pytest.raises(UserError, match=said) as caught:
+        settings.load()
+    assert caught.value.__cause__ is None
+
+
+def test_a_folder_is_no_env_file_unless_it_is_a_virtual_environment() -> None:
+    Path(".env").mkdir()
+    with pytest.raises(UserError, match=r"\.env cannot be read"):
+        settings.load()
+    Path(".env/pyvenv.cfg").touch()
+    assert settings.load().votes == 5
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         settings.load().votes = 3
@@ -95,7 +156,8 @@ def test_settings_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("name", ["BROKER_URL", "LEDGER_URL", "QDRANT_API_KEY", "FLOWER_AUTH"])
 def test_secrets_are_not_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PREFIX + name, "redis://me:sesame@host/0")
+    scheme = "postgresql" if name == "LEDGER_URL" else "redis"
+    monkeypatch.setenv(PREFIX + name, f"{scheme}://me:sesame@host/0")
     read = settings.load()
     assert "sesame" not in f"{read!r} {read} {read.model_dump()} {read.model_dump_json()}"
 

@@ -42,9 +42,9 @@ def test_a_word_becomes_the_same_word_in_every_text_of_the_entry() -> None:
 def test_the_new_entry_says_what_it_is_and_how_it_was_made() -> None:
     given = entry("一号车九点到达车站。", reasoning="到达得早。\n答案是：A")
     made = synonyms.replace(given, ALL.model_copy(update={"provider": "chat", "model": "m"})).entry
-    assert (made["id"], made["origin"]) == ("p1~synonym", "synonym")
-    assert made["group"] == dataset.identity(given.problem)
-    assert made["questions"][0]["made"] == {
+    assert (made["id"], made["votequeue"]["origin"]) == ("p1~synonym", "synonym")
+    assert made["votequeue"]["group"] == dataset.identity(given.problem)
+    assert made["questions"][0]["votequeue"] == {
         "label": "correct",
         "origin": "synonym",
         "provider": None,

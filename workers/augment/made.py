@@ -1,7 +1,8 @@
 """What the strategies make: a new entry, and what of the old one did not pass.
 
-    Augmented({"id": "p1~synonym", "problem": "……", "questions": [{..., "made": {...}}], "origin": "synonym",
-               "group": "0f3c…"}, [Dropped(2, "option B is empty")], "2 of 3 questions")
+    Augmented({"id": "p1~synonym", "problem": "……", "questions": [{..., "votequeue": {...}}],
+               "votequeue": {"origin": "synonym", "group": "0f3c…"}},
+              [Dropped(2, "option B is empty")], "2 of 3 questions")
 
 The new entry is in the recipe's format and says of every text how it was made. How it is made is not known
 here.
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shared.dataset import Entry, Made, Question, WrongReasoning, identity, key
+from shared.dataset import Entry, Made, Question, WrongReasoning, key
 from shared.jobs import Augmentation
 
 
@@ -50,8 +51,7 @@ def new_entry(
         "id": f"{base}~{options.strategy}",
         "problem": problem,
         "questions": [_question(question, options) for question in questions],
-        "origin": options.strategy,
-        "group": source.group or identity(source.problem),
+        "votequeue": {"origin": options.strategy, "group": source.group},
     }
 
 
@@ -60,11 +60,11 @@ def _question(question: Question, options: Augmentation) -> dict[str, Any]:
     given = question.model_dump(include={"question", "options", "answer", "reasoning"}, exclude_none=True)
     if question.wrong:
         given["wrong"] = [_wrong(wrong, options) for wrong in question.wrong]
-    return {**given, "made": _made(label, options)}
+    return {**given, "votequeue": _made(label, options)}
 
 
 def _wrong(wrong: WrongReasoning, options: Augmentation) -> dict[str, Any]:
-    return {"answer": wrong.answer, "reasoning": wrong.reasoning, "made": _made("wrong", options)}
+    return {"answer": wrong.answer, "reasoning": wrong.reasoning, "votequeue": _made("wrong", options)}
 
 
 def _made(label: str | None, options: Augmentation) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from shared import ledger, schema
+from shared import dataset, ledger, schema
 from shared.dataset import Entry
 from shared.prompts import Asked
 
@@ -42,7 +42,7 @@ class NearCopies:
 
     def _of_source(self, run: str) -> "_Vectors":
         known = _Vectors(self._embedder())
-        entries = map(Entry.model_validate_json, ledger.load_entries(run))
+        entries = map(dataset.entry_of, ledger.load_entries(run))
         known.add((None, text) for entry in entries for text in _questions(entry))
         return known
 

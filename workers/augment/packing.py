@@ -7,14 +7,11 @@ not known here.
 """
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 from shared.errors import Unreadable
 from shared.providers import Limits
 from workers.ports import Needs, Service, Translated, Translator
-
-_BREAKS = re.compile(r"\s*\n\s*")
 
 
 def pack(texts: Sequence[str], limits: Limits, gap: int = 0) -> list[list[str]]:
@@ -96,4 +93,4 @@ class Carrier:
     def _received(self, texts: Sequence[str], count: int) -> list[str]:
         if self._as_lines and count > 1:
             texts = [line for text in texts for line in text.split("\n") if line.strip()]
-        return [_BREAKS.sub(" ", text.strip()) for text in texts]
+        return [" ".join(filter(None, map(str.strip, text.split("\n")))) for text in texts]

@@ -22,8 +22,9 @@ from workers.augment.thesaurus import Thesaurus
 
 DICTIONARY = "cilin"
 # An opening mark that is never closed quotes all that follows in its line.
-_QUOTED = re.compile(
-    r"“[^”]*”|‘[^’]*’|「[^」]*」|『[^』]*』|《[^》]*》|【[^】]*】|`[^`]*`|\"[^\"\n]*(?:\"|$)|'[^'\n]*(?:'|$)",
+QUOTED = re.compile(
+    # Each stops at another of its own kind: a text of opening marks is read once, not once a mark.
+    r"“[^“”]*”|‘[^‘’]*’|「[^「」]*」|『[^『』]*』|《[^《》]*》|【[^【】]*】|`[^`]*`|\"[^\"\n]*(?:\"|$)|'[^'\n]*(?:'|$)",
     re.MULTILINE,
 )
 # What follows one of these may be a given name or a form of address: 王老师, 小聪明, 阿勤奋.
@@ -63,7 +64,7 @@ class _Texts:
 
     def replaceable(self) -> dict[str, list[str]]:
         """Give the words that may be replaced, in order of appearance, with what may stand for each."""
-        quoted = "\n".join(_QUOTED.findall(self.whole))
+        quoted = "\n".join(QUOTED.findall(self.whole))
         names = self._names()
         counts = Counter(word for cut in self._cut.values() for word, _ in cut)
         found = {}

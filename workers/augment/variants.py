@@ -76,7 +76,7 @@ class Variants:
         text = self._desk.chat(
             task.job, f"variant:{number}", self._model, task.prompt(prompts.varying(task.solved))
         )
-        new = written.read(text)
+        new = written.read(text, task.reader)
         asked = Asked(new.problem, new.question.question, tuple(new.question.options))
         # Before the answers, which cost more.
         near = self._near_copies.nearest(task.job.run, task.job.item, asked)
@@ -92,12 +92,12 @@ class Variants:
         while agree < task.agree <= agree + task.samples - answered:
             answered += 1
             step = f"check:{number}:{answered}"
-            agree += self._letter(task.job, step, prompt, len(asked.options)) == letter
+            agree += self._letter(task, step, prompt, len(asked.options)) == letter
         return _Checked(agree, answered)
 
-    def _letter(self, job: Job, step: str, prompt: Prompt, options: int) -> str | None:
+    def _letter(self, task: "_Task", step: str, prompt: Prompt, options: int) -> str | None:
         try:
-            return answers.extract(self._desk.chat(job, step, self._model, prompt), options)
+            return answers.extract(self._desk.chat(task.job, step, self._model, prompt), options, task.reader)
         except Refused:
             return None
 
@@ -110,6 +110,7 @@ class _Task:
         self.solved = solved
         self.samples, self.agree = options.samples or 1, options.agree or 1
         self.near_copy = options.near_copy or 1.0
+        self.reader = options.reader or answers.REFERENCE  # of runs that are older than the other one
         self.temperature = options.temperature or 0.0
         self._max_tokens = options.max_tokens or 1
 

@@ -7,19 +7,14 @@ Whether the question is any good, its letter right, or the question new, is not 
 """
 
 import json
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from shared import answers
+from shared import answers, conclusions, embedded_json, entry_errors, prompts, thinking
 from shared.dataset import LETTERS, Entry, Question
 from shared.errors import VotequeueError
-
-# "B", and what models make of it: "B.", "B. 甲", "(B)".
-_CHOICE = re.compile(r"\s*[(（]?([A-Z])(?![A-Za-z0-9])")
 
 
 class Unfit(VotequeueError):
@@ -34,42 +29,29 @@ class Written:
     question: Question
 
 
-def read(text: str) -> Written:
+def read(text: str, reader: str = answers.CONCLUSION) -> Written:
     """Read the question that a chat model wrote, whatever it says around it.
+
+    ``reader`` is how the letter is read that its reasoning comes to.
 
     Raises:
         Unfit: there is none, or it lacks something.
     """
-    objects = list(_objects(text))
+    objects = list(embedded_json.find(thinking.strip(text), "{"))
     if not objects:
         raise Unfit("no JSON object in the reply")
-    # What was thought aloud comes first, the result last.
-    given = objects[-1]
+    # What was tried comes first, the result last.
+    given = objects[-1].value
     _check_characters(given)
+    new = {"id": "new", "problem": given.get("problem"), "questions": [_plain(given)]}
     try:
-        entry = Entry.model_validate(
-            {"id": "new", "problem": given.get("problem"), "questions": [_plain(given)]}
-        )
+        entry = Entry.model_validate(new)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("questions", 0))
-        raise Unfit(f"{where}: {first['msg']}".lstrip(": ")) from error
+        where, problem = entry_errors.first_problem(error, new)
+        raise Unfit(f"{where.removeprefix('questions[0].')}: {problem}") from error
     written = Written(entry.problem.strip(), entry.questions[0])
-    _check(written)
+    _check(written, reader)
     return written
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    # Models break lines inside strings, which only the lenient decoder takes.
-    decoder = json.JSONDecoder(strict=False)
-    at = text.find("{")
-    while at >= 0:
-        try:
-            value, end = decoder.raw_decode(text, at)
-            yield value
-        except (ValueError, RecursionError):
-            end = at + 1
-        at = text.find("{", end)
 
 
 def _plain(given: dict[str, Any]) -> dict[str, Any]:
@@ -77,10 +59,9 @@ def _plain(given: dict[str, Any]) -> dict[str, Any]:
         name: _stripped(given.get(name)) for name in ("question", "answer", "reasoning")
     }
     fields["options"] = _options(given.get("options"))
-    if isinstance(fields["answer"], str) and (chosen := _CHOICE.match(fields["answer"])):
-        fields["answer"] = chosen[1]
-    if isinstance(fields["reasoning"], str):
-        fields["reasoning"] = answers.cut(fields["reasoning"]).strip()
+    if isinstance(fields["answer"], str):
+        # "B", and what models make of it: "B.", "B. 甲", "(B)".
+        fields["answer"] = conclusions.letter(f"答案是：{fields['answer']}") or fields["answer"]
     return fields
 
 
@@ -94,13 +75,7 @@ def _options(value: Any) -> Any:
     if not isinstance(value, list) or not all(isinstance(option, str) for option in value):
         return value
     # The prompt shows options with their letters, and many a model writes them so.
-    marked = [
-        re.match(rf"\s*{letter}\s*[.．、:：)）]\s*", text)
-        for letter, text in zip(LETTERS, value, strict=False)
-    ]
-    if len(marked) == len(value) and all(marked):
-        value = [text[mark.end() :] for text, mark in zip(value, marked, strict=True) if mark]
-    return [text.strip() for text in value]
+    return [text.strip() for text in prompts.without_letters(value)]
 
 
 def _check_characters(given: dict[str, Any]) -> None:
@@ -112,7 +87,7 @@ def _check_characters(given: dict[str, Any]) -> None:
         raise Unfit("it has characters that cannot be stored")
 
 
-def _check(written: Written) -> None:
+def _check(written: Written, reader: str) -> None:
     question = written.question
     if not written.problem or not question.question:
         raise Unfit("the problem or the question is empty")
@@ -122,6 +97,6 @@ def _check(written: Written) -> None:
         raise Unfit("two options are the same")
     if question.answer is None:
         raise Unfit("it has no answer")
-    said = answers.extract(question.reasoning or "", len(question.options))
+    said = answers.extract(question.reasoning or "", len(question.options), reader)
     if said != question.answer:
         raise Unfit(f"its answer is {question.answer}, its reasoning says {said or 'no letter'}")

@@ -23,7 +23,7 @@ from workers.ports import Needs
 
 SUFFIX, RATIOS = ":tokens", ":ratios"
 STEP = 0.5  # seconds
-WINDOW = 60.5  # seconds: a minute, and half a second for the call to reach the service
+WINDOW = 61.0  # seconds: a minute, and a second for the call to reach the service, from a busy machine too
 # A ratio falls by this share of the way to a reply's own, and by more while there are few replies.
 FALL, FEW = 0.01, 2
 REMEMBERED = 86_400  # seconds that ratios are kept after a reply

@@ -81,7 +81,7 @@ class Turn:
         self._charge: Charge | None = None
         self._seen: Reading | None = None
         self._call: int | None = None
-        # What Redis knew when it was last asked for a slot.
+        # What Redis knew when we took our slot.
         self._memory = ""
 
     def enter(self) -> None:
@@ -100,6 +100,7 @@ class Turn:
         if self._slot is not None:
             with contextlib.suppress(LockError, redis.RedisError):
                 self._slot.release()
+            self._slot = None
 
     def await_moment(self, call: int | None = None) -> None:
         """Sleep until the call may be made; the very next thing to do is to make it.
@@ -180,20 +181,23 @@ class Turn:
         self._kept_at = time.monotonic()
 
     def _slots_now(self, most: int) -> int:
+        reading = self._read()
+        self._memory = reading.memory
         # Calls that began before Redis lost its memory have no slot any more, and are under way all the same.
         before = self._books.memories.calls_before(self._key, self.service, self._memory)
         free = max(0, most - len(before - {self._call}))
         if self._spacing is not None or self.service.limits.tokens_per_minute is not None:
             return free
         # No rate can be slowed down, so the calls at once are.
-        reading = self._read()
         return min(free, max(1, int(most * reading.pace.share(reading.now))))
 
     def _take_slot_again(self) -> None:
         """Take another slot where Redis has lost ours, before others wait for our place in the line."""
         memory = self._read().memory
         if memory != self._memory:
-            self._memory, self._slot = memory, None
+            # If it was taken at the very moment, it is there all the same, and counted twice.
+            self.leave()
+            self._memory = memory
         self._take_slot()
 
     def _keep_slot(self) -> None:

@@ -6,12 +6,11 @@ vLLM keeps an adapter under its name and its number for good: both come from its
 adapters ever share them. How adapters are trained is not known here.
 """
 
-import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared import artifacts
+from shared import artifacts, texts
 from shared.errors import UserError
 
 
@@ -47,8 +46,8 @@ class Adapters:
     def _look(self, name: str) -> Adapter:
         folder = artifacts.checked("lora", name, self._trained)
         try:
-            rank = int(json.loads((folder / "adapter_config.json").read_text("utf-8"))["r"])
-        except (OSError, ValueError, KeyError) as error:
+            rank = int(texts.read_object(folder / "adapter_config.json")["r"])
+        except (UserError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"{folder} is no LoRA adapter: {error}") from None
         # vLLM takes powers of two from 8 up; a smaller adapter fits a larger slot.
         slot = max(8, 1 << (rank - 1).bit_length())

@@ -13,7 +13,7 @@ import functools
 import logging
 import os
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from shared import answers
 from shared.errors import EngineDied, Refused, UserError
 from shared.jobs import Sampling
 from workers.models.adapters import Adapter, Adapters
-from workers.ports import Completion
+from workers.ports import Completion, Progress
 
 log = logging.getLogger(__name__)
+TOLD_EVERY = 16  # tokens of a vote between two words about it
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,12 @@ class VllmGenerator:
             await self._ensure(0)
 
     async def sample(
-        self, prompt: str, sampling: Sampling, seed: int | None, adapter: str | None = None
+        self,
+        prompt: str,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: str | None = None,
+        progress: Progress | None = None,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts, all in one request; cancelling this aborts the request."""
         found = await asyncio.to_thread(self._adapters.find, adapter) if adapter else None
@@ -77,7 +83,7 @@ class VllmGenerator:
 
         async with self._using(found.rank if found else 0) as engine:
             try:
-                return await self._generate(engine, prompt, sampling, seed, found)
+                return await self._generate(engine, prompt, sampling, seed, found, progress)
             except EngineDeadError as error:
                 await self._bury(engine)
                 raise EngineDied("the engine's process died") from error
@@ -129,15 +135,26 @@ class VllmGenerator:
             raise UserError(f"vLLM cannot load {self._options.model}: {reason[-1]}") from error
 
     async def _generate(
-        self, engine: Any, prompt: str, sampling: Sampling, seed: int | None, adapter: Adapter | None
+        self,
+        engine: Any,
+        prompt: str,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: Adapter | None,
+        progress: Progress | None,
     ) -> list[Completion]:
-        final: Any = None
+        votes = [Completion("", 0)] * sampling.votes
         request = uuid.uuid4().hex
         parameters = _sampling_params(sampling, self._usable(seed))
         lora = _lora_request(adapter) if adapter else None
         async for output in engine.generate(prompt, parameters, request, lora_request=lora):
-            final = output
-        return _completions(final.outputs)
+            for part in output.outputs:
+                before = votes[part.index]
+                vote = Completion(before.text + part.text, before.tokens + len(part.token_ids))
+                votes[part.index] = vote
+                if progress is not None:
+                    progress.count(part.index, vote.tokens, part.finished())
+        return votes
 
     def _usable(self, seed: int | None) -> int | None:
         """Drop a seed where the engine would die of it, and say so once."""
@@ -209,14 +226,11 @@ def _sampling_params(sampling: Sampling, seed: int | None) -> Any:
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         seed=seed,
-        stop=list(answers.NEW_PROBLEM),
-        output_kind=RequestOutputKind.FINAL_ONLY,
+        stop=list(answers.READERS[sampling.reader].stops),
+        # What is new of each vote, every few tokens: for those who watch, at no cost that could be measured.
+        output_kind=RequestOutputKind.DELTA,
+        stream_interval=TOLD_EVERY,
     )
-
-
-def _completions(outputs: Sequence[Any]) -> list[Completion]:
-    ordered = sorted(outputs, key=lambda output: output.index)
-    return [Completion(output.text, len(output.token_ids)) for output in ordered]
 
 
 def _lora_request(adapter: Adapter) -> Any:

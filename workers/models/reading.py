@@ -34,7 +34,7 @@ def parts_of(asked: Asked, text: str, kind: str) -> list[str]:
     """
     if kind != ANSWER:
         return [text.strip()]
-    option = asked.options[LETTERS.index(text)].strip()
+    option = prompts.without_letters(asked.options)[LETTERS.index(text)].strip()
     return [f"答案是：{text}", f"，{option.rstrip('。')}。"]
 
 

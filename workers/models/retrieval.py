@@ -18,7 +18,7 @@ from qdrant_client import models as qdrant
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
-from shared import dataset
+from shared import dataset, urls
 from shared.errors import ServiceUnreachable
 from shared.prompts import Asked, Solved
 from workers.models.embedding import Embedder, Vectors
@@ -123,10 +123,12 @@ def open_client(url: str | None, key: str | None) -> QdrantClient:
     if url is None:
         return QdrantClient(":memory:")
     try:
-        client = QdrantClient(url=url, api_key=key, timeout=10, check_compatibility=False)
+        # What listens on loopback is reached without the environment's proxies.
+        proxied = not urls.stays_here(url)
+        client = QdrantClient(url=url, api_key=key, timeout=10, check_compatibility=False, trust_env=proxied)
         client.get_collections()
-    # A URL that is none is a ValueError.
-    except (*AWAY, ValueError) as error:
+    # A proxy that is none is a ValueError, one that needs a missing package an ImportError.
+    except (*AWAY, ValueError, ImportError) as error:
         raise _unreachable(error) from error
     return client
 

@@ -1,6 +1,7 @@
 """Scorers at work: how likely is each vote on a question right?
 
-    SoundnessScorer(folder).score("scorer-3f9c01ab12cd", [(asked, ["……\\n答案是：A"])])  ->  [[0.41]]
+    votes = [Text(text="……\\n答案是：A", letter="A")]
+    SoundnessScorer(folder).score("scorer-3f9c01ab12cd", [(asked, votes)])  ->  [[0.41]]
 
 A scorer is a sequence classifier in a folder, with the options it was trained with. How it came to be is
 `scorer_training`'s business, which of them is to be asked the registry's.
@@ -15,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from shared import answers, artifacts
+from shared import artifacts
 from shared.errors import UserError
+from shared.lessons import Text
 from shared.prompts import Asked
 from shared.trainings import ScorerTraining
 from workers.models import objectives
@@ -45,10 +47,10 @@ class _Loaded:
         model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self.reader = Reader(model, tokenizer, self.options.input, self.options.max_length)
 
-    def score(self, asked: Asked, votes: Sequence[str]) -> list[float]:
+    def score(self, asked: Asked, votes: Sequence[Text]) -> list[float]:
         """Score the votes on one question."""
-        letters = [answers.extract(vote, len(asked.options)) for vote in votes]
-        read = texts_of(asked, votes, self.options.input)
+        letters = [vote.letter for vote in votes]
+        read = texts_of(asked, [vote.text for vote in votes], self.options.input)
         return self.scale.scores_of(self._margins(asked, read), letters, self.options.input)
 
     def _margins(self, asked: Asked, read: Sequence[str]) -> Any:
@@ -67,7 +69,7 @@ class SoundnessScorer:
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
 
-    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[str]]]) -> list[list[float]]:
+    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[Text]]]) -> list[list[float]]:
         """Give probabilities in [0, 1] that votes are right, for each question in the order of its votes.
 
         Raises:

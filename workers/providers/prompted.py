@@ -8,17 +8,15 @@ here.
 
 import dataclasses
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from shared import bounds, prompts
+from shared import bounds, embedded_json, prompts, thinking
 from shared.errors import Unreadable
 from shared.providers import PROMPTED_CHARACTERS, PROMPTED_TEXTS, Usage
 from workers.ports import ChatModel, Needs, Prompt, Service, Translated
 
 TEMPERATURE = 0.3  # above 0, so that a reply that cannot be used is not simply given again
 _FRAME = 32  # tokens of brackets and fences around the translations
-_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
 class PromptedTranslator:
@@ -64,27 +62,14 @@ def read(reply: str, count: int) -> list[str]:
     Raises:
         Unreadable: there is none, or it has another length, or an empty text.
     """
-    found = list(_arrays(_THOUGHTS.sub("", reply)))
+    arrays = [found.value for found in embedded_json.find(thinking.strip(reply), "[")]
+    found = [array for array in arrays if array and all(isinstance(text, str) for text in array)]
     if not found:
         raise Unreadable(f"asked for {count} translations, got no JSON array of texts")
-    texts = found[-1]
+    texts: list[str] = found[-1]
     if len(texts) != count:
         raise Unreadable(f"asked for {count} translations, got {len(texts)}")
     empty = [place for place, text in enumerate(texts, 1) if not text.strip()]
     if empty:
         raise Unreadable(f"asked for {count} translations, number {empty[0]} is empty")
     return texts
-
-
-def _arrays(text: str) -> Iterator[list[str]]:
-    # Not strict: models put line breaks into strings as they are.
-    decoder, place = json.JSONDecoder(strict=False), text.find("[")
-    while place >= 0:
-        try:
-            value, end = decoder.raw_decode(text, place)
-        except ValueError:
-            end = place + 1
-        else:
-            if value and all(isinstance(item, str) for item in value):
-                yield value
-        place = text.find("[", end)

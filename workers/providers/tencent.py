@@ -187,8 +187,6 @@ def _client(api: tuple[str, str], secrets: tuple[str, str], settings: Settings) 
 
     transport.silence(SDK_LOGGER)
     where = urlsplit(settings.tencent_url or "https:")
-    if settings.tencent_url and not (where.scheme in {"http", "https"} and where.netloc):
-        raise UserError(f"setting {PREFIX}TENCENT_URL: {settings.tencent_url!r} is no http(s) URL")
     http = HttpProfile(
         protocol=where.scheme,
         endpoint=where.netloc or None,

@@ -1,0 +1,53 @@
+"""kombu's Redis transport, whose workers outlive the loss of the broker.
+
+    TRANSPORT_ALIASES["redis"] = "shared.redis_transport:Transport"
+
+When a connection is lost, Celery drops kombu's transport, and then closes those channels that could not be
+closed before. Such a channel tries to give its unacknowledged messages back, finds no transport
+(`AttributeError: ... 'hostname'`, as in celery/kombu#582), and Celery exits. Tasks that end later acknowledge
+on it too. Here nothing is done on a lost channel: the ledger is the record, and a message that comes again
+finds nothing to do.
+"""
+
+import logging
+from typing import Any
+
+from kombu.transport import redis
+
+log = logging.getLogger(__name__)
+
+
+class QoS(redis.QoS):
+    """The unacknowledged messages of a channel."""
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message, if the connection still stands."""
+        if self._is_lost():
+            return
+        try:
+            super().ack(delivery_tag)
+        except self.channel.connection_errors as error:
+            # The consumer notices the loss by itself, and opens another connection.
+            log.debug("message %s is not acknowledged: %s", delivery_tag, error)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Give all unacknowledged messages back, if the connection still stands."""
+        if self._is_lost():
+            self._on_collect.cancel()
+        else:
+            super().restore_unacked_once(stderr)
+
+    def _is_lost(self) -> bool:
+        return self.channel.connection is None or self.channel.connection.client is None
+
+
+class Channel(redis.Channel):
+    """A channel that can be closed after its connection was lost."""
+
+    QoS = QoS
+
+
+class Transport(redis.Transport):
+    """The Redis transport with these channels."""
+
+    Channel = Channel

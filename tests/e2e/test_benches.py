@@ -1,0 +1,93 @@
+"""Every bench, run once on as little as it takes: benches that nobody runs rot.
+
+python -m tests.bench.throughput DATA EXAMPLES  ->  one line of JSON, on the tiny model
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from producers import enqueue, sample
+from tests import tiny
+from tests.integration import played
+from tests.integration.test_enqueue import SAMPLING
+
+ROOT = Path(__file__).parents[2]
+BENCHES = {path.stem for path in (ROOT / "tests" / "bench").glob("*.py")} - {"__init__"}
+
+
+def bench(name: str, *arguments: object, **settings: object) -> str:
+    """Run a bench in a process of its own; give what it printed."""
+    told = {f"VOTEQUEUE_{setting.upper()}": str(value) for setting, value in settings.items()}
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.bench.{name}", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **told},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture
+def data(home: Path) -> Path:
+    path = home / "puzzles.jsonl"
+    sample.write(sample.generate(3, seed=7), path)
+    return path
+
+
+def test_every_bench_is_run_here() -> None:
+    tests = {name.removeprefix("test_the_bench_of_") for name in globals() if name.startswith("test_the_")}
+    assert tests == BENCHES
+
+
+def test_the_bench_of_enqueue(home: Path) -> None:
+    assert "20 questions: " in bench("enqueue", 20)
+
+
+def test_the_bench_of_limits(home: Path) -> None:
+    said = bench("limits", "--seconds", 1, "--rates", 20, "--processes", 1, "--skip", "alone,outage")
+    assert said.splitlines()[-1].startswith("shared ")
+
+
+def test_the_bench_of_translations(data: Path) -> None:
+    said = bench("translations", data, "-n", 2, "--latency", 0.01, "--tasks", 2)
+    assert said.count("one call a text") == 4
+
+
+def test_the_bench_of_workers(home: Path) -> None:
+    said = bench("workers", "--seconds", 2, "--rates", 5, "--workers", 1)
+    assert said.splitlines()[-1].startswith("| 1 | 5 |")
+
+
+@pytest.mark.slow
+def test_the_bench_of_throughput(home: Path, data: Path) -> None:
+    model = tiny.make(home / "weights")
+    quick = {"max_tokens": 32, "kv_cache_gib": 1, "max_model_len": 2048}
+    said = bench("throughput", data, data, model=model, **quick)
+    figures = json.loads(said.splitlines()[-1])
+    assert figures["queue_tokens"] > 0
+    assert figures["ratio"] > 0
+
+
+def test_the_bench_of_sweep(home: Path) -> None:
+    assert "2000 pending: " in bench("sweep", 2000)
+
+
+def test_the_bench_of_minutes(home: Path) -> None:
+    assert "most in a minute" in bench("minutes", "--seconds", 3, "--skip", "forget")
+
+
+@pytest.mark.usefixtures("on_broker")
+def test_the_bench_of_readers(home: Path) -> None:
+    enqueue.infer(played.write(home / "labelled.jsonl", played.entry("p1", "AB")), SAMPLING, "read")
+    played.answer_all("read", 2)
+    said = bench("readers", "read", "--differences")
+    assert "conclusion" in said
+    assert "reference" in said

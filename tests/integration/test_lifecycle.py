@@ -1,0 +1,39 @@
+"""What a worker does before its first message: a process of its own, whose broker is not there yet."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.chaos.servers import Broker
+
+READY = b"ready: batches of"
+
+
+def test_a_worker_waits_for_its_broker_as_long_as_it_takes(home: Path) -> None:
+    server, log = Broker(home / "valkey"), home / "log"
+    environment = {**os.environ, "VOTEQUEUE_BROKER_URL": server.url}
+    with log.open("wb") as file:
+        command = [sys.executable, "-m", "tests.chaos.worker", "infer"]
+        root = Path(__file__).parents[2]
+        worker = subprocess.Popen(command, env=environment, stdout=file, stderr=file, cwd=root)
+    try:
+        until(lambda: b"does not answer" in log.read_bytes())
+        time.sleep(5)
+        assert worker.poll() is None
+        assert log.read_bytes().count(b"does not answer") == 1
+        server.start(wait=True)
+        until(lambda: READY in log.read_bytes())
+    finally:
+        worker.terminate()
+        worker.wait(30)
+        server.kill()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

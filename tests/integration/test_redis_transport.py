@@ -1,0 +1,94 @@
+"""A worker's connection while its broker dies, without a worker: what Celery calls then, in its order."""
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kombu import Connection, Exchange, Queue
+from kombu.exceptions import OperationalError
+
+from shared import broker
+from shared.jobs import Infer
+from tests.chaos.servers import Broker
+
+QUEUE = next(queue for queue in broker.app.conf.task_queues if queue.name == Infer.queue)
+CONTROL = Queue("control", Exchange("control", type="fanout"), auto_delete=True)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Broker]:
+    server = Broker(tmp_path / "valkey")
+    server.start(wait=True)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def connection(server: Broker) -> Iterator[Connection]:
+    with Connection(server.url, transport_options=broker.app.conf.broker_transport_options) as connection:
+        yield connection
+
+
+def taken(connection: Connection) -> list[Any]:
+    """Take one message without acknowledging it, and wait for another: a BRPOP is under way.
+
+    As in a worker, a second channel listens for commands.
+    """
+    messages: list[Any] = []
+    consumer = connection.Consumer([QUEUE], callbacks=[lambda _, message: messages.append(message)])
+    consumer.consume()
+    connection.Consumer([CONTROL], channel=connection.channel()).consume()
+    connection.Producer().publish({"item": 1}, exchange=QUEUE.exchange, routing_key=QUEUE.routing_key)
+    while not messages:
+        connection.drain_events(timeout=5)
+    with contextlib.suppress(socket.timeout):
+        connection.drain_events(timeout=0.1)
+    return messages
+
+
+def lose(connection: Connection) -> None:
+    """Do what Celery's consumer does about a lost connection."""
+    with contextlib.suppress(Exception):
+        connection.collect(socket_timeout=1)
+    with contextlib.suppress(*connection.connection_errors):
+        connection.close()
+
+
+def left(server: Broker) -> Callable[[], int]:
+    import redis
+
+    return lambda: int(redis.Redis.from_url(server.url).llen(broker.KEY_PREFIX + QUEUE.name))
+
+
+def test_a_connection_whose_broker_has_died_can_be_closed(server: Broker, connection: Connection) -> None:
+    taken(connection)
+    server.kill()
+    lose(connection)
+
+
+def test_a_task_that_ends_after_its_connection_was_lost_may_acknowledge(
+    server: Broker, connection: Connection
+) -> None:
+    [message] = taken(connection)
+    server.kill()
+    lose(connection)
+    message.ack_log_error(None, (OperationalError,))
+
+
+def test_an_acknowledgement_while_the_broker_is_away_is_no_error(
+    server: Broker, connection: Connection
+) -> None:
+    [message] = taken(connection)
+    server.kill()
+    message.ack_log_error(None, (OperationalError,))
+
+
+def test_messages_that_are_not_acknowledged_go_back_when_a_worker_stops(
+    server: Broker, connection: Connection
+) -> None:
+    taken(connection)
+    connection.close()
+    assert left(server)() == 1
