@@ -83,7 +83,7 @@ def test_a_text_as_long_as_votes_can_be_is_read_at_once() -> None:
 def assert_linear(measured: Callable[[int], float]) -> None:
     """Compare eight times the length: 8 times as long if reading is linear, 64 times if it is quadratic."""
     # The fastest of some: what else the machine does makes a measurement longer, never shorter.
-    short, long = (min(measured(size) for _ in range(5)) for size in (SHORT, LONG))
+    short, long = (min(measured(size) for _ in range(3)) for size in (SHORT, LONG))
     assert long < 24 * max(short, 0.005)
 
 
