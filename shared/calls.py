@@ -136,13 +136,18 @@ def finish(
     detail: str | None = None,
     reply: str | None = None,
     usage: Usage | None = None,
-    cost: float = 0.0,
+    cost: float | None = 0.0,
     also: Callable[[sa.Connection], object] = lambda _: None,
 ) -> None:
-    """Record how a call ended and what it came to cost; ``also`` writes in the same transaction."""
+    """Record how a call ended and what it came to cost; ``also`` writes in the same transaction.
+
+    ``cost`` None: nobody knows, so the most that it may cost stands.
+    """
     used = usage or Usage()
     with ledger.writing() as connection:
-        row = connection.execute(sa.select(calls.run, calls.cost).where(calls.id == call)).one()
+        query = sa.select(calls.run, calls.cost).where(calls.id == call)
+        row = connection.execute(query.with_for_update()).one()
+        came_to = row.cost if cost is None else cost
         connection.execute(
             schema.calls.update()
             .where(calls.id == call)
@@ -151,16 +156,40 @@ def finish(
                 outcome=outcome,
                 detail=detail,
                 reply=None if reply is None else ledger.storable(reply),
-                cost=cost,
+                cost=came_to,
                 **used.__dict__,
             )
         )
         connection.execute(
             schema.spending.update()
             .where(spending.run == row.run)
-            .values(spent=spending.spent + (cost - row.cost))
+            .values(spent=spending.spent + (came_to - row.cost))
         )
         also(connection)
+
+
+def raise_under_way(provider: str, model: str, factor: float) -> None:
+    """Let all calls to a model that are under way count so many times as much against their budgets.
+
+    A reply has shown that calls to it may cost more than they were bounded by when they began.
+    """
+    with ledger.writing() as connection:
+        # One that is being finished at this moment no longer matters, and is not waited for.
+        rows = connection.execute(
+            sa.select(calls.id, calls.run, calls.cost)
+            .where(_of_latest(connection, provider, model), calls.ended_at.is_(None), calls.cost > 0)
+            .order_by(calls.id)
+            .with_for_update(skip_locked=True)
+        ).all()
+        more: dict[str, float] = {}
+        for row in rows:
+            more[row.run] = more.get(row.run, 0.0) + row.cost * (factor - 1)
+        ids = [row.id for row in rows]
+        connection.execute(schema.calls.update().where(calls.id.in_(ids)).values(cost=calls.cost * factor))
+        for run, amount in sorted(more.items()):
+            connection.execute(
+                schema.spending.update().where(spending.run == run).values(spent=spending.spent + amount)
+            )
 
 
 def recent(provider: str, model: str, seconds: float) -> Recent:

@@ -67,18 +67,18 @@ def passed(provider: str) -> dict[str, float]:
         return {service: float(share) for service, share in connection.execute(query.order_by(seen.service))}
 
 
-def learn(connection: sa.Connection, service: str, most: Usage, used: Usage) -> bool:
-    """Note what a reply used of ``most``; tell whether that was more, and more than any before."""
+def learn(connection: sa.Connection, service: str, most: Usage, used: Usage) -> float:
+    """Note what a reply used of ``most``; tell how many times as high bounds are from now on (or 1)."""
     if used == Usage():
-        return False
+        return 1.0
     shares = (
         _share(used.input_tokens, most.input_tokens),
         _share(used.output_tokens, most.output_tokens),
         _share(used.characters, most.characters),
     )
     before = _read(connection, service)
-    news = [new > max(1.0, getattr(before, name)) for name, new in zip(_SHARES, shares, strict=True)]
-    if before.replies < PROVEN or any(news):
+    factors = [_factor(getattr(before, name), new) for name, new in zip(_SHARES, shares, strict=True)]
+    if before.replies < PROVEN or max(factors) > 1:
         ledger.insert_missing(connection, schema.usage_seen, [{"service": service}])
         connection.execute(
             schema.usage_seen.update()
@@ -88,7 +88,13 @@ def learn(connection: sa.Connection, service: str, most: Usage, used: Usage) -> 
                 **{name: _larger(name, new) for name, new in zip(_SHARES, shares, strict=True)},
             )
         )
-    return any(news)
+    return max(factors)
+
+
+def _factor(before: float, new: float) -> float:
+    if new <= max(1.0, before):
+        return 1.0
+    return new / before if before > 1 else new * MARGIN
 
 
 def _larger(name: str, new: float) -> "sa.ColumnElement[float]":

@@ -169,65 +169,86 @@ class Desk:
         service = call.service
         refuse_paused(service)
         with self._limiter.admit(service, call.needs) as turn:
-            number, most = self._begun(call, turn)
+            number = self._begun(call, turn)
             try:
                 # Somebody else's call may have ended it for all of us while we waited.
                 refuse_paused(service)
                 turn.await_moment(number)
                 made = call.make()
             except BaseException as error:
-                self._failed(call, number, most, error)
+                self._failed(call, number, error)
                 if isinstance(error, Throttled):
                     turn.slow_down(error.delay, ledger.storable(str(error)))
                 raise
-            _finish(
+            self._ended(
+                call,
                 number,
                 calls.OK,
+                made.usage,
+                lambda connection: call.keep(connection, made),
                 reply=call.text(made),
-                usage=made.usage,
                 cost=providers.cost(service.price, made.usage),
-                also=lambda connection: self._kept(connection, call, made),
             )
         turn.answered(made.usage)
         return made
 
-    def _begun(self, call: _Call[_R], turn: Turn) -> tuple[int, float]:
-        """Begin a call, waiting a moment for its budget; give its number and the most it may cost."""
+    def _begun(self, call: _Call[_R], turn: Turn) -> int:
+        """Begin a call, waiting a moment for its budget; give its number."""
         service, waited = call.service, 0.0
         while True:
             seen = charges.of(service.name)
-            most = providers.cost(service.price, seen.bound(call.needs.most))
+            bound = seen.bound(call.needs.most)
             try:
-                return calls.begin(call.errand, most, seen.others), most
+                number = calls.begin(call.errand, providers.cost(service.price, bound), seen.others)
             except Held:
                 if waited >= BUDGET_PATIENCE:
                     raise
-            turn.rest(BUDGET_POLL)
-            waited += BUDGET_POLL
+                turn.rest(BUDGET_POLL)
+                waited += BUDGET_POLL
+                continue
+            if charges.of(service.name).bound(call.needs.most) == bound:
+                return number
+            # Meanwhile a reply has shown that it may cost more, and raised only the calls that had begun.
+            _finish(number, calls.NOT_MADE)
 
-    def _failed(self, call: _Call[_R], number: int, most: float, error: BaseException) -> None:
+    def _failed(self, call: _Call[_R], number: int, error: BaseException) -> None:
         used = Usage(*error.used) if isinstance(error, VotequeueError) and error.used else None
-        cost = most if isinstance(error, _PERHAPS_CHARGED) else 0.0
-        _finish(
+        cost = None if isinstance(error, _PERHAPS_CHARGED) else 0.0
+        self._ended(
+            call,
             number,
             _outcome(error),
+            used or Usage(),
             detail=ledger.storable(str(error)),
-            usage=used,
             cost=cost if used is None else providers.cost(call.service.price, used),
-            also=lambda connection: self._learn(connection, call, used or Usage()),
         )
 
-    def _kept(self, connection: sa.Connection, call: _Call[_R], made: _R) -> None:
-        call.keep(connection, made)
-        self._learn(connection, call, made.usage)
+    def _ended(
+        self,
+        call: _Call[_R],
+        number: int,
+        outcome: str,
+        used: Usage,
+        keep: Callable[[sa.Connection], object] = lambda _: None,
+        **ended: Any,
+    ) -> None:
+        """Record how a call ended, and what that shows of what others may cost."""
+        most, service, factor = call.needs.most, call.service, 1.0
 
-    def _learn(self, connection: sa.Connection, call: _Call[_R], used: Usage) -> None:
-        most, name = call.needs.most, call.service.name
-        if charges.learn(connection, name, most, used):
+        def also(connection: sa.Connection) -> None:
+            nonlocal factor
+            keep(connection)
+            factor = charges.learn(connection, service.name, most, used)
+
+        _finish(number, outcome, usage=used, also=also, **ended)
+        if factor > 1:
+            retrying.until_done(
+                lambda: calls.raise_under_way(service.provider, service.model, factor), UserError
+            )
             log.warning(
                 "%s used %d and %d tokens (prompt, reply) where %d and %d were the most expected: "
                 "its calls count as more against budgets from now on",
-                *(name, used.input_tokens, used.output_tokens, most.input_tokens, most.output_tokens),
+                *(service.name, used.input_tokens, used.output_tokens, most.input_tokens, most.output_tokens),
             )
 
 

@@ -172,6 +172,30 @@ def test_a_first_call_whose_worker_died_is_not_waited_for_long(monkeypatch: pyte
     calls.begin(ERRAND, 1.0, others=0)
 
 
+# Calls under way that may cost more than they were bounded by
+
+
+def test_calls_under_way_count_as_more_once_a_reply_shows_what_they_may_cost() -> None:
+    calls.set_budget("r", 10.0)
+    calls.set_budget("s", None)
+    first = calls.begin(ERRAND, 1.0)
+    calls.finish(calls.begin(ERRAND, 1.0), calls.OK, reply="", cost=1.5)
+    calls.begin(Errand("s", 0, "B:1", "chat", "m"), 2.0)
+    calls.begin(Errand("r", 0, "B:1", "chat", "n"), 0.25)
+    calls.raise_under_way("chat", "m", 3.0)
+    assert (calls.spent("r").spent, calls.spent("s").spent) == (3.0 + 1.5 + 0.25, 6.0)
+    calls.finish(first, calls.OK, reply="", cost=0.75)
+    assert calls.spent("r").spent == 0.75 + 1.5 + 0.25
+
+
+def test_the_most_that_a_call_may_cost_stands_where_nobody_knows_what_it_cost() -> None:
+    call = calls.begin(ERRAND, 1.0)
+    calls.raise_under_way("chat", "m", 2.0)
+    for _ in range(2):  # recorded twice, it is the same as once
+        calls.finish(call, "no reply", cost=None)
+        assert calls.spent("r").spent == 2.0
+
+
 # What Redis may have forgotten
 
 

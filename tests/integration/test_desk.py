@@ -421,7 +421,8 @@ class Charging:
 
     def complete(self, prompt: Prompt) -> Reply:
         usage = self._count(prompt)
-        time.sleep(random.uniform(0.0, 0.02))
+        # One in ten is slow, so that replies show what calls may cost while others are under way.
+        time.sleep(random.uniform(0.0, 0.02) if random.random() < 0.9 else 0.3)
         self.usages.append(usage)
         return Reply("答案是：A", usage)
 
