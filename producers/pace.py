@@ -74,8 +74,9 @@ def votes(connection: sa.Connection, run: Run, open_items: int) -> Votes | None:
 
 
 def by_votes(found: Votes) -> Eta | None:
-    """Tell when a run may end from what its engines sample; ``None`` while they mostly read prompts."""
-    if not found.tokens_per_second or 2 * found.not_begun > found.under_way:
+    """Tell when a run may end from what its engines sample; ``None`` while the prompts hold the rate down."""
+    reading = 2 * found.not_begun > found.under_way or (found.bounded and found.not_begun)
+    if not found.tokens_per_second or reading:
         return None
     rests_on = (
         f"all {found.max_tokens} tokens for each vote" if found.bounded else "the votes finished so far"

@@ -24,6 +24,22 @@ def forget() -> None:
         made.cache_clear()
 
 
+# Folders whose tests start engines, each on all cores: never two of them at once, nor beside other tests.
+ENGINES = ("e2e", "chaos")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let pytest's processes share the files among them, and one of them have all engines, at the end."""
+    items.sort(key=_with_engines)
+    for item in items:
+        group = "engines" if _with_engines(item) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _with_engines(item: pytest.Item) -> bool:
+    return item.path.parent.name in ENGINES
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _heed_ctrl_c() -> None:
     """Heed SIGINT as in a terminal: a script's background job ignores it, and so would all its children."""

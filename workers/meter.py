@@ -102,14 +102,16 @@ class Meter:
             votes_under_way=len(under_way),
             votes_not_begun=under_way.count(0),
             tokens_under_way=sum(under_way),
-            tokens_per_second=self._rate(run),
+            tokens_per_second=self._rate(run, reading=0 in under_way and not run.votes),
         )
 
-    def _rate(self, run: _Run) -> float:
+    def _rate(self, run: _Run, reading: bool) -> float:
         if not run.playing:
             run.samples.clear()
             return 0.0
         now = self._clock()
+        if reading:  # while the first prompts are read, hardly a token is made: no sign of the pace to come
+            run.samples.clear()
         run.samples.append((now, run.tokens))
         while len(run.samples) > 2 and run.samples[1][0] <= now - WINDOW:
             run.samples.popleft()

@@ -346,6 +346,17 @@ def test_where_the_votes_on_record_end_the_fallback_answers(tmp_path: Path) -> N
     assert answered(again) == [("A", "unscored majority", 2, 1)]
 
 
+def test_votes_of_another_run_are_read_anew_as_this_run_says(tmp_path: Path) -> None:
+    shelf.take_away()
+    source = open_run(tmp_path, 1, reader="reference")
+    echo = "答案是：A，但这与条件3矛盾。\n答案是：B"
+    play(playing(FakeGenerator(otherwise=[echo] * 3)), claim(source))
+    again = open_run(tmp_path, 1, votes_of=source, reader="conclusion")
+    play(playing(FakeGenerator()), claim(again))
+    letters = [[row["letter"] for row in rows(schema.votes, run)] for run in (source, again)]
+    assert letters == [["A"] * 3, ["B"] * 3]
+
+
 # What a question is asked with
 
 

@@ -65,6 +65,8 @@ def test_votes_move_while_no_question_is_settled(run: str) -> None:
     # The first few tokens say nothing of the pace to come.
     tell(tokens=1, votes_under_way=15, votes_not_begun=10, tokens_under_way=1, tokens_per_second=0.3)
     assert line(run).endswith("0 of 20 votes, 10 not begun (prompts are being read), 0 tokens/s")
+    tell(tokens=60, votes_under_way=15, votes_not_begun=1, tokens_under_way=60, tokens_per_second=20)
+    assert line(run).endswith("0 of 20 votes, 1 not begun (prompts are being read), 20 tokens/s")
     tell(votes=4, tokens=300, votes_in_play=4, votes_under_way=11, tokens_under_way=60, tokens_per_second=100)
     standing = runs.standing(run)
     assert watch.line(standing) == (

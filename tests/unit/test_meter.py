@@ -29,6 +29,20 @@ def test_votes_and_tokens_are_counted_while_they_are_made() -> None:
     assert now.tokens_per_second == 5.2
 
 
+def test_the_time_in_which_the_first_prompts_are_read_does_not_slow_the_rate() -> None:
+    clock = Clock()
+    meter = Meter(clock)
+    counter = meter.begin("r", "q", 2)
+    clock.now += 60
+    counter.count(0, 1, finished=False)
+    assert meter.figures()[0].tokens_per_second == 0.0
+    clock.now += 1
+    counter.count(1, 1, finished=False)
+    clock.now += 1
+    counter.count(0, 21, finished=False)
+    assert meter.figures()[0].tokens_per_second == 10.5
+
+
 def test_a_question_whose_round_is_over_is_in_play_no_more_and_its_votes_stay_counted() -> None:
     meter = Meter(Clock())
     counter = meter.begin("r", "q", 2)
