@@ -19,8 +19,8 @@ PACE = {
     "VOTEQUEUE_MAX_MODEL_LEN": "4096",
 }
 SOLVED = ("-n", "100", "--seed", "7", "--difficulty", "1", "--wrong")
-LABELLED = ("-n", "10", "--seed", "9", "--difficulty", "1")
-QUESTIONS = ("-n", "17", "--seed", "8", "--difficulty", "1")  # 25 questions
+LABELLED = ("-n", "8", "--seed", "9", "--difficulty", "1")
+QUESTIONS = ("-n", "10", "--seed", "8", "--difficulty", "1")  # 14 questions
 ROUNDS = "2"  # that a gate may ask for
 STEPS = 10
 NO_SCORER = "none"
