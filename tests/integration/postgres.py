@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 def binaries() -> Path | None:
@@ -39,5 +40,5 @@ def server(programs: Path) -> Iterator[str]:
 
 def run(*command: object) -> None:
     """Run a server program; it refuses to be root, so root becomes the user that the package made."""
-    become = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    subprocess.run([*become, *map(str, command)], check=True, cwd="/", stdout=subprocess.DEVNULL)
+    become: dict[str, Any] = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+    subprocess.run([*map(str, command)], check=True, cwd="/", stdout=subprocess.DEVNULL, **become)
