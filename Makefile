@@ -78,7 +78,7 @@ lint: venv  ## ruff, mypy, import-linter
 	@$(call check,lint-imports)
 
 test: venv postgres weights lint  ## all checks and all tests; fetches what they need
-	@exec $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --durations 30
+	@exec $(BIN)/python -m pytest -n logical --maxprocesses 4 --no-loadscope-reorder --durations 30
 
 clean:  ## remove the environment and the tools' caches (var/ and the weights stay)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from producers import cli
 from shared import broker, ledger, settings
@@ -25,19 +27,30 @@ def forget() -> None:
 
 
 # Folders whose tests start engines, each on all cores: never two of them at once, nor beside other tests.
-ENGINES = ("e2e", "chaos")
+ENGINES = ("tests/e2e/", "tests/chaos/")
+
+
+class Scheduler(LoadScopeScheduling):
+    """Shares the files out among pytest's processes; one of them gets all engines, at the end."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "engines" if nodeid.startswith(ENGINES) else nodeid.partition("::")[0]
+
+
+def pytest_configure() -> None:
+    """Leave each of several processes one core: torch takes all of them, and would wait for the others' share."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduler:
+    """Share out the tests of several processes (`-n`)."""
+    return Scheduler(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let pytest's processes share the files among them, and one of them have all engines, at the end."""
-    items.sort(key=_with_engines)
-    for item in items:
-        group = "engines" if _with_engines(item) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
-def _with_engines(item: pytest.Item) -> bool:
-    return item.path.parent.name in ENGINES
+    """Put what starts engines at the end."""
+    items.sort(key=lambda item: item.nodeid.startswith(ENGINES))
 
 
 @pytest.fixture(scope="session", autouse=True)

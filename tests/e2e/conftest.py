@@ -39,6 +39,12 @@ class Worker:
 Start = Callable[..., Worker]
 
 
+@pytest.fixture(autouse=True)
+def _all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let engines have the cores that other tests leave to each other."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
 @pytest.fixture
 def start_worker(home: Path) -> Iterator[Start]:
     """Give a function that starts `votequeue worker QUEUE` with settings of its own."""

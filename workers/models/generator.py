@@ -192,10 +192,18 @@ class VllmGenerator:
             # vLLM 0.32 rewinds a seeded request's generator after a part of its prompt, which torch's CPU
             # generator cannot do: the engine dies ("CPU Generator does not use offset").
             self._seeds = False
-            arguments |= {"dtype": "bfloat16", "enforce_eager": True}
+            arguments |= {"dtype": cpu_dtype(), "enforce_eager": True}
         if self._rank:
             arguments |= {"enable_lora": True, "max_lora_rank": self._rank}
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+
+def cpu_dtype() -> str:
+    """Name the type that a CPU samples fastest in: one without bfloat16 instructions only emulates them."""
+    import torch
+
+    known = torch.cpu.get_capabilities()
+    return "bfloat16" if any(there for name, there in known.items() if "bf16" in name) else "float32"
 
 
 @functools.cache
