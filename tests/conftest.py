@@ -38,7 +38,7 @@ class Scheduler(LoadScopeScheduling):
 
 
 def pytest_configure() -> None:
-    """Leave each of several processes one core: torch takes all of them, and would wait for the others' share."""
+    """Leave each of several processes one core: by itself torch takes them all, and waits for the others."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
