@@ -169,7 +169,7 @@ def finish(
 
 
 def raise_under_way(provider: str, model: str, factor: float) -> None:
-    """Let all calls to a model that are under way count so many times as much against their budgets.
+    """Multiply what the calls to a model that are under way count against their runs' budgets.
 
     A reply has shown that calls to it may cost more than they were bounded by when they began.
     """

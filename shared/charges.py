@@ -48,7 +48,11 @@ class UsageSeen:
 
 
 def _passed(most: int, share: float) -> int:
-    return most if share <= 1 else math.ceil(most * share * MARGIN)
+    return math.ceil(most * _multiple(share))
+
+
+def _multiple(share: float) -> float:
+    return 1.0 if share <= 1 else share * MARGIN
 
 
 def of(service: str) -> UsageSeen:
@@ -68,7 +72,7 @@ def passed(provider: str) -> dict[str, float]:
 
 
 def learn(connection: sa.Connection, service: str, most: Usage, used: Usage) -> float:
-    """Note what a reply used of ``most``; tell how many times as high bounds are from now on (or 1)."""
+    """Note what a reply used of ``most``; give the factor by which later bounds rise (1.0: none)."""
     if used == Usage():
         return 1.0
     shares = (
@@ -77,8 +81,9 @@ def learn(connection: sa.Connection, service: str, most: Usage, used: Usage) -> 
         _share(used.characters, most.characters),
     )
     before = _read(connection, service)
-    factors = [_factor(getattr(before, name), new) for name, new in zip(_SHARES, shares, strict=True)]
-    if before.replies < PROVEN or max(factors) > 1:
+    known = (before.input_share, before.output_share, before.characters_share)
+    factor = max(1.0, *(_multiple(new) / _multiple(old) for new, old in zip(shares, known, strict=True)))
+    if before.replies < PROVEN or factor > 1:
         ledger.insert_missing(connection, schema.usage_seen, [{"service": service}])
         connection.execute(
             schema.usage_seen.update()
@@ -88,13 +93,7 @@ def learn(connection: sa.Connection, service: str, most: Usage, used: Usage) -> 
                 **{name: _larger(name, new) for name, new in zip(_SHARES, shares, strict=True)},
             )
         )
-    return max(factors)
-
-
-def _factor(before: float, new: float) -> float:
-    if new <= max(1.0, before):
-        return 1.0
-    return new / before if before > 1 else new * MARGIN
+    return factor
 
 
 def _larger(name: str, new: float) -> "sa.ColumnElement[float]":

@@ -26,31 +26,31 @@ def forget() -> None:
         made.cache_clear()
 
 
-# Folders whose tests start engines, each on all cores: never two of them at once, nor beside other tests.
-ENGINES = ("tests/e2e/", "tests/chaos/")
+# Folders whose tests need all cores: one process runs them one after another, after all other files.
+NEED_ALL_CORES = ("tests/e2e/", "tests/chaos/")
 
 
 class Scheduler(LoadScopeScheduling):
-    """Shares the files out among pytest's processes; one of them gets all engines, at the end."""
+    """Runs all tests of a file in one process, and all tests of `NEED_ALL_CORES` in one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "engines" if nodeid.startswith(ENGINES) else nodeid.partition("::")[0]
+        return "all cores" if nodeid.startswith(NEED_ALL_CORES) else nodeid.partition("::")[0]
 
 
 def pytest_configure() -> None:
-    """Leave each of several processes one core: by itself torch takes them all, and waits for the others."""
+    """Give torch one thread where several processes run tests: by default each would use all cores."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduler:
-    """Share out the tests of several processes (`-n`)."""
+    """Use `Scheduler` with `-n`: xdist's own `--dist loadgroup` has no effect with pytest 9.2."""
     return Scheduler(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what starts engines at the end."""
-    items.sort(key=lambda item: item.nodeid.startswith(ENGINES))
+    """Put the tests of `NEED_ALL_CORES` at the end."""
+    items.sort(key=lambda item: item.nodeid.startswith(NEED_ALL_CORES))
 
 
 @pytest.fixture(scope="session", autouse=True)
