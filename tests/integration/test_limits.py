@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
+from typing import Any
 
 import pytest
 import redis
@@ -245,8 +246,9 @@ def test_a_slot_that_redis_has_lost_is_taken_again(on_broker: str, stopping: thr
 
 @pytest.fixture
 def short_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a minute a second."""
-    monkeypatch.setattr(tokens, "WINDOW", 1.1)
+    """Make a minute a second, with half of the time that a call has to reach the service."""
+    monkeypatch.setattr(tokens, "WINDOW", 1.5)
+    monkeypatch.setattr(tokens, "LATEST", 0.25)
     monkeypatch.setattr(tokens, "STEP", 0.05)
 
 
@@ -267,6 +269,44 @@ def test_no_minute_has_more_tokens_than_allowed(limiter: RedisLimiter) -> None:
 
         at_once(8, calling)
     assert 0 < server.most_tokens_within(1.0) <= 1000
+
+
+@pytest.mark.usefixtures("short_minute")
+def test_a_call_that_is_late_is_charged_when_it_is_sent(
+    limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited, keep = service(tokens_per_minute=1000), limiter._books.lines.keep
+
+    def late(*args: Any) -> bool:
+        time.sleep(1.0)
+        return keep(*args)
+
+    with limiter.admit(limited, tokens_of(600)) as admitted, monkeypatch.context() as standing_still:
+        standing_still.setattr(limiter._books.lines, "keep", late)
+        admitted.await_moment()
+    sent = time.monotonic()
+    admitted.answered(Usage(600))
+    turn(limiter, limited, 600)
+    assert time.monotonic() - sent > 1.0
+
+
+@pytest.mark.usefixtures("short_minute")
+def test_a_call_that_is_a_minute_late_waits_for_room_again(
+    limiter: RedisLimiter, other: RedisLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited, keep = service(tokens_per_minute=1000), limiter._books.lines.keep
+    stood_still: list[float] = []
+
+    def late(*args: Any) -> bool:
+        if not stood_still:
+            time.sleep(1.8)
+            turn(other, limited, 600)
+            stood_still.append(time.monotonic())
+        return keep(*args)
+
+    monkeypatch.setattr(limiter._books.lines, "keep", late)
+    turn(limiter, limited, 600)
+    assert time.monotonic() - stood_still[0] > 1.0
 
 
 def test_tokens_that_were_not_used_are_there_for_others(limiter: RedisLimiter, other: RedisLimiter) -> None:

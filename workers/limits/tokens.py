@@ -11,7 +11,9 @@ to the largest seen, and falls slowly. Before the first reply it is that of the 
 no minute is overrun while nothing is known. What a call is, is not known here.
 """
 
+import dataclasses
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -24,6 +26,7 @@ from workers.ports import Needs
 SUFFIX, RATIOS = ":tokens", ":ratios"
 STEP = 0.5  # seconds
 WINDOW = 61.0  # seconds: a minute, and a second for the call to reach the service, from a busy machine too
+LATEST = 0.5  # seconds after its charge that a call may be sent, which leaves as many for the way
 # A ratio falls by this share of the way to a reply's own, and by more while there are few replies.
 FALL, FEW = 0.01, 2
 REMEMBERED = 86_400  # seconds that ratios are kept after a reply
@@ -88,6 +91,19 @@ if #ARGV > 4 then
 end
 """
 
+# A call is sent later than it was charged for: unless Redis has lost or left the step, charge it now.
+_DEFER = """
+local moment = redis.call('TIME')
+local now = moment[1] + moment[2] / 1000000
+local length, window = tonumber(ARGV[4]), tonumber(ARGV[5])
+local oldest, current = math.floor((now - window) / length), math.floor(now / length)
+if redis.call('GET', KEYS[3]) ~= ARGV[1] or tonumber(ARGV[2]) < oldest then return false end
+redis.call('HINCRBY', KEYS[1], ARGV[2], -ARGV[3])
+redis.call('HINCRBY', KEYS[1], string.format('%d', current), ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[6])
+return string.format('%d', current)
+"""
+
 # Redis has lost the account, and the ledger knows of some calls of the last minute.
 _RESTORE = """
 local moment = redis.call('TIME')
@@ -103,11 +119,15 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 
 @dataclass(frozen=True)
 class Charge:
-    """The step that so many tokens were charged in, or (``wait`` above 0) seconds until there may be room."""
+    """The step that so many tokens were charged in, or (``wait`` above 0) seconds until there may be room.
+
+    ``at`` is no later than the charge, on this process's monotonic clock.
+    """
 
     step: int
     tokens: int
     wait: float
+    at: float
 
 
 class Tokens:
@@ -116,11 +136,12 @@ class Tokens:
     def __init__(self, client: redis.Redis) -> None:
         self._charge = client.register_script(_CHARGE)
         self._settle = client.register_script(_SETTLE)
+        self._defer = client.register_script(_DEFER)
         self._restore = client.register_script(_RESTORE)
 
     def charge(self, key: str, allowed: int, share: float, needs: Needs) -> Charge:
         """Charge what a call is likely to use if the last minute has room, at a share of its tokens."""
-        likely = needs.likely
+        likely, sent = needs.likely, time.monotonic()
         step, tokens, wait = self._charge(
             keys=[key + SUFFIX, key + RATIOS],
             args=[
@@ -128,7 +149,16 @@ class Tokens:
                 *(likely.input_tokens, likely.output_tokens, _first(needs)),
             ],
         )
-        return Charge(int(step), int(tokens), float(wait))
+        return Charge(int(step), int(tokens), float(wait), sent)
+
+    def defer(self, key: str, charge: Charge, memory: str) -> Charge | None:
+        """Charge a call that is late as of now; it was in the last minute's account, so there is room.
+
+        None: its charge is out of the account, or lost.
+        """
+        sent = time.monotonic()
+        step = self._defer(self._keys(key), [memory, charge.step, charge.tokens, STEP, WINDOW, _kept()])
+        return None if step is None else dataclasses.replace(charge, step=int(step), at=sent)
 
     def give_back(self, key: str, charge: Charge, memory: str) -> None:
         """Take back what was charged for a call that was not made."""

@@ -22,7 +22,7 @@ from throttled.exceptions import StoreUnavailableError
 from shared import broker, slowdowns
 from shared.errors import Exhausted
 from shared.providers import Usage
-from workers.limits import line
+from workers.limits import line, tokens
 from workers.limits.line import Lines, Moment
 from workers.limits.memories import Memories
 from workers.limits.pace import Paces, Reading
@@ -247,7 +247,14 @@ class Turn:
         if self._seen.left or self._seen.memory != self._memory or self._lacks_slot:
             return False
         self.rest(moment.at - time.monotonic())
-        return self._books.lines.keep(self._key, moment, self._spacing)
+        return self._books.lines.keep(self._key, moment, self._spacing) and self._charge_is_recent()
+
+    def _charge_is_recent(self) -> bool:
+        """Tell whether the account has the call in the minute that it begins; defer a charge that is late."""
+        if self._charge is not None and time.monotonic() - self._charge.at > tokens.LATEST:
+            self._charge = self._books.tokens.defer(self._key, self._charge, self._memory)
+            return self._charge is not None
+        return True
 
     @property
     def _lacks_slot(self) -> bool:
