@@ -20,7 +20,7 @@ from kombu import Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
 
-from shared import redis_errors, settings
+from shared import redis_errors, redis_transport, settings
 from shared.errors import ServiceUnreachable
 from shared.jobs import KINDS, Job
 
@@ -43,6 +43,8 @@ def _configuration() -> dict[str, Any]:
             "visibility_timeout": 600,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
+            # Flower counts by this, too.
+            "priority_steps": redis_transport.Channel.priority_steps,
             "health_check_interval": 5,
             "socket_timeout": 15,
             "socket_connect_timeout": 5,
@@ -74,8 +76,8 @@ class Sender:
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
 
-    def send(self, job: Job) -> None:
-        """Publish one job.
+    def send(self, job: Job, first: bool = False) -> None:
+        """Publish one job; workers take those that come ``first`` before all others.
 
         Raises:
             ServiceUnreachable: the broker does not take it.
@@ -88,6 +90,7 @@ class Sender:
                 kwargs=job.model_dump(),
                 queue=job.queue,
                 routing_key=job.queue,
+                priority=redis_transport.FIRST if first else 0,
                 task_id=task_id,
                 producer=self._producer,
                 retry=False,
@@ -112,12 +115,12 @@ def sender() -> Iterator[Sender]:
         raise unreachable(error) from None
 
 
-def send(jobs: Iterable[Job]) -> int:
+def send(jobs: Iterable[Job], first: bool = False) -> int:
     """Publish jobs over one connection; give how many went out."""
     count = 0
     with sender() as channel:
         for job in jobs:
-            channel.send(job)
+            channel.send(job, first)
             count += 1
     return count
 
@@ -131,7 +134,8 @@ def client() -> "redis.Redis":
 def waiting(queue: str) -> int:
     """Count the messages that wait in a queue and that no worker has taken."""
     try:
-        return int(client().llen(KEY_PREFIX + queue))
+        lists = queue, queue + redis_transport.Channel.sep + str(redis_transport.FIRST)
+        return sum(int(client().llen(KEY_PREFIX + name)) for name in lists)
     except redis.RedisError as error:
         raise unreachable(error) from None
 

@@ -15,6 +15,7 @@ from shared.jobs import KINDS, Job
 from shared.schema import CLAIMED_BEFORE, PENDING, State
 
 items = schema.items.c
+SUSPECT = 3  # deaths in a row from which an item may well be the cause of them
 LOOKED_AT = (
     2000  # items of a run that were claimed before, of which those that have waited longest are chosen
 )
@@ -25,10 +26,11 @@ def sending(run: str) -> str:
     return f"sending:{run}"
 
 
-def unsent(limit: int, run: str | None = None) -> list[Job]:
+def unsent(limit: int, run: str | None = None, *, lost: bool = False) -> list[Job]:
     """List items that are due and have no message on the way.
 
-    Without a ``run``, those runs are left out whose producer is still at it.
+    Without a ``run``, those runs are left out whose producer is still at it. ``lost``: only those that a dead
+    worker left, but for the suspects: each time that one of them comes first, it may kill another worker.
     """
     locks = schema.locks.c
     with ledger.reading() as connection:
@@ -38,11 +40,17 @@ def unsent(limit: int, run: str | None = None) -> list[Job]:
         )
         which = ~sending_now if run is None else schema.runs.c.name == run
         jobs: list[Job] = []
+        # In the order of its index, each.
+        state, order = (
+            (sa.and_(CLAIMED_BEFORE, items.losses < SUSPECT), [items.number])
+            if lost
+            else (PENDING, [items.not_before, items.number])
+        )
         for name, kind in _open_runs(connection, which):
             query = (
                 sa.select(items.number)
-                .where(items.run == name, PENDING, items.sent_at.is_(None), items.not_before <= now)
-                .order_by(items.not_before, items.number)
+                .where(items.run == name, state, items.sent_at.is_(None), items.not_before <= now)
+                .order_by(*order)
                 .limit(limit - len(jobs))
             )
             jobs += [KINDS[kind](run=name, item=number) for number in connection.scalars(query)]

@@ -7,6 +7,8 @@ closed before. Such a channel tries to give its unacknowledged messages back, fi
 (`AttributeError: ... 'hostname'`, as in celery/kombu#582), and Celery exits. Tasks that end later acknowledge
 on it too. Here nothing is done on a lost channel: the ledger is the record, and a message that comes again
 finds nothing to do.
+
+A queue has two lists: the plain one, and one of messages with priority `FIRST`, which workers empty first.
 """
 
 import logging
@@ -15,6 +17,7 @@ from typing import Any
 from kombu.transport import redis
 
 log = logging.getLogger(__name__)
+FIRST = 5  # kombu's priorities are 0 to 9
 
 
 class QoS(redis.QoS):
@@ -45,6 +48,13 @@ class Channel(redis.Channel):
     """A channel that can be closed after its connection was lost."""
 
     QoS = QoS
+
+    # In the order in which lists are read. kombu wants them ascending, and gives the plain name to 0.
+    priority_steps = (FIRST, 0)
+
+    def priority(self, n: int) -> int:
+        """Tell which list a message of some priority goes to."""
+        return FIRST if n >= FIRST else 0
 
 
 class Transport(redis.Transport):

@@ -36,7 +36,7 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = ()) -> Swept:
 
     ``dead`` names workers that are known to have died.
     """
-    expired = _take_over(dead, settings)
+    expired = _take_over(dead, settings) if dead else 0
     steady = claims.hold_on("reconcile", worker, 3 * settings.sweep, settings.lease / 2)
     if steady is None:
         return Swept(expired)
@@ -46,16 +46,16 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = ()) -> Swept:
         expired += _said(claims.expire(settings.max_losses))
     try:
         _notice_lost_messages()
-        return Swept(expired, _send_unsent())
+        return Swept(expired, _send_lost() + _send(outbox.unsent(SENT_A_SWEEP)))
     except ServiceUnreachable as error:
         log.warning("%s", error)
         return Swept(expired)
 
 
 def _take_over(dead: Sequence[str], settings: Settings) -> int:
-    taken = claims.take_over(dead, settings.max_losses) if dead else []
+    taken = claims.take_over(dead, settings.max_losses)
     try:
-        _send(taken)
+        _send_lost()
     except ServiceUnreachable as error:
         log.warning("%s", error)
     return _said(taken)
@@ -77,13 +77,14 @@ def _notice_lost_messages() -> None:
             outbox.forget_sent(older_than=LOST_AFTER, kind=queue)
 
 
-def _send_unsent() -> int:
-    return _send(outbox.unsent(SENT_A_SWEEP))
+def _send_lost() -> int:
+    """Send what dead workers left, before the many that nobody has begun with."""
+    return _send(outbox.unsent(SENT_A_SWEEP, lost=True), first=True)
 
 
-def _send(jobs: Sequence[Job]) -> int:
+def _send(jobs: Sequence[Job], first: bool = False) -> int:
     if jobs:
-        broker.send(jobs)
+        broker.send(jobs, first)
         outbox.mark_sent(jobs)
     return len(jobs)
 

@@ -4,6 +4,7 @@ read(engine, "calm", deaths, ...)  ->  Figures(questions=4000, answered=4000, lo
 """
 
 import itertools
+import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from typing import Any
 import redis
 import sqlalchemy as sa
 
-from tests.chaos import questions
-from tests.chaos.fleet import Death
+from shared.schema import Death
+from tests.chaos import fleet, questions
+from workers import admission
 
 TRACEBACK = b"Traceback (most recent call last)"
 TOO_LATE = b"too late: another worker has it"
@@ -198,8 +200,9 @@ def _charged(items: list[Any], votes: list[Any], notes: list[str]) -> int:
 def read_plays(engine: sa.Engine, figures: Figures, run: str, poison: Collection[int], needed: int) -> None:
     """Estimate the chance that kills from outside bury an innocent question.
 
-    ``needed`` deaths in a row set one aside. The first comes to any question in play; how likely another
-    one is after it, those tell that were in play again after a death.
+    ``needed`` deaths with nothing else in play set one aside. The first death comes to any question in play;
+    how likely another one is after it, those tell that were in play again. While the number of questions
+    beside it is halved with each death, few deaths find it alone; after that, all do.
     """
     with engine.connect() as connection:
         query = "SELECT number, fence, death FROM plays WHERE run = :run ORDER BY number, fence"
@@ -209,16 +212,20 @@ def read_plays(engine: sa.Engine, figures: Figures, run: str, poison: Collection
         for before, row in itertools.pairwise(rows)
         if before.number == row.number and before.death is not None
     ]
-    figures.plays, figures.died_in_play = len(rows), sum(row.death is not None for row in rows)
+    deaths = [row.death for row in rows if row.death is not None]
+    figures.plays, figures.died_in_play = len(rows), len(deaths)
     # One more death than was seen, so that none seen is no proof that there is none.
-    first = (figures.died_in_play + 1) / (len(rows) + 1)
-    next_ones = [(sum(row.death is not None for row in seen) + 1) / (len(seen) + 1) for seen in (rows, again)]
-    figures.chance_of_burial = first * (next_ones[1] if len(again) >= ENOUGH else next_ones[0]) ** (
-        needed - 1
+    first, another = (
+        (sum(row.death is not None for row in seen) + 1) / (len(seen) + 1)
+        for seen in (rows, again if len(again) >= ENOUGH else rows)
     )
+    alone = (deaths.count(Death.ALONE) + 1) / (len(deaths) + 1)
+    halvings = round(math.log2(admission.MOST))
+    # A death that does not find it alone does not count, and takes another one.
+    figures.chance_of_burial = first * another ** (needed - 1) * (alone + (1 - alone) * another) ** halvings
 
 
-def recoveries(engine: sa.Engine, run: str, deaths: Iterable[Death]) -> list[tuple[float, float]]:
+def recoveries(engine: sa.Engine, run: str, deaths: Iterable[fleet.Death]) -> list[tuple[float, float]]:
     """Give, for each claim that was lost with its killed worker, (time of the kill, seconds to the next)."""
     killed = {death.pid: death.at for death in deaths if death.code == -9}
     with engine.connect() as connection:
@@ -265,7 +272,8 @@ def deadlocks(log: str) -> int:
 def read_broker(url: str, figures: Figures) -> None:
     """Count the messages that are left."""
     with redis.Redis.from_url(url, decode_responses=True) as client:
-        figures.left_queue = client.llen("votequeue:infer")  # type: ignore[assignment]
+        keys = client.scan_iter("votequeue:infer*", _type="list")
+        figures.left_queue = sum(client.llen(key) for key in keys)  # type: ignore[misc]
         figures.left_unacked = client.hlen("votequeue:unacked")  # type: ignore[assignment]
 
 

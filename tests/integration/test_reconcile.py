@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from shared import broker, claims, leases, ledger, schema, settings
+from shared import broker, claims, leases, ledger, redis_transport, schema, settings
 from shared.broker import KEY_PREFIX
 from shared.dataset import Line, scan
 from shared.jobs import Infer, Job
 from shared.ledger import Run
+from shared.redis_transport import Channel
 from shared.schema import State
 from shared.settings import Settings
 from tests.conftest import _use_broker, forget
@@ -25,6 +26,7 @@ from workers import reconcile
 from workers.reconcile import Swept, sweep
 
 QUEUE = KEY_PREFIX + "infer"
+FIRST = f"{QUEUE}{Channel.sep}{redis_transport.FIRST}"
 
 
 @pytest.fixture
@@ -56,17 +58,23 @@ def open_run(folder: Path, name: str) -> list[Job]:
     return [Infer(run=name, item=number) for number in range(count)]
 
 
+def items_in_turn() -> list[int]:
+    """Read which items the messages in the queue are about, in the order in which they will be taken."""
+    lists = [broker.client().lrange(name, 0, -1) for name in (QUEUE, FIRST)]
+    messages = [json.loads(raw) for each in lists for raw in each]
+    bodies = [json.loads(base64.b64decode(message["body"])) for message in messages]
+    return [kwargs["item"] for _args, kwargs, _embed in reversed(bodies)]
+
+
 def waiting_items() -> list[int]:
     """Read which items the messages in the queue are about, without taking them."""
-    messages = [json.loads(raw) for raw in broker.client().lrange(QUEUE, 0, -1)]
-    bodies = [json.loads(base64.b64decode(message["body"])) for message in messages]
-    return sorted(kwargs["item"] for _args, kwargs, _embed in bodies)
+    return sorted(items_in_turn())
 
 
 def take(count: int) -> None:
     """Take messages off the queue as a worker that then dies does."""
     for _ in range(count):
-        broker.client().rpop(QUEUE)
+        assert broker.client().brpop([FIRST, QUEUE], timeout=1)
 
 
 # Messages
@@ -183,6 +191,26 @@ def test_leases_that_ran_out_while_nobody_could_sweep_are_left_alone_until_all_c
         time.sleep(0.1)
     assert [count for count, _ in expired if count] == [1]
     assert all(at > 1.9 for count, at in expired if count)
+
+
+def test_what_dead_workers_left_comes_before_all_that_waits_but_a_suspect_after_it(
+    jobs: list[Job], fast: Settings
+) -> None:
+    patient = fast.model_copy(update={"max_losses": 5})
+
+    def die_with(in_play: int, waiting: int) -> None:
+        claims.begin(played.claim("r", in_play, worker="dead"))
+        played.claim("r", waiting, worker="dead")
+        assert sweep("one", patient, ["dead"]).expired == 2
+
+    sweep("one", patient)
+    take(3)
+    for _ in range(2):
+        die_with(1, waiting=2)
+        assert items_in_turn() == [1, 2, 3]
+        take(2)
+    die_with(1, waiting=2)
+    assert items_in_turn() == [2, 3, 1]
 
 
 def test_the_death_of_who_sweeps_is_no_gap(jobs: list[Job], fast: Settings) -> None:
