@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from infra import local, stage
-from infra.stage import Stage
+from infra import local, scenario
+from infra.scenario import Stage
 from shared import dataset
 from shared.dataset import Line
 from shared.errors import UserError
@@ -196,4 +196,4 @@ def _write(path: Path, lines: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.played("accuracy", PACE, STEPS, play))
+    sys.exit(scenario.played("accuracy", PACE, STEPS, play))

@@ -10,8 +10,8 @@ Answers and report stay in var/demo, the runs in the ledger.
 import sys
 from typing import Any
 
-from infra import local, stage
-from infra.stage import Stage
+from infra import local, scenario
+from infra.scenario import Stage
 
 # What two cores do in the time; a variable that is set already wins.
 PACE = {
@@ -77,4 +77,4 @@ def _chosen(result: dict[str, Any] | None) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(stage.played("demo", PACE, STEPS, play))
+    sys.exit(scenario.played("demo", PACE, STEPS, play))

@@ -2,9 +2,9 @@
 
     up(settings, {"infer": 2, "train": 1}, detach=True)  ...  down(settings)
 
-`up` returns, or says that all is well, only when every service answers. `down` leaves no process behind,
-not even those of a supervisord that was killed: each program's note (see `leash`) says which process group
-is ours. What the programs are is `programs`' business; this module starts, watches and stops them.
+`up` returns, or says that all is well, only when every service answers. `down` leaves no process behind, not
+even those of a supervisord that was killed: each program's note (see `parent_death`) says which process
+group is ours. What the programs are is `programs`' business; this module starts, watches and stops them.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ from typing import Any
 import filelock
 import redis
 
-from infra import groups, models, probes, programs
+from infra import health, process_groups, programs, weights
 from infra.programs import PYTHON, SUPERVISORD, Layout, Program
-from shared import permissions
+from shared import file_permissions
 from shared.errors import UserError
 from shared.settings import Settings
 
@@ -56,7 +56,7 @@ def up(settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool
     """
     where = programs.layout(settings)
     wanted = programs.programs(settings, workers, serve)
-    with permissions.only_owner(), stopped_by_signals(), put_plainly(where):
+    with file_permissions.only_owner(), stopped_by_signals(), put_plainly(where):
         with alone(where):
             if start_given_up(where):
                 tell(settings, where)
@@ -85,8 +85,8 @@ def down(settings: Settings) -> None:
     if not where.folder.is_dir():
         say("nothing is running")
         return
-    with permissions.only_owner(), put_plainly(where), alone(where):
-        if not groups.living(where.notes):
+    with file_permissions.only_owner(), put_plainly(where), alone(where):
+        if not process_groups.living(where.notes):
             clear(where)
             say("nothing is running")
             return
@@ -105,7 +105,7 @@ def running(settings: Settings) -> list[Running]:
 
 def refuse_if_running(where: Layout) -> None:
     """Stop when this home's services run already; name those that do not."""
-    if SUPERVISORD not in groups.living(where.notes):
+    if SUPERVISORD not in process_groups.living(where.notes):
         return
     for program in ask(where):
         if program.state == "BACKOFF":
@@ -139,15 +139,15 @@ def names_of(where: Layout, state: str) -> set[str]:
 
 def refuse_without_weights(settings: Settings, needed: bool) -> None:
     """Stop before an engine finds out by itself."""
-    if needed and models.kept(settings.model, settings.cache) is None:
+    if needed and weights.kept(settings.model, settings.cache) is None:
         raise UserError(f"the weights of {settings.model} are not here: `votequeue weights` gets them")
 
 
 def refuse_without_index(settings: Settings, workers: Mapping[str, int]) -> None:
     """Stop before an infer worker finds out by itself that its Qdrant server does not answer."""
-    if not settings.qdrant_url or not workers.get("infer") or probes.leads_through_socks(settings.qdrant_url):
+    if not settings.qdrant_url or not workers.get("infer") or health.leads_through_socks(settings.qdrant_url):
         return
-    if (error := probes.silence(f"{settings.qdrant_url.rstrip('/')}/readyz")) is not None:
+    if (error := health.silence(f"{settings.qdrant_url.rstrip('/')}/readyz")) is not None:
         raise UserError(
             f"Qdrant at {settings.qdrant_url} does not answer ({error}): start it, or mend "
             "VOTEQUEUE_QDRANT_URL (empty: an index in each worker's memory)"
@@ -179,8 +179,8 @@ def refuse_taken_ports(settings: Settings, serve: bool) -> None:
 
 def start(settings: Settings, where: Layout, configuration: Path, detach: bool) -> None:
     """Start supervisord in a session of its own; unless detached, it dies with this process."""
-    command = [*PYTHON, "-m", "infra.supervising", "-c", str(configuration)]
-    leash = [] if detach else [*PYTHON, "-m", "infra.leash", "-", "--"]
+    command = [*PYTHON, "-m", "infra.supervisord", "-c", str(configuration)]
+    leash = [] if detach else [*PYTHON, "-m", "infra.parent_death", "-", "--"]
     with where.log("supervisord-start").open("w") as log:
         process = subprocess.Popen(  # noqa: S603 - our own words
             [*leash, *command],
@@ -192,7 +192,7 @@ def start(settings: Settings, where: Layout, configuration: Path, detach: bool) 
             start_new_session=True,
         )
     threading.Thread(target=process.wait, daemon=True).start()  # no zombie, however it ends
-    groups.write_note(where.notes / SUPERVISORD, process.pid)
+    process_groups.write_note(where.notes / SUPERVISORD, process.pid)
 
 
 def bring_up(settings: Settings, where: Layout, wanted: list[Program]) -> None:
@@ -206,9 +206,9 @@ def bring_up(settings: Settings, where: Layout, wanted: list[Program]) -> None:
                 server.startProcess(program.name, False)
     names = {program.name for program in wanted}
     wait_for(where, "workers", lambda: names_of(where, "RUNNING") >= names)
-    wait_for(where, "Flower", lambda: probes.flower_answers(settings))
+    wait_for(where, "Flower", lambda: health.flower_answers(settings))
     if "serve" in names:
-        wait_for(where, "the chat server", lambda: probes.chat_answers(settings), LOADING_SECONDS)
+        wait_for(where, "the chat server", lambda: health.chat_answers(settings), LOADING_SECONDS)
 
 
 def wait_for(where: Layout, name: str, answers: Callable[[], bool], seconds: float = ANSWER_SECONDS) -> None:
@@ -221,7 +221,7 @@ def wait_for(where: Layout, name: str, answers: Callable[[], bool], seconds: flo
     deadline = time.monotonic() + seconds
     failures: dict[str, set[int]] = {}
     while not answers():
-        if SUPERVISORD not in groups.living(where.notes):
+        if SUPERVISORD not in process_groups.living(where.notes):
             raise UserError(f"supervisord ended: {complaint(where, 'supervisord-start', 'supervisord')}")
         for program in ask(where):
             if program.state == "BACKOFF":
@@ -273,7 +273,7 @@ def stay(where: Layout) -> None:
     say("up; Ctrl-C stops everything")
     known = {program.name: program for program in ask(where)}
     try:
-        while SUPERVISORD in groups.living(where.notes):
+        while SUPERVISORD in process_groups.living(where.notes):
             time.sleep(1)
             now = {program.name: program for program in ask(where)}
             for name, program in now.items():
@@ -298,7 +298,7 @@ def stop(where: Layout) -> None:
                     server.stopProcess(program.name, False)
         until(lambda: all(program.state in ENDED for program in ask(where) if program.name != "valkey"))
         server.shutdown()
-        until(lambda: SUPERVISORD not in groups.living(where.notes))
+        until(lambda: SUPERVISORD not in process_groups.living(where.notes))
     sweep(where)
     clear(where)
 
@@ -312,8 +312,10 @@ def until(true: Callable[[], bool]) -> None:
 
 def sweep(where: Layout) -> None:
     """End every process that a note points at: supervisord first, since it would start others anew."""
-    groups.end(groups.living(where.notes).get(SUPERVISORD, []))
-    groups.end([process for group in groups.living(where.notes).values() for process in group])
+    process_groups.end(process_groups.living(where.notes).get(SUPERVISORD, []))
+    process_groups.end(
+        [process for group in process_groups.living(where.notes).values() for process in group]
+    )
 
 
 def clear(where: Layout) -> None:
@@ -359,7 +361,7 @@ def ask(where: Layout) -> list[Running]:
 @contextlib.contextmanager
 def alone(where: Layout) -> Iterator[None]:
     """Let one `up` or `down` at a time change this home."""
-    permissions.make_folder(where.folder)
+    file_permissions.make_folder(where.folder)
     try:
         with filelock.FileLock(where.folder / "lock", timeout=60):
             yield

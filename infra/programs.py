@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
-from shared import permissions, urls
+from shared import file_permissions, urls
 from shared.errors import UserError
 from shared.settings import PREFIX, Settings
 
@@ -96,7 +96,7 @@ class Layout:
 
     @property
     def notes(self) -> Path:
-        """Give the folder of the pid notes (see `leash`)."""
+        """Give the folder of the pid notes (see `parent_death`)."""
         return self.folder / "pids"
 
     @property
@@ -240,7 +240,7 @@ def write(settings: Settings, wanted: list[Program]) -> Path:
     """Write the configuration below home and give supervisord's file."""
     where = layout(settings)
     for folder in (where.folder, where.notes, where.logs, where.home / "valkey"):
-        permissions.make_folder(folder)
+        file_permissions.make_folder(folder)
     where.socket.parent.mkdir(mode=0o700, exist_ok=True)
     if where.socket.parent.stat().st_uid != os.getuid():
         raise UserError(
@@ -319,7 +319,7 @@ def section(where: Layout, program: Program) -> str:
 
     SIGTERM goes to the program alone: a worker gives its questions back and closes its engine in order.
     """
-    leash = (*PYTHON, "-m", "infra.leash", str(where.notes / program.name), "--")
+    leash = (*PYTHON, "-m", "infra.parent_death", str(where.notes / program.name), "--")
     return f"""
 [program:{program.name}]
 command={plain(shlex.join([*leash, *program.command]))}

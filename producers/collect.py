@@ -7,16 +7,16 @@ An answered data set keeps its entries, order, ids and fields. All of the file o
 texts came about is not told here.
 """
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from producers import exports, formats, outputs, questions, runs, watch
-from shared import dataset, ledger
+from producers import formats, generated_entries, output_files, questions, run_progress, watch
+from shared import dataset
 from shared.jobs import DATA_QUEUES
-from shared.ledger import Run
+from shared.ledger import runs
+from shared.ledger.runs import Run
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Collected:
     path: Path
     questions: int
     answered: int
-    dead: list[runs.Dead]
+    dead: list[run_progress.Dead]
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -62,7 +62,7 @@ class Exported:
     done: int
     dropped: int
     entries: int
-    dead: list[runs.Dead]
+    dead: list[run_progress.Dead]
     left_out: list[str]
 
     @property
@@ -77,7 +77,7 @@ class Exported:
     @property
     def line(self) -> str:
         """Say what is in the file."""
-        plural = runs.UNITS[self.unit]
+        plural = run_progress.UNITS[self.unit]
         parts = "letters" if self.kind == "reason" else "questions"
         dropped = f"; {self.dropped} of their {parts} dropped, see the report" if self.dropped else ""
         return f"{self.path}: {self.done} of {self.items} {plural} with a {self._made}{dropped}"
@@ -85,7 +85,9 @@ class Exported:
     @property
     def lack(self) -> str:
         """Say what is not."""
-        return f"{self.items - self.done} of {self.items} {runs.UNITS[self.unit]} have no {self._made}"
+        return (
+            f"{self.items - self.done} of {self.items} {run_progress.UNITS[self.unit]} have no {self._made}"
+        )
 
 
 def collect(run: str, path: Path, wait: bool = False, force: bool = False) -> Collected | Exported:
@@ -96,20 +98,20 @@ def collect(run: str, path: Path, wait: bool = False, force: bool = False) -> Co
     Raises:
         UserError: there is no such run, it has nothing to collect, or the file cannot be written.
     """
-    found = ledger.get_run(run)
+    found = runs.get_run(run)
     if found.kind not in DATA_QUEUES:
-        runs.require_questions(run)
+        run_progress.require_questions(run)
     # Said before a long wait rather than after it.
     _require_place(path, force)
     if wait:
         watch.follow(run)
         _require_place(path, force)
     # Whatever ends between reading the two is then missing from the dead, not counted twice.
-    given_up = runs.dead(run)
+    given_up = run_progress.dead(run)
     return (_export if found.kind in DATA_QUEUES else _answers)(found, path, given_up)
 
 
-def _answers(run: Run, path: Path, given_up: list[runs.Dead]) -> Collected:
+def _answers(run: Run, path: Path, given_up: list[run_progress.Dead]) -> Collected:
     counts = [0, 0]
     written = formats.write(_filled(run.name, counts), path, run.name)
     return Collected(run.name, path, counts[0], counts[1], given_up, written.left_out)
@@ -122,15 +124,15 @@ def _filled(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
         yield dataset.with_answers(text, letters)
 
 
-def _export(run: Run, path: Path, given_up: list[runs.Dead]) -> Exported:
+def _export(run: Run, path: Path, given_up: list[run_progress.Dead]) -> Exported:
     counts = [0, 0]
     written = formats.write(_made(run, counts), path, run.name)
     return Exported(
         run=run.name,
         path=path,
         kind=run.kind,
-        unit=runs.unit(run),
-        items=runs.count_items(run.name),
+        unit=run_progress.unit(run),
+        items=run_progress.count_items(run.name),
         done=counts[0],
         dropped=counts[1],
         entries=written.entries,
@@ -140,7 +142,7 @@ def _export(run: Run, path: Path, given_up: list[runs.Dead]) -> Exported:
 
 
 def _made(run: Run, counts: list[int]) -> Iterator[dict[str, Any]]:
-    for export in exports.exports(run):
+    for export in generated_entries.exports(run):
         counts[0] += export.items
         counts[1] += export.dropped
         if export.entry is not None:
@@ -156,10 +158,4 @@ def lacking(done: Collected | Exported) -> str:
 
 def _require_place(path: Path, force: bool) -> None:
     formats.require(path)
-    outputs.require_free(path, force)
-
-
-if __name__ == "__main__":
-    from producers.cli import main
-
-    sys.exit(main(["collect", *sys.argv[1:]]))
+    output_files.require_free(path, force)

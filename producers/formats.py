@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared import dataset, older_exports
+from shared import dataset, legacy_entries
 from shared.dataset import Entry, Made, Provenance, Question, WrongReasoning
 from shared.errors import UserError
 
@@ -88,7 +88,7 @@ class _Table:
             yield chunk
 
     def _row(self, entry: dict[str, Any]) -> dict[str, Any]:
-        entry = older_exports.renamed(entry)
+        entry = legacy_entries.renamed(entry)
         questions = [self._question(question) for question in entry["questions"]]
         row = self._known({**entry, "questions": None}, Entry.model_fields)
         note = self._note(entry.get("votequeue"), Provenance.model_fields, "votequeue.")

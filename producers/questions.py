@@ -14,10 +14,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from producers import runs
-from shared import dataset, ledger, schema
+from producers import run_progress
+from shared import dataset
 from shared.dataset import Entry
 from shared.errors import UserError
+from shared.ledger import engine, runs, schema
 
 _KEYS_COMPARED = 20_000
 
@@ -48,13 +49,13 @@ def history(run: str, question: str) -> History:
     Raises:
         UserError: there is no such run or question; the message names those with a name like it.
     """
-    runs.require_questions(run)
-    with ledger.reading() as connection:
+    run_progress.require_questions(run)
+    with engine.reading() as connection:
         item = find_item(connection, run, question)
         claims = rows_of(connection, schema.attempts, item, "fence")
         ballots = rows_of(connection, schema.votes, item, "attempt", "place")
         answer = rows_of(connection, schema.answers, item)
-    entry = ledger.load_entry(run, item.entry)
+    entry = runs.load_entry(run, item.entry)
     asked = entry.questions[item.question]
     return History(
         run=run,
@@ -139,7 +140,7 @@ def tell(run: str, texts: bool = False) -> Iterator[Told]:
     ballots_query = (
         sa.select(*columns).where(votes.run == run).order_by(votes.number, votes.attempt, votes.place)
     )
-    with ledger.streaming() as connection:
+    with engine.streaming() as connection:
         ballots = _Groups(iter(connection.execute(ballots_query)))
         for text, rows in _by_entry(connection, run):
             entry = dataset.entry_of(text)
@@ -159,7 +160,7 @@ def tell(run: str, texts: bool = False) -> Iterator[Told]:
 
 def answered(run: str) -> Iterator[tuple[str, list[str | None]]]:
     """Read a run's entries in order, each with its questions' letters; ``None``: no answer (yet)."""
-    with ledger.streaming() as connection:
+    with engine.streaming() as connection:
         for text, rows in _by_entry(connection, run):
             yield text, [row.letter for row in rows]
 
@@ -203,5 +204,5 @@ def claims_of(run: str) -> Iterator[sa.Row[Any]]:
     """Read all claims of a run, item by item and in the order they were made."""
     columns = attempts.number, attempts.worker, attempts.claimed_at, attempts.ended_at, attempts.outcome
     query = sa.select(*columns).where(attempts.run == run).order_by(attempts.number, attempts.fence)
-    with ledger.streaming() as connection:
+    with engine.streaming() as connection:
         yield from connection.execute(query)

@@ -11,21 +11,21 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from producers import outputs
+from producers import output_files
 from producers.puzzles import (
     classification,
     kinship,
     knights,
-    liking,
     list_operations,
+    phrasing,
+    preferences,
     ranking,
     reachability,
     recursion,
     rule_table,
     scheduling,
-    voice,
 )
-from producers.puzzles.riddle import Chain, Maker, Puzzle, Query, Unproved
+from producers.puzzles.types import Chain, Maker, Puzzle, Query, Unproved
 from shared import dataset
 from shared.errors import UserError
 
@@ -41,7 +41,7 @@ _MAKERS: dict[str, Maker] = {
     "knights": knights.make,
     "scheduling": scheduling.make,
     "classification": classification.make,
-    "liking": liking.make,
+    "liking": preferences.make,
 }
 FAMILIES: tuple[str, ...] = tuple(_MAKERS)
 _SIZES = (3, 4, 4, 4, 4, 5)
@@ -72,7 +72,7 @@ def write(entries: Iterable[Entry], path: Path, force: bool = False) -> dict[str
     Raises:
         UserError: the file cannot be written, or a run reads it and ``force`` was not said.
     """
-    outputs.require_free(path, force)
+    output_files.require_free(path, force)
     counts = {"entries": 0, "questions": 0, "wrong": 0}
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.write(_counted(entries, counts), path)
@@ -125,7 +125,7 @@ def _deal(rng: Random, query: Query, place: int, wrong: bool) -> Entry:
     _prove(query, options)
     letters = {option: chr(ord("A") + at) for at, option in enumerate(options)}
     # One voice for both texts: a scorer must find the error, not the manner.
-    told = voice.draw(rng)
+    told = phrasing.draw(rng)
 
     def tell(chain: Chain) -> Entry:
         letter = letters[chain.result]

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from producers import course, dealings, progress, runs
-from producers.course import Course
-from producers.runs import Standing
-from shared import ledger
-from shared.schema import State
+from producers import console, run_progress
+from producers.reports import api_usage, training_report
+from producers.reports.training_report import Course
+from producers.run_progress import Standing
+from shared.ledger import runs
+from shared.ledger.schema import State
 
 Show = Callable[[float, str, bool], None]  # the share done, a line that says how far that is, is it over
 _BIG = 20_000  # items from which counting them every second would be felt
@@ -29,7 +30,7 @@ def follow(name: str) -> Standing:
     Raises:
         UserError: there is no such run.
     """
-    standing = runs.standing(name)
+    standing = run_progress.standing(name)
     told: list[str] = []
     with _screen(standing) as show:
         while standing.open:
@@ -37,16 +38,16 @@ def follow(name: str) -> Standing:
             before, told = told, _troubles(standing)
             for sentence in told:
                 if sentence not in before:
-                    progress.note(sentence)
+                    console.note(sentence)
             time.sleep(1.0 if standing.total < _BIG else 5.0)
-            standing = runs.standing(name)
+            standing = run_progress.standing(name)
         show(1.0, line(standing), True)
     return standing
 
 
 def _seen(standing: Standing) -> tuple[float, str]:
     if standing.kind == "train":
-        found = course.course(standing.run)
+        found = training_report.course(standing.run)
         if found.step is not None and found.of:
             return found.step / found.of, training(found)
     return standing.share, line(standing)
@@ -64,7 +65,7 @@ def line(standing: Standing) -> str:
     pace = [f"{standing.rate:.1f}/min"] if standing.rate else []
     if standing.open and standing.eta is not None:
         word = "at most" if standing.eta_at_most else "about"
-        pace.append(f"{word} {progress.span(standing.eta)} left (from {standing.eta_rests_on})")
+        pace.append(f"{word} {console.span(standing.eta)} left (from {standing.eta_rests_on})")
     return "; ".join(", ".join(part) for part in (parts, _votes(standing), pace) if part)
 
 
@@ -95,7 +96,7 @@ def training(found: Course) -> str:
     told = ", ".join(parts)
     if found.steps_a_minute is not None:
         told += f"; {found.steps_a_minute:.1f} steps/min"
-        told += f", about {progress.span(found.eta)} left" if found.eta is not None else ""
+        told += f", about {console.span(found.eta)} left" if found.eta is not None else ""
     return told + (
         f"; checkpoint at step {found.saved}" if found.saved is not None else "; no checkpoint yet"
     )
@@ -103,7 +104,7 @@ def training(found: Course) -> str:
 
 def _troubles(standing: Standing) -> list[str]:
     stalled = [stall(standing)] if standing.stalled else []
-    return stalled + dealings.halts_in_words(ledger.get_run(standing.run))
+    return stalled + api_usage.halts_in_words(runs.get_run(standing.run))
 
 
 def stall(standing: Standing) -> str:
@@ -111,14 +112,14 @@ def stall(standing: Standing) -> str:
     loads = standing.kind in ("infer", "train")
     patience = " (one that starts needs a minute for its model)" if loads else ""
     return (
-        f"no worker is taking {runs.UNITS[standing.unit]}{patience}: "
+        f"no worker is taking {run_progress.UNITS[standing.unit]}{patience}: "
         f"start one with `votequeue up` or `votequeue worker {standing.kind}`"
     )
 
 
 @contextlib.contextmanager
 def _screen(standing: Standing) -> Iterator[Show]:
-    out = progress.console()
+    out = console.console()
     if not out.is_terminal:
         yield _logging(standing.run)
         return
@@ -133,9 +134,9 @@ def _logging(run: str) -> Show:
 
     def show(_share: float, words: str, over: bool) -> None:
         nonlocal told_at, told
-        if time.monotonic() - told_at >= progress.LOG_EVERY or over:
+        if time.monotonic() - told_at >= console.LOG_EVERY or over:
             told_at = time.monotonic()
             if told != (told := words):
-                progress.note(f"{run}: {told}")
+                console.note(f"{run}: {told}")
 
     return show

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from shared import conclusions, prompts, thinking
+from shared import conclusion_reader, prompts, thinking
 
 CONCLUSION, REFERENCE = "conclusion", "reference"
 
@@ -55,7 +55,7 @@ def _first(text: str) -> str | None:
 
 
 READERS = {
-    CONCLUSION: Reader(conclusions.letter, (prompts.NEXT_CASE,)),
+    CONCLUSION: Reader(conclusion_reader.letter, (prompts.NEXT_CASE,)),
     REFERENCE: Reader(_first, _NEW_PROBLEM),
 }
 

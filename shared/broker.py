@@ -20,7 +20,7 @@ from kombu import Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
 
-from shared import redis_errors, redis_transport, settings
+from shared import broker_errors, redis_transport, settings
 from shared.errors import ServiceUnreachable
 from shared.jobs import KINDS, Job
 
@@ -218,4 +218,4 @@ def _text(value: Any) -> str:
 
 def unreachable(error: Exception) -> ServiceUnreachable:
     """Say what keeps the broker from doing what was asked, without its password."""
-    return ServiceUnreachable(redis_errors.sentence(error, settings.load().broker))
+    return ServiceUnreachable(broker_errors.sentence(error, settings.load().broker))

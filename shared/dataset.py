@@ -31,7 +31,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shared import entry_errors, file_kinds, jsontext, older_exports
+from shared import dataset_errors, file_detection, json_text, legacy_entries
 from shared.errors import UserError
 
 LETTERS = string.ascii_uppercase
@@ -131,7 +131,7 @@ class Entry(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_older_exports(cls, data: object) -> object:
-        return older_exports.renamed(data) if isinstance(data, dict) else data
+        return legacy_entries.renamed(data) if isinstance(data, dict) else data
 
     @property
     def origin(self) -> str | None:
@@ -184,7 +184,7 @@ def identity(text: str) -> str:
 
 def entry_of(text: str) -> Entry:
     """Read an entry's text as a ledger keeps it; it was looked at before it was recorded."""
-    return Entry.model_validate(jsontext.loads(text))
+    return Entry.model_validate(json_text.loads(text))
 
 
 def scan(path: Path) -> Iterator[Line | BadLine]:
@@ -202,7 +202,7 @@ def scan(path: Path) -> Iterator[Line | BadLine]:
             first = seen.setdefault(str(parsed.entry.id), number)
             if first != number:
                 parsed = BadLine(
-                    path, number, "id", f"{jsontext.shown(parsed.entry.id)} stands on line {first} already"
+                    path, number, "id", f"{json_text.shown(parsed.entry.id)} stands on line {first} already"
                 )
         elif not asked:
             asked = True
@@ -214,7 +214,7 @@ def scan(path: Path) -> Iterator[Line | BadLine]:
 
 def _require_lines(path: Path) -> None:
     try:
-        told = file_kinds.other_kind(path)
+        told = file_detection.other_kind(path)
     except OSError as error:
         raise _unreadable(path, error) from None
     if told:
@@ -248,7 +248,7 @@ def with_answers(text: str, letters: Iterable[str | None]) -> dict[str, Any]:
     ``letters`` has one letter a question, ``None`` where there is no answer: a gold letter that stood there
     is blanked, since it would pass for one.
     """
-    entry: dict[str, Any] = jsontext.loads(text)
+    entry: dict[str, Any] = json_text.loads(text)
     for question, letter in zip(entry["questions"], letters, strict=True):
         if letter is not None:
             question["answer"] = letter
@@ -313,7 +313,7 @@ def write(entries: Iterable[dict[str, Any]], path: Path) -> int:
     count = 0
     with writing(path) as file:
         for entry in entries:
-            file.write(jsontext.dumps(entry) + "\n")
+            file.write(json_text.dumps(entry) + "\n")
             count += 1
     return count
 
@@ -345,7 +345,7 @@ def _unreadable(path: Path, error: OSError) -> UserError:
 def _parse(path: Path, number: int, raw: bytes) -> Line | BadLine:
     try:
         text = raw.decode("utf-8-sig").strip()
-        value = jsontext.loads(text)
+        value = json_text.loads(text)
     except (ValueError, RecursionError) as error:
         return BadLine(path, number, "", _no_json(raw, error))
     found = _checked(value)
@@ -356,23 +356,23 @@ def _no_json(raw: bytes, error: ValueError | RecursionError) -> str:
     if b"\0" in raw:
         return "it has NUL bytes, as a crash or a full disk leaves them: get it again"
     if isinstance(error, RecursionError):
-        return f"nested deeper than {jsontext.DEEPEST} levels: write it flatter"
+        return f"nested deeper than {json_text.DEEPEST} levels: write it flatter"
     if isinstance(error, UnicodeDecodeError):
-        cut = file_kinds.breaks_off(raw, error)
-        return jsontext.CUT_SHORT if cut else f"not UTF-8 (byte {error.start + 1}): save the file as UTF-8"
-    return jsontext.broken(error, cut=not raw.endswith(b"\n"))
+        cut = file_detection.breaks_off(raw, error)
+        return json_text.CUT_SHORT if cut else f"not UTF-8 (byte {error.start + 1}): save the file as UTF-8"
+    return json_text.broken(error, cut=not raw.endswith(b"\n"))
 
 
 def _checked(value: Any) -> Entry | tuple[str, str]:
     """Give the entry that a line holds, or its first problem: where, and what."""
     if not isinstance(value, dict):
-        return "", f"found {jsontext.shown(value)}, expected a JSON object"
-    if found := jsontext.flaw(value):
+        return "", f"found {json_text.shown(value)}, expected a JSON object"
+    if found := json_text.flaw(value):
         return found
     try:
         entry = Entry.model_validate(value)
     except ValidationError as error:
-        return entry_errors.first_problem(error, value)
+        return dataset_errors.first_problem(error, value)
     return _first_unusable(entry) or entry
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared import conclusions
+from shared import conclusion_reader
 from shared.dataset import LETTERS
 
 HEAD = (
@@ -34,7 +34,7 @@ VERSION = hashlib.sha256((HEAD + _CASE).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptQuestion:
     """A question as a prompt shows it; it has no room for an answer."""
 
     problem: str
@@ -48,15 +48,15 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Solved:
+class FewShotExample:
     """A solved question: an example of how to reason."""
 
-    asked: Asked
+    asked: PromptQuestion
     reasoning: str
     answer: str
 
 
-def case(asked: Asked) -> str:
+def case(asked: PromptQuestion) -> str:
     """Render problem, question and lettered options, up to where the reasoning begins."""
     options = "\n".join(
         f"{letter}. {text.strip()}"
@@ -86,7 +86,7 @@ def _lead(at: int) -> re.Pattern[str]:
     return re.compile(rf"\s*(?:(?P<sure>{bracketed}|{letter}\s*[.．。)）])|{letter}\s*[、:：])\s*")
 
 
-def solution(solved: Solved) -> str:
+def solution(solved: FewShotExample) -> str:
     """Render a reasoning whose last line is exactly ``答案是：X``."""
     lines = without_closing(solved.reasoning).split("\n")
     # Some models answer before they reason; what is learned from them is the other order.
@@ -107,20 +107,20 @@ def _answers(lines: Sequence[str]) -> int:
     count = 0
     for place, line in enumerate(lines, start=1):
         wordless = _NO_WORDS.fullmatch(line)
-        if conclusions.is_statement(line) or (wordless and count):
+        if conclusion_reader.is_statement(line) or (wordless and count):
             count = place
         elif not wordless:
             break
     return count
 
 
-def answering(asked: Asked, examples: Sequence[Solved] = ()) -> str:
+def answering(asked: PromptQuestion, examples: Sequence[FewShotExample] = ()) -> str:
     """Build the prompt that samples votes: head, solved examples, the question, an opening."""
     shown = "".join(case(example.asked) + solution(example) for example in examples)
     return HEAD + shown + case(asked)
 
 
-def judged(asked: Asked, reasoning: str) -> str:
+def judged(asked: PromptQuestion, reasoning: str) -> str:
     """Build the text a scorer reads under ``question+reasoning``."""
     return f"{case(asked).strip()}\n{reasoning.strip()}"
 
@@ -164,7 +164,7 @@ TRANSLATING_VERSION = _version(TRANSLATING)
 VARYING_VERSION = _version(VARYING, HEAD, _CASE)
 
 
-def explaining(asked: Asked, letter: str) -> str:
+def explaining(asked: PromptQuestion, letter: str) -> str:
     """Ask for the reasoning that leads to a letter, be it right or wrong: the prompt does not tell which."""
     return EXPLAINING + case(asked) + _EXPLAINED.format(letter=letter)
 
@@ -175,7 +175,7 @@ def translating(texts: Sequence[str], source: str, target: str) -> str:
     return TRANSLATING.format(**named, texts=json.dumps(list(texts), ensure_ascii=False))
 
 
-def varying(solved: Solved) -> str:
+def varying(solved: FewShotExample) -> str:
     """Ask for a new question after the model of a solved one, as a JSON object."""
     # Without the opening for a reasoning, which small models would copy into their reply.
     shown = case(solved.asked).removesuffix(_OPENING)

@@ -21,7 +21,7 @@ from dotenv.parser import parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from shared import permissions, texts, urls
+from shared import file_permissions, text_files, urls
 from shared.errors import UserError
 from shared.providers import PROVIDERS, Limits, Price
 
@@ -336,7 +336,7 @@ class Settings(BaseSettings):
     @property
     def trained_mask(self) -> int:
         """Give the umask for trained models: what a team shares stays as open as its folder is."""
-        return permissions.as_open_as(self.trained) if self.trained else permissions.ONLY_OWNER
+        return file_permissions.as_open_as(self.trained) if self.trained else file_permissions.ONLY_OWNER
 
 
 @functools.cache
@@ -379,7 +379,7 @@ def _names_in_file(path: Path) -> list[str]:
     """
     if not path.exists() or (path / "pyvenv.cfg").exists():  # some call their virtual environment so
         return []
-    bindings = list(parse_stream(io.StringIO(texts.read(path, MOST_DOTENV))))
+    bindings = list(parse_stream(io.StringIO(text_files.read(path, MOST_DOTENV))))
     for binding in bindings:
         if binding.error:
             string = binding.original.string  # the empty lines before it belong to it

@@ -18,7 +18,7 @@ SUREST = 0.01
 Fallback = Literal["majority", "constant"]
 
 
-class Use(enum.StrEnum):
+class VotingMode(enum.StrEnum):
     """What a vote's score is used for."""
 
     MAJORITY = "majority"  # nothing
@@ -29,19 +29,19 @@ class Use(enum.StrEnum):
     @property
     def voids(self) -> bool:
         """Tell whether votes below a threshold are void."""
-        return self in (Use.GATE, Use.GATE_WEIGHTED)
+        return self in (VotingMode.GATE, VotingMode.GATE_WEIGHTED)
 
     @property
     def weighs(self) -> bool:
         """Tell whether votes count by their scores."""
-        return self in (Use.WEIGHTED, Use.GATE_WEIGHTED)
+        return self in (VotingMode.WEIGHTED, VotingMode.GATE_WEIGHTED)
 
 
 @dataclass(frozen=True)
 class Rule:
     """How votes become an answer: what scores are used for, and the score from which a vote is accepted."""
 
-    use: Use
+    use: VotingMode
     threshold: float
 
     def accepts(self, letter: str | None, score: float | None) -> bool:
@@ -50,8 +50,8 @@ class Rule:
 
 
 # As the reference has it; its scorer says 0 or 1.
-GATE = Rule(Use.GATE, 0.5)
-PLAIN = Rule(Use.MAJORITY, 0.0)
+GATE = Rule(VotingMode.GATE, 0.5)
+PLAIN = Rule(VotingMode.MAJORITY, 0.0)
 
 
 class Outcome(enum.StrEnum):
@@ -91,7 +91,7 @@ def decide(votes: Sequence[Vote], rule: Rule) -> Answer | None:
     more votes, then to the one seen first.
     """
     accepted = [vote for vote in votes if rule.accepts(vote.letter, vote.score)]
-    if rule.use is Use.MAJORITY:
+    if rule.use is VotingMode.MAJORITY:
         # Not even ties are broken by what it does not heed.
         accepted = [Vote(vote.letter) for vote in accepted]
     if all(vote.score is None for vote in accepted):

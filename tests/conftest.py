@@ -11,18 +11,19 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from producers import cli
-from shared import broker, ledger, settings
+from shared import broker, settings
+from shared.ledger import engine
 from shared.settings import PREFIX
 from tests import valkey
 
 
 def forget() -> None:
     """Close and forget what was made from the settings."""
-    if ledger.engine.cache_info().currsize:
-        ledger.engine().dispose()
+    if engine.engine.cache_info().currsize:
+        engine.engine().dispose()
     if broker.client.cache_info().currsize:
         broker.client().close()
-    for made in (settings.load, ledger.engine, broker.client):
+    for made in (settings.load, engine.engine, broker.client):
         made.cache_clear()
 
 

@@ -18,10 +18,10 @@ from typing import TypeVar
 
 from shared.errors import EngineDied, Refused
 from shared.jobs import Sampling
-from shared.lessons import Text
-from shared.prompts import Asked, Solved
+from shared.prompts import FewShotExample, PromptQuestion
 from shared.providers import Limits, Price, Usage
-from workers.ports import Completion, Needs, Progress, Prompt, Service, Translated, Turn
+from shared.training_examples import Text
+from workers.ports import Completion, Needs, Permit, Progress, Prompt, Service, Translated
 from workers.ports import Reply as ChatReply
 
 Reply = Sequence[str] | Exception
@@ -128,12 +128,14 @@ def iter_last(replies: Sequence[_T]) -> "itertools.chain[_T]":
 class FakeScorer:
     """Scores with ``judge``, whichever scorer is named; remembers the names and what it saw."""
 
-    def __init__(self, judge: Callable[[Asked, str], float] = lambda *_: 1.0) -> None:
+    def __init__(self, judge: Callable[[PromptQuestion, str], float] = lambda *_: 1.0) -> None:
         self.names: list[str] = []
-        self.seen: list[tuple[Asked, str]] = []
+        self.seen: list[tuple[PromptQuestion, str]] = []
         self._judge = judge
 
-    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[Text]]]) -> list[list[float]]:
+    def score(
+        self, name: str, questions: Sequence[tuple[PromptQuestion, Sequence[Text]]]
+    ) -> list[list[float]]:
         """Judge each vote of each question."""
         self.names.append(name)
         self.seen.extend((asked, vote.text) for asked, votes in questions for vote in votes)
@@ -143,11 +145,13 @@ class FakeScorer:
 class FakeRetriever:
     """Gives the same examples for every question, or raises ``error``."""
 
-    def __init__(self, examples: Sequence[Solved] = (), error: Exception | None = None) -> None:
+    def __init__(self, examples: Sequence[FewShotExample] = (), error: Exception | None = None) -> None:
         self._examples = list(examples)
         self._error = error
 
-    def nearest(self, digest: str, asked: Sequence[Asked], count: int, siblings: bool) -> list[list[Solved]]:
+    def nearest(
+        self, digest: str, asked: Sequence[PromptQuestion], count: int, siblings: bool
+    ) -> list[list[FewShotExample]]:
         """Give the first ``count`` examples."""
         if self._error is not None:
             raise self._error
@@ -308,7 +312,7 @@ class FakeLimiter:
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def admit(self, service: Service, needs: Needs) -> Iterator[Turn]:
+    def admit(self, service: Service, needs: Needs) -> Iterator[Permit]:
         """Admit, and see them out."""
         with self._lock:
             self.admits.append((service.name, needs))

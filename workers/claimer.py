@@ -9,11 +9,11 @@ hand of this process, is ours to work on.
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from shared import claims
-from shared.claims import Claim
 from shared.errors import ServiceUnreachable
 from shared.jobs import Job
-from workers import retrying
+from shared.ledger import claims
+from shared.ledger.claims import Claim
+from workers import retries
 
 
 class Claimer:
@@ -45,7 +45,7 @@ class Claimer:
                 failed = True
                 raise
 
-        taken = retrying.until_done(attempt)
+        taken = retries.until_done(attempt)
         with self._changing:
             self._held.update(claim.job for claim in taken)
         return taken

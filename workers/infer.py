@@ -14,15 +14,17 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from shared import claims, outbox, settings, worker_progress
+from shared import settings
 from shared.broker import app
-from shared.claims import Claim
 from shared.jobs import Infer, Job
-from workers import lifecycle, retrying, rounds, wiring
-from workers.batcher import Batcher
+from shared.ledger import claims, outbox, sampling_progress
+from shared.ledger.claims import Claim
+from workers import lifecycle, retries, wiring
 from workers.claimer import Claimer
-from workers.meter import Meter
-from workers.pulse import Pulse
+from workers.inference import rounds
+from workers.inference.batcher import Batcher
+from workers.inference.throughput_meter import ThroughputMeter
+from workers.periodic import Periodic
 
 log = logging.getLogger(__name__)
 NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
@@ -56,7 +58,7 @@ class Answering:
         log.info("loading %s", loaded.model)
         self._in_loop(self._generator.start()).result()
         self._capacity = loaded.batch_size * loaded.batches_in_flight
-        self._progress = Pulse("progress", loaded.heartbeat, lambda: _tell(playing.meter))
+        self._progress = Periodic("progress", loaded.heartbeat, lambda: _tell(playing.meter))
         self._progress.start()
         log.info("ready: batches of %d, %d in flight", loaded.batch_size, loaded.batches_in_flight)
 
@@ -98,7 +100,7 @@ class Answering:
         if claim is None:
             return NOTHING_TO_DO
         try:
-            size = await retrying.until_done_aside(lambda: rounds.batch_size(claim))
+            size = await retries.until_done_aside(lambda: rounds.batch_size(claim))
             exclusive = rounds.is_exclusive(claim)
             return await self._batches.submit(claim, group=job.run, size=size, exclusive=exclusive)
         finally:
@@ -138,9 +140,9 @@ class Answering:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
 
-def _tell(meter: Meter) -> None:
+def _tell(meter: ThroughputMeter) -> None:
     if figures := meter.figures():
-        worker_progress.tell(lifecycle.WORKER, figures)
+        sampling_progress.tell(lifecycle.WORKER, figures)
 
 
 @functools.cache

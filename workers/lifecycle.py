@@ -14,11 +14,12 @@ from typing import Any
 
 from celery import signals
 
-from shared import broker, leases, ledger, settings
+from shared import broker, settings
 from shared.errors import UserError
-from workers import frozen_writer, logs, reconcile, retrying, wiring
-from workers.deaths import Deaths, Session
-from workers.pulse import Pulse
+from shared.ledger import engine, leases
+from workers import logging_setup, reconcile, retries, sqlite_watchdog, wiring
+from workers.liveness import Liveness, Session
+from workers.periodic import Periodic
 from workers.reconcile import Swept
 
 log = logging.getLogger(__name__)
@@ -38,18 +39,18 @@ def attach(
     work yet; ``stopping`` at once when the worker is told to stop, ``stopped`` when its tasks are done,
     ``swept`` after every sweep of the reconcile loop, with what it found, once ``start`` is through.
     """
-    pulses: list[Pulse] = []
+    pulses: list[Periodic] = []
     started = threading.Event()
 
     def on_logging(**_: Any) -> None:
-        logs.configure(settings.load().log_level)
+        logging_setup.configure(settings.load().log_level)
 
     def on_start(**_: Any) -> None:
         # Celery sets logging up only after this signal, and loading models has things to say.
         on_logging()
         try:
-            retrying.until_done(ledger.engine)
-            retrying.until_done(broker.ping)
+            retries.until_done(engine.engine)
+            retries.until_done(broker.ping)
             # First, since loading takes its time: what a dead worker left is free again meanwhile.
             pulses.extend(_pulses(lambda found: swept(found) if started.is_set() else None))
             for pulse in pulses:
@@ -79,10 +80,10 @@ def attach(
     signals.worker_shutdown.connect(on_stopped, weak=False)
 
 
-def _pulses(swept: Callable[[Swept], None]) -> list[Pulse]:
+def _pulses(swept: Callable[[Swept], None]) -> list[Periodic]:
     loaded = settings.load()
-    session = Session() if ledger.engine().dialect.name == "postgresql" else None
-    deaths, beating = Deaths(session), threading.Lock()
+    session = Session() if engine.engine().dialect.name == "postgresql" else None
+    deaths, beating = Liveness(session), threading.Lock()
 
     def beat() -> None:
         # Two pulses do this, and a session is for one thread at a time.
@@ -99,10 +100,10 @@ def _pulses(swept: Callable[[Swept], None]) -> list[Pulse]:
         reconcile.clear_unacknowledged(WORKER, loaded)
 
     pulses = [
-        Pulse("heartbeat", loaded.heartbeat, beat),
-        Pulse("reconcile", loaded.sweep, sweep),
-        Pulse("unacknowledged", loaded.lease, clear),
+        Periodic("heartbeat", loaded.heartbeat, beat),
+        Periodic("reconcile", loaded.sweep, sweep),
+        Periodic("unacknowledged", loaded.lease, clear),
     ]
     # Not within the sweep, which waits for the lock itself.
-    writer = frozen_writer.watch()
-    return pulses if writer is None else [*pulses, Pulse("write lock", loaded.sweep, writer.look)]
+    writer = sqlite_watchdog.watch()
+    return pulses if writer is None else [*pulses, Periodic("write lock", loaded.sweep, writer.look)]

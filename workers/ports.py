@@ -11,9 +11,9 @@ from typing import Protocol
 
 from shared.errors import VotequeueError
 from shared.jobs import Sampling
-from shared.lessons import Text
-from shared.prompts import Asked, Solved
+from shared.prompts import FewShotExample, PromptQuestion
 from shared.providers import Limits, Price, Usage
+from shared.training_examples import Text
 
 
 class Interrupted(VotequeueError):
@@ -101,7 +101,9 @@ class Generator(Protocol):
 class Scorer(Protocol):
     """Judges whether reasonings are sound."""
 
-    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[Text]]]) -> list[list[float]]:
+    def score(
+        self, name: str, questions: Sequence[tuple[PromptQuestion, Sequence[Text]]]
+    ) -> list[list[float]]:
         """Give, for each question and each of its round's votes, the probability in [0, 1] that it is sound.
 
         ``name`` says which scorer judges. The votes' letters are those that their run's reader has read.
@@ -114,7 +116,9 @@ class Scorer(Protocol):
 class Retriever(Protocol):
     """Finds the solved questions nearest to those asked."""
 
-    def nearest(self, digest: str, asked: Sequence[Asked], count: int, siblings: bool) -> list[list[Solved]]:
+    def nearest(
+        self, digest: str, asked: Sequence[PromptQuestion], count: int, siblings: bool
+    ) -> list[list[FewShotExample]]:
         """Give up to ``count`` solved examples for each question, nearest first, never the question itself.
 
         Without ``siblings``, none about its problem either.
@@ -215,7 +219,7 @@ class Translator(Protocol):
         """Translate some texts, in one call; raises as `ChatModel.complete` does."""
 
 
-class Turn(Protocol):
+class Permit(Protocol):
     """One caller's turn at a service."""
 
     def await_moment(self, call: int | None = None) -> None:
@@ -251,7 +255,7 @@ class Turn(Protocol):
 class Limiter(Protocol):
     """Keeps all workers of an account within its limits."""
 
-    def admit(self, service: Service, needs: Needs) -> AbstractContextManager[Turn]:
+    def admit(self, service: Service, needs: Needs) -> AbstractContextManager[Permit]:
         """Wait until one of the calls at once is ours.
 
         Raises:

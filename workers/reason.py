@@ -3,22 +3,23 @@
     celery -A workers.reason worker -Q reason --pool threads -c 16
 
 A task waits for its turn at the service, so the queue holds what is not being asked. What becomes of an item
-whose calls fail, `errands` knows.
+whose calls fail, `task_runner` knows.
 """
 
 import functools
 import threading
 from typing import Any
 
-from shared import ledger, prompts, settings
+from shared import prompts, settings
 from shared.broker import app
-from shared.claims import Claim
 from shared.errors import Refused
 from shared.jobs import Reason, Reasoning
-from workers import errands, explaining, lifecycle, wiring
-from workers.errands import Outcome
-from workers.explaining import Dropped, Explained, Explainer
+from shared.ledger import runs
+from shared.ledger.claims import Claim
+from workers import lifecycle, reasoning_generation, task_runner, wiring
 from workers.ports import ChatModel
+from workers.reasoning_generation import Dropped, Explained, Explainer
+from workers.task_runner import Outcome
 
 
 class Asking:
@@ -42,10 +43,10 @@ class Asking:
             As `Desk.chat`.
         """
         options = _options(claim.job.run)
-        entry = ledger.load_entry(claim.job.run, claim.entry)
-        asked = ledger.asked(entry, claim.question)
+        entry = runs.load_entry(claim.job.run, claim.entry)
+        asked = runs.asked(entry, claim.question)
         explainer = Explainer(self._desk, options, self._chat_model)
-        letters = explaining.letters(entry.questions[claim.question], options)
+        letters = reasoning_generation.letters(entry.questions[claim.question], options)
         return _outcome(options, [explainer.explain(claim.job, asked, letter) for letter in letters])
 
     def _chat_model(self, provider: str, model: str) -> ChatModel:
@@ -58,7 +59,7 @@ class Asking:
 
 @functools.lru_cache(maxsize=64)
 def _options(run: str) -> Reasoning:
-    options = errands.options(run, Reasoning)
+    options = task_runner.options(run, Reasoning)
     if options.prompt != prompts.EXPLAINING_VERSION:
         raise Refused(
             f"the run wants prompt {options.prompt}, this votequeue has {prompts.EXPLAINING_VERSION}: "
@@ -100,7 +101,7 @@ def service() -> Asking:
 @app.task(name=Reason.queue)
 def reason(**message: Any) -> str:
     """Get the reasonings for the question that a message names; give what became of it in words."""
-    return errands.run(Reason.model_validate(message), service().explain)
+    return task_runner.run(Reason.model_validate(message), service().explain)
 
 
 def _start() -> None:

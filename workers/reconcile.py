@@ -11,9 +11,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared import broker, claims, outbox
+from shared import broker
 from shared.errors import ServiceUnreachable
 from shared.jobs import Job
+from shared.ledger import claims, outbox
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -19,17 +19,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared import claims, ledger, registry, settings, steps
+from shared import settings
 from shared.broker import app
-from shared.claims import Claim
 from shared.errors import EngineDied, Refused, UserError
 from shared.jobs import Train
-from shared.registry import Model
-from shared.trainings import ScorerTraining, Training
-from workers import errands, lifecycle, rounds, supervision, versions
-from workers.dispatches import Dispatch, Made, Order, Saved, Step
+from shared.ledger import claims, models, runs, training_log
+from shared.ledger.claims import Claim
+from shared.ledger.models import Model
+from shared.recipes import ScorerTraining, Training
+from workers import build_info, lifecycle, task_runner
+from workers.inference import rounds
 from workers.ports import Interrupted
-from workers.supervision import Superseded
+from workers.training import supervisor
+from workers.training.ipc import Dispatch, Made, Order, Saved, Step
+from workers.training.supervisor import Superseded
 
 log = logging.getLogger(__name__)
 WORK = ".work"
@@ -40,20 +43,20 @@ _stopping = threading.Event()
 @app.task(name=Train.queue, acks_late=False)
 def train(**message: Any) -> str:
     """Train the model that a message names; give what became of it in words."""
-    held = errands.claimer().claim([Train.model_validate(message)], in_play=True)
+    held = task_runner.claimer().claim([Train.model_validate(message)], in_play=True)
     if not held:
         return "nothing to do: it is trained, or another worker has it"
     try:
         return _train(held[0])
     finally:
-        errands.claimer().done(held)
+        task_runner.claimer().done(held)
 
 
 def _train(claim: Claim) -> str:
     try:
-        options = errands.training(claim.job.run)
+        options = task_runner.training(claim.job.run)
         folder = _folder(claim)
-        made = supervision.supervise(
+        made = supervisor.supervise(
             Order(
                 run=claim.job.run,
                 fence=claim.fence,
@@ -66,19 +69,19 @@ def _train(claim: Claim) -> str:
             holds=lambda: claims.holds(claim),
             stopping=_stopping.is_set,
         )
-        return errands.written(lambda: _publish(claim, options, made, folder))
+        return task_runner.written(lambda: _publish(claim, options, made, folder))
     except Superseded:
         return rounds.TOO_LATE
     except Interrupted as error:
         reason = str(error)
-        rounds.publish(errands.written(lambda: claims.release([claim], reason)))
+        rounds.publish(task_runner.written(lambda: claims.release([claim], reason)))
         return f"given back: {reason}"
     except EngineDied as error:
         return _lose(claim, str(error))
     except (Refused, UserError) as error:
         # Weights that are missing here, say: another try on this machine would end the same way.
         reason = str(error)
-        errands.written(lambda: claims.bury(claim, reason))
+        task_runner.written(lambda: claims.bury(claim, reason))
         return f"dead: {reason}"
     except Exception:
         log.exception("training %s failed", claim.job.run)
@@ -89,13 +92,13 @@ def _train(claim: Claim) -> str:
 def _lose(claim: Claim, reason: str) -> str:
     log.error("training %s: %s", claim.job.run, reason)
     losses = settings.load().max_losses
-    rounds.publish(errands.written(lambda: claims.lose([claim], reason, losses, alone=True)))
+    rounds.publish(task_runner.written(lambda: claims.lose([claim], reason, losses, alone=True)))
     return f"lost: {reason}"
 
 
 def _folder(claim: Claim) -> Path:
     """Give the folder of a training's checkpoints, the same on every machine that shares it."""
-    run = ledger.get_run(claim.job.run)
+    run = runs.get_run(claim.job.run)
     # Another ledger may have had a run of this name: its checkpoints are none of ours.
     told = f"{run.name}:{run.digest}:{run.created_at}"
     work = settings.load().trained_folder.resolve() / WORK
@@ -116,9 +119,9 @@ def _sweep(work: Path) -> None:
 def _tell(claim: Claim, dispatch: Dispatch) -> None:
     try:
         if isinstance(dispatch, Step):
-            steps.tell(claim, dispatch.step, dispatch.of, dispatch.told)
+            training_log.tell(claim, dispatch.step, dispatch.of, dispatch.told)
         elif isinstance(dispatch, Saved):
-            steps.tell(claim, dispatch.step, dispatch.of, {}, saved=True)
+            training_log.tell(claim, dispatch.step, dispatch.of, {}, saved=True)
     except UserError as error:
         # The training goes on: a point is missing in a curve, or a checkpoint is not counted as progress.
         log.warning("a step could not be written down: %s", error)
@@ -136,9 +139,9 @@ def _publish(claim: Claim, options: Training, made: Made, folder: Path) -> str:
     verdict = _verdict(options, made)
 
     def register(connection: sa.Connection) -> None:
-        registry.add(connection, _model(claim, options, made), made.problems)
+        models.add(connection, _model(claim, options, made), made.problems)
         if verdict.promoted:
-            registry.promote(connection, options.target, made.name, verdict.words)
+            models.promote(connection, options.target, made.name, verdict.words)
 
     value = {"model": made.name, "verdict": verdict.words, "promoted": verdict.promoted, **made.metrics}
     if not claims.complete(claim, value, f"{made.name}: {verdict.words}", register):
@@ -170,7 +173,7 @@ def _verdict(options: Training, made: Made) -> _Verdict:
 
 
 def _model(claim: Claim, options: Training, made: Made) -> Model:
-    run = ledger.get_run(claim.job.run)
+    run = runs.get_run(claim.job.run)
     return Model(
         name=made.name,
         kind=options.target,
@@ -179,7 +182,7 @@ def _model(claim: Claim, options: Training, made: Made) -> Model:
         source=run.source,
         digest=run.digest,
         options=options.model_dump(mode="json"),
-        code=versions.code(),
+        code=build_info.code(),
         metrics=made.metrics,
         rule=made.rule,
     )

@@ -3,7 +3,7 @@
     celery -A workers.translate worker -Q translate --pool threads -c 16
 
 How something is made anew, the strategies in `augment` know; what becomes of an item whose calls fail,
-`errands`. A task waits for its turn at the service, so the queue holds what is not being worked on.
+`task_runner`. A task waits for its turn at the service, so the queue holds what is not being worked on.
 """
 
 import functools
@@ -11,20 +11,21 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from shared import ledger, prompts, settings
+from shared import prompts, settings
 from shared.broker import app
-from shared.claims import Claim
 from shared.dataset import Entry
 from shared.errors import Refused
 from shared.jobs import Augmentation, Translate
-from workers import errands, lifecycle, wiring
+from shared.ledger import runs
+from shared.ledger.claims import Claim
+from workers import lifecycle, task_runner, wiring
 from workers.augment import synonyms
 from workers.augment.backtranslation import BackTranslation
-from workers.augment.made import Augmented
-from workers.augment.memory import Memory
+from workers.augment.entry_builder import Augmented
 from workers.augment.packing import Carrier
+from workers.augment.translation_memory import Memory
 from workers.augment.variants import Variants
-from workers.errands import Outcome
+from workers.task_runner import Outcome
 
 _VERSIONS = {"back-translation": prompts.TRANSLATING_VERSION, "variant": prompts.VARYING_VERSION}
 _Kept = TypeVar("_Kept")
@@ -58,7 +59,7 @@ class Augmenting:
             Held, OverBudget, Interrupted, Unavailable: a call was not made, or failed.
         """
         options = _options(claim.job.run)
-        augmented = self._make(claim, ledger.load_entry(claim.job.run, claim.entry), options)
+        augmented = self._make(claim, runs.load_entry(claim.job.run, claim.entry), options)
         return Outcome(augmented.value, augmented.line)
 
     def _make(self, claim: Claim, entry: Entry, options: Augmentation) -> Augmented:
@@ -98,7 +99,7 @@ class Augmenting:
 
 @functools.lru_cache(maxsize=64)
 def _options(run: str) -> Augmentation:
-    options = errands.options(run, Augmentation)
+    options = task_runner.options(run, Augmentation)
     ours = _VERSIONS.get(options.strategy)
     if options.prompt not in (None, ours):
         raise Refused(f"the run wants prompt {options.prompt}, this votequeue has {ours}: enqueue it again")
@@ -114,7 +115,7 @@ def service() -> Augmenting:
 @app.task(name=Translate.queue)
 def translate(**message: Any) -> str:
     """Make the new entry that a message asks for; give what became of it in words."""
-    return errands.run(Translate.model_validate(message), service().augment)
+    return task_runner.run(Translate.model_validate(message), service().augment)
 
 
 def _start() -> None:

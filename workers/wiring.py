@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from shared import broker, ledger, providers, texts
+from shared import broker, providers, text_files
 from shared.errors import UserError
-from shared.lessons import Lesson
-from shared.prompts import Solved
+from shared.ledger import runs
+from shared.prompts import FewShotExample
 from shared.providers import PROVIDERS
+from shared.recipes import ScorerTraining, Training
 from shared.settings import PREFIX, Settings
-from shared.trainings import ScorerTraining, Training
-from workers.desk import Counter, Desk
-from workers.dispatches import Made
+from shared.training_examples import Lesson
+from workers.gateway.gateway import Counter, Gateway
+from workers.inference.rounds import Rounds
 from workers.ports import ChatModel, Generator, Retriever, Service, Translator, Workshop
-from workers.rounds import Rounds
+from workers.training.ipc import Made
 
 if TYPE_CHECKING:
     from workers.models.embedding import Embedder
@@ -50,7 +51,7 @@ def weights(name: str, settings: Settings) -> str:
         UserError: it is nowhere.
     """
     if folder := _folder(name, settings):
-        texts.read_object(folder / "config.json")
+        text_files.read_object(folder / "config.json")
         return str(folder)
     why = ""
     if "/" in name and not Path(name).is_absolute():
@@ -77,9 +78,9 @@ def rounds(settings: Settings) -> tuple[Rounds, Generator]:
         UserError: weights are missing, a service does not answer.
     """
     from workers.models.embedding import load_embedder
-    from workers.models.generator import EngineOptions, VllmGenerator
     from workers.models.retrieval import QdrantRetriever, open_client
     from workers.models.scorer import SoundnessScorer
+    from workers.models.vllm_generator import EngineOptions, VllmGenerator
 
     model = weights(settings.model, settings)
     key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
@@ -87,7 +88,7 @@ def rounds(settings: Settings) -> tuple[Rounds, Generator]:
         open_client(settings.qdrant_url, key),
         load_embedder(settings.embedding, Path(model)),
         f"{settings.embedding}:{settings.model}" if settings.embedding == "static" else settings.embedding,
-        ledger.load_examples,
+        runs.load_examples,
     )
     generator = VllmGenerator(
         EngineOptions(
@@ -108,17 +109,17 @@ def rounds(settings: Settings) -> tuple[Rounds, Generator]:
 def trainer(options: Training, settings: Settings) -> Callable[[Sequence[Lesson], str, Workshop], Made]:
     """Give what trains a model, from lessons, the base's folder, and a workshop."""
     if isinstance(options, ScorerTraining):
-        from workers.models import scorer_training
+        from workers.training import scorer_trainer
 
-        return lambda lessons, base, workshop: scorer_training.train(lessons, options, base, workshop)
-    from workers.models import lora_training
+        return lambda lessons, base, workshop: scorer_trainer.train(lessons, options, base, workshop)
+    from workers.training import lora_trainer
 
-    return lambda lessons, base, workshop: lora_training.train(
+    return lambda lessons, base, workshop: lora_trainer.train(
         lessons, options, base, workshop, lambda examples: _index(examples, settings)
     )
 
 
-def _index(examples: list[Solved], settings: Settings) -> Retriever:
+def _index(examples: list[FewShotExample], settings: Settings) -> Retriever:
     from workers.models.retrieval import QdrantRetriever, open_client
 
     # A training's examples are its own: whatever server there is, they are no data set.
@@ -148,7 +149,7 @@ def chat_model(provider: str, model: str, settings: Settings) -> ChatModel:
     Raises:
         UserError: the provider has none, or a setting that it needs is missing.
     """
-    from workers.providers.chat import OpenAIChat
+    from workers.providers.openai import OpenAIChat
 
     if provider not in PROVIDERS or not PROVIDERS[provider].chats:
         able = ", ".join(known.name for known in PROVIDERS.values() if known.chats)
@@ -212,14 +213,14 @@ def _plain(value: str | SecretStr) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
-def desk(settings: Settings, stopping: threading.Event) -> Desk:
+def desk(settings: Settings, stopping: threading.Event) -> Gateway:
     """Build the desk that all calls to outside services go through; waiting ends when ``stopping`` is set."""
-    from workers.limits.limiter import RedisLimiter
+    from workers.gateway.limiter import RedisLimiter
 
     # A call whose moment has come would wait for the interpreter 5 ms behind every busy thread of its worker.
     sys.setswitchinterval(SWITCH_INTERVAL)
     limiter = RedisLimiter(broker.client(), stopping, settings.call_timeout + SLOT_GRACE)
-    return Desk(limiter, _counters(settings))
+    return Gateway(limiter, _counters(settings))
 
 
 def _counters(settings: Settings) -> Callable[[Service], Counter | None]:
@@ -229,8 +230,8 @@ def _counters(settings: Settings) -> Callable[[Service], Counter | None]:
         # Workers that only call others need not have transformers.
         if folder is None or importlib.util.find_spec("transformers") is None:
             return None
-        from workers.models import chat_tokens
+        from workers.models import token_counter
 
-        return chat_tokens.counter(folder)
+        return token_counter.counter(folder)
 
     return lambda service: counter(service.model)

@@ -8,9 +8,9 @@ The trace goes person by person; the solver applies rule after rule to the set o
 from dataclasses import dataclass
 from random import Random
 
-from producers.puzzles import asking, lexicon
-from producers.puzzles.asking import Finding, Wording
-from producers.puzzles.riddle import Puzzle, Query, puzzle, statement
+from producers.puzzles import name_lists, question_types
+from producers.puzzles.question_types import Finding, Wording
+from producers.puzzles.types import Puzzle, Query, puzzle, statement
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class _World:
 def make(rng: Random, difficulty: int) -> Puzzle | None:
     """Draw people and their features, and ask who falls in which class."""
     theme = rng.choice(_THEMES)
-    people = lexicon.people(rng, 2 + difficulty)
+    people = name_lists.people(rng, 2 + difficulty)
     levels = 2 if difficulty < 3 else 3
     has = {
         one: (*(rng.random() < 0.75 for _ in range(2)), *(rng.random() < 0.4 for _ in range(2)))
@@ -109,7 +109,7 @@ def _ask(rng: Random, world: _World, level: int) -> Query | None:
     slipped = [_trace(world, level, slip) for slip in slips]
     name = world.theme.classes[level]
     wording = Wording(f"哪些人是{name}？", f"有几个人是{name}？", f"{{}}是{name}吗？", f"所以，{name}有{{}}")
-    return asking.members(rng, wording, found, slipped, world.people, _solve(world)[level])
+    return question_types.members(rng, wording, found, slipped, world.people, _solve(world)[level])
 
 
 def _trace(world: _World, level: int, slip: tuple[str, int] | None) -> Finding:

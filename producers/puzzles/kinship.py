@@ -9,8 +9,8 @@ definition on every pair.
 from dataclasses import dataclass
 from random import Random
 
-from producers.puzzles import asking, lexicon
-from producers.puzzles.riddle import Chain, Puzzle, Query, puzzle, statement
+from producers.puzzles import name_lists, question_types
+from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 _TITLES = {
     ("父亲", "父亲"): "祖父",
@@ -69,7 +69,7 @@ def make(rng: Random, difficulty: int) -> Puzzle | None:
 
 def _family(rng: Random, difficulty: int) -> tuple[_Family, "_Subject"]:
     """Draw two founding couples, their children, a grandchild of both, and at difficulty 3 its child."""
-    men, women = iter(rng.sample(lexicon.MEN, 12)), iter(rng.sample(lexicon.WOMEN, 12))
+    men, women = iter(rng.sample(name_lists.MEN, 12)), iter(rng.sample(name_lists.WOMEN, 12))
     family = _Family([], [], {}, {})
 
     def born(male: bool, parents: tuple[str, str] | None) -> str:
@@ -125,7 +125,7 @@ def _ask(rng: Random, family: _Family, young: _Subject) -> Query | None:
     everyone = family.everyone()
     spare = [one for one in rng.sample(everyone, len(everyone)) if one != young.name]
     fair = [chain for chain in slips if chain]
-    return asking.value(f"谁是{young.called}的{title}？", right, fair, spare, found[0])
+    return question_types.value(f"谁是{young.called}的{title}？", right, fair, spare, found[0])
 
 
 def _find(
@@ -165,7 +165,7 @@ def _ask_title(family: _Family, young: _Subject, one: str, side: str, role: str)
     slips = [derive(_FLIP[side], role, across), derive(side, role, across)]
     slips += [derive(side, _FLIP[role], _TITLES[side, _FLIP[role]])]
     right = derive(side, role, _TITLES[side, role])
-    return asking.value(
+    return question_types.value(
         f"{one}是{young.called}的什么人？", right, slips, list(_TITLES.values()), right.result
     )
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
-from producers.puzzles import asking, lexicon
-from producers.puzzles.asking import Finding, Wording
-from producers.puzzles.riddle import Chain, Puzzle, Query, puzzle, statement
+from producers.puzzles import name_lists, question_types
+from producers.puzzles.question_types import Finding, Wording
+from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 KNIGHT, KNAVE = "骑士", "无赖"
 
@@ -43,7 +43,7 @@ class _Saying:
 
 def make(rng: Random, difficulty: int) -> Puzzle | None:
     """Draw islanders and what they say, and ask who is what."""
-    names = lexicon.people(rng, 2 + difficulty)
+    names = name_lists.people(rng, 2 + difficulty)
     sayings = _sayings(rng, len(names))
     solved = _solve(sayings, len(names))
     if solved is None:
@@ -85,7 +85,7 @@ def _ask(rng: Random, names: list[str], sayings: list[_Saying], solved: tuple[bo
     findings = [_members(names, steps, found, kind == KNIGHT) for steps, found in traces]
     wording = Wording(f"谁是{kind}？", f"这里有几个{kind}？", f"{{}}是{kind}吗？", f"综上，{kind}是{{}}")
     right = [name for name, knight in zip(names, solved, strict=True) if knight == (kind == KNIGHT)]
-    return asking.members(rng, wording, findings[0], findings[1:], names, right)
+    return question_types.members(rng, wording, findings[0], findings[1:], names, right)
 
 
 def _ask_one(
@@ -97,7 +97,7 @@ def _ask_one(
         for steps, found in traces
     ]
     spare = (KNIGHT, KNAVE)
-    return asking.value(f"{names[who]}是什么人？", chains[0], chains[1:], spare, _type(solved[who]))
+    return question_types.value(f"{names[who]}是什么人？", chains[0], chains[1:], spare, _type(solved[who]))
 
 
 def _members(names: list[str], steps: list[str], found: list[bool], knight: bool) -> Finding:

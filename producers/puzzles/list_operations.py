@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from producers.puzzles import asking
-from producers.puzzles.riddle import Chain, Puzzle, Query, number, puzzle
+from producers.puzzles import question_types
+from producers.puzzles.types import Chain, Puzzle, Query, number, puzzle
 
 _Change = Callable[[list[int]], list[int]]
 
@@ -81,7 +81,7 @@ def _ask(rng: Random, numbers: list[int], operations: list[_Operation]) -> Query
         "place": f"{moment}，列表的第{place + 1}个数是多少？",
         "sum": f"{moment}，列表中所有数的和是多少？",
     }[kind]
-    return asking.value(ask, ends[0], ends[1:], _spare(rng, solved, kind), answer)
+    return question_types.value(ask, ends[0], ends[1:], _spare(rng, solved, kind), answer)
 
 
 def _trace(
@@ -111,7 +111,7 @@ def _read(final: list[int], kind: str, place: int) -> str:
 
 def _spare(rng: Random, solved: list[int], kind: str) -> list[str]:
     if kind == "sum":
-        return asking.near(rng, sum(solved))
+        return question_types.near(rng, sum(solved))
     if kind == "place":
         return [str(one) for one in rng.sample(solved, len(solved))]
     return [_show(rng.sample(solved, len(solved))) for _ in range(4)]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import permutations
 from random import Random
 
-from producers.puzzles import asking, lexicon
-from producers.puzzles.riddle import Chain, Puzzle, Query, puzzle, statement
+from producers.puzzles import name_lists, question_types
+from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 _SCENES = (
     ("{}参加了一场跑步比赛，没有并列名次", "名"),
@@ -45,7 +45,7 @@ class _Clue:
 def make(rng: Random, difficulty: int) -> Puzzle | None:
     """Draw an order and clues that leave no other, and ask about places."""
     count = 3 + difficulty
-    names = lexicon.people(rng, count)
+    names = name_lists.people(rng, count)
     order = rng.sample(range(1, count + 1), count)
     clues = _clues(rng, order)
     models = [some for some in permutations(range(1, count + 1)) if all(clue.fits(some) for clue in clues)]
@@ -117,19 +117,23 @@ def _ask(
     if kind == "who":
         chains = [Chain(steps, names[order.index(at + 1)]) for steps, order in traces]
         ask = rng.choice((f"谁是第{at + 1}{unit}？", f"第{at + 1}{unit}是哪个人？"))
-        return asking.value(
+        return question_types.value(
             ask, chains[0], chains[1:], rng.sample(names, len(names)), names[solved.index(at + 1)]
         )
     if kind == "order":
         chains = [Chain(steps, _line(names, order)) for steps, order in traces]
         spare = [_line(names, tuple(rng.sample(solved, len(solved)))) for _ in range(4)]
-        return asking.value("从前到后的顺序是怎样的？", chains[0], chains[1:], spare, _line(names, solved))
+        return question_types.value(
+            "从前到后的顺序是怎样的？", chains[0], chains[1:], spare, _line(names, solved)
+        )
     chains = [Chain(steps, f"第{order[at]}{unit}") for steps, order in traces]
     if kind == "claim":
         ask = f"有人说{names[at]}是{{}}，对吗？"
-        return asking.claim(rng, ask, chains[0], chains[1:], f"第{solved[at]}{unit}")
+        return question_types.claim(rng, ask, chains[0], chains[1:], f"第{solved[at]}{unit}")
     spare = [f"第{place + 1}{unit}" for place in rng.sample(range(len(names)), len(names))]
-    return asking.value(f"{names[at]}排在什么位置？", chains[0], chains[1:], spare, f"第{solved[at]}{unit}")
+    return question_types.value(
+        f"{names[at]}排在什么位置？", chains[0], chains[1:], spare, f"第{solved[at]}{unit}"
+    )
 
 
 def _line(names: list[str], order: tuple[int, ...]) -> str:

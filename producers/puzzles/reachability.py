@@ -7,9 +7,9 @@ The trace spreads out from the start town by town; the solver closes the relatio
 
 from random import Random
 
-from producers.puzzles import asking, lexicon
-from producers.puzzles.asking import Finding, Wording
-from producers.puzzles.riddle import Chain, Puzzle, Query, puzzle, statement
+from producers.puzzles import name_lists, question_types
+from producers.puzzles.question_types import Finding, Wording
+from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 Road = tuple[str, str]
 
@@ -23,7 +23,7 @@ _RULE = "如果从一个地方可以直接到第二个地方，又能从第二�
 
 def make(rng: Random, difficulty: int) -> Puzzle | None:
     """Draw towns and roads, and ask about the way from one town."""
-    towns = lexicon.places(rng, 4 + difficulty)
+    towns = name_lists.places(rng, 4 + difficulty)
     pairs = [(one, other) for one in towns for other in towns if one != other]
     roads = rng.sample(pairs, 3 + 2 * difficulty)
     scene, words = rng.choice(_SCENES)
@@ -62,7 +62,7 @@ def _members(rng: Random, towns: list[str], roads: list[Road], start: str) -> Qu
     )
     solved = [town for town in towns if town != start and (start, town) in _close(towns, roads)]
     slipped = [find(some) for some in _slips(rng, towns, roads)]
-    return asking.members(rng, wording, find(roads), slipped, towns, solved)
+    return question_types.members(rng, wording, find(roads), slipped, towns, solved)
 
 
 def _distance(rng: Random, towns: list[str], roads: list[Road], start: str) -> Query | None:
@@ -84,8 +84,8 @@ def _distance(rng: Random, towns: list[str], roads: list[Road], start: str) -> Q
     if right is None:
         return None
     ask = f"从{start}到{goal}，最少要走几段路？"
-    return asking.value(
-        ask, right, slipped, [one for one in asking.near(rng, answer) if one != "0"], str(answer)
+    return question_types.value(
+        ask, right, slipped, [one for one in question_types.near(rng, answer) if one != "0"], str(answer)
     )
 
 

@@ -9,8 +9,8 @@ The trace counts upwards from the base; the solver recurses downwards from the q
 from dataclasses import dataclass
 from random import Random
 
-from producers.puzzles import asking
-from producers.puzzles.riddle import Chain, Puzzle, Query, puzzle, statement
+from producers.puzzles import question_types
+from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 _KINDS = ("linear", "index", "parity", "sum")
 
@@ -114,9 +114,11 @@ def _ask(rng: Random, function: _Function, n: int) -> Query | None:
     answer = str(function.solve(n))
     name = f"{function.name}({n})"
     if rng.random() < 0.25:
-        return asking.claim(rng, f"有人说{name}={{}}，这个说法正确吗？", right, wrong, answer)
+        return question_types.claim(rng, f"有人说{name}={{}}，这个说法正确吗？", right, wrong, answer)
     ask = rng.choice((f"{name}的值是多少？", f"按照以上规则，{name}等于多少？", f"{name}的计算结果是什么？"))
-    return asking.value(ask, right, wrong, asking.near(rng, int(answer), rng.randint(1, 3)), answer)
+    return question_types.value(
+        ask, right, wrong, question_types.near(rng, int(answer), rng.randint(1, 3)), answer
+    )
 
 
 def _derive(function: _Function, n: int, slip: _Slip | None) -> Chain:

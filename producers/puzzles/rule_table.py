@@ -8,8 +8,8 @@ The trace walks the table; the solver collects every rule that fits and takes th
 from dataclasses import dataclass, replace
 from random import Random
 
-from producers.puzzles import asking
-from producers.puzzles.riddle import Chain, Puzzle, Query, number, puzzle
+from producers.puzzles import question_types
+from producers.puzzles.types import Chain, Puzzle, Query, number, puzzle
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ def _ask(rng: Random, theme: _Theme, rules: list[_Rule], items: list[_Item], def
     spare = [rule.outcome for rule in rules] + [default]
     rng.shuffle(spare)
     if rng.random() < 0.25:
-        return asking.claim(rng, f"{item.name}应定为“{{}}”，这样说对吗？", right, wrong, answer)
+        return question_types.claim(rng, f"{item.name}应定为“{{}}”，这样说对吗？", right, wrong, answer)
     ask = rng.choice((f"{item.name}应定为什么？", f"按照规则表，{item.name}的结果是什么？"))
-    return asking.value(ask, right, wrong, spare, answer)
+    return question_types.value(ask, right, wrong, spare, answer)
 
 
 def _slip(

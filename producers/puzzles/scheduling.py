@@ -8,8 +8,8 @@ The trace adds durations in the order of the list; the solver plays the days one
 from dataclasses import dataclass
 from random import Random
 
-from producers.puzzles import asking
-from producers.puzzles.riddle import Chain, Puzzle, Query, puzzle, statement
+from producers.puzzles import question_types
+from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 _THEMES = (
     (
@@ -84,8 +84,10 @@ def _ask(rng: Random, jobs: list[_Job], names: list[str], target: int | None) ->
     else:
         ask = f"“{names[target]}”最早在第几天完成？"
         if rng.random() < 0.3:
-            return asking.claim(rng, f"“{names[target]}”最早在第{{}}天完成，对吗？", right, wrong, str(day))
-    return asking.value(ask, right, wrong, asking.near(rng, day), str(day))
+            return question_types.claim(
+                rng, f"“{names[target]}”最早在第{{}}天完成，对吗？", right, wrong, str(day)
+            )
+    return question_types.value(ask, right, wrong, question_types.near(rng, day), str(day))
 
 
 def _needed(jobs: list[_Job], target: int | None) -> list[int]:

@@ -21,17 +21,18 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from multiprocessing.synchronize import Event as Flag
 
-from shared import broker, calls, settings
+from shared import broker, settings
 from shared.errors import Throttled, Unavailable
 from shared.jobs import Reason
+from shared.ledger import calls
 from shared.providers import Limits, Price, Usage
 from tests import valkey
 from tests.servers import counting
 from tests.servers.counting import OK, SLOW_DOWN, Allowance, CountingServer
 from workers import wiring
-from workers.desk import Desk
-from workers.limits.limiter import RedisLimiter
-from workers.limits.turn import Turn
+from workers.gateway.gateway import Gateway
+from workers.gateway.limiter import RedisLimiter
+from workers.gateway.permit import RedisPermit
 from workers.ports import Interrupted, Needs, Prompt, Reply, Service
 
 THREADS = 16
@@ -58,15 +59,15 @@ class Alone(RedisLimiter):
     """The limiter of a process that knows of no other and heeds no refusal."""
 
     @contextmanager
-    def admit(self, service: Service, needs: Needs) -> Iterator[Turn]:
+    def admit(self, service: Service, needs: Needs) -> Iterator[RedisPermit]:
         with super().admit(service, needs) as turn:
             yield Deaf(turn)
 
 
-class Deaf(Turn):
+class Deaf(RedisPermit):
     """A turn that does not hear that it should slow down."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: RedisPermit) -> None:
         vars(self).update(vars(turn))
 
     def slow_down(self, delay: float | None, said: str) -> None:
@@ -91,7 +92,7 @@ def work(setup: Setup, url: str, ready: Barrier, over: Flag) -> None:
     model = HttpChat(Service("chat", "m", account, Limits(per_second=setup.rate), Price()), url)
     limiter = (RedisLimiter if setup.shared else Alone)(broker.client(), stopping)
     sys.setswitchinterval(wiring.SWITCH_INTERVAL)
-    desk, numbers = Desk(limiter), itertools.count(os.getpid() * 1_000_000)
+    desk, numbers = Gateway(limiter), itertools.count(os.getpid() * 1_000_000)
 
     def calling() -> None:
         with counting.disconnected():

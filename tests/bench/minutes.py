@@ -22,15 +22,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event as Flag
 
-from shared import broker, calls, settings
+from shared import broker, settings
 from shared.errors import ServiceUnreachable
 from shared.jobs import Reason
+from shared.ledger import calls
 from shared.providers import Limits, Price, Usage
 from tests import valkey
 from tests.servers import counting
 from tests.servers.counting import CountingServer
-from workers.desk import Desk
-from workers.limits.limiter import RedisLimiter
+from workers.gateway.gateway import Gateway
+from workers.gateway.limiter import RedisLimiter
 from workers.ports import Interrupted, Prompt, Reply, Service
 
 PROCESSES, THREADS = 2, 6
@@ -60,7 +61,7 @@ class Called:
 def work(all_called: list[Called], over: Flag) -> None:
     """Be one worker process: call each service with some threads until told that it is over."""
     stopping = threading.Event()
-    desk, numbers = Desk(RedisLimiter(broker.client(), stopping)), itertools.count(os.getpid() * 1_000_000)
+    desk, numbers = Gateway(RedisLimiter(broker.client(), stopping)), itertools.count(os.getpid() * 1_000_000)
 
     def calling(called: Called) -> None:
         with counting.disconnected():

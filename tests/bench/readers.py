@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from producers import questions, show
+from producers import questions
+from producers.reports import render
 from shared import answers, dataset
 
 
@@ -86,9 +87,9 @@ def main() -> None:
         ]
         for row in rows
     ]
-    show.table(table, ["reader", "votes", "with a letter", "right", "majority right"])
+    render.table(table, ["reader", "votes", "with a letter", "right", "majority right"])
     if told.differences:
-        show.text("\n".join(differences(found)))
+        render.text("\n".join(differences(found)))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from shared import claims, ledger, outbox, schema, settings
-from shared.schema import State
+from shared import settings
+from shared.ledger import claims, engine, outbox, schema
+from shared.ledger.schema import State
 
 BASELINE, SWEEPS = 1000, 50
 
@@ -21,26 +22,26 @@ def main(questions: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["VOTEQUEUE_HOME"] = folder
         settings.load.cache_clear()
-        ledger.engine.cache_clear()
+        engine.engine.cache_clear()
         fill("few", BASELINE)
         few = measure()
         fill("many", questions)
         many = measure()
-        ledger.engine().dispose()
-        ledger.engine.cache_clear()
+        engine.engine().dispose()
+        engine.engine.cache_clear()
     print(f"{BASELINE} pending: {few:.1f} ms; {questions} pending: {many:.1f} ms; ratio {many / few:.1f}")
 
 
 def fill(run: str, questions: int) -> None:
     """Write a run whose questions all have a message on the way, and some were claimed before."""
-    with ledger.writing() as connection:
-        now = ledger.now(connection)
+    with engine.writing() as connection:
+        now = engine.now(connection)
         connection.execute(
             schema.runs.insert().values(
                 name=run, kind="infer", source=str(Path("x")), digest="d", options={}, created_at=now
             )
         )
-        for numbers in ledger.chunks(range(questions)):
+        for numbers in engine.chunks(range(questions)):
             rows = [
                 {"run": run, "number": at, "key": f"p{at}", "entry": at, "question": 0, "sent_at": now}
                 | {"state": State.PENDING, "fence": int(at % 1000 == 0)}

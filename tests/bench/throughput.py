@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shared import prompts
-from shared.prompts import Asked, Solved
+from shared.prompts import FewShotExample, PromptQuestion
 from tests import valkey
 
 RUN = "throughput"
@@ -62,10 +62,10 @@ def rates() -> dict[str, Any]:
     """Read from the ledger what the run sampled, and how long it took from first claim to last settling."""
     import sqlalchemy as sa
 
-    from shared import ledger, schema
+    from shared.ledger import engine, schema
 
     tried, voted = schema.attempts.c, schema.votes.c
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         begun, ended = connection.execute(
             sa.select(sa.func.min(tried.claimed_at), sa.func.max(tried.ended_at)).where(tried.run == RUN)
         ).one()
@@ -79,48 +79,49 @@ def rates() -> dict[str, Any]:
 
 def bare() -> dict[str, Any]:
     """Give the run's prompts to `LLM.generate`, all at once, with the same sampling."""
-    from shared import ledger, settings
+    from shared import settings
     from shared.dataset import Entry
     from shared.jobs import Sampling
+    from shared.ledger import runs
     from workers import wiring
-    from workers.models import embedding, generator, retrieval
+    from workers.models import embedding, retrieval, vllm_generator
 
-    run, loaded = ledger.get_run(RUN), settings.load()
+    run, loaded = runs.get_run(RUN), settings.load()
     sampling = Sampling.model_validate(run.options)
     model = wiring.weights(loaded.model, loaded)
     retriever = retrieval.QdrantRetriever(
         retrieval.open_client(None, None),
         embedding.load_embedder("static", Path(model)),
         "static",
-        ledger.load_examples,
+        runs.load_examples,
     )
-    entries = [Entry.model_validate_json(text) for text in ledger.load_entries(RUN)]
-    asked = [ledger.asked(entry, index) for entry in entries for index in range(len(entry.questions))]
+    entries = [Entry.model_validate_json(text) for text in runs.load_entries(RUN)]
+    asked = [runs.asked(entry, index) for entry in entries for index in range(len(entry.questions))]
     nearest = retriever.nearest(run.examples or "", asked, sampling.neighbours, sampling.siblings)
-    options = generator.EngineOptions(model, loaded.trained_folder, kv_cache_gib=loaded.kv_cache_gib)
-    generator._prepare_environment(options)
+    options = vllm_generator.EngineOptions(model, loaded.trained_folder, kv_cache_gib=loaded.kv_cache_gib)
+    vllm_generator._prepare_environment(options)
     from vllm import LLM
 
     limits = {"max_model_len": loaded.max_model_len, "max_num_seqs": 320, "enforce_eager": True}
-    engine = LLM(model=model, dtype=generator.cpu_dtype(), enable_prefix_caching=True, **limits)
+    bare_engine = LLM(model=model, dtype=vllm_generator.cpu_dtype(), enable_prefix_caching=True, **limits)
     try:
         room = loaded.max_model_len - sampling.max_tokens
-        count = engine.get_tokenizer().encode
+        count = bare_engine.get_tokenizer().encode
         texts = [
             fitting(question, found, lambda text: len(count(text)) <= room)
             for question, found in zip(asked, nearest, strict=True)
         ]
         begun = time.monotonic()
-        outputs = engine.generate(texts, generator._sampling_params(sampling, None), use_tqdm=False)
+        outputs = bare_engine.generate(texts, vllm_generator._sampling_params(sampling, None), use_tqdm=False)
         seconds = time.monotonic() - begun
     finally:
         # Left to itself, its process would wait for work, and this one for its end.
-        engine.llm_engine.engine_core.shutdown()
+        bare_engine.llm_engine.engine_core.shutdown()
     tokens = sum(len(vote.token_ids) for output in outputs for vote in output.outputs)
     return {"bare_tokens": tokens, "bare_seconds": seconds, "bare_tokens_per_second": tokens / seconds}
 
 
-def fitting(asked: Asked, examples: Sequence[Solved], fits: Callable[[str], bool]) -> str:
+def fitting(asked: PromptQuestion, examples: Sequence[FewShotExample], fits: Callable[[str], bool]) -> str:
     """Write a question's prompt with as many of its examples as fit, as a worker does."""
     shown = list(examples)
     while not fits(text := prompts.answering(asked, shown)) and shown:

@@ -19,17 +19,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from shared import calls, dataset, segments, settings
+from shared import dataset, segments, settings
 from shared.dataset import Entry
 from shared.errors import Refused
 from shared.jobs import Augmentation
+from shared.ledger import calls
 from shared.providers import Limits
 from tests.conftest import forget
 from tests.fakes import FakeLimiter, FakeTranslator
 from workers.augment.backtranslation import BackTranslation
-from workers.augment.memory import Memory
 from workers.augment.packing import Carrier
-from workers.desk import Desk
+from workers.augment.translation_memory import Memory
+from workers.gateway.gateway import Gateway
 from workers.ports import Translated
 
 SERVICES = {
@@ -138,7 +139,7 @@ def rewrite(translating: BackTranslation, run: str, entry: Entry) -> None:
 def worker(translator: Echo, linger: float) -> Iterator[BackTranslation]:
     """Build what a worker process translates with."""
     loaded = settings.load().model_copy(update={"linger": linger})
-    memory = Memory(Desk(FakeLimiter()), "bench", loaded, threading.Event())
+    memory = Memory(Gateway(FakeLimiter()), "bench", loaded, threading.Event())
     yield BackTranslation(memory, lambda *_: Carrier(translator))
     memory.close()
 

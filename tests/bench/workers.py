@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from producers import cli
-from shared import broker, ledger, settings
+from shared import broker, settings
+from shared.ledger import engine
 from tests import valkey
 from tests.e2e import faulty
 from tests.e2e.conftest import await_that, is_complete
@@ -68,7 +69,7 @@ def set_up(folder: str, url: str, server: str, rate: int) -> None:
     told = {"HOME": f"{folder}/var", "BROKER_URL": url, "CHAT_BASE_URL": server, "CHAT_API_KEY": "k"}
     for name, value in {**told, "LIMITS": json.dumps(limits)}.items():
         os.environ[f"VOTEQUEUE_{name}"] = value
-    for made in (settings.load, ledger.engine, broker.client):
+    for made in (settings.load, engine.engine, broker.client):
         made.cache_clear()
     broker.app.conf.broker_url = url
 

@@ -14,8 +14,8 @@ from shared.settings import Settings
 from tests.chaos import questions
 from tests.fakes import FakeRetriever, FakeScorer
 from workers import wiring
+from workers.inference.rounds import Rounds
 from workers.ports import Completion, Generator, Progress
-from workers.rounds import Rounds
 
 FASTEST, SLOWEST = 0.05, 0.3  # seconds
 UNREADABLE = 0.1  # share of rounds

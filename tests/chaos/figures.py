@@ -14,9 +14,9 @@ from typing import Any
 import redis
 import sqlalchemy as sa
 
-from shared.schema import Death
+from shared.ledger.schema import Death
 from tests.chaos import fleet, questions
-from workers import admission
+from workers import admission_control
 
 TRACEBACK = b"Traceback (most recent call last)"
 TOO_LATE = b"too late: another worker has it"
@@ -220,7 +220,7 @@ def read_plays(engine: sa.Engine, figures: Figures, run: str, poison: Collection
         for seen in (rows, again if len(again) >= ENOUGH else rows)
     )
     alone = (deaths.count(Death.ALONE) + 1) / (len(deaths) + 1)
-    halvings = round(math.log2(admission.MOST))
+    halvings = round(math.log2(admission_control.MOST))
     # A death that does not find it alone does not count, and takes another one.
     figures.chance_of_burial = first * another ** (needed - 1) * (alone + (1 - alone) * another) ** halvings
 

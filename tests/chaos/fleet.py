@@ -2,7 +2,7 @@
 
     fleet.watch()  ->  [Death(slot=2, pid=4711, at=1795341142.53, code=-9)]
 
-Each runs behind `infra.leash` with its note where `up` keeps it, and logs to a file of its own.
+Each runs behind `infra.parent_death` with its note where `up` keeps it, and logs to a file of its own.
 """
 
 import os
@@ -162,7 +162,7 @@ class Fleet:
         self._processes[slot] = self._cold(slot) if self.cold else Forked(worker.fork("infer", log))
 
     def _cold(self, slot: int) -> Process:
-        leash = [sys.executable, "-m", "infra.leash", str(self.notes / f"infer-{slot}"), "--"]
+        leash = [sys.executable, "-m", "infra.parent_death", str(self.notes / f"infer-{slot}"), "--"]
         command = [*leash, sys.executable, "-m", "tests.chaos.worker", "infer"]
         with self._log(slot).open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

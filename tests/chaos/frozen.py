@@ -9,7 +9,7 @@ import sys
 
 import sqlalchemy as sa
 
-from shared import ledger
+from shared.ledger import engine
 
 LOCKS = {
     "sweep": "UPDATE locks SET until = until WHERE name = 'reconcile'",
@@ -19,7 +19,7 @@ LOCKS = {
 
 def main(what: str) -> None:
     """Take row locks and stop; once woken, try to commit."""
-    with ledger.writing() as connection:
+    with engine.writing() as connection:
         connection.execute(sa.text(LOCKS[what]))
         os.kill(os.getpid(), signal.SIGSTOP)
 

@@ -31,7 +31,7 @@ PRELOADED = (
     "sqlalchemy.dialects.sqlite.pysqlite",
     "shared.redis_transport",
     "tests.fakes",
-    "workers.rounds",
+    "workers.inference.rounds",
     "workers.wiring",
 )
 
@@ -65,7 +65,7 @@ def fork(queue: str, log: Path) -> int:
         os.setsid()
         _redirect(log)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        importlib.import_module("infra.leash").fasten()
+        importlib.import_module("infra.parent_death").fasten()
         os.execv = with_fast_generator(_run_celery)
         cli.main(["worker", queue])
     except SystemExit as end:

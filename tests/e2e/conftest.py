@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared import ledger
-from shared.schema import State
+from shared.ledger import runs
+from shared.ledger.schema import State
 
 READY = b"ready: batches of"
 
@@ -82,5 +82,5 @@ def await_that(condition: Callable[[], bool], seconds: float, log: Path | None =
 
 def is_complete(run: str) -> bool:
     """Tell whether no question of a run is open any more."""
-    counts = ledger.count_states(run)
+    counts = runs.count_states(run)
     return counts[State.PENDING] == counts[State.LEASED] == 0

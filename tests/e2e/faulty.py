@@ -21,7 +21,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from producers import cli, sample
-from shared import ledger, schema
+from shared.ledger import engine, runs, schema
 from tests import valkey
 from tests.e2e.conftest import await_that, is_complete
 from tests.servers.openai import Arrival, ChatServer, oblige
@@ -132,14 +132,14 @@ def _kill_on_the_way(victims: list["subprocess.Popen[bytes]"], server: ChatServe
 
 def _told(server: ChatServer, seconds: float, logs: list[Path]) -> Told:
     items, calls = schema.items.c, schema.calls.c
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         reasons = [reason for (reason,) in connection.execute(sa.select(items.reason)) if reason]
         outcomes = connection.execute(sa.select(calls.outcome, sa.func.count()).group_by(calls.outcome))
         return Told(
             arrivals=list(server.requests),
             most_in_second=server.most_in(1.0),
             most_at_once=server.most_at_once,
-            states={state.value: count for state, count in ledger.count_states("faulty").items()},
+            states={state.value: count for state, count in runs.count_states("faulty").items()},
             reasons=reasons,
             outcomes=dict(outcomes.tuples().all()),
             seconds=seconds,

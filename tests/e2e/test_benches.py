@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from producers import enqueue, sample
+from producers import sample
+from producers.enqueue import publish
 from tests import tiny
-from tests.integration import played
+from tests.integration import run_fixtures
 from tests.integration.test_enqueue import SAMPLING
 
 ROOT = Path(__file__).parents[2]
@@ -86,8 +87,10 @@ def test_the_bench_of_minutes(home: Path) -> None:
 
 @pytest.mark.usefixtures("on_broker")
 def test_the_bench_of_readers(home: Path) -> None:
-    enqueue.infer(played.write(home / "labelled.jsonl", played.entry("p1", "AB")), SAMPLING, "read")
-    played.answer_all("read", 2)
+    publish.infer(
+        run_fixtures.write(home / "labelled.jsonl", run_fixtures.entry("p1", "AB")), SAMPLING, "read"
+    )
+    run_fixtures.answer_all("read", 2)
     said = bench("readers", "read", "--differences")
     assert "conclusion" in said
     assert "reference" in said

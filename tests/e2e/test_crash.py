@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from producers import sample
-from shared import broker, ledger, schema
-from shared.schema import State
+from shared import broker
+from shared.ledger import engine, runs, schema
+from shared.ledger.schema import State
 from tests import tiny
 from tests.conftest import Command
 from tests.e2e.conftest import Start, await_that, is_complete
@@ -36,7 +37,7 @@ def held_by_worker() -> dict[str, set[int]]:
     items = schema.items.c
     query = sa.select(items.holder, items.number).where(items.run == RUN, items.state == State.LEASED)
     held: dict[str, set[int]] = {}
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         for holder, number in connection.execute(query):
             held.setdefault(holder, set()).add(number)
     return held
@@ -53,7 +54,7 @@ def taken_over(numbers: set[int], dead: str) -> bool:
         items.run == RUN,
         sa.or_(items.state == State.DONE, sa.and_(items.state == State.LEASED, items.holder != dead)),
     )
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         return numbers <= set(connection.scalars(query))
 
 
@@ -80,10 +81,10 @@ def test_a_killed_worker_and_a_flushed_broker_cost_time_and_nothing_else(
     await_that(lambda: len(held_by_worker()) == 2, 60)
     held = held_by_worker()
     dead, victim = next((h, w) for h in held for w in workers if w.process.pid == pid_of(h))
-    engine = victim.engine()
-    assert engine, "the worker has no engine process"
+    processes = victim.engine()
+    assert processes, "the worker has no engine process"
     os.kill(victim.process.pid, signal.SIGKILL)
-    gone = await_that(lambda: not any(map(psutil.pid_exists, [p.pid for p in engine])), 10)
+    gone = await_that(lambda: not any(map(psutil.pid_exists, [p.pid for p in processes])), 10)
     recovered = await_that(lambda: taken_over(held[dead], dead), 20)
     with capsys.disabled():
         print(
@@ -92,8 +93,8 @@ def test_a_killed_worker_and_a_flushed_broker_cost_time_and_nothing_else(
 
     broker.client().flushall()
     await_that(lambda: is_complete(RUN), 300)
-    assert ledger.count_states(RUN)[State.DONE] == QUESTIONS
-    with ledger.reading() as connection:
+    assert runs.count_states(RUN)[State.DONE] == QUESTIONS
+    with engine.reading() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(schema.answers)) == QUESTIONS
     assert votequeue("collect", RUN, "-o", answers).code == 0
     assert answers.read_text(encoding="utf-8").count('"answer"') == QUESTIONS

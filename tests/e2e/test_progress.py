@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from producers import runs, sample
-from shared import ledger, schema, worker_progress
-from shared.worker_progress import Sampled
+from producers import run_progress, sample
+from shared.ledger import engine, sampling_progress, schema
+from shared.ledger.sampling_progress import Sampled
 from tests import tiny
 from tests.conftest import Command
 from tests.e2e.conftest import Start, await_that, is_complete
@@ -18,8 +18,8 @@ LONG = ("--votes", 3, "--max-tokens", 900, "--max-attempts", 1)
 
 
 def sampled() -> Sampled | None:
-    with ledger.reading() as connection:
-        return worker_progress.of_run(connection, "r")
+    with engine.reading() as connection:
+        return sampling_progress.of_run(connection, "r")
 
 
 def test_votes_and_tokens_are_told_before_any_question_is_settled_and_add_up(
@@ -33,7 +33,7 @@ def test_votes_and_tokens_are_told_before_any_question_is_settled_and_add_up(
 
     def watched() -> bool:
         if (now := sampled()) is not None:
-            seen.append((runs.standing("r").settled, now))
+            seen.append((run_progress.standing("r").settled, now))
         return is_complete("r")
 
     await_that(watched, 240, worker.log)
@@ -41,7 +41,7 @@ def test_votes_and_tokens_are_told_before_any_question_is_settled_and_add_up(
     assert any(now.tokens_per_second > 0 and now.tokens_under_way for now in early)
     assert [now.tokens for _, now in seen] == sorted(now.tokens for _, now in seen)
 
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         votes = schema.votes.c
         query = sa.select(sa.func.count(), sa.func.sum(votes.tokens)).where(votes.run == "r")
         recorded = tuple(connection.execute(query).one())

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from infra import models
+from infra import weights
 from producers import sample
-from shared import ledger, registry, schema, settings
+from shared import settings
+from shared.ledger import engine, models, schema
 from tests.conftest import Command
 from tests.e2e.conftest import Start, await_that, is_complete
 
@@ -21,7 +22,7 @@ def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged(
     home: Path, votequeue: Command, start_worker: Start
 ) -> None:
     loaded = settings.load()
-    if models.kept(loaded.model, loaded.cache) is None:
+    if weights.kept(loaded.model, loaded.cache) is None:
         pytest.skip("the weights are not in the cache: `votequeue weights` gets them")
     solved, data, answers = home / "solved.jsonl", home / "data.jsonl", home / "answers.jsonl"
     sample.write(sample.generate(24, seed=1, difficulty=1, wrong=True), solved)
@@ -33,10 +34,10 @@ def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged(
     assert votequeue("enqueue", "train", "scorer", "--data", solved, "--run", "s", "--layers", 0.25).code == 0
     trainer = start_worker("train")
     await_that(lambda: is_complete("s"), 300, trainer.log)
-    (scorer,) = registry.every()
+    (scorer,) = models.every()
     assert 0 <= scorer.metrics["auc"] <= 1
     # Of puzzles' reasonings alone nobody knows whether it is better than the majority of votes.
-    assert registry.in_use("scorer") is None
+    assert models.in_use("scorer") is None
     assert votequeue("models", "use", scorer.name).code == 0
 
     worker = start_worker("infer", kv_cache_gib=1, max_model_len=4096)
@@ -49,7 +50,7 @@ def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged(
     written = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
     assert [entry["id"] for entry in written] == [entry["id"] for entry in entries]
     assert all(entry["questions"][0]["answer"] in "ABCDE" for entry in written)
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         votes = connection.execute(sa.select(schema.votes)).all()
     assert len(votes) >= 3 * QUESTIONS
     assert any(vote.letter for vote in votes), "shown two solved puzzles, the model answers at least once"

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra import probes
+from infra import health
 from shared import settings
 from shared.errors import Barred, Unavailable, VotequeueError
 from tests import tiny
@@ -30,7 +30,7 @@ TEMPLATE = (
 
 
 def answers() -> bool:
-    return probes.chat_answers(settings.load())
+    return health.chat_answers(settings.load())
 
 
 def test_a_local_model_answers_as_a_service_does_and_goes_when_told(

@@ -8,11 +8,12 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from producers import sample, training_options
-from shared import ledger, registry, schema, steps
-from shared.ledger import Run
-from shared.schema import State
-from tests import tiny, workshops
+from producers import sample
+from producers.commands import training_options
+from shared.ledger import engine, models, runs, schema, training_log
+from shared.ledger.runs import Run
+from shared.ledger.schema import State
+from tests import tiny, training_fixtures
 from tests.conftest import Command
 from tests.e2e.conftest import Start, Worker, await_that, is_complete
 
@@ -39,13 +40,13 @@ def open_training(weights: Path, max_steps: int) -> None:
         held_out=0.25,
     )
     run = Run("t", "train", "votes of mine", "digest", None, told.model_dump(mode="json"))
-    ledger.open_single(run, "scorer", (one.model_dump_json() for one in workshops.lessons(40)))
+    runs.open_single(run, "scorer", (one.model_dump_json() for one in training_fixtures.lessons(40)))
 
 
 def holder() -> str | None:
     """Give the worker that holds the training, if one does."""
     items = schema.items.c
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         return connection.scalar(sa.select(items.holder).where(items.run == "t", items.state == State.LEASED))
 
 
@@ -54,7 +55,7 @@ def pid_of(holder: str) -> int:
 
 
 def saved() -> int:
-    return max((told.step for told in steps.curve("t") if "saved" in told.told), default=0)
+    return max((told.step for told in training_log.curve("t") if "saved" in told.told), default=0)
 
 
 def learning(worker: Worker) -> list[psutil.Process]:
@@ -91,11 +92,11 @@ def test_a_training_goes_on_from_its_checkpoint_on_another_worker_and_never_on_t
         assert learning(victim) == []
     assert "going on from" in survivor.log.read_text()
     assert reached > 0
-    curve = steps.curve("t")
+    curve = training_log.curve("t")
     assert [told.step for told in curve] == sorted({told.step for told in curve})
     assert curve[-1].step == 600
-    assert [model.run for model in registry.every()] == ["t"]
-    used = registry.in_use("scorer")
+    assert [model.run for model in models.every()] == ["t"]
+    used = models.in_use("scorer")
     assert used is not None
 
 
@@ -110,7 +111,7 @@ def test_an_adapter_comes_into_use_between_two_batches_and_goes_again(
     assert votequeue("enqueue", "train", "lora", "--data", solved, "--run", "t", *quick).code == 0
     trainer = start_worker("train", model=weights)
     await_that(lambda: is_complete("t"), 240, trainer.log)
-    (adapter,) = registry.every()
+    (adapter,) = models.every()
     worker = start_worker("infer", model=weights, kv_cache_gib=1, max_model_len=4096)
     worker.await_ready()
 
@@ -128,4 +129,4 @@ def test_an_adapter_comes_into_use_between_two_batches_and_goes_again(
     answer("again")
     assert worker.log.read_text().count("built anew") == 1
     assert worker.process.poll() is None
-    assert all(ledger.count_states(run)[State.DONE] > 0 for run in ("without", "with", "again"))
+    assert all(runs.count_states(run)[State.DONE] > 0 for run in ("without", "with", "again"))

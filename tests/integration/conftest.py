@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from shared import ledger, settings
+from shared import settings
+from shared.ledger import engine
 from tests.integration import postgres
 
 
@@ -41,9 +42,9 @@ def any_ledger(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.M
     if request.param == "postgresql":
         monkeypatch.setenv("VOTEQUEUE_LEDGER_URL", new_database(request.getfixturevalue("postgres_url")))
     settings.load.cache_clear()
-    ledger.engine.cache_clear()
-    assert ledger.engine().dialect.name == request.param
+    engine.engine.cache_clear()
+    assert engine.engine().dialect.name == request.param
     yield request.param
-    ledger.engine().dispose()
-    ledger.engine.cache_clear()
+    engine.engine().dispose()
+    engine.engine.cache_clear()
     settings.load.cache_clear()

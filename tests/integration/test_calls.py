@@ -5,13 +5,13 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from shared import calls, ledger, schema
-from shared.calls import Errand
 from shared.errors import Held, OverBudget
+from shared.ledger import calls, engine, schema
+from shared.ledger.calls import CallPurpose
 from shared.providers import Usage
 
 pytestmark = pytest.mark.usefixtures("any_ledger")
-ERRAND = Errand("r", 0, "B:1", "chat", "m")
+ERRAND = CallPurpose("r", 0, "B:1", "chat", "m")
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_a_call_over_budget_is_not_recorded() -> None:
     with pytest.raises(OverBudget, match=r"budget of 1 would be passed: 0\.75 is spent.*may cost 0\.5"):
         calls.begin(ERRAND, 0.5)
     assert calls.spent("r").spent == 0.75
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(schema.calls)) == 1
 
 
@@ -139,8 +139,8 @@ def test_lifting_ends_the_pauses_of_one_provider() -> None:
 
 
 def _in(seconds: float) -> float:
-    with ledger.reading() as connection:
-        return ledger.now(connection) + seconds
+    with engine.reading() as connection:
+        return engine.now(connection) + seconds
 
 
 # The first calls to a service
@@ -162,7 +162,7 @@ def test_without_a_budget_without_a_price_and_for_other_models_nobody_waits() ->
         calls.begin(ERRAND, 1.0, others=0)
     calls.set_budget("r", 100.0)
     calls.begin(ERRAND, 0.0, others=0)
-    calls.begin(Errand("r", 0, "B:1", "chat", "n"), 1.0, others=0)
+    calls.begin(CallPurpose("r", 0, "B:1", "chat", "n"), 1.0, others=0)
 
 
 def test_a_first_call_whose_worker_died_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,8 +180,8 @@ def test_calls_under_way_count_as_more_once_a_reply_shows_what_they_may_cost() -
     calls.set_budget("s", None)
     first = calls.begin(ERRAND, 1.0)
     calls.finish(calls.begin(ERRAND, 1.0), calls.OK, reply="", cost=1.5)
-    calls.begin(Errand("s", 0, "B:1", "chat", "m"), 2.0)
-    calls.begin(Errand("r", 0, "B:1", "chat", "n"), 0.25)
+    calls.begin(CallPurpose("s", 0, "B:1", "chat", "m"), 2.0)
+    calls.begin(CallPurpose("r", 0, "B:1", "chat", "n"), 0.25)
     calls.raise_under_way("chat", "m", 3.0)
     assert (calls.spent("r").spent, calls.spent("s").spent) == (3.0 + 1.5 + 0.25, 6.0)
     calls.finish(first, calls.OK, reply="", cost=0.75)
@@ -206,7 +206,7 @@ def test_the_last_minutes_calls_are_known_with_what_they_used() -> None:
     calls.finish(calls.begin(ERRAND, 0.5), "no reply")
     calls.finish(calls.begin(ERRAND, 0.5), "not made")
     calls.begin(ERRAND, 0.5)
-    calls.begin(Errand("r", 0, "B:1", "chat", "n"), 0.5)
+    calls.begin(CallPurpose("r", 0, "B:1", "chat", "n"), 0.5)
     found = calls.recent("chat", "m", 60.0)
     assert (found.under_way, found.unknown) == (1, 2)
     assert sorted(tokens for _, tokens in found.used) == [0, 120]

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from shared import claims, dataset, ledger
-from shared.claims import Claim
+from shared import dataset
 from shared.errors import ServiceUnreachable
 from shared.jobs import Infer, Job
-from shared.ledger import Run
-from tests.integration import played
-from workers import retrying
+from shared.ledger import claims, engine, runs
+from shared.ledger.claims import Claim
+from shared.ledger.runs import Run
+from tests.integration import run_fixtures
+from workers import retries
 from workers.claimer import Claimer
 
 JOBS: list[Job] = [Infer(run="r", item=number) for number in range(4)]
@@ -21,11 +22,11 @@ JOBS: list[Job] = [Infer(run="r", item=number) for number in range(4)]
 @pytest.fixture(autouse=True)
 def _run(any_ledger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Open a run of four questions."""
-    assert ledger.engine().dialect.name == any_ledger
-    monkeypatch.setattr(retrying, "PAUSE", 0.01)
-    path = played.write(tmp_path / "data.jsonl", played.entry("p1", "ABAB"))
+    assert engine.engine().dialect.name == any_ledger
+    monkeypatch.setattr(retries, "PAUSE", 0.01)
+    path = run_fixtures.write(tmp_path / "data.jsonl", run_fixtures.entry("p1", "ABAB"))
     lines = [line for line in dataset.scan(path) if isinstance(line, dataset.Line)]
-    ledger.open_run(Run("r", "infer", str(path), "d", None, {}), lines)
+    runs.open_run(Run("r", "infer", str(path), "d", None, {}), lines)
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, times: int, after: bool) -> None:

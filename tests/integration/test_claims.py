@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from producers import runs
-from shared import claims, leases, ledger, outbox, schema
-from shared.claims import Ballot, Settled
+from producers import run_progress
 from shared.dataset import Line, scan
 from shared.jobs import Infer, Job
-from shared.ledger import Run
-from shared.schema import State
+from shared.ledger import claims, engine, leases, outbox, runs, schema
+from shared.ledger.claims import Settled, VoteRecord
+from shared.ledger.runs import Run
+from shared.ledger.schema import State
 from shared.voting import Answer, Outcome, Vote
 
 pytestmark = pytest.mark.usefixtures("any_ledger")
@@ -31,18 +31,18 @@ def lines(folder: Path, entries: int = 3) -> list[Line]:
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> list[Job]:
-    ledger.open_run(Run("r", "infer", "data.jsonl", "digest", None, {}), lines(tmp_path))
+    runs.open_run(Run("r", "infer", "data.jsonl", "digest", None, {}), lines(tmp_path))
     return outbox.unsent(100)
 
 
 def answered(claim: claims.Claim, letter: str = "A") -> Settled:
-    ballot = Ballot("答案是：" + letter, letter, 0.9, True, 5)
+    ballot = VoteRecord("答案是：" + letter, letter, 0.9, True, 5)
     return Settled(claim, [ballot], Answer(letter, Outcome.MAJORITY, 1), f"{letter}: majority")
 
 
 def test_a_run_has_one_pending_item_a_question(jobs: list[Job]) -> None:
     assert jobs == [Infer(run="r", item=number) for number in range(6)]
-    assert ledger.count_states("r")[State.PENDING] == 6
+    assert runs.count_states("r")[State.PENDING] == 6
 
 
 def test_a_claim_raises_attempt_and_fence_and_is_exclusive(jobs: list[Job]) -> None:
@@ -72,7 +72,7 @@ def test_an_answer_is_written_once_and_a_late_worker_writes_nothing(jobs: list[J
     (quick,) = claims.claim(jobs[:1], "quick", lease=10)
     assert claims.settle([answered(quick, "B")]) == [answered(quick, "B")]
     assert claims.settle([answered(late, "A")]) == []
-    assert ledger.count_states("r")[State.DONE] == 1
+    assert runs.count_states("r")[State.DONE] == 1
     assert claims.earlier_ballots(jobs[0]) == [Vote("B", 0.9)]
     assert claims.claim(jobs[:1], "third", lease=10) == []
 
@@ -104,7 +104,7 @@ def test_an_expired_lease_costs_no_attempt_and_only_what_was_in_play_is_a_suspec
 def test_what_only_waits_in_dying_workers_is_never_set_aside(jobs: list[Job]) -> None:
     for _ in range(10):
         fall_silent(*jobs[:2], in_play=jobs[1:2])
-    assert ledger.count_states("r")[State.DEAD] == 1
+    assert runs.count_states("r")[State.DEAD] == 1
     assert claims.claim(jobs[:1], "two", lease=10)[0].losses == 0
 
 
@@ -119,9 +119,9 @@ def test_an_item_whose_workers_die_with_it_alone_in_play_is_set_aside_with_the_e
 ) -> None:
     fall_silent(*jobs[:2], in_play=jobs[:2])
     fall_silent(jobs[0], in_play=jobs[:1])
-    assert ledger.count_states("r")[State.DEAD] == 0
+    assert runs.count_states("r")[State.DEAD] == 0
     fall_silent(jobs[0], in_play=jobs[:1])
-    (dead,) = runs.dead("r")
+    (dead,) = run_progress.dead("r")
     assert dead.reason == (
         "the work on it died 3 times in a row, 2 of them with nothing else in play; "
         "last: its worker silent went silent"
@@ -141,7 +141,7 @@ def test_a_worker_that_is_known_to_be_dead_is_not_waited_for_and_its_locks_are_f
 
 def test_a_claim_of_an_older_version_ends_with_the_lease_that_it_has_itself(jobs: list[Job]) -> None:
     claims.claim(jobs[:2], "older", lease=60)
-    with ledger.writing() as connection:
+    with engine.writing() as connection:
         connection.exec_driver_sql("DELETE FROM workers")
         connection.exec_driver_sql("UPDATE items SET lease_until = 1 WHERE number = 0")
         connection.exec_driver_sql("UPDATE items SET lease_until = 99999999999 WHERE number = 1")
@@ -153,16 +153,16 @@ def test_a_clock_that_was_put_back_keeps_no_claim_lock_or_message_for_long(jobs:
     claims.hold("reconcile", "one", 3)
     outbox.mark_sent(jobs[1:])
     an_hour = 3600.0
-    with ledger.writing() as connection:
-        ahead = ledger.now(connection) + an_hour
+    with engine.writing() as connection:
+        ahead = engine.now(connection) + an_hour
         connection.execute(schema.workers.update().values(lease_until=ahead))
         connection.execute(schema.locks.update().values(until=ahead))
         connection.execute(schema.items.update().where(schema.items.c.number > 0).values(sent_at=ahead))
     assert claims.hold("reconcile", "two", 3)
     assert outbox.forget_sent(older_than=10) == 5
     assert claims.expire(max_losses=5) == []
-    with ledger.reading() as connection:
-        left = connection.scalar(sa.select(schema.workers.c.lease_until)) - ledger.now(connection)
+    with engine.reading() as connection:
+        left = connection.scalar(sa.select(schema.workers.c.lease_until)) - engine.now(connection)
     assert 0 < left <= leases.LONGEST
 
 
@@ -170,7 +170,7 @@ def test_a_round_with_no_accepted_vote_charges_its_attempt_and_forgives_losses(j
     (held,) = claims.claim(jobs[:1], "one", lease=10)
     claims.lose([held], "the engine died", max_losses=5, alone=False)
     (held,) = claims.claim(jobs[:1], "one", lease=10)
-    void = Settled(held, [Ballot("……", None, 0.1, False, 7)], None, "again")
+    void = Settled(held, [VoteRecord("……", None, 0.1, False, 7)], None, "again")
     assert claims.settle([void]) == [void]
     (held,) = claims.claim(jobs[:1], "one", lease=10)
     assert (held.attempt, held.losses) == (2, 0)
@@ -183,7 +183,7 @@ def test_what_is_lost_too_often_in_a_row_is_dead_with_its_reason_until_revived(j
         claims.begin([held])
         again = claims.lose([held], "the engine died", max_losses=3, alone=True)
     assert again == []
-    assert ledger.count_states("r")[State.DEAD] == 1
+    assert runs.count_states("r")[State.DEAD] == 1
     assert claims.revive("r") == 1
     assert claims.claim(jobs[:1], "one", lease=10)[0].losses == 0
 
@@ -201,7 +201,7 @@ def test_release_all_gives_back_what_one_worker_holds_and_nothing_else(jobs: lis
     claims.claim(jobs[:2], "one", lease=10)
     claims.claim(jobs[2:4], "two", lease=10)
     assert claims.release_all("one", "stopped") == jobs[:2]
-    assert ledger.count_states("r")[State.LEASED] == 2
+    assert runs.count_states("r")[State.LEASED] == 2
 
 
 def test_sent_items_are_unsent_again_once_forgotten(jobs: list[Job]) -> None:
@@ -242,8 +242,8 @@ def test_a_refused_run_leaves_nothing_behind(tmp_path: Path) -> None:
         raise RuntimeError("the file changed while it was read")
 
     with pytest.raises(RuntimeError):
-        ledger.open_run(Run("half", "infer", "x", "d", None, {}), breaks())  # type: ignore[arg-type]
-    assert ledger.find_run("half") is None
+        runs.open_run(Run("half", "infer", "x", "d", None, {}), breaks())  # type: ignore[arg-type]
+    assert runs.find_run("half") is None
     assert outbox.unsent(10) == []
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from producers import collect, enqueue, runs, watch
-from shared import claims, ledger
+from producers import collect, run_progress, watch
+from producers.enqueue import publish
 from shared.errors import UserError
+from shared.ledger import claims, runs
 from tests.conftest import Command
-from tests.integration import played
+from tests.integration import run_fixtures
 from tests.integration.test_enqueue import SAMPLING
 
 pytestmark = pytest.mark.usefixtures("on_broker")
@@ -20,24 +21,26 @@ pytestmark = pytest.mark.usefixtures("on_broker")
 @pytest.fixture
 def run(home: Path) -> str:
     """Enqueue four questions of two entries, one of them without a known answer."""
-    data = played.write(
-        home / "data.jsonl", {"extra": [1.5, None], **played.entry("p1", "AB")}, played.entry("p2", "C-")
+    data = run_fixtures.write(
+        home / "data.jsonl",
+        {"extra": [1.5, None], **run_fixtures.entry("p1", "AB")},
+        run_fixtures.entry("p2", "C-"),
     )
-    enqueue.infer(data, SAMPLING, "r")
+    publish.infer(data, SAMPLING, "r")
     return "r"
 
 
 def letters(path: Path) -> list[list[str | None]]:
-    return [[question.get("answer") for question in one["questions"]] for one in played.read(path)]
+    return [[question.get("answer") for question in one["questions"]] for one in run_fixtures.read(path)]
 
 
 @pytest.mark.usefixtures("any_ledger")
 def test_answers_are_filled_in_and_all_else_is_as_it_came(run: str, home: Path, votequeue: Command) -> None:
-    played.answer_all(run, 4, "B")
+    run_fixtures.answer_all(run, 4, "B")
     ended = votequeue("collect", run, "-o", "out.jsonl")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == "out.jsonl: 4 of 4 questions answered\n"
-    before, after = played.read(home / "data.jsonl"), played.read(home / "out.jsonl")
+    before, after = run_fixtures.read(home / "data.jsonl"), run_fixtures.read(home / "out.jsonl")
     assert letters(home / "out.jsonl") == [["B", "B"], ["B", "B"]]
     assert [list(one) for one in after] == [list(one) for one in before]
     for one in (*before, *after):
@@ -50,7 +53,7 @@ def test_answers_are_filled_in_and_all_else_is_as_it_came(run: str, home: Path, 
 def test_what_has_no_answer_has_none_in_the_file_and_exit_is_1(
     run: str, home: Path, votequeue: Command
 ) -> None:
-    played.answer_all(run, 1, "C")
+    run_fixtures.answer_all(run, 1, "C")
     ended = votequeue("collect", run, "-o", "out.jsonl")
     assert ended.code == 1
     assert "3 of 4 questions have no answer (3 still open: `--wait` waits for them)" in ended.err
@@ -58,9 +61,9 @@ def test_what_has_no_answer_has_none_in_the_file_and_exit_is_1(
 
 
 def test_dead_questions_are_named_and_the_rest_is_written(run: str, home: Path, votequeue: Command) -> None:
-    for held in played.claim(run, 0, 1, 3):
-        played.vote(held, [played.ballot("A")])
-    claims.bury(played.claim(run, 2)[0], "too long")
+    for held in run_fixtures.claim(run, 0, 1, 3):
+        run_fixtures.vote(held, [run_fixtures.ballot("A")])
+    claims.bury(run_fixtures.claim(run, 2)[0], "too long")
     ended = votequeue("collect", run, "-o", "out.jsonl", "--json")
     assert ended.code == 1
     assert "p2#1 was given up: too long" in ended.err
@@ -72,7 +75,7 @@ def test_dead_questions_are_named_and_the_rest_is_written(run: str, home: Path, 
 def test_answers_go_into_a_table_too(run: str, home: Path, votequeue: Command) -> None:
     from pyarrow import parquet
 
-    played.answer_all(run, 3, "B")
+    run_fixtures.answer_all(run, 3, "B")
     ended = votequeue("collect", run, "-o", "out.parquet")
     assert ended.out == "out.parquet: 3 of 4 questions answered\n"
     assert ended.err.startswith("left out, since a table has no place for them: extra\n")
@@ -86,7 +89,7 @@ def test_answers_go_into_a_table_too(run: str, home: Path, votequeue: Command) -
 def test_wait_waits_until_nothing_is_open(run: str, home: Path, votequeue: Command) -> None:
     def work() -> None:
         time.sleep(1.2)
-        played.answer_all(run, 4)
+        run_fixtures.answer_all(run, 4)
 
     working = threading.Thread(target=work)
     working.start()
@@ -122,7 +125,7 @@ def test_a_file_from_before_survives_a_failure(run: str, home: Path, monkeypatch
 
 
 def test_a_training_has_nothing_to_collect(run: str, votequeue: Command) -> None:
-    ledger.open_single(ledger.Run("t", "train", "x", "d", None, {}), "scorer")
+    runs.open_single(runs.Run("t", "train", "x", "d", None, {}), "scorer")
     ended = votequeue("collect", "t", "-o", "out.jsonl")
     assert (ended.code, ended.err.count("\n")) == (1, 1)
     assert "see `votequeue status t`" in ended.err
@@ -138,9 +141,9 @@ def test_an_unknown_run_names_those_there_are(run: str, votequeue: Command) -> N
 
 @pytest.mark.usefixtures("any_ledger")
 def test_status_counts_by_state_and_attempt(run: str, votequeue: Command) -> None:
-    played.vote(played.claim(run, 0)[0], [played.ballot("A")])
-    played.vote(played.claim(run, 1)[0], [played.ballot(None)])
-    played.claim(run, 1, 2)
+    run_fixtures.vote(run_fixtures.claim(run, 0)[0], [run_fixtures.ballot("A")])
+    run_fixtures.vote(run_fixtures.claim(run, 1)[0], [run_fixtures.ballot(None)])
+    run_fixtures.claim(run, 1, 2)
     said = json.loads(votequeue("status", run, "--json").out)
     assert said["states"] == {"pending": 1, "leased": 2, "done": 1, "dead": 0}
     assert said["rounds"]["leased"] == {"1": 1, "2": 1}
@@ -158,7 +161,7 @@ def test_status_without_a_run_lists_all(run: str, votequeue: Command) -> None:
 
 
 def test_status_shows_what_a_training_came_to(run: str, votequeue: Command) -> None:
-    ledger.open_single(ledger.Run("t", "train", "x", "d", None, {}), "scorer")
+    runs.open_single(runs.Run("t", "train", "x", "d", None, {}), "scorer")
     held = claims.claim([claims.KINDS["train"](run="t", item=0)], "one", 60)[0]
     value = {"version": "s1", "held_out": {"auc": 0.71234}, "letters": ["A", "B"], "promoted": False}
     claims.complete(held, {**value, "calibration": [[0.1, 0.2, 30], [0.8, 0.7, 20]]})
@@ -174,28 +177,28 @@ def test_status_shows_what_a_training_came_to(run: str, votequeue: Command) -> N
 def test_waiting_questions_that_nobody_takes_are_said_to_be_so(
     run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "IDLE_AFTER", 0.0)
+    monkeypatch.setattr(run_progress, "IDLE_AFTER", 0.0)
     time.sleep(0.01)
-    assert runs.standing(run).stalled
-    assert "`votequeue worker infer`" in watch.stall(runs.standing(run))
-    held = played.claim(run, 0)
-    assert not runs.standing(run).stalled
+    assert run_progress.standing(run).stalled
+    assert "`votequeue worker infer`" in watch.stall(run_progress.standing(run))
+    held = run_fixtures.claim(run, 0)
+    assert not run_progress.standing(run).stalled
     claims.release(held, "shutdown")
-    assert runs.standing(run).stalled
+    assert run_progress.standing(run).stalled
 
 
 @pytest.mark.usefixtures("any_ledger")
 def test_a_run_whose_workers_are_busy_with_another_is_not_stalled(
     run: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "IDLE_AFTER", 0.0)
-    enqueue.infer(home / "data.jsonl", SAMPLING, "other")
-    played.claim("other", 0)
-    assert not runs.standing(run).stalled
+    monkeypatch.setattr(run_progress, "IDLE_AFTER", 0.0)
+    publish.infer(home / "data.jsonl", SAMPLING, "other")
+    run_fixtures.claim("other", 0)
+    assert not run_progress.standing(run).stalled
 
 
 @pytest.mark.usefixtures("any_ledger")
 def test_a_complete_run_is_timed_from_first_claim_to_last_answer(run: str) -> None:
-    played.answer_all(run, 4)
-    standing = runs.standing(run)
+    run_fixtures.answer_all(run, 4)
+    standing = run_progress.standing(run)
     assert (standing.open, standing.settled, standing.stalled, standing.rate) == (0, 4, False, 240.0)

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from producers import enqueue, intake, runs
-from shared import broker, claims, ledger, schema
+from producers import run_progress
+from producers.enqueue import inputs, publish
+from shared import broker
 from shared.errors import ServiceUnreachable, UserError
 from shared.jobs import Sampling
-from shared.schema import State
+from shared.ledger import claims, engine, runs, schema
+from shared.ledger.schema import State
 from tests.conftest import Command
-from tests.integration import played
+from tests.integration import run_fixtures
 
 pytestmark = pytest.mark.usefixtures("on_broker")
 SAMPLING = Sampling(
@@ -35,7 +37,9 @@ SAMPLING = Sampling(
 
 @pytest.fixture
 def data(home: Path) -> Path:
-    return played.write(home / "测试.jsonl", played.entry("p1", "AB"), played.entry("p2", "C-"))
+    return run_fixtures.write(
+        home / "测试.jsonl", run_fixtures.entry("p1", "AB"), run_fixtures.entry("p2", "C-")
+    )
 
 
 def messages() -> list[tuple[str, dict[str, object]]]:
@@ -47,14 +51,14 @@ def messages() -> list[tuple[str, dict[str, object]]]:
 
 
 def test_every_question_gets_one_message_that_says_only_where_to_look(data: Path) -> None:
-    done = enqueue.infer(data, SAMPLING, "r")
+    done = publish.infer(data, SAMPLING, "r")
     assert (done.items, done.sent, done.continued) == (4, 4, False)
     assert messages() == [("infer", {"run": "r", "item": number}) for number in range(4)]
 
 
 def test_the_same_command_continues_its_run(data: Path) -> None:
-    first = enqueue.infer(data, SAMPLING)
-    second = enqueue.infer(data, SAMPLING)
+    first = publish.infer(data, SAMPLING)
+    second = publish.infer(data, SAMPLING)
     assert second.run == first.run
     assert first.run.startswith("测试-")
     assert (second.sent, second.continued) == (0, True)
@@ -62,17 +66,17 @@ def test_the_same_command_continues_its_run(data: Path) -> None:
 
 
 def test_a_run_that_is_older_than_an_option_continues_with_what_it_had(data: Path) -> None:
-    enqueue.infer(data, SAMPLING, "r")
-    options = {name: value for name, value in ledger.get_run("r").options.items() if name != "reader"}
-    with ledger.writing() as connection:
+    publish.infer(data, SAMPLING, "r")
+    options = {name: value for name, value in runs.get_run("r").options.items() if name != "reader"}
+    with engine.writing() as connection:
         connection.execute(schema.runs.update().values(options=options))
-    assert enqueue.infer(data, SAMPLING.model_copy(update={"reader": "reference"}), "r").continued
+    assert publish.infer(data, SAMPLING.model_copy(update={"reader": "reference"}), "r").continued
     with pytest.raises(UserError, match="its reader is reference, not conclusion"):
-        enqueue.infer(data, SAMPLING.model_copy(update={"reader": "conclusion"}), "r")
+        publish.infer(data, SAMPLING.model_copy(update={"reader": "conclusion"}), "r")
 
 
 def test_other_options_make_another_run(data: Path) -> None:
-    names = {enqueue.infer(data, SAMPLING.model_copy(update={"votes": n})).run for n in (3, 4, 5)}
+    names = {publish.infer(data, SAMPLING.model_copy(update={"votes": n})).run for n in (3, 4, 5)}
     assert len(names) == 3
 
 
@@ -89,24 +93,24 @@ def test_a_run_whose_sending_was_cut_short_sends_only_the_rest(
 
     monkeypatch.setattr(broker.Sender, "send", breaking)
     with pytest.raises(KeyboardInterrupt):
-        enqueue.infer(data, SAMPLING, "r")
+        publish.infer(data, SAMPLING, "r")
     monkeypatch.setattr(broker.Sender, "send", real)
-    assert enqueue.infer(data, SAMPLING, "r").sent == 1
+    assert publish.infer(data, SAMPLING, "r").sent == 1
     assert len(messages()) == 4
 
 
 def test_another_file_under_the_same_name_is_refused(data: Path, home: Path) -> None:
-    enqueue.infer(data, SAMPLING, "r")
-    other = played.write(home / "other.jsonl", played.entry("p9"))
+    publish.infer(data, SAMPLING, "r")
+    other = run_fixtures.write(home / "other.jsonl", run_fixtures.entry("p9"))
     with pytest.raises(UserError, match=r"run 'r' already, and its data is not the same"):
-        enqueue.infer(other, SAMPLING, "r")
+        publish.infer(other, SAMPLING, "r")
 
 
 def test_other_options_under_the_same_name_are_named(data: Path) -> None:
-    enqueue.infer(data, SAMPLING, "r")
+    publish.infer(data, SAMPLING, "r")
     changed = SAMPLING.model_copy(update={"votes": 7, "max_tokens": 99})
     with pytest.raises(UserError) as caught:
-        enqueue.infer(data, changed, "r")
+        publish.infer(data, changed, "r")
     assert "its votes is 5, not 7" in str(caught.value)
     assert "its max-tokens is 64, not 99" in str(caught.value)
 
@@ -114,7 +118,7 @@ def test_other_options_under_the_same_name_are_named(data: Path) -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "-r", "x" * 201])
 def test_a_name_that_would_trip_something_is_refused(name: str, data: Path) -> None:
     with pytest.raises(UserError, match="cannot name a run"):
-        enqueue.require_name(name)
+        publish.require_name(name)
 
 
 # Bad lines
@@ -122,13 +126,13 @@ def test_a_name_that_would_trip_something_is_refused(name: str, data: Path) -> N
 
 def test_a_bad_line_stops_everything(data: Path, votequeue: Command) -> None:
     with data.open("a", encoding="utf-8") as file:
-        file.write("{\n" + json.dumps(played.entry("p3", "F"), ensure_ascii=False) + "\n")
+        file.write("{\n" + json.dumps(run_fixtures.entry("p3", "F"), ensure_ascii=False) + "\n")
     ended = votequeue("enqueue", "infer", data)
     assert ended.code == 1
     assert f"{data} line 3: not JSON" in ended.err
     assert f'{data} line 4, questions[0].answer: found "F", expected a letter A–C\n' in ended.err
     assert ended.err.splitlines()[-1].startswith("votequeue: 2 bad lines, nothing was enqueued")
-    assert ledger.list_runs() == []
+    assert runs.list_runs() == []
     assert messages() == []
 
 
@@ -144,9 +148,9 @@ def test_skip_bad_enqueues_the_good_lines_and_lists_the_others(data: Path, voteq
 
 def test_of_very_many_bad_lines_the_first_are_listed(home: Path, votequeue: Command) -> None:
     bad = home / "bad.jsonl"
-    played.write(bad, *(played.entry(f"p{at}", "F") for at in range(70)))
+    run_fixtures.write(bad, *(run_fixtures.entry(f"p{at}", "F") for at in range(70)))
     ended = votequeue("enqueue", "infer", bad)
-    assert ended.err.count('found "F"') == intake.SHOWN_BAD_LINES
+    assert ended.err.count('found "F"') == inputs.SHOWN_BAD_LINES
     assert "and 20 more bad lines" in ended.err
 
 
@@ -163,72 +167,72 @@ def test_a_file_that_changes_while_it_is_read_leaves_nothing_behind(
 ) -> None:
     def grow() -> None:
         with data.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(played.entry("p3")) + "\n")
+            file.write(json.dumps(run_fixtures.entry("p3")) + "\n")
 
     monkeypatch.setattr(broker, "ping", grow)
     with pytest.raises(UserError, match="changed while it was being read"):
-        enqueue.infer(data, SAMPLING, "r")
-    assert ledger.find_run("r") is None
+        publish.infer(data, SAMPLING, "r")
+    assert runs.find_run("r") is None
 
 
 # Examples
 
 
 def test_the_examples_are_the_solved_questions_of_original_entries(data: Path, home: Path) -> None:
-    solved = played.write(
+    solved = run_fixtures.write(
         home / "solved.jsonl",
-        played.solved("s1", "AB"),
-        played.entry("s2"),
-        played.solved("s3", "C", votequeue={"origin": "back-translation"}),
-        played.solved("s4", "C", votequeue={"origin": "original"}),
+        run_fixtures.solved("s1", "AB"),
+        run_fixtures.entry("s2"),
+        run_fixtures.solved("s3", "C", votequeue={"origin": "back-translation"}),
+        run_fixtures.solved("s4", "C", votequeue={"origin": "original"}),
     )
-    done = enqueue.infer(data, SAMPLING, "r", str(solved))
+    done = publish.infer(data, SAMPLING, "r", str(solved))
     assert done.examples == 3
-    kept = ledger.load_examples(str(ledger.get_run("r").examples))
+    kept = runs.load_examples(str(runs.get_run("r").examples))
     assert [one.answer for one in kept] == ["A", "B", "C"]
 
 
 def test_a_runs_own_data_can_be_the_examples(data: Path, home: Path) -> None:
-    enqueue.infer(played.write(home / "s.jsonl", played.solved("s1", "AB")), SAMPLING, "labelled")
-    assert enqueue.infer(data, SAMPLING, "r", "labelled").examples == 2
+    publish.infer(run_fixtures.write(home / "s.jsonl", run_fixtures.solved("s1", "AB")), SAMPLING, "labelled")
+    assert publish.infer(data, SAMPLING, "r", "labelled").examples == 2
 
 
 def test_the_data_itself_can_be_the_examples(home: Path) -> None:
-    data = played.write(home / "s.jsonl", played.solved("s1", "AB"))
-    assert enqueue.infer(data, SAMPLING, "r", str(data)).examples == 2
+    data = run_fixtures.write(home / "s.jsonl", run_fixtures.solved("s1", "AB"))
+    assert publish.infer(data, SAMPLING, "r", str(data)).examples == 2
 
 
 def test_other_examples_under_the_same_name_are_refused(data: Path, home: Path) -> None:
-    enqueue.infer(data, SAMPLING, "r")
-    solved = played.write(home / "s.jsonl", played.solved("s1"))
+    publish.infer(data, SAMPLING, "r")
+    solved = run_fixtures.write(home / "s.jsonl", run_fixtures.solved("s1"))
     with pytest.raises(UserError, match="its examples are none"):
-        enqueue.infer(data, SAMPLING, "r", str(solved))
+        publish.infer(data, SAMPLING, "r", str(solved))
 
 
 def test_examples_must_be_one_file_or_one_run(data: Path, home: Path) -> None:
     with pytest.raises(UserError, match="no such file and no such run"):
-        enqueue.infer(data, SAMPLING, "r", "nothing")
-    enqueue.infer(data, SAMPLING, "both")
-    played.write(home / "both", played.solved("s1"))
+        publish.infer(data, SAMPLING, "r", "nothing")
+    publish.infer(data, SAMPLING, "both")
+    run_fixtures.write(home / "both", run_fixtures.solved("s1"))
     with pytest.raises(UserError, match=r"\./both is the file"):
-        enqueue.infer(data, SAMPLING, "r", "both")
-    assert enqueue.infer(data, SAMPLING, "r", "./both").examples == 1
+        publish.infer(data, SAMPLING, "r", "both")
+    assert publish.infer(data, SAMPLING, "r", "./both").examples == 1
 
 
 def test_examples_without_a_solved_question_are_refused(data: Path) -> None:
     with pytest.raises(UserError, match="no question in it has both"):
-        enqueue.infer(data, SAMPLING, "r", str(data))
+        publish.infer(data, SAMPLING, "r", str(data))
 
 
 def test_a_bad_line_in_the_examples_stops_everything(data: Path, home: Path) -> None:
     (home / "s.jsonl").write_text("x\n", encoding="utf-8")
     with pytest.raises(UserError, match="1 bad line, nothing was enqueued"):
-        enqueue.infer(data, SAMPLING, "r", "s.jsonl")
+        publish.infer(data, SAMPLING, "r", "s.jsonl")
     with data.open("a", encoding="utf-8") as file:
         file.write("x\n")
     with pytest.raises(UserError, match="2 bad lines, nothing was enqueued"):
-        enqueue.infer(data, SAMPLING, "r", "s.jsonl")
-    assert ledger.list_runs() == []
+        publish.infer(data, SAMPLING, "r", "s.jsonl")
+    assert runs.list_runs() == []
 
 
 def test_prompts_without_examples_are_said_to_be_so(data: Path, votequeue: Command) -> None:
@@ -242,13 +246,13 @@ def test_with_no_broker_nothing_is_written(
     home: Path, data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VOTEQUEUE_BROKER_URL", "redis://127.0.0.1:1/0")
-    for made in (broker.client, enqueue.settings.load):
+    for made in (broker.client, publish.settings.load):
         made.cache_clear()
     ended = votequeue("enqueue", "infer", data)
     assert ended.code == 1
     assert "the broker at 127.0.0.1:1/0 does not answer" in ended.err
     assert "`votequeue up`" in ended.err
-    assert ledger.list_runs() == []
+    assert runs.list_runs() == []
 
 
 def test_a_broker_that_goes_away_while_sending_leaves_a_run_to_go_on_with(
@@ -260,41 +264,41 @@ def test_a_broker_that_goes_away_while_sending_leaves_a_run_to_go_on_with(
     with monkeypatch.context() as patched:
         patched.setattr(broker.Sender, "send", gone)
         with pytest.raises(ServiceUnreachable, match="run 'r' is recorded: the same command"):
-            enqueue.infer(data, SAMPLING, "r")
-    assert enqueue.infer(data, SAMPLING, "r").sent == 4
+            publish.infer(data, SAMPLING, "r")
+    assert publish.infer(data, SAMPLING, "r").sent == 4
 
 
 # Sending again
 
 
 def test_resume_sends_what_is_not_answered_and_not_held(data: Path, votequeue: Command) -> None:
-    enqueue.infer(data, SAMPLING, "r")
-    played.answer_all("r", 1)
-    held = played.claim("r", 1)
+    publish.infer(data, SAMPLING, "r")
+    run_fixtures.answer_all("r", 1)
+    held = run_fixtures.claim("r", 1)
     broker.client().flushall()
     ended = votequeue("resume", "r")
     assert ended.out == "run r: 2 messages sent\n"
-    played.vote(held[0], [played.ballot("B")])
-    assert ledger.count_states("r")[State.DONE] == 2
+    run_fixtures.vote(held[0], [run_fixtures.ballot("B")])
+    assert runs.count_states("r")[State.DONE] == 2
 
 
 def test_resume_takes_back_what_a_dead_worker_held(data: Path) -> None:
-    enqueue.infer(data, SAMPLING, "r")
-    played.claim("r", 0, 1, lease=0.01)
+    publish.infer(data, SAMPLING, "r")
+    run_fixtures.claim("r", 0, 1, lease=0.01)
     time.sleep(0.05)
-    assert enqueue.resume("r") == 4
+    assert publish.resume("r") == 4
 
 
 def test_failed_lists_what_died_and_replay_sends_it_again(data: Path, votequeue: Command) -> None:
-    enqueue.infer(data, SAMPLING, "r")
-    claims.bury(played.claim("r", 2)[0], "the prompt is too long: 9000 tokens, 8192 fit")
+    publish.infer(data, SAMPLING, "r")
+    claims.bury(run_fixtures.claim("r", 2)[0], "the prompt is too long: 9000 tokens, 8192 fit")
     ended = votequeue("failed", "r")
     assert ended.code == 0
     assert "p2#1" in ended.out
     assert "the prompt is too long" in ended.out
     assert json.loads(votequeue("failed", "r", "--json").out)["dead"][0]["key"] == "p2#1"
     assert "1 message sent" in votequeue("failed", "r", "--replay").out
-    assert runs.dead("r") == []
+    assert run_progress.dead("r") == []
     assert "nothing was given up" in votequeue("failed", "r").out
 
 
@@ -302,7 +306,7 @@ def test_failed_lists_what_died_and_replay_sends_it_again(data: Path, votequeue:
 
 
 def test_ctrl_c_ends_with_130_and_a_line(data: Path, on_broker: str) -> None:
-    enqueue.infer(data, SAMPLING, "r")
+    publish.infer(data, SAMPLING, "r")
     command = [sys.executable, "-m", "producers.cli", "collect", "r", "-o", "out.jsonl", "--wait"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as waiting:
         assert waiting.stderr is not None

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from producers import enqueue, runs
-from shared import broker, calls, claims, ledger, prompts, schema, settings, slowdowns
+from producers import run_progress
+from producers.enqueue import publish
+from shared import broker, prompts, service_pauses, settings
 from shared.errors import ServiceUnreachable
 from shared.jobs import Reason
-from shared.schema import State
+from shared.ledger import calls, claims, engine, runs, schema
+from shared.ledger.schema import State
 from tests.conftest import Command
-from tests.integration import played
-from workers.limits.pace import Pace, Paces
+from tests.integration import run_fixtures
+from workers.gateway.backoff import Pace, Paces
 
 pytestmark = pytest.mark.usefixtures("on_broker")
 CHAT = ("--label", "correct", "--provider", "chat", "--model", "m", "--run", "r")
@@ -26,7 +28,9 @@ CHAT = ("--label", "correct", "--provider", "chat", "--model", "m", "--run", "r"
 
 @pytest.fixture
 def data(home: Path) -> Path:
-    return played.write(home / "测试.jsonl", played.entry("p1", "A-"), played.entry("p2", "CB"))
+    return run_fixtures.write(
+        home / "测试.jsonl", run_fixtures.entry("p1", "A-"), run_fixtures.entry("p2", "CB")
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +43,7 @@ def keys() -> list[tuple[int, str, int, int]]:
     """Read the items: number, key, entry's position, question's index."""
     columns = schema.items.c
     query = sa.select(columns.number, columns.key, columns.entry, columns.question).order_by(columns.number)
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         return [tuple(row) for row in connection.execute(query)]
 
 
@@ -68,17 +72,17 @@ def test_every_labelled_question_gets_one_item_and_one_message(data: Path, voteq
     assert ended.out == "run r enqueued: 3 questions, 3 messages sent\n"
     assert keys() == [(0, "p1#1", 0, 0), (1, "p2#1", 1, 0), (2, "p2#2", 1, 1)]
     assert broker.waiting("reason") == 3
-    assert ledger.get_run("r").options == options()
-    assert ledger.get_run("r").source == str(data)
+    assert runs.get_run("r").options == options()
+    assert runs.get_run("r").source == str(data)
 
 
 def test_entries_without_any_answer_stay_in_the_data_and_have_no_item(home: Path, votequeue: Command) -> None:
-    data = played.write(
-        home / "d.jsonl", *(played.entry(f"p{n}", "-") for n in range(700)), played.entry("q")
+    data = run_fixtures.write(
+        home / "d.jsonl", *(run_fixtures.entry(f"p{n}", "-") for n in range(700)), run_fixtures.entry("q")
     )
     assert votequeue("enqueue", "reason", data, *CHAT).code == 0
     assert keys() == [(0, "q#1", 700, 0)]
-    assert ledger.load_entry("r", 700).id == "q"
+    assert runs.load_entry("r", 700).id == "q"
 
 
 def test_questions_without_an_answer_are_said_to_be_left_out(data: Path, votequeue: Command) -> None:
@@ -96,18 +100,18 @@ def test_questions_without_an_answer_are_said_to_be_left_out(data: Path, voteque
 
 
 def test_data_without_any_answer_are_refused(home: Path, votequeue: Command) -> None:
-    data = played.write(home / "d.jsonl", played.entry("p1", "--"))
+    data = run_fixtures.write(home / "d.jsonl", run_fixtures.entry("p1", "--"))
     ended = votequeue("enqueue", "reason", data, *CHAT)
     assert ended.code == 1
     assert "no question in it has an answer" in ended.err
-    assert ledger.list_runs() == []
+    assert runs.list_runs() == []
 
 
 def test_all_options_of_a_run_are_on_record(data: Path, votequeue: Command) -> None:
     told = "--label wrong --letters every --provider qianfan --model a --model b --model a --asks 2"
     more = "--max-tokens 64 --temperature 0.2 --reader reference --run r"
     assert votequeue("enqueue", "reason", data, *told.split(), *more.split()).code == 0
-    assert ledger.get_run("r").options == options(
+    assert runs.get_run("r").options == options(
         label="wrong",
         letters="every",
         provider="qianfan",
@@ -126,7 +130,7 @@ def test_a_provider_with_a_model_of_its_own_needs_none_named(
     monkeypatch.setenv("VOTEQUEUE_MODEL", "tiny")
     settings.load.cache_clear()
     assert votequeue("enqueue", "reason", data, "--label", "correct", "--provider", provider).code == 0
-    assert ledger.list_runs()[0].options["models"] == [model]
+    assert runs.list_runs()[0].options["models"] == [model]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,7 @@ def test_a_bad_line_stops_everything_unless_it_is_skipped(data: Path, votequeue:
         file.write("{\n")
     ended = votequeue("enqueue", "reason", data, *CHAT)
     assert (ended.code, "1 bad line, nothing was enqueued" in ended.err) == (1, True)
-    assert ledger.list_runs() == []
+    assert runs.list_runs() == []
     ended = votequeue("enqueue", "reason", data, *CHAT, "--skip-bad", "--json")
     assert (json.loads(ended.out)["items"], json.loads(ended.out)["bad"]) == (3, 1)
 
@@ -171,7 +175,7 @@ def test_the_same_command_continues_its_run(data: Path, votequeue: Command) -> N
     told = CHAT[:-2]
     first = votequeue("enqueue", "reason", data, *told)
     second = votequeue("enqueue", "reason", data, *told)
-    name = ledger.list_runs()[0].name
+    name = runs.list_runs()[0].name
     assert name.startswith("测试-")
     assert first.out == f"run {name} enqueued: 3 questions, 3 messages sent\n"
     assert second.out == f"run {name} continued: 3 questions, 0 messages sent\n"
@@ -194,7 +198,7 @@ def test_with_no_broker_nothing_is_written(
 
     monkeypatch.setattr(broker, "ping", gone)
     assert votequeue("enqueue", "reason", data, *CHAT, "--budget", 5).code == 1
-    assert ledger.list_runs() == []
+    assert runs.list_runs() == []
     assert calls.spent("r").budget is None
 
 
@@ -203,12 +207,12 @@ def test_data_that_change_while_they_are_read_leave_nothing_behind(
 ) -> None:
     def grow() -> None:
         with data.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(played.entry("p3")) + "\n")
+            file.write(json.dumps(run_fixtures.entry("p3")) + "\n")
 
     monkeypatch.setattr(broker, "ping", grow)
     ended = votequeue("enqueue", "reason", data, *CHAT, "--budget", 5)
     assert "changed while it was being read" in ended.err
-    assert ledger.list_runs() == []
+    assert runs.list_runs() == []
     assert calls.spent("r").budget is None
 
 
@@ -232,7 +236,7 @@ def test_the_budget_is_on_record_before_a_message_is_sent(
 
 def test_a_run_without_a_budget_may_make_calls(data: Path, votequeue: Command) -> None:
     votequeue("enqueue", "reason", data, *CHAT)
-    assert calls.begin(calls.Errand("r", 0, "A:1:m", "chat", "m"), 1e6) > 0
+    assert calls.begin(calls.CallPurpose("r", 0, "A:1:m", "chat", "m"), 1e6) > 0
 
 
 @pytest.mark.parametrize("more", [("--budget", 30), ()])
@@ -241,12 +245,12 @@ def test_more_money_revives_what_the_budget_stopped_and_nothing_else(
 ) -> None:
     votequeue("enqueue", "reason", data, *CHAT, "--budget", 20)
     with pytest.raises(calls.OverBudget) as stopped:
-        calls.begin(calls.Errand("r", 0, "A:1:m", "chat", "m"), 21)
+        calls.begin(calls.CallPurpose("r", 0, "A:1:m", "chat", "m"), 21)
     bury(0, str(stopped.value))
     bury(1, "no reasoning for C: chat/m said A, A, A")
     ended = votequeue("enqueue", "reason", data, *CHAT, *more)
     assert ended.out == "run r continued: 3 questions, 1 message sent\n"
-    assert [one.number for one in runs.dead("r")] == [1]
+    assert [one.number for one in run_progress.dead("r")] == [1]
     assert calls.spent("r").budget == (more[1] if more else None)
 
 
@@ -255,7 +259,7 @@ def test_no_more_money_revives_nothing(budget: int, data: Path, votequeue: Comma
     votequeue("enqueue", "reason", data, *CHAT, "--budget", 20)
     bury(0, "the budget of 20 would be passed: 19.9 is spent, and the next call may cost 0.5")
     assert "0 messages sent" in votequeue("enqueue", "reason", data, *CHAT, "--budget", budget).out
-    assert ledger.count_states("r")[State.DEAD] == 1
+    assert runs.count_states("r")[State.DEAD] == 1
     assert calls.spent("r").budget == budget
 
 
@@ -264,7 +268,7 @@ def test_a_budget_that_nothing_counts_against_is_refused(data: Path, votequeue: 
     ended = votequeue("enqueue", "reason", data, *told)
     assert ended.code == 1
     assert "--budget 5 would never stop anything: no price is set for qianfan/Yi-34B-Chat" in ended.err
-    assert ledger.list_runs() == []
+    assert runs.list_runs() == []
 
 
 def test_a_budget_that_will_not_do_is_said_to_be_so(data: Path, votequeue: Command) -> None:
@@ -346,15 +350,15 @@ def test_resume_lifts_what_redis_keeps_of_a_pause_too(data: Path, votequeue: Com
     votequeue("enqueue", "reason", data, *CHAT)
     paces = Paces(broker.client())
     for name, delay in (("chat/m@1f0c22aa", 3600.0), ("chat/n@1f0c22aa", 60.0), ("qianfan/m@1f0c22aa", 60.0)):
-        paces.slow_down(slowdowns.key(name), None, delay, f"{name} says 429")
+        paces.slow_down(service_pauses.key(name), None, delay, f"{name} says 429")
     calls.pause("chat/m@1f0c22aa", "chat/m asked for a pause: 429", time.time() + 3600)
     ended = votequeue("resume", "r")
     assert ended.code == 0
     assert "chat/m@1f0c22aa is called again; it was paused: chat/m asked for a pause: 429" in ended.err
     assert "chat/n@1f0c22aa is called again; it was paused: chat/n@1f0c22aa says 429" in ended.err
-    assert slowdowns.of("chat") == calls.pauses("chat") == []
-    assert paces.read(slowdowns.key("chat/m@1f0c22aa")).pace == Pace()
-    assert [one.service for one in slowdowns.of("qianfan")] == ["qianfan/m@1f0c22aa"]
+    assert service_pauses.of("chat") == calls.pauses("chat") == []
+    assert paces.read(service_pauses.key("chat/m@1f0c22aa")).pace == Pace()
+    assert [one.service for one in service_pauses.of("qianfan")] == ["qianfan/m@1f0c22aa"]
     assert "called again" not in votequeue("resume", "r").err
 
 
@@ -366,16 +370,16 @@ def test_resume_says_that_a_quota_of_ours_will_pause_again(data: Path, votequeue
 
 
 def test_resume_of_another_run_lifts_no_pause(data: Path) -> None:
-    enqueue.begin(
-        ledger.Run("i", "infer", "x", "d", None, {}),
-        lambda: ledger.open_run(ledger.Run("i", "infer", "x", "d", None, {}), []),
+    publish.begin(
+        runs.Run("i", "infer", "x", "d", None, {}),
+        lambda: runs.open_run(runs.Run("i", "infer", "x", "d", None, {}), []),
     )
     calls.pause("chat@1f0c22aa", "arrears", None)
-    enqueue.resume("i")
+    publish.resume("i")
     assert len(calls.pauses("chat")) == 1
 
 
-def test_the_module_is_a_script_too(data: Path) -> None:
-    command = [sys.executable, "-m", "producers.reasoning", str(data), *CHAT]
+def test_the_package_is_a_script_too(data: Path) -> None:
+    command = [sys.executable, "-m", "producers.enqueue", "reason", str(data), *CHAT]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ended.stdout == "run r enqueued: 3 questions, 3 messages sent\n"

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from producers import enqueue, training
-from shared import broker, dataset, ledger
+from producers.enqueue import publish, train
+from shared import broker, dataset
 from shared.errors import UserError
-from shared.lessons import Lesson
+from shared.ledger import runs
+from shared.training_examples import Lesson
 from tests.conftest import Command
-from tests.integration import dealt, played
-from tests.integration.dealt import text
+from tests.integration import call_fixtures, run_fixtures
+from tests.integration.call_fixtures import text
 from tests.integration.test_enqueue import SAMPLING
 
 pytestmark = pytest.mark.usefixtures("on_broker")
@@ -21,35 +22,39 @@ READING = ("--input", "question+reasoning")
 
 @pytest.fixture
 def data(home: Path) -> Path:
-    return played.write(home / "data.jsonl", played.entry("p1", "AB"), played.entry("p2", "-A"))
+    return run_fixtures.write(
+        home / "data.jsonl", run_fixtures.entry("p1", "AB"), run_fixtures.entry("p2", "-A")
+    )
 
 
 @pytest.fixture
 def voted(data: Path) -> str:
     """Answer two questions of a run: p1#1 (right: A) by votes A, B and none, p2#2 by one for A."""
-    enqueue.infer(data, SAMPLING, "mine")
-    held = played.claim("mine", 0, 3)
-    played.vote(held[0], [played.ballot("A"), played.ballot("B"), played.ballot(None)])
-    played.vote(held[1], [played.ballot("A")])
+    publish.infer(data, SAMPLING, "mine")
+    held = run_fixtures.claim("mine", 0, 3)
+    run_fixtures.vote(
+        held[0], [run_fixtures.ballot("A"), run_fixtures.ballot("B"), run_fixtures.ballot(None)]
+    )
+    run_fixtures.vote(held[1], [run_fixtures.ballot("A")])
     return "mine"
 
 
 def lessons(run: str) -> list[Lesson]:
-    return [Lesson.model_validate_json(one) for one in ledger.load_entries(run)]
+    return [Lesson.model_validate_json(one) for one in runs.load_entries(run)]
 
 
 def with_wrong(home: Path, name: str = "s1") -> Path:
-    made = played.solved(name)
+    made = run_fixtures.solved(name)
     made["questions"][0]["wrong"] = [{"answer": "B", "reasoning": "乙最高。\n答案是：B"}]
-    return played.write(home / f"{name}.jsonl", made)
+    return run_fixtures.write(home / f"{name}.jsonl", made)
 
 
-def train(*words: Any) -> tuple[Any, ...]:
+def enqueue_train(*words: Any) -> tuple[Any, ...]:
     return ("enqueue", "train", "scorer", *words, "--run", "t")
 
 
 def test_votes_become_lessons_right_or_wrong_by_their_letter(voted: str, votequeue: Command) -> None:
-    ended = votequeue(*train("--from", voted))
+    ended = votequeue(*enqueue_train("--from", voted))
     assert ended.out == "run t enqueued: 2 questions with 2 right and 2 wrong texts, 1 message sent\n"
     first, second = lessons("t")
     assert [(one.letter, first.is_right(one)) for one in first.texts] == [
@@ -60,50 +65,52 @@ def test_votes_become_lessons_right_or_wrong_by_their_letter(voted: str, voteque
     assert [(one.attempt, one.place) for one in first.texts] == [(1, 0), (1, 1), (1, 2)]
     assert (first.kind, first.answer, first.source) == ("votes", "A", "mine")
     assert first.group == dataset.identity(first.problem) != second.group
-    assert ledger.get_run("t").source == "votes of mine"
+    assert runs.get_run("t").source == "votes of mine"
     assert broker.waiting("train") == 1
 
 
 def test_a_question_whose_answer_is_not_known_has_no_lesson(voted: str, votequeue: Command) -> None:
-    votequeue(*train("--from", voted))
+    votequeue(*enqueue_train("--from", voted))
     assert [one.question for one in lessons("t")] == ["谁高？"] * 2
-    enqueue.infer(Path("data.jsonl"), SAMPLING, "fresh")
+    publish.infer(Path("data.jsonl"), SAMPLING, "fresh")
     with pytest.raises(UserError, match="it has no vote on a question whose right answer is known"):
-        training.sources([], ["fresh"], [], [])
+        train.sources([], ["fresh"], [], [])
 
 
 def test_a_file_gives_its_reasonings_and_its_questions(home: Path, votequeue: Command) -> None:
     data = with_wrong(home)
-    ended = votequeue(*train("--data", data, "--layers", 6))
+    ended = votequeue(*enqueue_train("--data", data, "--layers", 6))
     assert ended.out == "run t enqueued: 1 question with 1 right and 1 wrong text, 1 message sent\n"
     (lesson,) = lessons("t")
     assert [lesson.is_right(one) for one in lesson.texts] == [True, False]
     assert (lesson.kind, lesson.weight, lesson.augmented) == ("texts", 1.0, False)
-    assert ledger.get_run("t").options["layers"] == 6
-    again = votequeue(*train("--data", data, "--layers", 6, "--json"))
+    assert runs.get_run("t").options["layers"] == 6
+    again = votequeue(*enqueue_train("--data", data, "--layers", 6, "--json"))
     assert json.loads(again.out)["continued"] is True
 
 
 def test_a_labelled_question_is_enough_where_answers_are_read(data: Path, votequeue: Command) -> None:
-    ended = votequeue(*train("--data", data))
+    ended = votequeue(*enqueue_train("--data", data))
     assert ended.out == "run t enqueued: 3 questions with 0 right and 0 wrong texts, 1 message sent\n"
     assert [(one.answer, one.texts) for one in lessons("t")] == [("A", ()), ("B", ()), ("A", ())]
 
 
 def test_what_data_runs_have_made_is_learned_from_and_stays_with_its_original(home: Path) -> None:
-    source = played.entry("p1", "AB")
-    right = dealt.reason_run(home, source, name="right")
-    wrong = dealt.reason_run(home, source, name="wrong", label="wrong", letters="every")
-    again = dealt.translate_run(home, played.solved("p1", "A"), name="again")
-    dealt.explain(right, 0, text("A"))
-    dealt.explain(wrong, 0, text("B"), text("C"))
-    dealt.translate(again, 0, dealt.new_entry(played.solved("p1", "A"), problem="换了说法的题"))
-    from producers import training_options
+    source = run_fixtures.entry("p1", "AB")
+    right = call_fixtures.reason_run(home, source, name="right")
+    wrong = call_fixtures.reason_run(home, source, name="wrong", label="wrong", letters="every")
+    again = call_fixtures.translate_run(home, run_fixtures.solved("p1", "A"), name="again")
+    call_fixtures.explain(right, 0, text("A"))
+    call_fixtures.explain(wrong, 0, text("B"), text("C"))
+    call_fixtures.translate(
+        again, 0, call_fixtures.new_entry(run_fixtures.solved("p1", "A"), problem="换了说法的题")
+    )
+    from producers.commands import training_options
 
-    found = training.sources([], ["right", "wrong", "again"], [], ["wrong=0.5"])
-    done = training.scorer(training_options.scorer(input="reasoning"), found, "t")
+    found = train.sources([], ["right", "wrong", "again"], [], ["wrong=0.5"])
+    done = train.scorer(training_options.scorer(input="reasoning"), found, "t")
     assert (done.right, done.wrong, done.sent) == (2, 2, 1)
-    assert ledger.get_run("t").source == "texts of right, texts of wrong x 0.5, texts of again"
+    assert runs.get_run("t").source == "texts of right, texts of wrong x 0.5, texts of again"
     made = lessons("t")
     assert [(one.source, one.weight, one.augmented) for one in made] == [
         ("right", 1.0, False),
@@ -112,30 +119,30 @@ def test_what_data_runs_have_made_is_learned_from_and_stays_with_its_original(ho
     ]
     # An original and what was made from it are held out together, or not at all.
     assert {one.group for one in made} == {dataset.identity(source["problem"])}
-    assert training.scorer(training_options.scorer(input="reasoning"), found, "t").continued
+    assert train.scorer(training_options.scorer(input="reasoning"), found, "t").continued
 
 
 def test_votes_for_tests_are_told_apart(voted: str, home: Path, votequeue: Command) -> None:
-    ended = votequeue(*train("--data", with_wrong(home), "--test", voted, *READING))
+    ended = votequeue(*enqueue_train("--data", with_wrong(home), "--test", voted, *READING))
     assert ended.out == (
         "run t enqueued: 1 question with 1 right and 1 wrong text, 4 more to try it on, 1 message sent\n"
     )
     assert [(one.source, one.test) for one in lessons("t")][1:] == [("mine", True)] * 2
-    assert ledger.get_run("t").source == f"{home / 's1.jsonl'}, votes of mine (test)"
+    assert runs.get_run("t").source == f"{home / 's1.jsonl'}, votes of mine (test)"
 
 
 def test_texts_that_are_read_must_be_right_and_wrong(home: Path, votequeue: Command) -> None:
-    data = played.write(home / "s.jsonl", played.solved("s1"))
-    ended = votequeue(*train("--data", data, *READING))
+    data = run_fixtures.write(home / "s.jsonl", run_fixtures.solved("s1"))
+    ended = votequeue(*enqueue_train("--data", data, *READING))
     assert ended.code == 1
     assert "there is no wrong text to train on: `--from RUN` takes the votes" in ended.err
-    assert ledger.list_runs() == []
+    assert runs.list_runs() == []
 
 
 def test_without_a_known_answer_there_is_nothing_to_learn(home: Path, votequeue: Command) -> None:
-    data = played.write(home / "s.jsonl", played.entry("p1", "--"))
-    ended = votequeue(*train("--data", data))
-    assert (ended.code, ledger.list_runs()) == (1, [])
+    data = run_fixtures.write(home / "s.jsonl", run_fixtures.entry("p1", "--"))
+    ended = votequeue(*enqueue_train("--data", data))
+    assert (ended.code, runs.list_runs()) == (1, [])
     assert "there is no question to train on whose right answer is known" in ended.err
 
 
@@ -153,21 +160,21 @@ def test_without_a_known_answer_there_is_nothing_to_learn(home: Path, votequeue:
 def test_what_makes_no_sense_is_one_line(
     words: list[str], complaint: str, voted: str, votequeue: Command
 ) -> None:
-    ended = votequeue(*train("--from", voted, *words))
+    ended = votequeue(*enqueue_train("--from", voted, *words))
     assert ended.code == 1
     assert complaint in ended.err.splitlines()[-1]
-    assert ledger.find_run("t") is None
+    assert runs.find_run("t") is None
 
 
 def test_a_run_that_has_made_nothing_yet_cannot_be_learnt_from(home: Path) -> None:
-    dealt.reason_run(home, played.entry("p1"))
+    call_fixtures.reason_run(home, run_fixtures.entry("p1"))
     with pytest.raises(UserError, match="--from r: it has made nothing yet, see `votequeue status r`"):
-        training.sources([], ["r"], [], [])
+        train.sources([], ["r"], [], [])
 
 
 def test_the_reference_says_where_it_is_not_the_references_own(home: Path, votequeue: Command) -> None:
     data = with_wrong(home)
-    ended = votequeue(*train("--data", data, "--recipe", "reference", "--layers", 6))
+    ended = votequeue(*enqueue_train("--data", data, "--recipe", "reference", "--layers", 6))
     assert "not the reference's own: layers 6.0, not none" in ended.err
     whole = votequeue("enqueue", "train", "scorer", "--data", data, "--recipe", "reference")
     assert "not the reference's own" not in whole.err
@@ -179,23 +186,23 @@ def test_the_reference_says_where_it_is_not_the_references_own(home: Path, voteq
 def test_an_adapter_is_trained_on_right_texts_only(voted: str, votequeue: Command) -> None:
     ended = votequeue("enqueue", "train", "lora", "--from", voted, "--run", "t", "--max-steps", 3)
     assert ended.code == 0
-    options = ledger.get_run("t").options
+    options = runs.get_run("t").options
     assert (options["target"], options["max_steps"], options["rank"]) == ("lora", 3, 8)
     assert len(lessons("t")) == 2
 
 
 def test_the_examples_that_a_run_showed_are_shown_in_training_too(data: Path, home: Path) -> None:
-    solved = played.write(home / "solved.jsonl", played.solved("s1"))
-    enqueue.infer(data, SAMPLING, "shown", str(solved))
-    played.vote(played.claim("shown", 0)[0], [played.ballot("A")])
-    from producers import training_options
+    solved = run_fixtures.write(home / "solved.jsonl", run_fixtures.solved("s1"))
+    publish.infer(data, SAMPLING, "shown", str(solved))
+    run_fixtures.vote(run_fixtures.claim("shown", 0)[0], [run_fixtures.ballot("A")])
+    from producers.commands import training_options
 
-    found = training.sources([], ["shown"], [], [])
-    training.lora(training_options.lora(), found, "t")
-    assert ledger.get_run("t").options["examples"] == [ledger.get_run("shown").examples]
+    found = train.sources([], ["shown"], [], [])
+    train.lora(training_options.lora(), found, "t")
+    assert runs.get_run("t").options["examples"] == [runs.get_run("shown").examples]
 
 
 def test_an_adapter_needs_a_right_text(home: Path, data: Path, votequeue: Command) -> None:
     ended = votequeue("enqueue", "train", "lora", "--data", data)
-    assert (ended.code, ledger.list_runs()) == (1, [])
+    assert (ended.code, runs.list_runs()) == (1, [])
     assert "there is no right text to train on" in ended.err

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from producers import enqueue
-from shared import broker, calls, claims, ledger, prompts, schema, settings
+from producers.enqueue import publish
+from shared import broker, prompts, settings
 from shared.jobs import Augmentation, Reason
+from shared.ledger import calls, claims, engine, runs, schema
 from tests.conftest import Command
-from tests.integration import played
+from tests.integration import run_fixtures
 
 pytestmark = pytest.mark.usefixtures("on_broker")
 BACK = ("--strategy", "back-translation", "--provider", "tencent", "--run", "t")
@@ -23,32 +24,34 @@ VARIANT = ("--strategy", "variant", "--provider", "chat", "--model", "m", "--run
 
 @pytest.fixture
 def data(home: Path) -> Path:
-    task = played.entry("p3", "A", problem="把“甲比乙高”译成日文。")
-    return played.write(
+    task = run_fixtures.entry("p3", "A", problem="把“甲比乙高”译成日文。")
+    return run_fixtures.write(
         home / "d.jsonl",
-        played.solved("p1", "AB"),
-        played.entry("p2", "-C"),
-        played.entry("p1~synonym", "A", votequeue={"origin": "synonym"}),
+        run_fixtures.solved("p1", "AB"),
+        run_fixtures.entry("p2", "-C"),
+        run_fixtures.entry("p1~synonym", "A", votequeue={"origin": "synonym"}),
         task,
     )
 
 
 def items() -> list[str]:
     columns = schema.items.c
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         return list(connection.scalars(sa.select(columns.key).order_by(columns.run, columns.number)))
 
 
 def chosen(run: str = "t") -> dict[str, Any]:
     """Give a run's options, but for those that its strategy has no use for."""
-    options = ledger.get_run(run).options
+    options = runs.get_run(run).options
     assert Augmentation.model_validate(options)
     return {name: value for name, value in options.items() if value is not None}
 
 
 def reasoned(home: Path, votequeue: Command, count: int = 1) -> None:
     """Make a reason run ``r`` whose first questions are done."""
-    data = played.write(home / "labelled.jsonl", played.entry("q1", "A-"), played.entry("q2", "B"))
+    data = run_fixtures.write(
+        home / "labelled.jsonl", run_fixtures.entry("q1", "A-"), run_fixtures.entry("q2", "B")
+    )
     told = ("--label", "wrong", "--provider", "chat", "--model", "m", "--run", "r")
     assert votequeue("enqueue", "reason", data, *told).code == 0
     for held in claims.claim([Reason(run="r", item=number) for number in range(count)], "one", 60):
@@ -159,7 +162,7 @@ def test_what_is_left_out_is_told_and_listed(data: Path, votequeue: Command) -> 
         "augmented": 1,
         "translation_tasks": ["p3"],
     }
-    assert [json.loads(text)["id"] for text in ledger.load_entries("t")] == ["p1", "p2"]
+    assert [json.loads(text)["id"] for text in runs.load_entries("t")] == ["p1", "p2"]
 
 
 @pytest.mark.parametrize(("pattern", "kept"), [("p1", ["p2", "p3"]), ("", ["p1", "p2", "p3"])])
@@ -181,11 +184,11 @@ def test_data_of_which_nothing_is_left_are_refused(data: Path, votequeue: Comman
     ended = votequeue("enqueue", "translate", data, *BACK, "--skip-pattern", ".")
     assert ended.code == 1
     assert "of 4 entries none is left: 1 made from others, 3 translation tasks" in ended.err
-    assert ledger.list_runs() == []
+    assert runs.list_runs() == []
 
 
 def test_variants_of_data_without_an_answer_are_refused(home: Path, votequeue: Command) -> None:
-    data = played.write(home / "d.jsonl", played.entry("p1", "-"))
+    data = run_fixtures.write(home / "d.jsonl", run_fixtures.entry("p1", "-"))
     ended = votequeue("enqueue", "translate", data, *VARIANT)
     assert (ended.code, "no question in it has an answer" in ended.err) == (1, True)
 
@@ -219,9 +222,9 @@ def test_what_a_reason_run_has_made_can_be_augmented(home: Path, votequeue: Comm
     ended = votequeue("enqueue", "translate", "r", *BACK[:-2])
     assert ended.code == 0
     assert "run r: 1 of its items still open, and what they come to is not in this" in ended.err
-    run = ledger.list_runs()[-1]
+    run = runs.list_runs()[-1]
     assert (run.source, run.name.startswith("r-")) == ("run r", True)
-    (entry,) = map(json.loads, ledger.load_entries(run.name))
+    (entry,) = map(json.loads, runs.load_entries(run.name))
     assert entry["id"] == "q1"
     assert entry["questions"][0]["wrong"][0]["reasoning"] == "丙最高。\n答案是：C"
 
@@ -239,7 +242,7 @@ def test_a_run_that_has_made_more_is_other_data(home: Path, votequeue: Command) 
 def test_the_data_of_an_answering_run_can_be_augmented(data: Path, home: Path, votequeue: Command) -> None:
     assert votequeue("enqueue", "infer", data, "--run", "i").code == 0
     assert votequeue("enqueue", "translate", "i", *BACK).out.startswith("run t enqueued: 2 entries")
-    assert ledger.get_run("t").digest == ledger.get_run("i").digest
+    assert runs.get_run("t").digest == runs.get_run("i").digest
 
 
 @pytest.mark.parametrize(
@@ -253,9 +256,9 @@ def test_a_source_that_has_nothing_is_refused(source: str, said: str, home: Path
 
 
 def test_a_training_has_nothing_to_augment(home: Path) -> None:
-    ledger.open_single(ledger.Run("train", "train", "x", "d", None, {}), "scorer")
+    runs.open_single(runs.Run("train", "train", "x", "d", None, {}), "scorer")
     ended = subprocess.run(
-        [sys.executable, "-m", "producers.augmenting", "train", "--strategy", "synonym"],
+        [sys.executable, "-m", "producers.enqueue", "translate", "train", "--strategy", "synonym"],
         capture_output=True,
         text=True,
         check=False,
@@ -265,7 +268,7 @@ def test_a_training_has_nothing_to_augment(home: Path) -> None:
 
 
 def test_what_a_reason_run_has_made_can_be_the_examples(home: Path, votequeue: Command) -> None:
-    data = played.write(home / "labelled.jsonl", played.entry("q1", "A"))
+    data = run_fixtures.write(home / "labelled.jsonl", run_fixtures.entry("q1", "A"))
     told = ("--label", "correct", "--provider", "chat", "--model", "m", "--run", "r")
     votequeue("enqueue", "reason", data, *told)
     ended = votequeue("enqueue", "infer", data, "--examples", "r")
@@ -275,7 +278,7 @@ def test_what_a_reason_run_has_made_can_be_the_examples(home: Path, votequeue: C
     claims.complete(held, {"texts": [{**text, "reused": False}], "dropped": []})
     ended = votequeue("enqueue", "infer", data, "--examples", "r", "--run", "i")
     assert ended.out.endswith("with 1 solved question to show\n")
-    (example,) = ledger.load_examples(str(ledger.get_run("i").examples))
+    (example,) = runs.load_examples(str(runs.get_run("i").examples))
     assert example.reasoning.startswith("甲最高")
 
 
@@ -283,5 +286,5 @@ def test_resume_of_a_run_that_asks_nobody_lifts_no_pause(data: Path, votequeue: 
     votequeue("enqueue", "translate", data, "--strategy", "synonym", "--run", "t")
     calls.pause("chat@1f0c22aa", "arrears", None)
     broker.client().flushall()
-    assert enqueue.resume("t") == 3
+    assert publish.resume("t") == 3
     assert len(calls.pauses("chat")) == 1

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from producers import estimate, orders
-from producers.workload import Amount, Load, Workload
-from shared import bought, bounds, broker, calls, claims, dataset, ledger, prompts, schema, settings
-from shared.bought import Route, Wanted
+from producers.enqueue import estimate, plan
+from producers.enqueue.workload import Amount, Load, Workload
+from shared import broker, dataset, prompts, settings, token_bounds
 from shared.dataset import Line
 from shared.jobs import Reason
-from shared.prompts import Asked
+from shared.ledger import cache, calls, claims, engine, runs, schema
+from shared.ledger.cache import Route, Wanted
+from shared.prompts import PromptQuestion
 from tests.conftest import Command
-from tests.integration import played
+from tests.integration import run_fixtures
 
 REASON = ("--label", "correct", "--provider", "chat", "--model", "m", "--run", "r", "--dry-run")
 BACK = ("--strategy", "back-translation", "--provider", "tencent", "--run", "t", "--dry-run")
@@ -24,7 +25,7 @@ BACK = ("--strategy", "back-translation", "--provider", "tencent", "--run", "t",
 
 @pytest.fixture
 def data(home: Path) -> Path:
-    return played.write(home / "d.jsonl", *(played.solved(f"p{n}", "AB") for n in range(5)))
+    return run_fixtures.write(home / "d.jsonl", *(run_fixtures.solved(f"p{n}", "AB") for n in range(5)))
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def give(monkeypatch: pytest.MonkeyPatch, **settings_given: str) -> None:
 
 def rows() -> int:
     """Count the ledger's rows, but for the version of its tables."""
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         tables = [table for table in schema.metadata.sorted_tables if table.name != "facts"]
         return sum(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0 for table in tables)
 
@@ -101,9 +102,9 @@ def test_one_ask_of_each_letter_is_exactly_known(
 ) -> None:
     give(monkeypatch, prices='{"chat/m": {"input": 2000, "output": 1000}}')
     found = told("reason", data, *REASON, "--asks", 1, "--max-tokens", 100)["estimate"]
-    asked = Asked("甲比乙高，乙比丙高。(p0)", "谁高？", ("甲", "乙", "丙"))
+    asked = PromptQuestion("甲比乙高，乙比丙高。(p0)", "谁高？", ("甲", "乙", "丙"))
     prompt = prompts.explaining(asked, "A")
-    tokens, most = 10 * prompts.tokens(prompt), 10 * bounds.message(prompt)
+    tokens, most = 10 * prompts.tokens(prompt), 10 * token_bounds.message(prompt)
     assert found["calls"] == {"expected": 10, "most": 10}
     assert found["input_tokens"] == {"expected": tokens, "most": most}
     assert found["output_tokens"] == {"expected": 1000, "most": 1000}
@@ -116,8 +117,8 @@ def test_a_dry_run_tells_the_bound_that_a_budget_counts_with(
     data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     give(monkeypatch, prices='{"chat/m": {"input": 2000, "output": 1000}}')
-    prompt = prompts.explaining(Asked("甲比乙高，乙比丙高。(p0)", "谁高？", ("甲", "乙", "丙")), "A")
-    told = f"{(2000 * bounds.message(prompt) + 1000 * 1024) / 1e6:.2f} CNY"
+    prompt = prompts.explaining(PromptQuestion("甲比乙高，乙比丙高。(p0)", "谁高？", ("甲", "乙", "丙")), "A")
+    told = f"{(2000 * token_bounds.message(prompt) + 1000 * 1024) / 1e6:.2f} CNY"
     said = votequeue("enqueue", "reason", data, *REASON)
     assert f"a budget counts a call to chat/m as up to {told}, a byte of its prompt as a token" in said.out
     said = votequeue("enqueue", "reason", data, *REASON, "--budget", 2)
@@ -136,9 +137,9 @@ def test_without_chance_each_model_is_asked_once(data: Path, told: Any) -> None:
 
 
 def test_every_wrong_letter_is_a_reasoning_of_its_own(home: Path, told: Any) -> None:
-    same = played.entry("p2")
+    same = run_fixtures.entry("p2")
     same["questions"][0]["options"] = ["是", "是 ", "否"]
-    data = played.write(home / "d.jsonl", played.entry("p1", "B-"), same)
+    data = run_fixtures.write(home / "d.jsonl", run_fixtures.entry("p1", "B-"), same)
     wrong = ("--label", "wrong", "--provider", "local", "--asks", 1, "--dry-run")
     assert told("reason", data, *wrong)["estimate"]["calls"]["most"] == 2
     assert told("reason", data, *wrong, "--letters", "every")["estimate"]["calls"]["most"] == 3
@@ -146,33 +147,38 @@ def test_every_wrong_letter_is_a_reasoning_of_its_own(home: Path, told: Any) -> 
 
 def test_a_reasoning_on_record_costs_nothing(data: Path, told: Any) -> None:
     wanted = Wanted(
-        Asked("甲比乙高，乙比丙高。(p3)", "谁高？", ("甲", "乙", "丙")),
+        PromptQuestion("甲比乙高，乙比丙高。(p3)", "谁高？", ("甲", "乙", "丙")),
         "B",
         "correct",
         "chat",
         prompts.EXPLAINING_VERSION,
     )
-    with ledger.writing() as connection:
-        bought.keep_reasoning(connection, wanted, "m", "……答案是：B")
+    with engine.writing() as connection:
+        cache.keep_reasoning(connection, wanted, "m", "……答案是：B")
     found = told("reason", data, *REASON, "--asks", 1)["estimate"]
     assert (found["on_record"], found["calls"]["most"]) == (1, 9)
     assert told("reason", data, *REASON, "--asks", 1, "--label", "wrong")["estimate"]["on_record"] == 0
 
 
 def test_any_ledger_knows_what_it_has(any_ledger: str) -> None:
-    wanted = [Wanted(Asked("甲高。", "谁？", ("甲", "乙")), letter, "wrong", "chat", "1a") for letter in "AB"]
-    with ledger.writing() as connection:
-        bought.keep_reasoning(connection, wanted[1], "m", "……答案是：B")
-    assert bought.have_reasonings(wanted, ["l", "m"]) == [False, True]
-    assert bought.have_reasonings(wanted, ["l"]) == [False, False]
+    wanted = [
+        Wanted(PromptQuestion("甲高。", "谁？", ("甲", "乙")), letter, "wrong", "chat", "1a")
+        for letter in "AB"
+    ]
+    with engine.writing() as connection:
+        cache.keep_reasoning(connection, wanted[1], "m", "……答案是：B")
+    assert cache.have_reasonings(wanted, ["l", "m"]) == [False, True]
+    assert cache.have_reasonings(wanted, ["l"]) == [False, False]
 
 
 def test_any_ledger_records_items_with_a_budget_and_revives_by_reason(any_ledger: str, home: Path) -> None:
-    data = played.write(home / "d.jsonl", played.entry("p1", "A-B"), played.entry("p2", "-"))
+    data = run_fixtures.write(
+        home / "d.jsonl", run_fixtures.entry("p1", "A-B"), run_fixtures.entry("p2", "-")
+    )
     lines = [line for line in dataset.scan(data) if isinstance(line, Line)]
     with_budget = functools.partial(calls.put_budget, run="r", budget=2.0)
-    run = ledger.Run("r", "reason", "x", "d", None, {})
-    assert ledger.open_run(run, lines, wants=orders.labelled, also=with_budget) == 2
+    run = runs.Run("r", "reason", "x", "d", None, {})
+    assert runs.open_run(run, lines, wants=plan.labelled, also=with_budget) == 2
     assert calls.spent("r") == calls.Spending(2.0, 0.0)
     for held, reason in zip(
         claims.claim([Reason(run="r", item=n) for n in (0, 1)], "one", 60), "ab", strict=True
@@ -198,7 +204,7 @@ def test_a_text_is_translated_once_an_entry_there_and_back(
             {"question": "选择题 2：谁最高？", "options": ["甲", "乙"]},
         ],
     }
-    found = told("translate", played.write(home / "d.jsonl", entry), *BACK, "--pivot", "ja")["estimate"]
+    found = told("translate", run_fixtures.write(home / "d.jsonl", entry), *BACK, "--pivot", "ja")["estimate"]
     characters = len("甲比乙高。" + "乙比丙高。" + "谁最高？" + "甲" + "乙")
     assert found["characters"]["expected"] == pytest.approx(characters * 2.4, abs=1)
     assert found["calls"] == {"expected": 2, "most": 2}
@@ -206,8 +212,8 @@ def test_a_text_is_translated_once_an_entry_there_and_back(
 
 
 def test_texts_of_many_entries_share_calls(home: Path, told: Any) -> None:
-    entries = [played.entry(f"p{n}", "A", problem=f"{n}号" * 40) for n in range(30)]
-    data = played.write(home / "d.jsonl", *entries)
+    entries = [run_fixtures.entry(f"p{n}", "A", problem=f"{n}号" * 40) for n in range(30)]
+    data = run_fixtures.write(home / "d.jsonl", *entries)
     assert told("translate", data, *BACK)["estimate"]["calls"] == {"expected": 5, "most": 60}
 
 
@@ -218,7 +224,7 @@ def test_a_translation_on_record_costs_nothing(
     there: bool, back: bool, on_record: int, ways: int, home: Path, told: Any
 ) -> None:
     entry = {"id": "p", "problem": "甲比乙高。", "questions": [{"question": "x?", "options": ["1", "2"]}]}
-    data = played.write(home / "d.jsonl", entry)
+    data = run_fixtures.write(home / "d.jsonl", entry)
     route = Route("zh", "ja", "tencent", "TextTranslateBatch")
     way_back = Route("ja", "zh", "tencent", "TextTranslateBatch")
     for known, text, result, way in [
@@ -226,9 +232,9 @@ def test_a_translation_on_record_costs_nothing(
         (back, "甲は高い。", "甲高。", way_back),
     ]:
         if known:
-            bought.reserve([text], way, "one", 60)
-            with ledger.writing() as connection:
-                bought.keep_translations(connection, {text: result}, way)
+            cache.reserve([text], way, "one", 60)
+            with engine.writing() as connection:
+                cache.keep_translations(connection, {text: result}, way)
     found = told("translate", data, *BACK)["estimate"]
     assert (found["on_record"], found["calls"]["most"]) == (on_record, ways)
 

@@ -17,23 +17,24 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from shared import claims, dataset, leases, ledger, outbox, pg_connection, schema, settings
+from shared import dataset, settings
 from shared.errors import Conflict, ServiceUnreachable, UserError
 from shared.jobs import Infer, Job
-from shared.ledger import Run
+from shared.ledger import claims, engine, leases, outbox, postgres, runs, schema
+from shared.ledger.runs import Run
 from tests.conftest import Command, forget
-from tests.integration import played
+from tests.integration import run_fixtures
 from tests.integration.test_rounds import SAMPLING
-from workers import deaths
-from workers.deaths import Deaths, Session
-from workers.frozen_writer import FrozenWriter
+from workers import liveness
+from workers.liveness import Liveness, Session
+from workers.sqlite_watchdog import FrozenWriter
 
 
 def open_run(folder: Path, questions: int = 8) -> list[Job]:
-    path = played.write(folder / "data.jsonl", played.entry("p1", "A" * questions))
+    path = run_fixtures.write(folder / "data.jsonl", run_fixtures.entry("p1", "A" * questions))
     lines = [line for line in dataset.scan(path) if isinstance(line, dataset.Line)]
     options = SAMPLING.model_dump()
-    count = ledger.open_run(Run("r", "infer", str(path), "d", None, options), lines)
+    count = runs.open_run(Run("r", "infer", str(path), "d", None, options), lines)
     return [Infer(run="r", item=number) for number in range(count)]
 
 
@@ -85,17 +86,17 @@ def test_a_connection_that_goes_dark_is_given_up_and_the_next_one_works(
     on_postgres: sa.URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     open_run(tmp_path)
-    monkeypatch.setattr(pg_connection.PatientConnection, "patience", 0.5)
+    monkeypatch.setattr(postgres.PatientConnection, "patience", 0.5)
     proxy = DarkeningProxy(on_postgres.port or 0)
     use(monkeypatch, on_postgres.set(port=proxy.port))
-    assert ledger.count_states("r")["pending"] == 8
+    assert runs.count_states("r")["pending"] == 8
     proxy.dark.set()
     begun = time.monotonic()
     with pytest.raises(ServiceUnreachable):
-        ledger.count_states("r")
+        runs.count_states("r")
     assert time.monotonic() - begun < 15
     proxy.dark.clear()
-    assert ledger.count_states("r")["pending"] == 8
+    assert runs.count_states("r")["pending"] == 8
 
 
 def test_a_client_that_stands_still_within_a_transaction_holds_nobody_up(
@@ -103,9 +104,9 @@ def test_a_client_that_stands_still_within_a_transaction_holds_nobody_up(
 ) -> None:
     jobs = open_run(tmp_path)
     claims.claim(jobs, "silent", lease=0.001)
-    monkeypatch.setitem(ledger._SESSION_LIMITS, "idle_in_transaction_session_timeout", 1500)
+    monkeypatch.setitem(engine._SESSION_LIMITS, "idle_in_transaction_session_timeout", 1500)
     forget()
-    with ledger.engine().connect() as frozen:
+    with engine.engine().connect() as frozen:
         frozen.execute(sa.text("SELECT 1 FROM items WHERE number < 4 FOR UPDATE")).all()
         # A sweep takes the others, and these once the server has ended the frozen client's session.
         assert claims.expire(5) == jobs[4:]
@@ -117,13 +118,13 @@ def test_a_client_that_stands_still_within_a_transaction_holds_nobody_up(
 def test_a_worker_of_another_machine_is_dead_when_its_session_is_gone_and_stays_so(
     on_postgres: sa.URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deaths, "STEADY", 0.001)
-    monkeypatch.setattr(deaths, "MISSING", 0.3)
+    monkeypatch.setattr(liveness, "STEADY", 0.001)
+    monkeypatch.setattr(liveness, "MISSING", 0.3)
     ours, theirs = Session(), Session()
     assert ours.keep() is not None
     leases.heartbeat("theirs", 60, None, theirs.keep())
     leases.heartbeat("too old to have one", 60)
-    watch = Deaths(ours)
+    watch = Liveness(ours)
     assert watch.look() == []
     theirs.close()
     # It may just be taking its lock again.
@@ -145,10 +146,10 @@ def test_a_deadlock_is_tried_again_at_once(on_postgres: sa.URL, tmp_path: Path) 
     met = threading.Barrier(2)
     tries: list[int] = []
 
-    @ledger.retried
+    @engine.retried
     def lock(first: int, second: int) -> None:
         tries.append(first)
-        with ledger.writing() as connection:
+        with engine.writing() as connection:
             for number in (first, second):
                 connection.execute(
                     schema.items.update().where(schema.items.c.number == number).values(losses=number)
@@ -165,9 +166,9 @@ def test_a_deadlock_is_tried_again_at_once(on_postgres: sa.URL, tmp_path: Path) 
 
 
 def test_a_conflict_that_never_ends_is_said_in_the_end(on_postgres: sa.URL) -> None:
-    @ledger.retried
+    @engine.retried
     def conflict() -> None:
-        with ledger.writing() as connection:
+        with engine.writing() as connection:
             connection.execute(sa.text("DO $$ BEGIN RAISE serialization_failure; END $$"))
 
     with pytest.raises(Conflict):
@@ -201,7 +202,7 @@ def test_workers_that_write_the_same_items_in_any_order_never_wait_for_each_othe
 
     works = [claim_and_give_back] * 3 + [sweep] * 2
     conflicts: list[object] = []
-    sa.event.listen(ledger.engine(), "handle_error", conflicts.append)
+    sa.event.listen(engine.engine(), "handle_error", conflicts.append)
     threads = [threading.Thread(target=worker, args=(f"w{at}", work)) for at, work in enumerate(works)]
     for thread in threads:
         thread.start()
@@ -231,7 +232,7 @@ def test_postgres_readers_may_be_users_who_cannot_write(
     on_postgres: sa.URL, monkeypatch: pytest.MonkeyPatch, votequeue: Command, tmp_path: Path
 ) -> None:
     open_run(tmp_path)
-    with ledger.writing() as connection:
+    with engine.writing() as connection:
         name = f"reader{time.monotonic_ns()}"
         connection.execute(sa.text(f"CREATE ROLE {name} LOGIN"))
         connection.execute(sa.text(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}"))
@@ -321,7 +322,7 @@ def test_the_sweep_looks_at_what_is_pending_through_indexes_alone(tmp_path: Path
     def before(connection: sa.Connection, _c: object, statement: str, parameters: object, *_: object) -> None:
         explain(connection, statement, parameters)
 
-    sa.event.listen(ledger.engine(), "before_cursor_execute", before)
+    sa.event.listen(engine.engine(), "before_cursor_execute", before)
     outbox.unsent(100)
     outbox.left_over("infer", 100, 1.0)
     outbox.forget_sent(older_than=10, kind="infer")

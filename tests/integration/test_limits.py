@@ -20,20 +20,21 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import broker, calls, ledger, settings, slowdowns
+from shared import broker, service_pauses, settings
 from shared.errors import LONGEST_PAUSE, Exhausted, Held, Refused, ServiceUnreachable, Throttled
 from shared.jobs import Reason
+from shared.ledger import calls, engine
 from shared.providers import Limits, Usage
 from tests import fakes
 from tests.servers import counting
 from tests.servers.counting import SLOW_DOWN, Allowance, CountingServer
 from workers import wiring
-from workers.desk import Desk
-from workers.limits import line, pace, tokens
-from workers.limits.limiter import RedisLimiter
-from workers.limits.line import Lines, Moment
-from workers.limits.pace import Pace, Paces
-from workers.limits.turn import Turn
+from workers.gateway import backoff, gcra, token_window
+from workers.gateway.backoff import Pace, Paces
+from workers.gateway.gateway import Gateway
+from workers.gateway.gcra import CallSchedule, CallSlot
+from workers.gateway.limiter import RedisLimiter
+from workers.gateway.permit import RedisPermit
 from workers.ports import Interrupted, Needs, Prompt, Reply, Service
 
 KEY = f"{broker.KEY_PREFIX}limit:chat/m@0a1b2c3d"
@@ -82,7 +83,7 @@ def turn(limiter: RedisLimiter, of: Service, asked: int = 0, *, used: int | None
 
 def slow_down(limiter: RedisLimiter, of: Service, delay: float | None, said: str = "429") -> None:
     """Be told to slow down, as a call that another worker made."""
-    Turn(limiter._books, of, NOTHING).slow_down(delay, said)
+    RedisPermit(limiter._books, of, NOTHING).slow_down(delay, said)
 
 
 def at_once(calls: int, make: Callable[[], object]) -> None:
@@ -139,7 +140,7 @@ def test_four_processes_of_four_threads_are_never_over_the_limit_as_the_server_c
 def test_one_more_call_than_allowed_takes_longer_than_the_period_even_if_the_first_is_late(
     per_second: int | None, per_minute: int | None
 ) -> None:
-    apart = line.spacing(Limits(per_second=per_second, per_minute=per_minute))
+    apart = gcra.spacing(Limits(per_second=per_second, per_minute=per_minute))
     if apart is None:
         assert per_second is per_minute is None
         return
@@ -149,7 +150,7 @@ def test_one_more_call_than_allowed_takes_longer_than_the_period_even_if_the_fir
 
 
 def test_places_in_the_line_are_evenly_spaced_and_only_taken_shortly_before(limiter: RedisLimiter) -> None:
-    lines, apart = Lines(broker.client()), line.Spacing(line.AHEAD * 0.8, 0.01)
+    lines, apart = CallSchedule(broker.client()), gcra.Spacing(gcra.AHEAD * 0.8, 0.01)
     first, second = lines.place(KEY, apart, 1.0), lines.place(KEY, apart, 1.0)
     assert second.wait == first.wait == 0.0
     assert second.at - first.at == pytest.approx(apart.interval, abs=0.05)
@@ -160,21 +161,21 @@ def test_who_wakes_up_far_too_late_takes_another_place(
     limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.monotonic()
-    places = iter([Moment(now, now - 1), Moment(now, now - 2), Moment(now, now + 60)])
-    monkeypatch.setattr(Lines, "place", lambda *_: next(places))
+    places = iter([CallSlot(now, now - 1), CallSlot(now, now - 2), CallSlot(now, now + 60)])
+    monkeypatch.setattr(CallSchedule, "place", lambda *_: next(places))
     turn(limiter, service(per_second=5, tokens_per_minute=100), 100, used=0)
     assert next(places, None) is None
 
 
 def test_those_after_a_late_call_are_put_off_by_as_much(limiter: RedisLimiter) -> None:
-    lines, apart = Lines(broker.client()), line.Spacing(10.0, 0.5)
+    lines, apart = CallSchedule(broker.client()), gcra.Spacing(10.0, 0.5)
     first = lines.place(KEY, apart, 1.0)
     assert lines.keep(KEY, first, apart)
     assert lines.place(KEY, apart, 1.0).wait < 10.0
-    late = Moment(first.at, first.due - 5.0)
+    late = CallSlot(first.at, first.due - 5.0)
     assert lines.keep(KEY, late, apart)
     assert 14.5 < lines.place(KEY, apart, 1.0).wait < 15.1
-    assert not lines.keep(KEY, Moment(first.at, first.due - 11.0), apart)
+    assert not lines.keep(KEY, CallSlot(first.at, first.due - 11.0), apart)
 
 
 # Calls at once
@@ -247,9 +248,9 @@ def test_a_slot_that_redis_has_lost_is_taken_again(on_broker: str, stopping: thr
 @pytest.fixture
 def short_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a minute a second, with half of the time that a call has to reach the service."""
-    monkeypatch.setattr(tokens, "WINDOW", 1.5)
-    monkeypatch.setattr(tokens, "LATEST", 0.25)
-    monkeypatch.setattr(tokens, "STEP", 0.05)
+    monkeypatch.setattr(token_window, "WINDOW", 1.5)
+    monkeypatch.setattr(token_window, "LATEST", 0.25)
+    monkeypatch.setattr(token_window, "STEP", 0.05)
 
 
 @pytest.mark.usefixtures("short_minute")
@@ -346,7 +347,7 @@ def test_a_minute_is_neither_passed_nor_wasted_however_the_service_counts(
         learned = server.times()[0] + 1.2
         tokens_after = sum(arrival.tokens for arrival in server.arrivals if arrival.at >= learned)
     assert server.most_tokens_within(1.0) <= 8000
-    assert tokens_after / (until - learned) > 0.7 * 8000 / tokens.WINDOW
+    assert tokens_after / (until - learned) > 0.7 * 8000 / token_window.WINDOW
 
 
 def test_a_ratio_rises_at_once_and_falls_slowly(limiter: RedisLimiter) -> None:
@@ -406,7 +407,7 @@ class Calling:
         calls.set_budget("r", None)
         self.service, self._used = service(**limits), Usage(used)
         self._server, self._numbers = server, itertools.count()
-        self._desk = Desk(limiter)
+        self._desk = Gateway(limiter)
         self.seconds = 0.0
 
     def complete(self, _: Prompt) -> Reply:
@@ -498,9 +499,9 @@ def test_three_calls_a_minute_are_three_across_a_flush(limiter: RedisLimiter) ->
         Paces(broker.client()).read(KEY)
         reading = Paces(broker.client()).read(KEY)
         limiter._books.memories.begin(KEY, calling.service, reading)
-    apart = line.spacing(calling.service.limits)
+    apart = gcra.spacing(calling.service.limits)
     assert apart is not None
-    assert Lines(broker.client()).place(KEY, apart, 1.0).wait > 20.0
+    assert CallSchedule(broker.client()).place(KEY, apart, 1.0).wait > 20.0
 
 
 @pytest.mark.parametrize("limits", [{"per_minute": 1}, {"tokens_per_minute": 100}, {"at_once": 1}])
@@ -526,7 +527,7 @@ def test_a_correction_of_what_was_lost_changes_nothing(limiter: RedisLimiter) ->
 
 
 def test_a_line_that_was_slow_is_taken_up_at_the_full_rate(limiter: RedisLimiter) -> None:
-    lines, apart = Lines(broker.client()), line.Spacing(1.0, 0.01)
+    lines, apart = CallSchedule(broker.client()), gcra.Spacing(1.0, 0.01)
     lines.place(KEY, apart, 0.05)
     assert lines.place(KEY, apart, 0.05).wait > 19.0
     assert 0.9 < lines.place(KEY, apart, 1.0).wait < 20.0  # it is noticed here
@@ -540,7 +541,7 @@ def test_a_used_up_day_says_when_the_next_begins_for_the_provider(
     limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evening = datetime(2026, 11, 22, 15, 30, tzinfo=UTC).timestamp()  # 23:30 in Shanghai
-    monkeypatch.setattr(ledger, "now", lambda _: evening)
+    monkeypatch.setattr(engine, "now", lambda _: evening)
     limited = service(per_day=2, at_once=1)
     with pytest.raises(ZeroDivisionError), limiter.admit(limited, NOTHING):
         raise ZeroDivisionError  # attempts count, not successes
@@ -549,7 +550,7 @@ def test_a_used_up_day_says_when_the_next_begins_for_the_provider(
         turn(limiter, limited)
     assert raised.value.delay == 1800.0
     turn(limiter, service("n", per_day=1))
-    monkeypatch.setattr(ledger, "now", lambda _: evening + 1800)
+    monkeypatch.setattr(engine, "now", lambda _: evening + 1800)
     turn(limiter, limited)
 
 
@@ -571,15 +572,15 @@ def test_who_has_a_place_when_a_pause_begins_waits_too(
     limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paused, begun = service(per_second=50), time.monotonic()
-    place = Lines.place
+    place = CallSchedule.place
 
-    def slow_down_then_place(lines: Lines, *asked: object) -> Moment:
+    def slow_down_then_place(lines: CallSchedule, *asked: object) -> CallSlot:
         monkeypatch.undo()
         made = place(lines, *asked)  # type: ignore[arg-type]
         slow_down(limiter, paused, 0.5)
         return made
 
-    monkeypatch.setattr(Lines, "place", slow_down_then_place)
+    monkeypatch.setattr(CallSchedule, "place", slow_down_then_place)
     turn(limiter, paused)
     assert time.monotonic() - begun > 0.5
 
@@ -609,13 +610,13 @@ def test_resume_wakes_all_who_wait_for_a_pause_to_end(
 
     def lift() -> None:
         lifted.append(time.monotonic())
-        assert [one.service for one in slowdowns.forget("chat")] == [paused.name, "chat/n@0a1b2c3d"]
+        assert [one.service for one in service_pauses.forget("chat")] == [paused.name, "chat/n@0a1b2c3d"]
 
     threading.Timer(1.0, lift).start()
     limiters = itertools.cycle([limiter, other])
     at_once(4, lambda: turn(next(limiters), paused, 10))
     assert 0 < time.monotonic() - lifted[0] < 2.0
-    assert slowdowns.of("chat") == []
+    assert service_pauses.of("chat") == []
 
 
 def test_resume_wakes_who_waits_for_a_place_in_a_line_that_was_slowed_down(limiter: RedisLimiter) -> None:
@@ -625,7 +626,7 @@ def test_resume_wakes_who_waits_for_a_place_in_a_line_that_was_slowed_down(limit
     broker.client().set(f"{KEY}:pace", json.dumps({**record, "until": moment + 0.1, "factor": 0.01}))
     time.sleep(1.2)
     turn(limiter, slowed)  # at a share of 0.05: the next place is 20 s away
-    threading.Timer(0.5, slowdowns.forget, ["chat"]).start()
+    threading.Timer(0.5, service_pauses.forget, ["chat"]).start()
     begun = time.monotonic()
     turn(limiter, slowed)
     assert time.monotonic() - begun < 4.0
@@ -639,16 +640,16 @@ def test_who_asks_for_a_day_is_called_again_after_an_hour_or_once_resumed(
     model = fakes.FakeChat({"": [Throttled("chat (h) says 429: slow down", asked), "答案是：A"]})
     job, prompt = Reason(run="r", item=1), Prompt("题", 50, 0.7)
     with pytest.raises(Exhausted, match=r"chat/m asked for a pause: chat \(h\) says 429: slow down"):
-        Desk(limiter).chat(job, "A:1:m", model, prompt)
+        Gateway(limiter).chat(job, "A:1:m", model, prompt)
     (pause,) = calls.pauses("chat")
     assert pause.until == pytest.approx(time.time() + LONGEST_PAUSE, abs=30)
     assert pause.reason == "chat/m asked for a pause: chat (h) says 429: slow down"
     with pytest.raises(Held):
-        Desk(other).chat(job, "A:1:m", model, prompt)
+        Gateway(other).chat(job, "A:1:m", model, prompt)
     assert len(model.prompts) == 1
-    slowdowns.forget("chat")
+    service_pauses.forget("chat")
     calls.lift("chat")
-    assert Desk(other).chat(job, "A:1:m", model, prompt) == "答案是：A"
+    assert Gateway(other).chat(job, "A:1:m", model, prompt) == "答案是：A"
 
 
 def test_slowing_down_is_put_down_with_the_services_words_and_an_hour_at_the_most(
@@ -657,14 +658,14 @@ def test_slowing_down_is_put_down_with_the_services_words_and_an_hour_at_the_mos
     slow_down(limiter, service(), 250.0, "chat (h) says 429: slowly")
     slow_down(limiter, service("n"), Throttled("429", 1e300).delay)
     slow_down(limiter, service("o"), Throttled("429", -5.0).delay)
-    found = slowdowns.of("chat")
+    found = service_pauses.of("chat")
     assert [(one.service, one.said) for one in found] == [
         ("chat/m@0a1b2c3d", "chat (h) says 429: slowly"),
         ("chat/n@0a1b2c3d", "429"),
         ("chat/o@0a1b2c3d", "429"),
     ]
     assert [one.left for one in found] == [pytest.approx(left, abs=5) for left in (250, LONGEST_PAUSE, 0.5)]
-    assert slowdowns.of("chatter") == slowdowns.of("qianfan") == []
+    assert service_pauses.of("chatter") == service_pauses.of("qianfan") == []
 
 
 def test_models_and_accounts_share_nothing(limiter: RedisLimiter) -> None:
@@ -686,11 +687,11 @@ def test_a_pause_too_long_to_wait_for_pauses_the_queue(limiter: RedisLimiter) ->
 
 def test_the_first_calls_after_a_while_are_further_apart(on_broker: str) -> None:
     paces = Paces(broker.client())
-    assert [paces.read(KEY).share for _ in range(2)] == [pace.START_SHARE] * 2
+    assert [paces.read(KEY).share for _ in range(2)] == [backoff.START_SHARE] * 2
     broker.client().delete(f"{KEY}:starting")  # as it ends by itself
     assert paces.read(KEY).share == 1.0
     broker.client().delete(f"{KEY}:active")
-    assert paces.read(KEY).share == pace.START_SHARE
+    assert paces.read(KEY).share == backoff.START_SHARE
 
 
 def test_pauses_double_while_nothing_succeeds_and_the_rate_falls_once() -> None:
@@ -700,12 +701,12 @@ def test_pauses_double_while_nothing_succeeds_and_the_rate_falls_once() -> None:
         slowed = slowed.slower(now, now, None)
         pauses.append(slowed.until - now)
         now = slowed.until
-    assert pauses == [min(pace.FIRST * 2**row, pace.LONGEST) for row in range(8)]
+    assert pauses == [min(backoff.FIRST * 2**row, backoff.LONGEST) for row in range(8)]
     assert slowed.share(now) == pytest.approx(0.7)
-    assert dataclasses.replace(slowed, refused=5000).slower(now, now, None).until == now + pace.LONGEST
+    assert dataclasses.replace(slowed, refused=5000).slower(now, now, None).until == now + backoff.LONGEST
     answered = slowed.succeeded(now)
     again = answered.slower(now, now, None)
-    assert (again.until - now, again.factor) == (pace.FIRST, pytest.approx(0.49))
+    assert (again.until - now, again.factor) == (backoff.FIRST, pytest.approx(0.49))
 
 
 def test_refusals_of_calls_that_were_under_way_are_the_same_news() -> None:
@@ -720,13 +721,13 @@ def test_refusals_of_calls_that_were_under_way_are_the_same_news() -> None:
 def test_the_rate_comes_back_by_itself() -> None:
     slowed = Pace().slower(1000.0, 1000.0, None)
     shares = [slowed.share(slowed.until + after) for after in (0.0, 2.0, 60.0, 1000.0)]
-    assert shares == [pytest.approx(share) for share in (0.7, 0.7 + 2 * pace.RECOVERY, 1.0, 1.0)]
+    assert shares == [pytest.approx(share) for share in (0.7, 0.7 + 2 * backoff.RECOVERY, 1.0, 1.0)]
 
 
 def test_many_refusals_at_once_are_one_pause_and_a_success_ends_the_row(
     limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "FIRST", 0.2)
+    monkeypatch.setattr(backoff, "FIRST", 0.2)
     limited, together = service(), threading.Barrier(6)
 
     def refused() -> None:
@@ -817,7 +818,7 @@ def test_all_that_is_kept_is_under_one_prefix_and_ends_by_itself(limiter: RedisL
         kept = [key.decode() for key in broker.client().keys("*")]
         assert {"calls", "tokens", "pace", "slot"} <= {word for key in kept for word in key.split(":")}
         assert all(key.startswith(KEY + ":") for key in kept)
-        assert all(0 < broker.client().ttl(key) <= tokens.REMEMBERED for key in kept)
+        assert all(0 < broker.client().ttl(key) <= token_window.REMEMBERED for key in kept)
 
 
 @pytest.mark.usefixtures("on_broker")

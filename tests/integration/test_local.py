@@ -17,7 +17,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from infra import groups, local, programs
+from infra import local, process_groups, programs
 from shared.errors import UserError
 from shared.settings import Settings
 
@@ -88,7 +88,7 @@ def post(settings: Settings, path: str, login: str | None) -> int:
 
 def ours(settings: Settings) -> list[psutil.Process]:
     notes = programs.layout(settings).notes
-    return [process for group in groups.living(notes).values() for process in group]
+    return [process for group in process_groups.living(notes).values() for process in group]
 
 
 def test_what_is_up_answers_changes_nothing_for_strangers_and_goes_down_whole(
@@ -131,7 +131,7 @@ def test_a_killed_supervisord_leaves_nothing_that_down_does_not_find(
     monkeypatch.setattr(programs, "worker_command", lambda queue: (sys.executable, "-c", STUBBORN))
     local.up(settings, {"train": 1}, detach=True)
     processes = ours(settings)
-    supervisord = next(process for process in processes if "infra.supervising" in process.cmdline())
+    supervisord = next(process for process in processes if "infra.supervisord" in process.cmdline())
 
     supervisord.kill()
     _, alive = psutil.wait_procs(processes, timeout=5)
@@ -147,7 +147,7 @@ def test_what_a_crashed_worker_left_is_gone_when_its_next_life_begins(
     monkeypatch.setattr(programs, "worker_command", lambda queue: (sys.executable, "-c", STUBBORN))
     local.up(settings, {"train": 1}, detach=True)
     notes = programs.layout(settings).notes
-    first_life = groups.living(notes)["train-1"]
+    first_life = process_groups.living(notes)["train-1"]
     assert len(first_life) == 2
     leader = next(program.pid for program in local.running(settings) if program.name == "train-1")
     os.kill(leader, signal.SIGKILL)
@@ -163,7 +163,7 @@ def test_supervisord_outlives_a_full_disk(tmp_path: Path) -> None:
         "[program:talks]\ncommand=sh -c 'while echo much; do sleep 0.1; done'\nstartsecs=0\n"
         "stdout_logfile=/dev/full\nstdout_logfile_maxbytes=0\n"
     )
-    command = [*programs.PYTHON, "-m", "infra.supervising", "-c", str(tmp_path / "conf")]
+    command = [*programs.PYTHON, "-m", "infra.supervisord", "-c", str(tmp_path / "conf")]
     with Path("/dev/full").open("w") as full, subprocess.Popen(command, stdout=full, stderr=full) as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=4)
@@ -176,9 +176,9 @@ def test_a_note_whose_pid_became_a_strangers_ends_nobody(tmp_path: Path) -> None
     with subprocess.Popen(["sleep", "100"], start_new_session=True) as stranger:
         try:
             (tmp_path / "infer-1").write_text(f"{stranger.pid} 1000000.0\n")
-            assert groups.living(tmp_path) == {}
-            groups.write_note(tmp_path / "infer-1", stranger.pid)
-            assert [process.pid for process in groups.living(tmp_path)["infer-1"]] == [stranger.pid]
+            assert process_groups.living(tmp_path) == {}
+            process_groups.write_note(tmp_path / "infer-1", stranger.pid)
+            assert [process.pid for process in process_groups.living(tmp_path)["infer-1"]] == [stranger.pid]
         finally:
             stranger.kill()
 

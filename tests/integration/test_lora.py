@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 
-from producers import training_options
-from shared import artifacts, dataset, ledger, prompts
+from producers.commands import training_options
+from shared import dataset, model_store, prompts
 from shared.errors import Refused
-from shared.lessons import Lesson
-from shared.prompts import Asked, Solved
-from shared.trainings import LoraTraining
-from tests import tiny, workshops
-from tests.workshops import RIGHT, Ear
-from workers.dispatches import Made
-from workers.models import lora_training
-from workers.models.adapters import Adapters
+from shared.ledger import runs
+from shared.prompts import FewShotExample, PromptQuestion
+from shared.recipes import LoraTraining
+from shared.training_examples import Lesson
+from tests import tiny, training_fixtures
+from tests.training_fixtures import RIGHT, Ear
+from workers.models.lora_adapters import Adapters
+from workers.training import lora_trainer
+from workers.training.ipc import Made
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -30,13 +31,15 @@ class Index:
     """Remembers what it indexed, and gives the first few that are about other problems."""
 
     def __init__(self) -> None:
-        self.solved: list[Solved] = []
+        self.solved: list[FewShotExample] = []
 
-    def __call__(self, solved: list[Solved]) -> "Index":
+    def __call__(self, solved: list[FewShotExample]) -> "Index":
         self.solved = solved
         return self
 
-    def nearest(self, _: str, asked: Sequence[Asked], count: int, siblings: bool) -> list[list[Solved]]:
+    def nearest(
+        self, _: str, asked: Sequence[PromptQuestion], count: int, siblings: bool
+    ) -> list[list[FewShotExample]]:
         assert not siblings
         return [[one for one in self.solved if one.asked.problem != q.problem][:count] for q in asked]
 
@@ -53,14 +56,14 @@ def train(
     index: Index | None = None,
     ear: Ear | None = None,
 ) -> Made:
-    place = workshops.workshop(folder, ear)
-    return lora_training.train(found, training, training.base, place, index or Index())
+    place = training_fixtures.workshop(folder, ear)
+    return lora_trainer.train(found, training, training.base, place, index or Index())
 
 
 def rows(training: LoraTraining, found: Sequence[Lesson], index: Index) -> list[dict[str, Any]]:
     from transformers import AutoTokenizer
 
-    return lora_training._rows(found, training, AutoTokenizer.from_pretrained(training.base), index)
+    return lora_trainer._rows(found, training, AutoTokenizer.from_pretrained(training.base), index)
 
 
 def texts(base: Path, row: dict[str, Any]) -> tuple[str, str]:
@@ -76,8 +79,8 @@ def texts(base: Path, row: dict[str, Any]) -> tuple[str, str]:
 def test_a_row_is_the_inference_prompt_with_two_others_solved_and_the_loss_is_on_what_follows(
     base: Path,
 ) -> None:
-    found = workshops.lessons(4)
-    index = Index()(lora_training._solved(found))
+    found = training_fixtures.lessons(4)
+    index = Index()(lora_trainer._solved(found))
     first, *_ = rows(options(base, max_length=4096), found, index)
     prompt, completion = texts(base, first)
     shown = [solved for solved in index.solved if solved.asked.problem != found[0].problem][:2]
@@ -87,7 +90,7 @@ def test_a_row_is_the_inference_prompt_with_two_others_solved_and_the_loss_is_on
 
 
 def test_only_right_texts_are_learned_each_once_and_not_too_many_of_one_question(base: Path) -> None:
-    lesson = workshops.lesson(0, letters="ABABA")
+    lesson = training_fixtures.lesson(0, letters="ABABA")
     several = lesson.model_copy(
         update={
             "texts": tuple(
@@ -102,8 +105,8 @@ def test_only_right_texts_are_learned_each_once_and_not_too_many_of_one_question
 
 
 def test_examples_are_left_out_from_the_far_end_until_it_fits(base: Path) -> None:
-    found = workshops.lessons(4)
-    index = Index()(lora_training._solved(found))
+    found = training_fixtures.lessons(4)
+    index = Index()(lora_trainer._solved(found))
     whole = len(rows(options(base, max_length=4096), found[:1], index)[0]["input_ids"])
     (shorter,) = rows(options(base, max_length=whole - 1), found[:1], index)
     assert len(shorter["input_ids"]) < whole
@@ -112,14 +115,14 @@ def test_examples_are_left_out_from_the_far_end_until_it_fits(base: Path) -> Non
 
 
 def test_what_does_not_fit_at_all_is_left_out_and_told(base: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert rows(options(base, max_length=20), workshops.lessons(2), Index()) == []
+    assert rows(options(base, max_length=20), training_fixtures.lessons(2), Index()) == []
     assert "2 texts do not fit 20 tokens" in caplog.text
     with pytest.raises(Refused, match="the training part has no right text that fits 20 tokens"):
-        train(Path("work"), options(base, max_length=20), workshops.lessons(8))
+        train(Path("work"), options(base, max_length=20), training_fixtures.lessons(8))
 
 
 def test_no_paraphrase_is_an_example_nor_anything_that_is_held_out(base: Path) -> None:
-    found = workshops.lessons(12)
+    found = training_fixtures.lessons(12)
     paraphrase = found[0].model_copy(update={"augmented": True, "problem": "换了说法"})
     index = Index()
     made = train(Path("work"), options(base, max_steps=1), [*found, paraphrase], index)
@@ -131,13 +134,13 @@ def test_no_paraphrase_is_an_example_nor_anything_that_is_held_out(base: Path) -
 
 
 def test_what_prompts_showed_when_votes_were_sampled_is_shown_again(base: Path) -> None:
-    known = Solved(Asked("丙比丁高。", "谁高？", ("丙", "丁")), "因为丙比丁高。", "A")
-    ledger.add_examples("shown", [known])
+    known = FewShotExample(PromptQuestion("丙比丁高。", "谁高？", ("丙", "丁")), "因为丙比丁高。", "A")
+    runs.add_examples("shown", [known])
     index = Index()
     train(
         Path("work"),
         options(base, max_steps=1).model_copy(update={"examples": ("shown",)}),
-        workshops.lessons(8),
+        training_fixtures.lessons(8),
         index,
     )
     assert index.solved == [known]
@@ -145,18 +148,22 @@ def test_what_prompts_showed_when_votes_were_sampled_is_shown_again(base: Path) 
 
 def test_an_adapter_learns_and_is_found_by_its_name(base: Path, tmp_path: Path) -> None:
     ear = Ear()
-    made = train(tmp_path / "work", options(base, max_steps=12, rank=4), workshops.lessons(16), ear=ear)
+    made = train(
+        tmp_path / "work", options(base, max_steps=12, rank=4), training_fixtures.lessons(16), ear=ear
+    )
     assert made.metrics["loss"] < made.metrics["loss_before"]
     assert len(ear.curve("loss")) >= 2
     assert len(ear.curve("eval_loss")) >= 6
     assert (made.rule, made.beats_majority) == (None, None)
-    name = workshops.shelved(made, tmp_path / "trained")
+    name = training_fixtures.shelved(made, tmp_path / "trained")
     found = Adapters(tmp_path / "trained").find(name)
-    assert (found.name, found.rank, found.number) == (name, 8, artifacts.number_of(name))
+    assert (found.name, found.rank, found.number) == (name, 8, model_store.number_of(name))
 
 
 def test_an_adapter_is_small_and_safe(base: Path) -> None:
-    made = train(Path("work"), options(base, max_steps=1, targets="q_proj,v_proj"), workshops.lessons(8))
+    made = train(
+        Path("work"), options(base, max_steps=1, targets="q_proj,v_proj"), training_fixtures.lessons(8)
+    )
     assert not [path for path in made.folder.rglob("*") if path.suffix in {".bin", ".pt", ".pkl", ".pth"}]
     from safetensors.torch import load_file
 
@@ -170,4 +177,4 @@ def test_an_adapter_is_small_and_safe(base: Path) -> None:
 )
 def test_settings_that_will_not_do_are_refused(changes: dict[str, Any], reason: str, base: Path) -> None:
     with pytest.raises(Refused, match=reason):
-        train(Path("work"), options(base, max_steps=10, **changes), workshops.lessons(16))
+        train(Path("work"), options(base, max_steps=10, **changes), training_fixtures.lessons(16))

@@ -11,9 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from shared import claims, ledger, outbox, settings
+from shared import settings
+from shared.ledger import claims, engine, outbox
 from tests.conftest import Command, forget
-from tests.integration import conftest, played
+from tests.integration import conftest, run_fixtures
 
 LEDGERS = Path(__file__).parents[1] / "fixtures" / "ledgers"
 COMMITS = sorted(folder.name for folder in LEDGERS.iterdir() if (folder / "sqlite.db.gz").exists())
@@ -37,7 +38,7 @@ def old_ledger(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.M
             connection.execute(dump)
         monkeypatch.setenv("VOTEQUEUE_LEDGER_URL", url)
     settings.load.cache_clear()
-    ledger.engine.cache_clear()
+    engine.engine.cache_clear()
     yield
     forget()
 
@@ -62,9 +63,11 @@ def test_finished_runs_are_collected_and_open_ones_say_what_is_lacking(
         ended = votequeue("collect", run, "-o", f"{run}.jsonl")
         # Some of each was given up, or is still open, but for what was judged to the end.
         assert ended.code == (0 if run in ("judged", "again") else 1), ended.err
-        assert played.read(home / f"{run}.jsonl")
+        assert run_fixtures.read(home / f"{run}.jsonl")
     letters = [
-        question["answer"] for one in played.read(home / "judged.jsonl") for question in one["questions"]
+        question["answer"]
+        for one in run_fixtures.read(home / "judged.jsonl")
+        for question in one["questions"]
     ]
     assert len(letters) == 11
     assert set(letters) <= set("ABCDE")

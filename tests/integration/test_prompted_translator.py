@@ -12,7 +12,7 @@ from tests.servers.openai import ChatServer
 from workers import wiring
 from workers.ports import Service
 from workers.providers import prompted
-from workers.providers.chat import OpenAIChat
+from workers.providers.openai import OpenAIChat
 from workers.providers.prompted import PromptedTranslator
 
 KEY = "sk-31d2f0a97c"

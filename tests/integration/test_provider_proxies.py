@@ -17,7 +17,7 @@ from tests.valkey import free_port
 from workers import wiring
 from workers.ports import Prompt, Service
 from workers.providers import proxies
-from workers.providers.chat import OpenAIChat
+from workers.providers.openai import OpenAIChat
 
 PROMPT = Prompt("谁最高？", 64, 0.7)
 SERVICE = Service("chat", "m", "1f0c22aa", Limits(), Price())
@@ -171,10 +171,10 @@ def test_a_service_that_is_away_is_not_this_machines_fault() -> None:
 
 
 def test_a_connection_that_ends_is_no_certificate() -> None:
-    from workers.providers import chat
+    from workers.providers import openai
 
-    assert not chat._untrusted(ssl.SSLEOFError())
-    assert chat._untrusted(ssl.SSLCertVerificationError())
+    assert not openai._untrusted(ssl.SSLEOFError())
+    assert openai._untrusted(ssl.SSLCertVerificationError())
 
 
 def _tencent(url: str) -> Settings:

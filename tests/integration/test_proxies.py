@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from infra import local, models, probes
+from infra import health, local, weights
 from shared.errors import ServiceUnreachable, UserError
 from shared.settings import Settings
 from tests import qdrant_server
@@ -63,8 +63,8 @@ def test_what_is_on_loopback_is_reached_past_a_proxy(
     settings = Settings(_env_file=None, flower_port=port, local_url=f"{page}/v1")
     with proxy.running() as (url, asked):
         set_all(monkeypatch, url)
-        assert probes.flower_answers(settings)
-        assert probes.chat_answers(settings)
+        assert health.flower_answers(settings)
+        assert health.chat_answers(settings)
         retrieval.open_client(qdrant[0], None).close()
         retrieval.open_client(qdrant[0].replace("127.0.0.1", "localhost"), None).close()
         assert asked == []
@@ -75,7 +75,7 @@ def test_what_is_on_loopback_is_reached_whatever_the_proxy_is(
     dead: str, page: str, qdrant: tuple[str, State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_all(monkeypatch, dead)
-    assert probes.silence(page) is None
+    assert health.silence(page) is None
     retrieval.open_client(qdrant[0], None).close()
 
 
@@ -88,7 +88,7 @@ def test_an_index_elsewhere_is_reached_through_the_proxy(
         assert asked == ["GET http://vectors.invalid:6333/collections"]
     with proxy.running(page) as (url, asked):
         monkeypatch.setenv("http_proxy", url)
-        assert probes.silence("http://vectors.invalid:6333/readyz") is None
+        assert health.silence("http://vectors.invalid:6333/readyz") is None
         assert len(asked) == 1
 
 
@@ -111,5 +111,5 @@ def test_a_proxy_that_does_not_work_is_said_in_a_sentence_without_its_password(
         retrieval.open_client("http://vectors.invalid:6333", None)
     with pytest.raises(UserError, match="no weights called 'org/model'") as missing:
         wiring.weights("org/model", Settings(_env_file=None))
-    said = [str(caught.value), str(missing.value), str(models.hub_sizes("org/model"))]
+    said = [str(caught.value), str(missing.value), str(weights.hub_sizes("org/model"))]
     assert not any("\n" in one or "S3cret" in one for one in said), said

@@ -8,23 +8,34 @@ from typing import Any
 
 import pytest
 
-from shared import bought, calls, ledger, prompts
-from shared.bought import Wanted
+from shared import prompts
 from shared.errors import Refused
-from shared.prompts import Asked
-from shared.schema import State
+from shared.ledger import cache, calls, engine, runs
+from shared.ledger.cache import Wanted
+from shared.ledger.schema import State
+from shared.prompts import PromptQuestion
 from tests import fakes
 from tests.fakes import FakeChat
-from tests.integration import asking, played
-from tests.integration.asking import Stage, agreeing, obliging, open_run, result, standing, steps, texts, work
-from workers.errands import NOTHING_TO_DO
+from tests.integration import provider_fixtures, run_fixtures
+from tests.integration.provider_fixtures import (
+    Stage,
+    agreeing,
+    obliging,
+    open_run,
+    result,
+    standing,
+    steps,
+    texts,
+    work,
+)
 from workers.ports import Prompt
+from workers.task_runner import NOTHING_TO_DO
 
 
 @pytest.fixture
 def stage(on_broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """Have a worker process; over SQLite, unless the test asks for any ledger."""
-    with asking.staged(monkeypatch) as stage:
+    with provider_fixtures.staged(monkeypatch) as stage:
         yield stage
 
 
@@ -47,7 +58,7 @@ def test_a_text_whose_letter_agrees_is_kept_with_who_wrote_it(stage: Stage) -> N
         ],
         "dropped": [],
     }
-    asked = Asked("甲比乙高，乙比丙高。(p0)", "谁高？", ("甲", "乙", "丙"))
+    asked = PromptQuestion("甲比乙高，乙比丙高。(p0)", "谁高？", ("甲", "乙", "丙"))
     assert chat.prompts == [Prompt(prompts.explaining(asked, "B"), 50, 0.7)]
     assert work(run) == NOTHING_TO_DO
 
@@ -74,7 +85,7 @@ def test_the_second_model_is_asked_only_where_the_first_did_not_agree(stage: Sta
         FakeChat({"(p0)": [agreeing()], "(p1)": [agreeing("A")]}, service=fakes.service(model="a"))
     )
     second = stage.says(agreeing(), model="b")
-    run = open_run(played.entry("p0", "B"), played.entry("p1", "B"), models=["a", "b"], asks=2)
+    run = open_run(run_fixtures.entry("p0", "B"), run_fixtures.entry("p1", "B"), models=["a", "b"], asks=2)
     assert [work(run, item) for item in range(2)] == ["B: agreed, asked once", "B: agreed, asked 3 times"]
     assert (len(first.prompts), len(second.prompts)) == (3, 1)
     assert [texts(run, item)[0][2] for item in range(2)] == ["a", "b"]
@@ -183,7 +194,7 @@ def test_of_every_wrong_letter_those_that_agree_are_kept(stage: Stage) -> None:
             service=fakes.service(model="a"),
         )
     )
-    entry = played.entry("p0", "B")
+    entry = run_fixtures.entry("p0", "B")
     entry["questions"][0]["options"] = ["甲", "乙", "丙", "丁"]
     run = open_run(entry, label="wrong", letters="every", asks=2)
     dropped = "chat/a said no letter, B"
@@ -201,7 +212,7 @@ def test_no_wrong_letter_that_agrees_is_no_result(stage: Stage) -> None:
 
 @pytest.mark.parametrize("letters", ["next", "every"])
 def test_a_question_without_a_wrong_option_is_dead_and_nothing_is_asked(stage: Stage, letters: str) -> None:
-    chat, entry = stage.says(agreeing()), played.entry("p0", "B")
+    chat, entry = stage.says(agreeing()), run_fixtures.entry("p0", "B")
     entry["questions"][0]["options"] = ["甲", "甲", "甲 "]
     run = open_run(entry, label="wrong", letters=letters)
     assert work(run) == "dead: every option has the text of B, the right one: none is wrong"
@@ -210,7 +221,7 @@ def test_a_question_without_a_wrong_option_is_dead_and_nothing_is_asked(stage: S
 
 @pytest.mark.parametrize("label", ["correct", "wrong"])
 def test_a_question_without_an_answer_is_dead_and_nothing_is_asked(stage: Stage, label: str) -> None:
-    chat, run = stage.says(agreeing()), open_run(played.entry("p0", "-"), label=label)
+    chat, run = stage.says(agreeing()), open_run(run_fixtures.entry("p0", "-"), label=label)
     assert work(run).startswith("dead: the question has no answer")
     assert chat.prompts == []
 
@@ -258,7 +269,7 @@ def test_another_provider_model_or_label_is_asked_anew(stage: Stage, changes: di
 def test_another_question_is_asked_anew(stage: Stage, changes: dict[str, Any]) -> None:
     chat = stage.says(agreeing())
     work(open_run())
-    entry = played.entry("p0", "B")
+    entry = run_fixtures.entry("p0", "B")
     for place in (entry, entry["questions"][0]):
         place.update({name: value for name, value in changes.items() if name in place})
     work(open_run(entry))
@@ -267,10 +278,10 @@ def test_another_question_is_asked_anew(stage: Stage, changes: dict[str, Any]) -
 
 def test_what_another_prompt_has_got_is_not_used(stage: Stage) -> None:
     chat, run = stage.says(agreeing()), open_run()
-    asked = ledger.asked(ledger.load_entry(run, 0), 0)
-    with ledger.writing() as connection:
+    asked = runs.asked(runs.load_entry(run, 0), 0)
+    with engine.writing() as connection:
         old = Wanted(asked, "B", "correct", "chat", "0badc0de")
-        bought.keep_reasoning(connection, old, "a", "an older prompt's")
+        cache.keep_reasoning(connection, old, "a", "an older prompt's")
     assert work(run) == "B: agreed, asked once"
     assert len(chat.prompts) == 1
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import sqlalchemy as sa
 
-from shared import calls, claims, ledger, outbox, schema, settings
+from shared import settings
 from shared.errors import (
     Barred,
     Exhausted,
@@ -19,11 +19,21 @@ from shared.errors import (
     UserError,
 )
 from shared.jobs import Reason
+from shared.ledger import calls, claims, engine, outbox, runs, schema
+from shared.ledger.schema import State
 from shared.providers import Price
-from shared.schema import State
 from tests.fakes import FakeLimiter
-from tests.integration import asking, played
-from tests.integration.asking import Stage, agreeing, obliging, open_run, standing, steps, texts, work
+from tests.integration import provider_fixtures, run_fixtures
+from tests.integration.provider_fixtures import (
+    Stage,
+    agreeing,
+    obliging,
+    open_run,
+    standing,
+    steps,
+    texts,
+    work,
+)
 from workers import lifecycle, reason
 from workers.ports import Interrupted, Prompt
 
@@ -35,7 +45,7 @@ class Killed(BaseException):
 @pytest.fixture
 def stage(on_broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """Have a worker process; over SQLite, unless the test asks for any ledger."""
-    with asking.staged(monkeypatch) as stage:
+    with provider_fixtures.staged(monkeypatch) as stage:
         yield stage
 
 
@@ -152,7 +162,10 @@ def test_a_question_whose_calls_always_fail_is_dead_in_the_end(
 
 def test_a_barred_account_is_asked_by_nobody_until_it_is_mended(stage: Stage) -> None:
     chat = stage.says(Barred("the account is in arrears: top it up"), agreeing())
-    run, other = open_run(*(played.entry(f"p{at}", "B") for at in range(3))), open_run(played.entry("q", "B"))
+    run, other = (
+        open_run(*(run_fixtures.entry(f"p{at}", "B") for at in range(3))),
+        open_run(run_fixtures.entry("q", "B")),
+    )
     said = [work(run, 0), work(run, 1), work(other), work(run, 2)]
     assert said == ["waits: the account is in arrears: top it up"] * 4
     assert len(chat.prompts) == 1
@@ -181,7 +194,7 @@ def test_a_run_spends_its_budget_and_not_more_with_eight_at_once(stage: Stage) -
         return agreeing()
 
     chat = stage.says(reply, price=price)
-    run = open_run(*(played.entry(f"p{at}", "B") for at in range(40)), budget=30.0)
+    run = open_run(*(run_fixtures.entry(f"p{at}", "B") for at in range(40)), budget=30.0)
     waiting = iter(range(40))
     lock = threading.Lock()
 
@@ -202,7 +215,7 @@ def test_a_run_spends_its_budget_and_not_more_with_eight_at_once(stage: Stage) -
     while claims.make_due(run):
         for job in outbox.unsent(40, run):
             work(run, job.item)
-    counts = ledger.count_states(run)
+    counts = runs.count_states(run)
     assert counts[State.DONE] == len(chat.prompts) >= 10
     assert counts[State.DONE] + counts[State.DEAD] == 40
     assert max(seen) <= 30.0
@@ -216,7 +229,7 @@ def dead(run: str) -> list[int]:
     """List the items that are dead."""
     columns = schema.items.c
     query = sa.select(columns.number).where(columns.run == run, columns.state == State.DEAD)
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         return list(connection.scalars(query))
 
 
@@ -224,7 +237,7 @@ def test_a_budget_is_no_matter_to_what_is_on_record(stage: Stage) -> None:
     stage.says(agreeing(), price=Price(input=10_000, output=10_000))
     work(open_run())
     assert work(open_run(budget=0.0)) == "B: on record already"
-    assert work(open_run(played.entry("q", "B"), budget=0.0)).startswith(
+    assert work(open_run(run_fixtures.entry("q", "B"), budget=0.0)).startswith(
         "dead: the budget of 0 would be passed"
     )
 
@@ -240,14 +253,14 @@ def test_no_secret_of_the_settings_comes_into_the_ledger(
         monkeypatch.setenv(f"VOTEQUEUE_{name}", f"s3cret-{name}")
     settings.load.cache_clear()
     stage.says(agreeing("A"), Unavailable("error 500"), Refused("filtered"), ZeroDivisionError(), agreeing())
-    run = open_run(*(played.entry(f"p{at}", "B") for at in range(3)))
+    run = open_run(*(run_fixtures.entry(f"p{at}", "B") for at in range(3)))
     for _, item in itertools.product(range(2), range(3)):
         try:
             work(run, item)
         except ZeroDivisionError:
             caplog.clear()
         claims.make_due(run)
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         tables = schema.metadata.sorted_tables
         dump = repr([connection.execute(sa.select(table)).all() for table in tables])
     assert "error 500" in dump

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from shared import broker, claims, leases, ledger, redis_transport, schema, settings
+from shared import broker, redis_transport, settings
 from shared.broker import KEY_PREFIX
 from shared.dataset import Line, scan
 from shared.jobs import Infer, Job
-from shared.ledger import Run
+from shared.ledger import claims, engine, leases, runs, schema
+from shared.ledger.runs import Run
+from shared.ledger.schema import State
 from shared.redis_transport import Channel
-from shared.schema import State
 from shared.settings import Settings
 from tests.conftest import _use_broker, forget
-from tests.integration import played
+from tests.integration import run_fixtures
 from tests.valkey import await_answer, free_port
 from workers import reconcile
 from workers.reconcile import Swept, sweep
@@ -32,17 +33,17 @@ FIRST = f"{QUEUE}{Channel.sep}{redis_transport.FIRST}"
 @pytest.fixture
 def fast(on_broker: str, any_ledger: str) -> Settings:
     """Have a broker and an empty ledger; give settings whose lock lasts 0.3 seconds."""
-    assert ledger.engine().dialect.name == any_ledger
+    assert engine.engine().dialect.name == any_ledger
     sweep_steadily()
     return settings.load().model_copy(update={"sweep": 0.1, "max_losses": 2})
 
 
 def sweep_steadily() -> None:
     """Let it look as if the reconcile loop had gone on without a gap for long."""
-    with ledger.writing() as connection:
-        until = ledger.now(connection) - 0.001
-        ledger.put(connection, schema.locks, {"name": "reconcile"}, {"holder": "nobody", "until": until})
-        ledger.put(connection, schema.facts, {"name": "reconcile since"}, {"value": "0"})
+    with engine.writing() as connection:
+        until = engine.now(connection) - 0.001
+        engine.put(connection, schema.locks, {"name": "reconcile"}, {"holder": "nobody", "until": until})
+        engine.put(connection, schema.facts, {"name": "reconcile since"}, {"value": "0"})
 
 
 @pytest.fixture
@@ -52,9 +53,11 @@ def jobs(fast: Settings, home: Path) -> list[Job]:
 
 
 def open_run(folder: Path, name: str) -> list[Job]:
-    path = played.write(folder / f"{name}.jsonl", played.entry("p1", "AB"), played.entry("p2", "AB"))
+    path = run_fixtures.write(
+        folder / f"{name}.jsonl", run_fixtures.entry("p1", "AB"), run_fixtures.entry("p2", "AB")
+    )
     lines = [line for line in scan(path) if isinstance(line, Line)]
-    count = ledger.open_run(Run(name, "infer", str(path), name, None, {}), lines)
+    count = runs.open_run(Run(name, "infer", str(path), name, None, {}), lines)
     return [Infer(run=name, item=number) for number in range(count)]
 
 
@@ -92,8 +95,8 @@ def test_after_a_flush_everything_pending_is_sent_again_and_only_that(
 ) -> None:
     sweep("one", fast)
     take(2)
-    played.vote(played.claim("r", 0)[0], [played.ballot("A")])
-    played.claim("r", 1)
+    run_fixtures.vote(run_fixtures.claim("r", 0)[0], [run_fixtures.ballot("A")])
+    run_fixtures.claim("r", 1)
     broker.client().flushall()
     assert sweep("one", fast) == Swept(sent=2)
     assert waiting_items() == [2, 3]
@@ -108,7 +111,7 @@ def test_a_message_lost_on_the_way_is_sent_again_once_the_queue_is_empty(
     monkeypatch.setattr(reconcile, "LOST_AFTER", 0.0)
     assert sweep("one", fast) == Swept()
     take(3)
-    claimed = played.claim("r", 1, 2, 3)
+    claimed = run_fixtures.claim("r", 1, 2, 3)
     assert sweep("one", fast) == Swept(sent=1)
     assert waiting_items() == [0]
     assert len(claimed) == 3
@@ -122,15 +125,15 @@ def test_a_message_that_was_taken_a_moment_ago_is_not_lost(jobs: list[Job], fast
 
 
 def test_what_is_not_due_yet_is_not_sent(jobs: list[Job], fast: Settings) -> None:
-    claims.release(played.claim("r", 0), "no index", delay=0.3)
+    claims.release(run_fixtures.claim("r", 0), "no index", delay=0.3)
     assert sweep("one", fast) == Swept(sent=3)
     time.sleep(0.35)
     assert sweep("one", fast) == Swept(sent=1)
 
 
 def test_what_is_done_or_dead_is_never_sent(jobs: list[Job], fast: Settings) -> None:
-    played.vote(played.claim("r", 0)[0], [played.ballot("A")])
-    claims.bury(played.claim("r", 1)[0], "too long")
+    run_fixtures.vote(run_fixtures.claim("r", 0)[0], [run_fixtures.ballot("A")])
+    claims.bury(run_fixtures.claim("r", 1)[0], "too long")
     assert sweep("one", fast) == Swept(sent=2)
     broker.client().flushall()
     assert sweep("one", fast) == Swept(sent=2)
@@ -145,13 +148,13 @@ def test_expired_leases_are_pending_again_with_a_message_and_no_attempt_charged(
 ) -> None:
     sweep("one", fast)
     take(4)
-    played.claim("r", 0, 1, worker="dead", lease=0.01)
-    played.claim("r", 2, 3, worker="alive", lease=60)
+    run_fixtures.claim("r", 0, 1, worker="dead", lease=0.01)
+    run_fixtures.claim("r", 2, 3, worker="alive", lease=60)
     time.sleep(0.05)
     assert sweep("one", fast) == Swept(expired=2, sent=2)
     assert waiting_items() == [0, 1]
     assert "2 items were left by workers that are gone" in caplog.text
-    again = played.claim("r", 0, 1, 2, 3, worker="one")
+    again = run_fixtures.claim("r", 0, 1, 2, 3, worker="one")
     assert [(one.attempt, one.losses) for one in again] == [(1, 0), (1, 0)]
 
 
@@ -165,7 +168,7 @@ def test_what_a_killed_process_of_this_machine_held_is_sent_again_at_once_by_who
         assert own is not None
         started = leases.process_start(process.pid)
         leases.heartbeat("killed", 60, replace(own, pid=process.pid, started=started))
-        played.claim("r", 0, 1, worker="killed")
+        run_fixtures.claim("r", 0, 1, worker="killed")
         assert sweep("two", fast, leases.dead_here()) == Swept()
         process.kill()
         # Not yet waited for, it is a zombie: dead all the same.
@@ -179,10 +182,10 @@ def test_leases_that_ran_out_while_nobody_could_sweep_are_left_alone_until_all_c
     jobs: list[Job], fast: Settings, seconds: float
 ) -> None:
     brief = fast.model_copy(update={"lease": 2.0})
-    played.claim("r", 0, worker="alive", lease=0.01)
-    played.claim("r", 1, worker="dead", lease=0.01)
-    with ledger.writing() as connection:
-        shifted = ledger.now(connection) - seconds
+    run_fixtures.claim("r", 0, worker="alive", lease=0.01)
+    run_fixtures.claim("r", 1, worker="dead", lease=0.01)
+    with engine.writing() as connection:
+        shifted = engine.now(connection) - seconds
         connection.execute(schema.locks.update().values(until=shifted))
     begun, expired = time.monotonic(), []
     while time.monotonic() - begun < 2.5:
@@ -199,8 +202,8 @@ def test_what_dead_workers_left_comes_before_all_that_waits_but_a_suspect_after_
     patient = fast.model_copy(update={"max_losses": 5})
 
     def die_with(in_play: int, waiting: int) -> None:
-        claims.begin(played.claim("r", in_play, worker="dead"))
-        played.claim("r", waiting, worker="dead")
+        claims.begin(run_fixtures.claim("r", in_play, worker="dead"))
+        run_fixtures.claim("r", waiting, worker="dead")
         assert sweep("one", patient, ["dead"]).expired == 2
 
     sweep("one", patient)
@@ -215,7 +218,7 @@ def test_what_dead_workers_left_comes_before_all_that_waits_but_a_suspect_after_
 
 def test_the_death_of_who_sweeps_is_no_gap(jobs: list[Job], fast: Settings) -> None:
     sweep("one", fast)
-    played.claim("r", 0, worker="silent", lease=0.01)
+    run_fixtures.claim("r", 0, worker="silent", lease=0.01)
     leases.heartbeat("one", 60)
     claims.take_over(["one"], 5)
     time.sleep(0.05)
@@ -224,10 +227,10 @@ def test_the_death_of_who_sweeps_is_no_gap(jobs: list[Job], fast: Settings) -> N
 
 def test_a_question_that_silences_its_workers_too_often_is_dead(jobs: list[Job], fast: Settings) -> None:
     for _ in range(fast.max_losses):
-        claims.begin(played.claim("r", 0, worker="dead", lease=0.001))
+        claims.begin(run_fixtures.claim("r", 0, worker="dead", lease=0.001))
         time.sleep(0.02)
         assert sweep("one", fast).expired == 1
-    assert ledger.count_states("r")[State.DEAD] == 1
+    assert runs.count_states("r")[State.DEAD] == 1
     broker.client().flushall()
     assert sweep("one", fast).sent == 3
 
@@ -293,7 +296,7 @@ def test_a_broker_that_is_down_fails_no_sweep_and_after_its_restart_all_is_sent_
     assert sweep("one", loaded) == Swept(sent=4)
     assert sweep("one", loaded) == Swept()
     kill()
-    played.claim("r", 0, worker="dead", lease=0.01)
+    run_fixtures.claim("r", 0, worker="dead", lease=0.01)
     time.sleep(0.05)
     assert sweep("one", loaded) == Swept(expired=1)
     start()

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from producers import enqueue, pages, pictures, questions, report
-from producers.report import Known
-from shared import claims
+from producers import questions
+from producers.enqueue import publish
+from producers.reports import inference_plots, inference_report, report_files
+from producers.reports.inference_report import Known
+from shared.ledger import claims
 from tests.conftest import Command
-from tests.integration import played
-from tests.integration.played import ballot
+from tests.integration import run_fixtures
+from tests.integration.run_fixtures import ballot
 from tests.integration.test_enqueue import SAMPLING
 
 pytestmark = pytest.mark.usefixtures("on_broker")
@@ -21,30 +23,32 @@ pytestmark = pytest.mark.usefixtures("on_broker")
 @pytest.fixture
 def run(home: Path) -> str:
     """Enqueue four questions, whose right answers are A, B, C and not known."""
-    data = played.write(home / "data.jsonl", played.entry("p1", "AB"), played.entry("p2", "C-"))
-    enqueue.infer(data, SAMPLING, "r")
+    data = run_fixtures.write(
+        home / "data.jsonl", run_fixtures.entry("p1", "AB"), run_fixtures.entry("p2", "C-")
+    )
+    publish.infer(data, SAMPLING, "r")
     return "r"
 
 
 @pytest.fixture
 def answered(run: str) -> str:
     """Answer all: the first at once, the second in its second round, the third wrong, one lost on the way."""
-    first, second, third, fourth = played.claim(run, 0, 1, 2, 3)
-    played.vote(first, [ballot("A", 0.9), ballot("A", 0.8), ballot("B", 0.1, accepted=False)])
-    played.vote(
+    first, second, third, fourth = run_fixtures.claim(run, 0, 1, 2, 3)
+    run_fixtures.vote(first, [ballot("A", 0.9), ballot("A", 0.8), ballot("B", 0.1, accepted=False)])
+    run_fixtures.vote(
         second, [ballot("B", 0.4, accepted=False), ballot(None, 0.2), ballot("A", 0.3, accepted=False)]
     )
-    played.vote(third, [ballot("A", 0.7), ballot("B", 0.6), ballot("A", 0.5)])
+    run_fixtures.vote(third, [ballot("A", 0.7), ballot("B", 0.6), ballot("A", 0.5)])
     claims.lose([fourth], "the engine died", 5, alone=False)
     time.sleep(0.02)
-    played.vote(played.claim(run, 3, worker="two")[0], [ballot("B")])
-    played.vote(played.claim(run, 1, worker="two")[0], [ballot("B", 0.9)])
+    run_fixtures.vote(run_fixtures.claim(run, 3, worker="two")[0], [ballot("B")])
+    run_fixtures.vote(run_fixtures.claim(run, 1, worker="two")[0], [ballot("B", 0.9)])
     return run
 
 
 @pytest.mark.usefixtures("any_ledger")
 def test_accuracy_is_of_one_vote_of_the_majority_and_of_the_answer(answered: str) -> None:
-    found = report.figures(answered)
+    found = inference_report.figures(answered)
     assert (found.questions, found.answered, found.open, found.dead) == (4, 4, 0, 0)
     # First rounds: A A B of A; B - A of B; A B A of C.
     assert (found.one_vote.right, found.one_vote.of) == (3, 9)
@@ -54,7 +58,7 @@ def test_accuracy_is_of_one_vote_of_the_majority_and_of_the_answer(answered: str
 
 
 def test_votes_rounds_and_tokens_are_counted(answered: str) -> None:
-    found = report.figures(answered)
+    found = inference_report.figures(answered)
     assert found.how == {"majority": 3, "unscored majority": 1}
     assert found.rounds == {1: 3, 2: 1}
     assert (found.unreadable.right, found.unreadable.of) == (1, 11)
@@ -67,7 +71,7 @@ def test_votes_rounds_and_tokens_are_counted(answered: str) -> None:
 
 
 def test_the_scorer_is_held_against_the_truth(answered: str) -> None:
-    judged = report.figures(answered).scorer
+    judged = inference_report.figures(answered).scorer
     assert (judged.accepted_right, judged.accepted_wrong) == (3, 3)
     assert (judged.void_right, judged.void_wrong) == (1, 2)
     # Right: .9 .8 .4 .9; wrong: .1 .3 .7 .6 .5
@@ -76,12 +80,12 @@ def test_the_scorer_is_held_against_the_truth(answered: str) -> None:
 
 @pytest.mark.usefixtures("any_ledger")
 def test_lost_claims_and_who_took_them_again_are_counted(answered: str) -> None:
-    found = report.figures(answered)
+    found = inference_report.figures(answered)
     assert (found.losses.lost, found.losses.taken_again) == (1, 1)
     assert found.losses.longest_seconds is not None
     assert 0.02 <= found.losses.longest_seconds < 5
-    assert found.workers["one"] == report.Worker(claims=4, ended=3, lost=1)
-    assert found.workers["two"] == report.Worker(claims=2, ended=2, lost=0)
+    assert found.workers["one"] == inference_report.Worker(claims=4, ended=3, lost=1)
+    assert found.workers["two"] == inference_report.Worker(claims=2, ended=2, lost=0)
 
 
 def test_a_run_without_answers_has_a_report_too(run: str, votequeue: Command) -> None:
@@ -108,11 +112,15 @@ def test_the_report_is_a_table_a_page_data_and_pictures(
 
 
 def drawn(run: str, folder: Path) -> set[str]:
-    return {file.stem for file in pages.save(report.figures(run), folder) if file.suffix == ".png"}
+    return {
+        file.stem
+        for file in report_files.save(inference_report.figures(run), folder)
+        if file.suffix == ".png"
+    }
 
 
 def test_agreement_is_set_against_what_is_right(answered: str) -> None:
-    firsts = report.figures(answered).first_rounds
+    firsts = inference_report.figures(answered).first_rounds
     assert [(first.votes, first.agreeing, first.known) for first in firsts] == [
         (3, 2, Known.RIGHT),
         (3, 1, Known.RIGHT),
@@ -122,30 +130,30 @@ def test_agreement_is_set_against_what_is_right(answered: str) -> None:
 
 
 def test_questions_are_counted_by_how_they_ended(answered: str, home: Path) -> None:
-    found = report.figures(answered)
+    found = inference_report.figures(answered)
     assert found.outcomes == {
         "majority": {Known.RIGHT: 2, Known.WRONG: 1},
         "unscored majority": {Known.UNKNOWN: 1},
     }
-    enqueue.infer(home / "data.jsonl", SAMPLING, "other")
-    claims.bury(played.claim("other", 0)[0], "too long")
-    assert report.figures("other").outcomes == {
+    publish.infer(home / "data.jsonl", SAMPLING, "other")
+    claims.bury(run_fixtures.claim("other", 0)[0], "too long")
+    assert inference_report.figures("other").outcomes == {
         "given up": {Known.UNANSWERED: 1},
         "still open": {Known.UNANSWERED: 3},
     }
 
 
 def test_letters_are_counted_in_votes_answers_and_what_is_right(answered: str) -> None:
-    found = report.figures(answered)
-    assert found.vote_letters == {"A": 5, "B": 5, report.NO_LETTER: 1}
+    found = inference_report.figures(answered)
+    assert found.vote_letters == {"A": 5, "B": 5, inference_report.NO_LETTER: 1}
     assert found.answer_letters == {"A": 2, "B": 2}
     assert found.right_letters == {"A": 1, "B": 1, "C": 1}
 
 
 def test_only_pictures_that_say_something_are_drawn(run: str, home: Path) -> None:
     assert drawn(run, home / "out") == set()
-    for held in played.claim(run, 0, 1, 2, 3):
-        played.vote(held, [ballot("A", 0.9)] * 5)
+    for held in run_fixtures.claim(run, 0, 1, 2, 3):
+        run_fixtures.vote(held, [ballot("A", 0.9)] * 5)
     # All agree, and all end the same way: only the letters are worth a look. An older picture goes.
     (home / "out" / "outcomes.png").write_bytes(b"old")
     assert drawn(run, home / "out") == {"letters"}
@@ -153,23 +161,25 @@ def test_only_pictures_that_say_something_are_drawn(run: str, home: Path) -> Non
 
 
 def test_an_unlabelled_run_has_pictures_too(home: Path) -> None:
-    data = played.write(home / "unlabelled.jsonl", played.entry("p1", "--"), played.entry("p2", "-"))
-    enqueue.infer(data, SAMPLING, "u")
-    for held, letters in zip(played.claim("u", 0, 1), ("AAB", "BBB"), strict=True):
-        played.vote(held, [ballot(letter) for letter in letters])
+    data = run_fixtures.write(
+        home / "unlabelled.jsonl", run_fixtures.entry("p1", "--"), run_fixtures.entry("p2", "-")
+    )
+    publish.infer(data, SAMPLING, "u")
+    for held, letters in zip(run_fixtures.claim("u", 0, 1), ("AAB", "BBB"), strict=True):
+        run_fixtures.vote(held, [ballot(letter) for letter in letters])
     assert drawn("u", home / "out") == {"agreement", "outcomes", "letters"}
-    assert {first.known for first in report.figures("u").first_rounds} == {Known.UNKNOWN}
+    assert {first.known for first in inference_report.figures("u").first_rounds} == {Known.UNKNOWN}
 
 
 def test_a_scorer_s_calibration_is_drawn_once_enough_votes_tell(run: str, home: Path) -> None:
     for number in range(3):
         votes = [ballot("A", 0.9), ballot("B", 0.3), ballot("C", 0.2), ballot("A", 0.6)] * 5
-        played.vote(played.claim(run, number)[0], votes)
+        run_fixtures.vote(run_fixtures.claim(run, number)[0], votes)
     assert "calibration" in drawn(run, home / "out")
 
 
 def test_scores_are_binned_by_width() -> None:
-    assert pictures.reliability([0.95, 1.0], [0.91, 0.05]) == [
+    assert inference_plots.reliability([0.95, 1.0], [0.91, 0.05]) == [
         [0.05, 0.0, 1],
         [pytest.approx(0.953, abs=0.001), pytest.approx(2 / 3), 3],
     ]
@@ -182,14 +192,14 @@ def test_without_matplotlib_there_are_no_pictures_and_a_line_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    files = pages.save(report.figures(answered), home / "out")
+    files = report_files.save(inference_report.figures(answered), home / "out")
     assert [file.name for file in files] == ["report.md", "report.json"]
     assert "matplotlib is not installed" in capsys.readouterr().err
 
 
 def test_auc_counts_a_tie_half() -> None:
-    assert report.auc([0.5, 0.9], [0.5, 0.1]) == pytest.approx((0.5 + 1 + 1 + 1) / 4)
-    assert report.auc([0.5], []) is None
+    assert inference_report.auc([0.5, 0.9], [0.5, 0.1]) == pytest.approx((0.5 + 1 + 1 + 1) / 4)
+    assert inference_report.auc([0.5], []) is None
 
 
 # One question
@@ -218,7 +228,7 @@ def test_explain_speaks_json(answered: str, votequeue: Command) -> None:
 
 
 def test_explain_shows_a_dead_question_and_one_nobody_touched(run: str, votequeue: Command) -> None:
-    claims.bury(played.claim(run, 0)[0], "too long")
+    claims.bury(run_fixtures.claim(run, 0)[0], "too long")
     assert "no answer: too long" in votequeue("explain", run, "0").out
     assert "no worker has claimed it yet" in votequeue("explain", run, "1").out
 
@@ -232,7 +242,9 @@ def test_an_unknown_question_names_those_like_it(run: str, votequeue: Command) -
 
 
 def test_a_votes_text_cannot_steer_the_terminal(run: str, votequeue: Command) -> None:
-    played.vote(played.claim(run, 0)[0], [claims.Ballot("\x1b[2J[bold]答案是：A", "A", None, True, 3)])
+    run_fixtures.vote(
+        run_fixtures.claim(run, 0)[0], [claims.VoteRecord("\x1b[2J[bold]答案是：A", "A", None, True, 3)]
+    )
     shown = votequeue("explain", run, "0").out
     assert "\x1b" not in shown
     assert "[bold]答案是：A" in shown

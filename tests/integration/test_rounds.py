@@ -12,21 +12,23 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from shared import broker, claims, dataset, ledger, outbox, schema
-from shared.claims import Claim, Settled
+from shared import broker, dataset
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
 from shared.jobs import Infer, Sampling
-from shared.ledger import Run
-from shared.prompts import Asked, Solved
-from shared.schema import State
-from shared.voting import Rule, Use
+from shared.ledger import claims, engine, outbox, runs, schema
+from shared.ledger.claims import Claim, Settled
+from shared.ledger.runs import Run
+from shared.ledger.schema import State
+from shared.prompts import FewShotExample, PromptQuestion
+from shared.voting import Rule, VotingMode
 from tests import fakes
 from tests.fakes import CharacterEmbedder, FakeGenerator, FakeRetriever, FakeScorer, Reply
-from tests.integration import shelf
-from workers import retrying, rounds
-from workers.batcher import Batcher
+from tests.integration import model_fixtures
+from workers import retries
+from workers.inference import rounds
+from workers.inference.batcher import Batcher
+from workers.inference.rounds import Rounds
 from workers.ports import Retriever
-from workers.rounds import Rounds
 
 MAX_LOSSES = 4
 LEASE = 60.0
@@ -43,7 +45,7 @@ SAMPLING = Sampling(
     fallback="majority",
     reader="conclusion",
 )
-EXAMPLE = Solved(Asked("丙比丁高。", "谁高？", ("丙", "丁")), "因为丙比丁高。", "A")
+EXAMPLE = FewShotExample(PromptQuestion("丙比丁高。", "谁高？", ("丙", "丁")), "因为丙比丁高。", "A")
 fresh = itertools.count()
 
 
@@ -53,8 +55,8 @@ def _stage(on_broker: str, any_ledger: str) -> None:
 
     A scorer called s1 is in use, as the gate of the recipe.
     """
-    assert ledger.engine().dialect.name == any_ledger
-    shelf.put("s1")
+    assert engine.engine().dialect.name == any_ledger
+    model_fixtures.put("s1")
 
 
 def open_run(folder: Path, questions: int, examples: str | None = None, **changes: Any) -> str:
@@ -69,7 +71,7 @@ def open_run(folder: Path, questions: int, examples: str | None = None, **change
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
     options = SAMPLING.model_copy(update=changes).model_dump()
     lines = [line for line in dataset.scan(path) if isinstance(line, dataset.Line)]
-    ledger.open_run(Run(name, "infer", str(path), "d", examples, options), lines)
+    runs.open_run(Run(name, "infer", str(path), "d", examples, options), lines)
     return name
 
 
@@ -98,7 +100,7 @@ def scored(**letters: float) -> FakeScorer:
 
 
 def rows(table: sa.Table, run: str) -> list[dict[str, Any]]:
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         found = connection.execute(sa.select(table).where(table.c.run == run).order_by(*table.primary_key))
         return [dict(row) for row in found.mappings()]
 
@@ -158,7 +160,7 @@ def test_the_scorer_sees_the_question_and_the_text_up_to_the_next_problem(tmp_pa
     run = open_run(tmp_path, 1)
     scorer = FakeScorer()
     play(playing(FakeGenerator(otherwise=["答案是：A\n\n### 题目\n……"]), scorer), claim(run))
-    assert scorer.seen == [(Asked("题0：乙比甲高。", "谁高？", ("甲", "乙", "丙")), "答案是：A")]
+    assert scorer.seen == [(PromptQuestion("题0：乙比甲高。", "谁高？", ("甲", "乙", "丙")), "答案是：A")]
 
 
 def test_the_scorer_sees_no_thinking_and_no_letter_is_read_from_it(tmp_path: Path) -> None:
@@ -231,7 +233,7 @@ def test_after_the_last_round_the_fallback_answers_from_the_letters_of_all_round
 
 def test_without_a_scorer_every_readable_vote_is_accepted(tmp_path: Path) -> None:
     run = open_run(tmp_path, 1)
-    shelf.take_away()
+    model_fixtures.take_away()
     play(playing(FakeGenerator(otherwise=votes("-CD"))), claim(run))
     assert answered(run) == [("C", "unscored majority", 1, 1)]
     recorded = rows(schema.votes, run)
@@ -269,9 +271,9 @@ def play_scored(
 def test_scores_are_used_as_the_scorers_held_out_part_says(tmp_path: Path) -> None:
     known = scored(A=0.4, B=0.15)
     assert play_scored(tmp_path, "ABB", known) == []
-    shelf.put("s2", rule=Rule(Use.WEIGHTED, 0.0))
+    model_fixtures.put("s2", rule=Rule(VotingMode.WEIGHTED, 0.0))
     assert play_scored(tmp_path, "ABB", known) == [("A", "weighted majority", 1, 1)]
-    shelf.put("s3", rule=Rule(Use.GATE, 0.1))
+    model_fixtures.put("s3", rule=Rule(VotingMode.GATE, 0.1))
     assert play_scored(tmp_path, "ABB", known) == [("B", "majority", 2, 1)]
     assert known.names == ["s1", "s2", "s3"]
 
@@ -286,12 +288,12 @@ def test_a_run_may_say_otherwise(tmp_path: Path) -> None:
 
 
 def test_another_use_has_the_threshold_that_suits_it(tmp_path: Path) -> None:
-    shelf.put("s2", rule=Rule(Use.WEIGHTED, 0.0), thresholds={"gate": 0.3})
+    model_fixtures.put("s2", rule=Rule(VotingMode.WEIGHTED, 0.0), thresholds={"gate": 0.3})
     assert play_scored(tmp_path, "ABB", scored(A=0.4, B=0.15), use="gate") == [("A", "majority", 1, 1)]
 
 
 def test_a_run_that_names_its_scorer_keeps_to_it(tmp_path: Path) -> None:
-    shelf.put("s2")
+    model_fixtures.put("s2")
     known = scored(A=0.9)
     play_scored(tmp_path, "AAA", known, scorer="s1")
     assert known.names == ["s1"]
@@ -302,10 +304,10 @@ def test_a_model_that_comes_into_use_is_followed_by_the_next_batch(tmp_path: Pat
     generator, known = FakeGenerator(otherwise=votes("BBB")), scored(A=0.9)
     play_on = playing(generator, known)
     play(play_on, claim(run))
-    shelf.put("s2")
-    shelf.put("l1", "lora")
+    model_fixtures.put("s2")
+    model_fixtures.put("l1", "lora")
     play(play_on, claim(run))
-    shelf.take_away("lora")
+    model_fixtures.take_away("lora")
     play(play_on, claim(run))
     assert known.names == ["s1", "s2", "s2"]
     assert [request.adapter for request in generator.requests] == [None, "l1", None]
@@ -316,14 +318,14 @@ def test_a_model_that_comes_into_use_is_followed_by_the_next_batch(tmp_path: Pat
 
 
 def test_a_run_over_anothers_votes_judges_them_round_by_round_and_samples_none(tmp_path: Path) -> None:
-    shelf.take_away()
+    model_fixtures.take_away()
     source = open_run(tmp_path, 2)
     script = {"题0：": [votes("---"), votes("AAB")], "题1：": [votes("ABB")]}
     play_on = playing(FakeGenerator(script))
     play(play_on, claim(source, 2))
     play(play_on, claim(source))
     assert [row["letter"] for row in rows(schema.answers, source)] == ["A", "B"]
-    shelf.put("s2")
+    model_fixtures.put("s2")
     again = open_run(tmp_path, 2, votes_of=source)
     generator = FakeGenerator(otherwise=AssertionError("sampled"))
     known = scored(A=0.2, B=0.9)
@@ -347,7 +349,7 @@ def test_where_the_votes_on_record_end_the_fallback_answers(tmp_path: Path) -> N
 
 
 def test_votes_of_another_run_are_read_anew_as_this_run_says(tmp_path: Path) -> None:
-    shelf.take_away()
+    model_fixtures.take_away()
     source = open_run(tmp_path, 1, reader="reference")
     echo = "答案是：A，但这与条件3矛盾。\n答案是：B"
     play(playing(FakeGenerator(otherwise=[echo] * 3)), claim(source))
@@ -367,11 +369,15 @@ def test_a_prompt_holds_the_nearest_others_in_full_and_never_its_own_gold_reason
 
     run = open_run(tmp_path, 4, examples="digest")
     solved = [
-        Solved(Asked(f" 题{at}： 乙比甲高。", "谁高？\n", ("甲", "乙", "丙")), f"金标{at}：乙比甲高。", "B")
+        FewShotExample(
+            PromptQuestion(f" 题{at}： 乙比甲高。", "谁高？\n", ("甲", "乙", "丙")),
+            f"金标{at}：乙比甲高。",
+            "B",
+        )
         for at in range(4)
     ]
-    ledger.add_examples("digest", solved)
-    index = QdrantRetriever(QdrantClient(":memory:"), CharacterEmbedder(), "characters", ledger.load_examples)
+    runs.add_examples("digest", solved)
+    index = QdrantRetriever(QdrantClient(":memory:"), CharacterEmbedder(), "characters", runs.load_examples)
     generator = FakeGenerator()
     play(playing(generator, retriever=index), claim(run, 4))
     for at, request in enumerate(generator.requests):
@@ -505,7 +511,7 @@ def test_a_ledger_that_is_away_when_a_round_ends_is_waited_for(
             raise away.pop()
         return settle(*given)
 
-    monkeypatch.setattr(retrying, "PAUSE", 0.01)
+    monkeypatch.setattr(retries, "PAUSE", 0.01)
     monkeypatch.setattr(claims, "settle", unsteady)
     generator = FakeGenerator()
     assert play(playing(generator), claim(run, 2)) == ["A: majority, 1 of 1 votes"] * 2

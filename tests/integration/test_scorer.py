@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from scipy.special import logit
 
-from shared import answers, artifacts, dataset
+from shared import answers, dataset, model_store
 from shared.errors import Refused, UserError
-from shared.lessons import Lesson, Text
-from shared.prompts import Asked
-from shared.trainings import RECIPES, ScorerTraining
-from shared.voting import GATE, Use
-from tests import tiny, workshops
-from tests.workshops import RIGHT, WRONG, Ear
-from workers.dispatches import Made
-from workers.models import checkpoints, scorer_training
+from shared.prompts import PromptQuestion
+from shared.recipes import RECIPES, ScorerTraining
+from shared.training_examples import Lesson, Text
+from shared.voting import GATE, VotingMode
+from tests import tiny, training_fixtures
+from tests.training_fixtures import RIGHT, WRONG, Ear
 from workers.models.scorer import SoundnessScorer
 from workers.ports import Interrupted, Workshop
+from workers.training import checkpoints, scorer_trainer
+from workers.training.ipc import Made
 
 ANSWER, VOTE, BLIND = "question+answer", "question+reasoning", "reasoning"
 
@@ -51,7 +51,7 @@ def options(base: Path, /, **changes: Any) -> ScorerTraining:
 
 
 def train(folder: Path, training: ScorerTraining, found: Sequence[Lesson], ear: Ear | None = None) -> Made:
-    return scorer_training.train(found, training, training.base, workshops.workshop(folder, ear))
+    return scorer_trainer.train(found, training, training.base, training_fixtures.workshop(folder, ear))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def heard() -> Ear:
 @pytest.fixture(scope="module")
 def made(base: Path, heard: Ear, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Train one scorer that reads votes with their questions."""
-    return train(tmp_path_factory.mktemp("work"), options(base), workshops.lessons(40), heard)
+    return train(tmp_path_factory.mktemp("work"), options(base), training_fixtures.lessons(40), heard)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def read(votes: Sequence[str]) -> list[Text]:
     return [Text(text=vote, letter=answers.extract(vote, 4)) for vote in votes]
 
 
-def score(trained: Path, name: str, asked: Asked, *votes: str) -> list[float]:
+def score(trained: Path, name: str, asked: PromptQuestion, *votes: str) -> list[float]:
     (found,) = SoundnessScorer(trained).score(name, [(asked, read(votes))])
     return found
 
@@ -92,10 +92,10 @@ def test_votes_that_are_read_are_told_apart_whatever_is_trained_and_how(
     tune: str, objective: str, base: Path, tmp_path: Path
 ) -> None:
     training = options(base, tune=tune, objective=objective)
-    made = train(tmp_path / "work", training, workshops.lessons(40))
+    made = train(tmp_path / "work", training, training_fixtures.lessons(40))
     assert made.metrics["auc"] > 0.95
-    name = workshops.shelved(made, tmp_path / "trained")
-    right, wrong = score(tmp_path / "trained", name, workshops.lesson(90).asked, RIGHT, WRONG)
+    name = training_fixtures.shelved(made, tmp_path / "trained")
+    right, wrong = score(tmp_path / "trained", name, training_fixtures.lesson(90).asked, RIGHT, WRONG)
     assert 0 <= wrong < 0.3 < 0.7 < right <= 1
     config = json.loads((tmp_path / "trained" / name / "config.json").read_text("utf-8"))
     assert config["architectures"] == ["Qwen2ForSequenceClassification"]
@@ -117,7 +117,7 @@ def test_a_head_on_frozen_layers_learns_too(kind: str, objective: str, base: Pat
         batch_size=16,
         learning_rate=0.02,
     )
-    made = train(tmp_path / "work", training, workshops.lessons(40), ear)
+    made = train(tmp_path / "work", training, training_fixtures.lessons(40), ear)
     assert made.metrics["auc"] > 0.8
     assert made.metrics["folds"] == 4
     config = json.loads((made.folder / "config.json").read_text("utf-8"))
@@ -133,12 +133,14 @@ def test_a_head_on_frozen_layers_learns_too(kind: str, objective: str, base: Pat
 def test_a_head_is_tried_on_every_entry_by_one_that_never_saw_it(base: Path, tmp_path: Path) -> None:
     # Each question has its own truth: whatever is known of one says nothing of another.
     by_heart = [
-        workshops.lesson(at).model_copy(update={"answer": "AB"[(at * 7919) % 13 % 2], "problem": f"第{at}题"})
+        training_fixtures.lesson(at).model_copy(
+            update={"answer": "AB"[(at * 7919) % 13 % 2], "problem": f"第{at}题"}
+        )
         for at in range(40)
     ]
     training = options(base, tune="head", input=ANSWER, epochs=60, batch_size=16, learning_rate=0.05)
     made = train(tmp_path / "work", training, by_heart)
-    name = workshops.shelved(made, tmp_path / "trained")
+    name = training_fixtures.shelved(made, tmp_path / "trained")
     told = [score(tmp_path / "trained", name, one.asked, f"答案是：{one.answer}")[0] for one in by_heart]
     assert sum(score > 0.5 for score in told) >= 36  # the head that saw them all knows them
     assert made.metrics["auc"] < 0.75
@@ -149,9 +151,9 @@ def test_a_frozen_model_scores_as_it_was_measured(base: Path, tmp_path: Path) ->
     training = options(
         base, tune="head", input=ANSWER, layers=1, epochs=30, batch_size=16, learning_rate=0.02
     )
-    made = train(tmp_path / "work", training, workshops.lessons(40))
-    name = workshops.shelved(made, tmp_path / "trained")
-    told = [workshops.lesson(at) for at in (90, 91)]
+    made = train(tmp_path / "work", training, training_fixtures.lessons(40))
+    name = training_fixtures.shelved(made, tmp_path / "trained")
+    told = [training_fixtures.lesson(at) for at in (90, 91)]
     for lesson in told:
         a, b, none = score(tmp_path / "trained", name, lesson.asked, "答案是：A", "答案是：B", "我不知道")
         assert a + b == pytest.approx(1, abs=1e-5)
@@ -166,7 +168,7 @@ def test_lomo_trains_a_scorer_too_with_layers_cut_and_embeddings_frozen(base: Pa
     training = options(
         base, optimizer="lomo", learning_rate=1e-2, epochs=1, layers=1, freeze_embeddings=True, input=BLIND
     )
-    made = train(tmp_path, training, workshops.lessons(24), ear)
+    made = train(tmp_path, training, training_fixtures.lessons(24), ear)
     assert made.metrics["training_loss"] > 0
     assert set(ear.curve("grad_norm")) == {0.0}
     config = json.loads((made.folder / "config.json").read_text("utf-8"))
@@ -182,12 +184,14 @@ def test_the_reference_learns_from_texts_alone_and_judges_as_the_recipe_does(
 ) -> None:
     reference = {**RECIPES["reference"], "recipe": "reference", "base": str(base), "report_to": ()}
     training = ScorerTraining(**{**reference, "held_out": 0.25, "max_length": 64})
-    made = train(tmp_path / "work", training, workshops.lessons(24, kind="texts"))
+    made = train(tmp_path / "work", training, training_fixtures.lessons(24, kind="texts"))
     assert (made.rule, made.beats_majority) == (GATE, None)
     assert (made.metrics["temperature"], made.metrics["bias"]) == (1.0, 0.0)
     assert "answers" not in made.metrics
-    name = workshops.shelved(made, tmp_path / "trained")
-    one, other = (score(tmp_path / "trained", name, workshops.lesson(at).asked, RIGHT) for at in (0, 1))
+    name = training_fixtures.shelved(made, tmp_path / "trained")
+    one, other = (
+        score(tmp_path / "trained", name, training_fixtures.lesson(at).asked, RIGHT) for at in (0, 1)
+    )
     assert one == pytest.approx(other, abs=1e-3)
 
 
@@ -211,7 +215,7 @@ def test_the_best_use_of_the_scores_is_found_and_beats_the_majority(made: Made) 
     assert answers["oracle"] == 1.0
     assert made.beats_majority
     assert made.rule is not None
-    assert made.rule.use is Use.WEIGHTED
+    assert made.rule.use is VotingMode.WEIGHTED
     assert set(made.metrics["thresholds"]) == {"gate", "gate-weighted"}
     assert sum(votes for _, _, votes in made.metrics["calibration"]) == made.metrics["held_out"]
 
@@ -219,13 +223,13 @@ def test_the_best_use_of_the_scores_is_found_and_beats_the_majority(made: Made) 
 def test_test_votes_decide_and_their_entries_are_never_learned_from(base: Path, tmp_path: Path) -> None:
     # The tests' votes are all right: no scorer can beat their majority.
     tests = [
-        workshops.lesson(at, letters="AB"[at % 2] * 5, test=True).model_copy(
+        training_fixtures.lesson(at, letters="AB"[at % 2] * 5, test=True).model_copy(
             update={"problem": f"试{at}", "group": f"t{at}"}
         )
         for at in range(4)
     ]
     copies = [lesson.model_copy(update={"test": False, "source": "copy"}) for lesson in tests]
-    made = train(tmp_path, options(base), [*workshops.lessons(40), *copies, *tests])
+    made = train(tmp_path, options(base), [*training_fixtures.lessons(40), *copies, *tests])
     assert made.metrics["answers"]["best"] > made.metrics["answers"]["majority"]
     assert made.metrics["test"]["answers"]["majority"] == 1.0
     assert made.beats_majority is False
@@ -234,7 +238,7 @@ def test_test_votes_decide_and_their_entries_are_never_learned_from(base: Path, 
 
 
 def test_it_is_known_which_problems_were_learned_from(made: Made) -> None:
-    every = {dataset.identity(lesson.problem) for lesson in workshops.lessons(40)}
+    every = {dataset.identity(lesson.problem) for lesson in training_fixtures.lessons(40)}
     assert set(made.problems) < every
     assert len(made.problems) == 40 - made.metrics["answers"]["questions"]
 
@@ -244,12 +248,12 @@ def test_it_is_known_which_problems_were_learned_from(made: Made) -> None:
 
 def test_a_model_is_complete_safe_and_knows_how_it_was_trained(base: Path, made: Made) -> None:
     held = {path.name for path in made.folder.iterdir()}
-    assert {"model.safetensors", "config.json", "tokenizer.json", artifacts.MANIFEST} <= held
+    assert {"model.safetensors", "config.json", "tokenizer.json", model_store.MANIFEST} <= held
     assert not [path for path in made.folder.rglob("*") if path.suffix in {".bin", ".pt", ".pkl", ".pth"}]
-    facts = artifacts.described(made.folder)
+    facts = model_store.described(made.folder)
     assert ScorerTraining.model_validate(facts["options"]) == options(base)
     assert facts["temperature"] == made.metrics["temperature"]
-    assert made.name == artifacts.name_of("scorer", made.folder)
+    assert made.name == model_store.name_of("scorer", made.folder)
 
 
 # Judging
@@ -259,11 +263,11 @@ def test_whether_the_question_is_seen_is_stored_with_the_model(
     made: Made, trained: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(trained / made.name, tmp_path / "made")
-    facts = artifacts.described(tmp_path / "made")
-    artifacts.describe(tmp_path / "made", {**facts, "options": {**facts["options"], "input": BLIND}})
-    blind = artifacts.name_of("scorer", tmp_path / "made")
+    facts = model_store.described(tmp_path / "made")
+    model_store.describe(tmp_path / "made", {**facts, "options": {**facts["options"], "input": BLIND}})
+    blind = model_store.name_of("scorer", tmp_path / "made")
     (tmp_path / "made").rename(tmp_path / blind)
-    asked = [workshops.lesson(at).asked for at in (0, 1)]
+    asked = [training_fixtures.lesson(at).asked for at in (0, 1)]
     first, second = (logit(score(tmp_path, blind, one, "所以")[0]) for one in asked)
     assert first == pytest.approx(second, abs=1e-3)
     first, second = (logit(score(trained, made.name, one, "所以")[0]) for one in asked)
@@ -271,7 +275,7 @@ def test_whether_the_question_is_seen_is_stored_with_the_model(
 
 
 def test_many_votes_score_as_one_by_one_would(made: Made, trained: Path) -> None:
-    asked = [workshops.lesson(at).asked for at in (0, 1)]
+    asked = [training_fixtures.lesson(at).asked for at in (0, 1)]
     votes = ["因为" * (at * 3) + closing for at in range(12) for closing in (RIGHT, WRONG, "")]
     together = SoundnessScorer(trained).score(made.name, [(one, read(votes)) for one in asked])
     for one, found in zip(asked, together, strict=True):
@@ -282,14 +286,14 @@ def test_many_votes_score_as_one_by_one_would(made: Made, trained: Path) -> None
 
 @pytest.mark.parametrize("text", ["", " \n", "？" * 5000, "🙂\x00"])
 def test_no_text_chokes_it(text: str, made: Made, trained: Path) -> None:
-    scores = score(trained, made.name, workshops.lesson(0).asked, text, RIGHT)
+    scores = score(trained, made.name, training_fixtures.lesson(0).asked, text, RIGHT)
     assert all(0 <= found <= 1 for found in scores)
     assert SoundnessScorer(trained).score(made.name, []) == []
-    assert score(trained, made.name, workshops.lesson(0).asked) == []
+    assert score(trained, made.name, training_fixtures.lesson(0).asked) == []
 
 
 def test_a_long_problem_leaves_room_for_the_vote(made: Made, trained: Path) -> None:
-    asked = Asked("甲比乙高，" * 500, "谁最高？", ("甲", "乙"))
+    asked = PromptQuestion("甲比乙高，" * 500, "谁最高？", ("甲", "乙"))
     right, wrong = score(trained, made.name, asked, RIGHT, WRONG)
     assert right > wrong + 0.3
 
@@ -300,7 +304,7 @@ def test_a_scorer_is_loaded_when_it_is_named_and_not_again(
     judge = SoundnessScorer(trained)
     with caplog.at_level(logging.INFO, "workers.models.scorer"):
         for _ in range(3):
-            judge.score(made.name, [(workshops.lesson(0).asked, read([RIGHT]))])
+            judge.score(made.name, [(training_fixtures.lesson(0).asked, read([RIGHT]))])
     said = [record.getMessage() for record in caplog.records if record.name == "workers.models.scorer"]
     assert said == [f"scorer {made.name} judges from now on"]
 
@@ -309,11 +313,11 @@ def test_a_scorer_that_is_not_there_or_not_whole_is_said_so(
     made: Made, trained: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"the scorer scorer-0 is not in .*VOTEQUEUE_TRAINED"):
-        score(trained, "scorer-0", workshops.lesson(0).asked, RIGHT)
+        score(trained, "scorer-0", training_fixtures.lesson(0).asked, RIGHT)
     shutil.copytree(trained / made.name, tmp_path / made.name)
     (tmp_path / made.name / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(UserError, match="is not what was trained"):
-        score(tmp_path, made.name, workshops.lesson(0).asked, RIGHT)
+        score(tmp_path, made.name, training_fixtures.lesson(0).asked, RIGHT)
 
 
 # What cannot be trained
@@ -321,13 +325,13 @@ def test_a_scorer_that_is_not_there_or_not_whole_is_said_so(
 
 @pytest.mark.parametrize("letters", ["AA", "BB"])
 def test_data_of_one_class_is_refused(letters: str, base: Path, tmp_path: Path) -> None:
-    one = [workshops.lesson(2 * at, letters) for at in range(24)]
+    one = [training_fixtures.lesson(2 * at, letters) for at in range(24)]
     with pytest.raises(Refused, match="both are needed: give more data"):
         train(tmp_path, options(base), one)
 
 
 def test_too_little_data_to_hold_any_out_is_refused(base: Path, tmp_path: Path) -> None:
-    for few in (workshops.lessons(1), []):
+    for few in (training_fixtures.lessons(1), []):
         for tune in ("all", "head"):
             with pytest.raises(Refused, match=r"both are needed|one part of"):
                 train(tmp_path, options(base, tune=tune, input=VOTE), few)
@@ -336,7 +340,7 @@ def test_too_little_data_to_hold_any_out_is_refused(base: Path, tmp_path: Path) 
 def test_votes_that_are_never_both_right_and_wrong_on_one_question_are_refused(
     base: Path, tmp_path: Path
 ) -> None:
-    apart = [workshops.lesson(at, letters="AA") for at in range(24)]
+    apart = [training_fixtures.lesson(at, letters="AA") for at in range(24)]
     with pytest.raises(Refused, match="no question has both right and wrong texts"):
         train(tmp_path, options(base), apart)
     made = train(tmp_path, options(base, balance=False, epochs=1), apart)
@@ -356,7 +360,7 @@ def test_a_training_that_cannot_succeed_is_refused_and_makes_nothing(
     changes: dict[str, Any], reason: str, base: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Refused, match=reason):
-        train(tmp_path, options(base, **changes), workshops.lessons(24))
+        train(tmp_path, options(base, **changes), training_fixtures.lessons(24))
     assert list(tmp_path.rglob("made")) == []
 
 
@@ -368,7 +372,7 @@ def test_a_training_that_is_stopped_goes_on_from_its_checkpoint_and_comes_to_the
     tune: str, base: Path, tmp_path: Path
 ) -> None:
     training = options(base, tune=tune)
-    found = workshops.lessons(40)
+    found = training_fixtures.lessons(40)
     straight = train(tmp_path / "straight", training, found)
     stopped = Ear(stop=lambda ear: len(ear.curve("loss")) >= 3)
     with pytest.raises(Interrupted):
@@ -377,8 +381,8 @@ def test_a_training_that_is_stopped_goes_on_from_its_checkpoint_and_comes_to_the
     assert last is not None
     assert stopped.checkpoints[-1][0] == stopped.steps[-1][0]
     again = Ear()
-    made = scorer_training.train(
-        found, training, training.base, workshops.workshop(tmp_path / "work", again, 2)
+    made = scorer_trainer.train(
+        found, training, training.base, training_fixtures.workshop(tmp_path / "work", again, 2)
     )
     assert again.steps[0][0] > stopped.checkpoints[-1][0] - 1
     assert made.metrics["auc"] == pytest.approx(straight.metrics["auc"], abs=1e-6)
@@ -389,11 +393,14 @@ def test_what_was_read_of_the_questions_is_not_read_again(base: Path, tmp_path: 
     training = options(base, tune="head", input=ANSWER)
     stopped = Ear(stop=lambda ear: len(ear.steps) >= 1)
     with pytest.raises(Interrupted, match="while it read"):
-        train(tmp_path, training, workshops.lessons(40), stopped)
+        train(tmp_path, training, training_fixtures.lessons(40), stopped)
     assert stopped.checkpoints == [(10, stopped.steps[0][1])]
     again = Ear()
-    scorer_training.train(
-        workshops.lessons(40), training, training.base, workshops.workshop(tmp_path, again, fence=2)
+    scorer_trainer.train(
+        training_fixtures.lessons(40),
+        training,
+        training.base,
+        training_fixtures.workshop(tmp_path, again, fence=2),
     )
     assert [step for step, _, told in again.steps if not told] == [20, 30, 40]
     # Nor by another training, which reads what is new to it.
@@ -401,14 +408,16 @@ def test_what_was_read_of_the_questions_is_not_read_again(base: Path, tmp_path: 
     place = tmp_path / "other"
     place.mkdir()
     reseeded = options(base, tune="head", input=ANSWER, seed=7)
-    scorer_training.train(workshops.lessons(50), reseeded, training.base, Workshop(place, 1, 300, other))
+    scorer_trainer.train(
+        training_fixtures.lessons(50), reseeded, training.base, Workshop(place, 1, 300, other)
+    )
     assert [step for step, _, told in other.steps if not told] == [50]
 
 
 def test_checkpoints_come_by_the_clock(base: Path, tmp_path: Path) -> None:
     ear = Ear()
-    workshop = workshops.workshop(tmp_path, ear, every=0)
-    scorer_training.train(workshops.lessons(40), options(base, max_steps=7), str(base), workshop)
+    workshop = training_fixtures.workshop(tmp_path, ear, every=0)
+    scorer_trainer.train(training_fixtures.lessons(40), options(base, max_steps=7), str(base), workshop)
     assert [step for step, _ in ear.checkpoints] == [1, 2, 3, 4, 5, 6, 7]
     kept = sorted(tmp_path.glob("own/1/checkpoint-*"))
     assert [path.name for path in kept] == ["checkpoint-6", "checkpoint-7"]

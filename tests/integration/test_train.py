@@ -11,18 +11,19 @@ from typing import Any
 import psutil
 import pytest
 
-from producers import training_options
-from shared import artifacts, broker, claims, dataset, ledger, registry, settings, steps
-from shared.claims import Claim
+from producers.commands import training_options
+from shared import broker, dataset, model_store, settings
 from shared.errors import ServiceUnreachable
 from shared.jobs import Train
-from shared.ledger import Run
-from shared.lessons import Lesson
-from shared.schema import State
-from tests import tiny, workshops
+from shared.ledger import claims, engine, models, runs, training_log
+from shared.ledger.claims import Claim
+from shared.ledger.runs import Run
+from shared.ledger.schema import State
+from shared.training_examples import Lesson
+from tests import tiny, training_fixtures
 from tests.conftest import Command
-from workers import rounds
 from workers import train as queue
+from workers.inference import rounds
 
 pytestmark = pytest.mark.usefixtures("on_broker")
 READING = {"tune": "all", "input": "question+reasoning", "layers": 1, "learning_rate": 5e-3, "max_length": 64}
@@ -59,7 +60,7 @@ def open_training(found: Sequence[Lesson], name: str = "t", **options: Any) -> s
 
 def _open(name: str, told: Any, found: Sequence[Lesson]) -> None:
     run = Run(name, "train", "votes of mine", "digest", None, told.model_dump(mode="json"))
-    ledger.open_single(run, told.target, (lesson.model_dump_json() for lesson in found))
+    runs.open_single(run, told.target, (lesson.model_dump_json() for lesson in found))
 
 
 def claim(name: str = "t", worker: str = "one") -> Claim:
@@ -68,7 +69,7 @@ def claim(name: str = "t", worker: str = "one") -> Claim:
 
 
 def state(name: str = "t") -> State:
-    (found,) = [one for one, count in ledger.count_states(name).items() if count]
+    (found,) = [one for one, count in runs.count_states(name).items() if count]
     return found
 
 
@@ -88,7 +89,7 @@ def during(name: str, act: Callable[[], object]) -> str:
     said: list[str] = []
     worker = threading.Thread(target=lambda: said.append(queue._train(claim(name))))
     worker.start()
-    await_that(lambda: any("saved" in told.told for told in steps.curve(name)))
+    await_that(lambda: any("saved" in told.told for told in training_log.curve(name)))
     act()
     worker.join(120)
     assert said
@@ -97,7 +98,7 @@ def during(name: str, act: Callable[[], object]) -> str:
 
 def children() -> list[psutil.Process]:
     found = psutil.Process().children()
-    return [one for one in found if "workers.apprentice" in " ".join(one.cmdline())]
+    return [one for one in found if "workers.training_process" in " ".join(one.cmdline())]
 
 
 def kill() -> None:
@@ -109,19 +110,21 @@ def kill() -> None:
 
 
 def test_a_model_that_beats_the_majority_is_registered_and_used(votequeue: Command) -> None:
-    name = open_training(workshops.lessons(40))
+    name = open_training(training_fixtures.lessons(40))
     said = queue._train(claim())
-    used = registry.in_use("scorer")
+    used = models.in_use("scorer")
     assert used is not None
     assert said == f"{used.name}: in use from now on: it beats the plain majority on what was held out"
     assert (used.run, used.source, used.digest) == (name, "votes of mine", "digest")
     assert used.code.startswith("0.1.0")
     assert used.rule is not None
-    assert registry.problems(used.name) < {dataset.identity(one.problem) for one in workshops.lessons(40)}
-    assert artifacts.checked("scorer", used.name, settings.load().trained_folder)
+    assert models.problems(used.name) < {
+        dataset.identity(one.problem) for one in training_fixtures.lessons(40)
+    }
+    assert model_store.checked("scorer", used.name, settings.load().trained_folder)
     assert state() is State.DONE
     assert work() == []
-    told = steps.curve(name)
+    told = training_log.curve(name)
     assert told[-1].step == told[-1].of
     assert {"loss", "learning_rate"} <= {figure for one in told for figure in one.told}
     assert queue.train(run="t", item=0).startswith("nothing to do")
@@ -132,22 +135,22 @@ def test_a_model_that_beats_the_majority_is_registered_and_used(votequeue: Comma
 
 def test_a_model_that_is_no_better_is_kept_and_not_used() -> None:
     # All votes of a question agree and are right: there is nothing to win.
-    same = [workshops.lesson(at, letters="AB"[at % 2] * 4 + "C") for at in range(40)]
+    same = [training_fixtures.lesson(at, letters="AB"[at % 2] * 4 + "C") for at in range(40)]
     open_training(same)
     said = queue._train(claim())
     assert said.endswith("not in use: it does not beat the plain majority on what was held out")
-    assert registry.in_use("scorer") is None
-    assert [model.run for model in registry.every()] == ["t"]
+    assert models.in_use("scorer") is None
+    assert [model.run for model in models.every()] == ["t"]
 
 
 def test_a_model_is_not_used_against_a_persons_wish() -> None:
-    open_training(workshops.lessons(40), promote=False)
+    open_training(training_fixtures.lessons(40), promote=False)
     assert "not in use, as was wished: it beats" in queue._train(claim())
-    assert registry.in_use("scorer") is None
+    assert models.in_use("scorer") is None
 
 
 def test_without_votes_nobody_knows_whether_it_is_better() -> None:
-    open_training(workshops.lessons(24, kind="texts"))
+    open_training(training_fixtures.lessons(24, kind="texts"))
     assert "not in use: no held-out votes say" in queue._train(claim())
 
 
@@ -155,23 +158,23 @@ def test_an_adapter_is_named_by_its_content_and_waits_to_be_tried() -> None:
     told = training_options.lora(
         max_steps=3, max_length=512, learning_rate=1e-2, held_out=0.2, batch_size=2, accumulation=1
     )
-    _open("l", told, workshops.lessons(20))
+    _open("l", told, training_fixtures.lessons(20))
     said = queue._train(claim("l"))
-    (model,) = registry.every()
+    (model,) = models.every()
     assert (
         said == f"{model.name}: not in use: try it with --lora {model.name}, then `votequeue models use` it"
     )
-    folder = artifacts.checked("lora", model.name, settings.load().trained_folder)
+    folder = model_store.checked("lora", model.name, settings.load().trained_folder)
     assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in folder.iterdir()}
     assert model.metrics["loss"] < model.metrics["loss_before"]
-    assert registry.in_use("lora") is None
+    assert models.in_use("lora") is None
 
 
 # What cannot be trained
 
 
 def test_data_that_will_not_do_is_dead_with_the_reason(votequeue: Command) -> None:
-    open_training([workshops.lesson(2 * at, letters="AA") for at in range(20)])
+    open_training([training_fixtures.lesson(2 * at, letters="AA") for at in range(20)])
     assert queue._train(claim()).startswith("dead: the training part has")
     assert state() is State.DEAD
     assert "both are needed" in votequeue("failed", "t").out
@@ -179,15 +182,15 @@ def test_data_that_will_not_do_is_dead_with_the_reason(votequeue: Command) -> No
 
 
 def test_a_training_that_diverges_is_dead_and_leaves_no_model() -> None:
-    open_training(workshops.lessons(40), learning_rate=1e9)
+    open_training(training_fixtures.lessons(40), learning_rate=1e9)
     said = queue._train(claim())
     assert said.startswith("dead: ")
     assert "lower --learning-rate" in said
-    assert registry.every() == []
+    assert models.every() == []
 
 
 def test_weights_that_are_not_here_are_said_so() -> None:
-    open_training(workshops.lessons(20), base="no-such-model")
+    open_training(training_fixtures.lessons(20), base="no-such-model")
     assert "no weights called 'no-such-model'" in queue._train(claim())
     assert state() is State.DEAD
 
@@ -196,28 +199,28 @@ def test_weights_that_are_not_here_are_said_so() -> None:
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint_in_another_worker() -> None:
-    open_training(workshops.lessons(40), **LONG, max_steps=150)
+    open_training(training_fixtures.lessons(40), **LONG, max_steps=150)
 
     assert during("t", kill) == "lost: the training's process was killed (SIGKILL)"
     assert state() is State.PENDING
-    saved = max(told.step for told in steps.curve("t") if "saved" in told.told)
+    saved = max(told.step for told in training_log.curve("t") if "saved" in told.told)
     held = claim(worker="two")
     assert held.fence == 2
     assert "in use from now on" in queue._train(held)
-    curve = [told.step for told in steps.curve("t")]
+    curve = [told.step for told in training_log.curve("t")]
     assert curve == sorted(curve)
     # What was told again after the checkpoint stands in the place of what was told before.
     assert len([step for step in curve if step > saved]) >= (150 - saved) // 5 - 1
 
 
 def test_its_process_dies_with_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_training(workshops.lessons(40), **LONG)
+    open_training(training_fixtures.lessons(40), **LONG)
     pid = os.fork()
     if pid == 0:
-        ledger.engine().dispose(close=False)
+        engine.engine().dispose(close=False)
         queue._train(claim())
         os._exit(0)
-    await_that(lambda: any("saved" in told.told for told in steps.curve("t")))
+    await_that(lambda: any("saved" in told.told for told in training_log.curve("t")))
     (child,) = [one for one in psutil.Process(pid).children() if "apprentice" in " ".join(one.cmdline())]
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -225,33 +228,33 @@ def test_its_process_dies_with_the_worker(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_stopped_worker_gives_the_training_back_after_a_checkpoint() -> None:
-    open_training(workshops.lessons(40), **LONG)
+    open_training(training_fixtures.lessons(40), **LONG)
     assert during("t", queue._stopping.set) == "given back: training was stopped"
     assert state() is State.PENDING
-    curve = steps.curve("t")
+    curve = training_log.curve("t")
     assert "saved" in curve[-1].told
     assert broker.waiting("train") == 1
     assert claim().attempt == 1
 
 
 def test_a_training_that_somebody_else_has_taken_ends_and_makes_nothing() -> None:
-    open_training(workshops.lessons(40), **LONG)
+    open_training(training_fixtures.lessons(40), **LONG)
 
     def overtake() -> None:
         claims.hold("reconcile", "two", 60)
-        with ledger.writing() as connection:
+        with engine.writing() as connection:
             connection.exec_driver_sql("UPDATE workers SET lease_until = 1")
         claims.expire(5)
         claim(worker="two")
 
     assert during("t", overtake) == rounds.TOO_LATE
     assert children() == []
-    assert registry.every() == []
+    assert models.every() == []
     assert state() is State.LEASED
 
 
 def test_two_claims_write_into_folders_of_their_own() -> None:
-    open_training(workshops.lessons(40), **LONG)
+    open_training(training_fixtures.lessons(40), **LONG)
     during("t", kill)
     (folder,) = work()
 
@@ -266,7 +269,7 @@ def test_two_claims_write_into_folders_of_their_own() -> None:
 def test_a_worker_that_dies_before_it_has_registered_its_model_makes_no_second_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    open_training(workshops.lessons(40))
+    open_training(training_fixtures.lessons(40))
     complete, failures = claims.complete, [ServiceUnreachable("the ledger does not answer")]
 
     def failing(*arguments: Any) -> bool:
@@ -275,16 +278,16 @@ def test_a_worker_that_dies_before_it_has_registered_its_model_makes_no_second_o
         return complete(*arguments)
 
     monkeypatch.setattr(claims, "complete", failing)
-    monkeypatch.setattr("workers.retrying.PAUSE", 0.01)
+    monkeypatch.setattr("workers.retries.PAUSE", 0.01)
     assert "in use from now on" in queue._train(claim())
     assert len(list(settings.load().trained_folder.glob("scorer-*"))) == 1
 
 
 def test_checkpoints_of_another_ledgers_run_of_this_name_are_none_of_ours() -> None:
-    open_training(workshops.lessons(40))
+    open_training(training_fixtures.lessons(40))
     folder = queue._folder(claim())
-    run = ledger.get_run("t")
-    with ledger.writing() as connection:
+    run = runs.get_run("t")
+    with engine.writing() as connection:
         connection.exec_driver_sql("UPDATE runs SET created_at = created_at + 1")
     assert queue._folder(Claim(Train(run="t", item=0), "scorer", 0, 0, 1, 1, 0)) != folder
     assert run.name in folder.name
@@ -294,7 +297,7 @@ def test_what_nobody_goes_on_with_is_swept_after_a_week() -> None:
     left = settings.load().trained_folder / queue.WORK / "old-1"
     left.mkdir(parents=True)
     os.utime(left, (0, 0))
-    open_training(workshops.lessons(20))
+    open_training(training_fixtures.lessons(20))
     queue._folder(claim())
     assert not left.exists()
     assert len(work()) == 1

@@ -13,21 +13,22 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from shared import bought, calls, dataset, ledger, prompts, schema, settings
-from shared.bought import Route
+from shared import dataset, prompts, settings
 from shared.dataset import Entry
 from shared.errors import Barred, NoReply, Refused, Throttled, Unavailable, Unreadable
 from shared.jobs import Augmentation, Translate
-from shared.ledger import Run
+from shared.ledger import cache, calls, engine, runs, schema
+from shared.ledger.cache import Route
+from shared.ledger.runs import Run
+from shared.ledger.schema import State
 from shared.providers import Limits, Price
-from shared.schema import State
 from tests.fakes import FakeChat, FakeLimiter, FakeTranslator
-from workers import errands, translate, wiring
+from workers import task_runner, translate, wiring
 from workers.augment import synonyms
-from workers.augment.made import Augmented
-from workers.desk import Desk
-from workers.errands import NOTHING_TO_DO
+from workers.augment.entry_builder import Augmented
+from workers.gateway.gateway import Gateway
 from workers.ports import Interrupted
+from workers.task_runner import NOTHING_TO_DO
 
 ROOT = Path(__file__).parents[2]
 BATCH = Limits(characters=2000, texts=100)
@@ -74,9 +75,9 @@ class Stage:
         assert (provider, model) == (self.translator.service.provider, self.translator.service.model)
         return self.translator
 
-    def desk(self, _: settings.Settings, stopping: threading.Event) -> Desk:
+    def desk(self, _: settings.Settings, stopping: threading.Event) -> Gateway:
         self.stopping = stopping
-        return Desk(self.limiter)
+        return Gateway(self.limiter)
 
     @property
     def sent(self) -> Counter[str]:
@@ -114,7 +115,7 @@ def open_run(home: Path) -> Open:
         dataset.write(entries or (entry(),), path)
         lines = [line for line in dataset.scan(path) if isinstance(line, dataset.Line)]
         options = {**OPTIONS.model_dump(mode="json"), **changes}
-        ledger.open_run(Run(name, "translate", path.name, "d", None, options), lines, per_entry=True)
+        runs.open_run(Run(name, "translate", path.name, "d", None, options), lines, per_entry=True)
         calls.set_budget(name, budget)
         return name
 
@@ -164,7 +165,7 @@ def work_all(run: str, count: int, *workers: translate.Augmenting) -> list[str]:
 
     def one(worker: translate.Augmenting, item: int) -> None:
         start.wait()
-        ended.append(errands.run(Translate(run=run, item=item), worker.augment))
+        ended.append(task_runner.run(Translate(run=run, item=item), worker.augment))
 
     chosen = workers or (translate.service(),)
     threads = [
@@ -180,7 +181,7 @@ def work_all(run: str, count: int, *workers: translate.Augmenting) -> list[str]:
 def result(run: str, item: int = 0) -> dict[str, Any]:
     columns = schema.results.c
     query = sa.select(columns.value).where(columns.run == run, columns.number == item)
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         return dict(connection.execute(query).scalar_one())
 
 
@@ -188,14 +189,14 @@ def standing(run: str, number: int = 0) -> tuple[str, str | None]:
     """Give an item's state, and the reason it is dead for."""
     columns = schema.items.c
     query = sa.select(columns.state, columns.reason).where(columns.run == run, columns.number == number)
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         row = connection.execute(query).one()
     return row.state, row.reason
 
 
 def outcomes(run: str) -> Counter[str | None]:
     columns = schema.calls.c
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         return Counter(connection.scalars(sa.select(columns.outcome).where(columns.run == run)))
 
 
@@ -364,7 +365,7 @@ def test_two_workers_with_the_same_texts_pay_once(stage: Stage, open_run: Open) 
 
 
 def test_what_a_dead_worker_was_translating_is_taken_over(stage: Stage, open_run: Open) -> None:
-    bought.reserve(["谁最高？", "是"], THERE, "dead:1", 0.3)
+    cache.reserve(["谁最高？", "是"], THERE, "dead:1", 0.3)
     run = open_run()
     assert work(run) == "1 of 1 questions passed"
     assert set(stage.sent.values()) == {1}
@@ -388,7 +389,7 @@ def test_a_call_that_takes_longer_than_a_lease_is_still_made_once(
     first = threading.Thread(target=work, args=(runs[0],))
     first.start()
     called.wait(5.0)
-    assert errands.run(Translate(run=runs[1], item=0), other.augment) == "1 of 1 questions passed"
+    assert task_runner.run(Translate(run=runs[1], item=0), other.augment) == "1 of 1 questions passed"
     first.join()
     other.close()
     assert set(stage.sent.values()) == {1}
@@ -415,7 +416,7 @@ def test_a_crash_between_the_ways_repeats_nothing_on_record(stage: Stage, open_r
 
 
 def revive(run: str) -> None:
-    with ledger.writing() as connection:
+    with engine.writing() as connection:
         connection.execute(
             schema.items.update().where(schema.items.c.run == run).values(state=State.PENDING, not_before=0.0)
         )
@@ -449,7 +450,7 @@ def test_a_call_that_fails_fails_only_the_entries_that_are_in_it(
     ended = work_all(run, 4)
     assert sorted(end[:8] for end in ended) == ["1 of 1 q"] * 3 + ["again in"]
     assert standing(run, 0)[0] == State.PENDING
-    reserved = bought.reserve(["甲很高，别人都比甲矮一些。"], THERE, "w", 9.0)
+    reserved = cache.reserve(["甲很高，别人都比甲矮一些。"], THERE, "w", 9.0)
     assert reserved.mine, "what failed must be free for others"
 
 
@@ -496,7 +497,7 @@ def test_a_barred_account_keeps_entries_waiting(stage: Stage, open_run: Open) ->
     run = open_run()
     assert work(run) == "waits: buy more characters"
     assert standing(run)[0] == State.PENDING
-    assert bought.reserve(["谁最高？"], THERE, "w", 9.0).mine
+    assert cache.reserve(["谁最高？"], THERE, "w", 9.0).mine
 
 
 def test_a_budget_ends_the_run_before_it_is_passed(stage: Stage, open_run: Open) -> None:
@@ -508,7 +509,7 @@ def test_a_budget_ends_the_run_before_it_is_passed(stage: Stage, open_run: Open)
 
 def test_a_worker_that_is_stopped_gives_its_entry_back(stage: Stage, open_run: Open) -> None:
     run = open_run()
-    bought.reserve(["谁最高？"], THERE, "another", 60.0)
+    cache.reserve(["谁最高？"], THERE, "another", 60.0)
     threading.Timer(0.2, lambda: translate.service().stop()).start()
     assert work(run) == "given back: the worker was stopped"
     assert standing(run)[0] == State.PENDING

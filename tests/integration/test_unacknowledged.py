@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from shared import broker, claims, leases, ledger, outbox, settings
-from shared.claims import Settled
+from shared import broker, settings
 from shared.jobs import Infer, Job
+from shared.ledger import claims, engine, leases, outbox
+from shared.ledger.claims import Settled
 from shared.settings import Settings
 from shared.voting import Answer
 from tests.integration.test_reconcile import open_run
@@ -19,7 +20,7 @@ WORKER, OTHER = "host:1:a", "host:2:b"
 
 @pytest.fixture
 def fast(on_broker: str, any_ledger: str) -> Settings:
-    assert ledger.engine().dialect.name == any_ledger
+    assert engine.engine().dialect.name == any_ledger
     return settings.load().model_copy(update={"lease": 0.4})
 
 

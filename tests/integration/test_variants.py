@@ -7,17 +7,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from shared import calls, claims, dataset, ledger, outbox, prompts, schema
-from shared.claims import Claim
+from shared import dataset, prompts
 from shared.dataset import Entry, Line, scan
 from shared.errors import Refused, Unavailable
 from shared.jobs import Augmentation
-from shared.ledger import Run
+from shared.ledger import calls, claims, engine, outbox, runs, schema
+from shared.ledger.claims import Claim
+from shared.ledger.runs import Run
 from tests.fakes import CharacterEmbedder, FakeChat, FakeLimiter
-from tests.integration import played
-from workers.augment.made import Augmented
+from tests.integration import run_fixtures
+from workers.augment.entry_builder import Augmented
 from workers.augment.variants import WRITES, Variants
-from workers.desk import Desk
+from workers.gateway.gateway import Gateway
 
 WRITING, CHECKING = prompts.VARYING[:9], prompts.HEAD[:9]
 RIGHT, WRONG = "显然。\n答案是：B", "显然。\n答案是：A"
@@ -50,10 +51,10 @@ def new(problem: str = "红车快过蓝车。", **changes: Any) -> str:
 @pytest.fixture
 def held(home: Path) -> list[Claim]:
     """Claim the three questions of a run `r`; the last has no answer."""
-    path = played.write(home / "data.jsonl", played.entry("p1", "AB-"))
+    path = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "AB-"))
     lines = [line for line in scan(path) if isinstance(line, Line)]
     run = Run("r", "translate", "data.jsonl", "digest", None, OPTIONS.model_dump())
-    ledger.open_run(run, lines)
+    runs.open_run(run, lines)
     calls.set_budget("r", None)
     return claims.claim(outbox.unsent(10), "one", 60)
 
@@ -70,13 +71,13 @@ class Counted(CharacterEmbedder):
 
 
 def write(claim: Claim, model: FakeChat, **changes: Any) -> Augmented:
-    entry = ledger.load_entry("r", claim.entry)
+    entry = runs.load_entry("r", claim.entry)
     options = OPTIONS.model_copy(update=changes)
-    return Variants(Desk(FakeLimiter()), model, CharacterEmbedder).write(claim, entry, options)
+    return Variants(Gateway(FakeLimiter()), model, CharacterEmbedder).write(claim, entry, options)
 
 
 def steps() -> list[str]:
-    with ledger.reading() as connection:
+    with engine.reading() as connection:
         return list(connection.scalars(sa.select(schema.calls.c.step).order_by(schema.calls.c.id)))
 
 
@@ -103,7 +104,7 @@ def test_a_question_is_kept_whose_letter_enough_answers_give(held: list[Claim]) 
         ],
         "votequeue": {
             "origin": "variant",
-            "group": dataset.identity(played.entry("p1")["problem"]),
+            "group": dataset.identity(run_fixtures.entry("p1")["problem"]),
         },
     }
     assert Entry.model_validate(made.entry).augmented
@@ -115,7 +116,7 @@ def test_a_question_is_kept_whose_letter_enough_answers_give(held: list[Claim]) 
 def test_the_answers_are_asked_for_without_the_letter_or_the_source(held: list[Claim]) -> None:
     model = FakeChat({WRITING: [new()]}, RIGHT)
     write(held[0], model)
-    asked = prompts.Asked("红车快过蓝车。", "哪辆慢？", ("红车", "蓝车", "绿车"))
+    asked = prompts.PromptQuestion("红车快过蓝车。", "哪辆慢？", ("红车", "蓝车", "绿车"))
     writing, *checking = model.prompts
     assert "正确答案：A" in writing.text
     assert {prompt.text for prompt in checking} == {prompts.answering(asked)}
@@ -157,7 +158,7 @@ def test_without_chance_the_same_prompt_is_not_sent_again(held: list[Claim]) -> 
 
 
 def test_a_near_copy_of_any_question_of_the_run_is_refused_before_it_is_checked(held: list[Claim]) -> None:
-    asked = ledger.asked(ledger.load_entry("r", 0), 2)
+    asked = runs.asked(runs.load_entry("r", 0), 2)
     copied = new(asked.problem, question=asked.question + "？", options=list(asked.options))
     model = FakeChat({WRITING: [copied]}, RIGHT)
     with pytest.raises(Refused, match=r"nearly a copy .* \(similarity 0\.9\d\d\)"):
@@ -167,8 +168,8 @@ def test_a_near_copy_of_any_question_of_the_run_is_refused_before_it_is_checked(
 
 def test_a_near_copy_of_a_variant_that_was_kept_is_refused(held: list[Claim]) -> None:
     model = FakeChat({WRITING: [new()]}, RIGHT)
-    entry = ledger.load_entry("r", 0)
-    variants = Variants(Desk(FakeLimiter()), model, CharacterEmbedder)
+    entry = runs.load_entry("r", 0)
+    variants = Variants(Gateway(FakeLimiter()), model, CharacterEmbedder)
     claims.complete(held[0], variants.write(held[0], entry, OPTIONS).value)
     with pytest.raises(Refused, match="nearly a copy"):
         variants.write(held[1], entry, OPTIONS)
@@ -177,8 +178,8 @@ def test_a_near_copy_of_a_variant_that_was_kept_is_refused(held: list[Claim]) ->
 def test_the_runs_questions_are_embedded_once_in_a_process(held: list[Claim]) -> None:
     embedder = Counted()
     model = FakeChat({WRITING: [new(), new("绿色的马跑得过黄狗。", question="谁输？")]}, RIGHT)
-    variants = Variants(Desk(FakeLimiter()), model, lambda: embedder)
-    entry = ledger.load_entry("r", 0)
+    variants = Variants(Gateway(FakeLimiter()), model, lambda: embedder)
+    entry = runs.load_entry("r", 0)
     claims.complete(held[0], variants.write(held[0], entry, OPTIONS).value)
     variants.write(held[1], entry, OPTIONS)
     # Three of the data set, two that were written, and the first of these again when it had been kept.

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared import answers, prompts
 from shared.answers import READERS, REFERENCE, ReaderName
-from shared.prompts import Asked
+from shared.prompts import PromptQuestion
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_reader_is_one_of_those_there_are() -> None:
 
 def test_a_completion_ends_where_the_prompts_next_case_begins() -> None:
     cut = READERS["conclusion"].cut
-    following = prompts.case(Asked("丙比丁高。", "谁高？", ("丙", "丁")))
+    following = prompts.case(PromptQuestion("丙比丁高。", "谁高？", ("丙", "丁")))
     assert cut("甲高。\n答案是：A\n" + following) == "甲高。\n答案是：A"
     assert cut(following.lstrip() + "答案是：A") == ""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers.batcher import Batcher
+from workers.inference.batcher import Batcher
 
 LONG = 60.0  # seconds of linger that no test waits for
 

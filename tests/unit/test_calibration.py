@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from shared.lessons import Lesson, Text
-from shared.voting import Rule, Use
+from shared.training_examples import Lesson, Text
+from shared.voting import Rule, VotingMode
 from workers.models import calibration
 from workers.models.calibration import Calibration, Case
 
@@ -105,7 +105,7 @@ def test_scores_that_know_better_beat_the_majority_and_the_cheapest_use_wins() -
     found = calibration.answered(cases, [[0.9, 0.1, 0.1]] * 4)
     assert found.by_use["majority"] == 0.0
     assert found.by_use["weighted"] == found.by_use["gate"] == found.by_use["gate-weighted"] == 1.0
-    assert found.rule.use is Use.WEIGHTED
+    assert found.rule.use is VotingMode.WEIGHTED
     assert found.beats_majority
     assert (found.by_use["one vote"], found.by_use["oracle"]) == (pytest.approx(1 / 3), 1.0)
 
@@ -122,17 +122,17 @@ def test_a_gate_can_do_what_weights_cannot() -> None:
     cases = [case("ABBB", [0, 0, 0]) for _ in range(4)]
     found = calibration.answered(cases, [[0.6, 0.35, 0.35, 0.35]] * 4)
     assert found.by_use["weighted"] == 0.0
-    assert found.rule.use is Use.GATE_WEIGHTED
+    assert found.rule.use is VotingMode.GATE_WEIGHTED
     assert 0.35 < found.rule.threshold <= 0.9
 
 
 def test_a_lone_peak_among_thresholds_is_luck() -> None:
     shares = dict.fromkeys(calibration.THRESHOLDS, 0.5) | {0.1: 0.62, 0.6: 0.6, 0.65: 0.6, 0.7: 0.6}
-    assert calibration._best(lambda rule: shares[rule.threshold], Use.GATE) == 0.65
+    assert calibration._best(lambda rule: shares[rule.threshold], VotingMode.GATE) == 0.65
 
 
 def test_what_was_chosen_elsewhere_is_used_as_it_is() -> None:
-    given = {"gate": 0.5, "gate-weighted": 0.2}, Rule(Use.GATE, 0.5)
+    given = {"gate": 0.5, "gate-weighted": 0.2}, Rule(VotingMode.GATE, 0.5)
     found = calibration.answered([case("AAB", [0, 0, 0])], [[0.1, 0.1, 0.4]], given)
     assert (found.thresholds, found.rule) == given
     # No vote is above the gate, so that the majority of all decides, as it would for a worker.
@@ -142,5 +142,7 @@ def test_what_was_chosen_elsewhere_is_used_as_it_is() -> None:
 
 def test_a_void_round_is_followed_by_the_next_one_on_record() -> None:
     asked_twice = case("AB", [0, 0, 0], rounds=2)
-    found = calibration.answered([asked_twice], [[0.1, 0.3, 0.8, 0.3]], ({"gate": 0.5}, Rule(Use.GATE, 0.5)))
+    found = calibration.answered(
+        [asked_twice], [[0.1, 0.3, 0.8, 0.3]], ({"gate": 0.5}, Rule(VotingMode.GATE, 0.5))
+    )
     assert found.by_use["gate"] == 1.0

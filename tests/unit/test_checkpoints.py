@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from workers.models import checkpoints
+from workers.training import checkpoints
 
 
 def write(folder: Path, fence: int, step: int, *, sealed: bool = True) -> Path:

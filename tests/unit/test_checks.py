@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.dataset import Question, WrongReasoning
-from workers.augment import checks, numerals
+from workers.augment import checks
 from workers.augment.checks import Bounds
 
 BOUNDS = Bounds("zh", 0.4, 2.5)
@@ -191,10 +191,10 @@ def test_a_number_keeps_its_value_and_how_often_it_is_said(old: str, new: str) -
     ],
 )
 def test_spelt_numbers_are_read(text: str, values: list[int]) -> None:
-    assert numerals.spelt(text) == Counter(map(Decimal, values))
+    assert checks.spelt(text) == Counter(map(Decimal, values))
 
 
 @given(st.integers(-(10**12), 10**12))
 def test_numbers_in_digits_are_read(number: int) -> None:
     for text in (f"为{number}个", f"为{number:,}个"):
-        assert numerals.digits(text) == Counter([Decimal(number)])
+        assert checks.digits(text) == Counter([Decimal(number)])

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from producers import cli, options, progress, training_options
+from producers import cli, console
+from producers.commands import options, training_options
 from shared import settings
 from shared.errors import UserError
 from shared.jobs import KINDS, Sampling
+from shared.recipes import LoraTraining, ScorerTraining
 from shared.settings import Settings
-from shared.trainings import LoraTraining, ScorerTraining
 from tests.conftest import Command
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -134,7 +135,7 @@ def test_an_unforeseen_error_is_one_line(
     def failing() -> None:
         raise error
 
-    monkeypatch.setattr("producers.runs.overview", failing)
+    monkeypatch.setattr("producers.run_progress.overview", failing)
     ended = votequeue("status")
     assert (ended.code, ended.err) == (1, line)
 
@@ -143,7 +144,7 @@ def test_ctrl_c_is_130_and_one_line(votequeue: Command, monkeypatch: pytest.Monk
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("producers.runs.overview", interrupted)
+    monkeypatch.setattr("producers.run_progress.overview", interrupted)
     ended = votequeue("status")
     assert (ended.code, ended.err.count("\n")) == (130, 1)
 
@@ -271,11 +272,11 @@ def test_a_pipe_that_closes_early_is_no_traceback() -> None:
     ("seconds", "words"), [(3, "3 s"), (89, "89 s"), (600, "10 min"), (12_000, "3 h 20 min")]
 )
 def test_lengths_of_time_are_written_for_people(seconds: float, words: str) -> None:
-    assert progress.span(seconds) == words
+    assert console.span(seconds) == words
 
 
 def test_control_characters_are_shown_and_not_obeyed() -> None:
-    assert progress.printable("甲\x1b[2J\x9b\r\n\t乙") == "甲\ufffd[2J\ufffd\ufffd\n\t乙"
+    assert console.printable("甲\x1b[2J\x9b\r\n\t乙") == "甲\ufffd[2J\ufffd\ufffd\n\t乙"
 
 
 def test_a_finished_command_is_exit_0() -> None:

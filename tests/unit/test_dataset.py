@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared import dataset, jsontext
+from shared import dataset, json_text
 from shared.dataset import BadLine, Entry, Line
 from shared.errors import UserError
 
@@ -297,7 +297,7 @@ def test_own_fields_of_any_name_and_type_mean_nothing_and_come_back(name: str, t
         assert isinstance(line, Line)
         plain = Entry.model_validate(ENTRY)
         assert (line.entry.augmented, line.entry.group) == (False, plain.group)
-        assert json.loads(jsontext.dumps(dataset.with_answers(line.text, ["A"]))) == entry
+        assert json.loads(json_text.dumps(dataset.with_answers(line.text, ["A"]))) == entry
 
 
 def test_a_group_is_the_problem_unless_it_is_named() -> None:

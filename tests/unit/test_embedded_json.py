@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared import embedded_json
+from shared import json_text
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,9 @@ from shared import embedded_json
     ],
 )
 def test_the_outermost_objects_are_found(text: str, values: list[object]) -> None:
-    assert [found.value for found in embedded_json.find(text, "{")] == values
+    assert [found.value for found in json_text.find(text, "{")] == values
 
 
 def test_arrays_are_found_with_their_places() -> None:
-    (found,) = embedded_json.find('译文：["甲", "乙"]。', "[")
+    (found,) = json_text.find('译文：["甲", "乙"]。', "[")
     assert (found.start, found.end, found.value) == (3, 13, ["甲", "乙"])

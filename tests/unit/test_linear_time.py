@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from shared import answers, conclusions, prompts, segments
+from shared import answers, conclusion_reader, prompts, segments
 from shared.errors import VotequeueError
-from shared.prompts import Asked, Solved
-from workers.augment import checks, synonyms, written
+from shared.prompts import FewShotExample, PromptQuestion
+from workers.augment import checks, synonyms, variant_parser
 from workers.augment.checks import Bounds
 from workers.providers import prompted
 
@@ -54,8 +54,8 @@ PATHOLOGICAL: dict[str, Callable[[int], str]] = {
 READERS: dict[str, Callable[[str], object]] = {
     "reference": lambda text: answers.extract(text, 4, answers.REFERENCE),
     "completion": answers.READERS[answers.CONCLUSION].cut,
-    "example": lambda text: prompts.solution(Solved(Asked("甲", "乙", ()), text, "A")),
-    "variant": written.read,
+    "example": lambda text: prompts.solution(FewShotExample(PromptQuestion("甲", "乙", ()), text, "A")),
+    "variant": variant_parser.read,
     "translations": lambda text: prompted.read(text, 1),
     "segments": lambda text: segments.split(text, "zh", 2_000),
     "checks": lambda text: checks.problem(text, text, Bounds("zh", 0.5, 2.0)),
@@ -65,7 +65,7 @@ READERS: dict[str, Callable[[str], object]] = {
 
 @pytest.mark.parametrize("name", PATHOLOGICAL)
 def test_a_conclusion_takes_no_longer_than_its_text(name: str) -> None:
-    assert_linear(lambda size: seconds(conclusions.letter, PATHOLOGICAL[name](size)))
+    assert_linear(lambda size: seconds(conclusion_reader.letter, PATHOLOGICAL[name](size)))
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -77,7 +77,7 @@ def test_no_other_reader_takes_longer_than_its_texts(reader: str) -> None:
 
 
 def test_a_text_as_long_as_votes_can_be_is_read_at_once() -> None:
-    assert seconds(conclusions.letter, "答案是：" + " " * 131_000) < 1.0
+    assert seconds(conclusion_reader.letter, "答案是：" + " " * 131_000) < 1.0
 
 
 def assert_linear(measured: Callable[[int], float]) -> None:

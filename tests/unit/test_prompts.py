@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers import intake
-from shared import answers, ledger, prompts
+from producers.enqueue import inputs
+from shared import answers, prompts
 from shared.dataset import Entry
-from shared.prompts import Asked, Solved
+from shared.ledger import runs
+from shared.prompts import FewShotExample, PromptQuestion
 
-ASKED = Asked("甲比乙高。 ", " 谁高？", ("甲 ", "乙"))
-SOLVED = Solved(Asked("丙比丁高。", "谁矮？", ("丙", "丁")), "丁比丙矮。\n答案是：B", "B")
+ASKED = PromptQuestion("甲比乙高。 ", " 谁高？", ("甲 ", "乙"))
+SOLVED = FewShotExample(PromptQuestion("丙比丁高。", "谁矮？", ("丙", "丁")), "丁比丙矮。\n答案是：B", "B")
 
 
 def test_the_question_stands_last_and_open() -> None:
@@ -28,7 +29,7 @@ def test_the_gold_answer_and_reasoning_of_a_question_are_not_in_its_prompt() -> 
         "reasoning": "秘密推理。\n答案是：B",
     }
     entry = Entry.model_validate({"id": 1, "problem": "甲比乙高。", "questions": [question]})
-    prompt = prompts.answering(ledger.asked(entry, 0))
+    prompt = prompts.answering(runs.asked(entry, 0))
     assert "秘密推理" not in prompt
     assert "答案是" not in prompt.removeprefix(prompts.HEAD)
 
@@ -44,13 +45,13 @@ def test_the_gold_answer_and_reasoning_of_a_question_are_not_in_its_prompt() -> 
     ],
 )
 def test_an_example_ends_exactly_with_its_answer(reasoning: str) -> None:
-    solution = prompts.solution(Solved(SOLVED.asked, reasoning, "B"))
+    solution = prompts.solution(FewShotExample(SOLVED.asked, reasoning, "B"))
     assert solution == "丁比丙矮。\n答案是：B\n"
 
 
 @given(st.text(), st.sampled_from("ABCD"))
 def test_any_reasoning_ends_with_the_answers_own_line(reasoning: str, letter: str) -> None:
-    lines = prompts.solution(Solved(SOLVED.asked, reasoning, letter)).split("\n")
+    lines = prompts.solution(FewShotExample(SOLVED.asked, reasoning, letter)).split("\n")
     assert lines[-2:] == [f"答案是：{letter}", ""]
 
 
@@ -72,10 +73,10 @@ def test_solved_questions_are_those_with_answer_and_reasoning() -> None:
         {"question": "4", "options": ["x", "y"], "answer": "B", "reasoning": " \n"},
     ]
     entry = {"id": 1, "problem": "p", "questions": questions}
-    found = list(intake.solved_questions(Entry.model_validate(entry)))
+    found = list(inputs.solved_questions(Entry.model_validate(entry)))
     assert [one.asked.question for one in found] == ["1"]
     assert (
-        list(intake.solved_questions(Entry.model_validate({**entry, "votequeue": {"origin": "synonym"}})))
+        list(inputs.solved_questions(Entry.model_validate({**entry, "votequeue": {"origin": "synonym"}})))
         == []
     )
 
@@ -100,7 +101,7 @@ def test_solved_questions_are_those_with_answer_and_reasoning() -> None:
     ],
 )
 def test_options_with_letters_of_their_own_are_lettered_once(options: list[str], shown: list[str]) -> None:
-    case = prompts.case(Asked("p", "q", tuple(options)))
+    case = prompts.case(PromptQuestion("p", "q", tuple(options)))
     lines = [f"{letter}. {text}" for letter, text in zip("ABC", shown, strict=False)]
     assert case.split("### 问题\nq\n")[1].split("\n\n")[0].split("\n") == lines
 
@@ -142,7 +143,7 @@ def test_more_options_than_letters_stay_as_they_are() -> None:
     ],
 )
 def test_no_other_line_of_an_example_names_its_answer(reasoning: str) -> None:
-    assert prompts.solution(Solved(SOLVED.asked, reasoning, "B")) == "丁比丙矮。\n答案是：B\n"
+    assert prompts.solution(FewShotExample(SOLVED.asked, reasoning, "B")) == "丁比丙矮。\n答案是：B\n"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from shared.errors import ServiceUnreachable, UserError
-from shared.prompts import Asked, Solved
+from shared.prompts import FewShotExample, PromptQuestion
 from tests import qdrant_server, tiny
 from tests.fakes import CharacterEmbedder
 from tests.qdrant_server import State
@@ -23,12 +23,12 @@ from workers.models.retrieval import QdrantRetriever
 OPTIONS = ("是", "否")
 
 
-def asked(problem: str, question: str = "对吗？") -> Asked:
-    return Asked(problem, question, OPTIONS)
+def asked(problem: str, question: str = "对吗？") -> PromptQuestion:
+    return PromptQuestion(problem, question, OPTIONS)
 
 
-def solved(problem: str, question: str = "对吗？") -> Solved:
-    return Solved(asked(problem, question), f"因为{problem}", "A")
+def solved(problem: str, question: str = "对吗？") -> FewShotExample:
+    return FewShotExample(asked(problem, question), f"因为{problem}", "A")
 
 
 # Each shares fewer characters with "甲乙丙丁。" than the one before it.
@@ -54,7 +54,7 @@ def retriever(client: QdrantClient, embedding: str = "characters") -> QdrantRetr
     return QdrantRetriever(client, CharacterEmbedder(), embedding, SETS.__getitem__)
 
 
-def problems(found: list[list[Solved]]) -> list[list[str]]:
+def problems(found: list[list[FewShotExample]]) -> list[list[str]]:
     return [[one.asked.problem for one in each] for each in found]
 
 

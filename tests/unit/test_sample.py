@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from producers import sample
-from producers.puzzles.riddle import Chain, Query, Unproved
+from producers.puzzles.types import Chain, Query, Unproved
 from shared.errors import UserError
 
 Entry = dict[str, Any]

@@ -9,7 +9,7 @@ from shared.dataset import Entry
 from shared.errors import Refused
 from shared.jobs import Augmentation
 from workers.augment import synonyms, thesaurus
-from workers.augment.made import Augmented
+from workers.augment.entry_builder import Augmented
 
 ALL = Augmentation(strategy="synonym", share=1.0, seed=1)
 

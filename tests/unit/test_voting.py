@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import voting
-from shared.voting import GATE, PLAIN, Answer, Outcome, Rule, Use, Vote
+from shared.voting import GATE, PLAIN, Answer, Outcome, Rule, Vote, VotingMode
 
-WEIGHTED = Rule(Use.WEIGHTED, 0.5)
-GATE_WEIGHTED = Rule(Use.GATE_WEIGHTED, 0.5)
+WEIGHTED = Rule(VotingMode.WEIGHTED, 0.5)
+GATE_WEIGHTED = Rule(VotingMode.GATE_WEIGHTED, 0.5)
 RULES = [PLAIN, GATE, WEIGHTED, GATE_WEIGHTED]
 
 

@@ -8,16 +8,17 @@ What comes back counts only if it passes the checks. How texts are bought is `me
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from shared import answers, bought, prompts, segments
+from shared import answers, prompts, segments
 from shared.dataset import Entry, Question, WrongReasoning
 from shared.errors import Refused
 from shared.jobs import Augmentation
+from shared.ledger import cache
 from shared.segments import Segment
-from workers.augment import checks, made
+from workers.augment import checks, entry_builder
 from workers.augment.checks import Bounds
-from workers.augment.made import Augmented, Dropped
-from workers.augment.memory import Memory, Wanted
+from workers.augment.entry_builder import Augmented, Dropped
 from workers.augment.packing import Carrier
+from workers.augment.translation_memory import Memory, Wanted
 
 UNCHANGED = "nothing in it has changed"
 SHOWN = 4  # reasons for which a text did not pass; the first says most
@@ -49,7 +50,7 @@ class BackTranslation:
         if not (options.language and options.pivot and provider and model):
             raise Refused("the run does not say what is translated by whom: enqueue it again")
         carrier = self._carrier_of(provider, model, options.prompt is not None)
-        there, back = bought.routes(options)
+        there, back = cache.routes(options)
         return Wanted(run, carrier, there), Wanted(run, carrier, back)
 
     def _there_and_back(self, there: Wanted, back: Wanted, texts: Sequence[str]) -> Said:
@@ -137,7 +138,7 @@ def _checked(entry: Entry, options: Augmentation, anew: Anew) -> Augmented:
     if not kept:
         raise Refused("no question passed: " + "; ".join(f"{one.question}: {one.reason}" for one in dropped))
     line = f"{len(kept)} of {len(entry.questions)} questions passed"
-    return Augmented(made.new_entry(entry, options, problem, kept), dropped, line)
+    return Augmented(entry_builder.new_entry(entry, options, problem, kept), dropped, line)
 
 
 def _question_checked(old: Question, anew: Anew, bounds: Bounds, changed: bool) -> Question:

@@ -27,7 +27,6 @@ from typing import TypeVar
 
 from shared import answers, prompts, segments
 from shared.dataset import Question
-from workers.augment import numerals
 
 SLACK = 6  # characters that any text may be shorter or longer
 SHOWN = 3  # of the things that are gone or new, how many a reason names
@@ -145,8 +144,8 @@ def _text(old: str, new: str, bounds: Bounds, kind: _Kind) -> Iterator[str]:
 
 
 def _numbers(old: str, new: str, counted: bool) -> Iterator[str]:
-    before, after = numerals.digits(old), numerals.digits(new)
-    spelt_before, spelt_after = numerals.spelt(old), numerals.spelt(new)
+    before, after = digits(old), digits(new)
+    spelt_before, spelt_after = spelt(old), spelt(new)
     if counted:
         # A number that is now spelt, or was, has not come or gone.
         gone = before - after - (spelt_after - spelt_before)
@@ -180,3 +179,53 @@ def _added(what: str, come: Counter[_Thing], before: Counter[_Thing]) -> Iterato
 def _length(old: int, new: int, bounds: Bounds) -> Iterator[str]:
     if not bounds.shortest * old - SLACK <= new <= bounds.longest * old + SLACK:
         yield f"it had {old} characters and came back with {new}"
+
+
+_DIGITS = re.compile(r"((?<![\dA-Za-z)\]])[-−])?(\d{1,3}(?:,\d{3})+(?!\d)|\d+)(\.\d+)?([十百千万亿]*)")
+_SPELT = re.compile(r"[〇零一二两三四五六七八九十百千万亿]+")
+_ONES = {character: value for value, character in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
+_TENS = {"十": 10, "百": 100, "千": 1000}
+_MYRIADS = {"万": 10**4, "亿": 10**8}
+
+
+def digits(text: str) -> Counter[Decimal]:
+    """Count the numbers that are written in digits, full-width ones and those before 万 included."""
+    return Counter(
+        Decimal(whole.replace(",", "") + part) * (-1 if sign else 1) * _unit(unit)
+        for sign, whole, part, unit in _DIGITS.findall(unicodedata.normalize("NFKC", text))
+    )
+
+
+def spelt(text: str) -> Counter[Decimal]:
+    """Count the numbers that are spelt in Chinese; those that only name a unit of digits (4万) are not."""
+    plain = _DIGITS.sub(" ", unicodedata.normalize("NFKC", text))
+    return Counter(Decimal(_value(run)) for run in _SPELT.findall(plain))
+
+
+def _unit(units: str) -> int:
+    value = 1
+    for unit in units:
+        value *= _TENS.get(unit) or _MYRIADS[unit]
+    return value
+
+
+def _value(run: str) -> int:
+    if all(character in _ONES for character in run):
+        return int("".join(str(_ONES[character]) for character in run))
+    total = section = one = 0
+    for character in run:
+        if character in _ONES:
+            one = _ONES[character]
+        elif character in _TENS:
+            # 十 alone is ten: the one before it goes without saying.
+            section, one = section + (one or 1) * _TENS[character], 0
+        else:
+            # 亿 counts all before it, 万 only what follows the last 亿.
+            section += one
+            scale = _MYRIADS[character]
+            if scale > 10**4:
+                total, section = (total + section or 1) * scale, 0
+            else:
+                total, section = total + (section or 1) * scale, 0
+            one = 0
+    return total + section + one

@@ -16,8 +16,8 @@ from shared import answers
 from shared.dataset import Entry, Question
 from shared.errors import Refused
 from shared.jobs import Augmentation
-from workers.augment import made, thesaurus
-from workers.augment.made import Augmented
+from workers.augment import entry_builder, thesaurus
+from workers.augment.entry_builder import Augmented
 from workers.augment.thesaurus import Thesaurus
 
 DICTIONARY = "cilin"
@@ -48,7 +48,7 @@ def replace(entry: Entry, options: Augmentation) -> Augmented:
         raise Refused("no word of it has a safe synonym")
     questions = [_question(question, texts, chosen) for question in entry.questions]
     by = options.model_copy(update={"provider": None, "model": DICTIONARY, "prompt": None})
-    new = made.new_entry(entry, by, texts.with_words(entry.problem, chosen), questions)
+    new = entry_builder.new_entry(entry, by, texts.with_words(entry.problem, chosen), questions)
     pairs = ", ".join(f"{word} to {other}" for word, other in chosen.items())
     return Augmented(new, [], f"{len(chosen)} of {replaceable} replaceable words: {pairs}")
 

@@ -11,17 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared import answers, ledger, prompts
-from shared.claims import Claim
+from shared import answers, prompts
 from shared.dataset import Entry, key
 from shared.errors import Refused
 from shared.jobs import WRITES, Augmentation, Job
-from shared.prompts import Asked, Solved
-from workers.augment import made, written
-from workers.augment.made import Augmented
-from workers.augment.near_copies import NearCopies
-from workers.augment.written import Unfit, Written
-from workers.desk import Desk
+from shared.ledger import runs
+from shared.ledger.claims import Claim
+from shared.prompts import FewShotExample, PromptQuestion
+from workers.augment import entry_builder, variant_parser
+from workers.augment.deduplication import NearCopies
+from workers.augment.entry_builder import Augmented
+from workers.augment.variant_parser import Unfit, Written
+from workers.gateway.gateway import Gateway
 from workers.ports import ChatModel, Prompt
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class _Checked:
 class Variants:
     """Writes variants with one chat model; kept for a process's life, since it keeps runs' embeddings."""
 
-    def __init__(self, desk: Desk, chat_model: ChatModel, embedder: "Callable[[], Embedder]") -> None:
+    def __init__(self, desk: Gateway, chat_model: ChatModel, embedder: "Callable[[], Embedder]") -> None:
         self._desk = desk
         self._model = chat_model
         self._near_copies = NearCopies(embedder)
@@ -56,7 +57,7 @@ class Variants:
             raise Refused(
                 f"{key(entry.id, claim.question)} has no answer, so nothing can be written after it"
             )
-        task = _Task(claim.job, options, Solved(ledger.asked(entry, claim.question), "", gold))
+        task = _Task(claim.job, options, FewShotExample(runs.asked(entry, claim.question), "", gold))
         reasons = []
         # Without chance in it, the same prompt has the same reply.
         for number in range(1, WRITES + 1 if task.temperature > 0 else 2):
@@ -68,7 +69,7 @@ class Variants:
             except Refused as error:
                 reasons.append(str(error))
                 break
-            built = made.new_entry(entry, options, new.problem, [new.question], claim.question)
+            built = entry_builder.new_entry(entry, options, new.problem, [new.question], claim.question)
             return Augmented(built, [], f"written {'once' if number == 1 else f'{number} times'}, {line}")
         raise Refused("no variant can be kept: " + "; ".join(reasons))
 
@@ -76,8 +77,8 @@ class Variants:
         text = self._desk.chat(
             task.job, f"variant:{number}", self._model, task.prompt(prompts.varying(task.solved))
         )
-        new = written.read(text, task.reader)
-        asked = Asked(new.problem, new.question.question, tuple(new.question.options))
+        new = variant_parser.read(text, task.reader)
+        asked = PromptQuestion(new.problem, new.question.question, tuple(new.question.options))
         # Before the answers, which cost more.
         near = self._near_copies.nearest(task.job.run, task.job.item, asked)
         if near >= task.near_copy:
@@ -87,7 +88,7 @@ class Variants:
             raise Unfit(f"{checked.agree} of {checked.asked} answers gave its letter {new.question.answer}")
         return new, f"{checked.agree} of {checked.asked} answers agree, nearest {near:.3f}"
 
-    def _check(self, task: "_Task", number: int, asked: Asked, letter: str | None) -> _Checked:
+    def _check(self, task: "_Task", number: int, asked: PromptQuestion, letter: str | None) -> _Checked:
         prompt, agree, answered = task.prompt(prompts.answering(asked)), 0, 0
         while agree < task.agree <= agree + task.samples - answered:
             answered += 1
@@ -105,7 +106,7 @@ class Variants:
 class _Task:
     """What a variant is written after, and how."""
 
-    def __init__(self, job: Job, options: Augmentation, solved: Solved) -> None:
+    def __init__(self, job: Job, options: Augmentation, solved: FewShotExample) -> None:
         self.job = job
         self.solved = solved
         self.samples, self.agree = options.samples or 1, options.agree or 1

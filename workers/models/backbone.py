@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from shared.errors import Refused
-from shared.trainings import ScorerTraining
+from shared.recipes import ScorerTraining
 
 ADAPTED = "all-linear"  # layers that get LoRA adapters
 RANK, ALPHA, DROPOUT = 16, 32, 0.05

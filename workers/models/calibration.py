@@ -15,9 +15,9 @@ from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
 from shared.dataset import LETTERS
-from shared.lessons import Lesson
-from shared.trainings import ANSWER
-from shared.voting import PLAIN, Fallback, Rule, Use, Vote, replay
+from shared.recipes import ANSWER
+from shared.training_examples import Lesson
+from shared.voting import PLAIN, Fallback, Rule, Vote, VotingMode, replay
 
 THRESHOLDS = [round(0.05 * step, 2) for step in range(1, 20)]
 BINS = 10
@@ -25,7 +25,7 @@ BINS = 10
 LOG_TEMPERATURE, BIAS = (-3.0, 3.0), 10.0
 FALLBACK: Fallback = "majority"
 # The cheapest first: what voids no vote asks no question again.
-USES = (Use.WEIGHTED, Use.GATE_WEIGHTED, Use.GATE)
+USES = (VotingMode.WEIGHTED, VotingMode.GATE_WEIGHTED, VotingMode.GATE)
 Array = Any
 
 
@@ -155,7 +155,7 @@ class Answers:
     @property
     def beats_majority(self) -> bool:
         """Tell whether the best use of the scores gets more answers right than the plain majority."""
-        return self.by_use[self.rule.use] > self.by_use[Use.MAJORITY]
+        return self.by_use[self.rule.use] > self.by_use[VotingMode.MAJORITY]
 
 
 def answered(
@@ -178,14 +178,14 @@ def answered(
 
     thresholds = given[0] if given else {str(use): _best(share, use) for use in USES if use.voids}
     rules = {use: Rule(use, thresholds.get(use, 0.0)) for use in USES}
-    by_use = {str(use): share(rule) for use, rule in rules.items()} | {str(Use.MAJORITY): share(PLAIN)}
+    by_use = {str(use): share(rule) for use, rule in rules.items()} | {str(VotingMode.MAJORITY): share(PLAIN)}
     # max keeps the first of equals.
     best = given[1] if given else rules[max(USES, key=lambda use: by_use[use])]
     by_use |= {"one vote": _one_vote(cases), "oracle": _oracle(rounds, golds)}
     return Answers(len(cases), by_use, thresholds, best)
 
 
-def _best(share: Callable[[Rule], float], use: Use) -> float:
+def _best(share: Callable[[Rule], float], use: VotingMode) -> float:
     """Choose the threshold whose neighbourhood does best: a lone peak is luck. The lowest of equals."""
     found = [share(Rule(use, threshold)) for threshold in THRESHOLDS]
     smooth = [float(np.mean(found[max(0, at - 1) : at + 2])) for at in range(len(found))]

@@ -20,7 +20,7 @@ from qdrant_client.http.exceptions import ApiException
 
 from shared import dataset, urls
 from shared.errors import ServiceUnreachable
-from shared.prompts import Asked, Solved
+from shared.prompts import FewShotExample, PromptQuestion
 from workers.models.embedding import Embedder, Vectors
 
 log = logging.getLogger(__name__)
@@ -42,16 +42,18 @@ class QdrantRetriever:
         client: QdrantClient,
         embedder: Embedder,
         embedding: str,
-        load: Callable[[str], list[Solved]],
+        load: Callable[[str], list[FewShotExample]],
     ) -> None:
         self._client = client
         self._embedder = embedder
         self._embedding = hashlib.sha256(":".join((embedding, *PAYLOAD)).encode()).hexdigest()[:8]
         self._load = load
-        self._examples: dict[str, list[Solved]] = {}
+        self._examples: dict[str, list[FewShotExample]] = {}
         self._lock = threading.Lock()
 
-    def nearest(self, digest: str, asked: Sequence[Asked], count: int, siblings: bool) -> list[list[Solved]]:
+    def nearest(
+        self, digest: str, asked: Sequence[PromptQuestion], count: int, siblings: bool
+    ) -> list[list[FewShotExample]]:
         """Give up to ``count`` solved examples a question, nearest first, in one batched query.
 
         Raises:
@@ -74,7 +76,7 @@ class QdrantRetriever:
     def _name(self, digest: str) -> str:
         return f"{digest[:16]}-{self._embedding}"
 
-    def _ensure(self, digest: str) -> list[Solved]:
+    def _ensure(self, digest: str) -> list[FewShotExample]:
         if digest not in self._examples:
             examples = self._load(digest)
             if examples:
@@ -82,7 +84,7 @@ class QdrantRetriever:
             self._examples[digest] = examples
         return self._examples[digest]
 
-    def _build(self, digest: str, examples: list[Solved]) -> None:
+    def _build(self, digest: str, examples: list[FewShotExample]) -> None:
         name = self._name(digest)
         if self._client.collection_exists(name):
             if self._client.count(name).count == len(examples):
@@ -100,7 +102,7 @@ class QdrantRetriever:
             self._client.upsert(name, points, wait=True)
         log.info("indexed %d solved questions as %s", len(examples), name)
 
-    def _points(self, examples: list[Solved]) -> Iterator[list[qdrant.PointStruct]]:
+    def _points(self, examples: list[FewShotExample]) -> Iterator[list[qdrant.PointStruct]]:
         for start in range(0, len(examples), UPLOAD):
             chunk = [example.asked for example in examples[start : start + UPLOAD]]
             vectors = self._embedder.encode([asked.text for asked in chunk])
@@ -110,7 +112,7 @@ class QdrantRetriever:
             ]
 
 
-def _payload(asked: Asked) -> dict[str, str]:
+def _payload(asked: PromptQuestion) -> dict[str, str]:
     return dict(zip(PAYLOAD, (dataset.identity(asked.problem), dataset.identity(asked.text)), strict=True))
 
 
@@ -133,7 +135,7 @@ def open_client(url: str | None, key: str | None) -> QdrantClient:
     return client
 
 
-def _request(vector: Vectors, asked: Asked, count: int, siblings: bool) -> qdrant.QueryRequest:
+def _request(vector: Vectors, asked: PromptQuestion, count: int, siblings: bool) -> qdrant.QueryRequest:
     key = "question" if siblings else "problem"
     itself = qdrant.FieldCondition(key=key, match=qdrant.MatchValue(value=_payload(asked)[key]))
     return qdrant.QueryRequest(query=vector.tolist(), limit=count, filter=qdrant.Filter(must_not=[itself]))

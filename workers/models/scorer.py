@@ -4,7 +4,7 @@
     SoundnessScorer(folder).score("scorer-3f9c01ab12cd", [(asked, votes)])  ->  [[0.41]]
 
 A scorer is a sequence classifier in a folder, with the options it was trained with. How it came to be is
-`scorer_training`'s business, which of them is to be asked the registry's.
+`scorer_trainer`'s business, which of them is to be asked the registry's.
 """
 
 import logging
@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from shared import artifacts
+from shared import model_store
 from shared.errors import UserError
-from shared.lessons import Text
-from shared.prompts import Asked
-from shared.trainings import ScorerTraining
-from workers.models import objectives
+from shared.prompts import PromptQuestion
+from shared.recipes import ScorerTraining
+from shared.training_examples import Text
+from workers.models import features
 from workers.models.calibration import Calibration
-from workers.models.reading import Reader, texts_of
+from workers.models.features import FeatureExtractor, texts_of
 
 log = logging.getLogger(__name__)
 LOADED = 2  # scorers kept at hand, for runs that name their own
@@ -36,7 +36,7 @@ class _Loaded:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        facts = artifacts.described(folder)
+        facts = model_store.described(folder)
         try:
             self.options = ScorerTraining.model_validate(facts["options"])
             self.scale = Calibration(facts["temperature"], facts["bias"])
@@ -45,20 +45,20 @@ class _Loaded:
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"the scorer {folder} cannot be loaded: {error}") from error
         model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-        self.reader = Reader(model, tokenizer, self.options.input, self.options.max_length)
+        self.reader = FeatureExtractor(model, tokenizer, self.options.input, self.options.max_length)
 
-    def score(self, asked: Asked, votes: Sequence[Text]) -> list[float]:
+    def score(self, asked: PromptQuestion, votes: Sequence[Text]) -> list[float]:
         """Score the votes on one question."""
         letters = [vote.letter for vote in votes]
         read = texts_of(asked, [vote.text for vote in votes], self.options.input)
         return self.scale.scores_of(self._margins(asked, read), letters, self.options.input)
 
-    def _margins(self, asked: Asked, read: Sequence[str]) -> Any:
+    def _margins(self, asked: PromptQuestion, read: Sequence[str]) -> Any:
         if not read:
             return np.zeros(0)
         if self.options.tune == "head":
             return self.reader.margins(asked, read).numpy()
-        return objectives.margin(self.reader.logits(asked, read)).numpy()
+        return features.margin(self.reader.logits(asked, read)).numpy()
 
 
 class SoundnessScorer:
@@ -69,7 +69,9 @@ class SoundnessScorer:
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
 
-    def score(self, name: str, questions: Sequence[tuple[Asked, Sequence[Text]]]) -> list[list[float]]:
+    def score(
+        self, name: str, questions: Sequence[tuple[PromptQuestion, Sequence[Text]]]
+    ) -> list[list[float]]:
         """Give probabilities in [0, 1] that votes are right, for each question in the order of its votes.
 
         Raises:
@@ -81,7 +83,7 @@ class SoundnessScorer:
 
     def _take(self, name: str) -> _Loaded:
         if name not in self._loaded:
-            self._loaded[name] = _Loaded(artifacts.checked("scorer", name, self._trained))
+            self._loaded[name] = _Loaded(model_store.checked("scorer", name, self._trained))
             log.info("scorer %s judges from now on", name)
         self._loaded.move_to_end(name)
         while len(self._loaded) > LOADED:

@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from shared import bounds, embedded_json, prompts, thinking
+from shared import json_text, prompts, thinking, token_bounds
 from shared.errors import Unreadable
 from shared.providers import PROMPTED_CHARACTERS, PROMPTED_TEXTS, Usage
 from workers.ports import ChatModel, Needs, Prompt, Service, Translated
@@ -39,7 +39,7 @@ class PromptedTranslator:
     def estimate(self, texts: Sequence[str]) -> Needs:
         """Tell what translating some texts may use: a translation is at most about twice as long."""
         asked, longest = prompts.translating(texts, "zh", "ja"), _longest(texts)
-        return Needs(Usage(prompts.tokens(asked), longest), Usage(bounds.message(asked), longest))
+        return Needs(Usage(prompts.tokens(asked), longest), Usage(token_bounds.message(asked), longest))
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
         """Translate some texts, in one call.
@@ -62,7 +62,7 @@ def read(reply: str, count: int) -> list[str]:
     Raises:
         Unreadable: there is none, or it has another length, or an empty text.
     """
-    arrays = [found.value for found in embedded_json.find(thinking.strip(reply), "[")]
+    arrays = [found.value for found in json_text.find(thinking.strip(reply), "[")]
     found = [array for array in arrays if array and all(isinstance(text, str) for text in array)]
     if not found:
         raise Unreadable(f"asked for {count} translations, got no JSON array of texts")

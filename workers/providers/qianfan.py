@@ -25,7 +25,7 @@ from shared.errors import (
 from shared.providers import PROVIDERS
 from shared.settings import PREFIX, Settings
 from workers.ports import Prompt, Reply, Service
-from workers.providers import chat, completions, failures, proxies, qianfan_sdk, transport
+from workers.providers import completion_parser, openai, openai_errors, proxies, qianfan_sdk, requests_errors
 
 NAME = "Qianfan"
 OWN_URL = "https://aip.baidubce.com"  # of version 1; all of its names are below baidubce.com
@@ -65,7 +65,7 @@ class _Qianfan(ABC):
         self._config = proxies.built(NAME, lambda: qianfan_sdk.config(settings, credentials))
         qianfan_sdk.use(self._config)
         self._client = proxies.built(NAME, self._made)
-        transport.widen(self._client._client._client._session, settings.calls_in_flight)
+        requests_errors.widen(self._client._client._client._session, settings.calls_in_flight)
         # Where a token has expired, the SDK would call the model again by itself.
         self._client._client._retry_if_token_expired = lambda ask: ask
         self._auth = self._client._client._auth
@@ -79,9 +79,9 @@ class _Qianfan(ABC):
         """Answer one message, in one call; raises as the port says."""
         # The SDK looks into its global settings in places, whatever it was given.
         qianfan_sdk.use(self._config)
-        token = transport.tried(self._token, self._no_token)
+        token = requests_errors.tried(self._token, self._no_token)
         try:
-            body = transport.tried(lambda: self._ask(prompt), lambda error: self._failure(error, token))
+            body = requests_errors.tried(lambda: self._ask(prompt), lambda error: self._failure(error, token))
         except _Expired:
             raise self._renewed(token) from None
         if not isinstance(body, dict):
@@ -131,24 +131,26 @@ class _Qianfan(ABC):
             case errors.APIError():
                 # What the SDK adds of its own has a part of our key in it.
                 said = str(error.error_msg).partition(" 可能的原因")[0]
-                return self._code(error.error_code, failures.quoted(self._hidden(said, token)))
+                return self._code(error.error_code, openai_errors.quoted(self._hidden(said, token)))
             case errors.RequestError() if error.status_code is not None:
                 return self._http(error, token)
             case errors.RequestError():
                 return Unreadable(f"{NAME} answered with what is no JSON")
             case errors.InvalidArgumentError():
                 return Refused(f"{NAME}'s SDK knows no model {self._service.model!r}: check --model")
-        return transport.failure(error, NAME, self._url)
+        return requests_errors.failure(error, NAME, self._url)
 
     def _http(self, error: Any, token: str) -> Exception:
         text = self._hidden(qianfan_sdk.answer_in(error), token)
         if "unsafe" in text:
-            return Refused(f"{NAME}'s content filter refuses the request: {failures.quoted(text)}")
+            return Refused(f"{NAME}'s content filter refuses the request: {openai_errors.quoted(text)}")
         if error.status_code == 401:
             refused = f"{NAME} does not let us call {self._service.model} (401)"
             return _Expired() if "iam_token" in text else self._barred(refused, "check {} and their rights")
         headers = {str(name).lower(): str(value) for name, value in dict(error.headers or {}).items()}
-        return failures.judge(failures.Answer(error.status_code, headers, text), self._service, self._host)
+        return openai_errors.judge(
+            openai_errors.Answer(error.status_code, headers, text), self._service, self._host
+        )
 
     def _no_token(self, error: Exception) -> VotequeueError:
         from qianfan import errors
@@ -162,23 +164,23 @@ class _Qianfan(ABC):
                 return self._barred(f"{NAME} gives us no token ({error.status_code})", "check {}")
             case errors.APIError():
                 return self._barred(f"{NAME} gives us no token (code {error.error_code})", "check {}")
-        lost = transport.failure(error, NAME, self._url)
+        lost = requests_errors.failure(error, NAME, self._url)
         if isinstance(lost, UserError):
             return lost
         # Nothing was asked of the model yet, so nothing can have been charged.
         return Unavailable(f"no token could be had: {lost}")
 
     def _renewed(self, expired: str) -> VotequeueError:
-        transport.tried(self._renew, self._no_token)
-        if transport.tried(self._token, self._no_token) == expired:
+        requests_errors.tried(self._renew, self._no_token)
+        if requests_errors.tried(self._token, self._no_token) == expired:
             return self._barred(f"{NAME} refuses the very token that it has just given", "check {}")
         return Unavailable(f"the token for {NAME} had expired; there is another one now")
 
     def _barred(self, said: str, mend: str) -> Barred:
-        return Barred(f"{said}; {mend.format(self._who)}, {failures.AGAIN}")
+        return Barred(f"{said}; {mend.format(self._who)}, {openai_errors.AGAIN}")
 
     def _hidden(self, said: str, token: str) -> str:
-        return transport.hidden(said, (*self._secrets, token))
+        return requests_errors.hidden(said, (*self._secrets, token))
 
 
 class QianfanChat(_Qianfan):
@@ -221,7 +223,7 @@ class QianfanChat(_Qianfan):
         if number == _DAY_USED_UP:
             zone = PROVIDERS[self._service.provider].timezone
             why = f"the day's quota is used up until midnight in {zone}, or the account is in arrears"
-            return Exhausted(f"{told} ({why})", failures.until_midnight(zone))
+            return Exhausted(f"{told} ({why})", openai_errors.until_midnight(zone))
         if number in _BARRED:
             return self._barred(told, _BARRED[number])
         return Refused(told) if number in _REFUSED else Unavailable(told)
@@ -229,7 +231,7 @@ class QianfanChat(_Qianfan):
     def _read(self, body: dict[str, Any], prompt: Prompt) -> Reply:
         if "result" not in body and "code" in body:
             # As the documents show the limits' errors, and the SDK does not look for them.
-            raise self._code(body["code"], failures.quoted(str(body.get("msg"))))
+            raise self._code(body["code"], openai_errors.quoted(str(body.get("msg"))))
         if body.get("need_clear_history") or body.get("flag") or body.get("is_safe") in (0, False):
             raise Refused(f"{NAME}'s content filter stopped the question or its answer")
         return _reply(body.get("result"), body, prompt)
@@ -269,20 +271,20 @@ class QianfanV2Chat(_Qianfan):
         if status == 401 and "token" in str(code):
             return _Expired()
         text = json.dumps({"error": {"code": str(code), "message": said}})
-        return failures.judge(failures.Answer(status, {}, text), self._service, self._host)
+        return openai_errors.judge(openai_errors.Answer(status, {}, text), self._service, self._host)
 
     def _read(self, body: dict[str, Any], prompt: Prompt) -> Reply:
-        choice = completions.first(body)
+        choice = completion_parser.first(body)
         if choice is None:
             raise Unreadable(f"{NAME}'s answer has no choices")
         if choice.get("flag"):
             raise Refused(f"{NAME}'s content filter stopped the question or its answer")
-        if completions.ended(choice) in completions.FAILED:
-            raise Unreadable(f"{NAME} broke the reply off ({completions.ended(choice)})")
-        return _reply(completions.text(choice, self._host, prompt.max_tokens), body, prompt)
+        if completion_parser.ended(choice) in completion_parser.FAILED:
+            raise Unreadable(f"{NAME} broke the reply off ({completion_parser.ended(choice)})")
+        return _reply(completion_parser.text(choice, self._host, prompt.max_tokens), body, prompt)
 
 
 def _reply(text: object, body: dict[str, Any], prompt: Prompt) -> Reply:
     if not isinstance(text, str) or not text.strip():
         raise Unreadable(f"{NAME}'s answer is empty")
-    return Reply(text, chat.usage(body.get("usage"), prompt.text, text))
+    return Reply(text, openai.usage(body.get("usage"), prompt.text, text))

@@ -16,7 +16,7 @@ from typing import Any
 from shared import urls
 from shared.errors import UserError
 from shared.settings import PREFIX, Settings
-from workers.providers import transport
+from workers.providers import requests_errors
 
 ERRAND = 10.0  # seconds for a token or the list of models: threads wait for these one by one
 TOKENS_LAST = 60.0  # seconds within which the SDK does not ask for another token
@@ -84,7 +84,7 @@ def _use_proxies(lead: bool) -> None:
     from qianfan.resources.http_client import HTTPClient
 
     client: Any = HTTPClient
-    client._requests_proxy = lambda _: None if lead else transport.DIRECT
+    client._requests_proxy = lambda _: None if lead else requests_errors.DIRECT
 
 
 def answer_in(error: Exception) -> str:
@@ -132,7 +132,7 @@ def _load() -> None:
         if type(finder).__module__ != f"{qianfan.__name__}.fake_pyarrow_replacer"
     ]
     sys.meta_path[:] = ours
-    transport.silence(*_TALKATIVE)
+    requests_errors.silence(*_TALKATIVE)
     logging.getLogger("urllib3.connectionpool").addFilter(_without_query)
 
 

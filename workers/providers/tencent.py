@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from shared import bounds, prompts, urls
+from shared import prompts, token_bounds, urls
 from shared.errors import Barred, Refused, Throttled, Unavailable, Unreadable, UserError, VotequeueError
 from shared.providers import Usage
 from shared.settings import PREFIX, Settings
 from workers.ports import Needs, Service, Translated
-from workers.providers import failures, proxies, transport
+from workers.providers import openai_errors, proxies, requests_errors
 
 NAME = "Tencent"
 OWN_URL = "https://tencentcloudapi.com"  # of all its services: they have names below it
@@ -91,7 +91,7 @@ class TencentTranslator:
             exact = Usage(characters=sum(map(len, texts)))
             return Needs(exact, exact)
         likely = sum(prompts.tokens(text) + _ANSWERS_PREAMBLE for text in texts)
-        most = sum(map(bounds.message, texts))
+        most = sum(map(token_bounds.message, texts))
         return Needs(Usage(likely, 2 * likely), Usage(most, 2 * most))
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
@@ -140,7 +140,9 @@ class TencentTranslator:
         return Translated([made], _tokens(answer.get("Usage")) or self.estimate([text]).most)
 
     def _call(self, action: str, asked: dict[str, Any]) -> dict[str, Any]:
-        answer = transport.tried(lambda: self._client.call_json(action, asked)["Response"], self._failure)
+        answer = requests_errors.tried(
+            lambda: self._client.call_json(action, asked)["Response"], self._failure
+        )
         if not isinstance(answer, dict):
             raise Unreadable(f"{NAME}'s answer is not as documented")
         # The SDK looks for errors in `application/json` only, to the letter: not with a charset behind it.
@@ -153,18 +155,18 @@ class TencentTranslator:
 
         # The SDK lets through what breaks late: while the answer is read, and in its form.
         if not isinstance(error, TencentCloudSDKException):
-            return transport.failure(error, NAME, self._url)
+            return requests_errors.failure(error, NAME, self._url)
         if error.code == "ClientNetworkError":
-            return transport.failure(error.__context__ or error, NAME, self._url)
+            return requests_errors.failure(error.__context__ or error, NAME, self._url)
         if error.code == "ServerNetworkError":
             return Unavailable(f"{NAME} answered with an HTTP error")
         return self._refusal(str(error.code), error.message)
 
     def _refusal(self, code: str, message: object) -> VotequeueError:
-        said = f"{NAME}: {code}: {failures.quoted(transport.hidden(message, self._secrets))}"
+        said = f"{NAME}: {code}: {openai_errors.quoted(requests_errors.hidden(message, self._secrets))}"
         family = _family(code)
         if family in _BARRED:
-            return Barred(f"{said}; {_BARRED[family]}, {failures.AGAIN}")
+            return Barred(f"{said}; {_BARRED[family]}, {openai_errors.AGAIN}")
         return _OTHERS.get(family, Unavailable)(said)
 
 
@@ -185,7 +187,7 @@ def _client(api: tuple[str, str], secrets: tuple[str, str], settings: Settings) 
     from tencentcloud.common.profile.client_profile import ClientProfile
     from tencentcloud.common.profile.http_profile import HttpProfile
 
-    transport.silence(SDK_LOGGER)
+    requests_errors.silence(SDK_LOGGER)
     where = urlsplit(settings.tencent_url or "https:")
     http = HttpProfile(
         protocol=where.scheme,
@@ -197,8 +199,8 @@ def _client(api: tuple[str, str], secrets: tuple[str, str], settings: Settings) 
     profile = ClientProfile(httpProfile=http, language="en-US", retryer=None)
     client = CommonClient(*api, Credential(*secrets), settings.tencent_region, profile)
     if urls.stays_here(where.geturl()):
-        client.request.conn.proxy = transport.DIRECT
-    transport.widen(client.request.conn._session, settings.calls_in_flight)
+        client.request.conn.proxy = requests_errors.DIRECT
+    requests_errors.widen(client.request.conn._session, settings.calls_in_flight)
     return client
 
 

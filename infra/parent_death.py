@@ -1,0 +1,45 @@
+"""Run a command that dies with its parent, and leave a note of who it is.
+
+    python -m infra.parent_death var/supervisor/pids/infer-1 -- python -m producers.cli worker infer
+
+The process becomes the command (exec), so its pid is the command's. The note holds the pid and the time
+the process started, in seconds since the epoch: a pid alone may long be another's. An empty note name ("-")
+leaves none. On systems other than Linux the command runs unleashed.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+
+
+def fasten() -> None:
+    """Ask the kernel (prctl(2)) to kill this process when its parent goes."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it went before the kernel had been asked
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> None:
+    """Leave the note, fasten the leash, become the command."""
+    name, separator, *command = sys.argv[1:]
+    if separator != "--" or not command:
+        sys.exit("usage: python -m infra.parent_death NOTE -- COMMAND [ARGUMENT ...]")
+    fasten()
+    if name != "-":
+        from infra import process_groups  # a leash without a note needs no psutil
+
+        # What the program's last life left behind (an engine) holds memory and a GPU.
+        process_groups.end(process_groups.living(Path(name).parent).get(Path(name).name, []))
+        process_groups.write_note(Path(name), os.getpid())
+    os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
+
+
+if __name__ == "__main__":
+    main()

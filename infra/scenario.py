@@ -1,0 +1,202 @@
+"""A play in steps: real commands, shown as one would type them, over services that are gone at the end.
+
+    stage = Stage("demo", settings, steps=8)
+    with stage.services(), stage.step("train the scorer", "train-1"):
+        stage.votequeue("status", "judge", "--watch", watched=True)
+
+What is played, `demo` and `accuracy` know. What it writes is in a folder of its name below home, the runs in
+the ledger.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+
+from infra import local, process_groups, programs
+from infra.programs import SUPERVISORD
+from shared import file_permissions
+from shared import settings as environment
+from shared.errors import UserError
+from shared.settings import Settings
+
+RESTARTS_BORNE = 3
+LOOK_SECONDS = 5.0
+
+
+class Stage:
+    """What one play stands on: its folder, its services, and the time its steps took."""
+
+    def __init__(self, name: str, settings: Settings, steps: int) -> None:
+        self.name = name
+        self.settings = settings
+        self.run = time.strftime(f"{name}-%Y%m%d-%H%M%S")
+        self._steps = steps
+        self._took: list[tuple[str, float]] = []
+
+    @property
+    def folder(self) -> Path:
+        """Give the folder of the play's own files, as short as a person would type it."""
+        return self.settings.home / self.name
+
+    @contextlib.contextmanager
+    def step(self, name: str, log: str | None = None) -> Iterator[None]:
+        """Announce a step and take its time."""
+        place = f" - log: {self.settings.home / 'logs' / log}.log" if log else ""
+        local.say(f"\n[{len(self._took) + 1}/{self._steps}] {name}{place}")
+        began = time.monotonic()
+        yield
+        self._took.append((name, time.monotonic() - began))
+
+    def tell(self) -> None:
+        """Say where the time went."""
+        local.say("")
+        for name, seconds in self._took:
+            local.say(f"  {seconds:6.0f} s  {name}")
+        local.say(f"  {sum(seconds for _, seconds in self._took):6.0f} s  in all\n")
+
+    # The services
+
+    @contextlib.contextmanager
+    def services(self) -> Iterator[None]:
+        """Own this home's services for a while, and leave none of their processes."""
+        self.refuse_if_not_ours()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        process_groups.write_note(self._owner, os.getpid())
+        try:
+            yield
+        finally:
+            with self._last_step(), local.deaf():
+                local.down(self.settings)
+                self._owner.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _last_step(self) -> Iterator[None]:
+        # Whatever went wrong before, it is stopped; only a play that went well says it as a step.
+        if sys.exception() is None:
+            with self.step("stop broker, workers and Flower"):
+                yield
+        else:
+            yield
+
+    @property
+    def _owner(self) -> Path:
+        """Give the note that says which play's process the services belong to."""
+        return self.folder / "pid"
+
+    def refuse_if_not_ours(self) -> None:
+        """Stop where the services are a person's, or another play's; a killed one's are stopped first."""
+        if programs.embedded_broker(self.settings) is None:
+            raise UserError(
+                f"the {self.name} runs on a broker of its own: unset VOTEQUEUE_BROKER_URL (it may be in .env)"
+            )
+        if SUPERVISORD not in process_groups.living(programs.layout(self.settings).notes):
+            return
+        if not self._owner.exists() or process_groups.same(self._owner):
+            raise UserError("votequeue is up already here: stop it with `votequeue down`, then try again")
+        local.say(f"a {self.name} was killed here: stopping what it left")
+        with local.deaf():
+            local.down(self.settings)
+
+    def _refuse_restarts(self, pids: dict[str, set[int]]) -> None:
+        """Stop where a program dies again and again: waiting for it would take for ever."""
+        for program in local.running(self.settings):
+            pids.setdefault(program.name, set()).update({program.pid} - {0})
+            if program.state == "FATAL" or len(pids[program.name]) > RESTARTS_BORNE:
+                said = local.complaint(programs.layout(self.settings), program.name)
+                raise UserError(f"{program.name} keeps dying: {said}")
+
+    # The commands
+
+    def votequeue(self, *words: str | Path, watched: bool = False) -> None:
+        """Run a command, shown as a person would type it.
+
+        Raises:
+            UserError: it failed, and has said why; or what it waits for keeps dying.
+        """
+        local.say(f"$ {_line(words)}")
+        pids: dict[str, set[int]] = {}
+        with _ended(subprocess.Popen(_command(words))) as process:  # noqa: S603 - our own commands
+            while True:
+                try:
+                    code = process.wait(LOOK_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    if watched:
+                        self._refuse_restarts(pids)
+        if code:
+            raise UserError(f"the {self.name} ends here: `{_line(words)}` failed (exit {code})")
+
+    def asked(self, *words: str | Path) -> Any:
+        """Give what a command tells programs.
+
+        Raises:
+            UserError: it failed, and has said why.
+        """
+        done = subprocess.run(  # noqa: S603 - our own commands
+            _command((*words, "--json")), stdout=subprocess.PIPE, check=False
+        )
+        if done.returncode:
+            raise UserError(f"the {self.name} ends here: `{_line(words)}` failed (exit {done.returncode})")
+        return json.loads(done.stdout)
+
+    def trained(self, run: str) -> str:
+        """Give the name of the model that a training has made.
+
+        Raises:
+            UserError: it has made none.
+        """
+        result = self.asked("status", run)["result"]
+        if not result:
+            raise UserError(f"the {self.name} ends here: nothing was trained, see `votequeue failed {run}`")
+        return str(result["model"])
+
+
+def _line(words: tuple[str | Path, ...]) -> str:
+    return " ".join(["votequeue", *map(str, words)])
+
+
+def _command(words: tuple[str | Path, ...]) -> list[str]:
+    leash = [*programs.PYTHON, "-m", "infra.parent_death", "-", "--"]
+    return [*leash, *programs.PYTHON, "-m", "producers.cli", *map(str, words)]
+
+
+@contextlib.contextmanager
+def _ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+    """Let a command end in order when the play is interrupted; `up` needs a moment for that."""
+    try:
+        yield process
+    finally:
+        with local.deaf():
+            if process.poll() is None:
+                process_groups.end([psutil.Process(process.pid)], patience=programs.STOP_SECONDS * 2)
+            process.wait()
+
+
+def played(name: str, pace: dict[str, str], steps: int, play: Callable[[Stage], None]) -> int:
+    """Play something to its end; 0: done, 1: it could not, 130: interrupted.
+
+    ``pace`` is what two cores do in the time, as settings; a variable that is set already wins.
+    """
+    for variable, value in pace.items():
+        os.environ.setdefault(variable, value)
+    file_permissions.restrict()
+    try:
+        with local.stopped_by_signals():
+            stage = Stage(name, environment.load(), steps)
+            stage.refuse_if_not_ours()
+            play(stage)
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; nothing is left running", file=sys.stderr)
+        return 130
+    return 0

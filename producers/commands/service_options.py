@@ -1,0 +1,220 @@
+"""The options of runs that call outside services, and what becomes of them.
+
+    augmentation("variant", "chat", "qwen-max", samples=7)
+        ->  Augmentation(strategy="variant", provider="chat", model="qwen-max", samples=7, agree=4, ...)
+
+As in `options`, what is left out becomes the setting. What a strategy has no use for is refused rather than
+ignored. No service is called here.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from producers.commands import options
+from producers.commands.options import setting
+from shared import prompts, settings
+from shared.jobs import Augmentation, Reasoning
+from shared.providers import PROVIDERS
+
+# Of a run that calls outside services
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="print calls, cost and time; write nothing, send nothing")
+]
+
+
+def amount(value: float | None) -> float | None:
+    """Read an amount of money.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise typer.BadParameter(f"an amount of money is expected, not {value:g}")
+    return value
+
+
+Budget = Annotated[
+    float | None,
+    typer.Option("--budget", callback=amount, help="most to spend on the run, in VOTEQUEUE_CURRENCY"),
+]
+_CHATTING = ", ".join(name for name, provider in PROVIDERS.items() if provider.chats)
+
+# Of one that gets reasonings
+Chatting = Annotated[str, typer.Option("--provider", help=f"who is asked: {_CHATTING}")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="repeatable: the second is asked where the first does not agree",
+        show_default="the provider's; local: VOTEQUEUE_MODEL",
+    ),
+]
+Label = Annotated[str, typer.Option("--label", metavar="correct|wrong", help="reasonings for which letters")]
+Letters = Annotated[
+    str | None,
+    typer.Option(
+        "--letters",
+        metavar="next|every",
+        help="wrong letters: the next option, or every other one",
+        show_default="next",
+    ),
+]
+Asks = Annotated[int | None, setting("reason_asks", "--asks")]
+ReasonMaxTokens = Annotated[int | None, setting("reason_max_tokens", "--max-tokens")]
+ReasonTemperature = Annotated[float | None, setting("reason_temperature", "--temperature")]
+
+Reader = Annotated[str | None, setting("reader", "--reader")]
+
+# Of one that makes new entries
+Strategy = Annotated[
+    str, typer.Option("--strategy", metavar="back-translation|synonym|variant", help="how they are made")
+]
+Provider = Annotated[
+    str | None,
+    typer.Option("--provider", help="who translates or chats; the strategy synonym needs none"),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="its model", show_default="the provider's; local: VOTEQUEUE_MODEL"),
+]
+Language = Annotated[str | None, setting("language", "--from", "back-translation")]
+Pivot = Annotated[str | None, setting("pivot", "--pivot", "back-translation")]
+SkipPattern = Annotated[str | None, setting("translate_skip", "--skip-pattern", "back-translation")]
+SynonymShare = Annotated[float | None, setting("synonym_share", "--share", "synonym")]
+SynonymSeed = Annotated[int | None, setting("synonym_seed", "--seed", "synonym")]
+Samples = Annotated[int | None, setting("variant_samples", "--samples", "variant")]
+Agree = Annotated[int | None, setting("variant_agree", "--agree", "variant")]
+VariantMaxTokens = Annotated[int | None, setting("reason_max_tokens", "--max-tokens", "variant")]
+VariantTemperature = Annotated[float | None, setting("reason_temperature", "--temperature", "variant")]
+VariantReader = Annotated[str | None, setting("reader", "--reader", "variant")]
+NearCopy = Annotated[float | None, setting("near_copy", "--near-copy", "variant")]
+
+# The fields that each strategy has a use for, and the settings that they default to.
+_USES = {
+    "back-translation": {
+        "language": "language",
+        "pivot": "pivot",
+        "skip": "translate_skip",
+        "shortest": "shortest",
+        "longest": "longest",
+    },
+    "synonym": {"share": "synonym_share", "seed": "synonym_seed"},
+    "variant": {
+        "samples": "variant_samples",
+        "agree": "variant_agree",
+        "near_copy": "near_copy",
+        "max_tokens": "reason_max_tokens",
+        "temperature": "reason_temperature",
+        "reader": "reader",
+    },
+}
+
+
+def reasoning(
+    label: str, letters: str | None, provider: str, models: Sequence[str] | None, **given: Any
+) -> Reasoning:
+    """Fill in what was not given from the settings and from what is known of the provider.
+
+    Raises:
+        typer.BadParameter: a value that cannot be, or a model must be named.
+    """
+    if label == "correct" and letters is not None:
+        raise typer.BadParameter("there is one right letter only", param_hint="--letters")
+    loaded = settings.load()
+    _require_provider(provider, "chats")
+    defaults = {
+        "asks": loaded.reason_asks,
+        "max_tokens": loaded.reason_max_tokens,
+        "temperature": loaded.reason_temperature,
+        "label": label,
+        "letters": letters or "next",
+        "provider": provider,
+        "models": tuple(dict.fromkeys([*filter(None, models or [])] or [_own_model(provider, "chat_model")])),
+        "prompt": prompts.EXPLAINING_VERSION,
+        "reader": loaded.reader,
+    }
+    return options.filled(Reasoning, defaults, given)
+
+
+def augmentation(strategy: str, provider: str | None, model: str | None, **given: Any) -> Augmentation:
+    """Fill in what a strategy needs and was not given; the rest stays ``None``.
+
+    Raises:
+        typer.BadParameter: a value that cannot be, or that the strategy has no use for, or that is missing.
+    """
+    uses = _USES.get(strategy, {})
+    service = {"provider": provider, "model": model}
+    if uses:
+        unused = given if strategy != "synonym" else {**given, **service}
+        _refuse_unused(strategy, {name: value for name, value in unused.items() if name not in uses})
+    loaded = settings.load()
+    defaults = {name: getattr(loaded, setting) for name, setting in uses.items()}
+    if strategy in ("back-translation", "variant"):
+        defaults |= _service(strategy, provider, model)
+    chosen = options.filled(Augmentation, {"strategy": strategy, **defaults}, given)
+    _require_sense(chosen)
+    return chosen
+
+
+def _refuse_unused(strategy: str, given: dict[str, Any]) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(
+                f"the strategy {strategy} has no use for it", param_hint=options.option_of(name)
+            )
+
+
+def _service(strategy: str, provider: str | None, model: str | None) -> dict[str, Any]:
+    translates = strategy == "back-translation"
+    ability = "translates" if translates else "chats"
+    if provider is None:
+        raise typer.BadParameter(f"name one of: {', '.join(_able(ability))}", param_hint="--provider")
+    _require_provider(provider, ability)
+    own = "translation_model" if translates else "chat_model"
+    prompt = prompts.TRANSLATING_VERSION if translates else prompts.VARYING_VERSION
+    return {
+        "provider": provider,
+        "model": model or _own_model(provider, own),
+        # Who does not chat is not prompted.
+        "prompt": prompt if PROVIDERS[provider].chats else None,
+    }
+
+
+def _require_provider(provider: str, ability: str) -> None:
+    """Refuse a provider that is none, or cannot do what is asked of it.
+
+    Raises:
+        typer.BadParameter: naming those that can.
+    """
+    able = _able(ability)
+    if provider not in able:
+        no = "no provider is called so" if provider not in PROVIDERS else f"it is none that {ability}"
+        raise typer.BadParameter(f"{provider!r}: {no}; there are: {', '.join(able)}", param_hint="--provider")
+
+
+def _able(ability: str) -> list[str]:
+    return [name for name, known in PROVIDERS.items() if getattr(known, ability)]
+
+
+def _own_model(provider: str, own: str) -> str:
+    model = settings.load().model if provider == "local" else getattr(PROVIDERS[provider], own)
+    if model is None:
+        raise typer.BadParameter(f"provider {provider} has none of its own: name one", param_hint="--model")
+    return str(model)
+
+
+def _require_sense(chosen: Augmentation) -> None:
+    if chosen.samples is not None and chosen.agree is not None and chosen.agree > chosen.samples:
+        told = f"{chosen.agree} of {chosen.samples} samples cannot agree"
+        raise typer.BadParameter(told, param_hint="--agree")
+    if chosen.pivot is not None and chosen.pivot == chosen.language:
+        raise typer.BadParameter(f"the data are in {chosen.pivot} already", param_hint="--pivot")
+    try:
+        re.compile(chosen.skip or "")
+    except re.error as error:
+        told = f"{chosen.skip!r} is no regular expression: {error}"
+        raise typer.BadParameter(told, param_hint="--skip-pattern") from None

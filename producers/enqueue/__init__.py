@@ -1,0 +1,1 @@
+"""Work into the queues: data checked, runs recorded, messages sent."""

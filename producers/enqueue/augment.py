@@ -1,0 +1,130 @@
+"""Entries into the `translate` queue, from a data set or from what a run has made: one item an entry.
+
+    order("train.jsonl", options)  ->  Order(run=Run("train-51d0c9aa", "translate", ...), items=640, ...)
+
+For variants it is one item a labelled question. Entries that were made from others are left out, and for
+back-translation those that are translation tasks. How the strategies work is not known here.
+"""
+
+import collections
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from producers import console
+from producers.enqueue import estimate, inputs, publish, workload
+from producers.enqueue.inputs import Source
+from producers.enqueue.plan import LeftOut, Order
+from producers.enqueue.workload import Workload
+from shared.dataset import Entry, Line
+from shared.errors import UserError
+from shared.jobs import Augmentation
+from shared.ledger import runs
+from shared.ledger.runs import Run
+from shared.ledger.schema import OPEN
+
+
+@dataclass
+class _Sieve:
+    """Keeps the entries that a run can use, and counts what it leaves out."""
+
+    options: Augmentation
+    entries: int = 0
+    questions: int = 0
+    labelled: int = 0
+    augmented: int = 0
+    tasks: list[str | int] = field(default_factory=list)
+
+    def keep(self, lines: Iterable[Line]) -> Iterator[Line]:
+        return (line for line in lines if not line.entry.augmented and not self._is_task(line.entry))
+
+    def count(self, lines: Iterable[Line]) -> Iterator[Entry]:
+        for line in lines:
+            entry = line.entry
+            if entry.augmented:
+                self.augmented += 1
+            elif self._is_task(entry):
+                self.tasks.append(entry.id)
+            else:
+                self.entries += 1
+                self.questions += len(entry.questions)
+                self.labelled += sum(question.answer is not None for question in entry.questions)
+                yield entry
+
+    def _is_task(self, entry: Entry) -> bool:
+        # Back-translated, a task of translating would not be the same task.
+        texts = (entry.problem, *(question.question for question in entry.questions))
+        return bool(self.options.skip) and any(re.search(self.options.skip or "", text) for text in texts)
+
+    @property
+    def left_out(self) -> LeftOut:
+        unlabelled = self.questions - self.labelled if self.options.per_question else 0
+        return LeftOut(unlabelled, self.augmented, self.tasks)
+
+
+def order(argument: str, options: Augmentation, name: str | None = None, skip_bad: bool = False) -> Order:
+    """Work out a run that makes new entries from a data set or a run; nothing is written.
+
+    Raises:
+        UserError: there is no such data, or none of it can be used.
+    """
+    source = _source(argument, skip_bad)
+    sieve = _Sieve(options)
+    with console.bar("estimating", source.entries, "entries") as advance:
+        lines = inputs.counted(source.lines(), advance)
+        work = _work(sieve.count(lines), options)
+    _require_some(source, sieve)
+    told = options.model_dump(mode="json")
+    chosen = name or publish.default_name(source.stem, "translate", source.digest, told)
+    return Order(
+        run=Run(chosen, "translate", source.place, source.digest, None, told),
+        items=sieve.labelled if options.per_question else sieve.entries,
+        entries=sieve.entries,
+        bad=source.bad,
+        left_out=sieve.left_out,
+        estimate=estimate.of(work),
+        lines=lambda: sieve.keep(source.lines()),
+        files=source.files,
+        per_entry=not options.per_question,
+    )
+
+
+def _source(argument: str, skip_bad: bool) -> Source:
+    found = inputs.find_source(argument)
+    if isinstance(found, Path):
+        return inputs.check([found], skip_bad)[0]
+    states = runs.count_states(found.name)
+    waiting = sum(states[state] for state in OPEN)
+    if waiting and found.kind != "infer":
+        console.note(
+            f"run {found.name}: {waiting} of its items still open, and what they come to is not in this"
+        )
+    return inputs.made_by(found)
+
+
+def _work(entries: Iterable[Entry], options: Augmentation) -> Workload:
+    if options.strategy == "back-translation":
+        return workload.workload(entries, options)
+    if options.strategy == "variant":
+        return workload.variants(entries, options)
+    # Synonyms ask nothing of anybody, but the entries are counted on their way.
+    collections.deque(entries, maxlen=0)
+    return Workload()
+
+
+def _require_some(source: Source, sieve: _Sieve) -> None:
+    if not sieve.entries:
+        left = [
+            f"{count} {what}"
+            for count, what in [
+                (sieve.augmented, "made from others"),
+                (len(sieve.tasks), "translation tasks"),
+            ]
+            if count
+        ]
+        raise UserError(f"{source.name}: of {source.entries} entries none is left: {', '.join(left)}")
+    if sieve.options.per_question and not sieve.labelled:
+        raise UserError(
+            f"{source.name}: no question in it has an answer, and variants are made of solved ones"
+        )

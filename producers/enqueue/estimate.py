@@ -1,0 +1,269 @@
+"""What a run would cost and how long it would take, before anything is sent.
+
+    of(workload)  ->  Estimate(calls=Between(1475, 3984), cost=Between(3.2, 9.8), seconds=Between(720, 2400),
+                               currency="CNY", services=[Forecast("chat", "deepseek-chat", ...)], ...)
+
+Prices and limits are the settings' and the services' documented ones. What is asked of the services,
+`workload` has worked out.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from producers import console
+from producers.enqueue.workload import Amount, Load, Workload
+from shared import providers, settings
+from shared.errors import UserError
+from shared.providers import Limits, Price, Usage
+
+USED = 0.95  # share of an allowed rate that the limiter uses
+LATENCY = 1.0  # seconds until a service begins to answer
+SPEED = 40.0  # tokens a second of one answer
+LOCAL_SPEED = 5.0  # the same, of our own weights on a laptop's processor, many answers at once
+DAY = 86_400.0  # seconds
+MUCH = 1.5  # times what is expected: more than that is said
+WORKER = "the calls in flight of one worker"
+
+
+@dataclass(frozen=True)
+class Between:
+    """An amount as it is expected, and at the most."""
+
+    expected: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one model's part comes to; ``bound_by`` names the limit that makes it last so long.
+
+    A budget counts one call as ``call_cost`` at the most, until its reply tells what it used. Without a price
+    that and ``cost`` are ``None``.
+    """
+
+    provider: str
+    model: str
+    calls: Between
+    input_tokens: Between
+    output_tokens: Between
+    characters: Between
+    cost: Between | None
+    call_cost: float | None
+    seconds: Between
+    bound_by: str
+    limits: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name the model as settings do."""
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run comes to; ``on_record`` counts the texts that are there already, at no cost."""
+
+    calls: Between
+    input_tokens: Between
+    output_tokens: Between
+    characters: Between
+    cost: Between | None
+    currency: str
+    seconds: Between
+    bound_by: str
+    on_record: int
+    services: list[Forecast]
+    assumptions: list[str]
+
+
+def of(work: Workload) -> Estimate:
+    """Estimate what a workload costs and how long it takes."""
+    services = [_forecast(load) for load in work.loads]
+    slowest = max(services, key=lambda one: one.seconds.expected, default=None)
+    assumptions = [
+        *work.assumptions,
+        "one worker is there, " + "; ".join(sorted({_pace(load.provider) for load in work.loads})),
+        "calls that fail are made again, and are not counted here",
+    ]
+    return Estimate(
+        calls=_sum(one.calls for one in services),
+        input_tokens=_sum(one.input_tokens for one in services),
+        output_tokens=_sum(one.output_tokens for one in services),
+        characters=_sum(one.characters for one in services),
+        cost=_sum(one.cost for one in services),
+        currency=settings.load().currency,
+        # Models are asked at the same time, each for other questions.
+        seconds=Between(
+            max((one.seconds.expected for one in services), default=0.0),
+            max((one.seconds.most for one in services), default=0.0),
+        ),
+        bound_by=slowest.bound_by if slowest else "nothing",
+        on_record=work.on_record,
+        services=services,
+        assumptions=assumptions if services else work.assumptions,
+    )
+
+
+def _pace(provider: str) -> str:
+    where = " on a laptop" if provider == "local" else ""
+    return f"a reply begins after {LATENCY:g} s and has {_speed(provider):g} tokens a second{where}"
+
+
+def _speed(provider: str) -> float:
+    return LOCAL_SPEED if provider == "local" else SPEED
+
+
+def _sum(amounts: Iterable[Between | None]) -> Any:
+    # One price that is not known leaves the whole cost unknown.
+    found = list(amounts)
+    known = [amount for amount in found if amount is not None]
+    if len(known) < len(found):
+        return None
+    return Between(sum(one.expected for one in known), sum(one.most for one in known))
+
+
+def _forecast(load: Load) -> Forecast:
+    loaded = settings.load()
+    limits = providers.limits(load.provider, load.model, loaded.limits)
+    speed = _speed(load.provider)
+    seconds = _times(load.expected, limits, speed)
+    bound_by = max(seconds, key=seconds.__getitem__)
+
+    def between(measure: Callable[[Amount], float]) -> Between:
+        return Between(measure(load.expected), measure(load.most))
+
+    price = providers.price(load.provider, load.model, loaded.prices)
+    priced = has_price(load.provider, load.model)
+    return Forecast(
+        provider=load.provider,
+        model=load.model,
+        calls=between(lambda amount: math.ceil(amount.calls)),
+        input_tokens=between(lambda amount: math.ceil(amount.input_tokens)),
+        output_tokens=between(lambda amount: math.ceil(amount.output_tokens)),
+        characters=between(lambda amount: math.ceil(amount.characters)),
+        cost=between(lambda amount: _cost(price, amount)) if priced else None,
+        call_cost=providers.cost(price, load.call) if priced else None,
+        seconds=between(lambda amount: max(_times(amount, limits, speed).values())),
+        bound_by=bound_by if seconds[bound_by] else "nothing",
+        limits=limits.model_dump(exclude_none=True),
+    )
+
+
+def has_price(provider: str, model: str) -> bool:
+    """Tell whether a price was set for a model; one's own machine has none to set."""
+    return provider == "local" or bool({provider, f"{provider}/{model}"} & settings.load().prices.keys())
+
+
+def _cost(price: Price, amount: Amount) -> float:
+    sizes = amount.input_tokens, amount.output_tokens, amount.characters
+    return providers.cost(price, Usage(*map(math.ceil, sizes)))
+
+
+def _times(amount: Amount, limits: Limits, speed: float) -> dict[str, float]:
+    """Tell in seconds how long a work lasts for each limit; ``speed``: tokens a second of one answer."""
+    if not amount.calls:
+        return {"nothing": 0.0}
+    one = LATENCY + amount.output_tokens / amount.calls / speed
+    tokens = amount.input_tokens + amount.output_tokens
+    times = {
+        "the length of a call": one,
+        "per_second": amount.calls / ((limits.per_second or math.inf) * USED),
+        "per_minute": 60 * amount.calls / ((limits.per_minute or math.inf) * USED),
+        "tokens_per_minute": 60 * tokens / ((limits.tokens_per_minute or math.inf) * USED),
+        "at_once": one * amount.calls / (limits.at_once or math.inf),
+        WORKER: one * amount.calls / settings.load().calls_in_flight,
+    }
+    if limits.per_day:
+        times["per_day"] = DAY * (math.ceil(amount.calls / limits.per_day) - 1)
+    return times
+
+
+# Budgets
+
+
+def require_price(found: Estimate, budget: float | None) -> None:
+    """Refuse a budget that nothing would be counted against.
+
+    Raises:
+        UserError: the price of a model is not known.
+    """
+    unknown = unpriced(found)
+    if budget is not None and unknown:
+        raise UserError(
+            f"--budget {budget:g} would never stop anything: no price is set for {', '.join(unknown)}; "
+            "set it in VOTEQUEUE_PRICES, to {} for what is free"
+        )
+
+
+def too_small(found: Estimate, left: float) -> str | None:
+    """Say so where what is left of a budget may not do for a single call."""
+    for one in found.services:
+        if one.call_cost and left < one.call_cost:
+            return (
+                f"{left:g} are left of the budget, and one call to {one.name} counts as up to "
+                f"{money(one.call_cost, found)} until its reply tells what it used: some may not be made"
+            )
+    return None
+
+
+def unpriced(found: Estimate) -> list[str]:
+    """List the models that no price is set for."""
+    return [one.name for one in found.services if one.cost is None]
+
+
+# Words
+
+
+def line(found: Estimate) -> str:
+    """Say in one line what a run comes to."""
+    calls = f"{found.calls.expected:,.0f} calls (at most {found.calls.most:,.0f})"
+    cost = (
+        f"{money(found.cost.expected, found)} (at most {money(found.cost.most, found)})" if found.cost else ""
+    )
+    length = f"about {console.span(found.seconds.expected)} (bound by {found.bound_by})"
+    return "estimate: " + ", ".join(part for part in (calls, cost or "no price is set", length) if part)
+
+
+def money(amount: float, found: Estimate) -> str:
+    """Write an amount of money."""
+    return f"{_digits(amount)} {found.currency}"
+
+
+def _digits(amount: float) -> str:
+    return f"{amount:,.2f}" if amount >= 0.1 or not amount else f"{amount:.2g}"
+
+
+def rows(found: Estimate) -> list[tuple[str, str, str]]:
+    """Put an estimate into rows: what, expected, at most."""
+    sizes = [
+        ("calls", found.calls),
+        *((f"calls to {one.name}", one.calls) for one in found.services if len(found.services) > 1),
+        ("input tokens", found.input_tokens),
+        ("output tokens", found.output_tokens),
+        ("characters", found.characters),
+    ]
+    told = [
+        (word, f"{size.expected:,.0f}", f"{size.most:,.0f}")
+        for word, size in sizes
+        if size.most or word == "calls"
+    ]
+    if found.cost is not None:
+        told.append((f"cost ({found.currency})", _digits(found.cost.expected), _digits(found.cost.most)))
+    return [*told, ("time", console.span(found.seconds.expected), console.span(found.seconds.most))]
+
+
+def remarks(found: Estimate) -> list[str]:
+    """Say what an estimate rests on: limits, prices, what is on record, and what is taken for granted."""
+    told = [f"no price is set for {name}: VOTEQUEUE_PRICES" for name in unpriced(found)]
+    told += [f"on record already, at no cost: {found.on_record}"] if found.on_record else []
+    for one in found.services:
+        limits = ", ".join(f"{name} {value:g}" for name, value in one.limits.items()) or "none known"
+        if one.call_cost and one.cost and one.call_cost > MUCH * one.cost.expected / one.calls.expected:
+            told.append(
+                f"a budget counts a call to {one.name} as up to {money(one.call_cost, found)}, a byte of its "
+                "prompt as a token, until its reply tells what it used"
+            )
+        told.append(f"limits of {one.name}: {limits}; the time is bound by {one.bound_by}")
+    return told + [f"assumed: {assumption}" for assumption in found.assumptions]

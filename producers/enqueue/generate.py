@@ -1,0 +1,41 @@
+"""A labelled data set into the `reason` queue: one item for each question whose answer is known.
+
+    order(Path("train.jsonl"), options)  ->  Order(run=Run("train-9f3c01ab", "reason", ...), items=1328, ...)
+
+How a reasoning is asked for is not known here.
+"""
+
+from pathlib import Path
+
+from producers import console
+from producers.enqueue import estimate, inputs, publish, workload
+from producers.enqueue.plan import LeftOut, Order
+from shared.errors import UserError
+from shared.jobs import Reasoning
+from shared.ledger.runs import Run
+
+
+def order(data: Path, options: Reasoning, name: str | None = None, skip_bad: bool = False) -> Order:
+    """Work out a run that gets the reasonings of a data set; nothing is written.
+
+    Raises:
+        UserError: the data will not do.
+    """
+    source = inputs.check([data], skip_bad)[0]
+    if not source.labelled:
+        raise UserError(f"{data}: no question in it has an answer, so that no letter is right or wrong")
+    with console.bar("estimating", source.entries, "entries") as advance:
+        entries = (line.entry for line in inputs.counted(source.lines(), advance))
+        work = workload.reasonings(entries, options)
+    told = options.model_dump(mode="json")
+    chosen = name or publish.default_name(source.stem, "reason", source.digest, told)
+    return Order(
+        run=Run(chosen, "reason", source.place, source.digest, None, told),
+        items=source.labelled,
+        entries=source.entries,
+        bad=source.bad,
+        left_out=LeftOut(unlabelled=source.questions - source.labelled),
+        estimate=estimate.of(work),
+        lines=source.lines,
+        files=source.files,
+    )

@@ -1,0 +1,246 @@
+"""Data before anything is done with it: every line of a file looked at, every bad one named.
+
+    data.jsonl line 3, questions[0].answer: answer 'F' is not one of the 4 options (A-D)
+
+Data come from a file, or from what a run has made. They are read again and again rather than held: 100,000
+questions need no more memory than a few. What they are for is not known here.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from producers import console, generated_entries
+from shared import dataset, json_text
+from shared.dataset import BadLine, Entry, Line
+from shared.errors import UserError
+from shared.ledger import engine, runs
+from shared.ledger.runs import Run
+from shared.prompts import FewShotExample
+
+SHOWN_BAD_LINES = 50
+_T = TypeVar("_T")
+
+
+@dataclass
+class _Tally:
+    """What was counted on the way through some data."""
+
+    entries: int = 0
+    questions: int = 0
+    labelled: int = 0
+    solved: int = 0
+    augmented: int = 0
+    bad: int = 0
+    shown: list[BadLine] = field(default_factory=list)
+
+    def add(self, line: Line | BadLine) -> None:
+        if isinstance(line, Line):
+            self.entries += 1
+            self.questions += len(line.entry.questions)
+            self.labelled += sum(question.answer is not None for question in line.entry.questions)
+            self.solved += sum(1 for _ in solved_questions(line.entry))
+            self.augmented += line.entry.augmented
+            return
+        self.bad += 1
+        if self.bad <= SHOWN_BAD_LINES:
+            self.shown.append(line)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data that were looked at to the end: what they hold, and how to read their good lines again.
+
+    ``files`` are what they were read from, ``stem`` what a run made from them is named after; ``lines``
+    raises a `UserError` once it has read them all, if they are no longer what was looked at.
+    """
+
+    name: str
+    stem: str
+    digest: str
+    entries: int
+    questions: int
+    labelled: int
+    solved: int
+    bad: int
+    lines: Callable[[], Iterator[Line]]
+    files: tuple[Path, ...] = ()
+    augmented: int = 0
+
+    @property
+    def place(self) -> str:
+        """Name where the data are, whatever folder that is read in: an absolute path, or a run."""
+        return engine.storable(str(self.files[0].absolute())) if self.files else self.name
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Solved questions to show in prompts: whose they are, how many, and how to read them."""
+
+    digest: str | None
+    count: int
+    read: Callable[[], Iterable[FewShotExample]]
+    files: tuple[Path, ...] = ()
+
+
+NO_EXAMPLES = Examples(None, 0, tuple)
+
+
+def find_source(argument: str, told: str = "") -> Path | Run:
+    """Tell whether data were asked for from a file or from a run; ``told`` stands before its name.
+
+    Raises:
+        UserError: from neither, or it could be either.
+    """
+    path, run = Path(argument), runs.find_run(argument)
+    if path.exists() and run is not None:
+        raise UserError(f"{told}{argument}: a file and a run are called so; ./{argument} is the file")
+    if argument == "-":
+        raise UserError(f"{told}-: standard input can be read only once: save its data to a file first")
+    if not path.exists() and run is None:
+        raise UserError(f"{told}{argument}: there is no such file and no such run")
+    return run or path
+
+
+# Files
+
+
+def check(paths: Sequence[Path], skip_bad: bool = False) -> list[Source]:
+    """Look at every line of some data sets, listing the bad ones on stderr.
+
+    Raises:
+        UserError: there are bad lines and they are not to be skipped, or no good one is left.
+    """
+    checked = [_check_one(path) for path in paths]
+    bad = sum(source.bad for source in checked)
+    if bad and not skip_bad:
+        lines = "1 bad line" if bad == 1 else f"{bad} bad lines"
+        raise UserError(f"{lines}, nothing was enqueued: mend them, or leave them out with --skip-bad")
+    for source in checked:
+        if not source.entries:
+            raise UserError(f"{source.name} has no good line")
+    return checked
+
+
+def _check_one(path: Path) -> Source:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(
+            f"{path} is no regular file, and is read more than once: save its data to a file first"
+        )
+    digest, tally = dataset.digest(path), _Tally()
+    with console.bar(f"checking {path.name}", _count_lines(path), "lines") as advance:
+        for line in counted(dataset.scan(path), advance):
+            tally.add(line)
+    for bad in tally.shown:
+        console.note(str(bad))
+    if tally.bad > len(tally.shown):
+        console.note(f"{path}: and {tally.bad - len(tally.shown)} more bad lines")
+    found = _source(str(path), path.stem, digest, tally, lambda: _good_lines(path, digest))
+    return replace(found, files=(path,))
+
+
+def _source(name: str, stem: str, digest: str, tally: _Tally, lines: Callable[[], Iterator[Line]]) -> Source:
+    return Source(
+        augmented=tally.augmented,
+        name=name,
+        stem=stem,
+        digest=digest,
+        entries=tally.entries,
+        questions=tally.questions,
+        labelled=tally.labelled,
+        solved=tally.solved,
+        bad=tally.bad,
+        lines=lines,
+    )
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def counted(values: Iterable[_T], advance: console.Advance) -> Iterator[_T]:
+    """Pass values through, telling a bar every few hundred."""
+    source = iter(values)
+    while chunk := list(itertools.islice(source, 200)):
+        yield from chunk
+        advance(len(chunk))
+
+
+def _good_lines(path: Path, digest: str) -> Iterator[Line]:
+    yield from (line for line in dataset.scan(path) if isinstance(line, Line))
+    if dataset.digest(path) != digest:
+        raise UserError(f"{path} changed while it was being read: nothing was enqueued, try again")
+
+
+# Runs
+
+
+def made_by(run: Run) -> Source:
+    """Look at what a run has made so far; of a run that answers questions, at the data it is made from.
+
+    Raises:
+        UserError: it has made nothing, or nothing that has questions.
+    """
+    found, tally = hashlib.sha256(), _Tally()
+    for line in _lines_of(run):
+        found.update(line.text.encode() + b"\n")
+        tally.add(line)
+    if not tally.entries:
+        raise UserError(f"run {run.name!r} has made nothing yet: see `votequeue status {run.name}`")
+    same = found.hexdigest()
+    digest = run.digest if run.kind == "infer" else same
+    return _source(f"run {run.name}", run.name, digest, tally, lambda: _same_lines(run, same))
+
+
+def _same_lines(run: Run, digest: str) -> Iterator[Line]:
+    found = hashlib.sha256()
+    for line in _lines_of(run):
+        found.update(line.text.encode() + b"\n")
+        yield line
+    if found.hexdigest() != digest:
+        raise UserError(f"run {run.name!r} went on while it was being read: nothing was enqueued, try again")
+
+
+def _lines_of(run: Run) -> Iterator[Line]:
+    for number, text in enumerate(_texts_of(run), start=1):
+        yield Line(number, text, dataset.entry_of(text))
+
+
+def _texts_of(run: Run) -> Iterator[str]:
+    if run.kind == "infer":
+        return runs.load_entries(run.name)
+    return (json_text.dumps(entry) for entry in generated_entries.entries(run))
+
+
+# Examples
+
+
+def examples_of(source: Source) -> Examples:
+    """Find the solved questions of some data.
+
+    Raises:
+        UserError: they have none.
+    """
+    if not source.solved:
+        name = source.name.removeprefix("run ")
+        others = f"; {source.augmented} of its entries were made from others" if source.augmented else ""
+        raise UserError(f"--examples {name}: no question in it has both an answer and a reasoning{others}")
+
+    def read() -> Iterator[FewShotExample]:
+        for line in source.lines():
+            yield from solved_questions(line.entry)
+
+    return Examples(source.digest, source.solved, read, source.files)
+
+
+def solved_questions(entry: Entry) -> Iterator[FewShotExample]:
+    """Give an entry's questions that have an answer and a reasoning; none if it was made from another."""
+    if entry.augmented:
+        return
+    for index, question in enumerate(entry.questions):
+        if question.answer is not None and question.reasoning and question.reasoning.strip():
+            yield FewShotExample(runs.asked(entry, index), question.reasoning, question.answer)

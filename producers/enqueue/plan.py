@@ -1,0 +1,143 @@
+"""An order: a run that calls outside services, worked out and estimated, and perhaps placed.
+
+    place(order, budget=20.0)  ->  Placed(run="test-9f3c01ab", items=1328, sent=1328, continued=False, ...)
+
+Nothing is written before an order is placed, and then its budget stands on record before any message is sent.
+What is ordered, `reasoning` and `augment` know.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from producers import console, output_files, run_progress
+from producers.enqueue import estimate, inputs, publish, service_checks
+from producers.enqueue.estimate import Estimate
+from producers.enqueue.publish import Also
+from producers.reports import render
+from shared.dataset import Line, Question
+from shared.ledger import calls, runs
+from shared.ledger.runs import Run
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What of the data the run has no items for.
+
+    Questions without an answer, entries that were made from others, and the ids of translation tasks.
+    """
+
+    unlabelled: int = 0
+    augmented: int = 0
+    translation_tasks: list[str | int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run to be, with the lines it records and the questions of them that it wants."""
+
+    run: Run
+    items: int
+    entries: int
+    bad: int
+    left_out: LeftOut
+    estimate: Estimate
+    lines: Callable[[], Iterator[Line]] = field(repr=False)
+    files: tuple[Path, ...] = field(repr=False)
+    per_entry: bool = field(default=False, repr=False)
+
+    @property
+    def unit(self) -> str:
+        """Give the word for one item."""
+        return run_progress.unit(self.run)
+
+    @property
+    def provider(self) -> str | None:
+        """Name the provider that will be called, if any."""
+        return self.run.options.get("provider")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What an `enqueue` did; ``continued`` says that the run was there already."""
+
+    run: str
+    items: int
+    unit: str
+    sent: int
+    bad: int
+    continued: bool
+    left_out: LeftOut
+
+    @property
+    def line(self) -> str:
+        """Say what was done."""
+        before = "continued" if self.continued else "enqueued"
+        sent = render.count(self.sent, "message")
+        return f"run {self.run} {before}: {told(self.items, self.unit)}, {sent} sent"
+
+
+def told(items: int, unit: str) -> str:
+    """Put a number before an item's word: ``1 entry``, ``2 entries``."""
+    return f"{items} {unit if items == 1 else run_progress.UNITS[unit]}"
+
+
+def labelled(question: Question) -> bool:
+    """Tell whether a question's right answer is known."""
+    return question.answer is not None
+
+
+def check(order: Order, budget: float | None) -> bool:
+    """Tell whether an order's run is there already, and on stderr what is to be known of it beforehand.
+
+    Raises:
+        UserError: another run has its name, or its budget would never stop anything.
+    """
+    known = publish.is_known(order.run)
+    estimate.require_price(order.estimate, budget)
+    for note in _notes(order, budget):
+        console.note(note)
+    return known
+
+
+def _notes(order: Order, budget: float | None) -> Iterator[str]:
+    left = order.left_out
+    if left.unlabelled:
+        yield f"left out, having no answer: {render.count(left.unlabelled, 'question')}"
+    if left.augmented:
+        yield f"left out, having been made from others: {left.augmented} of the entries"
+    if left.translation_tasks:
+        yield f"left out, being translation tasks: {', '.join(map(str, left.translation_tasks))}"
+    if order.provider:
+        yield from service_checks.notes(order.provider)
+    cost, spent = order.estimate.cost, calls.spent(order.run.name).spent
+    if budget is not None and cost is not None and budget - spent < cost.expected:
+        money = estimate.money(cost.expected, order.estimate)
+        yield f"the budget of {budget:g} will not do: {money} are expected, and {spent:g} are spent"
+    if budget is not None and (told := estimate.too_small(order.estimate, budget - spent)):
+        yield told
+
+
+def place(order: Order, budget: float | None) -> Placed:
+    """Record an order's run and send its messages; if it is there already, go on with it.
+
+    Raises:
+        UserError: the data are no longer what was looked at; nothing was enqueued.
+        ServiceUnreachable: the broker does not answer.
+    """
+
+    def write(with_budget: Also) -> None:
+        def also(connection: sa.Connection) -> None:
+            with_budget(connection)
+            output_files.record(connection, order.run.name, order.files)
+
+        with console.bar("recording", order.entries, "entries") as advance:
+            lines = inputs.counted(order.lines(), advance)
+            runs.open_run(order.run, lines, per_entry=order.per_entry, wants=labelled, also=also)
+
+    continued = publish.begin_paid(order.run, write, budget)
+    sent = publish.publish(order.run.name)
+    items = run_progress.count_items(order.run.name)
+    return Placed(order.run.name, items, order.unit, sent, order.bad, continued, order.left_out)

@@ -1,0 +1,56 @@
+"""The votes of a run judged again, by another scorer or another rule, without sampling anything.
+
+    again("test", {"scorer": "scorer-3f9c01ab12cd"})  ->  Enqueued("test-9f3c01ab", items=275, sent=275, ...)
+
+What comes of it is a run like any other: to be reported, explained and collected. How votes are judged is not
+known here.
+"""
+
+from typing import Any
+
+from producers import console, run_progress
+from producers.enqueue import inputs, publish
+from producers.enqueue.publish import Enqueued
+from shared.errors import UserError
+from shared.jobs import Sampling
+from shared.ledger import models, runs
+from shared.ledger.runs import Run
+
+
+def again(source: str, changes: dict[str, Any], name: str | None = None) -> Enqueued:
+    """Enqueue the questions of a run that has come to its end, to be answered from its votes.
+
+    ``changes`` are options of the sampling that have to do with judging.
+
+    Raises:
+        UserError: there is no such run, it still goes on, or another run has the name.
+        ServiceUnreachable: the broker does not answer.
+    """
+    found = run_progress.require_questions(source)
+    standing = run_progress.standing(source)
+    if standing.open:
+        raise UserError(f"run {source!r} still goes on: wait for it with `votequeue status {source} --watch`")
+    sampling = Sampling.model_validate(found.options).model_copy(update={**changes, "votes_of": source})
+    require_models(sampling)
+    made = inputs.made_by(found)
+    options = sampling.model_dump(mode="json")
+    chosen = name or publish.default_name(source, "infer", made.digest, options)
+    run = Run(chosen, "infer", f"votes of {source}", made.digest, found.examples, options)
+
+    def write() -> None:
+        with console.bar("recording", made.entries, "entries") as advance:
+            runs.open_run(run, inputs.counted(made.lines(), advance))
+
+    continued = publish.begin(run, write)
+    sent = publish.publish(chosen)
+    return Enqueued(chosen, run_progress.count_items(chosen), sent, 0, 0, continued)
+
+
+def require_models(sampling: Sampling) -> None:
+    """Make sure that the models exist which a run names.
+
+    Raises:
+        UserError: one does not; the message names those that do.
+    """
+    models.chosen("scorer", sampling.scorer)
+    models.chosen("lora", sampling.lora)

@@ -1,0 +1,256 @@
+"""What a run would ask of outside services, worked out from its data: calls, tokens, characters.
+
+    reasonings(entries, options)
+        ->  Workload(loads=[Load("chat", "deepseek-chat", Amount(calls=1475, ...), Amount(calls=3984, ...))],
+                     on_record=12, assumptions=["9 of 10 replies agree with the letter", ...])
+
+Each amount is there twice: as it is expected, and at the most, with prompts bounded by their bytes as budgets
+bound them. What is on record already is left out. Nothing is sent or written; what it all costs, and how long
+it takes, is `estimate`'s.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from shared import prompts, providers, segments, settings, token_bounds
+from shared.dataset import Entry
+from shared.jobs import WRITES, Augmentation, Reasoning
+from shared.ledger import cache, engine, runs
+from shared.ledger.cache import Route, Wanted
+from shared.providers import Usage
+
+AGREE = {"correct": 0.9, "wrong": 0.6}  # share of replies that come to the letter they were given
+KEPT = 0.5  # share of variants that are kept
+NO_CALL = Usage()
+REPLY = 400  # tokens of a usual reasoning
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is asked of a service; means, so no whole numbers."""
+
+    calls: float = 0.0
+    input_tokens: float = 0.0
+    output_tokens: float = 0.0
+    characters: float = 0.0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.characters + other.characters,
+        )
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of one model; ``call`` is the most that the largest call may use."""
+
+    provider: str
+    model: str
+    expected: Amount
+    most: Amount
+    call: Usage = NO_CALL
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is asked of all models; ``on_record`` counts the texts that are there already."""
+
+    loads: list[Load] = field(default_factory=list)
+    on_record: int = 0
+    assumptions: list[str] = field(default_factory=list)
+
+
+# Reasonings
+
+
+def reasonings(entries: Iterable[Entry], options: Reasoning) -> Workload:
+    """Work out what it takes to get reasonings for the labelled questions of some entries."""
+    asked = tokens = bound = largest = known = 0
+    for chunk in engine.chunks(_wanted(entries, options)):
+        for wanted, there in zip(chunk, cache.have_reasonings(chunk, options.models), strict=True):
+            known += there
+            if not there:
+                asked += 1
+                prompt = prompts.explaining(wanted.asked, wanted.letter)
+                tokens += prompts.tokens(prompt)
+                bound += token_bounds.message(prompt)
+                largest = max(largest, token_bounds.message(prompt))
+    agree = AGREE[options.label]
+    said = f"{10 * agree:.0f} of 10 replies agree with the letter and have {REPLY} tokens"
+    call = Usage(largest, options.max_tokens) if asked else NO_CALL
+    return Workload(list(_by_model(asked, (tokens, bound), call, options)), known, [said])
+
+
+def _wanted(entries: Iterable[Entry], options: Reasoning) -> Iterator[Wanted]:
+    for entry in entries:
+        for index, question in enumerate(entry.questions):
+            asked = runs.asked(entry, index)
+            for letter in options.letters_of(question):
+                yield Wanted(asked, letter, options.label, options.provider, options.prompt)
+
+
+def _by_model(asked: int, tokens: tuple[int, int], call: Usage, options: Reasoning) -> Iterator[Load]:
+    # Without chance in it, the same prompt has the same reply: it is asked once.
+    asks = options.asks if options.temperature > 0 else 1
+    missing = 1 - AGREE[options.label]
+    reply = min(REPLY, options.max_tokens)
+    for place, model in enumerate(options.models):
+        # The next model is asked only where those before it never agreed.
+        times = missing ** (asks * place) * (1 - missing**asks) / (1 - missing)
+        expected = Amount(asked * times, tokens[0] * times, asked * times * reply)
+        most = Amount(asked * asks, tokens[1] * asks, asked * asks * options.max_tokens)
+        yield Load(options.provider, model, expected, most, call)
+
+
+# Variants
+
+
+def variants(entries: Iterable[Entry], options: Augmentation) -> Workload:
+    """Work out what it takes to get a variant of each labelled question, and to have it answered."""
+    samples, longest = options.samples or 0, options.max_tokens or 0
+    asked = read = bound = largest = 0
+    for entry in entries:
+        for index, question in enumerate(entry.questions):
+            if question.answer is not None:
+                known = runs.asked(entry, index)
+                asked += 1
+                writing = prompts.varying(prompts.FewShotExample(known, "", question.answer))
+                answering = prompts.answering(known)
+                read += prompts.tokens(writing) + samples * prompts.tokens(answering)
+                bound += token_bounds.message(writing) + samples * token_bounds.message(answering)
+                largest = max(largest, token_bounds.message(writing), token_bounds.message(answering))
+    # Without chance in it, the same prompt has the same variant.
+    writes = WRITES if options.temperature else 1
+    tries = (1 - (1 - KEPT) ** writes) / KEPT
+    calls = asked * (1 + samples)
+    load = Load(
+        options.provider or "",
+        options.model or "",
+        Amount(calls * tries, read * tries, calls * tries * min(REPLY, longest)),
+        Amount(calls * writes, bound * writes, calls * writes * longest),
+        Usage(largest, longest) if asked else NO_CALL,
+    )
+    said = f"{10 * KEPT:.0f} of 10 variants are kept, the others written again, {writes} times in all"
+    return Workload([load], 0, [said, f"variants are as long as the originals, replies have {REPLY} tokens"])
+
+
+FILLED = 0.9  # how full a packed call is
+BYTES = 3  # of a Chinese character, which an estimate takes for one token and a budget for so many
+LONGER = 2  # at the most, a translation has so many times the tokens of its text
+
+# A text's length by language, that of the Chinese one being 1: in characters, and in tokens.
+_LENGTHS = {"zh": (1.0, 1.0), "ja": (1.4, 1.4), "ko": (1.3, 1.3)}
+_OTHER_LENGTH = (3.0, 1.5)
+
+
+@dataclass
+class _Way:
+    """One direction of a translation: what goes that way, and how many calls it is, each entry by itself."""
+
+    texts: float = 0.0
+    characters: float = 0.0
+    tokens: float = 0.0
+    alone: int = 0
+
+
+def workload(entries: Iterable[Entry], options: Augmentation) -> Workload:
+    """Work out what it takes to translate some entries into another language and back."""
+    there, back, known = _Way(), _Way(), 0
+    lengths = [_LENGTHS.get(word or "", _OTHER_LENGTH) for word in (options.language, options.pivot)]
+    ratio = lengths[1][0] / lengths[0][0], lengths[1][1] / lengths[0][1]
+    size = _call_size(options)
+    for pieces in engine.chunks(
+        (_pieces(entry, options.language or "", size[0]) for entry in entries), size=50
+    ):
+        memory = _remembered({text for texts in pieces for text in texts}, options)
+        known += sum(memory.values())
+        for texts in pieces:
+            # What an entry before it in the chunk asks for is in the memory by then.
+            ways = [(text, memory.pop(text)) for text in texts if text in memory]
+            _add(there, [text for text, found in ways if found < 1], (1.0, 1.0), size)
+            _add(back, [text for text, found in ways if found < 2], ratio, size)
+    loads = [_translated(there, ratio, options), _translated(back, (1 / ratio[0], 1 / ratio[1]), options)]
+    load = Load(
+        options.provider or "",
+        options.model or "",
+        loads[0][0] + loads[1][0],
+        loads[0][1] + loads[1][1],
+        _largest(there, options) if there.texts or back.texts else NO_CALL,
+    )
+    grown = f"a text has {ratio[0]:.3g} times its length in {options.pivot}"
+    return Workload([load], known, [grown, f"packed calls are {100 * FILLED:.0f} % full"])
+
+
+def _pieces(entry: Entry, language: str, longest: float) -> list[str]:
+    most = None if longest == math.inf else int(longest)
+    found = (piece for text in segments.texts(entry) for piece in segments.split(text, language, most))
+    return list(dict.fromkeys(piece.text for piece in found if piece.text))
+
+
+def _remembered(texts: set[str], options: Augmentation) -> dict[str, int]:
+    """Tell for each text how many of its two ways are in the memory."""
+    ways = cache.routes(options)
+    there = _found(texts, ways[0])
+    back = _found(set(there.values()), ways[1])
+    return {text: (text in there) + (there.get(text) in back) for text in texts}
+
+
+def _found(texts: set[str], route: Route) -> dict[str, str]:
+    # A few at a time: a statement takes only so many values.
+    found: dict[str, str] = {}
+    for some in engine.chunks(texts):
+        found |= cache.find_translations(some, route)
+    return found
+
+
+def _add(way: _Way, texts: list[str], ratio: tuple[float, float], size: tuple[float, float]) -> None:
+    characters = sum(map(len, texts)) * ratio[0]
+    way.texts += len(texts)
+    way.characters += characters
+    way.tokens += sum(map(prompts.tokens, texts)) * ratio[1]
+    way.alone += math.ceil(max(characters / size[0], len(texts) / size[1]))
+
+
+def _call_size(options: Augmentation) -> tuple[float, float]:
+    limits = providers.limits(options.provider or "", options.model or "", settings.load().limits)
+    if options.prompt is not None:
+        return limits.characters or providers.PROMPTED_CHARACTERS, limits.texts or providers.PROMPTED_TEXTS
+    # One text a call holds many lines.
+    texts = None if limits.texts == 1 else limits.texts
+    return limits.characters or math.inf, texts or math.inf
+
+
+def _translated(way: _Way, ratio: tuple[float, float], options: Augmentation) -> tuple[Amount, Amount]:
+    size = _call_size(options)
+    calls = math.ceil(max(way.characters / size[0] / FILLED, way.texts / size[1], way.texts > 0))
+    most = max(calls, way.alone)
+    if options.prompt is None and not _by_tokens(options):
+        return Amount(calls, characters=way.characters), Amount(most, characters=way.characters)
+    framed = way.tokens + (2 * way.texts if options.prompt else 0)
+    frame = prompts.tokens(prompts.translating([], "zh", "ja")) if options.prompt else 0
+    characters = 0.0 if options.prompt else way.characters
+    return (
+        Amount(calls, calls * frame + framed, framed * ratio[1], characters),
+        Amount(
+            most, most * token_bounds.TEMPLATE + BYTES * (most * frame + framed), framed * LONGER, characters
+        ),
+    )
+
+
+def _largest(way: _Way, options: Augmentation) -> Usage:
+    """Bound one call: it holds all that its service takes a call, or all that there is."""
+    characters = math.ceil(min(_call_size(options)[0], way.characters))
+    if options.prompt is None and not _by_tokens(options):
+        return Usage(characters=characters)
+    tokens = BYTES * characters
+    frame = token_bounds.message(prompts.translating([], "zh", "ja") if options.prompt else "")
+    return Usage(tokens + frame, LONGER * tokens)
+
+
+def _by_tokens(options: Augmentation) -> bool:
+    # A translation service counts characters; the language models that it offers besides count tokens.
+    return options.model != providers.PROVIDERS[options.provider or ""].translation_model

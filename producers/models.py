@@ -1,0 +1,136 @@
+"""Trained models as people ask about them: which there are, which is in use; and what they decide.
+
+    listed()  ->  [Listed(name="scorer-3f9c01ab12cd", kind="scorer", in_use=True, metrics={"auc": 0.73}, ...)]
+
+A decision holds from the next batch of every worker on. How models are trained is not known here.
+"""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared import file_permissions, model_store, settings, text_files
+from shared.errors import UserError
+from shared.ledger import engine, models
+from shared.ledger.models import Model
+from shared.model_store import KINDS, Kind
+
+NOTHING = {f"no-{kind}": kind for kind in KINDS}  # what `use` takes to use none of a kind
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model with what is decided about it, and whether its files are below this machine's folder."""
+
+    name: str
+    kind: str
+    run: str
+    base: str
+    source: str
+    digest: str
+    options: dict[str, Any]
+    code: str
+    metrics: dict[str, Any]
+    use: str | None
+    threshold: float | None
+    in_use: bool
+    here: bool
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is in use from now on, and what was before; ``here`` says whether this machine has its files."""
+
+    kind: str
+    model: str | None
+    before: str | None
+    here: bool
+
+
+def listed() -> list[Listed]:
+    """List all models, oldest first."""
+    used = [_name_of(models.in_use(kind)) for kind in KINDS]
+    return [_listed(model, model.name in used) for model in models.every()]
+
+
+def find(name: str) -> Listed:
+    """Look a model up by its name, or by a beginning that only it has.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    model = models.get(name)
+    return _listed(model, model.name == _name_of(models.in_use(model.kind)))
+
+
+def _listed(model: Model, in_use: bool) -> Listed:
+    told = dict(vars(model))
+    rule = told.pop("rule")
+    return Listed(
+        **told,
+        use=rule.use if rule else None,
+        threshold=rule.threshold if rule else None,
+        in_use=in_use,
+        here=_is_here(model),
+    )
+
+
+def _name_of(model: Model | None) -> str | None:
+    return model.name if model else None
+
+
+def _is_here(model: Model) -> bool:
+    return (settings.load().trained_folder / model.name).is_dir()
+
+
+def use(name: str) -> Decision:
+    """Let a model be used from now on, or none of a kind (``no-scorer``, ``no-lora``).
+
+    Raises:
+        UserError: there is no such model, or its files are not whole.
+    """
+    model = None if name in NOTHING else models.get(name)
+    kind: Kind = NOTHING[name] if model is None else model.kind
+    here = model is None or _is_here(model)
+    if model is not None and here:
+        model_store.checked(kind, model.name, settings.load().trained_folder)
+    before, now = _name_of(models.in_use(kind)), _name_of(model)
+    with engine.writing() as connection:
+        models.promote(connection, kind, now, "a person said so")
+    return Decision(kind, now, before, here)
+
+
+def add_lora(folder: Path) -> Listed:
+    """Register a LoRA adapter that was trained elsewhere: its files are copied.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    try:
+        told = text_files.read_object(folder / "adapter_config.json")
+        base = str(told["base_model_name_or_path"])
+        weights = folder / "adapter_model.safetensors"
+        weights.stat()
+    except (UserError, OSError, KeyError) as error:
+        raise UserError(
+            f"{folder} holds no LoRA adapter (adapter_config.json, adapter_model.safetensors): {error}"
+        ) from None
+    trained = settings.load().trained_folder
+    file_permissions.make_folder(trained)
+    mask = settings.load().trained_mask
+    with file_permissions.masked(mask), tempfile.TemporaryDirectory(dir=trained, prefix=".adding-") as made:
+        copy = Path(made) / "adapter"
+        copy.mkdir()
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(folder / name, copy / name)
+        model_store.describe(copy, {"kind": "lora", "base": base, "added_from": folder.name})
+        name = model_store.name_of("lora", copy)
+        if not (trained / name).exists():
+            copy.rename(trained / name)
+    model = Model(name, "lora", "", base, f"added from {folder}", name, told, "", {}, None)
+    with engine.writing() as connection:
+        models.add(connection, model, ())
+    return find(name)

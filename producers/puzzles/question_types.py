@@ -1,0 +1,150 @@
+"""Turns what a family found into questions: a value, a yes or no, a set, its size.
+
+    members(rng, Wording("从甲镇出发能到达哪些地方？", ...), found, slipped, towns, solved)
+
+It drops slips that end at the right answer after all; it does not know what the steps say.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from producers.puzzles.types import Chain, Query
+
+YES, NO = "是", "否"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Steps of reasoning and the members of the set they find, in the universe's order."""
+
+    steps: tuple[str, ...]
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a set is asked about; `whether` and `verdict` hold one {} for a member, `found` one for the set."""
+
+    which: str
+    count: str
+    whether: str
+    found: str
+
+
+def value(ask: str, right: Chain, slips: Iterable[Chain], spare: Iterable[str], answer: str) -> Query | None:
+    """Ask for a value; None when no slip leads elsewhere."""
+    wrong = tuple(slip for slip in slips if slip.result != answer)
+    others = tuple(option for option in spare if option != answer)
+    return Query(ask, right, wrong, others, lambda option: option == answer) if wrong else None
+
+
+def claim(rng: Random, ask: str, right: Chain, slips: Sequence[Chain], answer: str) -> Query | None:
+    """Ask whether the value is the one claimed ({} in `ask`): half the claims true, half a slip's value."""
+    wrong = [slip.result for slip in slips if slip.result != answer]
+    if not wrong:
+        return None
+    said = answer if rng.random() < 0.5 else rng.choice(wrong)
+
+    def judge(chain: Chain) -> Chain:
+        same = chain.result == said
+        last = f"算出的结果与题中所说的{said}{'相同' if same else '不同'}。"
+        return Chain((*chain.steps, last), YES if same else NO)
+
+    verdict = YES if said == answer else NO
+    return value(ask.format(said), judge(right), [judge(slip) for slip in slips], (YES, NO), verdict)
+
+
+def near(rng: Random, number: int, step: int = 1) -> list[str]:
+    """Give a few other numbers close by, none negative, in random order."""
+    close = [number + step * away for away in (-3, -2, -1, 1, 2, 3) if number + step * away >= 0]
+    rng.shuffle(close)
+    return [str(one) for one in close]
+
+
+def members(
+    rng: Random,
+    wording: Wording,
+    found: Finding,
+    slipped: Sequence[Finding],
+    universe: Sequence[str],
+    solved: Sequence[str],
+) -> Query | None:
+    """Ask about a set in one of three ways: which, how many, or whether one belongs."""
+    slipped = [slip for slip in slipped if slip.members and slip.members != tuple(solved)]
+    if not slipped or not solved:
+        return None
+    way = rng.choice((_which, _which, _count, _whether))
+    if way is not _whether:
+        slipped = _one_sided(rng, slipped, len(solved))
+    return way(rng, wording, found, slipped, universe, solved)
+
+
+def _one_sided(rng: Random, slipped: Sequence[Finding], size: int) -> Sequence[Finding]:
+    """Keep the slips that find more, or those that find fewer, so that neither makes wrong texts longer."""
+    more = rng.random() < 0.5
+    return [slip for slip in slipped if len(slip.members) == size or (len(slip.members) > size) == more]
+
+
+def _which(
+    rng: Random,
+    wording: Wording,
+    found: Finding,
+    slipped: Sequence[Finding],
+    universe: Sequence[str],
+    solved: Sequence[str],
+) -> Query | None:
+    def end(finding: Finding) -> Chain:
+        label = "、".join(finding.members)
+        return Chain((*finding.steps, wording.found.format(label) + "。"), label)
+
+    toggled = [[one for one in universe if (one in solved) != (one == other)] for other in universe]
+    spare = ["、".join(some) for some in toggled if some]
+    rng.shuffle(spare)
+    return value(wording.which, end(found), [end(slip) for slip in slipped], spare, "、".join(solved))
+
+
+def _count(
+    rng: Random,
+    wording: Wording,
+    found: Finding,
+    slipped: Sequence[Finding],
+    universe: Sequence[str],
+    solved: Sequence[str],
+) -> Query | None:
+    def end(finding: Finding) -> Chain:
+        size = len(finding.members)
+        return Chain(
+            (*finding.steps, f"{wording.found.format('、'.join(finding.members))}，共{size}个。"), str(size)
+        )
+
+    size = len(solved)
+    spare = [one for one in near(rng, size) if int(one) <= len(universe)]
+    return value(wording.count, end(found), [end(slip) for slip in slipped], spare, str(size))
+
+
+def _whether(
+    rng: Random,
+    wording: Wording,
+    found: Finding,
+    slipped: Sequence[Finding],
+    universe: Sequence[str],
+    solved: Sequence[str],
+) -> Query | None:
+    moved = [one for one in universe if any((one in slip.members) != (one in solved) for slip in slipped)]
+    lost, gained = [one for one in moved if one in solved], [one for one in moved if one not in solved]
+    # Without both to choose from, one of the two answers would be right more often.
+    if not lost or not gained:
+        return None
+    true = rng.random() < 0.5
+    target = rng.choice(lost if true else gained)
+
+    def end(finding: Finding) -> Chain:
+        inside = target in finding.members
+        last = (
+            f"{wording.found.format('、'.join(finding.members))}，其中{'有' if inside else '没有'}{target}。"
+        )
+        return Chain((*finding.steps, last), YES if inside else NO)
+
+    chains = [end(slip) for slip in slipped]
+    return value(wording.whether.format(target), end(found), chains, (YES, NO), YES if true else NO)

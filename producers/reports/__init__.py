@@ -1,0 +1,1 @@
+"""What runs came to: figures, plots and the words for them."""

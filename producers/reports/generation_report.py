@@ -1,0 +1,170 @@
+"""What a `reason` or `translate` run came to, in figures: what agreed or passed, what was dropped and why.
+
+    figures("correct")  ->  Harvest(items=500, done=471, agreement=Share(471, 500), asks={1: 388, 2: 61}, ...)
+
+A part is what an item comes to several of: a question of an entry, or a letter of a question. Calls and money
+are `api_usage`'. How the figures are drawn and printed is not known here.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from producers import run_progress
+from producers.reports import api_usage
+from producers.reports.api_usage import Dealings
+from producers.reports.inference_report import Share
+from shared.errors import UserError
+from shared.jobs import DATA_QUEUES
+from shared.ledger import calls, engine, runs, schema
+from shared.ledger.runs import Run
+from shared.ledger.schema import OPEN, State
+
+items, attempts, results, made = (
+    schema.items.c,
+    schema.attempts.c,
+    schema.results.c,
+    schema.calls.c,
+)
+# What differs from item to item in reasons of one kind: quoted text, single letters, numbers, lists of these.
+_SHORTENED = (
+    (re.compile(r"“[^”]*”|「[^」]*」|'[^']*'|\"[^\"]*\""), "…"),
+    (re.compile(r"(?<![\w/.-])[A-Z](?![\w/-])"), "X"),
+    (re.compile(r"(?<![\w/.-])\d+(?:\.\d+)?(?![\w/-])"), "N"),
+    (re.compile(r"(?<![\w/.-])([XN…])(?:, \1(?![\w/-]))+"), r"\1"),
+)
+
+
+@dataclass
+class Harvest:
+    """All figures of a run that makes texts; times in seconds.
+
+    ``agreement``: items with a result, of those that have an end and were not stopped by the budget.
+    ``asks``: by how many replies they took, texts that were not on record before (``reused``).
+    ``models``: of each model's replies, those that became texts. ``dropped``, ``given_up``: why parts of done
+    items were dropped, and why whole items were.
+    """
+
+    run: str
+    source: str
+    kind: str
+    unit: str
+    options: dict[str, Any]
+    services: Dealings
+    items: int = 0
+    done: int = 0
+    dead: int = 0
+    open: int = 0
+    agreement: Share = field(default_factory=Share)
+    parts: Share = field(default_factory=Share)
+    reused: int = 0
+    asks: Counter[int] = field(default_factory=Counter)
+    models: dict[str, Share] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
+    given_up: Counter[str] = field(default_factory=Counter)
+    wall_seconds: float | None = None
+    calls_a_minute: float | None = None
+    busiest_minute: int = 0
+    call_times: list[float] = field(default_factory=list, repr=False)
+
+
+def figures(run: str) -> Harvest:
+    """Work out a run's figures from the ledger.
+
+    Raises:
+        UserError: there is no such run, or it makes no texts.
+    """
+    known = runs.get_run(run)
+    if known.kind not in DATA_QUEUES:
+        raise UserError(f"run {run!r} is a {known.kind} run, which makes no texts")
+    services = api_usage.of_run(known)
+    found = Harvest(run, known.source, known.kind, run_progress.unit(known), known.options, services)
+    _count_states(found)
+    (_count_texts if known.kind == "reason" else _count_entries)(found, known)
+    found.given_up = Counter(kind_of(dead.reason) for dead in run_progress.dead(run))
+    _count_time(found)
+    return found
+
+
+def kind_of(reason: str) -> str:
+    """Make a reason one with those that only differ in letters, numbers and quoted text."""
+    for pattern, mark in _SHORTENED:
+        reason = pattern.sub(mark, reason)
+    return reason
+
+
+def _count_states(found: Harvest) -> None:
+    states = runs.count_states(found.run)
+    found.items = sum(states.values())
+    found.done, found.dead = states[State.DONE], states[State.DEAD]
+    found.open = sum(states[state] for state in OPEN)
+    found.agreement.add(found.done, found.done + found.dead - found.services.stopped)
+
+
+def _count_texts(found: Harvest, run: Run) -> None:
+    asks = _asks(run.name)
+    for tally in found.services.tallies:
+        if tally.outcome == calls.OK:
+            found.models[f"{tally.provider}/{tally.model}"] = Share(0, tally.calls)
+    for number, value in _values(run.name):
+        _count_dropped(found, value, len(value["texts"]))
+        for text in value["texts"]:
+            if text["reused"]:
+                found.reused += 1
+                continue
+            found.models.setdefault(f"{text['provider']}/{text['model']}", Share()).right += 1
+            found.asks[asks[number, text["letter"]]] += 1
+
+
+def _count_entries(found: Harvest, run: Run) -> None:
+    for _, value in _values(run.name):
+        _count_dropped(found, value, len(value["entry"]["questions"]))
+
+
+def _count_dropped(found: Harvest, value: dict[str, Any], kept: int) -> None:
+    dropped = value.get("dropped", ())
+    found.parts.add(kept, kept + len(dropped))
+    found.dropped.update(kind_of(part["reason"]) for part in dropped)
+
+
+def _values(run: str) -> Iterable[tuple[int, dict[str, Any]]]:
+    query = sa.select(results.number, results.value).where(results.run == run).order_by(results.number)
+    with engine.streaming() as connection:
+        yield from connection.execute(query).tuples()
+
+
+def _asks(run: str) -> Counter[tuple[int, str]]:
+    # A step begins with the letter that it asks for, as in "B:2:yi-34b".
+    query = sa.select(made.number, made.step).where(
+        made.run == run, made.outcome == calls.OK, made.number.is_not(None)
+    )
+    with engine.streaming() as connection:
+        rows = connection.execute(query)
+        return Counter((number, step.partition(":")[0]) for number, step in rows)
+
+
+def _count_time(found: Harvest) -> None:
+    with engine.streaming() as connection:
+        begun = connection.scalar(
+            sa.select(sa.func.min(attempts.claimed_at)).where(attempts.run == found.run)
+        )
+        ended = connection.scalar(sa.select(sa.func.max(items.settled_at)).where(items.run == found.run))
+        went_out = sa.or_(made.outcome.is_(None), made.outcome != api_usage.NOT_MADE)
+        query = sa.select(made.begun_at).where(made.run == found.run, went_out).order_by(made.begun_at)
+        times = list(connection.scalars(query))
+    if begun is not None and ended is not None:
+        found.wall_seconds = ended - begun
+    if times:
+        found.call_times = [time - times[0] for time in times]
+        minutes = max(found.call_times[-1] / 60, 1.0)
+        found.calls_a_minute = len(times) / minutes
+        found.busiest_minute = max(by_minute(found).values())
+
+
+def by_minute(found: Harvest) -> Counter[int]:
+    """Count a run's calls by the minute since its first one."""
+    return Counter(int(time // 60) for time in found.call_times)

@@ -1,0 +1,248 @@
+"""What the commands print: tables and texts on stdout, plain where that is no terminal.
+
+    one vote      118/320  36.9 %
+    majority      31/64    48.4 %
+
+Texts of models and data are shown literally: no markup in them is obeyed, no control character either.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from producers import console, run_progress, watch
+from producers.questions import History
+from producers.reports.inference_report import Share
+from producers.run_progress import Dead, Standing
+from shared import prompts
+from shared.dataset import LETTERS
+from shared.ledger.runs import Run
+from shared.ledger.schema import State
+
+Rows = list[tuple[str, str]]
+_WIDE = 160  # columns, where no terminal says how many there are
+_YEAR = 365 * 86_400.0  # seconds
+
+
+def out() -> Console:
+    """Give the console of results."""
+    width = None if sys.stdout.isatty() else _WIDE
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def text(words: str) -> None:
+    """Print a text as it is."""
+    print(console.printable(words))
+
+
+def count(number: int, word: str) -> str:
+    """Put a number before a word: ``1 message``, ``2 messages``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def as_json(value: Any) -> None:
+    """Print a value for programs."""
+    print(json.dumps(plain(value), ensure_ascii=False, indent=2))
+
+
+def plain(value: Any) -> Any:
+    """Turn our values into JSON's: dataclasses to objects, times (``..._at``) to ISO 8601 in UTC."""
+    if isinstance(value, Share):
+        return {"right": value.right, "of": value.of, "share": value.value}
+    if dataclasses.is_dataclass(value):
+        shown = [field.name for field in dataclasses.fields(value) if field.repr]
+        return plain({name: getattr(value, name) for name in shown})
+    if isinstance(value, dict):
+        return {
+            str(name): _time(found) if _is_time(name, found) else plain(found)
+            for name, found in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [plain(found) for found in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _is_time(name: object, value: object) -> bool:
+    return str(name).endswith("_at") and isinstance(value, float)
+
+
+def _time(seconds: float) -> str:
+    return moment(seconds).isoformat(timespec="milliseconds")
+
+
+def clock(seconds: float) -> str:
+    """Write a time for people, by this machine's clock."""
+    return moment(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def table(rows: Iterable[Sequence[str]], headings: Sequence[str], title: str | None = None) -> None:
+    """Print a table; what does not fit is wrapped, never cut."""
+    drawn = Table(*headings, title=title, title_justify="left", box=None, pad_edge=False)
+    for column in drawn.columns:
+        column.overflow = "fold"
+    for row in rows:
+        drawn.add_row(*map(console.printable, row))
+    out().print(drawn)
+
+
+# status
+
+
+def overview(found: Sequence[tuple[Run, dict[str, int]]]) -> None:
+    """Print all runs."""
+    if not found:
+        text("no runs yet: `votequeue enqueue infer DATA` makes one")
+        return
+    rows = [
+        [run.name, run.kind, clock(run.created_at), *(str(states[state]) for state in State), run.source]
+        for run, states in found
+    ]
+    table(rows, ["run", "queue", "enqueued", *State, "source"])
+
+
+def standing(found: Standing, waiting: int | None) -> None:
+    """Print how far a run is."""
+    text(f"run {found.run}: {found.kind}, {found.source}, enqueued {clock(found.created_at)}")
+    text(watch.line(found))
+    attempts = sorted({attempt for counts in found.rounds.values() for attempt in counts})
+    rows = [
+        [state, str(found.states[state]), *(str(found.rounds[state].get(attempt, 0)) for attempt in attempts)]
+        for state in State
+    ]
+    table(rows, ["state", "items", *(f"attempt {attempt}" for attempt in attempts)])
+    if found.put_off and found.due_at is not None:
+        text(_put_off(found, found.due_at))
+    if found.open:
+        text(f"messages in the queue: {waiting}" if waiting is not None else "the broker does not answer")
+    if found.stalled:
+        text(watch.stall(found))
+    if found.states[State.DEAD]:
+        text(f"why some are dead: `votequeue failed {found.run}`")
+    if found.result:
+        table(result_rows(found.result), ["result", ""])
+
+
+def _put_off(found: Standing, due_at: float) -> str:
+    many = run_progress.counted(found.put_off, found.unit)
+    if due_at > time.time() + _YEAR:
+        return f"{many} put off until somebody has mended what stops the run, see below"
+    return f"{many} put off, the first until {clock(due_at)}"
+
+
+def result_rows(value: dict[str, Any], prefix: str = "") -> Rows:
+    """Flatten a result for people: ``held_out.accuracy``, ``0.731``; a table of numbers is left out."""
+    rows: Rows = []
+    for name, found in value.items():
+        if isinstance(found, dict):
+            rows += result_rows(found, f"{prefix}{name}.")
+        elif not _is_table(found):
+            rows.append((prefix + name, _shown(found)))
+    return rows
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(part, list | dict) for part in value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "-"
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "yes", False: "no"}[value]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# explain, failed
+
+
+def history(found: History) -> None:
+    """Print everything that happened to a question."""
+    text(f"{found.key} (item {found.number} of run {found.run}): {found.state}")
+    text(f"\n{found.problem}\n\n{found.question}")
+    options(found.options, found.gold)
+    claims(found.claims)
+    for vote in found.votes:
+        _vote(vote)
+    _end(found)
+
+
+def options(found: Sequence[str], gold: str | None) -> None:
+    """Print a question's options with their letters, the right one marked where it is known."""
+    for letter, option in zip(LETTERS, prompts.without_letters(found), strict=False):
+        text(f"{letter}. {option}{'   (right)' if letter == gold else ''}")
+
+
+def claims(found: Sequence[dict[str, Any]]) -> None:
+    """Print who claimed an item, when, and how each claim ended."""
+    text("\nclaims" if found else "\nno worker has claimed it yet")
+    for claim in found:
+        ended = f"to {clock(claim['ended_at'])}" if claim["ended_at"] else "and held still"
+        text(
+            f"  attempt {claim['attempt']} by {claim['worker']}, from {clock(claim['claimed_at'])} {ended}: "
+            f"{claim['outcome'] or 'no outcome yet'}"
+        )
+
+
+def _vote(vote: dict[str, Any]) -> None:
+    score = "no score" if vote["score"] is None else f"score {vote['score']:.3f}"
+    verdict = "accepted" if vote["accepted"] else "void"
+    text(
+        f"\nvote {vote['attempt']}.{vote['place'] + 1}: {vote['letter'] or 'no letter'}, {score}, {verdict}, "
+        f"{vote['tokens']} tokens"
+    )
+    quoted(vote["text"])
+
+
+def quoted(words: str) -> None:
+    """Print somebody else's text, each line marked as such."""
+    text("\n".join(f"  | {line}" for line in words.split("\n")))
+
+
+def _end(found: History) -> None:
+    if found.answer is not None:
+        answer = found.answer
+        text(
+            f"\nanswer {answer['letter']}: {answer['how']}, {count(answer['support'], 'vote')} for it, "
+            f"in round {answer['attempt']}, {clock(answer['answered_at'])}"
+        )
+    else:
+        text(f"\nno answer: {found.reason}" if found.reason else "\nno answer yet")
+
+
+def dead(found: Sequence[Dead]) -> None:
+    """Print dead items and why they died."""
+    rows = [[str(item.number), item.key, str(item.attempt), str(item.losses), item.reason] for item in found]
+    table(rows, ["item", "key", "attempt", "losses", "reason"])
+
+
+# report
+
+
+def percent(share: Share) -> str:
+    """Write a share: ``31/64  48.4 %``."""
+    return f"{share.right}/{share.of}" + (f"  {100 * share.value:.1f} %" if share.value is not None else "")
+
+
+def markdown(title: str, rows: Rows, pictures: Sequence[Path]) -> str:
+    """Write rows and pictures as a Markdown page."""
+    lines = [f"# {title}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |".replace("\n", " ") for name, value in rows]
+    lines += [part for picture in pictures for part in ("", f"![{picture.stem}]({picture.name})")]
+    return "\n".join(lines) + "\n"
+
+
+# A day less than datetime's last, so that every time zone has it.
+LAST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
+
+
+def moment(seconds: float) -> datetime:
+    """Give a time, in UTC."""
+    return datetime.fromtimestamp(min(max(0.0, seconds), LAST), UTC)

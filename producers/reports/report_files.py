@@ -1,0 +1,89 @@
+"""A run's figures as files: report.md, report.json and, where matplotlib is installed, pictures.
+
+    save(figures, Path("out"))  ->  [Path("out/report.md"), Path("out/report.json"), ...]
+
+The words in the pictures are English: a run's own name may be written in letters that their font lacks.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from producers import console, output_files
+from producers.reports import generation_report, inference_plots, render, summaries, training_plots
+from producers.reports.generation_report import Harvest
+from producers.reports.inference_report import Figures
+from producers.reports.revote import Replay
+from producers.reports.summaries import Summary
+from producers.reports.training_report import Course
+from shared import dataset
+from shared.errors import UserError
+
+TITLE = "What run {run} came to"
+
+
+def save(found: Summary, folder: Path, force: bool = False) -> list[Path]:
+    """Write a report's files; give them.
+
+    Raises:
+        UserError: the folder cannot be made or written, or a run reads one of these files and ``force`` was
+            not said.
+    """
+    page, data = folder / "report.md", folder / "report.json"
+    replaced = [folder / name for name in inference_plots.NAMES] if isinstance(found, Figures) else []
+    for path in (page, data, *replaced):
+        output_files.require_free(path, force)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Drawn aside first: a picture from before stays whole if the disk is full.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".report.") as workshop:
+            drawn = draw(found, Path(workshop))
+            shown = [folder / path.name for path in drawn]
+            for path in shown:
+                output_files.require_free(path, force)
+            for before, path in zip(drawn, shown, strict=True):
+                before.replace(path)
+        for path in replaced:
+            # A picture of an older report of the same run would be taken for one of this.
+            if path not in shown:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
+    with dataset.writing(page) as file:
+        file.write(render.markdown(TITLE.format(run=found.run), summaries.rows(found), shown))
+    with dataset.writing(data) as file:
+        file.write(json.dumps(render.plain(found), ensure_ascii=False, indent=2) + "\n")
+    return [page, data, *shown]
+
+
+def draw(found: Summary, folder: Path) -> list[Path]:
+    """Draw what there is to see of a run: answers, calls over time, curves over steps, a comparison."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        console.note("no pictures: matplotlib is not installed (pip install 'votequeue[report]')")
+        return []
+    match found:
+        case Harvest():
+            return _calls(Figure, found, folder / "calls.png")
+        case Course():
+            return training_plots.draw(Figure, found, folder)
+        case Replay():
+            return [training_plots.ways(Figure, found, folder / "ways.png")]
+        case Figures():
+            return inference_plots.draw(Figure, found, folder)
+
+
+def _calls(figure: Any, found: Harvest, path: Path) -> list[Path]:
+    counted = generation_report.by_minute(found)
+    if len(counted) < 3:
+        # A bar or two say no more than the table does.
+        return []
+    drawn = figure(figsize=(6, 3.5), layout="constrained")
+    axes = drawn.subplots()
+    minutes = range(max(counted, default=0) + 1)
+    axes.bar(minutes, [counted[minute] for minute in minutes], width=1.0, align="edge")
+    axes.set(title="Calls over time", xlabel="minutes since the first call", ylabel="calls a minute")
+    drawn.savefig(path, dpi=120)
+    return [path]

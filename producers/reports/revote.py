@@ -1,0 +1,216 @@
+"""What other uses of the scores would have answered, from the votes on record: nothing is sampled again.
+
+    replay("test")  ->  Replay("test", "scorer-3f9c01ab12cd", rows=[Row("gate", Share(150, 275), ...)], ...)
+
+Questions about problems that the scorer was trained on prove nothing, and are left out. How the figures are
+printed is not known here.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+import sqlalchemy as sa
+
+from producers import questions, run_progress
+from producers.questions import Told
+from producers.reports import confidence_intervals
+from producers.reports.confidence_intervals import Interval
+from producers.reports.inference_report import Share, auc
+from shared import dataset, voting
+from shared.errors import UserError
+from shared.jobs import Sampling
+from shared.ledger import engine, models, schema
+from shared.ledger.models import Model
+from shared.voting import PLAIN, Rule, Vote, VotingMode
+
+ONE_VOTE, ORACLE = "one vote", "some vote right"
+SCORED = (VotingMode.GATE, VotingMode.WEIGHTED, VotingMode.GATE_WEIGHTED)
+
+
+@dataclass
+class Row:
+    """One way to answer: how many it gets right, how sure that is, and what it takes.
+
+    ``over_majority`` is its gain over the plain majority on the same questions, with the interval of that.
+    """
+
+    name: str
+    threshold: float | None = None
+    right: Share = field(default_factory=Share)
+    interval: Interval | None = None
+    over_majority: float | None = None
+    over_interval: Interval | None = None
+    rounds: float | None = None
+    tokens: float | None = None
+
+
+@dataclass
+class Replay:
+    """All ways to answer a run's questions; ``auc`` is the scorer's over their readable votes.
+
+    ``unlabelled``, ``learned`` and ``otherwise`` count the questions left out: without a right letter, about
+    problems that the scorer was trained on, judged by another scorer or by none.
+    """
+
+    run: str
+    scorer: str | None
+    questions: int = 0
+    unlabelled: int = 0
+    learned: int = 0
+    otherwise: int = 0
+    auc: float | None = None
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A question's gold letter, entry, and votes by rounds."""
+
+    gold: str
+    entry: str
+    rounds: list[list[sa.Row[Any]]]
+
+    @property
+    def votes(self) -> list[list[Vote]]:
+        return [[Vote(vote.letter, vote.score) for vote in votes] for votes in self.rounds]
+
+
+def replay(run: str, scorer: str | None = None) -> Replay:
+    """Answer a run's labelled questions in all ways, by the scores on record.
+
+    ``scorer`` names the one whose scores count; left out, the one that judged most of the votes.
+
+    Raises:
+        UserError: there is no such run or scorer, or the run has no votes on labelled questions.
+    """
+    found = run_progress.require_questions(run)
+    sampling = Sampling.model_validate(found.options)
+    model = _model(run, scorer)
+    told = Replay(run, model.name if model else None)
+    cases = list(_cases(told, model))
+    if not cases:
+        raise UserError(f"run {run!r}: no labelled question has votes to replay{_why(told)}")
+    told.questions = len(cases)
+    told.auc = _auc(cases) if model else None
+    told.rows = list(_rows(cases, model, sampling))
+    return told
+
+
+def _model(run: str, wanted: str | None) -> Model | None:
+    if wanted is not None:
+        return models.get(wanted, "scorer")
+    votes = schema.votes.c
+    query = (
+        sa.select(votes.scorer)
+        .where(votes.run == run, votes.scorer.is_not(None))
+        .group_by(votes.scorer)
+        .order_by(sa.func.count().desc(), sa.func.min(votes.number))
+        .limit(1)
+    )
+    with engine.reading() as connection:
+        judge = connection.scalar(query)
+    return models.get(judge, "scorer") if judge else None
+
+
+def _cases(found: Replay, model: Model | None) -> Iterator[_Case]:
+    learned = models.problems(model.name) if model else set()
+    for told in questions.tell(found.run):
+        if not told.votes:
+            continue
+        if told.gold is None:
+            found.unlabelled += 1
+        elif dataset.identity(told.entry.problem) in learned:
+            found.learned += 1
+        elif model is not None and any(vote.scorer != model.name for vote in told.votes):
+            found.otherwise += 1
+        else:
+            yield _Case(told.gold, dataset.identity(told.entry.problem), _rounds(told))
+
+
+def _rounds(told: Told) -> list[list[sa.Row[Any]]]:
+    return [list(votes) for _, votes in itertools.groupby(told.votes, key=attrgetter("attempt"))]
+
+
+def _why(found: Replay) -> str:
+    reasons = [
+        (found.unlabelled, "have no right letter"),
+        (found.learned, f"are about problems that {found.scorer} was trained on"),
+        (found.otherwise, f"were not judged by {found.scorer}"),
+    ]
+    told = ", ".join(f"{count} {what}" for count, what in reasons if count)
+    return f" ({told})" if told else ""
+
+
+def _auc(cases: Sequence[_Case]) -> float | None:
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    for case in cases:
+        for vote in itertools.chain(*case.rounds):
+            if vote.letter is not None and vote.score is not None:
+                scores[vote.letter == case.gold].append(vote.score)
+    return auc(scores[True], scores[False])
+
+
+# Ways to answer
+
+
+def _rows(cases: Sequence[_Case], model: Model | None, sampling: Sampling) -> Iterator[Row]:
+    first = [case.rounds[0] for case in cases]
+    one = [sum(vote.letter == case.gold for vote in votes) for case, votes in zip(cases, first, strict=True)]
+    yield _row(ONE_VOTE, None, cases, one, sizes=[len(votes) for votes in first])
+    plain, rounds, tokens = _answers(cases, PLAIN, sampling)
+    yield _finished(_row("majority", None, cases, plain), rounds, tokens)
+    rules = [Rule(use, model.threshold(use)) for use in SCORED] if model else []
+    for rule in rules:
+        right, rounds, tokens = _answers(cases, rule, sampling)
+        row = _row(rule.use, rule.threshold if rule.use.voids else None, cases, right)
+        gains = [now - before for now, before in zip(right, plain, strict=True)]
+        row.over_majority = sum(gains) / len(cases)
+        row.over_interval = _interval(cases, gains, [1] * len(cases))
+        yield _finished(row, rounds, tokens)
+    some = [
+        int(any(vote.letter == case.gold for vote in votes)) for case, votes in zip(cases, first, strict=True)
+    ]
+    yield _row(ORACLE, None, cases, some)
+
+
+def _answers(
+    cases: Sequence[_Case], rule: Rule, sampling: Sampling
+) -> tuple[list[int], list[int], list[int]]:
+    """Answer all questions by one rule: right or not, rounds and tokens taken."""
+    right, rounds, tokens = [], [], []
+    for case in cases:
+        answer, taken = voting.replay(case.votes, rule, sampling.fallback)
+        right.append(int(answer.letter == case.gold))
+        rounds.append(taken)
+        tokens.append(sum(vote.tokens for votes in case.rounds[:taken] for vote in votes))
+    return right, rounds, tokens
+
+
+def _row(
+    name: str,
+    threshold: float | None,
+    cases: Sequence[_Case],
+    right: Sequence[int],
+    sizes: Sequence[int] | None = None,
+) -> Row:
+    of = sizes or [1] * len(cases)
+    return Row(name, threshold, Share(sum(right), sum(of)), _interval(cases, right, of))
+
+
+def _finished(row: Row, rounds: Sequence[int], tokens: Sequence[int]) -> Row:
+    row.rounds = sum(rounds) / len(rounds)
+    row.tokens = sum(tokens) / len(tokens)
+    return row
+
+
+def _interval(cases: Sequence[_Case], counts: Sequence[float], sizes: Sequence[int]) -> Interval | None:
+    by_entry: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+    for case, count, size in zip(cases, counts, sizes, strict=True):
+        by_entry[case.entry][0] += count
+        by_entry[case.entry][1] += size
+    summed = list(by_entry.values())
+    return confidence_intervals.interval([count for count, _ in summed], [int(size) for _, size in summed])

@@ -1,0 +1,60 @@
+"""What a run came to, whatever it was for: found, put into rows, printed.
+
+    printed(of_run("mine"))
+
+Each kind of run has a module for its figures and functions that render them; this module pairs them.
+"""
+
+from producers import run_progress
+from producers.reports import (
+    generation_report,
+    inference_report,
+    render,
+    render_api_usage,
+    render_reports,
+    training_report,
+)
+from producers.reports.generation_report import Harvest
+from producers.reports.inference_report import Figures
+from producers.reports.render import Rows
+from producers.reports.revote import Replay
+from producers.reports.training_report import Course
+from shared.jobs import DATA_QUEUES
+
+Summary = Figures | Harvest | Course | Replay
+
+
+def of_run(run: str) -> Figures | Harvest | Course:
+    """Work out what a run came to.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    kind = run_progress.standing(run).kind
+    if kind in DATA_QUEUES:
+        return generation_report.figures(run)
+    return training_report.course(run) if kind == "train" else inference_report.figures(run)
+
+
+def rows(found: Summary) -> Rows:
+    """Put all figures into rows of one table, for a page."""
+    match found:
+        case Harvest():
+            return render_api_usage.page_rows(found)
+        case Course():
+            return render_reports.training_rows(found)
+        case Replay():
+            return render_reports.page_rows(found)
+        case Figures():
+            return render_reports.inference_rows(found)
+
+
+def printed(found: Summary) -> None:
+    """Print the figures."""
+    match found:
+        case Harvest():
+            render_api_usage.report(found)
+        case Replay():
+            render_reports.report(found)
+        case _:
+            render.table(rows(found), [f"run {found.run}", ""])

@@ -1,0 +1,76 @@
+"""Pictures of a training and of a replay: curves over steps, calibration, ways to answer side by side.
+
+    draw(Figure, course, Path("out"))  ->  [Path("out/loss.png"), Path("out/learning_rate.png"), ...]
+
+What is drawn is worked out elsewhere.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from producers.reports import inference_plots
+from producers.reports.inference_plots import DPI, SIZE
+from producers.reports.revote import Replay, Row
+from producers.reports.training_report import Course
+
+
+def draw(figure: Any, found: Course, folder: Path) -> list[Path]:
+    """Draw what a training has told: loss, learning rate, held-out AUC, calibration."""
+    wanted = [
+        ("loss.png", "Loss", {"training": "loss", "held out": "eval_loss"}),
+        ("learning_rate.png", "Learning rate", {"": "learning_rate"}),
+        ("auc.png", "AUC on held-out texts", {"": "eval_auc"}),
+    ]
+    made = [_curve(figure, found, folder / name, title, lines) for name, title, lines in wanted]
+    bins = (found.result or {}).get("calibration")
+    if bins:
+        made.append(_calibration(figure, bins, folder / "calibration.png"))
+    return [path for path in made if path is not None]
+
+
+def _curve(figure: Any, found: Course, path: Path, title: str, lines: dict[str, str]) -> Path | None:
+    told = {label: found.series(name) for label, name in lines.items()}
+    # One point is no curve.
+    if not any(len(steps) > 1 for steps, _ in told.values()):
+        return None
+    drawn = figure(figsize=SIZE, layout="constrained")
+    axes = drawn.subplots()
+    for label, (steps, values) in told.items():
+        axes.plot(steps, values, marker="o" if len(steps) < 20 else None, markersize=3, label=label or None)
+    axes.set(title=title, xlabel="steps", ylabel=title)
+    if len(told) > 1:
+        axes.legend()
+    drawn.savefig(path, dpi=DPI)
+    return path
+
+
+def _calibration(figure: Any, bins: inference_plots.Bins, path: Path) -> Path:
+    drawn = figure(figsize=SIZE, layout="constrained")
+    axes = drawn.subplots()
+    inference_plots.calibration(axes, bins, "held-out votes")
+    axes.set_title("Calibration on held-out votes")
+    drawn.savefig(path, dpi=DPI)
+    return path
+
+
+def ways(figure: Any, found: Replay, path: Path) -> Path:
+    """Draw the ways to answer side by side, with their intervals."""
+    drawn = figure(figsize=SIZE, layout="constrained")
+    axes = drawn.subplots()
+    rows = [row for row in found.rows if row.right.value is not None]
+    values = [100 * (row.right.value or 0) for row in rows]
+    axes.bar([row.name for row in rows], values, width=0.6, yerr=_errors(rows), capsize=3)
+    axes.set(title="Right answers by the use of the scores", ylabel="% of questions", ylim=(0, 100))
+    axes.tick_params(axis="x", labelrotation=20)
+    drawn.savefig(path, dpi=DPI)
+    return path
+
+
+def _errors(rows: list[Row]) -> list[list[float]]:
+    low, high = [], []
+    for row in rows:
+        value = row.right.value or 0
+        ends = row.interval or (value, value)
+        low.append(100 * max(value - ends[0], 0))
+        high.append(100 * max(ends[1] - value, 0))
+    return [low, high]

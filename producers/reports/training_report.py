@@ -1,0 +1,92 @@
+"""How far a training is and what it has come to: its curve, its pace, and the figures of its model.
+
+    course("judge")  ->  Course(step=120, of=300, loss=0.61, steps_a_minute=4.2, eta=2571.0, ...)
+
+How that is printed and drawn is not known here.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from producers import run_progress
+from producers.run_progress import Standing
+from shared.errors import UserError
+from shared.ledger import runs, training_log
+from shared.ledger.runs import Run
+from shared.ledger.training_log import Told
+
+PACE_STEPS = 30  # steps told that the pace looks back over
+
+
+@dataclass
+class Course:
+    """A training's way so far; times in seconds; ``curve`` has all that was told of its steps.
+
+    ``saved`` is the last step that a checkpoint keeps.
+    """
+
+    run: str
+    source: str
+    options: dict[str, Any]
+    standing: Standing = field(repr=False)
+    step: int | None = None
+    of: int | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
+    auc: float | None = None
+    steps_a_minute: float | None = None
+    eta: float | None = None
+    saved: int | None = None
+    result: dict[str, Any] | None = None
+    curve: list[Told] = field(default_factory=list, repr=False)
+
+    def series(self, name: str) -> tuple[list[int], list[float]]:
+        """Give a figure over the steps at which it was told."""
+        found = [(told.step, float(told.told[name])) for told in self.curve if name in told.told]
+        return [step for step, _ in found], [value for _, value in found]
+
+    def last(self, name: str) -> float | None:
+        """Give a figure as it was told last."""
+        _, values = self.series(name)
+        return values[-1] if values else None
+
+
+def course(name: str) -> Course:
+    """Tell how far a training is.
+
+    Raises:
+        UserError: there is no such run, or it trains nothing.
+    """
+    run = require_training(name)
+    standing = run_progress.standing(name)
+    found = Course(name, run.source, run.options, standing, result=standing.result)
+    found.curve = training_log.curve(name)
+    if found.curve:
+        found.step, found.of = found.curve[-1].step, found.curve[-1].of
+        found.loss, found.learning_rate = found.last("loss"), found.last("learning_rate")
+        found.auc = found.last("eval_auc")
+        saved, _ = found.series("saved")
+        found.saved = saved[-1] if saved else None
+        found.steps_a_minute = _pace(found.curve)
+    if standing.open and found.steps_a_minute and found.of is not None and found.step is not None:
+        found.eta = 60 * (found.of - found.step) / found.steps_a_minute
+    return found
+
+
+def require_training(name: str) -> Run:
+    """Look up a run that trains a model.
+
+    Raises:
+        UserError: there is no such run, or it trains none.
+    """
+    run = runs.get_run(name)
+    if run.kind != "train":
+        raise UserError(f"run {name!r} is a {run.kind} run, which trains no model")
+    return run
+
+
+def _pace(curve: list[Told]) -> float | None:
+    recent = curve[-PACE_STEPS:]
+    minutes = (recent[-1].told_at - recent[0].told_at) / 60
+    done = recent[-1].step - recent[0].step
+    return done / minutes if minutes > 0 and done > 0 else None

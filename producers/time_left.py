@@ -1,0 +1,95 @@
+"""When a run may end, and what that rests on: the engine's counts at first, settled items in the long run.
+
+    Eta(seconds=118.0, at_most=False, rests_on="the votes finished so far")
+
+All votes of a short run are under way at once, and its questions end together: only the votes tell how far it
+is. Of a long run, the questions settled in the last minutes tell more.
+"""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from shared.jobs import Sampling
+from shared.ledger import sampling_progress, schema
+from shared.ledger.runs import Run
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Votes of a run: finished, expected in all if no question is asked again, and being sampled now.
+
+    Of these, ``not_begun`` have no token yet: the engines are reading their prompts.
+    ``tokens_left`` is what the votes to come may take; ``bounded`` says that it is the most they can take,
+    since too few are finished to tell more.
+    """
+
+    done: int
+    total: int
+    under_way: int
+    not_begun: int
+    tokens_per_second: float
+    tokens_left: float
+    bounded: bool
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Eta:
+    """Seconds until a run's end, as far as can be told, and what tells it."""
+
+    seconds: float
+    at_most: bool
+    rests_on: str
+
+
+def votes(connection: sa.Connection, run: Run, open_items: int) -> Votes | None:
+    """Count a run's votes, those in the engines included; ``None`` where no engine samples them."""
+    if run.kind != "infer":
+        return None
+    sampling = Sampling.model_validate(run.options)
+    sampled = sampling_progress.of_run(connection, run.name) if sampling.votes_of is None else None
+    if sampled is None:
+        return None
+    recorded = connection.scalar(
+        sa.select(sa.func.count()).select_from(schema.votes).where(schema.votes.c.run == run.name)
+    )
+    total = (recorded or 0) + open_items * sampling.votes
+    # A worker's word is seconds old: what it had in play may be recorded meanwhile.
+    done = min((recorded or 0) + sampled.votes_in_play, total)
+    left = total - done
+    tokens_left = float(max(left * sampling.max_tokens - sampled.tokens_under_way, 0))
+    # Tokens of unfinished votes count too: those that finish first are the short ones.
+    likely = sampled.tokens * left / sampled.votes if sampled.votes else tokens_left
+    return Votes(
+        done=done,
+        total=total,
+        under_way=sampled.votes_under_way if open_items else 0,
+        not_begun=sampled.votes_not_begun if open_items else 0,
+        tokens_per_second=sampled.tokens_per_second if open_items else 0.0,
+        tokens_left=min(likely, tokens_left),
+        bounded=likely >= tokens_left,
+        max_tokens=sampling.max_tokens,
+    )
+
+
+def by_votes(found: Votes) -> Eta | None:
+    """Tell when a run may end from what its engines sample; ``None`` while the prompts hold the rate down."""
+    reading = 2 * found.not_begun > found.under_way or (found.bounded and found.not_begun)
+    if not found.tokens_per_second or reading:
+        return None
+    rests_on = (
+        f"all {found.max_tokens} tokens for each vote" if found.bounded else "the votes finished so far"
+    )
+    return Eta(found.tokens_left / found.tokens_per_second, found.bounded, rests_on)
+
+
+def by_items(open_items: int, settled: int, counted: str, seconds: float, window: float) -> Eta | None:
+    """Tell when a run may end from the items settled within the last seconds; ``None`` if there are none.
+
+    ``counted`` says how many there are, in words.
+    """
+    if not settled:
+        return None
+    when = "so far" if seconds < window else f"in the last {window / 60:.0f} min"
+    return Eta(open_items * seconds / settled, False, f"the {counted} settled {when}")

@@ -1,0 +1,64 @@
+"""Everything on record of one item of a `reason` or `translate` run.
+
+    dossier("correct", "p1#2")  ->  Dossier(state="done", claims=[...], calls=[...], result={...}, ...)
+
+Rows are as the ledger has them. A call that served several items at once is none of one item's.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from producers import questions, run_progress
+from shared.ledger import engine, runs, schema
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """One item: the entry or the question it is about, who worked on it, what was asked for it, its end."""
+
+    run: str
+    kind: str
+    unit: str
+    key: str
+    number: int
+    state: str
+    reason: str | None
+    not_before_at: float | None
+    problem: str
+    questions: list[dict[str, Any]]
+    claims: list[dict[str, Any]]
+    calls: list[dict[str, Any]]
+    result: dict[str, Any] | None
+
+
+def dossier(run: str, key: str) -> Dossier:
+    """Tell everything on record of an item, named by its key (``p1#2``, or an entry's id) or its number.
+
+    Raises:
+        UserError: there is no such run or item; the message names those with a name like it.
+    """
+    known = runs.get_run(run)
+    unit = run_progress.unit(known)
+    with engine.reading() as connection:
+        item = questions.find_item(connection, run, key, unit)
+        claims = questions.rows_of(connection, schema.attempts, item, "fence")
+        made = questions.rows_of(connection, schema.calls, item, "id")
+        found = questions.rows_of(connection, schema.results, item)
+        put_off = item.state == schema.State.PENDING and item.not_before > engine.now(connection)
+    entry = runs.load_entry(run, item.entry)
+    asked = [entry.questions[item.question]] if unit == "question" else entry.questions
+    return Dossier(
+        run=run,
+        kind=known.kind,
+        unit=unit,
+        key=item.key,
+        number=item.number,
+        state=item.state,
+        reason=item.reason,
+        not_before_at=item.not_before if put_off else None,
+        problem=entry.problem,
+        questions=[question.model_dump(include={"question", "options", "answer"}) for question in asked],
+        claims=claims,
+        calls=made,
+        result=found[0]["value"] if found else None,
+    )

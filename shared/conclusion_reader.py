@@ -1,0 +1,255 @@
+"""The conclusion of a text: the letter of the last statement that says which option is right, or nothing.
+
+    "题目给出的答案是：B。但条件二排除了乙。\\n\\n**因此，答案是：A**"  ->  "A"
+
+A statement is a marker, a gap, a letter, and what follows the letter:
+
+    因此，答案是     ：**     A        。
+    context marker gap      letter   follow
+
+- Markers: 答案是, 答案：, 应选, 故选, 正确选项是, 更正：, a box, "the answer is", a key of a JSON object, and
+  their kind; "B 是正确答案" begins with its letter. A gap holds marks and words such as 选项, but never a
+  sentence's end.
+- The context may withhold the statement: a condition (如果答案是A), an echo (题目给出的答案是), a doubt, a
+  negation. So may a question mark behind it.
+- What follows may take it back: a contradiction (，但这与条件3矛盾), a second letter (A或B), an operator
+  (A = 3).
+- The last statement counts. If it names no letter, or several, or was taken back, the text has none.
+- A last line that is a bare letter is a statement. If it contradicts the others, the text has no letter.
+- Where there is no statement, "因此选项B正确" is a weak one; all weak ones must agree.
+
+A text that runs on into another problem ends there, once an answer was given. Reading takes time in
+proportion to the text. What the options say is not known here, nor how many there are.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from shared import conclusion_patterns, json_text, thinking
+
+WINDOW = 80  # characters around a statement that are looked at
+LONGEST = 200  # characters of a line that only names an answer
+_TRADITIONAL = str.maketrans(
+    "選應該確為擇項終題問對錯無還這設與個結論綜則給說當須從認誤證",
+    "选应该确为择项终题问对错无还这设与个结论综则给说当须从认误证",
+)
+# NFKC knows circled letters, but not those that are white on black.
+_BLACK = {base + at: 65 + at for base in (0x1F150, 0x1F170) for at in range(26)}
+# Zero-width and control characters, and the marks of Markdown.
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufe0e\ufe0f\u20dd-\u20e3*_`]")
+_MARKUP = [
+    (re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])|<answer>|<\|begin_?of_?box\|>"), conclusion_patterns.BOX),
+    # A line break that was escaped once too often, and those of HTML.
+    (re.compile(r"\\n(?![a-z])|</answer>|<(?:br|/?(?:p|div|li|tr|h[1-6]))\s?/?>"), "\n"),
+    (re.compile(r"\\[A-Za-z]{1,20}|<\|[^<>|\n]{1,40}\|>"), ""),
+    (re.compile(r"</?(?:b|strong|em|i|u|s|mark|code|span|font)(?:\s[^<>]{0,200})?>"), ""),
+]
+# Markers, and what has to follow the letter; ``None``: what is tied firmly may be followed by anything.
+_MARKERS = [
+    (conclusion_patterns.ANSWER, None),
+    (conclusion_patterns.BOXED, None),
+    (conclusion_patterns.CHOSEN, conclusion_patterns.END),
+    (conclusion_patterns.PICKED, conclusion_patterns.STOP),
+    (conclusion_patterns.NAMED, None),
+]
+_Marker = tuple[re.Match[str], re.Pattern[str] | None]
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """What a text states at a place: a letter, or (``None``) an answer that is none of the letters."""
+
+    at: int
+    end: int
+    letter: str | None
+
+
+def letter(text: str) -> str | None:
+    """Read the letter, A to Z, that a text concludes with."""
+    return _conclusion(_plain(_with_answers_told(thinking.strip(text))))
+
+
+def _plain(said: str) -> str:
+    """Give a text in plain characters: NFKC, simplified, without decoration; boxes become one mark."""
+    said = _INVISIBLE.sub("", unicodedata.normalize("NFKC", said))
+    said = said.translate(_BLACK).translate(_TRADITIONAL)
+    for pattern, instead in _MARKUP:
+        said = pattern.sub(instead, said)
+    return said.strip()
+
+
+def _conclusion(said: str) -> str | None:
+    said, markers = _own(said, _markers(said))
+    bare = _bare_line(said)
+    last = next(filter(None, (_statement(said, *marker) for marker in reversed(markers))), None)
+    if last is None:
+        return bare or _option(said) or _weakly(said)
+    return last.letter if bare in (None, last.letter) else None
+
+
+def is_statement(line: str) -> bool:
+    """Tell whether a line does nothing but name an answer: "**因此，答案是：B. 乙**"."""
+    if len(line) > LONGEST:
+        return False
+    said = _plain(line)
+    if (bare := conclusion_patterns.BARE.fullmatch(said)) and bare[1].isupper():
+        return True
+    first = next(iter(_markers(said)), None)
+    return bool(
+        first
+        and _statement(said, *first)
+        and conclusion_patterns.LEAD.fullmatch(said[: first[0].start()])
+        and conclusion_patterns.SHORT.fullmatch(said[first[0].end() :])
+    )
+
+
+# Statements
+
+
+def _markers(said: str) -> list[_Marker]:
+    found = [(marker, follow) for pattern, follow in _MARKERS for marker in pattern.finditer(said)]
+    return sorted(found, key=lambda marker: marker[0].start())
+
+
+def _own(said: str, markers: list[_Marker]) -> tuple[str, list[_Marker]]:
+    """Cut off the next problem that a text has run on into after its answer."""
+    if not conclusion_patterns.NEXT_PROBLEM.search(said):
+        return said, markers
+    stated = filter(None, (_statement(said, *marker) for marker in markers))
+    answer = next((one for one in stated if one.letter), None)
+    following = answer and conclusion_patterns.NEXT_PROBLEM.search(said, answer.end)
+    if not following:
+        return said, markers
+    own = said[: following.start()].rstrip()
+    return own, [marker for marker in markers if marker[0].start() < len(own)]
+
+
+def _statement(said: str, marker: re.Match[str], follow: re.Pattern[str] | None) -> _Statement | None:
+    if "letter" in marker.re.groupindex:
+        return _lettered(said, marker)
+    statement = _read(said, marker, follow)
+    return statement if statement and not _withheld(said, statement.at) else None
+
+
+def _read(said: str, marker: re.Match[str], follow: re.Pattern[str] | None) -> _Statement | None:
+    """Read what follows a marker; ``None`` where that is no statement."""
+    tail = conclusion_patterns.TAIL.match(said, marker.end())
+    if tail is None:  # no text does that: all its parts may be empty
+        return None
+    at, run = tail.end("gap"), tail["run"] or ""
+    boxed = marker[0] == conclusion_patterns.BOX
+    firm = boxed or not conclusion_patterns.FIRM.isdisjoint(tail["gap"])
+    none = _Statement(marker.start(), at, None)
+    if len(run) != 1:
+        several = run.isupper() and len(run) <= 5
+        stated = firm and follow is None and not boxed
+        return none if stated or several or conclusion_patterns.NONE.match(said, at) else None
+    rest = said[tail.end() : tail.end() + WINDOW]
+    if conclusion_patterns.ASKED.match(rest):
+        return None
+    if _taken_back(run, rest):
+        return none
+    if _fits(run, rest, firm, marker, follow):
+        return _Statement(marker.start(), tail.end(), run.upper())
+    return none if firm and follow is None else None
+
+
+def _withheld(said: str, at: int) -> bool:
+    """Tell whether what stands before a marker makes it no statement of the text's own."""
+    before = conclusion_patterns.ENDS.split(said[max(0, at - WINDOW) : at])[-1]
+    since = conclusion_patterns.THEN.split(before)[-1]
+    conditional = conclusion_patterns.CONDITION.search(since) and not conclusion_patterns.THEN.match(said, at)
+    return bool(conditional or conclusion_patterns.UNSURE.search(since.rpartition(",")[2]))
+
+
+def _taken_back(letter: str, rest: str) -> bool:
+    listed = conclusion_patterns.ALSO_BELOW.match(rest)
+    return bool(
+        (listed and letter not in (listed["next"], listed["bare"]))
+        or (letter.isupper() and conclusion_patterns.ALSO.match(rest))
+        or any(
+            pattern.match(rest)
+            for pattern in (
+                conclusion_patterns.OPERATOR,
+                conclusion_patterns.REJECTED,
+                conclusion_patterns.NAME,
+            )
+        )
+    )
+
+
+def _fits(run: str, rest: str, firm: bool, marker: re.Match[str], follow: re.Pattern[str] | None) -> bool:
+    """Tell whether a single letter is meant as one, by what stands around it."""
+    if run.islower():
+        # "The answer is a" may be the beginning of a longer sentence.
+        return bool(conclusion_patterns.END.match(rest)) and (firm or run != "a")
+    if run in "AI" and conclusion_patterns.ARTICLE.match(rest):
+        return False
+    if follow is not None:
+        return bool(follow.match(rest))
+    if firm:
+        return True
+    return bool((conclusion_patterns.END if marker.lastgroup else conclusion_patterns.STOP).match(rest))
+
+
+def _lettered(said: str, marker: re.Match[str]) -> _Statement | None:
+    """Read a statement that begins with its letter: "B 是正确答案"."""
+    at, end = marker.start("letter"), marker.end()
+    if conclusion_patterns.ASKED.match(said[end : end + WINDOW]) or _withheld(said, at):
+        return None
+    several = conclusion_patterns.ALSO_BEFORE.search(said[max(0, at - 20) : at])
+    return _Statement(at, end, None if several else marker["letter"])
+
+
+# Texts without a statement
+
+
+def _bare_line(said: str) -> str | None:
+    """Read the letter that the last line, or the first, consists of."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    if len(lines) == 1 and (only := conclusion_patterns.BARE.fullmatch(lines[0])):
+        return only[1].upper()
+    for line, neighbour in [(lines[-1], lines[-2]), (lines[0], lines[1])] if len(lines) > 1 else []:
+        bare, other = conclusion_patterns.BARE.fullmatch(line), conclusion_patterns.BARE.fullmatch(neighbour)
+        if bare and bare[1].isupper():
+            return bare[1] if other is None or other[1] == bare[1] else None
+    return None
+
+
+def _option(said: str) -> str | None:
+    """Read the letter of a last line that is an option, "B. 乙", where no other line is one."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    found = [conclusion_patterns.OPTION.match(line) for line in lines]
+    return found[-1][1] if found and found[-1] and not any(found[:-1]) else None
+
+
+def _weakly(said: str) -> str | None:
+    """Read the one letter that is called right, be it after "therefore" or in the last sentence."""
+    last = max((end.end() for end in conclusion_patterns.ENDS.finditer(said.rstrip("。.!;\n "))), default=0)
+    weak = [one for marker in conclusion_patterns.WEAK.finditer(said) if (one := _lettered(said, marker))]
+    letters = {one.letter for one in weak}
+    concluded = any(
+        one.at >= last
+        or conclusion_patterns.SOLE.search(
+            conclusion_patterns.ENDS.split(said[max(0, one.at - WINDOW) : one.at])[-1]
+        )
+        for one in weak
+    )
+    return letters.pop() if concluded and len(letters) == 1 else None
+
+
+# JSON
+
+
+def _with_answers_told(text: str) -> str:
+    """Put a statement in the place of each JSON object that holds an answer."""
+    parts, at = [], 0
+    for found in json_text.find(text, "{"):
+        for key, value in found.value.items():
+            if conclusion_patterns.KEY.fullmatch(key.strip()):
+                told = "、".join(map(str, value)) if isinstance(value, list) else str(value)
+                parts += [text[at : found.start], f"\n答案：{told}\n"]
+                at = found.end
+                break
+    return "".join([*parts, text[at:]])

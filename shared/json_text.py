@@ -1,0 +1,188 @@
+"""JSON as data sets hold it: one parser and one writer for every text of an entry.
+
+    loads('{"id": "p1", "score": 1e999}')  ->  {"id": "p1", "score": Number("1e999")}
+    dumps({"id": "p1", "score": Number("1e999")})  ->  '{"id": "p1", "score": 1e999}'
+
+Numbers are written back as they were spelled, so that none is rounded or becomes infinite. `loads` reads
+whatever Python's parser reads, since old ledgers hold such texts; `flaw` says what a new text may not hold.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+DEEPEST = 100  # levels of objects and lists; Python's own parser and writer give up somewhere below 1000
+CUT_SHORT = "not JSON, it breaks off: the file was cut short, get the whole of it"
+_LONGEST_INTEGER = 1000  # digits that become an int; Python refuses to convert more than 4300
+# Half a surrogate pair has no UTF-8, and PostgreSQL's text takes no NUL.
+_UNFIT = re.compile("[\0\ud800-\udfff]")
+# The writer marks the text of a number by a NUL, which no text of a data set holds.
+_MARKED = re.compile(r'"\\u0000([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number as it was written; only whole numbers of a usual size become a Python number."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class NotANumber:
+    """A word that Python's parser takes for a number and that is no JSON: ``NaN``, ``-Infinity``."""
+
+    word: str
+
+
+class Repeated(dict[str, Any]):
+    """An object in which a field stands twice, with the values that stood last."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.field = next(name for at, name in enumerate(names) if name in names[:at])
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else Repeated(pairs)
+
+
+def _integer(text: str) -> int | Number:
+    return Number(text) if len(text) > _LONGEST_INTEGER or text == "-0" else int(text)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=Number, parse_int=_integer, parse_constant=NotANumber
+)
+
+
+def loads(text: str) -> Any:
+    """Read a JSON text.
+
+    Raises:
+        ValueError, RecursionError: it is none, or nested too deeply for Python.
+    """
+    return _DECODER.decode(text)
+
+
+def values(text: str) -> Iterator[Any]:
+    """Read JSON values that follow each other, such as objects over several lines; raises as `loads`."""
+    at = _after_space(text, 0)
+    while at < len(text):
+        value, end = _DECODER.raw_decode(text, at)
+        yield value
+        at = _after_space(text, end)
+
+
+def _after_space(text: str, at: int) -> int:
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
+def dumps(value: Any) -> str:
+    """Write a JSON text on one line, numbers as they were spelled and characters as they are."""
+    written = json.dumps(value, ensure_ascii=False, default=_marked)
+    return _MARKED.sub(r"\1", written) if "\\u0000" in written else written
+
+
+def _marked(value: object) -> str | None:
+    if isinstance(value, Number):
+        return f"\0{value.text}"
+    if isinstance(value, NotANumber):
+        return None  # only texts of old ledgers hold one
+    raise TypeError(f"{type(value).__name__} has no JSON")
+
+
+def broken(error: ValueError, *, cut: bool = False) -> str:
+    """Say why a line is no JSON; ``cut``: it is a file's last one and has no end."""
+    if not isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error}"
+    rest = error.doc[error.pos :].strip()
+    if cut and (not rest or error.msg.startswith("Unterminated")):
+        return CUT_SHORT
+    if error.msg == "Extra data" and rest == ",":
+        return "not JSON: take the comma after the object away, each line stands alone"
+    if error.doc.startswith("{'"):
+        return "not JSON but Python's own notation: write it with json.dumps"
+    found = f", found {rest[:10]!r}" if rest else ""
+    return f"not JSON: {error.msg} at column {error.pos + 1}{found}"
+
+
+def shown(value: Any, longest: int = 40) -> str:
+    """Write a value for a person, cut where it is long."""
+    text = dumps(value)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def flaw(value: Any) -> tuple[str, str] | None:
+    """Find what a text that was read may not hold: where, and what; ``None`` if there is nothing."""
+    return next(_flaws(value, "", 1), None)
+
+
+def _flaws(value: Any, where: str, depth: int) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield from _unfit(value, where)
+    elif isinstance(value, NotANumber):
+        yield where, f"{value.word} is no JSON number: write null or a number"
+    elif isinstance(value, dict | list) and depth > DEEPEST:
+        yield f"{where[:40]}…", f"nested deeper than {DEEPEST} levels: write it flatter, or as text"
+    elif isinstance(value, dict):
+        if isinstance(value, Repeated):
+            yield where, f"the field {shown(value.field)} stands twice in this object: take one out"
+        for name, inner in value.items():
+            yield from _unfit(name, where)
+            yield from _flaws(inner, below(where, name), depth + 1)
+    elif isinstance(value, list):
+        for at, inner in enumerate(value):
+            yield from _flaws(inner, below(where, at), depth + 1)
+
+
+def _unfit(text: str, where: str) -> Iterator[tuple[str, str]]:
+    if found := _UNFIT.search(text):
+        yield where, f"the character {found[0]!a} cannot be stored: take it out"
+
+
+def below(where: str, part: str | int) -> str:
+    """Name a field by the way to it: ``questions[0].answer``."""
+    if isinstance(part, int):
+        return f"{where}[{part}]"
+    return f"{where}.{part}" if where else part
+
+
+FAULTS = 200  # brackets that open nothing; each costs a look at all of the text before it
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A value and where it stands in the text."""
+
+    start: int
+    end: int
+    value: Any
+
+
+def find(text: str, opening: str) -> Iterator[Embedded]:
+    """Find the outermost values that begin with ``opening``: ``{`` for objects, ``[`` for arrays.
+
+    Nothing more is found after `FAULTS` brackets that open none, or one that is nested too deeply.
+    """
+    # Models break lines inside strings, which only the lenient decoder takes.
+    decoder = json.JSONDecoder(strict=False)
+    start, faults = text.find(opening), 0
+    while start >= 0 and faults < FAULTS:
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            # What was parsed before the fault is not parsed again.
+            end, faults = max(error.pos, start + 1), faults + 1
+        except RecursionError:
+            return
+        except ValueError:  # a number of thousands of digits
+            end, faults = start + 1, faults + 1
+        else:
+            yield Embedded(start, end, value)
+        start = text.find(opening, end)

@@ -1,0 +1,330 @@
+"""Calls to outside services as the record has them: what was asked for, what came back, what it cost.
+
+    begin(Errand("correct", 41, "B:1", "chat", "deepseek-chat"), 0.004)  ->  812
+    finish(812, "ok", reply="……答案是：B", usage=Usage(640, 310), cost=0.0031)
+
+A reply is on record before anything is done with it, so that it is never bought again. Budgets are kept here,
+and what all workers must know of an account: a day's calls, a pause. How calls are made is not known here.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from shared.errors import LONGEST_DAY, Held, OverBudget, VotequeueError
+from shared.ledger import engine, schema
+from shared.providers import Usage
+
+OK, NOT_MADE = "ok", "not made"
+UNKNOWN = ("no reply", "unreadable")  # outcomes of calls that may have used what they were bounded by
+LATEST = 20_000  # calls that are looked at for those of the last minutes
+UNDER_WAY = 900.0  # seconds after which a call without an end is one whose worker has died
+SHOWING = 30.0  # seconds that the first calls to a service are waited for, to show what they use
+A_CALL = 5.0  # seconds until a call under way may be through
+OWN_QUOTA = "per_day is used up: "  # so begins the reason of a pause that a limit of ours asks for
+OVER_BUDGET = "the budget of "  # so begins the reason of what a budget has stopped
+calls, spending, pauses_of = schema.calls.c, schema.spending.c, schema.pauses.c
+
+
+@dataclass(frozen=True)
+class CallPurpose:
+    """What a call is for: a step of one item of a run, or (``number`` None) of several."""
+
+    run: str
+    number: int | None
+    step: str
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a run may spend and has spent, in the settings' currency; ``budget`` None: any amount."""
+
+    budget: float | None
+    spent: float
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A service that is not called until ``until`` (seconds, UTC), or (``None``) until a person mends it."""
+
+    service: str
+    reason: str
+    since: float
+    until: float | None
+
+
+@dataclass(frozen=True)
+class Recent:
+    """The latest calls to a model: those under way, and (``unknown``) all whose tokens are not known.
+
+    ``used`` has a pair for each other call: seconds since its end, tokens. ``now`` is the ledger's time.
+    """
+
+    now: float
+    under_way: int
+    unknown: int
+    used: list[tuple[float, int]]
+
+    def __bool__(self) -> bool:
+        return bool(self.unknown or self.used)
+
+
+def begin(errand: CallPurpose, most: float, others: int | None = None) -> int:
+    """Record that a call is made now, its cost at the most; give its number.
+
+    A run with a budget begins no call while more than ``others`` to the same model are under way.
+
+    Raises:
+        Held: calls that are under way may leave enough of the run's budget, or are to show first what a
+            call costs; nothing was recorded.
+        OverBudget: the run would have spent more than its budget; nothing was recorded.
+    """
+    with engine.writing() as connection:
+        within = sa.or_(spending.budget.is_(None), spending.spent + most <= spending.budget)
+        charged = connection.execute(
+            schema.spending.update()
+            .where(spending.run == errand.run, within)
+            .values(spent=spending.spent + most)
+        ).rowcount
+        if not charged:
+            raise _over_budget(connection, errand.run, most)
+        if others is not None and most:
+            _let_first_calls_show(connection, errand, others)
+        values = {**errand.__dict__, "begun_at": engine.now(connection), "cost": most}
+        made = connection.execute(schema.calls.insert().values(values).returning(calls.id))
+        return int(made.scalar_one())
+
+
+def _let_first_calls_show(connection: sa.Connection, errand: CallPurpose, others: int) -> None:
+    budget = connection.scalar(sa.select(spending.budget).where(spending.run == errand.run))
+    count = sa.select(sa.func.count()).where(
+        calls.run == errand.run,
+        calls.provider == errand.provider,
+        calls.model == errand.model,
+        calls.ended_at.is_(None),
+        calls.begun_at > engine.now(connection) - SHOWING,
+    )
+    if budget is not None and connection.execute(count).scalar_one() > others:
+        name = f"{errand.provider}/{errand.model}"
+        raise Held(f"the first calls to {name} are to show what a call costs", A_CALL)
+
+
+def _over_budget(connection: sa.Connection, run: str, most: float) -> VotequeueError:
+    row = connection.execute(sa.select(schema.spending).where(spending.run == run)).one()
+    recent = calls.begun_at > engine.now(connection) - UNDER_WAY
+    under_way = sa.select(sa.func.coalesce(sa.func.sum(calls.cost), 0.0)).where(
+        calls.run == run, calls.ended_at.is_(None), recent
+    )
+    said = (
+        f"{OVER_BUDGET}{row.budget:g} would be passed: {row.spent:.4g} is spent, and the next call may cost "
+        f"{most:.4g}"
+    )
+    # Most calls cost less than the most they may: what is under way may still leave enough.
+    if row.spent - connection.execute(under_way).scalar_one() + most <= row.budget:
+        return Held(f"{said}, unless calls under way cost less than they may", A_CALL)
+    return OverBudget(said)
+
+
+def finish(
+    call: int,
+    outcome: str,
+    *,
+    detail: str | None = None,
+    reply: str | None = None,
+    usage: Usage | None = None,
+    cost: float | None = 0.0,
+    also: Callable[[sa.Connection], object] = lambda _: None,
+) -> None:
+    """Record how a call ended and what it came to cost; ``also`` writes in the same transaction.
+
+    ``cost`` None: nobody knows, so the most that it may cost stands.
+    """
+    used = usage or Usage()
+    with engine.writing() as connection:
+        query = sa.select(calls.run, calls.cost).where(calls.id == call)
+        row = connection.execute(query.with_for_update()).one()
+        came_to = row.cost if cost is None else cost
+        connection.execute(
+            schema.calls.update()
+            .where(calls.id == call)
+            .values(
+                ended_at=engine.now(connection),
+                outcome=outcome,
+                detail=detail,
+                reply=None if reply is None else engine.storable(reply),
+                cost=came_to,
+                **used.__dict__,
+            )
+        )
+        connection.execute(
+            schema.spending.update()
+            .where(spending.run == row.run)
+            .values(spent=spending.spent + (came_to - row.cost))
+        )
+        also(connection)
+
+
+def raise_under_way(provider: str, model: str, factor: float) -> None:
+    """Multiply what the calls to a model that are under way count against their runs' budgets.
+
+    A reply has shown that calls to it may cost more than they were bounded by when they began.
+    """
+    with engine.writing() as connection:
+        # One that is being finished at this moment no longer matters, and is not waited for.
+        rows = connection.execute(
+            sa.select(calls.id, calls.run, calls.cost)
+            .where(_of_latest(connection, provider, model), calls.ended_at.is_(None), calls.cost > 0)
+            .order_by(calls.id)
+            .with_for_update(skip_locked=True)
+        ).all()
+        more: dict[str, float] = {}
+        for row in rows:
+            more[row.run] = more.get(row.run, 0.0) + row.cost * (factor - 1)
+        ids = [row.id for row in rows]
+        connection.execute(schema.calls.update().where(calls.id.in_(ids)).values(cost=calls.cost * factor))
+        for run, amount in sorted(more.items()):
+            connection.execute(
+                schema.spending.update().where(spending.run == run).values(spent=spending.spent + amount)
+            )
+
+
+def recent(provider: str, model: str, seconds: float) -> Recent:
+    """Tell which calls to a model may have been made within so many seconds."""
+    with engine.reading() as connection:
+        now = engine.now(connection)
+        told = calls.input_tokens + calls.output_tokens
+        tokens = sa.case((sa.and_(calls.outcome.in_(UNKNOWN), told == 0), None), else_=told)
+        query = (
+            sa.select(calls.ended_at, tokens)
+            .where(_of_latest(connection, provider, model), calls.outcome.is_distinct_from(NOT_MADE))
+            .where(sa.or_(calls.ended_at.is_(None), calls.ended_at > now - seconds))
+        )
+        rows = connection.execute(query).all()
+    used = [(max(0.0, now - at), tokens) for at, tokens in rows if at is not None and tokens is not None]
+    return Recent(now, sum(at is None for at, _ in rows), len(rows) - len(used), used)
+
+
+def begun_before(provider: str, model: str, moment: float, within: float) -> frozenset[int]:
+    """Give the calls to a model under way that began before a moment, and within so many seconds."""
+    with engine.reading() as connection:
+        query = sa.select(calls.id).where(
+            _of_latest(connection, provider, model),
+            calls.ended_at.is_(None),
+            calls.begun_at.between(engine.now(connection) - within, moment),
+        )
+        return frozenset(connection.scalars(query))
+
+
+def _of_latest(connection: sa.Connection, provider: str, model: str) -> sa.ColumnElement[bool]:
+    # By number, which has an index: a ledger may hold millions of calls.
+    last = connection.scalar(sa.select(sa.func.max(calls.id))) or 0
+    since = engine.now(connection) - UNDER_WAY
+    return sa.and_(
+        calls.id > last - LATEST, calls.begun_at > since, calls.provider == provider, calls.model == model
+    )
+
+
+def reply(run: str, number: int, step: str) -> str | None:
+    """Give the reply that is on record for a step of an item."""
+    query = sa.select(calls.reply).where(
+        calls.run == run, calls.number == number, calls.step == step, calls.outcome == OK
+    )
+    with engine.reading() as connection:
+        return connection.scalars(query.limit(1)).first()
+
+
+# Budgets
+
+
+def set_budget(run: str, budget: float | None) -> None:
+    """Give a run its budget, or another one; what it has spent stays."""
+    with engine.writing() as connection:
+        put_budget(connection, run, budget)
+
+
+def put_budget(connection: sa.Connection, run: str, budget: float | None) -> None:
+    """Give a run its budget in a transaction that does more."""
+    engine.insert_missing(connection, schema.spending, [{"run": run, "spent": 0.0}])
+    connection.execute(schema.spending.update().where(spending.run == run).values(budget=budget))
+
+
+def spent(run: str) -> Spending:
+    """Tell what a run may spend and has spent."""
+    with engine.reading() as connection:
+        row = connection.execute(
+            sa.select(spending.budget, spending.spent).where(spending.run == run)
+        ).one_or_none()
+    return Spending(row.budget, row.spent) if row else Spending(None, 0.0)
+
+
+# What all workers must know of an account
+
+
+def use_quota(service: str, day: str, limit: int) -> bool:
+    """Count a call against a day's quota; ``False``: the quota is used up, nothing was counted."""
+    quotas = schema.quotas.c
+    with engine.writing() as connection:
+        engine.insert_missing(connection, schema.quotas, [{"service": service, "day": day, "used": 0}])
+        return bool(
+            connection.execute(
+                schema.quotas.update()
+                .where(quotas.service == service, quotas.day == day, quotas.used < limit)
+                .values(used=quotas.used + 1)
+            ).rowcount
+        )
+
+
+def pause(service: str, reason: str, until: float | None) -> None:
+    """Let no worker call a service, until a time (seconds, UTC) or until it is lifted."""
+    with engine.writing() as connection:
+        now = engine.now(connection)
+        engine.insert_missing(
+            connection,
+            schema.pauses,
+            [{"service": service, "reason": reason, "since": now, "until": until}],
+        )
+        connection.execute(
+            schema.pauses.update()
+            .where(pauses_of.service == service)
+            .values(reason=reason, since=now, until=until)
+        )
+
+
+def paused(services: Sequence[str]) -> Pause | None:
+    """Tell whether one of some services is paused now."""
+    return next(iter(_pauses(pauses_of.service.in_(services))), None)
+
+
+def pauses(provider: str) -> list[Pause]:
+    """List the pauses of a provider's services, whatever model and account."""
+    return _pauses(_of_provider(provider))
+
+
+def lift(provider: str) -> int:
+    """End the pauses of a provider's services; give how many there were."""
+    with engine.writing() as connection:
+        return connection.execute(schema.pauses.delete().where(_of_provider(provider))).rowcount
+
+
+def _of_provider(provider: str) -> sa.ColumnElement[bool]:
+    return sa.or_(*(pauses_of.service.startswith(provider + mark, autoescape=True) for mark in "/@"))
+
+
+def _pauses(where: sa.ColumnElement[bool]) -> list[Pause]:
+    with engine.reading() as connection:
+        now = engine.now(connection)
+        # However long it was asked for, by whichever version: a pause that is not for a person ends.
+        lasting = sa.and_(pauses_of.until > now, pauses_of.since > now - LONGEST_DAY)
+        query = sa.select(schema.pauses).where(where, sa.or_(pauses_of.until.is_(None), lasting))
+        rows = connection.execute(query.order_by(pauses_of.service)).all()
+    return [_bounded(Pause(**row._mapping)) for row in rows]
+
+
+def _bounded(pause: Pause) -> Pause:
+    if pause.until is None:
+        return pause
+    return dataclasses.replace(pause, until=min(pause.since + LONGEST_DAY, pause.until))

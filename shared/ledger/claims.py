@@ -1,0 +1,523 @@
+"""Who works on what: claim, heartbeat, settle, release, expire.
+
+    claim([Infer(run="round1", item=41)], "host:812:9f", lease=15)  ->  [Claim(..., attempt=1, fence=1)]
+
+A claim is one compare-and-set, `pending -> leased`, that raises attempt and fence, and lasts as long as its
+worker's lease. Every later write says `WHERE fence = mine`: of two workers that hold the same question, one
+writes. What is to be done with a question is not known here.
+
+Work that has begun on a claim is *in play*. When a worker dies, only that is evidence: the rest of what it
+held is pending again as if never claimed. All writers take items in the order of their keys, so that no two
+of them wait for each other.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import sqlalchemy as sa
+
+from shared.jobs import KINDS, Job
+from shared.ledger import engine, leases, schema
+from shared.ledger.schema import Death, State
+from shared.voting import Answer, Vote
+
+items, plays = schema.items.c, schema.plays.c
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on one item until its worker's lease ends.
+
+    ``losses`` counts how often work on it died in a row: a question that may kill its worker shows here.
+    """
+
+    job: Job
+    key: str
+    entry: int
+    question: int
+    attempt: int
+    fence: int
+    losses: int
+
+
+@dataclass(frozen=True)
+class VoteRecord:
+    """One vote as the ledger keeps it; ``score`` is the scorer's probability of soundness."""
+
+    text: str
+    letter: str | None
+    score: float | None
+    accepted: bool
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The end of a claim's work: votes, and the answer if there is one; without, the item goes again."""
+
+    claim: Claim
+    ballots: Sequence[VoteRecord]
+    answer: Answer | None
+    outcome: str
+    scorer: str | None = None
+
+
+@engine.retried
+def claim(jobs: Iterable[Job], worker: str, lease: float, in_play: bool = False) -> list[Claim]:
+    """Claim what can be claimed of ``jobs``; what is done, dead, leased or not yet due is left out.
+
+    ``in_play``: work on the claims begins at once.
+    """
+    claimed = []
+    with engine.writing() as connection:
+        now = leases.extend(connection, worker, lease)
+        for job in sorted(set(jobs), key=_place):
+            taken = _claim_one(connection, job, worker, now)
+            if taken is not None:
+                claimed.append(taken)
+        if in_play:
+            _begin(connection, claimed, now)
+    return claimed
+
+
+def _place(job: Job) -> tuple[str, int]:
+    return job.run, job.item
+
+
+def _in_order(claims: Iterable[Claim]) -> list[Claim]:
+    return sorted(claims, key=lambda claim: _place(claim.job))
+
+
+def _claim_one(connection: sa.Connection, job: Job, worker: str, now: float) -> Claim | None:
+    row = connection.execute(
+        schema.items.update()
+        .where(items.run == job.run, items.number == job.item)
+        .where(items.state == State.PENDING, items.not_before <= now)
+        .values(
+            state=State.LEASED,
+            attempt=items.attempt + 1,
+            fence=items.fence + 1,
+            holder=worker,
+        )
+        .returning(items.key, items.entry, items.question, items.attempt, items.fence, items.losses)
+    ).one_or_none()
+    if row is None:
+        return None
+    taken = Claim(job, *row)
+    connection.execute(
+        schema.attempts.insert().values(
+            run=job.run,
+            number=job.item,
+            fence=taken.fence,
+            attempt=taken.attempt,
+            worker=worker,
+            claimed_at=now,
+        )
+    )
+    return taken
+
+
+@engine.retried
+def begin(claims: Iterable[Claim]) -> None:
+    """Note that work on some claims begins: from now on they are in play."""
+    with engine.writing() as connection:
+        _begin(connection, claims, engine.now(connection))
+
+
+def _begin(connection: sa.Connection, claims: Iterable[Claim], now: float) -> None:
+    rows: list[dict[str, object]] = [
+        {"run": held.job.run, "number": held.job.item, "fence": held.fence, "begun_at": now}
+        for held in _in_order(claims)
+    ]
+    if rows:
+        engine.insert_missing(connection, schema.plays, rows)
+
+
+def still_holds(connection: sa.Connection, held: Claim) -> bool:
+    """Tell, within a transaction, whether a claim is still its worker's."""
+    query = sa.select(items.number).where(*_same(held), items.state == State.LEASED)
+    return connection.scalar(query) is not None
+
+
+def _same(held: Claim) -> tuple[sa.ColumnElement[bool], ...]:
+    return items.run == held.job.run, items.number == held.job.item, items.fence == held.fence
+
+
+def holds(held: Claim) -> bool:
+    """Tell whether a claim is still its worker's."""
+    with engine.reading() as connection:
+        return still_holds(connection, held)
+
+
+def forgive(connection: sa.Connection, held: Claim) -> None:
+    """Count no loss before this moment any more, since the work on an item has come further."""
+    connection.execute(schema.items.update().where(*_same(held)).values(losses=0))
+
+
+@engine.retried
+def settle(ends: Iterable[Settled]) -> list[Settled]:
+    """Write the ends of claims in one transaction; give those that still held their claim.
+
+    A claim whose lease ran out and whose item somebody else took writes nothing: not a vote, not an answer.
+    """
+    with engine.writing() as connection:
+        now = engine.now(connection)
+        ordered = sorted(ends, key=lambda end: _place(end.claim.job))
+        return [end for end in ordered if _settle_one(connection, end, now)]
+
+
+def _settle_one(connection: sa.Connection, end: Settled, now: float) -> bool:
+    state = State.PENDING if end.answer is None else State.DONE
+    changes = {"settled_at": None if end.answer is None else now, "losses": 0, "sent_at": None}
+    if not _let_go(connection, end.claim, state, now, end.outcome, changes):
+        return False
+    where = {"run": end.claim.job.run, "number": end.claim.job.item, "attempt": end.claim.attempt}
+    if end.ballots:
+        rows = [
+            {**where, "place": place, "scorer": end.scorer, **ballot.__dict__}
+            for place, ballot in enumerate(end.ballots)
+        ]
+        connection.execute(schema.votes.insert(), rows)
+    if end.answer is not None:
+        values = {"letter": end.answer.letter, "how": end.answer.how, "support": end.answer.support}
+        connection.execute(schema.answers.insert().values(**where, **values, answered_at=now))
+    return True
+
+
+@engine.retried
+def complete(
+    claim: Claim,
+    value: dict[str, Any],
+    outcome: str = "done",
+    also: Callable[[sa.Connection], object] = lambda _: None,
+) -> bool:
+    """Write an item's result, and whatever ``also`` writes with it; tell whether the claim still held."""
+    with engine.writing() as connection:
+        now = engine.now(connection)
+        if not _let_go(connection, claim, State.DONE, now, outcome, {"settled_at": now, "losses": 0}):
+            return False
+        row = {"run": claim.job.run, "number": claim.job.item, "value": value}
+        connection.execute(schema.results.insert().values(**row))
+        also(connection)
+        return True
+
+
+@engine.retried
+def bury(claim: Claim, reason: str) -> bool:
+    """Settle an item as dead, for a reason that another try would not change."""
+    with engine.writing() as connection:
+        now = engine.now(connection)
+        changes = {"reason": reason, "settled_at": now}
+        return _let_go(connection, claim, State.DEAD, now, f"dead: {reason}", changes)
+
+
+@engine.retried
+def release(claims: Iterable[Claim], reason: str, delay: float = 0.0) -> list[Job]:
+    """Give items back untouched, as at a shutdown: no attempt charged, no loss counted."""
+    released = []
+    with engine.writing() as connection:
+        now = engine.now(connection)
+        for held in _in_order(claims):
+            changes = {"attempt": items.attempt - 1, "not_before": now + delay, "sent_at": None}
+            if _let_go(connection, held, State.PENDING, now, f"released: {reason}", changes):
+                released.append(held.job)
+    return released
+
+
+@engine.retried
+def put_off(held: Claim, reason: str, delay: float) -> bool:
+    """Give an item back whose work failed for a reason that passes: another round, in ``delay`` seconds."""
+    with engine.writing() as connection:
+        now = engine.now(connection)
+        changes: dict[str, Any] = {"not_before": now + delay, "sent_at": None, "losses": 0}
+        return _let_go(connection, held, State.PENDING, now, f"again: {reason}", changes)
+
+
+def release_all(worker: str, reason: str) -> list[Job]:
+    """Give back everything a worker holds, as `release` does."""
+    with engine.reading() as connection:
+        rows = connection.execute(_leased().where(items.holder == worker)).all()
+    return release([_held(row) for row in rows], reason)
+
+
+def held_by(worker: str, jobs: Collection[Job]) -> list[Claim]:
+    """List the claims that a worker has on some items."""
+    items_of: dict[str, list[int]] = {}
+    for job in jobs:
+        items_of.setdefault(job.run, []).append(job.item)
+    where = sa.or_(*(sa.and_(items.run == run, items.number.in_(of)) for run, of in items_of.items()))
+    with engine.reading() as connection:
+        return [_held(row) for row in connection.execute(_leased().where(where, items.holder == worker))]
+
+
+def _leased() -> sa.Select[Any]:
+    """Select what is claimed, with its run's kind, and when work on it began if it did."""
+    play = sa.and_(plays.run == items.run, plays.number == items.number, plays.fence == items.fence)
+    return (
+        sa.select(schema.items, schema.runs.c.kind, plays.begun_at)
+        .join(schema.runs, schema.runs.c.name == items.run)
+        .outerjoin(schema.plays, play)
+        .where(items.state == State.LEASED)
+        .order_by(items.run, items.number)
+    )
+
+
+def _held(row: Any) -> Claim:
+    job = KINDS[row.kind](run=row.run, item=row.number)
+    return Claim(job, row.key, row.entry, row.question, row.attempt, row.fence, row.losses)
+
+
+@engine.retried
+def lose(claims: Iterable[Claim], reason: str, max_losses: int, *, alone: bool) -> list[Job]:
+    """Give items back, the work on which died though their worker lives (an engine's death, a bug).
+
+    No attempt is charged, but the death is counted; ``alone``: nothing else can have caused it. An item that
+    died so ``max_losses`` times in a row is dead. Gives the jobs that are pending again.
+    """
+    death = Death.ALONE if alone else Death.TOGETHER
+    with engine.writing() as connection:
+        now = engine.now(connection)
+        return [
+            held.job
+            for held in _in_order(claims)
+            if _let_die(connection, held, death, reason, max_losses, now) is State.PENDING
+        ]
+
+
+@engine.retried
+def expire(max_losses: int) -> list[Job]:
+    """Take back what is held by workers whose leases have run out; give the jobs.
+
+    They are dead, or have been silent too long: should one wake, the fence keeps it from writing.
+    """
+    with engine.writing() as connection:
+        now = engine.now(connection)
+        silent = leases.take_lapsed(connection, now)
+        taken = _take_back(connection, items.holder.in_(silent), "went silent", max_losses, now)
+        # Claimed by an older version, under a lease of its own, or left over from a worker taken before:
+        # what else was in play is not known.
+        strays = sa.and_(
+            items.holder.not_in(sa.select(schema.workers.c.name)),
+            sa.func.coalesce(items.lease_until, 0.0) < now,
+        )
+        return taken + _take_back(connection, strays, "is gone", max_losses, now, whole=False)
+
+
+@engine.retried
+def take_over(dead: Collection[str], max_losses: int) -> list[Job]:
+    """Take back what is held by workers that are known to be dead, without waiting for their leases.
+
+    The named locks that they held are free again too.
+    """
+    with engine.writing() as connection:
+        taken = leases.take(connection, dead)
+        now = engine.now(connection)
+        locks = schema.locks
+        connection.execute(locks.update().where(locks.c.holder.in_(taken)).values(until=now))
+        return _take_back(connection, items.holder.in_(taken), "died", max_losses, now)
+
+
+def _take_back(
+    connection: sa.Connection,
+    where: sa.ColumnElement[bool],
+    ended: str,
+    max_losses: int,
+    now: float,
+    whole: bool = True,
+) -> list[Job]:
+    """Take claims back; ``whole``: they are all that their workers held."""
+    query = _leased().where(where)
+    held = connection.execute(query).all()
+    if not held:
+        return []
+    in_play = Counter(row.holder for row in held if row.begun_at is not None)
+    # A row that is locked is being settled this very moment.
+    rows = connection.execute(query.with_for_update(skip_locked=True, of=schema.items)).all()
+    for row in rows:
+        reason = f"its worker {row.holder} {ended}"
+        if row.begun_at is None:
+            changes = {"attempt": items.attempt - 1, "sent_at": None}
+            _let_go(connection, _held(row), State.PENDING, now, f"lost: {reason}, before its turn", changes)
+        else:
+            death = Death.ALONE if whole and in_play[row.holder] == 1 else Death.TOGETHER
+            _let_die(connection, _held(row), death, reason, max_losses, now)
+    return [_held(row).job for row in rows]
+
+
+def _let_die(
+    connection: sa.Connection, held: Claim, death: Death, reason: str, max_losses: int, now: float
+) -> State | None:
+    """End a claim whose work died; give what becomes of its item, or None where somebody else has it."""
+    # Not as the claim knew it: what died before may have been forgiven since.
+    before = connection.scalar(sa.select(items.losses).where(*_same(held))) or 0
+    losses = before + 1
+    alone = _deaths_alone(connection, held.job, before) + (death is Death.ALONE)
+    changes: dict[str, Any] = {"losses": losses, "attempt": items.attempt - 1, "sent_at": None}
+    state = State.DEAD if death is Death.ALONE and alone >= max_losses else State.PENDING
+    if state is State.DEAD:
+        changes |= {
+            "reason": f"the work on it died {losses} times in a row, {alone} of them with nothing else in "
+            f"play; last: {reason}",
+            "settled_at": now,
+        }
+    outcome = f"lost: {reason}, in play {death.value}"
+    if not _let_go(connection, held, state, now, outcome, changes):
+        return None
+    connection.execute(schema.plays.update().where(*_play(held)).values(death=death))
+    return state
+
+
+def _deaths_alone(connection: sa.Connection, job: Job, losses: int) -> int:
+    """Count how many of an item's last ``losses`` deaths came with nothing else in play."""
+    last = (
+        sa.select(plays.death)
+        .where(plays.run == job.run, plays.number == job.item, plays.death.is_not(None))
+        .order_by(plays.fence.desc())
+        .limit(losses)
+    )
+    return sum(death == Death.ALONE for death in connection.scalars(last))
+
+
+def _play(held: Claim) -> tuple[sa.ColumnElement[bool], ...]:
+    return plays.run == held.job.run, plays.number == held.job.item, plays.fence == held.fence
+
+
+def _let_go(
+    connection: sa.Connection,
+    held: Claim,
+    state: State,
+    now: float,
+    outcome: str,
+    changes: dict[str, Any],
+) -> bool:
+    kept = connection.execute(
+        schema.items.update()
+        .where(*_same(held), items.state == State.LEASED)
+        .values(state=state, holder=None, lease_until=None, **changes)
+    ).rowcount
+    if kept:
+        attempts = schema.attempts.c
+        connection.execute(
+            schema.attempts.update()
+            .where(attempts.run == held.job.run, attempts.number == held.job.item)
+            .where(attempts.fence == held.fence)
+            .values(ended_at=now, outcome=outcome)
+        )
+    return bool(kept)
+
+
+def earlier_ballots(job: Job) -> list[Vote]:
+    """Read all votes of a question's finished rounds, in the order in which they were sampled."""
+    columns = schema.votes.c
+    query = (
+        sa.select(columns.letter, columns.score)
+        .where(columns.run == job.run, columns.number == job.item)
+        .order_by(columns.attempt, columns.place)
+    )
+    with engine.reading() as connection:
+        return [Vote(*row) for row in connection.execute(query)]
+
+
+def recorded_rounds(run: str, numbers: Sequence[int]) -> dict[int, list[list[sa.Row[Any]]]]:
+    """Read the votes (text, tokens) of some of a run's questions, round by round, in their order."""
+    columns = schema.votes.c
+    query = (
+        sa.select(columns.number, columns.attempt, columns.text, columns.tokens)
+        .where(columns.run == run, columns.number.in_(numbers))
+        .order_by(columns.number, columns.attempt, columns.place)
+    )
+    found: dict[int, list[list[sa.Row[Any]]]] = {}
+    with engine.reading() as connection:
+        rows = connection.execute(query)
+        for (number, _), votes in itertools.groupby(rows, key=attrgetter("number", "attempt")):
+            found.setdefault(number, []).append(list(votes))
+    return found
+
+
+@engine.retried
+def make_due(*runs: str) -> int:
+    """Let no pending item of some runs wait for its time any longer; give how many did."""
+    with engine.writing() as connection:
+        where = items.run.in_(runs) & (items.state == State.PENDING)
+        late = where & (items.not_before > engine.now(connection))
+        return engine.update_in_order(connection, late, {"not_before": 0.0, "sent_at": None})
+
+
+@engine.retried
+def revive(run: str, reason: str = "", recount: bool = False) -> int:
+    """Make a run's dead items pending again, their losses forgiven; give how many.
+
+    With a ``reason``, only those are whose own begins so. ``recount`` forgets their attempts too, which an
+    item with votes must not: they are numbered by attempt.
+    """
+    changes: dict[str, Any] = {"state": State.PENDING, "losses": 0, "reason": None, "settled_at": None}
+    if recount:
+        changes["attempt"] = 0
+    dead = (items.run == run) & (items.state == State.DEAD)
+    with engine.writing() as connection:
+        which = dead & items.reason.startswith(reason, autoescape=True)
+        return engine.update_in_order(connection, which, {**changes, "not_before": 0.0, "sent_at": None})
+
+
+# Leases with a name, such as the reconcile loop's
+
+
+@engine.retried
+def hold(name: str, holder: str, lease: float) -> bool:
+    """Take or extend a named lock; tell whether it is held now."""
+    locks = schema.locks
+    with engine.writing() as connection:
+        now = engine.now(connection)
+        # No lock is held so long: the ledger's clock was put back.
+        free = sa.or_(locks.c.holder == holder, locks.c.until < now, locks.c.until > now + leases.LONGEST)
+        taken = connection.execute(
+            locks.update().where(locks.c.name == name, free).values(holder=holder, until=now + lease)
+        ).rowcount
+        if taken:
+            return True
+        # A savepoint, since on PostgreSQL a refused insert would spoil the whole transaction.
+        try:
+            with connection.begin_nested():
+                connection.execute(locks.insert().values(name=name, holder=holder, until=now + lease))
+        except sa.exc.IntegrityError:
+            return False
+        return True
+
+
+@engine.retried
+def hold_on(name: str, holder: str, lease: float, gap: float) -> float | None:
+    """Take or extend a named lock; tell for how many seconds somebody has held it without a gap.
+
+    ``None``: another one holds it. A gap is longer than ``gap`` seconds: the ledger was away, the machine
+    slept, or the ledger's clock was put on or back.
+    """
+    locks, since = schema.locks, f"{name} since"
+    with engine.writing() as connection:
+        now = engine.now(connection)
+        row = connection.execute(sa.select(locks).where(locks.c.name == name).with_for_update()).one_or_none()
+        steady = row is not None and -lease - gap <= now - row.until <= gap
+        if row is not None and row.holder != holder and steady and row.until >= now:
+            return None
+        engine.put(connection, locks, {"name": name}, {"holder": holder, "until": now + lease})
+        begun = connection.scalar(sa.select(schema.facts.c.value).where(schema.facts.c.name == since))
+        if not steady or begun is None:
+            begun = str(now)
+            engine.put(connection, schema.facts, {"name": since}, {"value": begun})
+        return now - float(begun)
+
+
+@engine.retried
+def swap_fact(name: str, value: str) -> bool:
+    """Note a fact about the world outside; tell whether another one was known before."""
+    facts = schema.facts
+    with engine.writing() as connection:
+        before = connection.scalar(sa.select(facts.c.value).where(facts.c.name == name))
+        if before is None:
+            connection.execute(facts.insert().values(name=name, value=value))
+        elif before != value:
+            connection.execute(facts.update().where(facts.c.name == name).values(value=value))
+        return before not in (None, value)

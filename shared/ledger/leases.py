@@ -1,0 +1,156 @@
+"""Which worker processes live: their leases, and the processes behind them.
+
+    workers: ("host:812:9f", lease_until 1795340412.5, "6f1c…:4026531836", 812, 118829)
+
+One row a worker, however much it has claimed: a heartbeat writes one row, and a dead worker's claims are
+found together. What a claim is, `claims` knows.
+"""
+
+import functools
+import os
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from shared.ledger import engine, schema
+
+LONGEST = 600.0  # seconds: no lease lasts longer, so one that seems to tells of a clock that was put back
+SESSION_LOCKS = 7015  # the class of the advisory locks that workers' sessions hold
+GONE = ("Z", "X")  # states of a process that is dead and not yet reaped by its parent
+_STATE, _STARTED = 0, 19  # fields of /proc/PID/stat after the command's name (proc(5): 3 and 22)
+workers = schema.workers.c
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of one kernel and pid namespace; ``started`` is its start in clock ticks since the boot.
+
+    The start time tells it from a later process with the same pid; unlike the time of day, it never jumps.
+    """
+
+    place: str
+    pid: int
+    started: int
+
+
+@functools.cache
+def own_process() -> Process | None:
+    """Describe this process; ``None`` where the system does not tell."""
+    place, started = _place(), process_start(os.getpid())
+    return None if place is None or started is None else Process(place, os.getpid(), started)
+
+
+def _place() -> str | None:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}:{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return None
+
+
+def _stat(pid: int) -> list[str] | None:
+    try:
+        # The name of the command may hold blanks and brackets: what follows its last bracket does not.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def process_start(pid: int) -> int | None:
+    """Give when a process was started, in clock ticks since the boot; ``None``: it is gone."""
+    stat = _stat(pid)
+    return None if stat is None or stat[_STATE] in GONE else int(stat[_STARTED])
+
+
+def process_state(pid: int) -> str | None:
+    """Give the state of a process as proc(5) has it: R, S, D, Z, T, ...; ``None``: there is none."""
+    stat = _stat(pid)
+    return None if stat is None else stat[_STATE]
+
+
+def extend(connection: sa.Connection, worker: str, lease: float, **signs: object) -> float:
+    """Let a worker's lease last ``lease`` seconds from now on; give the ledger's time.
+
+    ``signs`` are the columns that tell whether it lives.
+    """
+    now = engine.now(connection)
+    engine.put(connection, schema.workers, {"name": worker}, {"lease_until": now + lease, **signs})
+    return now
+
+
+@engine.retried
+def heartbeat(worker: str, lease: float, process: Process | None = None, session: int | None = None) -> float:
+    """Extend a worker's lease, which all of its claims share; give the ledger's time.
+
+    ``process`` and ``session`` (the key of its session's lock) are signs of life beside the lease.
+    """
+    signs = asdict(process) if process else {"place": None, "pid": None, "started": None}
+    with engine.writing() as connection:
+        return extend(connection, worker, lease, **signs, session=session)
+
+
+@engine.retried
+def retire(worker: str) -> None:
+    """Forget a worker that has given back all that it held."""
+    with engine.writing() as connection:
+        connection.execute(schema.workers.delete().where(workers.name == worker))
+
+
+def dead_here() -> list[str]:
+    """Name the workers that ran on this machine and whose processes are gone."""
+    own = own_process()
+    if own is None:
+        return []
+    with engine.reading() as connection:
+        rows = connection.execute(sa.select(schema.workers).where(workers.place == own.place)).all()
+    return [row.name for row in rows if process_start(row.pid) != row.started]
+
+
+def locked_sessions() -> sa.Select[tuple[int]]:
+    """Select the keys of the locks that workers' PostgreSQL sessions hold."""
+    key = sa.literal_column("CAST(objid AS bigint)", sa.BigInteger)
+    of_ours = f"locktype = 'advisory' AND granted AND classid = {SESSION_LOCKS}"
+    return sa.select(key).select_from(sa.text("pg_locks")).where(sa.text(of_ours))
+
+
+def without_session() -> list[str]:
+    """Name the workers that had a PostgreSQL session whose lock nobody holds any more."""
+    with engine.reading() as connection:
+        query = sa.select(workers.name).where(
+            workers.session.is_not(None), workers.session.not_in(locked_sessions())
+        )
+        return list(connection.scalars(query))
+
+
+def is_worker_here(pid: int) -> bool:
+    """Tell whether a process of this machine is a worker of this ledger."""
+    own = own_process()
+    if own is None:
+        return False
+    with engine.reading() as connection:
+        query = sa.select(workers.started).where(workers.place == own.place, workers.pid == pid)
+        return process_start(pid) in list(connection.scalars(query))
+
+
+def take_lapsed(connection: sa.Connection, now: float) -> list[str]:
+    """Forget the workers whose leases have run out; name them."""
+    connection.execute(
+        schema.workers.update().where(workers.lease_until > now + LONGEST).values(lease_until=now + LONGEST)
+    )
+    return _take(connection, workers.lease_until < now)
+
+
+def take(connection: sa.Connection, names: Collection[str]) -> list[str]:
+    """Forget workers that have died; name those that nobody else has forgotten yet."""
+    return _take(connection, workers.name.in_(names))
+
+
+def _take(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[str]:
+    # Locked rows are left out: a living worker's heartbeat, or another worker that finds the same.
+    query = sa.select(workers.name).where(which).order_by(workers.name).with_for_update(skip_locked=True)
+    names = list(connection.scalars(query))
+    if names:
+        connection.execute(schema.workers.delete().where(workers.name.in_(names)))
+    return names

@@ -1,0 +1,167 @@
+"""Which items have a message on the way, and which want one.
+
+    unsent(2000)  ->  [Infer(run="round1", item=41), ...]
+
+A message may be lost at any time: what is noted here is only what was sent. Who works on what is `claims`'.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+import sqlalchemy as sa
+
+from shared.jobs import KINDS, Job
+from shared.ledger import engine, schema
+from shared.ledger.schema import CLAIMED_BEFORE, PENDING, State
+
+items = schema.items.c
+SUSPECT = 3  # deaths in a row from which an item may well be the cause of them
+LOOKED_AT = (
+    2000  # items of a run that were claimed before, of which those that have waited longest are chosen
+)
+
+
+def sending(run: str) -> str:
+    """Name the lock that a producer holds while it sends a run's first messages."""
+    return f"sending:{run}"
+
+
+def unsent(limit: int, run: str | None = None, *, lost: bool = False) -> list[Job]:
+    """List items that are due and have no message on the way.
+
+    Without a ``run``, those runs are left out whose producer is still at it. ``lost``: only those that a dead
+    worker left, but for the suspects: each time that one of them comes first, it may kill another worker.
+    """
+    locks = schema.locks.c
+    with engine.reading() as connection:
+        now = engine.now(connection)
+        sending_now = sa.exists().where(
+            locks.name == sa.literal("sending:") + schema.runs.c.name, locks.until > now
+        )
+        which = ~sending_now if run is None else schema.runs.c.name == run
+        jobs: list[Job] = []
+        # In the order of its index, each.
+        state, order = (
+            (sa.and_(CLAIMED_BEFORE, items.losses < SUSPECT), [items.number])
+            if lost
+            else (PENDING, [items.not_before, items.number])
+        )
+        for name, kind in _open_runs(connection, which):
+            query = (
+                sa.select(items.number)
+                .where(items.run == name, state, items.sent_at.is_(None), items.not_before <= now)
+                .order_by(*order)
+                .limit(limit - len(jobs))
+            )
+            jobs += [KINDS[kind](run=name, item=number) for number in connection.scalars(query)]
+            if len(jobs) == limit:
+                break
+        return jobs
+
+
+def left_over(kind: str, limit: int, sent_before: float) -> list[Job]:
+    """List items that were claimed before and whose new message nobody took for ``sent_before`` seconds.
+
+    Those come first that have waited longest.
+    """
+    found: list[tuple[float, str, int]] = []
+    with engine.reading() as connection:
+        now = engine.now(connection)
+        for run, _ in _open_runs(connection, schema.runs.c.kind == kind):
+            # In the order of its index, or the planner takes that of all that is pending.
+            query = (
+                sa.select(items.sent_at, items.run, items.number)
+                .where(items.run == run, CLAIMED_BEFORE, items.not_before + 0 <= now)
+                .where(items.sent_at + 0 <= now - sent_before)
+                .order_by(items.number)
+                .limit(LOOKED_AT)
+            )
+            found += [tuple(row) for row in connection.execute(query)]
+    return [KINDS[kind](run=run, item=number) for _, run, number in sorted(found)[:limit]]
+
+
+def _open_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
+    """Name those of some runs that have something pending, with their kinds."""
+    pending = [
+        sa.exists().where(items.run == schema.runs.c.name, PENDING, sent)
+        for sent in (items.sent_at.is_(None), items.sent_at.is_not(None))
+    ]
+    query = sa.select(schema.runs.c.name, schema.runs.c.kind).where(which, sa.or_(*pending))
+    return [(name, kind) for name, kind in connection.execute(query.order_by(schema.runs.c.name))]
+
+
+@engine.retried
+def mark_sent(jobs: Sequence[Job]) -> None:
+    """Note that messages are on the way."""
+    if not jobs:
+        return
+    with engine.writing() as connection:
+        now = engine.now(connection)
+        connection.execute(
+            schema.items.update()
+            .where(items.run == sa.bindparam("of_run"), items.number == sa.bindparam("of_number"))
+            .values(sent_at=now),
+            [
+                {"of_run": run, "of_number": number}
+                for run, number in sorted((job.run, job.item) for job in jobs)
+            ],
+        )
+
+
+@engine.retried
+def forget_sent(older_than: float = 0.0, kind: str | None = None, run: str | None = None) -> int:
+    """Take messages for lost: pending items sent more than ``older_than`` seconds ago count as unsent.
+
+    So do those that were sent in the future, since the ledger's clock was put back after it.
+    """
+    which: sa.ColumnElement[bool] = sa.true()
+    if run is not None:
+        which &= schema.runs.c.name == run
+    if kind is not None:
+        which &= schema.runs.c.kind == kind
+    with engine.writing() as connection:
+        now = engine.now(connection)
+        return sum(
+            engine.update_in_order(
+                connection, sa.and_(items.run == name, PENDING, lost), {"sent_at": None}, skip=True
+            )
+            for name, _ in _open_runs(connection, which)
+            # Not in one condition: an index leads to each, and to no alternative.
+            for lost in (items.sent_at <= now - older_than, items.sent_at > now)
+        )
+
+
+def worked_on(jobs: Iterable[Job]) -> set[Job]:
+    """Give those jobs that somebody has claimed now."""
+    with engine.reading() as connection:
+        return {
+            KINDS[kind](run=run, item=number)
+            for kind, run, numbers in _by_run(jobs)
+            for number in connection.scalars(
+                sa.select(items.number).where(
+                    items.run == run, items.number.in_(numbers), items.state == State.LEASED
+                )
+            )
+        }
+
+
+@engine.retried
+def forget_taken(jobs: Iterable[Job], older_than: float) -> int:
+    """Take jobs' messages for lost that were sent more than ``older_than`` seconds ago; give how many."""
+    with engine.writing() as connection:
+        late = sa.and_(PENDING, items.sent_at <= engine.now(connection) - older_than)
+        return sum(
+            engine.update_in_order(
+                connection,
+                sa.and_(items.run == run, items.number.in_(numbers), late),
+                {"sent_at": None},
+                skip=True,
+            )
+            for _, run, numbers in _by_run(jobs)
+        )
+
+
+def _by_run(jobs: Iterable[Job]) -> Iterator[tuple[str, str, list[int]]]:
+    places = sorted({(job.queue, job.run, job.item) for job in jobs})
+    for (kind, run), members in itertools.groupby(places, key=lambda place: place[:2]):
+        yield kind, run, [number for _, _, number in members]

@@ -1,0 +1,76 @@
+"""Trained models as folders: named by their content, complete or not there.
+
+    name_of("scorer", Path("made"))  ->  "scorer-3f9c01ab12cd"
+
+A folder holds the weights (safetensors), what the libraries need beside them, and `votequeue.json`: what
+votequeue knows of the model. Which models there are, the registry says.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from shared import text_files
+from shared.errors import UserError
+
+Kind = Literal["scorer", "lora"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MANIFEST = "votequeue.json"
+_WEIGHTS = {"scorer": "model.safetensors", "lora": "adapter_model.safetensors"}
+_DIGITS = 12
+
+
+def describe(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write down what is to be known of a model, beside its weights."""
+    (folder / MANIFEST).write_text(json.dumps(facts, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """Read what is known of a model.
+
+    Raises:
+        UserError: nothing is.
+    """
+    try:
+        return text_files.read_object(folder / MANIFEST)
+    except UserError as error:
+        raise UserError(f"{folder} holds no trained model: {error}") from None
+
+
+def name_of(kind: Kind, folder: Path) -> str:
+    """Name a model by its kind and its content: the weights, and what is known of them.
+
+    Raises:
+        UserError: the folder holds no such model.
+    """
+    try:
+        with (folder / _WEIGHTS[kind]).open("rb") as file:
+            weights = hashlib.file_digest(file, "sha256").digest()
+        facts = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise UserError(f"{folder} holds no {kind}: {error.filename}: {error.strerror}") from None
+    return f"{kind}-{hashlib.sha256(weights + facts).hexdigest()[:_DIGITS]}"
+
+
+def checked(kind: Kind, name: str, trained: Path) -> Path:
+    """Find a model's folder below that of trained models, and make sure that it is what its name says.
+
+    Raises:
+        UserError: it is not there, or it is not whole.
+    """
+    folder = trained / name
+    if not folder.is_dir():
+        raise UserError(
+            f"the {kind} {name} is not in {trained}: let all machines share that folder (VOTEQUEUE_TRAINED), "
+            "or use another model with `votequeue models use`"
+        )
+    if (found := name_of(kind, folder)) != name:
+        raise UserError(f"{folder} is not what was trained (by its content it is {found}): copy it anew")
+    return folder
+
+
+def number_of(name: str) -> int:
+    """Give a model a number of its own, from 1, as its name gives it one: vLLM tells adapters apart by it."""
+    return int(name.rpartition("-")[2][:7], 16) + 1

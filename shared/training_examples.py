@@ -1,0 +1,58 @@
+"""What models learn from: questions, each with texts that end in its right letter or do not.
+
+    Lesson(problem="甲比乙高……", question="谁高？", options=("甲", "乙"), answer="A", source="mine", ...,
+           texts=(Text(text="……答案是：A", letter="A"), Text(text="……答案是：B", letter="B")))
+
+A training's lessons are recorded with its run, one a question and source, so that it can be taken up anywhere
+and done again. How they are learned is not known here.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.prompts import PromptQuestion
+
+Kind = Literal["votes", "texts"]
+
+
+class Text(BaseModel):
+    """A text and the letter it ends in; of a vote, the round and the place in it too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    text: str
+    letter: str | None
+    attempt: int = 1
+    place: int = 0
+
+
+class Lesson(BaseModel):
+    """A question with texts about it; ``answer`` is empty where only wrong letters are known.
+
+    ``group`` is what it is held out with or not at all: the `dataset.identity` of the original's problem, or
+    a name of the data's own. ``votes`` are the generator's, all of a question's rounds. ``augmented``: it was
+    made from another. ``test``: it is for trying the model only. ``weight`` says how often each text is
+    learned from, relative to others.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    problem: str
+    question: str
+    options: tuple[str, ...]
+    answer: str
+    group: str
+    source: str
+    kind: Kind = "texts"
+    augmented: bool = False
+    test: bool = False
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    texts: tuple[Text, ...]
+
+    @property
+    def asked(self) -> PromptQuestion:
+        """Give the question as prompts show it."""
+        return PromptQuestion(self.problem, self.question, self.options)
+
+    def is_right(self, text: Text) -> bool:
+        """Tell whether a text ends in the right letter."""
+        return text.letter == self.answer

@@ -1,0 +1,73 @@
+"""One thing every few seconds, whatever happens."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from workers.periodic import Periodic
+
+SECONDS = 0.01
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.002)
+
+
+def test_it_beats_at_once_and_then_again_and_again() -> None:
+    beats: list[float] = []
+    begun = time.monotonic()
+    pulse = Periodic("heartbeat", 0.05, lambda: beats.append(time.monotonic()))
+    pulse.start()
+    until(lambda: len(beats) >= 3)
+    pulse.stop()
+    assert beats[0] - begun < 0.05
+    assert beats[2] - beats[0] >= 0.09
+
+
+def test_a_stopped_pulse_beats_no_more() -> None:
+    beats: list[int] = []
+    pulse = Periodic("heartbeat", SECONDS, lambda: beats.append(1))
+    pulse.start()
+    until(lambda: bool(beats))
+    pulse.stop()
+    until(lambda: not any(thread.name == "heartbeat" for thread in threading.enumerate()))
+    count = len(beats)
+    time.sleep(5 * SECONDS)
+    assert len(beats) == count
+
+
+def test_it_beats_in_a_thread_that_does_not_keep_the_process_alive() -> None:
+    seen: list[threading.Thread] = []
+    pulse = Periodic("heartbeat", SECONDS, lambda: seen.append(threading.current_thread()))
+    pulse.start()
+    until(lambda: bool(seen))
+    pulse.stop()
+    assert (seen[0].name, seen[0].daemon) == ("heartbeat", True)
+
+
+def test_a_failure_does_not_end_it_and_its_traceback_is_shown_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "workers.periodic")
+    beats: list[int] = []
+
+    def beat() -> None:
+        beats.append(1)
+        if len(beats) <= 3:
+            raise OSError("the ledger is away")
+
+    pulse = Periodic("heartbeat", SECONDS, beat)
+    pulse.start()
+    until(lambda: len(beats) >= 6)
+    pulse.stop()
+    assert [record.getMessage() for record in caplog.records] == [
+        *["heartbeat failed: the ledger is away"] * 3,
+        "heartbeat works again",
+    ]
+    assert [bool(record.exc_info) for record in caplog.records] == [True, False, False, False]

@@ -1,0 +1,95 @@
+"""How near a new question comes to those that a run has already, by the likeness of their embeddings.
+
+    NearCopies(embedder).nearest("more", 41, Asked("甲比乙高……", "谁最高？", ("甲", "乙")))  ->  0.93
+
+A run has the questions of its data set, embedded once in a process, and the variants that were kept so far.
+Two variants that are under way at the same time do not see each other. What is too near, others say.
+"""
+
+import functools
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from shared import dataset
+from shared.dataset import Entry
+from shared.ledger import engine, runs, schema
+from shared.prompts import PromptQuestion
+
+if TYPE_CHECKING:
+    from workers.models.embedding import Embedder
+
+RUNS = 4  # whose embeddings stay in memory
+
+
+class NearCopies:
+    """The questions of runs as vectors; ``embedder`` loads the model when it is first needed."""
+
+    def __init__(self, embedder: "Callable[[], Embedder]") -> None:
+        self._embedder = functools.cache(embedder)
+        self._load = functools.lru_cache(maxsize=RUNS)(self._of_source)
+        # One process embeds a run's questions once, however many of its tasks wait for that.
+        self._lock = threading.Lock()
+
+    def nearest(self, run: str, item: int, asked: PromptQuestion) -> float:
+        """Give the highest cosine similarity of a question to those of a run, but for the item's own."""
+        text = _shown(asked)
+        with self._lock:
+            known = self._load(run)
+            known.add(_kept(run, item, known.numbers))
+            return known.nearest(self._embedder().encode([text]))
+
+    def _of_source(self, run: str) -> "_Vectors":
+        known = _Vectors(self._embedder())
+        entries = map(dataset.entry_of, runs.load_entries(run))
+        known.add((None, text) for entry in entries for text in _questions(entry))
+        return known
+
+
+class _Vectors:
+    """Unit vectors of questions, and which items' variants are among them."""
+
+    def __init__(self, embedder: "Embedder") -> None:
+        self.numbers: set[int] = set()
+        self._embedder = embedder
+        self._matrix: Any = None
+
+    def add(self, questions: Iterable[tuple[int | None, str]]) -> None:
+        """Add questions, with the numbers of the items that they were made for."""
+        import numpy as np
+
+        new = list(questions)
+        if not new:
+            return
+        vectors = np.asarray(self._embedder.encode([text for _, text in new]), np.float32)
+        self._matrix = vectors if self._matrix is None else np.vstack([self._matrix, vectors])
+        self.numbers.update(number for number, _ in new if number is not None)
+
+    def nearest(self, vectors: Any) -> float:
+        """Give the highest similarity to a vector, the only row of ``vectors``."""
+        import numpy as np
+
+        if self._matrix is None:
+            return 0.0
+        return float((self._matrix @ np.asarray(vectors, np.float32)[0]).max())
+
+
+def _kept(run: str, item: int, known: set[int]) -> list[tuple[int | None, str]]:
+    columns = schema.results.c
+    numbers = sa.select(columns.number).where(columns.run == run, columns.number != item)
+    values = sa.select(columns.number, columns.value).where(columns.run == run)
+    with engine.reading() as connection:
+        new = sorted(set(connection.scalars(numbers)) - known)
+        rows = [connection.execute(values.where(columns.number == number)).one() for number in new]
+    entries = [(row.number, Entry.model_validate(row.value["entry"])) for row in rows]
+    return [(number, text) for number, entry in entries for text in _questions(entry)]
+
+
+def _questions(entry: Entry) -> list[str]:
+    return [_shown(runs.asked(entry, index)) for index in range(len(entry.questions))]
+
+
+def _shown(asked: PromptQuestion) -> str:
+    return "\n".join((asked.text, *(option.strip() for option in asked.options)))

@@ -1,0 +1,102 @@
+"""A chat model's new question: text -> a question that can be used, or what is wrong with it.
+
+    '```json\\n{"problem": "甲比乙高。", "question": "谁高？", "options": ["甲", "乙"], "answer": "A",
+      "reasoning": "甲比乙高。\\\\n答案是：A"}\\n```'   ->  Written("甲比乙高。", Question(...))
+
+Whether the question is any good, its letter right, or the question new, is not known here.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared import answers, conclusion_reader, dataset_errors, json_text, prompts, thinking
+from shared.dataset import LETTERS, Entry, Question
+from shared.errors import VotequeueError
+
+
+class Unfit(VotequeueError):
+    """The text is no question that can be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A new problem with its one question."""
+
+    problem: str
+    question: Question
+
+
+def read(text: str, reader: str = answers.CONCLUSION) -> Written:
+    """Read the question that a chat model wrote, whatever it says around it.
+
+    ``reader`` is how the letter is read that its reasoning comes to.
+
+    Raises:
+        Unfit: there is none, or it lacks something.
+    """
+    objects = list(json_text.find(thinking.strip(text), "{"))
+    if not objects:
+        raise Unfit("no JSON object in the reply")
+    # What was tried comes first, the result last.
+    given = objects[-1].value
+    _check_characters(given)
+    new = {"id": "new", "problem": given.get("problem"), "questions": [_plain(given)]}
+    try:
+        entry = Entry.model_validate(new)
+    except ValidationError as error:
+        where, problem = dataset_errors.first_problem(error, new)
+        raise Unfit(f"{where.removeprefix('questions[0].')}: {problem}") from error
+    written = Written(entry.problem.strip(), entry.questions[0])
+    _check(written, reader)
+    return written
+
+
+def _plain(given: dict[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        name: _stripped(given.get(name)) for name in ("question", "answer", "reasoning")
+    }
+    fields["options"] = _options(given.get("options"))
+    if isinstance(fields["answer"], str):
+        # "B", and what models make of it: "B.", "B. 甲", "(B)".
+        fields["answer"] = conclusion_reader.letter(f"答案是：{fields['answer']}") or fields["answer"]
+    return fields
+
+
+def _stripped(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _options(value: Any) -> Any:
+    if isinstance(value, dict) and "".join(map(str, value)) == LETTERS[: len(value)]:
+        value = list(value.values())
+    if not isinstance(value, list) or not all(isinstance(option, str) for option in value):
+        return value
+    # The prompt shows options with their letters, and many a model writes them so.
+    return [text.strip() for text in prompts.without_letters(value)]
+
+
+def _check_characters(given: dict[str, Any]) -> None:
+    try:
+        unfit = b"\\u0000" in json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        unfit = True
+    if unfit:
+        raise Unfit("it has characters that cannot be stored")
+
+
+def _check(written: Written, reader: str) -> None:
+    question = written.question
+    if not written.problem or not question.question:
+        raise Unfit("the problem or the question is empty")
+    if not all(question.options):
+        raise Unfit("an option is empty")
+    if len(set(question.options)) < len(question.options):
+        raise Unfit("two options are the same")
+    if question.answer is None:
+        raise Unfit("it has no answer")
+    said = answers.extract(question.reasoning or "", len(question.options), reader)
+    if said != question.answer:
+        raise Unfit(f"its answer is {question.answer}, its reasoning says {said or 'no letter'}")

@@ -1,0 +1,1 @@
+"""Calls to outside services, within the limits of their accounts and the budgets of runs."""

@@ -1,0 +1,295 @@
+"""Calls to outside services: the one place that decides whether one is made, again, or never more.
+
+    desk.chat(job, "B:1:yi-34b", model, Prompt("……", 1024, 0.7))  ->  "……答案是：B"
+
+What is on record is not asked again; a paused account is not called; "slow down" slows all callers down and
+asks again here; every other failure ends the item's round. What is asked and why is not known here.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+
+from shared import prompts, providers, token_bounds
+from shared.errors import (
+    Barred,
+    Exhausted,
+    Held,
+    NoReply,
+    Refused,
+    Throttled,
+    Unavailable,
+    Unreadable,
+    UserError,
+    VotequeueError,
+)
+from shared.jobs import Job
+from shared.ledger import calls, engine, token_charges
+from shared.ledger.calls import CallPurpose
+from shared.providers import Usage
+from workers import retries
+from workers.ports import (
+    ChatModel,
+    Interrupted,
+    Limiter,
+    Needs,
+    Permit,
+    Prompt,
+    Reply,
+    Service,
+    Translated,
+    Translator,
+)
+
+log = logging.getLogger(__name__)
+# How a prompt's tokens are counted for a service, its chat template included; None: they are bounded.
+Counter = Callable[[str], int]
+BUDGET_POLL, BUDGET_PATIENCE = 0.25, 2.0  # seconds between looks whether a budget has room, and of all looks
+THROTTLED_AT_MOST = 30  # times in a row that one call is told to slow down before its item's round ends
+_R = TypeVar("_R", Reply, Translated)
+
+# How a call ended, as `report` counts it.
+_OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
+    (Throttled, "throttled"),
+    (NoReply, "no reply"),
+    (Unreadable, "unreadable"),
+    (Unavailable, "failed"),
+    (Exhausted, "exhausted"),
+    (Barred, "barred"),
+    (Refused, "refused"),
+    (Interrupted, "not made"),
+    (Held, "not made"),
+    (UserError, "not made"),
+)
+# The service may have done its work before the reply was lost or spoilt, so the most that it may cost stands.
+_PERHAPS_CHARGED = (NoReply, Unreadable)
+
+
+@dataclass(frozen=True)
+class _Call(Generic[_R]):
+    """One call: whose it is, what it may use, how it is made, and how its result goes on record."""
+
+    errand: CallPurpose
+    service: Service
+    needs: Needs
+    make: Callable[[], _R]
+    text: Callable[[_R], str | None]
+    keep: Callable[[sa.Connection, _R], object]
+
+
+class Gateway:
+    """Makes calls within limits and budget, and records each.
+
+    ``counter`` gives what counts a service's prompts exactly, where this machine has its tokenizer.
+    """
+
+    def __init__(
+        self, limiter: Limiter, counter: Callable[[Service], Counter | None] = lambda _: None
+    ) -> None:
+        self._limiter = limiter
+        self._counter = counter
+
+    def chat(self, job: Job, step: str, model: ChatModel, prompt: Prompt) -> str:
+        """Give a chat model's reply for a step of an item, asking only if none is on record.
+
+        Raises:
+            Held, OverBudget, Interrupted: no call was made; the item is not to blame.
+            Unavailable, Refused: the call failed.
+        """
+        known = calls.reply(job.run, job.item, step)
+        if known is not None:
+            return known
+        service = model.service
+        call = _Call(
+            CallPurpose(job.run, job.item, step, service.provider, service.model),
+            service,
+            self._needs(service, prompt),
+            make=lambda: _completed(model, prompt),
+            text=lambda reply: reply.text,
+            keep=lambda *_: None,
+        )
+        return self._made(call).text
+
+    def translate(
+        self,
+        run: str,
+        translator: Translator,
+        texts: Sequence[str],
+        languages: tuple[str, str],
+        keep: Callable[[sa.Connection, list[str]], object],
+    ) -> list[str]:
+        """Translate some texts of a run in one call; ``keep`` puts them on record with the call itself.
+
+        Raises:
+            As `chat` does.
+        """
+        source, target = languages
+        service = translator.service
+        call = _Call(
+            CallPurpose(run, None, f"{source}>{target}", service.provider, service.model),
+            service,
+            translator.estimate(texts),
+            make=lambda: _translated(translator, texts, source, target),
+            text=lambda _: None,
+            keep=lambda connection, made: keep(connection, made.texts),
+        )
+        return self._made(call).texts
+
+    def _needs(self, service: Service, prompt: Prompt) -> Needs:
+        # A tokenizer takes seconds to load: not where nothing depends on it.
+        counted = service.price.input or service.limits.tokens_per_minute
+        count = self._counter(service) if counted else None
+        if count is not None:
+            exact = Usage(count(prompt.text), prompt.max_tokens)
+            return Needs(exact, exact)
+        return Needs(
+            Usage(prompts.tokens(prompt.text), prompt.max_tokens),
+            Usage(token_bounds.message(prompt.text), prompt.max_tokens),
+        )
+
+    def _made(self, call: _Call[_R]) -> _R:
+        service, said = call.service, ""
+        for _ in range(THROTTLED_AT_MOST):
+            try:
+                return self._once(call)
+            except Throttled as error:
+                said = str(error)
+            except Exhausted as error:
+                until = None if error.delay is None else _moment(error.delay)
+                _pause(service.name, error, until)
+                raise
+            except Barred as error:
+                _pause(service.whole if error.whole else service.name, error, None)
+                raise
+        raise Unavailable(f"{service.provider} said {THROTTLED_AT_MOST} times to slow down, last: {said}")
+
+    def _once(self, call: _Call[_R]) -> _R:
+        service = call.service
+        refuse_paused(service)
+        with self._limiter.admit(service, call.needs) as turn:
+            number = self._begun(call, turn)
+            try:
+                # Somebody else's call may have ended it for all of us while we waited.
+                refuse_paused(service)
+                turn.await_moment(number)
+                made = call.make()
+            except BaseException as error:
+                self._failed(call, number, error)
+                if isinstance(error, Throttled):
+                    turn.slow_down(error.delay, engine.storable(str(error)))
+                raise
+            self._ended(
+                call,
+                number,
+                calls.OK,
+                made.usage,
+                lambda connection: call.keep(connection, made),
+                reply=call.text(made),
+                cost=providers.cost(service.price, made.usage),
+            )
+        turn.answered(made.usage)
+        return made
+
+    def _begun(self, call: _Call[_R], turn: Permit) -> int:
+        """Begin a call, waiting a moment for its budget; give its number."""
+        service, waited = call.service, 0.0
+        while True:
+            seen = token_charges.of(service.name)
+            bound = seen.bound(call.needs.most)
+            try:
+                number = calls.begin(call.errand, providers.cost(service.price, bound), seen.others)
+            except Held:
+                if waited >= BUDGET_PATIENCE:
+                    raise
+                turn.rest(BUDGET_POLL)
+                waited += BUDGET_POLL
+                continue
+            if token_charges.of(service.name).bound(call.needs.most) == bound:
+                return number
+            # Meanwhile a reply has shown that it may cost more, and raised only the calls that had begun.
+            _finish(number, calls.NOT_MADE)
+
+    def _failed(self, call: _Call[_R], number: int, error: BaseException) -> None:
+        used = Usage(*error.used) if isinstance(error, VotequeueError) and error.used else None
+        cost = None if isinstance(error, _PERHAPS_CHARGED) else 0.0
+        self._ended(
+            call,
+            number,
+            _outcome(error),
+            used or Usage(),
+            detail=engine.storable(str(error)),
+            cost=cost if used is None else providers.cost(call.service.price, used),
+        )
+
+    def _ended(
+        self,
+        call: _Call[_R],
+        number: int,
+        outcome: str,
+        used: Usage,
+        keep: Callable[[sa.Connection], object] = lambda _: None,
+        **ended: Any,
+    ) -> None:
+        """Record how a call ended, and what that shows of what others may cost."""
+        most, service, factor = call.needs.most, call.service, 1.0
+
+        def also(connection: sa.Connection) -> None:
+            nonlocal factor
+            keep(connection)
+            factor = token_charges.learn(connection, service.name, most, used)
+
+        _finish(number, outcome, usage=used, also=also, **ended)
+        if factor > 1:
+            retries.until_done(
+                lambda: calls.raise_under_way(service.provider, service.model, factor), UserError
+            )
+            log.warning(
+                "%s used %d and %d tokens (prompt, reply) where %d and %d were the most expected: "
+                "its calls count as more against budgets from now on",
+                *(service.name, used.input_tokens, used.output_tokens, most.input_tokens, most.output_tokens),
+            )
+
+
+def _finish(number: int, outcome: str, **ended: Any) -> None:
+    """Record how a call ended, however long the ledger does not answer.
+
+    Given up, a reply that was paid for would be bought again. Recorded twice, it is the same as once.
+    """
+    retries.until_done(lambda: calls.finish(number, outcome, **ended), UserError)
+
+
+def _pause(service: str, error: Held, until: float | None) -> None:
+    retries.until_done(lambda: calls.pause(service, engine.storable(str(error)), until), UserError)
+
+
+def refuse_paused(service: Service) -> None:
+    """Make no call to a paused service.
+
+    Raises:
+        Held: it is paused; the message says why.
+    """
+    pause = calls.paused([service.name, service.whole])
+    if pause is not None:
+        raise Held(pause.reason, None if pause.until is None else max(1.0, pause.until - _moment(0.0)))
+
+
+def _completed(model: ChatModel, prompt: Prompt) -> Reply:
+    reply = model.complete(prompt)
+    return Reply(engine.storable(reply.text), reply.usage)
+
+
+def _translated(translator: Translator, texts: Sequence[str], source: str, target: str) -> Translated:
+    made = translator.translate(texts, source, target)
+    return Translated([engine.storable(text) for text in made.texts], made.usage)
+
+
+def _moment(delay: float) -> float:
+    with engine.reading() as connection:
+        return engine.now(connection) + delay
+
+
+def _outcome(error: BaseException) -> str:
+    return next((word for kind, word in _OUTCOMES if isinstance(error, kind)), "error")

@@ -1,0 +1,1 @@
+"""Rounds of sampling: questions in batches, votes, answers."""

@@ -1,0 +1,303 @@
+"""One round of sampling for a batch of claimed questions: retrieve, prompt, sample, score, vote, settle.
+
+    await Rounds(generator, scorer, retriever, ...).play([claim])  ->  ["B: majority, 3 of 5 votes"]
+
+Which adapter samples and which scorer judges is looked up for every batch, so that a model that comes into
+use is followed at once. A run over another one's votes takes these, round by round, instead of sampling.
+
+A question with no accepted vote goes back to pending and gets a new message, so that batches stay full. The
+order is: commit to the ledger, then publish, then (by returning) acknowledge. Queues and threads are not
+known here.
+"""
+
+import asyncio
+import functools
+import hashlib
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from shared import answers, broker, prompts, voting
+from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
+from shared.jobs import Job, Sampling
+from shared.ledger import claims, engine, models, outbox, runs
+from shared.ledger.claims import Claim, Settled, VoteRecord
+from shared.ledger.models import Model
+from shared.prompts import FewShotExample, PromptQuestion
+from shared.training_examples import Text
+from shared.voting import Rule, Vote, VotingMode
+from workers import retries
+from workers.inference.throughput_meter import ThroughputMeter
+from workers.ports import Completion, Generator, Retriever, Scorer
+
+log = logging.getLogger(__name__)
+EXCLUSIVE_FROM = 2  # deaths in a row from which a question's batch is the only one that runs
+TOO_LATE = "too late: another worker has it"
+_T = TypeVar("_T")
+PATIENCE = 5.0  # seconds before a question is tried again whose index server did not answer
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How the questions of one run are answered."""
+
+    sampling: Sampling
+    examples: str | None
+
+
+@dataclass(frozen=True)
+class _Played:
+    """A question of a batch with its round's votes; ``last``: there will be no other round."""
+
+    claim: Claim
+    asked: PromptQuestion
+    votes: list[Completion]
+    last: bool
+
+
+class Rounds:
+    """Plays rounds of sampling; ``max_losses`` is the setting of that name."""
+
+    def __init__(
+        self, generator: Generator, scorer: Scorer, retriever: Retriever, *, max_losses: int
+    ) -> None:
+        self._generator = generator
+        self._scorer = scorer
+        self._retriever = retriever
+        self._max_losses = max_losses
+        self.meter = ThroughputMeter()
+
+    async def play(self, batch: list[Claim]) -> list[str]:
+        """Play one round for claims of one run; give each one's outcome in words.
+
+        Raises:
+            CancelledError: the worker stops; the claims are given back untouched.
+        """
+        try:
+            return await self._play(batch)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._give_back(batch, "its worker was stopped", 0.0))
+            raise
+        except ServiceUnreachable as error:
+            log.warning("%s", error)
+            await self._give_back(batch, str(error), PATIENCE)
+            return ["given back: a service does not answer"] * len(batch)
+        except UserError as error:
+            # Nothing will work here until a person mends it, and elsewhere it may work now.
+            log.error("%s: this worker stops", error)  # noqa: TRY400  (a sentence for a person, no traceback)
+            await self._give_back(batch, str(error), PATIENCE)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return ["given back: this worker cannot work"] * len(batch)
+        except Exception:
+            # Which question it was cannot be told: the loss is noted on each, and they go in smaller batches.
+            log.exception("a batch of %d failed", len(batch))
+            await self._lose(batch, "an unexplained error, see the worker's log")
+            return ["lost: an unexplained error"] * len(batch)
+        finally:
+            self.meter.end(batch[0].job.run, batch)
+
+    async def _play(self, batch: list[Claim]) -> list[str]:
+        await retries.until_done_aside(lambda: claims.begin(batch))
+        plan = await asyncio.to_thread(_plan, batch[0].job.run)
+        asked = await asyncio.to_thread(_asked, batch)
+        if plan.sampling.votes_of is None:
+            sampled = await self._sample(plan, batch, asked)
+            outcomes = await self._settle_failed(batch, sampled)
+            finished = [
+                _Played(claim, question, votes, claim.attempt >= plan.sampling.max_attempts)
+                for claim, question, votes in zip(batch, asked, sampled, strict=True)
+                if isinstance(votes, list)
+            ]
+        else:
+            outcomes = {}
+            finished = await asyncio.to_thread(_recorded, plan.sampling.votes_of, batch, asked)
+        # From here on, no outage of the ledger may cost the votes that were sampled.
+        ends = await retries.until_done_aside(lambda: self._judge(plan, finished))
+        kept = await retries.until_done_aside(lambda: claims.settle(ends))
+        await asyncio.to_thread(publish, [end.claim.job for end in kept if end.answer is None])
+        late = dict.fromkeys((played.claim for played in finished), TOO_LATE)
+        outcomes |= late | {end.claim: end.outcome for end in kept}
+        return [outcomes[claim] for claim in batch]
+
+    async def _settle_failed(
+        self, batch: Sequence[Claim], sampled: Sequence[list[Completion] | EngineDied | Refused]
+    ) -> dict[Claim, str]:
+        outcomes: dict[Claim, str] = {}
+        for claim, result in zip(batch, sampled, strict=True):
+            if isinstance(result, Refused):
+                await _written(functools.partial(claims.bury, claim, str(result)))
+                outcomes[claim] = f"dead: {result}"
+            elif isinstance(result, EngineDied):
+                outcomes[claim] = "lost: the engine died"
+        died = [claim for claim, result in zip(batch, sampled, strict=True) if isinstance(result, EngineDied)]
+        if died:
+            await self._lose(died, "the engine died")
+        return outcomes
+
+    async def _sample(
+        self, plan: _Plan, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
+    ) -> list[list[Completion] | EngineDied | Refused]:
+        examples = await asyncio.to_thread(self._examples, plan, asked)
+        adapter = await asyncio.to_thread(models.chosen, "lora", plan.sampling.lora)
+        name = adapter.name if adapter else None
+        rounds = (self._ask(plan, name, *each) for each in zip(batch, asked, examples, strict=True))
+        results = await asyncio.gather(*rounds, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, EngineDied | Refused):
+                raise result
+        return results  # type: ignore[return-value]  # the loop above has seen to it
+
+    def _examples(self, plan: _Plan, asked: Sequence[PromptQuestion]) -> list[list[FewShotExample]]:
+        if plan.examples is None:
+            return [[] for _ in asked]
+        sampling = plan.sampling
+        return self._retriever.nearest(plan.examples, asked, sampling.neighbours, sampling.siblings)
+
+    async def _ask(
+        self,
+        plan: _Plan,
+        adapter: str | None,
+        claim: Claim,
+        asked: PromptQuestion,
+        examples: list[FewShotExample],
+    ) -> list[Completion]:
+        sampling = plan.sampling
+        prompt = prompts.answering(asked, examples)
+        while not self._generator.fits(prompt, sampling.max_tokens):
+            if not examples:
+                raise Refused(
+                    f"the question does not fit the engine with {sampling.max_tokens} tokens of answer: "
+                    "raise VOTEQUEUE_MAX_MODEL_LEN or lower --max-tokens"
+                )
+            examples = examples[:-1]
+            prompt = prompts.answering(asked, examples)
+        progress = self.meter.begin(claim.job.run, claim, sampling.votes)
+        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim), adapter, progress)
+
+    def _judge(self, plan: _Plan, finished: Sequence[_Played]) -> list[Settled]:
+        model = models.chosen("scorer", plan.sampling.scorer)
+        rule, name = _rule(plan.sampling, model), model.name if model else None
+        texts = [(played.asked, _read(plan.sampling, played)) for played in finished]
+        scores: Sequence[Sequence[float | None]]
+        scores = self._scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
+        return [
+            _end(plan.sampling, played, read, scored, rule, name)
+            for played, (_, read), scored in zip(finished, texts, scores, strict=True)
+        ]
+
+    async def _lose(self, batch: Sequence[Claim], reason: str) -> None:
+        # A batch of one that runs by itself is to blame; of several that ran, none is known to be.
+        alone = len(batch) == 1 and is_exclusive(batch[0])
+        again = await _written(lambda: claims.lose(batch, reason, self._max_losses, alone=alone))
+        await asyncio.to_thread(publish, again)
+
+    async def _give_back(self, batch: Sequence[Claim], reason: str, delay: float) -> None:
+        released = await _written(lambda: claims.release(batch, reason, delay))
+        if not delay:
+            await asyncio.to_thread(publish, released)
+
+
+def _written(write: Callable[[], _T]) -> Awaitable[_T]:
+    return retries.until_done_aside(write, UserError)
+
+
+@functools.lru_cache(maxsize=64)
+def _plan(run: str) -> _Plan:
+    found = runs.get_run(run)
+    return _Plan(Sampling.model_validate(found.options), found.examples)
+
+
+def batch_size(claim: Claim) -> int:
+    """Give the largest batch a question may be in: its run's, halved with each death of its work."""
+    return max(1, _plan(claim.job.run).sampling.batch >> claim.losses)
+
+
+def is_exclusive(claim: Claim) -> bool:
+    """Tell whether a question's batch must run by itself: its work died before, and not just once.
+
+    One death is nearly always somebody's who stopped a worker, and costs no parallelism.
+    """
+    return claim.losses >= EXCLUSIVE_FROM
+
+
+def _asked(batch: Sequence[Claim]) -> list[PromptQuestion]:
+    places = [(claim.entry, claim.question) for claim in batch]
+    found = runs.load_asked(batch[0].job.run, places)
+    return [found[place] for place in places]
+
+
+def _seed(seed: int | None, claim: Claim) -> int | None:
+    """Give every question and round its own seed: the same run again samples the same votes."""
+    if seed is None:
+        return None
+    name = f"{seed}:{claim.key}:{claim.attempt}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestion]) -> list[_Played]:
+    """Take this round's votes from the run that sampled them."""
+    items = [claim.job.item for claim in batch]
+    found = claims.recorded_rounds(source, items)
+    played = []
+    for claim, question in zip(batch, asked, strict=True):
+        rounds = found.get(claim.job.item, [])
+        votes = rounds[claim.attempt - 1] if claim.attempt <= len(rounds) else []
+        completions = [Completion(vote.text, vote.tokens) for vote in votes]
+        played.append(_Played(claim, question, completions, claim.attempt >= len(rounds)))
+    return played
+
+
+def _rule(sampling: Sampling, model: Model | None) -> Rule:
+    """Give a run's own rule, the rest as the scorer's held-out part says."""
+    best = (model.rule if model else None) or voting.GATE
+    use = best.use if sampling.use == "auto" else VotingMode(sampling.use)
+    if sampling.threshold is not None:
+        return Rule(use, sampling.threshold)
+    return Rule(use, model.threshold(use) if model else best.threshold)
+
+
+def _read(sampling: Sampling, played: _Played) -> list[Text]:
+    """Read votes as the run has it: each up to where it ends, and its letter."""
+    reader, options = answers.READERS[sampling.reader], len(played.asked.options)
+    cut = [reader.cut(vote.text) for vote in played.votes]
+    return [Text(text=text, letter=answers.extract(text, options, sampling.reader)) for text in cut]
+
+
+def _end(
+    sampling: Sampling,
+    played: _Played,
+    read: Sequence[Text],
+    scores: Sequence[float | None],
+    rule: Rule,
+    scorer: str | None,
+) -> Settled:
+    claim, votes, ballots = played.claim, [], []
+    for completion, text, score in zip(played.votes, read, scores, strict=True):
+        accepted = rule.accepts(text.letter, score)
+        votes.append(Vote(text.letter, score))
+        ballots.append(
+            VoteRecord(engine.storable(completion.text), text.letter, score, accepted, completion.tokens)
+        )
+    answer = voting.decide(votes, rule)
+    if answer is None and played.last:
+        answer = voting.fall_back(claims.earlier_ballots(claim.job) + votes, sampling.fallback)
+    if answer is None:
+        outcome = f"again: none of {len(votes)} votes was accepted"
+    else:
+        outcome = f"{answer.letter}: {answer.how}, {answer.support} of {len(votes)} votes"
+    return Settled(claim, ballots, answer, outcome, scorer)
+
+
+def publish(jobs: Sequence[Job]) -> None:
+    """Send jobs that the ledger holds as pending; a broker that is away costs them nothing but time."""
+    if not jobs:
+        return
+    try:
+        broker.send(jobs)
+        outbox.mark_sent(jobs)
+    except UserError as error:
+        # Not an error for the questions: the reconcile loop sends what has no message.
+        log.warning("%d messages wait in the ledger: %s", len(jobs), error)

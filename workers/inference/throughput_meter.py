@@ -1,0 +1,119 @@
+"""Counts votes and tokens while the engine makes them, by run, for those who watch.
+
+    counter = meter.begin("round1", claim, votes=5)
+    counter.count(0, tokens=16, finished=False)
+    meter.figures()  ->  [Sampled("round1", votes=0, tokens=16, votes_under_way=5, ...)]
+
+What a vote is, and who is told, is not known here.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+
+from shared.ledger.sampling_progress import Sampled
+
+WINDOW = 30.0  # seconds that the rate looks back over
+
+
+@dataclass
+class _Question:
+    """A question in play: tokens of each of its votes so far, and which of them are finished."""
+
+    tokens: list[int]
+    finished: set[int] = field(default_factory=set)
+
+
+@dataclass
+class _Run:
+    """What was made for a run so far, its questions in play, and its tokens over the last seconds."""
+
+    votes: int = 0
+    tokens: int = 0
+    playing: dict[Hashable, _Question] = field(default_factory=dict)
+    samples: deque[tuple[float, int]] = field(default_factory=deque)
+    told: Sampled | None = None
+
+
+class Counter:
+    """Counts the tokens of one question's votes; it is a `ports.Progress`."""
+
+    def __init__(self, lock: threading.Lock, run: _Run, question: _Question) -> None:
+        self._lock, self._run, self._question = lock, run, question
+
+    def count(self, vote: int, tokens: int, finished: bool) -> None:
+        """Note how many tokens a vote has so far, and whether it is finished."""
+        with self._lock:
+            self._run.tokens += tokens - self._question.tokens[vote]
+            self._question.tokens[vote] = tokens
+            if finished and vote not in self._question.finished:
+                self._question.finished.add(vote)
+                self._run.votes += 1
+
+
+class ThroughputMeter:
+    """All counts of one worker; ``clock`` is in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._runs: dict[str, _Run] = {}
+
+    def begin(self, run: str, question: Hashable, votes: int) -> Counter:
+        """Take up a question of a run, of which so many votes are to be sampled."""
+        with self._lock:
+            counted = self._runs.setdefault(run, _Run())
+            if not counted.samples:
+                counted.samples.append((self._clock(), counted.tokens))
+            playing = counted.playing[question] = _Question([0] * votes)
+            return Counter(self._lock, counted, playing)
+
+    def end(self, run: str, questions: Iterable[Hashable]) -> None:
+        """Let go of questions whose round is over, however it ended."""
+        with self._lock:
+            if run in self._runs:
+                for question in questions:
+                    self._runs[run].playing.pop(question, None)
+
+    def figures(self) -> list[Sampled]:
+        """Give the figures of all runs that something is new of since the last call."""
+        with self._lock:
+            figures = [(run, self._figures(name, run)) for name, run in self._runs.items()]
+            news = [(run, now) for run, now in figures if run.playing or now != run.told]
+            for run, now in news:
+                run.told = now
+            return [now for _, now in news]
+
+    def _figures(self, name: str, run: _Run) -> Sampled:
+        questions = run.playing.values()
+        under_way = [
+            tokens
+            for question in questions
+            for vote, tokens in enumerate(question.tokens)
+            if vote not in question.finished
+        ]
+        return Sampled(
+            run=name,
+            votes=run.votes,
+            tokens=run.tokens,
+            votes_in_play=sum(len(question.finished) for question in questions),
+            votes_under_way=len(under_way),
+            votes_not_begun=under_way.count(0),
+            tokens_under_way=sum(under_way),
+            tokens_per_second=self._rate(run, reading=0 in under_way and not run.votes),
+        )
+
+    def _rate(self, run: _Run, reading: bool) -> float:
+        if not run.playing:
+            run.samples.clear()
+            return 0.0
+        now = self._clock()
+        if reading:  # while the first prompts are read, hardly a token is made: no sign of the pace to come
+            run.samples.clear()
+        run.samples.append((now, run.tokens))
+        while len(run.samples) > 2 and run.samples[1][0] <= now - WINDOW:
+            run.samples.popleft()
+        since, before = run.samples[0]
+        return (run.tokens - before) / (now - since) if now > since else 0.0

@@ -1,0 +1,54 @@
+"""LoRA adapters for the generator, found by name and taken only when they are whole.
+
+    Adapters(Path("var/trained")).find("lora-3f9c01ab12cd")  ->  Adapter("lora-3f9c01ab12cd", 66835883, ...)
+
+vLLM keeps an adapter under its name and its number for good: both come from its content, so that no two
+adapters ever share them. How adapters are trained is not known here.
+"""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared import model_store, text_files
+from shared.errors import UserError
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter; ``rank`` is that of the engine's slot it needs."""
+
+    name: str
+    number: int
+    folder: Path
+    rank: int
+
+
+class Adapters:
+    """The adapters in the folder of trained models; each is looked at once."""
+
+    def __init__(self, trained: Path) -> None:
+        self._trained = trained
+        self._found: dict[str, Adapter] = {}
+        self._lock = threading.Lock()
+
+    def find(self, name: str) -> Adapter:
+        """Find an adapter.
+
+        Raises:
+            UserError: it is not here, or not whole.
+        """
+        with self._lock:
+            if name not in self._found:
+                self._found[name] = self._look(name)
+            return self._found[name]
+
+    def _look(self, name: str) -> Adapter:
+        folder = model_store.checked("lora", name, self._trained)
+        try:
+            rank = int(text_files.read_object(folder / "adapter_config.json")["r"])
+        except (UserError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{folder} is no LoRA adapter: {error}") from None
+        # vLLM takes powers of two from 8 up; a smaller adapter fits a larger slot.
+        slot = max(8, 1 << (rank - 1).bit_length())
+        return Adapter(name, model_store.number_of(name), folder.resolve(), slot)

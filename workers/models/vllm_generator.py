@@ -1,0 +1,250 @@
+"""Votes from a language model in vLLM's AsyncLLM, on GPUs or on vLLM's CPU build.
+
+    VllmGenerator(EngineOptions(model=Path("weights"), ...))
+
+The engine lives in the event loop that started it, its model in a process of its own (`EngineCore`). It is
+built without room for LoRA adapters, which costs time on every token, until one is asked for; then it is
+built anew between two batches. It knows prompts as text: what they say is `prompts`' business.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared import answers
+from shared.errors import EngineDied, Refused, UserError
+from shared.jobs import Sampling
+from workers.models.lora_adapters import Adapter, Adapters
+from workers.ports import Completion, Progress
+
+log = logging.getLogger(__name__)
+TOLD_EVERY = 16  # tokens of a vote between two words about it
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What an engine is built from; ``gpu_memory`` is a share, ``kv_cache_gib`` counts on CPUs only.
+
+    ``trained`` is the folder of trained models, LoRA adapters among them.
+    """
+
+    model: str
+    trained: Path
+    quantization: str | None = None
+    gpu_memory: float = 0.7
+    tensor_parallel: int = 1
+    max_model_len: int = 8192
+    kv_cache_gib: int = 2
+    max_sequences: int = 320
+
+
+class VllmGenerator:
+    """A generator over one vLLM engine, which it builds anew when it died."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._adapters = Adapters(options.trained)
+        self._engine: Any = None
+        self._tokenizer: Any = None
+        self._rank = 0  # of the largest adapter that the engine takes; 0: it takes none
+        self._seeds = True
+        self._building = asyncio.Lock()
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def start(self) -> None:
+        """Load the model; half a minute for 0.5 billion parameters on a CPU.
+
+        Raises:
+            UserError: vLLM cannot load it; the message says why.
+        """
+        async with self._building:
+            await self._ensure(0)
+
+    async def sample(
+        self,
+        prompt: str,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: str | None = None,
+        progress: Progress | None = None,
+    ) -> list[Completion]:
+        """Sample ``sampling.votes`` texts, all in one request; cancelling this aborts the request."""
+        found = await asyncio.to_thread(self._adapters.find, adapter) if adapter else None
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        async with self._using(found.rank if found else 0) as engine:
+            try:
+                return await self._generate(engine, prompt, sampling, seed, found, progress)
+            except EngineDeadError as error:
+                await self._bury(engine)
+                raise EngineDied("the engine's process died") from error
+            except ValueError as error:
+                raise Refused(f"vLLM refuses the prompt: {error}") from error
+
+    def fits(self, prompt: str, max_tokens: int) -> bool:
+        """Tell whether prompt and answer fit the engine's longest sequence."""
+        return len(self._tokenizer.encode(prompt)) + max_tokens <= self._options.max_model_len
+
+    async def stop(self) -> None:
+        """Stop the engine and its processes."""
+        await self._bury(self._engine)
+
+    @contextlib.asynccontextmanager
+    async def _using(self, rank: int) -> AsyncIterator[Any]:
+        """Have an engine that takes adapters of a rank; it is not put away while somebody uses it."""
+        async with self._building:
+            await self._ensure(rank)
+            engine = self._engine
+            self._in_flight += 1
+            self._idle.clear()
+        try:
+            yield engine
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def _ensure(self, rank: int) -> None:
+        if self._engine is not None and rank <= self._rank:
+            return
+        if self._engine is not None:
+            # Two engines at once would not fit a GPU: what is in flight is waited for.
+            log.info("the engine is built anew, with room for LoRA adapters of rank %d", rank)
+            await self._idle.wait()
+            await self._bury(self._engine)
+        self._rank = max(rank, self._rank)
+        _prepare_environment(self._options)
+        try:
+            self._engine = self._build()
+            self._tokenizer = self._engine.get_tokenizer()
+            if asyncio.iscoroutine(self._tokenizer):
+                self._tokenizer = await self._tokenizer
+        # vLLM raises whatever its parts raise, from OSError to RuntimeError: all mean the same here.
+        except Exception as error:
+            log.exception("the engine did not start")
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"vLLM cannot load {self._options.model}: {reason[-1]}") from error
+
+    async def _generate(
+        self,
+        engine: Any,
+        prompt: str,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: Adapter | None,
+        progress: Progress | None,
+    ) -> list[Completion]:
+        votes = [Completion("", 0)] * sampling.votes
+        request = uuid.uuid4().hex
+        parameters = _sampling_params(sampling, self._usable(seed))
+        lora = _lora_request(adapter) if adapter else None
+        async for output in engine.generate(prompt, parameters, request, lora_request=lora):
+            for part in output.outputs:
+                before = votes[part.index]
+                vote = Completion(before.text + part.text, before.tokens + len(part.token_ids))
+                votes[part.index] = vote
+                if progress is not None:
+                    progress.count(part.index, vote.tokens, part.finished())
+        return votes
+
+    def _usable(self, seed: int | None) -> int | None:
+        """Drop a seed where the engine would die of it, and say so once."""
+        if seed is not None and not self._seeds:
+            _warn_of_seeds()
+            return None
+        return seed
+
+    async def _bury(self, engine: Any) -> None:
+        # Many requests see one death; the first to come puts the engine away.
+        if engine is None or engine is not self._engine:
+            return
+        self._engine = None
+        await asyncio.to_thread(engine.shutdown)
+
+    def _build(self) -> Any:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        options = self._options
+        arguments: dict[str, Any] = {
+            "model": options.model,
+            "quantization": options.quantization,
+            "gpu_memory_utilization": options.gpu_memory,
+            "tensor_parallel_size": options.tensor_parallel,
+            "max_model_len": options.max_model_len,
+            "max_num_seqs": options.max_sequences,
+            "enable_prefix_caching": True,
+            # Defaults hidden in a model's folder would override the run's settings without a word.
+            "generation_config": "vllm",
+            "disable_log_stats": True,
+        }
+        if current_platform.is_cpu():
+            # vLLM 0.32 rewinds a seeded request's generator after a part of its prompt, which torch's CPU
+            # generator cannot do: the engine dies ("CPU Generator does not use offset").
+            self._seeds = False
+            arguments |= {"dtype": cpu_dtype(), "enforce_eager": True}
+        if self._rank:
+            arguments |= {"enable_lora": True, "max_lora_rank": self._rank}
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+
+def cpu_dtype() -> str:
+    """Give the data type to sample in on this CPU: float32 where it has no bfloat16 instructions.
+
+    There bfloat16 is emulated: its matrix products take two to three times as long from 16 rows on.
+    """
+    import torch
+
+    known = torch.cpu.get_capabilities()
+    return "bfloat16" if any(there for name, there in known.items() if "bf16" in name) else "float32"
+
+
+@functools.cache
+def _warn_of_seeds() -> None:
+    log.warning("vLLM's CPU build cannot sample with a seed: the run's seed is not used here")
+
+
+def _prepare_environment(options: EngineOptions) -> None:
+    cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
+    for name, value in {
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib),
+        # By itself the CPU build leaves a core free, which on two cores is half the machine.
+        "VLLM_CPU_OMP_THREADS_BIND": cores,
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def _sampling_params(sampling: Sampling, seed: int | None) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        n=sampling.votes,
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=seed,
+        stop=list(answers.READERS[sampling.reader].stops),
+        # What is new of each vote, every few tokens: for those who watch, at no cost that could be measured.
+        output_kind=RequestOutputKind.DELTA,
+        stream_interval=TOLD_EVERY,
+    )
+
+
+def _lora_request(adapter: Adapter) -> Any:
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(adapter.name, adapter.number, str(adapter.folder))

@@ -1,0 +1,132 @@
+"""What a service says is wrong, read out of whatever form it says it in.
+
+    read(Answer(400, {}, '[{"error": {"code": 400, "message": "bad", "status": "INVALID_ARGUMENT"}}]'))
+        ->  Complaint(status=400, codes="400 INVALID_ARGUMENT", said="bad", ...)
+
+Errors come as an object, as a string, in an array, as a validation report, or as JSON within a string. What
+they mean is not known here.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workers.providers import retry_after
+
+LONGEST_QUOTE = 200  # characters of what the service said that go on record
+LONGEST_READ = 4000  # characters of it that are looked at
+_DEEPEST = 8  # levels of objects, arrays, and JSON within strings
+_CODES = ("code", "type", "status", "reason", "error_code", "status_code")
+_QUOTAS = ("quotaid", "quotametric", "quota_id", "limit_type")
+_MESSAGES = ("message", "msg", "error_msg", "status_msg", "detail", "error_description", "error")
+_DELAYS = ("retrydelay", "retry_delay", "retry_after", "retryafter", "retry_after_seconds")
+_PARAMETERS = ("param", "parameter", "loc", "field")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A service's answer as it came, no credential in it; the headers' names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """What is wrong, in the service's words.
+
+    ``codes``, ``quotas`` and ``parameters`` are what it says in fields of their own, ``said`` is its
+    sentence, ``words`` everything, and ``delay`` the seconds after which it wants to be called again.
+    """
+
+    status: int
+    codes: str
+    said: str
+    quotas: str = ""
+    parameters: tuple[str, ...] = ()
+    words: str = ""
+    delay: float | None = None
+
+
+@dataclass
+class _Found:
+    codes: list[str] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    quotas: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    delays: list[str] = field(default_factory=list)
+    parameters: list[str] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def read(answer: Answer) -> Complaint:
+    """Read what an answer complains of; an answer without a message is its own message."""
+    found = _Found()
+    body = parsed(answer.text[:100_000])
+    for name, value in _walk(body, 0):
+        _sort(found, name, value)
+    said = next(iter(found.messages), "") or answer.text
+    codes = " ".join(dict.fromkeys(found.codes))
+    words = " ".join((codes, *found.quotas, *dict.fromkeys(found.messages or [answer.text])))[:LONGEST_READ]
+    status = answer.status
+    if status < 400:  # some gateways answer 200, and put the status into the body
+        status = next(iter(found.statuses), status)
+    delay = retry_after.asked({**found.headers, **answer.headers}, found.delays, words)
+    quotas, parameters = " ".join(found.quotas), tuple(found.parameters)
+    return Complaint(
+        status, codes, quoted(said) or quoted(codes) or "nothing", quotas, parameters, words, delay
+    )
+
+
+def is_one(body: dict[str, Any]) -> bool:
+    """Tell whether a body without a reply says what is wrong."""
+    return any(body.get(name) for name in ("error", "errors", "base_resp", *_MESSAGES, "error_code"))
+
+
+def parsed(text: str) -> Any:
+    """Read JSON; give nothing where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def quoted(text: str) -> str:
+    """Give what a service said in one short line."""
+    line = " ".join(text[:LONGEST_READ].split())
+    return line if len(line) <= LONGEST_QUOTE else line[:LONGEST_QUOTE] + "…"
+
+
+def _walk(value: Any, depth: int, name: str = "") -> Iterator[tuple[str, Any]]:
+    if depth > _DEEPEST:
+        return
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") and (inner := parsed(value)) is not None:
+        value = inner
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _walk(inner, depth + 1, str(key).lower())
+    elif isinstance(value, list):
+        for inner in value[:50]:
+            yield from _walk(inner, depth + 1, name)
+    elif value is not None:
+        yield name, value
+
+
+def _sort(found: _Found, name: str, value: Any) -> None:
+    text = str(value)[:LONGEST_READ]
+    if name in _CODES and not isinstance(value, bool):
+        found.codes.append(text)
+        if text.isascii() and text.isdigit() and len(text) == 3 and 400 <= int(text) < 600:
+            found.statuses.append(int(text))
+    elif name in _QUOTAS:
+        found.quotas.append(text)
+    elif name in _MESSAGES and isinstance(value, str):
+        found.messages.append(text)
+    elif name in _DELAYS:
+        found.delays.append(text)
+    elif name in _PARAMETERS and isinstance(value, str):
+        found.parameters.append(text)
+    elif name.startswith(("x-ratelimit", "retry-after")):
+        found.headers[name] = text

@@ -1,0 +1,291 @@
+"""Chat with any OpenAI-compatible endpoint: DashScope, DeepSeek, Hunyuan, a local `vllm serve`.
+
+    OpenAIChat(service, "https://api.deepseek.com/v1", key, 120.0).complete(Prompt("……", 1024, 0.7))
+        ->  Reply("……\\n答案是：B", Usage(640, 310))
+
+One call is one request; whether it is made again is the desk's business, what a "no" means `openai_errors`'.
+"""
+
+import json
+import ssl
+import time
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from shared import token_bounds, urls
+from shared.errors import (
+    Barred,
+    Held,
+    NoReply,
+    Refused,
+    Unavailable,
+    Unreadable,
+    UserError,
+    VotequeueError,
+)
+from shared.providers import Usage
+from workers.ports import Prompt, Reply, Service
+from workers.providers import (
+    completion_parser,
+    error_details,
+    openai_errors,
+    proxies,
+    requests_errors,
+    unsupported_parameters,
+)
+from workers.providers.error_details import Answer
+from workers.providers.openai_errors import Refusals
+
+if TYPE_CHECKING:
+    import openai
+
+MOST_COUNTED = 10**8  # tokens of a call: what is more is no count
+CONNECTING = 10.0  # seconds for a connection to stand
+_LIMITS_OF_LENGTH = ("max_tokens", "max_completion_tokens")
+RENAMED = 1.0  # seconds until a question is asked again whose request had another name for a parameter
+# By name, since the library that carries the requests is the SDK's business.
+_NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
+_OF_THIS_MACHINE = {
+    "ProxyError",
+    "LocalProtocolError",
+    "UnsupportedProtocol",
+    "InvalidURL",
+    "TooManyRedirects",
+}
+_NO_EXTRA: Mapping[str, object] = {}
+
+
+class OpenAIChat:
+    """A chat model at an OpenAI-compatible endpoint; threads may share it, and with it its connections.
+
+    ``extra`` are fields that every request has besides: they win over our own, and null leaves one out.
+
+    Raises:
+        UserError: the key cannot be one, or no client can be built for the endpoint.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        base_url: str,
+        api_key: SecretStr | None,
+        timeout: float,
+        extra: Mapping[str, object] = _NO_EXTRA,
+    ) -> None:
+        self._service = service
+        self._timeout = timeout
+        self._key = _key(api_key)
+        self._url = base_url
+        self._host = urlsplit(base_url).hostname or base_url
+        self._extra = extra
+        self._length = "max_tokens"  # what the service calls the limit of a reply
+        self._refusals = Refusals()
+        self._client = proxies.built(self._host, self._built)
+        # The SDK imports this when it is first used, which must not delay the first call.
+        self._completions = self._client.chat.completions
+
+    @property
+    def service(self) -> Service:
+        """Say what it is."""
+        return self._service
+
+    def complete(self, prompt: Prompt) -> Reply:
+        """Answer one message, in one request."""
+        request = self._request(prompt)
+        answer = self._ask(request)
+        if isinstance(answer, VotequeueError):
+            raise answer
+        if answer.status >= 400:
+            raise self._judged(answer, request)
+        try:
+            reply = self._read(answer, prompt, request)
+        except VotequeueError as error:
+            error.used = _charged(answer.text, prompt.text)
+            raise
+        self._refusals.forget()
+        return reply
+
+    def _built(self) -> "openai.OpenAI":
+        import openai
+
+        timeout = openai.Timeout(self._timeout, connect=min(CONNECTING, self._timeout))
+        direct = None
+        if urls.stays_here(self._url):
+            direct = openai.DefaultHttpxClient(trust_env=False)
+            # The SDK closes only what it has made itself.
+            weakref.finalize(self, direct.close)
+        return openai.OpenAI(
+            base_url=self._url,
+            api_key=self._key.get_secret_value() or "none",
+            timeout=timeout,
+            max_retries=0,
+            http_client=direct,
+        )
+
+    def _ask(self, request: dict[str, Any]) -> Answer | VotequeueError:
+        # Errors are given back, not raised: raised here they would carry the SDK's own along, and with it
+        # the request's headers.
+        import openai
+
+        try:
+            return self._exchange(request)
+        except openai.APIStatusError as error:
+            response = error.response
+            return self._answer(error.status_code, dict(response.headers), response.text)
+        except openai.APITimeoutError as error:
+            return self._lost(error, "timed out")
+        except openai.APIConnectionError as error:
+            return self._lost(error, "was cut")
+        except openai.OpenAIError as error:
+            return Unavailable(f"the call to {self._host} failed in the SDK ({type(error).__name__})")
+        except Exception as error:  # noqa: BLE001  the HTTP library cannot make the call: of an address, a header
+            return _unsendable(request) or proxies.trouble(self._host, type(error).__name__)
+
+    def _request(self, prompt: Prompt) -> dict[str, Any]:
+        fields = {
+            "model": self._service.model,
+            "messages": [{"role": "user", "content": prompt.text}],
+            self._length: prompt.max_tokens,
+            "temperature": prompt.temperature,
+        }
+        kept = {name: value for name, value in fields.items() if name not in self._extra}
+        return {
+            **kept,
+            "extra_body": {name: value for name, value in self._extra.items() if value is not None},
+        }
+
+    def _exchange(self, request: dict[str, Any]) -> Answer | VotequeueError:
+        deadline = time.monotonic() + self._timeout
+        asked = self._completions.with_streaming_response.create(**request)
+        with asked as response:
+            body = bytearray()
+            try:
+                for part in response.iter_bytes():
+                    body += part
+                    # Some services send blank lines while they think, which no time-out of a read notices.
+                    if time.monotonic() > deadline:
+                        return NoReply(f"{self._host} did not finish its reply in {self._timeout:g} s")
+            except Exception as error:  # noqa: BLE001  whatever it is, the reply did not come whole
+                return NoReply(f"the reply of {self._host} broke off ({type(error).__name__})")
+            return self._answer(
+                response.status_code, dict(response.headers), body.decode("utf-8", errors="replace")
+            )
+
+    def _answer(self, status: int, headers: dict[str, str], text: str) -> Answer:
+        shown = requests_errors.hidden(text, [self._key.get_secret_value()])
+        return Answer(status, {name.lower(): value for name, value in headers.items()}, shown)
+
+    def _lost(self, error: "openai.APIConnectionError", how: str) -> VotequeueError:
+        cause = error.__cause__
+        name = type(cause).__name__
+        if name in _OF_THIS_MACHINE or _untrusted(cause):
+            return proxies.trouble(self._host, name)
+        if name in _NEVER_SENT and proxies.lead_to(self._url):
+            return proxies.trouble(self._host, f"{name} at a proxy")
+        if name in _NEVER_SENT:
+            hint = ": is `votequeue serve` running?" if self._service.provider == "local" else ""
+            return Unavailable(f"cannot connect to {self._host} ({name}){hint}")
+        return NoReply(f"the call to {self._host} {how} ({name})")
+
+    def _judged(self, answer: Answer, request: dict[str, Any]) -> VotequeueError:
+        """Say what an error means, in the light of the request and of the calls before it."""
+        sent = [name for name in (*_LIMITS_OF_LENGTH, "temperature") if name in request]
+        error = openai_errors.judge(answer, self._service, self._host, self._extra, sent)
+        if (
+            isinstance(error, Barred)
+            and not error.whole
+            and unsupported_parameters.renamed(error_details.read(answer), sent)
+        ):
+            self._length = "max_completion_tokens"
+            # Made again at once, the call would pass the limits that its caller keeps.
+            return Held(
+                f"the model wants {self._length} in place of max_tokens: it is asked again so", RENAMED
+            )
+        if isinstance(error, openai_errors.Unclear):
+            return self._refusals.weigh(error, request["messages"][0]["content"], self._service)
+        return error
+
+    def _read(self, answer: Answer, prompt: Prompt, request: dict[str, Any]) -> Reply:
+        body = _object(answer.text)
+        if body is None:
+            raise Unreadable(
+                f"the reply of {self._host} is no JSON object: {error_details.quoted(answer.text)!r}"
+            )
+        choice = completion_parser.first(body)
+        if body.get("error") or (choice is None and error_details.is_one(body)):
+            raise self._judged(answer, request)
+        if choice is None:
+            raise Unreadable(f"the reply of {self._host} has no choices")
+        if choice.get("error") or completion_parser.ended(choice) in completion_parser.FAILED:
+            raise self._broken(choice, answer, request)
+        text = completion_parser.text(choice, self._host, prompt.max_tokens)
+        return Reply(text, usage(body.get("usage"), prompt.text, text))
+
+    def _broken(self, choice: dict[str, Any], answer: Answer, request: dict[str, Any]) -> VotequeueError:
+        inside = choice.get("error") or f"the reply ended with {completion_parser.ended(choice)!r}"
+        within = Answer(answer.status, answer.headers, json.dumps({"error": inside}))
+        error = self._judged(within, request)
+        # The service has begun to answer, and may charge for that.
+        return Unreadable(str(error)) if type(error) is Unavailable else error
+
+
+def _unsendable(request: dict[str, Any]) -> Refused | None:
+    try:
+        request["messages"][0]["content"].encode()
+    except UnicodeEncodeError:
+        return Refused("the question has characters in it that no text has (lone surrogates)")
+    return None
+
+
+def _untrusted(error: BaseException | None) -> bool:
+    """Tell whether it is a certificate, or that there is no TLS, that a connection has failed for."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _key(given: SecretStr | None) -> SecretStr:
+    key = given.get_secret_value().strip() if given else ""
+    # The HTTP library would refuse such a header, and quote it.
+    if not (key.isascii() and key.isprintable()):
+        raise UserError("VOTEQUEUE_CHAT_API_KEY has characters that no key has: copy it again")
+    return SecretStr(key)
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    body = error_details.parsed(text)
+    if isinstance(body, list) and len(body) == 1:  # as Gemini sends its errors
+        body = body[0]
+    return body if isinstance(body, dict) else None
+
+
+def usage(told: object, prompt: str, text: str) -> Usage:
+    """Read what a call used; what the service does not tell is bounded, since it may be charged."""
+    counts = told if isinstance(told, dict) else {}
+    asked, answered, total = (
+        _count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+    )
+    if asked and answered and total:
+        # Some services count what a model thinks in the total only.
+        answered = max(answered, total - asked)
+    return Usage(asked or token_bounds.message(prompt), answered or token_bounds.tokens(text))
+
+
+def _charged(answer: str, prompt: str) -> tuple[int, int] | None:
+    """Read what a call used whose reply is of no use, if the service tells."""
+    told = (_object(answer) or {}).get("usage")
+    if not isinstance(told, dict) or not _count(told.get("completion_tokens")):
+        return None
+    used = usage(told, prompt, "")
+    return used.input_tokens, used.output_tokens
+
+
+def _count(told: object) -> int | None:
+    # A service that counts nothing says 0, which no prompt and no reply has.
+    return int(told) if isinstance(told, int | float) and 1 <= told <= MOST_COUNTED else None

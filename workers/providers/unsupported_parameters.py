@@ -1,0 +1,101 @@
+"""Which parameter of our requests a model does not take, and what a person can do about it.
+
+    complained_of(complaint, ("model", "messages", "max_tokens", "temperature"))  ->  "temperature"
+
+A request that one question is refused for is refused for all of them: so the model is stopped, not the
+question. What a request looks like is not known here.
+"""
+
+import re
+from collections.abc import Iterable
+
+from workers.providers.error_details import Complaint
+
+SETTING = "VOTEQUEUE_CHAT_EXTRA"
+_THINKING = ("enable_thinking", "thinking", "reasoning_effort", "chat_template_kwargs", "reasoning")
+_MODE = ("stream", "streaming")
+_TEXT = re.compile(r"^(messages|input|prompt|contents?)\b")
+_UNSUPPORTED = re.compile(
+    r"unsupported[_ ](?:parameter|value|param|argument|option|field)"
+    r"|unknown[_ ](?:parameter|argument|field|name)"
+    r"|unrecogni[sz]ed (?:request )?(?:argument|parameter|field|key|option)"
+    r"|extra_forbidden|extra inputs are not permitted|extra (?:fields?|parameters?) (?:are |is )?not"
+    r"|unexpected (?:keyword |request )?(?:argument|parameter|field|property)|argument not supported"
+    r"|(?:parameter|property|argument|option|field)s? .{0,60}"
+    r"(?:not (?:supported|allowed|permitted|recogni[sz]ed)|unsupported|unknown)"
+    r"|(?:not (?:be )?support|unsupported|only supports?|invalid).{0,30}"
+    r"\b(?:parameters?|params?|thinking|stream\w*)\b"
+    r"|UnsupportedParams|参数.{0,40}(?:非法|不支持|无效|错误|有误|不合法|超出)|不支持.{0,20}(?:参数|非流式|思考|流式)"
+    r"|(?:只|仅)支持.{0,12}流式|必须设置为",
+    re.IGNORECASE,
+)
+# A prompt that is too long for the model is the question's own affair, whichever parameter is named.
+_TOO_LONG = re.compile(
+    r"context[_ ](?:length|window|size)|(?:prompt|input|messages?)\b.{0,40}(?:too long|too large|length)"
+    r"|input[_ ]tokens|maximum (?:input|prompt)|(?:token|string)s?_?.{0,20}above_max|reduce the length"
+    r"|上下文.{0,12}(?:长度|超)|(?:输入|提示).{0,12}(?:过长|超长|长度)",
+    re.IGNORECASE,
+)
+_RENAMED = re.compile(r"\bmax_completion_tokens\b")
+
+
+def too_long(complaint: Complaint) -> bool:
+    """Tell whether it is the length of the prompt that is complained of."""
+    return complaint.status == 413 or bool(_TOO_LONG.search(complaint.words))
+
+
+def complained_of(complaint: Complaint, sent: Iterable[str]) -> str | None:
+    """Name the parameter that is complained of: one that we sent, or one about thinking and streaming.
+
+    Where a parameter is complained of without its name, the result is ``""``.
+    """
+    names = [name for name in sent if not _TEXT.match(name) and name != "model"]
+    known = dict.fromkeys((*names, "max_completion_tokens", "top_p", *_THINKING, *_MODE))
+    fields = [part.strip("'\"` ") for told in complaint.parameters for part in re.split(r"[.\[\]/]", told)]
+    for name in known:
+        if name in fields:
+            return name
+    if any(_TEXT.match(name) for name in fields if name) and not _UNSUPPORTED.search(complaint.words):
+        return None
+    for name in known:
+        if re.search(_mention(name), complaint.words):
+            return name
+    if not _UNSUPPORTED.search(complaint.words):
+        return None
+    words = complaint.words.lower()
+    return next((name for name in ("thinking", "stream") if name in words), "")
+
+
+def _mention(name: str) -> str:
+    bare = rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])"
+    # Names such as "stream" and "user" are words of many a sentence.
+    return bare if "_" in name or name == "temperature" else rf"['\"`]{re.escape(name)}['\"`]|{bare}[:=]"
+
+
+def renamed(complaint: Complaint, sent: Iterable[str]) -> bool:
+    """Tell whether the service has another name for the `max_tokens` that we sent, and says so."""
+    return complained_of(complaint, sent) == "max_tokens" and bool(_RENAMED.search(complaint.words))
+
+
+def mend(parameter: str, extra: Iterable[str], provider: str) -> str:
+    """Say what a person can do about a parameter."""
+    what = (
+        f"the model does not take {parameter!r} as it is sent"
+        if parameter
+        else "the model does not take a parameter"
+    )
+    if parameter in extra:
+        return f"{what}: mend it in {SETTING} where the workers run, and restart them"
+    if provider != "chat":
+        return f"{what}: choose another --model, or other options"
+    if parameter in _THINKING or parameter in _MODE:
+        return (
+            f"{what}: replies are not streamed, so switch thinking off where the workers run, such as "
+            f"{SETTING}='{{\"enable_thinking\": false}}', and restart them, or choose another --model"
+        )
+    if parameter:
+        return (
+            f"{what}: give it another value, or leave it out, where the workers run, such as "
+            f"{SETTING}='{{\"{parameter}\": null}}', and restart them"
+        )
+    return f"{what}: change what is sent with {SETTING}, and restart the workers, or choose another --model"

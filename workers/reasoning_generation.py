@@ -1,0 +1,139 @@
+"""One letter's reasoning: chat models are asked until what they say ends in the letter it should.
+
+    Explainer(desk, options, chat_model).explain(job, asked, "B")
+        ->  Explained("B", "甲最高……\\n答案是：B", "deepseek-chat", asks=2, reused=False)
+
+It does not know what a claim is, nor how calls are limited, paid for or made again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shared import answers, prompts, thinking
+from shared.dataset import Question
+from shared.errors import Refused
+from shared.jobs import Job, Reasoning
+from shared.ledger import cache, calls, engine
+from shared.ledger.cache import Wanted
+from shared.prompts import PromptQuestion
+from workers.gateway.gateway import Gateway
+from workers.ports import ChatModel, Prompt
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A reasoning that ends in the letter that was asked for; ``reused``: somebody else's, from the record.
+
+    ``asks`` counts how often it was asked for, of all models together.
+    """
+
+    letter: str
+    text: str
+    model: str
+    asks: int
+    reused: bool
+
+    def __str__(self) -> str:
+        if self.reused:
+            return f"{self.letter}: on record already"
+        return f"{self.letter}: agreed, asked {'once' if self.asks == 1 else f'{self.asks} times'}"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A letter that no model came to, and what they said instead."""
+
+    letter: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.letter}: dropped, {self.reason}"
+
+
+def letters(question: Question, options: Reasoning) -> list[str]:
+    """Choose the letters that a run wants reasonings for.
+
+    Raises:
+        Refused: the right one is not known, or there is no wrong one.
+    """
+    if question.answer is None:
+        raise Refused("the question has no answer, so that no letter is known to be right or wrong")
+    wanted = options.letters_of(question)
+    if not wanted:
+        raise Refused(f"every option has the text of {question.answer}, the right one: none is wrong")
+    return sorted(wanted)
+
+
+class Explainer:
+    """Gets reasonings as one run wants them; ``chat_model`` gives the model of a provider and a name."""
+
+    def __init__(
+        self, desk: Gateway, options: Reasoning, chat_model: Callable[[str, str], ChatModel]
+    ) -> None:
+        self._desk = desk
+        self._options = options
+        self._chat_model = chat_model
+        # Without chance in it, the same prompt has the same reply.
+        self._asks = options.asks if options.temperature > 0 else 1
+
+    def explain(self, job: Job, asked: PromptQuestion, letter: str) -> Explained | Dropped:
+        """Give a letter's reasoning, from the record or by asking one model after the other.
+
+        Raises:
+            As `Desk.chat`, but for a model's refusal: then the next one is asked.
+        """
+        options = self._options
+        wanted = Wanted(asked, letter, options.label, options.provider, options.prompt)
+        heard: dict[str, list[str]] = {}
+        for model in options.models:
+            heard[model] = []
+            try:
+                explained = self._explain_by(model, job, wanted, heard)
+            except Refused as error:
+                heard[model].append(f"nothing ({engine.storable(str(error))})")
+                continue
+            if explained is not None:
+                return explained
+        reasons = (f"{options.provider}/{model} said {', '.join(said)}" for model, said in heard.items())
+        return Dropped(letter, "; ".join(reasons))
+
+    def _explain_by(
+        self, model: str, job: Job, wanted: Wanted, heard: dict[str, list[str]]
+    ) -> Explained | None:
+        for ask in range(1, self._asks + 1):
+            step = f"{wanted.letter}:{ask}:{model}"
+            known = self._known(job, step, wanted)
+            if known is not None:
+                return Explained(wanted.letter, known[1], known[0], 0, reused=True)
+            text, chosen = self._ask(job, step, model, wanted)
+            if chosen == wanted.letter:
+                asks = 1 + sum(map(len, heard.values()))
+                return self._keep(wanted, Explained(wanted.letter, text, model, asks, reused=False))
+            heard[model].append(chosen or "no letter")
+        return None
+
+    def _known(self, job: Job, step: str, wanted: Wanted) -> tuple[str, str] | None:
+        # Our own replies come first: what a round before this one has asked was not asked by others.
+        if calls.reply(job.run, job.item, step) is not None:
+            return None
+        known = cache.find_reasoning(wanted, self._options.models)
+        # It may have been kept by a run that read it otherwise.
+        if known is None:
+            return None
+        model, text = known[0], thinking.strip(known[1])
+        return (model, text) if self._letter(text, wanted) == wanted.letter else None
+
+    def _ask(self, job: Job, step: str, model: str, wanted: Wanted) -> tuple[str, str | None]:
+        options, asked = self._options, wanted.asked
+        chat = self._chat_model(options.provider, model)
+        prompt = Prompt(prompts.explaining(asked, wanted.letter), options.max_tokens, options.temperature)
+        text = thinking.strip(self._desk.chat(job, step, chat, prompt))
+        return text, self._letter(text, wanted)
+
+    def _letter(self, text: str, wanted: Wanted) -> str | None:
+        return answers.extract(text, len(wanted.asked.options), self._options.reader)
+
+    def _keep(self, wanted: Wanted, explained: Explained) -> Explained:
+        with engine.writing() as connection:
+            cache.keep_reasoning(connection, wanted, explained.model, explained.text)
+        return explained

@@ -1,0 +1,74 @@
+"""SQLite's one writer, should it stand still: a stopped process keeps the write lock, and all others wait.
+
+    FrozenWriter(Path("var/ledger.db"), patience=15.0).look()   every second
+
+PostgreSQL ends such a session by itself (see `ledger`); SQLite has no server that could. The kernel knows who
+holds the lock (proc(5), /proc/locks) and whether that process runs.
+"""
+
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+
+from shared import settings
+from shared.ledger import engine, leases
+
+log = logging.getLogger(__name__)
+WRITE_LOCK = "120"  # the byte of the -shm file that a writer locks (sqlite.org/walformat.html)
+STOPPED = ("T", "t")  # states of a process: stopped by a signal, or by a debugger
+
+
+class FrozenWriter:
+    """Ends a stopped worker that holds the write lock longer than ``patience`` seconds, the lease's length.
+
+    What it held is lost to it by then. Another process, such as a person's, is named in the log.
+    """
+
+    def __init__(self, path: Path, patience: float) -> None:
+        self._path = path.with_name(f"{path.name}-shm")
+        self._patience = patience
+        self._seen: tuple[int, float] | None = None
+
+    def look(self) -> None:
+        """Look who holds the lock; to be called every second."""
+        pid = self._stopped_writer()
+        if pid is None or pid == os.getpid():
+            self._seen = None
+            return
+        if self._seen is None or self._seen[0] != pid:
+            self._seen = (pid, time.monotonic())
+        elif time.monotonic() - self._seen[1] > self._patience:
+            self._end(pid)
+
+    def _stopped_writer(self) -> int | None:
+        try:
+            file = self._path.stat()
+            where = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+            for line in Path("/proc/locks").read_text().splitlines():
+                fields = line.split()
+                if fields[3:] and fields[3] == "WRITE" and fields[5] == where and fields[6] == WRITE_LOCK:
+                    return int(fields[4]) if leases.process_state(int(fields[4])) in STOPPED else None
+        except OSError:
+            return None
+        return None
+
+    def _end(self, pid: int) -> None:
+        if not leases.is_worker_here(pid):
+            log.warning(
+                "process %d is stopped and holds the write lock of the ledger: continue it, or end it", pid
+            )
+            return
+        log.warning("worker process %d was stopped while it held the write lock of the ledger: ended", pid)
+        os.kill(pid, signal.SIGKILL)
+        self._seen = None
+
+
+def watch() -> FrozenWriter | None:
+    """Give the watch over this process's ledger; ``None`` where a server does that."""
+    loaded = settings.load()
+    database = engine.engine().url.database
+    if engine.engine().dialect.name != "sqlite" or not database:
+        return None
+    return FrozenWriter(Path(database), loaded.lease)

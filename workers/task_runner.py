@@ -1,0 +1,149 @@
+"""One item through a queue of outside services: claim it, do its work, and settle whatever came of it.
+
+    run(Reason(run="correct", item=41), explain)  ->  "B: agreed, asked 2 times"
+
+An error's class says what becomes of the item (`shared/errors.py`). What the work is, the queues know.
+"""
+
+import functools
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from shared import recipes, settings
+from shared.errors import Held, OverBudget, Refused, Unavailable, UserError
+from shared.jobs import Job
+from shared.ledger import claims, engine, runs
+from shared.ledger.claims import Claim
+from shared.recipes import Training
+from workers import lifecycle, retries
+from workers.admission_control import Admission
+from workers.claimer import Claimer
+from workers.inference import rounds
+from workers.ports import Interrupted
+
+log = logging.getLogger(__name__)
+NOTHING_TO_DO = "nothing to do: it is done, or another worker has it"
+FIRST_DELAY, LONGEST_DELAY = 1.0, 300.0  # seconds between rounds that fail, doubling
+PATIENCE = 30.0  # seconds before an item is tried again that this worker cannot work on
+UNTIL_MENDED = 10 * 365 * 86_400.0  # seconds: `votequeue resume` makes it due
+_T = TypeVar("_T")
+_Options = TypeVar("_Options", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an item came to: its result as the ledger keeps it, and one line for Flower and `explain`."""
+
+    value: dict[str, Any]
+    line: str
+
+
+def run(job: Job, work: Callable[[Claim], Outcome]) -> str:
+    """Do one item's work if it can be claimed; give what became of it in words."""
+    held = claimer().claim([job])
+    if not held:
+        return NOTHING_TO_DO
+    claim = held[0]
+    try:
+        with _admission().entered(claim.losses):
+            return _run(claim, work)
+    finally:
+        claimer().done([claim])
+
+
+def _run(claim: Claim, work: Callable[[Claim], Outcome]) -> str:
+    try:
+        retries.until_done(lambda: claims.begin([claim]))
+        outcome = work(claim)
+        value, line = outcome.value, outcome.line
+        kept = written(lambda: claims.complete(claim, value, line))
+    # Whatever it is, the item must not stay claimed; what is not the item's goes on to Celery.
+    except Exception as error:  # noqa: BLE001
+        failure = error
+        return written(lambda: _settle(claim, failure))
+    return line if kept else rounds.TOO_LATE
+
+
+@functools.cache
+def claimer() -> Claimer:
+    """Give what claims items for this process."""
+    return Claimer(lifecycle.WORKER, settings.load().lease)
+
+
+@functools.cache
+def _admission() -> Admission:
+    return Admission()
+
+
+def options(run: str, kind: type[_Options]) -> _Options:
+    """Read how a run is to be worked on.
+
+    Raises:
+        Refused: it was enqueued by a votequeue whose runs are told otherwise.
+    """
+    return _read(run, kind.model_validate)
+
+
+def training(run: str) -> Training:
+    """Read how a run's model is to be trained; raises as `options` does."""
+    return _read(run, recipes.READ.validate_python)
+
+
+def _read(run: str, validate: Callable[[Any], _T]) -> _T:
+    try:
+        return validate(runs.get_run(run).options)
+    except ValidationError as error:
+        raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
+
+
+def written(write: Callable[[], _T]) -> _T:
+    """Write an item's end, however long its ledger does not answer.
+
+    Given up, the item would be stuck: our heartbeats keep its claim for as long as this process lives.
+    """
+    return retries.until_done(write, UserError)
+
+
+def _settle(claim: Claim, error: Exception) -> str:
+    said = engine.storable(str(error))
+    match error:
+        case Interrupted():
+            rounds.publish(claims.release([claim], "its worker was stopped"))
+            return "given back: the worker was stopped"
+        case Held():
+            claims.release([claim], said, UNTIL_MENDED if error.delay is None else error.delay)
+            return f"waits: {said}"
+        case Refused() | OverBudget():
+            claims.bury(claim, said)
+            return f"dead: {said}"
+        case Unavailable():
+            return _again(claim, said)
+        case UserError():
+            return _elsewhere(claim, said)
+    log.error("item %d of %s failed", claim.job.item, claim.job.run, exc_info=error)
+    most = settings.load().max_losses
+    rounds.publish(claims.lose([claim], "it failed, see the worker's log", most, alone=True))
+    raise error
+
+
+def _again(claim: Claim, said: str) -> str:
+    if claim.attempt >= settings.load().max_failures:
+        claims.bury(claim, f"{claim.attempt} rounds ended in a failed call, last: {said}")
+        return f"dead: {said}"
+    # Jitter, or all that failed together would come back together.
+    doubled: float = FIRST_DELAY * 2 ** min(claim.attempt - 1, 16)
+    delay = min(doubled, LONGEST_DELAY) * random.uniform(0.5, 1.0)
+    claims.put_off(claim, said, delay)
+    return f"again in {delay:.1f} s: {said}"
+
+
+def _elsewhere(claim: Claim, said: str) -> str:
+    # A setting is missing on this machine, or its ledger was away: nothing is paused for all.
+    log.error("item %d of %s is given back: %s", claim.job.item, claim.job.run, said)
+    claims.release([claim], said, PATIENCE)
+    return f"given back: {said}"

@@ -1,0 +1,1 @@
+"""Training scorers and LoRA adapters."""

@@ -1,0 +1,161 @@
+"""Trains a LoRA adapter for the generator: the prompts it will be asked, and how they should go on.
+
+    train(lessons, options, weights, workshop)  ->  Made(name="lora-3f9c01ab12cd", ...)
+
+TRL's SFTTrainer over PEFT does the work; the loss is on the completion only. The texts learned from are those
+of a lesson that end in its right letter.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from shared import dataset, model_store, prompts
+from shared.errors import Refused
+from shared.ledger import runs
+from shared.prompts import FewShotExample, PromptQuestion
+from shared.recipes import LoraTraining
+from shared.training_examples import Lesson
+from workers.ports import Retriever, Workshop
+from workers.training import splits, trainer_setup
+from workers.training.callbacks import EVALUATIONS
+from workers.training.ipc import Made
+
+log = logging.getLogger(__name__)
+EXAMPLES = "lessons"  # what the retriever calls the examples of a training
+
+
+def train(
+    lessons: Sequence[Lesson],
+    options: LoraTraining,
+    weights: str,
+    workshop: Workshop,
+    index: Callable[[list[FewShotExample]], Retriever],
+) -> Made:
+    """Train one adapter; ``index`` makes findable the examples that stand in prompts.
+
+    Raises:
+        Refused: the data or the options do not allow it.
+        Interrupted: the workshop said so.
+    """
+    from transformers import AutoTokenizer
+
+    trainer_setup.require_reports(options.report_to)
+    tokenizer = AutoTokenizer.from_pretrained(weights)
+    parts = splits.split(lessons, options.held_out, options.seed)
+    shown = [example for digest in options.examples for example in runs.load_examples(digest)]
+    retriever = index(shown or _solved(parts.learned))
+    rows = [_rows(part, options, tokenizer, retriever) for part in (parts.learned, parts.kept)]
+    for name, found in zip(("training", "held-out"), rows, strict=True):
+        if not found:
+            raise Refused(
+                f"the {name} part has no right text that fits {options.max_length} tokens with its question: "
+                "give more data, a larger --max-length, or another share to hold out"
+            )
+    trainer = _trainer(options, weights, tokenizer, rows, workshop)
+    before = trainer.evaluate()["eval_loss"]
+    result = trainer_setup.run(trainer, workshop)
+    metrics = {
+        "loss_before": before,
+        "loss": trainer.evaluate()["eval_loss"],
+        **trainer_setup.account(result, rows[0]),
+        "held_out": len(rows[1]),
+    }
+    folder = workshop.made()
+    trainer.model.save_pretrained(folder, safe_serialization=True)
+    model_store.describe(folder, {"kind": "lora", "options": options.model_dump(mode="json")})
+    return Made(
+        name=model_store.name_of("lora", folder),
+        folder=folder,
+        metrics=metrics,
+        rule=None,
+        beats_majority=None,
+        problems=sorted({dataset.identity(lesson.problem) for lesson in parts.learned}),
+    )
+
+
+def _trainer(
+    options: LoraTraining, weights: str, tokenizer: Any, rows: list[list[dict[str, Any]]], workshop: Workshop
+) -> Any:
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.bfloat16)
+        arguments = SFTConfig(
+            **trainer_setup.arguments(options, workshop),
+            eval_strategy="steps",
+            eval_steps=1 / EVALUATIONS,
+            # Rows come tokenised and are never cut: an example is dropped from the prompt instead.
+            max_length=None,
+            completion_only_loss=True,
+        )
+    except (OSError, ValueError) as error:
+        raise Refused(f"no adapter can be trained with these settings: {error}") from error
+    return SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows[0]),
+        eval_dataset=Dataset.from_list(rows[1]),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(
+            r=options.rank,
+            lora_alpha=options.alpha,
+            lora_dropout=options.dropout,
+            target_modules=list(options.targets),
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def _rows(
+    lessons: Sequence[Lesson], options: LoraTraining, tokenizer: Any, retriever: Retriever
+) -> list[dict[str, Any]]:
+    """Tokenize prompts and completions, leaving out examples from the far end until both fit."""
+    asked = [lesson.asked for lesson in lessons]
+    near = retriever.nearest(EXAMPLES, asked, options.neighbours, siblings=False) if asked else []
+    rows: list[dict[str, Any]] = []
+    left_out = 0
+    for lesson, shown in zip(lessons, near, strict=True):
+        for text in _right_texts(lesson, options.per_question):
+            row = _row(lesson, text, shown, options.max_length, tokenizer)
+            left_out += row is None
+            rows += [row] if row else []
+    if left_out:
+        log.warning(
+            "%d texts do not fit %d tokens with their questions: left out", left_out, options.max_length
+        )
+    return rows
+
+
+def _solved(lessons: Sequence[Lesson]) -> list[FewShotExample]:
+    """Give the solved questions, each with its first right text; no paraphrase is an example."""
+    found: dict[PromptQuestion, FewShotExample] = {}
+    for lesson in lessons:
+        for text in [] if lesson.augmented else _right_texts(lesson, 1):
+            found.setdefault(lesson.asked, FewShotExample(lesson.asked, text, lesson.answer))
+    return list(found.values())
+
+
+def _right_texts(lesson: Lesson, most: int) -> list[str]:
+    distinct = dict.fromkeys(
+        text.text for text in lesson.texts if lesson.is_right(text) and text.text.strip()
+    )
+    return list(distinct)[:most]
+
+
+def _row(
+    lesson: Lesson, text: str, shown: Sequence[FewShotExample], longest: int, tokenizer: Any
+) -> dict[str, Any] | None:
+    solution = prompts.solution(FewShotExample(lesson.asked, text, lesson.answer))
+    # Tokenized apart, as the generator will meet them: its prompt ends where the completion begins.
+    completion = tokenizer(solution)["input_ids"] + [tokenizer.eos_token_id]
+    for count in range(len(shown), -1, -1):
+        prompt = tokenizer(prompts.answering(lesson.asked, shown[:count]))["input_ids"]
+        if len(prompt) + len(completion) <= longest:
+            mask = [0] * len(prompt) + [1] * len(completion)
+            return {"input_ids": prompt + completion, "completion_mask": mask}
+    return None
