@@ -14,6 +14,8 @@ from shared.jobs import Sampling
 from shared.ledger import sampling_progress, schema
 from shared.ledger.runs import Run
 
+FEW = 3  # finished votes, from which their length tells something
+
 
 @dataclass(frozen=True)
 class Votes:
@@ -74,9 +76,13 @@ def votes(connection: sa.Connection, run: Run, open_items: int) -> Votes | None:
 
 
 def by_votes(found: Votes) -> Eta | None:
-    """Tell when a run may end from what its engines sample; ``None`` while the prompts hold the rate down."""
+    """Tell when a run may end from what its engines sample; ``None`` while that tells little.
+
+    The first prompts hold the rate down, and the first votes to finish are the short ones.
+    """
     reading = 2 * found.not_begun > found.under_way or (found.bounded and found.not_begun)
-    if not found.tokens_per_second or reading:
+    few = not found.bounded and found.done < FEW
+    if not found.tokens_per_second or reading or few:
         return None
     rests_on = (
         f"all {found.max_tokens} tokens for each vote" if found.bounded else "the votes finished so far"

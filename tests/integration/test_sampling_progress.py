@@ -86,6 +86,11 @@ def test_before_votes_are_finished_the_time_left_is_the_most_it_can_be(run: str)
     )
 
 
+def test_one_short_vote_tells_no_time_left(run: str) -> None:
+    tell(votes=1, tokens=12, votes_in_play=1, votes_under_way=14, tokens_per_second=1.0)
+    assert line(run).endswith("1 of 20 votes, 1 tokens/s")
+
+
 def test_recorded_votes_and_those_in_play_are_counted_once(run: str) -> None:
     held = run_fixtures.claim(run, 3)[0]
     run_fixtures.vote(held, [ballot("A")] * 5)
