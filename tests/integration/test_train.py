@@ -221,7 +221,7 @@ def test_its_process_dies_with_the_worker(tmp_path: Path, monkeypatch: pytest.Mo
         queue._train(claim())
         os._exit(0)
     await_that(lambda: any("saved" in told.told for told in training_log.curve("t")))
-    (child,) = [one for one in psutil.Process(pid).children() if "apprentice" in " ".join(one.cmdline())]
+    (child,) = [one for one in psutil.Process(pid).children() if "training_process" in " ".join(one.cmdline())]
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     await_that(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5)

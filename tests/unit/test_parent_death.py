@@ -20,9 +20,9 @@ _PR_GET_PDEATHSIG = 2
 # A worker that starts a child as vLLM starts its engine, tells the child's pid, and sleeps.
 WORKER = """
 import multiprocessing, sys, time
-from tests.unit import test_lifeline
+from tests.unit import test_parent_death
 if __name__ == "__main__":
-    child = multiprocessing.get_context("spawn").Process(target=getattr(test_lifeline, sys.argv[1]))
+    child = multiprocessing.get_context("spawn").Process(target=getattr(test_parent_death, sys.argv[1]))
     child.start()
     time.sleep(1000)
 """

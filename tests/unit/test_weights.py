@@ -228,7 +228,7 @@ def test_only_the_files_a_model_needs_are_wanted() -> None:
 
 
 def test_a_hub_that_is_switched_off_answers_at_once() -> None:
-    script = "from infra import models; print(models.hub_sizes('org/model'))"
+    script = "from infra import weights; print(weights.hub_sizes('org/model'))"
     surroundings = {**os.environ, "HF_HUB_OFFLINE": "1"}
     result = subprocess.run(
         [sys.executable, "-c", script], env=surroundings, capture_output=True, text=True, check=True
