@@ -23,7 +23,6 @@ from shared.errors import UserError
 PACE = {
     "VOTEQUEUE_MAX_TOKENS": "384",
     "VOTEQUEUE_MAX_MODEL_LEN": "4096",
-    "VOTEQUEUE_REASON_MAX_TOKENS": "256",
 }
 PUZZLES = ("-n", "300", "--seed", "7", "--difficulty", "1", "--wrong")
 TESTED, VOTED = 100, 40  # questions: to test on, and to sample votes of that choose thresholds

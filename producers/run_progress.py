@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from producers import time_left
 from producers.time_left import Votes
-from shared import broker, jobs
+from shared import broker
 from shared.errors import ServiceUnreachable, UserError
 from shared.ledger import engine, runs, schema
 from shared.ledger.schema import OPEN, State
+from shared.options import Augmentation
 
 RATE_WINDOW = 300.0  # seconds that the present rate looks back
 IDLE_AFTER = 15.0  # seconds without a claim after which nobody seems to be there
@@ -28,7 +29,7 @@ items, attempts = schema.items.c, schema.attempts.c
 def unit(run: runs.Run) -> str:
     """Give the word for an item of a run: ``question``, ``entry`` or ``job``."""
     if run.kind == "translate":
-        return "question" if jobs.Augmentation.model_validate(run.options).per_question else "entry"
+        return "question" if Augmentation.model_validate(run.options).per_question else "entry"
     return "question" if run.kind in ("infer", "reason") else "job"
 
 

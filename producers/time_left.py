@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from shared.jobs import Sampling
 from shared.ledger import sampling_progress, schema
 from shared.ledger.runs import Run
+from shared.options import Sampling
 
 FEW = 3  # finished votes, from which their length tells something
 
@@ -49,7 +49,7 @@ def votes(connection: sa.Connection, run: Run, open_items: int) -> Votes | None:
     """Count a run's votes, those in the engines included; ``None`` where no engine samples them."""
     if run.kind != "infer":
         return None
-    sampling = Sampling.model_validate(run.options)
+    sampling = Sampling.of_record(run.options)
     sampled = sampling_progress.of_run(connection, run.name) if sampling.votes_of is None else None
     if sampled is None:
         return None

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared import file_permissions, text_files, urls
 from shared.errors import UserError
+from shared.options import SamplingDefaults
 from shared.providers import PROVIDERS, Limits, Price
 
 PREFIX = "VOTEQUEUE_"
@@ -61,8 +62,11 @@ LedgerUrl = Annotated[SecretStr, _secretly(urls.ledger)]
 ServiceUrl = Annotated[str, AfterValidator(urls.service)]
 
 
-class Settings(BaseSettings):
-    """All settings; each field's description is its documentation (`.env.example` carries it too)."""
+class Settings(SamplingDefaults, BaseSettings):
+    """All settings; each field's description is its documentation (`.env.example` carries it too).
+
+    Those of `SamplingDefaults` are defaults of runs, stored with a run when it is enqueued.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -107,115 +111,17 @@ class Settings(BaseSettings):
     batches_in_flight: Count = Field(4, description="batches at once over one engine")
     linger: Seconds = Field(0.5, description="seconds a batch waits to fill up")
 
-    # Answering: defaults of a run, stored with it when it is enqueued
-    votes: Count = Field(5, description="votes a question and round")
-    max_attempts: Count = Field(5, description="rounds of sampling before the fallback answers")
-    max_tokens: Count = Field(1024, description="longest vote, in tokens")
-    temperature: Annotated[float, Field(ge=0, le=2)] = Field(0.7, description="sampling temperature")
-    top_p: Share = Field(
-        1.0, description="nucleus sampling: probability mass kept; 1: all, much faster on CPUs"
-    )
-    seed: int | None = Field(None, description="seed of the sampling, on GPUs only; empty: each run differs")
-    fallback: Literal["majority", "constant"] = Field(
-        "majority",
-        description="when no vote was ever accepted: the majority of all letters read, or the constant A",
-    )
-    reader: str = Field(
-        "conclusion",
-        description="how a letter is read: conclusion (the last statement of an answer), reference (the "
-        "first 答案是：X, before any sign of a new problem)",
-    )
-    scorer: str = Field(
-        "in-use",
-        description="scorer that judges: in-use (as `votequeue models` says), none, or a model's name",
-    )
-    lora: str = Field("in-use", description="LoRA adapter of the generator: in-use, none, or a model's name")
-    use: Literal["auto", "majority", "gate", "weighted", "gate-weighted"] = Field(
-        "auto",
-        description="what scores are used for: gate (a vote below the threshold is void), weighted (a vote "
-        "counts as much as its odds), gate-weighted, majority (nothing); auto: as the scorer found best",
-    )
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="score from which a vote is accepted; empty: as the scorer found best"
-    )
-    neighbours: Annotated[int, Field(ge=0)] = Field(2, description="solved examples shown in a prompt")
-    siblings: bool = Field(
-        False,
-        description="let the examples be about the question's own problem: better answers where a part of a "
-        "problem is solved, but votes that say nothing of new problems",
-    )
-
     # Retrieval
     embedding: str = Field(
         "static",
         description="sentence-transformers folder or hub id; static: the generator's own token embeddings",
     )
 
-    # Training: what is left empty is the recipe's
+    # Training
     report_to: str = Field(
         "", description="trackers that trainings report to, as transformers names them: wandb,tensorboard"
     )
     checkpoint_every: Seconds = Field(300, description="seconds between a training's checkpoints")
-    scorer_recipe: Literal["verifier", "reference"] = Field(
-        "verifier", description="recipe that scorers are trained by: verifier is ours, reference its baseline"
-    )
-    scorer_base: str | None = Field(None, description="weights to train scorers from; empty: generator")
-    scorer_input: Literal["reasoning", "question+reasoning", "question+answer"] | None = Field(
-        None, description="text the scorer is fed; stored with the model"
-    )
-    scorer_objective: Literal["classification", "pairwise"] | None = Field(
-        None,
-        description="what scorers learn: right or wrong (classification), or which of two votes is right "
-        "(pairwise)",
-    )
-    scorer_tune: Literal["all", "lora", "head"] | None = Field(
-        None,
-        description="what of the scorer is trained: all of it, LoRA adapters, or a head on frozen layers",
-    )
-    scorer_layers: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="keep this many layers, or below 1 this share of them"
-    )
-    scorer_freeze_embeddings: bool | None = Field(
-        None, description="leave the token embeddings as they are (CPUs: three times as fast)"
-    )
-    scorer_balance: bool | None = Field(
-        None, description="learn from as many right as wrong texts of each question"
-    )
-    scorer_calibrate: bool | None = Field(
-        None, description="fit scores to what was right on the held-out part, and choose thresholds there"
-    )
-    scorer_epochs: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="passes over the training data"
-    )
-    scorer_max_steps: Count | None = Field(None, description="steps after which training ends early")
-    scorer_learning_rate: Annotated[float, Field(gt=0)] | None = Field(None, description="peak learning rate")
-    scorer_batch_size: Count | None = Field(None, description="texts (or pairs) a training step")
-    scorer_accumulation: Count | None = Field(None, description="batches a training step")
-    scorer_max_length: Count | None = Field(None, description="longest text the scorer reads, in tokens")
-    scorer_optimizer: str | None = Field(
-        None, description="transformers optimiser name: lomo, adamw_torch, ..."
-    )
-    scorer_held_out: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="share of entries held out"
-    )
-    scorer_seed: int | None = Field(None, description="seed of training and of the held-out split")
-    lora_base: str | None = Field(None, description="weights to train adapters for; empty: generator")
-    lora_rank: Count = Field(8, description="rank of an adapter")
-    lora_alpha: Count = Field(32, description="scale of an adapter, over its rank")
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="dropout while training one")
-    lora_targets: str = Field(
-        "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", description="layers that are adapted"
-    )
-    lora_per_question: Count = Field(4, description="right texts of a question that are learned from")
-    lora_epochs: Annotated[float, Field(gt=0)] = Field(12, description="passes over the training data")
-    lora_max_steps: Count | None = Field(None, description="steps after which training ends early")
-    lora_learning_rate: Annotated[float, Field(gt=0)] = Field(2e-4, description="peak learning rate")
-    lora_batch_size: Count = Field(1, description="texts at once")
-    lora_accumulation: Count = Field(2, description="batches a training step")
-    lora_max_length: Count = Field(1024, description="longest prompt with its completion, in tokens")
-    lora_optimizer: str = Field("adamw_torch", description="transformers optimiser name")
-    lora_held_out: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="share of entries held out")
-    lora_seed: int = Field(42, description="seed of training and of the held-out split")
 
     # The outside services: who they are (secrets come from the environment only)
     chat_base_url: ServiceUrl | None = Field(
@@ -270,30 +176,6 @@ class Settings(BaseSettings):
         12, description="rounds of one item that end in a failed call (time-out, error) before it is dead"
     )
     calls_in_flight: Count = Field(16, description="tasks at once of a reason or translate worker")
-
-    # Reasoning data
-    reason_asks: Count = Field(
-        3, description="times each model is asked for a reasoning with the right letter"
-    )
-    reason_max_tokens: Count = Field(1024, description="longest reasoning, in tokens")
-    reason_temperature: Annotated[float, Field(ge=0, le=2)] = Field(
-        0.7, description="sampling temperature of reasonings"
-    )
-
-    # Augmentation
-    language: str = Field("zh", description="language of the data")
-    pivot: str = Field("ja", description="language that back-translation goes through")
-    translate_skip: str = Field(
-        "翻译|译成|译为|[Tt]ranslat",
-        description="regular expression: entries that have it are not translated",
-    )
-    shortest: Share = Field(0.4, description="shortest a text may come back, as a share of its length")
-    longest: Annotated[float, Field(ge=1)] = Field(2.5, description="longest a text may come back, likewise")
-    synonym_share: Share = Field(1.0, description="share of the replaceable words that are replaced")
-    synonym_seed: int = Field(42, description="seed of the choice of words and synonyms")
-    variant_samples: Count = Field(5, description="times a variant is answered to check its letter")
-    variant_agree: Count = Field(4, description="of those, how many must give its letter")
-    near_copy: Share = Field(0.97, description="embedding similarity from which a variant is a copy")
 
     # Claims
     lease: Seconds = Field(15, description="seconds a claim lasts without a heartbeat")
@@ -388,6 +270,18 @@ def _names_in_file(path: Path) -> list[str]:
     return [binding.key for binding in bindings if binding.key]
 
 
+# Options of runs that were settings once: what their names begin with, and the command that has them now.
+_MOVED = {
+    "SCORER_": "train scorer",
+    "LORA_": "train lora",
+    "REASON_": "reason",
+    **dict.fromkeys(
+        ("LANGUAGE", "PIVOT", "TRANSLATE_", "SHORTEST", "LONGEST", "SYNONYM_", "VARIANT_", "NEAR_COPY"),
+        "translate",
+    ),
+}
+
+
 def refuse_unknown(names: Iterable[str]) -> None:
     """Stop at a misspelt setting, which would otherwise be silently ignored.
 
@@ -398,6 +292,8 @@ def refuse_unknown(names: Iterable[str]) -> None:
     for name in names:
         word = name.upper().removeprefix(PREFIX)
         if word != name.upper() and word not in known:
+            if command := next((of for start, of in _MOVED.items() if word.startswith(start)), None):
+                raise UserError(f"{name} is no setting any more: see `votequeue enqueue {command} --help`")
             close = difflib.get_close_matches(word, known, n=1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else "; .env.example lists them all"
             raise UserError(f"no setting is called {name}{hint}")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from shared.errors import EngineDied, Refused
-from shared.jobs import Sampling
+from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.providers import Limits, Price, Usage
 from shared.training_examples import Text

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shared.errors import VotequeueError
-from shared.jobs import Sampling
+from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.providers import Limits, Price, Usage
 from shared.training_examples import Text

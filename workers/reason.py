@@ -13,9 +13,10 @@ from typing import Any
 from shared import prompts, settings
 from shared.broker import app
 from shared.errors import Refused
-from shared.jobs import Reason, Reasoning
+from shared.jobs import Reason
 from shared.ledger import runs
 from shared.ledger.claims import Claim
+from shared.options import Reasoning
 from workers import lifecycle, reasoning_generation, task_runner, wiring
 from workers.ports import ChatModel
 from workers.reasoning_generation import Dropped, Explained, Explainer

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from shared import answers, prompts, thinking
 from shared.dataset import Question
 from shared.errors import Refused
-from shared.jobs import Job, Reasoning
+from shared.jobs import Job
 from shared.ledger import cache, calls, engine
 from shared.ledger.cache import Wanted
+from shared.options import Reasoning
 from shared.prompts import PromptQuestion
 from workers.gateway.gateway import Gateway
 from workers.ports import ChatModel, Prompt

@@ -15,9 +15,10 @@ from shared import prompts, settings
 from shared.broker import app
 from shared.dataset import Entry
 from shared.errors import Refused
-from shared.jobs import Augmentation, Translate
+from shared.jobs import Translate
 from shared.ledger import runs
 from shared.ledger.claims import Claim
+from shared.options import Augmentation
 from workers import lifecycle, task_runner, wiring
 from workers.augment import synonyms
 from workers.augment.backtranslation import BackTranslation

@@ -6,11 +6,12 @@ As in `cli`, a command imports what it stands on when it runs.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from producers.commands import options, service_options, train_commands
+from shared.options import Augmentation, Reasoning, Sampling
 
 if TYPE_CHECKING:
     from producers.enqueue.plan import Order
@@ -19,8 +20,13 @@ app = typer.Typer(help="Put work into a queue.", no_args_is_help=True)
 app.add_typer(train_commands.app, name="train")
 
 
+# The options that say how votes are judged, rather than how they are sampled.
+RESCORING = ("reader", "scorer", "use", "threshold", "fallback", "batch")
+
+
 @app.command("infer")
-def infer(  # noqa: PLR0913  Typer reads the options from the signature
+@options.flags_of(Sampling)
+def infer(
     data: Annotated[
         str,
         typer.Argument(
@@ -36,45 +42,12 @@ def infer(  # noqa: PLR0913  Typer reads the options from the signature
             metavar="FILE|RUN", help="solved questions to show in prompts: a data set, or a run's own"
         ),
     ] = None,
-    votes: options.Votes = None,
-    max_attempts: options.MaxAttempts = None,
-    batch: options.Batch = None,
-    max_tokens: options.MaxTokens = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    seed: options.Seed = None,
-    neighbours: options.Neighbours = None,
-    siblings: options.Siblings = None,
-    reader: options.ReaderName = None,
-    scorer: options.Scorer = None,
-    lora: options.Lora = None,
-    use: options.UseWord = None,
-    threshold: options.Threshold = None,
-    fallback: options.FallbackWord = None,
+    given: dict[str, Any],
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
     """Answer every question of a data set; the same command again continues it."""
-    judging = {
-        "reader": reader,
-        "scorer": scorer,
-        "use": use,
-        "threshold": threshold,
-        "fallback": fallback,
-        "batch": batch,
-    }
-    sampling = {
-        "votes": votes,
-        "max_attempts": max_attempts,
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "seed": seed,
-        "neighbours": neighbours,
-        "siblings": siblings,
-        "lora": lora,
-    }
-    chosen = options.sampling(**judging, **sampling)
+    chosen = options.sampling(given)
     from producers import console
     from producers.enqueue import inputs, publish
     from producers.enqueue import rescore as again
@@ -85,8 +58,11 @@ def infer(  # noqa: PLR0913  Typer reads the options from the signature
         again.require_models(chosen)
         done = publish.infer(source, chosen, run, examples, skip_bad)
     else:
-        options.refuse(f"the votes of {data} are judged as they are", examples=examples, **sampling)
-        changes = {name: getattr(chosen, name) for name, value in judging.items() if value is not None}
+        for name in [*(["examples"] if examples is not None else []), *given]:
+            if name not in RESCORING:
+                why = f"the votes of {data} are judged as they are"
+                raise typer.BadParameter(why, param_hint=options.option_of(name))
+        changes = {name: getattr(chosen, name) for name in given}
         # Which scorer judges is what this is for: the one in use now, unless another is named.
         done = again.again(data, {"scorer": chosen.scorer, **changes}, run)
     if examples is None and isinstance(source, Path):
@@ -100,7 +76,8 @@ def infer(  # noqa: PLR0913  Typer reads the options from the signature
 
 
 @app.command("reason")
-def reason(  # noqa: PLR0913  as above
+@options.flags_of(Reasoning)
+def reason(  # noqa: PLR0913  Typer reads options from the signature
     data: Annotated[Path, typer.Argument(metavar="DATA", help="data set with answers, JSON Lines")],
     *,
     label: service_options.Label,
@@ -108,32 +85,21 @@ def reason(  # noqa: PLR0913  as above
     model: service_options.Models = None,
     run: options.NewRun = None,
     letters: service_options.Letters = None,
-    asks: service_options.Asks = None,
-    max_tokens: service_options.ReasonMaxTokens = None,
-    temperature: service_options.ReasonTemperature = None,
-    reader: service_options.Reader = None,
+    given: dict[str, Any],
     budget: service_options.Budget = None,
     dry_run: service_options.DryRun = False,
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
     """Get a reasoning for every labelled question; the same command again continues, or with more money."""
-    chosen = service_options.reasoning(
-        label,
-        letters,
-        provider,
-        model,
-        asks=asks,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        reader=reader,
-    )
+    chosen = service_options.reasoning(label, letters, provider, model, given)
     from producers.enqueue import generate
 
     return _order(generate.order(data, chosen, run, skip_bad), budget, dry_run, json)
 
 
 @app.command("translate")
+@options.flags_of(Augmentation)
 def translate(  # noqa: PLR0913  as above
     data: Annotated[str, typer.Argument(metavar="DATA|RUN", help="data set, or a run for what it has made")],
     *,
@@ -141,17 +107,7 @@ def translate(  # noqa: PLR0913  as above
     provider: service_options.Provider = None,
     model: service_options.Model = None,
     run: options.NewRun = None,
-    language: service_options.Language = None,
-    pivot: service_options.Pivot = None,
-    skip_pattern: service_options.SkipPattern = None,
-    share: service_options.SynonymShare = None,
-    seed: service_options.SynonymSeed = None,
-    samples: service_options.Samples = None,
-    agree: service_options.Agree = None,
-    near_copy: service_options.NearCopy = None,
-    reader: service_options.VariantReader = None,
-    max_tokens: service_options.VariantMaxTokens = None,
-    temperature: service_options.VariantTemperature = None,
+    given: dict[str, Any],
     budget: service_options.Budget = None,
     dry_run: service_options.DryRun = False,
     skip_bad: options.SkipBad = False,
@@ -160,22 +116,7 @@ def translate(  # noqa: PLR0913  as above
     """Make new entries from old ones; the same command again continues, or with more money."""
     if strategy == "synonym" and budget is not None:
         raise typer.BadParameter("the strategy synonym costs nothing", param_hint="--budget")
-    chosen = service_options.augmentation(
-        strategy,
-        provider,
-        model,
-        language=language,
-        pivot=pivot,
-        skip=skip_pattern,
-        share=share,
-        seed=seed,
-        samples=samples,
-        agree=agree,
-        near_copy=near_copy,
-        reader=reader,
-        max_tokens=max_tokens,
-        temperature=temperature,
-    )
+    chosen = service_options.augmentation(strategy, provider, model, given)
     from producers.enqueue import augment
 
     return _order(augment.order(data, chosen, run, skip_bad), budget, dry_run, json)

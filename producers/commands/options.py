@@ -1,69 +1,123 @@
-"""The options of commands whose defaults are settings.
+"""Command-line flags, generated from the models that declare a run's options (`shared.options`).
 
-    Votes  ->  --votes INTEGER  votes a question and round  (5; VOTEQUEUE_VOTES)
+    @options.flags_of(Sampling)
+    def infer(data: ..., given: dict[str, Any]): ...    has --votes, --max-tokens, ...
 
-A setting's description is its option's help, so that each is said once. What is left out is ``None`` here,
-and becomes the setting when the run is enqueued.
+Typer reads a command's options from its signature, so `flags_of` puts one parameter for each field there.
+cyclopts and tyro take such models as they are, but neither keeps the group of commands, the shell completion
+and the error style that Typer gives the rest of this command line.
 """
 
-from typing import Annotated, Any, TypeVar
+import inspect
+import types
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticUndefined
 
-from shared import settings
-from shared.jobs import Sampling
+from shared import options, settings
+from shared.options import Flag, Sampling
 from shared.settings import PREFIX, Settings
 
-# Options that are not called as their fields are.
-_NAMED = {"language": "--from", "skip": "--skip-pattern"}
 _M = TypeVar("_M", bound=BaseModel)
-
-
-def setting(name: str, option: str, strategy: str | None = None, unset: str = "none") -> Any:
-    """Declare an option whose help and default are a setting's; ``strategy`` is what it is for.
-
-    ``unset`` says what it means that the setting has no default.
-    """
-    field = Settings.model_fields[name]
-    default = unset if field.default is None else field.default
-    panel = strategy and f"Strategy {strategy}"
-    shown = f"{default}; {PREFIX}{name.upper()}"
-    return typer.Option(option, help=field.description, show_default=shown, rich_help_panel=panel)
-
+_GIVEN = "given"
 
 NewRun = Annotated[str | None, typer.Option("--run", help="name of the run; left out: made from the data")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad lines out, and list them")]
 Force = Annotated[bool, typer.Option("--force", help="write over a file even if a run reads it")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
-
-# Of a run that answers questions
-Votes = Annotated[int | None, setting("votes", "--votes")]
-MaxAttempts = Annotated[int | None, setting("max_attempts", "--max-attempts")]
-Batch = Annotated[int | None, setting("batch_size", "--batch")]
-MaxTokens = Annotated[int | None, setting("max_tokens", "--max-tokens")]
-Temperature = Annotated[float | None, setting("temperature", "--temperature")]
-TopP = Annotated[float | None, setting("top_p", "--top-p")]
-Seed = Annotated[int | None, setting("seed", "--seed")]
-Neighbours = Annotated[int | None, setting("neighbours", "--neighbours")]
-Siblings = Annotated[bool | None, setting("siblings", "--siblings/--no-siblings")]
-ReaderName = Annotated[str | None, setting("reader", "--reader")]
-Scorer = Annotated[str | None, setting("scorer", "--scorer")]
-Lora = Annotated[str | None, setting("lora", "--lora")]
-UseWord = Annotated[str | None, setting("use", "--use")]
-Threshold = Annotated[float | None, setting("threshold", "--threshold")]
-FallbackWord = Annotated[str | None, setting("fallback", "--fallback")]
+ReportTo = Annotated[
+    str | None,
+    typer.Option(
+        "--report-to",
+        help=Settings.model_fields["report_to"].description,
+        show_default=f"none; {PREFIX}REPORT_TO",
+    ),
+]
 
 
-def sampling(**given: Any) -> Sampling:
+def flags_of(model: type[BaseModel], unset: str = "none") -> Callable[[Callable[..., None]], Any]:
+    """Give a command a flag for each option of a model; what was given comes as one dict, ``given``.
+
+    ``unset`` says in the help where the value of an option without a default comes from.
+    """
+    flags = {name: flag for name in model.model_fields if (flag := options.flag_of(model, name))}
+
+    def decorated(command: Callable[..., None]) -> Any:
+        def run(**arguments: Any) -> None:
+            given = {name: arguments.pop(name) for name in flags}
+            command(**arguments, given={name: value for name, value in given.items() if value is not None})
+
+        parameters = list(_with_flags(command, model, flags, unset))
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorated
+
+
+def _with_flags(
+    command: Callable[..., None], model: type[BaseModel], flags: dict[str, Flag], unset: str
+) -> Iterator[inspect.Parameter]:
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if parameter.name != _GIVEN:
+            yield parameter
+            continue
+        for name, flag in flags.items():
+            option = _option(model, name, flag, unset)
+            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+
+
+def _option(model: type[BaseModel], name: str, flag: Flag, unset: str) -> Any:
+    field = model.model_fields[name]
+    kind = _kind(field.annotation)
+    spelling = flag.spelling or option_of(name)
+    if kind is bool and "/" not in spelling:
+        spelling = f"{spelling}/--no-{spelling.removeprefix('--')}"
+    option = typer.Option(
+        spelling,
+        help=field.description,
+        show_default=_default(model, name, flag, unset),
+        rich_help_panel=flag.strategy and f"Strategy {flag.strategy}",
+    )
+    return Annotated[kind | None, option]
+
+
+def _default(model: type[BaseModel], name: str, flag: Flag, unset: str) -> str:
+    default = flag.default if flag.strategy else model.model_fields[name].default
+    if default is PydanticUndefined or (default is None and unset != "none"):
+        return unset
+    shown = "none" if default is None else str(default)
+    if not issubclass(model, Sampling):
+        return shown
+    return f"{shown}; {PREFIX}{'BATCH_SIZE' if name == 'batch' else name.upper()}"
+
+
+def _kind(annotation: Any) -> type:
+    """Give the type that a flag is read as; the model checks the value."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kind(get_args(annotation)[0])
+    if origin is Literal:
+        return str
+    if origin in (Union, types.UnionType):
+        return _kind(next(kind for kind in get_args(annotation) if kind is not type(None)))
+    # A list of words is given as one text, with commas.
+    kind: type = str if origin is tuple else annotation
+    return kind
+
+
+def sampling(given: dict[str, Any]) -> Sampling:
     """Fill in what was not given from the settings.
 
     Raises:
         typer.BadParameter: a value that cannot be.
     """
     loaded = settings.load()
-    names = [name for name in Sampling.model_fields if name not in ("batch", "votes_of")]
-    defaults = {name: getattr(loaded, name) for name in names}
+    defaults = {name: getattr(loaded, name) for name in options.SamplingDefaults.model_fields}
     return filled(Sampling, {**defaults, "batch": loaded.batch_size}, given)
 
 
@@ -73,26 +127,20 @@ def filled(model: type[_M], defaults: dict[str, Any], given: dict[str, Any]) -> 
     Raises:
         typer.BadParameter: a value that cannot be.
     """
-    chosen = {name: value for name, value in given.items() if value is not None}
     try:
-        return model.model_validate({**defaults, **chosen})
+        return model.model_validate({**defaults, **given})
     except ValidationError as error:
         first = error.errors()[0]
-        option = option_of(str(first["loc"][0]))
+        option = option_of(str(first["loc"][0]), model)
         raise typer.BadParameter(f"{first['msg']}, not {first['input']!r}", param_hint=option) from None
 
 
-def refuse(why: str, **given: object) -> None:
-    """Refuse options that have no meaning together with others.
-
-    Raises:
-        typer.BadParameter: naming the first that was given.
-    """
-    for name, value in given.items():
-        if value is not None:
-            raise typer.BadParameter(why, param_hint=option_of(name))
+def words(text: str) -> tuple[str, ...]:
+    """Split a text at its commas."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
-def option_of(field: str) -> str:
+def option_of(field: str, model: type[BaseModel] | None = None) -> str:
     """Name the option that a run's field is given by."""
-    return _NAMED.get(field, "--" + field.replace("_", "-"))
+    flag = options.flag_of(model, field) if model is not None and field in model.model_fields else None
+    return (flag and flag.spelling) or "--" + field.replace("_", "-")

@@ -15,9 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from producers.commands import options
-from producers.commands.options import setting
 from shared import prompts, settings
-from shared.jobs import Augmentation, Reasoning
+from shared.options import Augmentation, Reasoning, used_by
 from shared.providers import PROVIDERS
 
 # Of a run that calls outside services
@@ -63,12 +62,6 @@ Letters = Annotated[
         show_default="next",
     ),
 ]
-Asks = Annotated[int | None, setting("reason_asks", "--asks")]
-ReasonMaxTokens = Annotated[int | None, setting("reason_max_tokens", "--max-tokens")]
-ReasonTemperature = Annotated[float | None, setting("reason_temperature", "--temperature")]
-
-Reader = Annotated[str | None, setting("reader", "--reader")]
-
 # Of one that makes new entries
 Strategy = Annotated[
     str, typer.Option("--strategy", metavar="back-translation|synonym|variant", help="how they are made")
@@ -81,41 +74,14 @@ Model = Annotated[
     str | None,
     typer.Option("--model", help="its model", show_default="the provider's; local: VOTEQUEUE_MODEL"),
 ]
-Language = Annotated[str | None, setting("language", "--from", "back-translation")]
-Pivot = Annotated[str | None, setting("pivot", "--pivot", "back-translation")]
-SkipPattern = Annotated[str | None, setting("translate_skip", "--skip-pattern", "back-translation")]
-SynonymShare = Annotated[float | None, setting("synonym_share", "--share", "synonym")]
-SynonymSeed = Annotated[int | None, setting("synonym_seed", "--seed", "synonym")]
-Samples = Annotated[int | None, setting("variant_samples", "--samples", "variant")]
-Agree = Annotated[int | None, setting("variant_agree", "--agree", "variant")]
-VariantMaxTokens = Annotated[int | None, setting("reason_max_tokens", "--max-tokens", "variant")]
-VariantTemperature = Annotated[float | None, setting("reason_temperature", "--temperature", "variant")]
-VariantReader = Annotated[str | None, setting("reader", "--reader", "variant")]
-NearCopy = Annotated[float | None, setting("near_copy", "--near-copy", "variant")]
-
-# The fields that each strategy has a use for, and the settings that they default to.
-_USES = {
-    "back-translation": {
-        "language": "language",
-        "pivot": "pivot",
-        "skip": "translate_skip",
-        "shortest": "shortest",
-        "longest": "longest",
-    },
-    "synonym": {"share": "synonym_share", "seed": "synonym_seed"},
-    "variant": {
-        "samples": "variant_samples",
-        "agree": "variant_agree",
-        "near_copy": "near_copy",
-        "max_tokens": "reason_max_tokens",
-        "temperature": "reason_temperature",
-        "reader": "reader",
-    },
-}
 
 
 def reasoning(
-    label: str, letters: str | None, provider: str, models: Sequence[str] | None, **given: Any
+    label: str,
+    letters: str | None,
+    provider: str,
+    models: Sequence[str] | None,
+    given: dict[str, Any],
 ) -> Reasoning:
     """Fill in what was not given from the settings and from what is known of the provider.
 
@@ -124,35 +90,33 @@ def reasoning(
     """
     if label == "correct" and letters is not None:
         raise typer.BadParameter("there is one right letter only", param_hint="--letters")
-    loaded = settings.load()
     _require_provider(provider, "chats")
     defaults = {
-        "asks": loaded.reason_asks,
-        "max_tokens": loaded.reason_max_tokens,
-        "temperature": loaded.reason_temperature,
         "label": label,
         "letters": letters or "next",
         "provider": provider,
         "models": tuple(dict.fromkeys([*filter(None, models or [])] or [_own_model(provider, "chat_model")])),
         "prompt": prompts.EXPLAINING_VERSION,
-        "reader": loaded.reader,
+        "reader": settings.load().reader,
     }
     return options.filled(Reasoning, defaults, given)
 
 
-def augmentation(strategy: str, provider: str | None, model: str | None, **given: Any) -> Augmentation:
+def augmentation(
+    strategy: str, provider: str | None, model: str | None, given: dict[str, Any]
+) -> Augmentation:
     """Fill in what a strategy needs and was not given; the rest stays ``None``.
 
     Raises:
         typer.BadParameter: a value that cannot be, or that the strategy has no use for, or that is missing.
     """
-    uses = _USES.get(strategy, {})
-    service = {"provider": provider, "model": model}
+    uses = used_by(strategy)
     if uses:
-        unused = given if strategy != "synonym" else {**given, **service}
-        _refuse_unused(strategy, {name: value for name, value in unused.items() if name not in uses})
-    loaded = settings.load()
-    defaults = {name: getattr(loaded, setting) for name, setting in uses.items()}
+        service = {"provider": provider, "model": model} if strategy == "synonym" else {}
+        _refuse_unused(
+            strategy, {name: value for name, value in (given | service).items() if name not in uses}
+        )
+    defaults = uses | ({"reader": settings.load().reader} if "reader" in uses else {})
     if strategy in ("back-translation", "variant"):
         defaults |= _service(strategy, provider, model)
     chosen = options.filled(Augmentation, {"strategy": strategy, **defaults}, given)
@@ -164,7 +128,7 @@ def _refuse_unused(strategy: str, given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value is not None:
             raise typer.BadParameter(
-                f"the strategy {strategy} has no use for it", param_hint=options.option_of(name)
+                f"the strategy {strategy} has no use for it", param_hint=options.option_of(name, Augmentation)
             )
 
 

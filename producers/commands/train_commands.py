@@ -6,11 +6,12 @@ As in `cli`, a command imports what it stands on when it runs.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from producers.commands import options, training_options
+from shared.recipes import LoraTraining, ScorerTraining
 
 if TYPE_CHECKING:
     from producers.enqueue.train import Enqueued, Source
@@ -19,58 +20,20 @@ app = typer.Typer(help="Train a model through the train queue.", no_args_is_help
 
 
 @app.command("scorer")
-def scorer(  # noqa: PLR0913  Typer reads the options from the signature
+@options.flags_of(ScorerTraining, unset="the recipe's")
+def scorer(
     *,
     data: training_options.Files = None,
     source: training_options.Runs = None,
     test: training_options.Tests = None,
     weight: training_options.Weights = None,
     run: options.NewRun = None,
-    recipe: training_options.Recipe = None,
-    base: training_options.Base = None,
-    text: training_options.InputWord = None,
-    objective: training_options.Objective = None,
-    tune: training_options.Tune = None,
-    layers: training_options.Layers = None,
-    freeze_embeddings: training_options.FreezeEmbeddings = None,
-    balance: training_options.Balance = None,
-    calibrate: training_options.Calibrate = None,
-    promote: training_options.Promote = None,
-    epochs: training_options.Epochs = None,
-    max_steps: training_options.MaxSteps = None,
-    learning_rate: training_options.LearningRate = None,
-    batch_size: training_options.BatchSize = None,
-    accumulation: training_options.ScorerAccumulation = None,
-    max_length: training_options.MaxLength = None,
-    optimizer: training_options.Optimizer = None,
-    held_out: training_options.HeldOut = None,
-    seed: training_options.Seed = None,
-    report_to: training_options.ReportTo = None,
+    given: dict[str, Any],
+    report_to: options.ReportTo = None,
     json: options.Json = False,
 ) -> None:
     """Train the scorer that judges votes, from right and wrong texts."""
-    chosen = training_options.scorer(
-        recipe=recipe,
-        base=base,
-        input=text,
-        objective=objective,
-        tune=tune,
-        layers=layers,
-        freeze_embeddings=freeze_embeddings,
-        balance=balance,
-        calibrate=calibrate,
-        promote=promote,
-        epochs=epochs,
-        max_steps=max_steps,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        accumulation=accumulation,
-        max_length=max_length,
-        optimizer=optimizer,
-        held_out=held_out,
-        seed=seed,
-        report_to=report_to,
-    )
+    chosen = training_options.scorer(given, report_to)
     from producers import console
     from producers.enqueue import train
 
@@ -81,50 +44,18 @@ def scorer(  # noqa: PLR0913  Typer reads the options from the signature
 
 
 @app.command("lora")
-def lora(  # noqa: PLR0913  as above
+@options.flags_of(LoraTraining, unset="the recipe's")
+def lora(
     *,
     data: training_options.Files = None,
     source: training_options.Runs = None,
     run: options.NewRun = None,
-    base: training_options.LoraBase = None,
-    rank: training_options.Rank = None,
-    alpha: training_options.Alpha = None,
-    dropout: training_options.Dropout = None,
-    targets: training_options.Targets = None,
-    neighbours: training_options.Neighbours = None,
-    per_question: training_options.PerQuestion = None,
-    epochs: training_options.LoraEpochs = None,
-    max_steps: training_options.LoraMaxSteps = None,
-    learning_rate: training_options.LoraLearningRate = None,
-    batch_size: training_options.LoraBatchSize = None,
-    accumulation: training_options.Accumulation = None,
-    max_length: training_options.LoraMaxLength = None,
-    optimizer: training_options.LoraOptimizer = None,
-    held_out: training_options.LoraHeldOut = None,
-    seed: training_options.LoraSeed = None,
-    report_to: training_options.ReportTo = None,
+    given: dict[str, Any],
+    report_to: options.ReportTo = None,
     json: options.Json = False,
 ) -> None:
     """Fine-tune the generator by a LoRA adapter, on right texts as it is asked for them."""
-    chosen = training_options.lora(
-        base=base,
-        rank=rank,
-        alpha=alpha,
-        dropout=dropout,
-        targets=targets,
-        neighbours=neighbours,
-        per_question=per_question,
-        epochs=epochs,
-        max_steps=max_steps,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        accumulation=accumulation,
-        max_length=max_length,
-        optimizer=optimizer,
-        held_out=held_out,
-        seed=seed,
-        report_to=report_to,
-    )
+    chosen = training_options.lora(given, report_to)
     from producers.enqueue import train
 
     _tell(train.lora(chosen, _sources(data, source, None, None), run), json)

@@ -19,10 +19,10 @@ from producers.enqueue.plan import LeftOut, Order
 from producers.enqueue.workload import Workload
 from shared.dataset import Entry, Line
 from shared.errors import UserError
-from shared.jobs import Augmentation
 from shared.ledger import runs
 from shared.ledger.runs import Run
 from shared.ledger.schema import OPEN
+from shared.options import Augmentation
 
 
 @dataclass

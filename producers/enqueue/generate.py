@@ -11,8 +11,8 @@ from producers import console
 from producers.enqueue import estimate, inputs, publish, workload
 from producers.enqueue.plan import LeftOut, Order
 from shared.errors import UserError
-from shared.jobs import Reasoning
 from shared.ledger.runs import Run
+from shared.options import Reasoning
 
 
 def order(data: Path, options: Reasoning, name: str | None = None, skip_bad: bool = False) -> Order:

@@ -19,11 +19,12 @@ import sqlalchemy as sa
 from producers import console, output_files, run_progress
 from producers.enqueue import inputs
 from producers.enqueue.inputs import Examples, Source
-from shared import broker, service_pauses, settings
+from shared import broker, options, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
-from shared.jobs import DATA_QUEUES, Infer, Job, Reason, Reasoning, Sampling
+from shared.jobs import DATA_QUEUES, Infer, Job, Reason
 from shared.ledger import calls, claims, outbox, runs
 from shared.ledger.runs import Run
+from shared.options import Reasoning, Sampling
 
 LOOKAHEAD = 10_000  # items listed at once for sending
 CHUNK = 500  # messages sent between two notes in the ledger
@@ -130,9 +131,9 @@ def is_known(run: Run) -> bool:
 
 # What runs had that are older than an option.
 _BEFORE = {
-    (kind.queue, name): field.default
-    for kind, options in ((Infer, Sampling), (Reason, Reasoning))
-    for name, field in options.model_fields.items()
+    (kind.queue, name): options.OLDER.get(name, field.default)
+    for kind, model in ((Infer, Sampling), (Reason, Reasoning))
+    for name, field in model.model_fields.items()
     if not field.is_required()
 }
 

@@ -12,9 +12,9 @@ from producers import console, run_progress
 from producers.enqueue import inputs, publish
 from producers.enqueue.publish import Enqueued
 from shared.errors import UserError
-from shared.jobs import Sampling
 from shared.ledger import models, runs
 from shared.ledger.runs import Run
+from shared.options import Sampling
 
 
 def again(source: str, changes: dict[str, Any], name: str | None = None) -> Enqueued:
@@ -30,7 +30,7 @@ def again(source: str, changes: dict[str, Any], name: str | None = None) -> Enqu
     standing = run_progress.standing(source)
     if standing.open:
         raise UserError(f"run {source!r} still goes on: wait for it with `votequeue status {source} --watch`")
-    sampling = Sampling.model_validate(found.options).model_copy(update={**changes, "votes_of": source})
+    sampling = Sampling.of_record(found.options).model_copy(update={**changes, "votes_of": source})
     require_models(sampling)
     made = inputs.made_by(found)
     options = sampling.model_dump(mode="json")

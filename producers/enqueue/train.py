@@ -16,9 +16,10 @@ from producers.enqueue import inputs, publish
 from shared import answers, dataset
 from shared.dataset import Entry, Line
 from shared.errors import UserError
-from shared.jobs import DATA_QUEUES, Sampling
+from shared.jobs import DATA_QUEUES
 from shared.ledger import runs
 from shared.ledger.runs import Run
+from shared.options import Sampling
 from shared.recipes import ANSWER, LoraTraining, ScorerTraining, Training
 from shared.training_examples import Lesson, Text
 
@@ -244,7 +245,7 @@ def _entries(source: Source) -> Iterator[Entry] | None:
 
 
 def _of_votes(source: Source) -> Iterator[Lesson]:
-    reader = answers.READERS[Sampling.model_validate(runs.get_run(source.name).options).reader]
+    reader = answers.READERS[Sampling.of_record(runs.get_run(source.name).options).reader]
     for told in questions.tell(source.name, texts=True):
         if told.gold is None or not told.votes:
             continue

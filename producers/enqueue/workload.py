@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 from shared import prompts, providers, segments, settings, token_bounds
 from shared.dataset import Entry
-from shared.jobs import WRITES, Augmentation, Reasoning
 from shared.ledger import cache, engine, runs
 from shared.ledger.cache import Route, Wanted
+from shared.options import WRITES, Augmentation, Reasoning
 from shared.providers import Usage
 
 AGREE = {"correct": 0.9, "wrong": 0.6}  # share of replies that come to the letter they were given

@@ -22,9 +22,9 @@ from producers.reports.confidence_intervals import Interval
 from producers.reports.inference_report import Share, auc
 from shared import dataset, voting
 from shared.errors import UserError
-from shared.jobs import Sampling
 from shared.ledger import engine, models, schema
 from shared.ledger.models import Model
+from shared.options import Sampling
 from shared.voting import PLAIN, Rule, Vote, VotingMode
 
 ONE_VOTE, ORACLE = "one vote", "some vote right"
@@ -88,7 +88,7 @@ def replay(run: str, scorer: str | None = None) -> Replay:
         UserError: there is no such run or scorer, or the run has no votes on labelled questions.
     """
     found = run_progress.require_questions(run)
-    sampling = Sampling.model_validate(found.options)
+    sampling = Sampling.of_record(found.options)
     model = _model(run, scorer)
     told = Replay(run, model.name if model else None)
     cases = list(_cases(told, model))

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from shared.jobs import Augmentation
 from shared.ledger import engine, schema
+from shared.options import Augmentation
 from shared.prompts import PromptQuestion
 
 reasonings, translations = schema.reasonings.c, schema.translations.c

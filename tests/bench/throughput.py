@@ -81,13 +81,13 @@ def bare() -> dict[str, Any]:
     """Give the run's prompts to `LLM.generate`, all at once, with the same sampling."""
     from shared import settings
     from shared.dataset import Entry
-    from shared.jobs import Sampling
     from shared.ledger import runs
+    from shared.options import Sampling
     from workers import wiring
     from workers.models import embedding, retrieval, vllm_generator
 
     run, loaded = runs.get_run(RUN), settings.load()
-    sampling = Sampling.model_validate(run.options)
+    sampling = Sampling.of_record(run.options)
     model = wiring.weights(loaded.model, loaded)
     retriever = retrieval.QdrantRetriever(
         retrieval.open_client(None, None),

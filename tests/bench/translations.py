@@ -22,8 +22,8 @@ from rich.table import Table
 from shared import dataset, segments, settings
 from shared.dataset import Entry
 from shared.errors import Refused
-from shared.jobs import Augmentation
 from shared.ledger import calls
+from shared.options import Augmentation
 from shared.providers import Limits
 from tests.conftest import forget
 from tests.fakes import FakeLimiter, FakeTranslator

@@ -9,7 +9,7 @@ import os
 import random
 import signal
 
-from shared.jobs import Sampling
+from shared.options import Sampling
 from shared.settings import Settings
 from tests.chaos import questions
 from tests.fakes import FakeRetriever, FakeScorer

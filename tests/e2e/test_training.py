@@ -28,17 +28,18 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def open_training(weights: Path, max_steps: int) -> None:
     """Record a training that takes half a minute."""
-    told = training_options.scorer(
-        base=str(weights),
-        tune="all",
-        input="question+reasoning",
-        learning_rate=5e-3,
-        max_length=64,
-        batch_size=8,
-        epochs=10_000,
-        max_steps=max_steps,
-        held_out=0.25,
-    )
+    given = {
+        "base": str(weights),
+        "tune": "all",
+        "input": "question+reasoning",
+        "learning_rate": 5e-3,
+        "max_length": 64,
+        "batch_size": 8,
+        "epochs": 10_000,
+        "max_steps": max_steps,
+        "held_out": 0.25,
+    }
+    told = training_options.scorer(given)
     run = Run("t", "train", "votes of mine", "digest", None, told.model_dump(mode="json"))
     runs.open_single(run, "scorer", (one.model_dump_json() for one in training_fixtures.lessons(40)))
 

@@ -5,11 +5,12 @@ from typing import Any
 
 from shared import dataset
 from shared.dataset import Line
-from shared.jobs import KINDS, Augmentation, Reasoning
+from shared.jobs import KINDS
 from shared.ledger import calls, claims, runs
 from shared.ledger.calls import CallPurpose
 from shared.ledger.claims import Claim
 from shared.ledger.runs import Run
+from shared.options import Augmentation, Reasoning
 from shared.providers import Usage
 from tests.integration import run_fixtures
 

@@ -16,9 +16,9 @@ import pytest
 import sqlalchemy as sa
 
 from shared import dataset, prompts, settings
-from shared.jobs import Reasoning
 from shared.ledger import calls, engine, runs, schema
 from shared.ledger.runs import Run
+from shared.options import Reasoning
 from shared.providers import Price
 from tests import fakes
 from tests.fakes import FakeChat, FakeLimiter, Said

@@ -14,9 +14,9 @@ from producers import run_progress
 from producers.enqueue import inputs, publish
 from shared import broker
 from shared.errors import ServiceUnreachable, UserError
-from shared.jobs import Sampling
 from shared.ledger import claims, engine, runs, schema
 from shared.ledger.schema import State
+from shared.options import Sampling
 from tests.conftest import Command
 from tests.integration import run_fixtures
 

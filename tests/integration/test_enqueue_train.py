@@ -108,7 +108,7 @@ def test_what_data_runs_have_made_is_learned_from_and_stays_with_its_original(ho
     from producers.commands import training_options
 
     found = train.sources([], ["right", "wrong", "again"], [], ["wrong=0.5"])
-    done = train.scorer(training_options.scorer(input="reasoning"), found, "t")
+    done = train.scorer(training_options.scorer({"input": "reasoning"}), found, "t")
     assert (done.right, done.wrong, done.sent) == (2, 2, 1)
     assert runs.get_run("t").source == "texts of right, texts of wrong x 0.5, texts of again"
     made = lessons("t")
@@ -119,7 +119,7 @@ def test_what_data_runs_have_made_is_learned_from_and_stays_with_its_original(ho
     ]
     # An original and what was made from it are held out together, or not at all.
     assert {one.group for one in made} == {dataset.identity(source["problem"])}
-    assert train.scorer(training_options.scorer(input="reasoning"), found, "t").continued
+    assert train.scorer(training_options.scorer({"input": "reasoning"}), found, "t").continued
 
 
 def test_votes_for_tests_are_told_apart(voted: str, home: Path, votequeue: Command) -> None:
@@ -154,7 +154,7 @@ def test_without_a_known_answer_there_is_nothing_to_learn(home: Path, votequeue:
         (["--weight", "other=2"], "--weight other: it is not among what is learned from (mine)"),
         (["--test", "mine"], "--test mine: what is learned from cannot be what the model is tried on"),
         (["--test", "nobody"], "no run is called 'nobody'"),
-        (["--recipe", "secret"], "--recipe secret: there are verifier, reference"),
+        (["--recipe", "secret"], "recipe 'secret': there are verifier, reference, or name a .toml file"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(
@@ -198,7 +198,7 @@ def test_the_examples_that_a_run_showed_are_shown_in_training_too(data: Path, ho
     from producers.commands import training_options
 
     found = train.sources([], ["shown"], [], [])
-    train.lora(training_options.lora(), found, "t")
+    train.lora(training_options.lora({}), found, "t")
     assert runs.get_run("t").options["examples"] == [runs.get_run("shown").examples]
 
 

@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from producers.enqueue import publish
-from shared import broker, prompts, settings
-from shared.jobs import Augmentation, Reason
+from shared import broker, options, prompts, settings
+from shared.jobs import Reason
 from shared.ledger import calls, claims, engine, runs, schema
+from shared.options import Augmentation
 from tests.conftest import Command
 from tests.integration import run_fixtures
 
@@ -79,7 +80,7 @@ def test_back_translation_has_an_item_an_entry(data: Path, votequeue: Command) -
         "model": "TextTranslateBatch",
         "language": "zh",
         "pivot": "ja",
-        "skip": settings.load().translate_skip,
+        "skip": options.used_by("back-translation")["skip"],
         "shortest": 0.4,
         "longest": 2.5,
     }

@@ -46,7 +46,7 @@ class Index:
 
 def options(base: Path, **changes: Any) -> LoraTraining:
     quick = {"max_steps": 4, "max_length": 512, "learning_rate": 1e-2, "held_out": 0.25, "batch_size": 2}
-    return training_options.lora(base=str(base), **{**quick, "accumulation": 1, **changes})
+    return training_options.lora({"base": str(base), **quick, "accumulation": 1, **changes})
 
 
 def train(

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from producers import collect, output_files
 from producers.enqueue import publish
 from shared.errors import UserError
-from shared.jobs import Sampling
 from shared.ledger import engine, runs, schema
+from shared.options import Sampling
 from tests.conftest import Command
 from tests.integration import call_fixtures, run_fixtures
 from tests.integration.test_enqueue import SAMPLING

@@ -14,11 +14,12 @@ import sqlalchemy as sa
 
 from shared import broker, dataset
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
-from shared.jobs import Infer, Sampling
+from shared.jobs import Infer
 from shared.ledger import claims, engine, outbox, runs, schema
 from shared.ledger.claims import Claim, Settled
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
+from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.voting import Rule, VotingMode
 from tests import fakes
@@ -182,7 +183,7 @@ def test_votes_are_read_by_the_reader_that_the_run_names(tmp_path: Path, reader:
 
 def test_a_run_that_is_older_than_the_readers_keeps_the_one_there_was() -> None:
     older = {name: value for name, value in SAMPLING.model_dump().items() if name != "reader"}
-    assert Sampling.model_validate(older).reader == "reference"
+    assert Sampling.of_record(older).reader == "reference"
 
 
 def test_a_question_with_no_accepted_vote_goes_again_and_is_charged_its_attempt(tmp_path: Path) -> None:

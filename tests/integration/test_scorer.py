@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from scipy.special import logit
 
-from shared import answers, dataset, model_store
+from shared import answers, dataset, model_store, recipes
 from shared.errors import Refused, UserError
 from shared.prompts import PromptQuestion
-from shared.recipes import RECIPES, ScorerTraining
+from shared.recipes import ScorerTraining
 from shared.training_examples import Lesson, Text
 from shared.voting import GATE, VotingMode
 from tests import tiny, training_fixtures
@@ -34,7 +34,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def options(base: Path, /, **changes: Any) -> ScorerTraining:
     """Give what tiny weights learn by in seconds: all layers, from question and reasoning."""
     values = {
-        **RECIPES["verifier"],
+        **recipes.load("verifier", ScorerTraining),
         "recipe": "verifier",
         "base": str(base),
         "report_to": (),
@@ -182,7 +182,7 @@ def test_lomo_trains_a_scorer_too_with_layers_cut_and_embeddings_frozen(base: Pa
 def test_the_reference_learns_from_texts_alone_and_judges_as_the_recipe_does(
     base: Path, tmp_path: Path
 ) -> None:
-    reference = {**RECIPES["reference"], "recipe": "reference", "base": str(base), "report_to": ()}
+    reference = {**recipes.load("reference", ScorerTraining), "base": str(base), "report_to": ()}
     training = ScorerTraining(**{**reference, "held_out": 0.25, "max_length": 64})
     made = train(tmp_path / "work", training, training_fixtures.lessons(24, kind="texts"))
     assert (made.rule, made.beats_majority) == (GATE, None)

@@ -53,7 +53,7 @@ def _not_stopping() -> Iterator[None]:
 
 
 def open_training(found: Sequence[Lesson], name: str = "t", **options: Any) -> str:
-    told = training_options.scorer(**{**QUICK, **options})
+    told = training_options.scorer({**QUICK, **options})
     _open(name, told, found)
     return name
 
@@ -155,9 +155,8 @@ def test_without_votes_nobody_knows_whether_it_is_better() -> None:
 
 
 def test_an_adapter_is_named_by_its_content_and_waits_to_be_tried() -> None:
-    told = training_options.lora(
-        max_steps=3, max_length=512, learning_rate=1e-2, held_out=0.2, batch_size=2, accumulation=1
-    )
+    quick = {"max_steps": 3, "max_length": 512, "learning_rate": 1e-2, "held_out": 0.2, "batch_size": 2}
+    told = training_options.lora({**quick, "accumulation": 1})
     _open("l", told, training_fixtures.lessons(20))
     said = queue._train(claim("l"))
     (model,) = models.every()
@@ -221,7 +220,9 @@ def test_its_process_dies_with_the_worker(tmp_path: Path, monkeypatch: pytest.Mo
         queue._train(claim())
         os._exit(0)
     await_that(lambda: any("saved" in told.told for told in training_log.curve("t")))
-    (child,) = [one for one in psutil.Process(pid).children() if "training_process" in " ".join(one.cmdline())]
+    (child,) = [
+        one for one in psutil.Process(pid).children() if "training_process" in " ".join(one.cmdline())
+    ]
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     await_that(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5)

@@ -16,11 +16,12 @@ import sqlalchemy as sa
 from shared import dataset, prompts, settings
 from shared.dataset import Entry
 from shared.errors import Barred, NoReply, Refused, Throttled, Unavailable, Unreadable
-from shared.jobs import Augmentation, Translate
+from shared.jobs import Translate
 from shared.ledger import cache, calls, engine, runs, schema
 from shared.ledger.cache import Route
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
+from shared.options import Augmentation
 from shared.providers import Limits, Price
 from tests.fakes import FakeChat, FakeLimiter, FakeTranslator
 from workers import task_runner, translate, wiring

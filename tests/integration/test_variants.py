@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from shared import dataset, prompts
 from shared.dataset import Entry, Line, scan
 from shared.errors import Refused, Unavailable
-from shared.jobs import Augmentation
 from shared.ledger import calls, claims, engine, outbox, runs, schema
 from shared.ledger.claims import Claim
 from shared.ledger.runs import Run
+from shared.options import Augmentation
 from tests.fakes import CharacterEmbedder, FakeChat, FakeLimiter
 from tests.integration import run_fixtures
 from workers.augment.entry_builder import Augmented

@@ -12,7 +12,8 @@ from producers import cli, console
 from producers.commands import options, training_options
 from shared import settings
 from shared.errors import UserError
-from shared.jobs import KINDS, Sampling
+from shared.jobs import KINDS
+from shared.options import Sampling
 from shared.recipes import LoraTraining, ScorerTraining
 from shared.settings import Settings
 from tests.conftest import Command
@@ -159,28 +160,24 @@ def test_no_runs_are_said_to_be_none(votequeue: Command) -> None:
 
 def test_what_is_left_out_comes_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOTEQUEUE_VOTES", "7")
-    monkeypatch.setenv("VOTEQUEUE_SCORER_LAYERS", "6")
     settings.load.cache_clear()
-    sampling = options.sampling(votes=None, seed=3)
+    sampling = options.sampling({"seed": 3})
     assert (sampling.votes, sampling.max_attempts, sampling.batch, sampling.seed) == (7, 5, 16, 3)
-    training = training_options.scorer(epochs=1)
-    assert (training.layers, training.epochs, training.base) == (6, 1, Settings().model)
+    training = training_options.scorer({"epochs": 1})
+    assert (training.layers, training.epochs, training.base) == (0.67, 1, Settings().model)
 
 
-def test_what_neither_is_given_nor_set_is_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert training_options.scorer().optimizer == "adamw_torch"
-    reference = training_options.scorer(recipe="reference")
+def test_what_is_not_given_is_the_recipes() -> None:
+    assert training_options.scorer({}).optimizer == "adamw_torch"
+    reference = training_options.scorer({"recipe": "reference"})
     assert (reference.optimizer, reference.input, reference.epochs) == ("lomo", "reasoning", 3)
     assert training_options.unlike_recipe(reference) == []
-    monkeypatch.setenv("VOTEQUEUE_SCORER_RECIPE", "reference")
-    monkeypatch.setenv("VOTEQUEUE_SCORER_EPOCHS", "1")
-    settings.load.cache_clear()
-    changed = training_options.scorer(layers=6)
-    assert training_options.unlike_recipe(changed) == ["layers 6.0, not none", "epochs 1.0, not 3"]
+    changed = training_options.scorer({"recipe": "reference", "layers": 6, "epochs": 1})
+    assert training_options.unlike_recipe(changed) == ["epochs 1.0, not 3", "layers 6.0, not none"]
 
 
 def test_the_reference_is_the_recipe_to_the_number() -> None:
-    found = training_options.scorer(recipe="reference").model_dump()
+    found = training_options.scorer({"recipe": "reference"}).model_dump()
     wanted = {
         "input": "reasoning",
         "objective": "classification",
@@ -198,14 +195,14 @@ def test_the_reference_is_the_recipe_to_the_number() -> None:
 
 
 def test_an_adapter_is_trained_by_the_recipes_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = training_options.lora(max_steps=3)
+    found = training_options.lora({"max_steps": 3})
     assert (found.learning_rate, found.epochs, found.batch_size, found.accumulation) == (2e-4, 12, 1, 2)
     assert (found.max_length, found.neighbours, found.max_steps) == (1024, 2, 3)
-    assert training_options.lora(targets="q_proj, v_proj").targets == ("q_proj", "v_proj")
+    assert training_options.lora({"targets": "q_proj, v_proj"}).targets == ("q_proj", "v_proj")
     monkeypatch.setenv("VOTEQUEUE_REPORT_TO", "wandb, tensorboard")
     settings.load.cache_clear()
-    assert training_options.lora().report_to == ("wandb", "tensorboard")
-    assert training_options.lora(report_to="").report_to == ()
+    assert training_options.lora({}).report_to == ("wandb", "tensorboard")
+    assert training_options.lora({}, "").report_to == ()
 
 
 def test_every_field_of_a_run_is_an_option(votequeue: Command) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.recipes import RECIPES, ScorerTraining
+from shared import recipes
+from shared.recipes import ScorerTraining
 from shared.training_examples import Lesson, Text
 from workers.training import pairs
 
 
 def options(**changes: Any) -> ScorerTraining:
-    base = {**RECIPES["verifier"], "recipe": "verifier", "base": "b", "report_to": ()}
+    base = {**recipes.load("verifier", ScorerTraining), "base": "b", "report_to": ()}
     return ScorerTraining(**{**base, "input": "question+reasoning", **changes})
 
 

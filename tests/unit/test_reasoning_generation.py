@@ -6,7 +6,7 @@ import pytest
 
 from shared.dataset import Question
 from shared.errors import Refused
-from shared.jobs import Reasoning
+from shared.options import Reasoning
 from workers import reasoning_generation
 
 WRONG = Reasoning(

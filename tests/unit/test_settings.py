@@ -222,3 +222,25 @@ def test_extra_fields_that_no_request_can_have_are_refused_at_the_start(
 def test_extra_fields_are_json(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOTEQUEUE_CHAT_EXTRA", '{"enable_thinking": false, "temperature": null}')
     assert settings.load().chat_extra == {"enable_thinking": False, "temperature": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("SCORER_LAYERS", "train scorer"),
+        ("LORA_RANK", "train lora"),
+        ("REASON_ASKS", "reason"),
+        ("PIVOT", "translate"),
+    ],
+)
+def test_a_setting_that_is_an_option_of_runs_now_says_of_which_command(
+    name: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + name, "6")
+    said = rf"{PREFIX}{name} is no setting any more: .*enqueue {command} --help"
+    with pytest.raises(UserError, match=said):
+        settings.load()
+
+
+def test_settings_are_no_more_than_a_person_can_oversee() -> None:
+    assert len(Settings.model_fields) <= 65

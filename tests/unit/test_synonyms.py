@@ -7,7 +7,7 @@ import pytest
 from shared import answers, dataset
 from shared.dataset import Entry
 from shared.errors import Refused
-from shared.jobs import Augmentation
+from shared.options import Augmentation
 from workers.augment import synonyms, thesaurus
 from workers.augment.entry_builder import Augmented
 

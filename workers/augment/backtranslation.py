@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from shared import answers, prompts, segments
 from shared.dataset import Entry, Question, WrongReasoning
 from shared.errors import Refused
-from shared.jobs import Augmentation
 from shared.ledger import cache
+from shared.options import Augmentation
 from shared.segments import Segment
 from workers.augment import checks, entry_builder
 from workers.augment.checks import Bounds

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from shared.dataset import Entry, Made, Question, WrongReasoning, key
-from shared.jobs import Augmentation
+from shared.options import Augmentation
 
 
 @dataclass(frozen=True)

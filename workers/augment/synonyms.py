@@ -15,7 +15,7 @@ from random import Random
 from shared import answers
 from shared.dataset import Entry, Question
 from shared.errors import Refused
-from shared.jobs import Augmentation
+from shared.options import Augmentation
 from workers.augment import entry_builder, thesaurus
 from workers.augment.entry_builder import Augmented
 from workers.augment.thesaurus import Thesaurus

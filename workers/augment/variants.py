@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from shared import answers, prompts
 from shared.dataset import Entry, key
 from shared.errors import Refused
-from shared.jobs import WRITES, Augmentation, Job
+from shared.jobs import Job
 from shared.ledger import runs
 from shared.ledger.claims import Claim
+from shared.options import WRITES, Augmentation
 from shared.prompts import FewShotExample, PromptQuestion
 from workers.augment import entry_builder, variant_parser
 from workers.augment.deduplication import NearCopies

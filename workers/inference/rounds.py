@@ -22,10 +22,11 @@ from typing import TypeVar
 
 from shared import answers, broker, prompts, voting
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
-from shared.jobs import Job, Sampling
+from shared.jobs import Job
 from shared.ledger import claims, engine, models, outbox, runs
 from shared.ledger.claims import Claim, Settled, VoteRecord
 from shared.ledger.models import Model
+from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.training_examples import Text
 from shared.voting import Rule, Vote, VotingMode
@@ -207,7 +208,7 @@ def _written(write: Callable[[], _T]) -> Awaitable[_T]:
 @functools.lru_cache(maxsize=64)
 def _plan(run: str) -> _Plan:
     found = runs.get_run(run)
-    return _Plan(Sampling.model_validate(found.options), found.examples)
+    return _Plan(Sampling.of_record(found.options), found.examples)
 
 
 def batch_size(claim: Claim) -> int:

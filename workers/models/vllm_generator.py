@@ -20,7 +20,7 @@ from typing import Any
 
 from shared import answers
 from shared.errors import EngineDied, Refused, UserError
-from shared.jobs import Sampling
+from shared.options import Sampling
 from workers.models.lora_adapters import Adapter, Adapters
 from workers.ports import Completion, Progress
 

@@ -1,0 +1,196 @@
+"""What a run may be told: every option declared once, with its help, bounds, default and flag.
+
+    Sampling.model_fields["votes"]  ->  --votes, VOTEQUEUE_VOTES, 1 to 1000, 5, "votes a question and round"
+
+The flags of `votequeue enqueue` with their help, the settings that are defaults of runs, and the record of a
+run all follow from these models. A new option is a field here and the code that reads it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared import answers
+from shared.answers import ReaderName
+from shared.dataset import Question
+from shared.voting import Fallback
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+
+
+# What was so for runs that are older than an option, where its default is another today.
+OLDER = {"siblings": True, "reader": answers.REFERENCE}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How an option is given on the command line, where its field's name does not say it.
+
+    ``spelling`` replaces ``--field-name``; ``default`` is the value for the only ``strategy`` that has a use
+    for the option.
+    """
+
+    spelling: str | None = None
+    strategy: str | None = None
+    default: Any = None
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Marks a field that no flag sets: it follows from the data or from other options."""
+
+
+class SamplingDefaults(BaseModel):
+    """The options of an `infer` run whose defaults are settings (``VOTEQUEUE_*``)."""
+
+    votes: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="votes a question and round")
+    max_attempts: Count = Field(5, description="rounds of sampling before the fallback answers")
+    max_tokens: Count = Field(1024, description="longest vote, in tokens")
+    temperature: Temperature = Field(0.7, description="sampling temperature")
+    top_p: Share = Field(
+        1.0, description="nucleus sampling: probability mass kept; 1: all, much faster on CPUs"
+    )
+    seed: int | None = Field(None, description="seed of the sampling, on GPUs only; empty: each run differs")
+    fallback: Fallback = Field(
+        "majority",
+        description="when no vote was ever accepted: the majority of all letters read, or the constant A",
+    )
+    reader: ReaderName = Field(
+        "conclusion",
+        description="how a letter is read: conclusion (the last statement of an answer), reference (the "
+        "first 答案是：X, before any sign of a new problem)",
+    )
+    scorer: str = Field(
+        "in-use",
+        description="scorer that judges: in-use (as `votequeue models` says), none, or a model's name",
+    )
+    lora: str = Field("in-use", description="LoRA adapter of the generator: in-use, none, or a model's name")
+    use: Literal["auto", "majority", "gate", "weighted", "gate-weighted"] = Field(
+        "auto",
+        description="what scores are used for: gate (a vote below the threshold is void), weighted (a vote "
+        "counts as much as its odds), gate-weighted, majority (nothing); auto: as the scorer found best",
+    )
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="score from which a vote is accepted; empty: as the scorer found best"
+    )
+    neighbours: Annotated[int, Field(ge=0)] = Field(2, description="solved examples shown in a prompt")
+    siblings: bool = Field(
+        False,
+        description="let the examples be about the question's own problem: better answers where a part of a "
+        "problem is solved, but votes that say nothing of new problems",
+    )
+
+
+class Sampling(SamplingDefaults):
+    """How a run's questions are answered; stored with the run, so that all its workers agree."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    batch: Count = Field(16, description="questions a batch")
+    # The run whose votes are judged, instead of sampling.
+    votes_of: Annotated[str | None, Derived()] = None
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> "Sampling":
+        """Read a run's record; what an older run does not say was so then."""
+        return cls.model_validate({**OLDER, **record})
+
+
+class Reasoning(BaseModel):
+    """How a run asks for reasonings; ``prompt`` is the version of the prompt they come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    label: Annotated[Literal["correct", "wrong"], Derived()]
+    letters: Annotated[Literal["next", "every"], Derived()]
+    provider: Annotated[str, Derived()]
+    models: Annotated[tuple[str, ...], Field(min_length=1), Derived()]
+    asks: Count = Field(3, description="times each model is asked for a reasoning with the right letter")
+    max_tokens: Count = Field(1024, description="longest reasoning, in tokens")
+    temperature: Temperature = Field(0.7, description="sampling temperature of reasonings")
+    prompt: Annotated[str, Derived()]
+    # The default is that of older runs, which do not say.
+    reader: ReaderName = Field(
+        answers.REFERENCE, description=SamplingDefaults.model_fields["reader"].description
+    )
+
+    def letters_of(self, question: Question) -> str:
+        """Give the letters of a question that reasonings are wanted for; none where its answer is unknown."""
+        if self.label == "correct":
+            return question.answer or ""
+        return question.wrong_letters[:1] if self.letters == "next" else question.wrong_letters
+
+
+WRITES = 3  # times that a chat model writes a variant until one is kept
+_BACK, _SYNONYM, _VARIANT = "back-translation", "synonym", "variant"
+
+
+class Augmentation(BaseModel):
+    """How a run makes new entries from old ones; what a strategy has no use for is ``None``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    strategy: Annotated[Literal["back-translation", "synonym", "variant"], Derived()]
+    provider: Annotated[str | None, Derived()] = None
+    model: Annotated[str | None, Derived()] = None
+    prompt: Annotated[str | None, Derived()] = None
+    language: Annotated[str | None, Flag("--from", strategy=_BACK, default="zh")] = Field(
+        None, description="language of the data"
+    )
+    pivot: Annotated[str | None, Flag(strategy=_BACK, default="ja")] = Field(
+        None, description="language that back-translation goes through"
+    )
+    skip: Annotated[
+        str | None, Flag("--skip-pattern", strategy=_BACK, default="翻译|译成|译为|[Tt]ranslat")
+    ] = Field(None, description="regular expression: entries that have it are not translated")
+    shortest: Annotated[Share | None, Flag(strategy=_BACK, default=0.4)] = Field(
+        None, description="shortest a text may come back, as a share of its length"
+    )
+    longest: Annotated[Annotated[float, Field(ge=1)] | None, Flag(strategy=_BACK, default=2.5)] = Field(
+        None, description="longest a text may come back, likewise"
+    )
+    share: Annotated[Share | None, Flag(strategy=_SYNONYM, default=1.0)] = Field(
+        None, description="share of the replaceable words that are replaced"
+    )
+    seed: Annotated[int | None, Flag(strategy=_SYNONYM, default=42)] = Field(
+        None, description="seed of the choice of words and synonyms"
+    )
+    samples: Annotated[Count | None, Flag(strategy=_VARIANT, default=5)] = Field(
+        None, description="times a variant is answered to check its letter"
+    )
+    agree: Annotated[Count | None, Flag(strategy=_VARIANT, default=4)] = Field(
+        None, description="of those, how many must give its letter"
+    )
+    near_copy: Annotated[Share | None, Flag(strategy=_VARIANT, default=0.97)] = Field(
+        None, description="embedding similarity from which a variant is a copy"
+    )
+    reader: Annotated[ReaderName | None, Flag(strategy=_VARIANT, default="conclusion")] = Field(
+        None, description=SamplingDefaults.model_fields["reader"].description
+    )
+    max_tokens: Annotated[Count | None, Flag(strategy=_VARIANT, default=1024)] = Field(
+        None, description=Reasoning.model_fields["max_tokens"].description
+    )
+    temperature: Annotated[Temperature | None, Flag(strategy=_VARIANT, default=0.7)] = Field(
+        None, description=Reasoning.model_fields["temperature"].description
+    )
+
+    @property
+    def per_question(self) -> bool:
+        """Tell whether an item is one question, rather than an entry with all its questions."""
+        return self.strategy == "variant"
+
+
+def flag_of(model: type[BaseModel], field: str) -> Flag | None:
+    """Say how an option is given; ``None`` where no flag sets the field."""
+    metadata = model.model_fields[field].metadata
+    if any(isinstance(mark, Derived) for mark in metadata):
+        return None
+    return next((mark for mark in metadata if isinstance(mark, Flag)), Flag())
+
+
+def used_by(strategy: str) -> dict[str, Any]:
+    """Give the options that a strategy has a use for, with their defaults."""
+    flags = {name: flag_of(Augmentation, name) for name in Augmentation.model_fields}
+    return {name: flag.default for name, flag in flags.items() if flag and flag.strategy == strategy}

@@ -1,0 +1,119 @@
+"""Training recipes: what a model is trained with, stored whole with its run and with the model it makes.
+
+    load("reference", ScorerTraining)  ->  {"input": "reasoning", "objective": "classification", ...}
+
+A recipe is a TOML file with a value for each hyper-parameter: one beside this module, or a file of one's own.
+Every number of ``reference`` is the reference's. docs/log.md says what ``verifier`` was measured to give.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from shared import text_files
+from shared.errors import UserError
+from shared.options import Count, Derived, Flag, Positive
+
+HeldOut = Annotated[float, Field(gt=0, lt=1)]
+ANSWER = "question+answer"  # the input that is no text of a vote, but each answer a question has
+_FOLDER = Path(__file__).parent
+_MOST_BYTES = 1 << 20
+
+
+class _Training(BaseModel):
+    """What all trainings have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    recipe: str = Field("none", description="recipe: a name, or a TOML file of your own")
+    base: str = Field(description="weights to start from")
+    epochs: Positive = Field(description="passes over the training data")
+    max_steps: Count | None = Field(None, description="steps after which training ends early")
+    learning_rate: Positive = Field(description="peak learning rate")
+    batch_size: Count = Field(description="texts (or pairs) a training step")
+    accumulation: Count = Field(description="batches a training step")
+    max_length: Annotated[int, Field(ge=8)] = Field(description="longest text that is read, in tokens")
+    optimizer: str = Field(description="transformers optimiser name: lomo, adamw_torch, ...")
+    held_out: HeldOut = Field(description="share of entries held out")
+    seed: int = Field(description="seed of training and of the held-out split")
+    report_to: Annotated[tuple[str, ...], Derived()]
+
+
+class ScorerTraining(_Training):
+    """How a scorer is trained."""
+
+    target: Annotated[Literal["scorer"], Derived()] = "scorer"
+    input: Literal["reasoning", "question+reasoning", "question+answer"] = Field(
+        description="text the scorer is fed: reasoning, question+reasoning or question+answer"
+    )
+    objective: Literal["classification", "pairwise"] = Field(
+        description="what is learned: classification (right or wrong), pairwise (which of two votes is right)"
+    )
+    tune: Literal["all", "lora", "head"] = Field(
+        description="what is trained: all (weights), lora (adapters), head (on frozen layers)"
+    )
+    layers: Positive | None = Field(None, description="keep this many layers, or below 1 this share of them")
+    freeze_embeddings: Annotated[bool, Flag("--freeze-embeddings/--train-embeddings")] = Field(
+        description="leave the token embeddings as they are (CPUs: three times as fast)"
+    )
+    balance: bool = Field(description="learn from as many right as wrong texts of each question")
+    calibrate: bool = Field(
+        description="fit scores to what was right on the held-out part, and choose thresholds there"
+    )
+    promote: bool = Field(
+        description="use it from now on if it beats the plain majority on its held-out questions"
+    )
+
+
+class LoraTraining(_Training):
+    """How a LoRA adapter for the generator is trained; ``examples`` are digests of sets that prompts show."""
+
+    target: Annotated[Literal["lora"], Derived()] = "lora"
+    rank: Count = Field(description="rank of the adapter")
+    alpha: Count = Field(description="scale of the adapter, over its rank")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="dropout while training")
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = Field(description="layers that are adapted")
+    neighbours: Annotated[int, Field(ge=0)] = Field(description="solved examples shown in a prompt")
+    per_question: Count = Field(description="right texts of a question that are learned from")
+    examples: Annotated[tuple[str, ...], Derived()] = ()
+
+
+Training = ScorerTraining | LoraTraining
+READ: TypeAdapter[Training] = TypeAdapter(Annotated[Training, Field(discriminator="target")])
+
+
+def load(name: str, model: type[_Training]) -> dict[str, Any]:
+    """Read a recipe: the name of one that comes with votequeue, or a file.
+
+    Raises:
+        UserError: there is none of this name; the file is no TOML; a key or value does not fit.
+    """
+    path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
+    if not name.endswith(".toml") and name not in names(model):
+        raise UserError(f"recipe {name!r}: there are {', '.join(names(model))}, or name a .toml file")
+    try:
+        values = tomllib.loads(text_files.read(path, _MOST_BYTES))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not TOML: {error}") from None
+    given = {"recipe": name, "base": "any", "report_to": (), **values}
+    try:
+        model.model_validate(given)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explained(error)}") from None
+    return {**values, "recipe": name}
+
+
+def names(model: type[_Training]) -> list[str]:
+    """List the recipes that come with votequeue for a kind of training, the default first."""
+    return ["lora"] if model is LoraTraining else ["verifier", "reference"]
+
+
+def _explained(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f"{key!r} is no key of this recipe"
+    if first["type"] == "missing":
+        return f"{key!r} is missing"
+    return f"{key} = {first['input']!r}: {first['msg']}"
