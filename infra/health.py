@@ -1,8 +1,6 @@
 """Whether a service of this machine answers.
 
-    flower_answers(settings)  ->  True
-
-A probe never raises for a service that is silent: what is to be done about it, `local` knows.
+flower_answers(settings)  ->  True
 """
 
 import http.client

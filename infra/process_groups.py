@@ -2,7 +2,7 @@
 
     var/supervisor/pids/infer-1:  "4711 1795341142.53"   pid and start time, in seconds since the epoch
 
-This works when everyone who knew the processes is gone. It does not know what they are for.
+This works when everyone who knew the processes is gone.
 """
 
 import contextlib

@@ -4,8 +4,7 @@
     with stage.services(), stage.step("train the scorer", "train-1"):
         stage.votequeue("status", "judge", "--watch", watched=True)
 
-What is played, `demo` and `accuracy` know. What it writes is in a folder of its name below home, the runs in
-the ledger.
+What it writes is in a folder of its name below home, the runs in the ledger.
 """
 
 import contextlib

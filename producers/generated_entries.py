@@ -4,8 +4,7 @@
         "reasoning": "……答案是：A", "votequeue": {"label": "correct", ...}}]}
 
 Of answers and reasonings only what the run itself made is there: a question without a text of this run is
-left out, and an entry of which nothing is left. The user's own fields stay. Entries are read a few at a
-time. Where they go is not known here.
+left out, and an entry of which nothing is left. The user's own fields stay. Entries are read a few at a time.
 """
 
 import itertools

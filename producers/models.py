@@ -2,7 +2,7 @@
 
     listed()  ->  [Listed(name="scorer-3f9c01ab12cd", kind="scorer", in_use=True, metrics={"auc": 0.73}, ...)]
 
-A decision holds from the next batch of every worker on. How models are trained is not known here.
+A decision holds from the next batch of every worker on.
 """
 
 import shutil

@@ -4,7 +4,6 @@
 
 A file is known by what it is, not by what it is called: through another folder, a symbolic or a hard link it
 is the same data; and where a run's file is no longer in its place, one with the same bytes is taken for it.
-What is written is not known here.
 """
 
 import os

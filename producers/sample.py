@@ -3,7 +3,7 @@
     {"id": "sample-7-00000", "problem": "…", "questions": [{"question": "选择题 1：\\n…",
      "options": ["3", "5"], "answer": "B", "reasoning": "…\\n\\n答案是：B"}], "family": "recursion"}
 
-Families draw and prove the puzzles; this module deals the letters. It does not know any puzzle's subject.
+Families draw and prove the puzzles; this module deals the letters.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -4,7 +4,7 @@
         ->  "the broker at queue.lan:6379/0 is full (command not allowed ...): raise its maxmemory, or ..."
 
 Only a server that cannot be reached is said not to answer. Errors come from redis-py, or from kombu, which
-wraps them. Which call failed is not known here.
+wraps them.
 """
 
 import re

@@ -19,7 +19,7 @@ A statement is a marker, a gap, a letter, and what follows the letter:
 - Where there is no statement, "因此选项B正确" is a weak one; all weak ones must agree.
 
 A text that runs on into another problem ends there, once an answer was given. Reading takes time in
-proportion to the text. What the options say is not known here, nor how many there are.
+proportion to the text.
 """
 
 import re

@@ -5,7 +5,7 @@
 
 `wrong` (on a question) lists reasonings for wrong letters. Of an entry, and of each text, votequeue notes
 where it comes from in an object `votequeue`. All other fields are the user's own: kept, written back and
-never read. What entries are for is not known here.
+never read.
 """
 
 import codecs

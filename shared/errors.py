@@ -2,8 +2,8 @@
 
     UserError("data.jsonl line 3: answer 'F' is not one of the 4 options (A-D)")
 
-What a person can mend ends a command with one line and exit 1; what passes is tried again; what never
-will is settled as failed. It does not know who catches what: the queue modules do.
+What a person can mend ends a command with one line and exit 1; what passes is tried again; what never will is
+settled as failed.
 """
 
 import math

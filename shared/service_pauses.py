@@ -3,7 +3,7 @@
     of("chat")      ->  [Slowdown("chat/m@1f0c22aa", "chat (api.deepseek.com) says 429: ...", left=41.5)]
     forget("chat")  ->  the same, and the workers call at once, at the full rate
 
-Pauses that are long are in the ledger too (`calls.pauses`). How workers slow down is not known here.
+Pauses that are long are in the ledger too (`calls.pauses`).
 """
 
 import json

@@ -2,7 +2,7 @@
 
     read(Path(".env"))  ->  UserError(".env line 3 is not UTF-8 (GBK, perhaps): save the file as UTF-8")
 
-Data sets are read by `dataset`. What is in a file is not known here.
+Data sets are read by `dataset`.
 """
 
 import codecs

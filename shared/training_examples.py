@@ -4,7 +4,7 @@
            texts=(Text(text="……答案是：A", letter="A"), Text(text="……答案是：B", letter="B")))
 
 A training's lessons are recorded with its run, one a question and source, so that it can be taken up anywhere
-and done again. How they are learned is not known here.
+and done again.
 """
 
 from typing import Annotated, Literal

@@ -5,7 +5,7 @@
     shown("redis://:p%23w@h:6379/1")              ->  "redis://h:6379/1"
 
 An error says what is wrong and never quotes the URL: in a malformed one, a part of the password may stand
-anywhere. The libraries' own parsers do quote it. What a URL is used for is not known here.
+anywhere. The libraries' own parsers do quote it.
 """
 
 import ipaddress

@@ -3,7 +3,7 @@
     celery -A workers.infer worker -Q infer --pool threads -c 64
 
 A task hands its question to an event loop in a thread of its own and waits; there, arriving questions are
-claimed together and played in batches of 16. What a round is, `rounds` knows.
+claimed together and played in batches of 16.
 """
 
 import asyncio

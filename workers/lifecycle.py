@@ -2,7 +2,7 @@
 
     lifecycle.attach(start=service.start, stopping=service.release, stopped=service.close)
 
-Celery's signals are named here and nowhere else. It does not know which queue it serves.
+Celery's signals are named here and nowhere else.
 """
 
 import contextlib

@@ -2,8 +2,7 @@
 
     logs.configure("INFO")
 
-An outage makes the same complaint many times a second, some with a traceback. What is complained of is not
-known here.
+An outage makes the same complaint many times a second, some with a traceback.
 """
 
 import logging

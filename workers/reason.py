@@ -2,8 +2,7 @@
 
     celery -A workers.reason worker -Q reason --pool threads -c 16
 
-A task waits for its turn at the service, so the queue holds what is not being asked. What becomes of an item
-whose calls fail, `task_runner` knows.
+A task waits for its turn at the service, so the queue holds what is not being asked.
 """
 
 import functools

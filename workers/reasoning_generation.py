@@ -1,9 +1,7 @@
 """One letter's reasoning: chat models are asked until what they say ends in the letter it should.
 
-    Explainer(desk, options, chat_model).explain(job, asked, "B")
-        ->  Explained("B", "甲最高……\\n答案是：B", "deepseek-chat", asks=2, reused=False)
-
-It does not know what a claim is, nor how calls are limited, paid for or made again.
+Explainer(desk, options, chat_model).explain(job, asked, "B")
+    ->  Explained("B", "甲最高……\\n答案是：B", "deepseek-chat", asks=2, reused=False)
 """
 
 from collections.abc import Callable

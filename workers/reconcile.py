@@ -3,7 +3,7 @@
     sweep("host:812:9f", settings, ["host:640:c1"])  ->  Swept(expired=36, sent=36)
 
 Every worker process runs `sweep` every second. Each takes over from workers that it knows to be dead; the
-holder of the ledger's `reconcile` lock does the rest. What the work is, is not known here.
+holder of the ledger's `reconcile` lock does the rest.
 """
 
 import logging

@@ -2,7 +2,7 @@
 
     run(Reason(run="correct", item=41), explain)  ->  "B: agreed, asked 2 times"
 
-An error's class says what becomes of the item (`shared/errors.py`). What the work is, the queues know.
+An error's class says what becomes of the item (`shared/errors.py`).
 """
 
 import functools

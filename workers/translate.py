@@ -2,8 +2,7 @@
 
     celery -A workers.translate worker -Q translate --pool threads -c 16
 
-How something is made anew, the strategies in `augment` know; what becomes of an item whose calls fail,
-`task_runner`. A task waits for its turn at the service, so the queue holds what is not being worked on.
+A task waits for its turn at the service, so the queue holds what is not being worked on.
 """
 
 import functools

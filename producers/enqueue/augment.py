@@ -3,7 +3,7 @@
     order("train.jsonl", options)  ->  Order(run=Run("train-51d0c9aa", "translate", ...), items=640, ...)
 
 For variants it is one item a labelled question. Entries that were made from others are left out, and for
-back-translation those that are translation tasks. How the strategies work is not known here.
+back-translation those that are translation tasks.
 """
 
 import collections

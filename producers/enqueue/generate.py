@@ -1,8 +1,6 @@
 """A labelled data set into the `reason` queue: one item for each question whose answer is known.
 
-    order(Path("train.jsonl"), options)  ->  Order(run=Run("train-9f3c01ab", "reason", ...), items=1328, ...)
-
-How a reasoning is asked for is not known here.
+order(Path("train.jsonl"), options)  ->  Order(run=Run("train-9f3c01ab", "reason", ...), items=1328, ...)
 """
 
 from pathlib import Path

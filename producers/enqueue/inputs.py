@@ -3,7 +3,7 @@
     data.jsonl line 3, questions[0].answer: answer 'F' is not one of the 4 options (A-D)
 
 Data come from a file, or from what a run has made. They are read again and again rather than held: 100,000
-questions need no more memory than a few. What they are for is not known here.
+questions need no more memory than a few.
 """
 
 import hashlib

@@ -3,7 +3,6 @@
     place(order, budget=20.0)  ->  Placed(run="test-9f3c01ab", items=1328, sent=1328, continued=False, ...)
 
 Nothing is written before an order is placed, and then its budget stands on record before any message is sent.
-What is ordered, `reasoning` and `augment` know.
 """
 
 from collections.abc import Callable, Iterator

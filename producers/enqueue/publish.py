@@ -3,7 +3,7 @@
     infer(Path("test.jsonl"), sampling)  ->  Enqueued("test-9f3c01ab", items=1328, sent=1328, ...)
 
 Nothing is written before all is known to be good and the broker answers; then one transaction, then the
-messages. Interrupted anywhere, the same call continues. How questions are answered is not known here.
+messages. Interrupted anywhere, the same call continues.
 """
 
 import hashlib

@@ -2,8 +2,7 @@
 
     again("test", {"scorer": "scorer-3f9c01ab12cd"})  ->  Enqueued("test-9f3c01ab", items=275, sent=275, ...)
 
-What comes of it is a run like any other: to be reported, explained and collected. How votes are judged is not
-known here.
+What comes of it is a run like any other: to be reported, explained and collected.
 """
 
 from typing import Any

@@ -3,7 +3,7 @@
     gather([Source("mine", weight=1.0), Source("more.jsonl", weight=0.3)])  ->  Lesson(...), Lesson(...), ...
 
 A run over labelled questions gives its own votes, told right from wrong by their letters; a `reason` or
-`translate` run and a data file give the reasonings they hold. How models are trained is not known here.
+`translate` run and a data file give the reasonings they hold.
 """
 
 import hashlib

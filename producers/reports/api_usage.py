@@ -3,7 +3,7 @@
     of_run(run)  ->  Dealings(budget=20.0, spent=3.21, tallies=[Tally("chat", "deepseek", "ok", 790, ...)],
                               halts=[Halt("qianfan", "qianfan@1f0c22aa", "no credit is left", ...)], ...)
 
-Money is in the settings' currency. Nothing is written here; what came of the calls is not known here.
+Money is in the settings' currency.
 """
 
 import zoneinfo

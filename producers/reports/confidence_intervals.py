@@ -2,8 +2,7 @@
 
     interval([2, 0, 1], [2, 1, 1])  ->  (0.0, 1.0)
 
-Entries are drawn, not questions: questions about one problem stand and fall together. What is counted is not
-known here.
+Entries are drawn, not questions: questions about one problem stand and fall together.
 """
 
 from collections.abc import Sequence

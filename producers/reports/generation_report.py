@@ -3,7 +3,7 @@
     figures("correct")  ->  Harvest(items=500, done=471, agreement=Share(471, 500), asks={1: 388, 2: 61}, ...)
 
 A part is what an item comes to several of: a question of an entry, or a letter of a question. Calls and money
-are `api_usage`'. How the figures are drawn and printed is not known here.
+are `api_usage`'.
 """
 
 import re

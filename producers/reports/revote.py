@@ -2,8 +2,7 @@
 
     replay("test")  ->  Replay("test", "scorer-3f9c01ab12cd", rows=[Row("gate", Share(150, 275), ...)], ...)
 
-Questions about problems that the scorer was trained on prove nothing, and are left out. How the figures are
-printed is not known here.
+Questions about problems that the scorer was trained on prove nothing, and are left out.
 """
 
 import itertools

@@ -1,8 +1,6 @@
 """How far a training is and what it has come to: its curve, its pace, and the figures of its model.
 
-    course("judge")  ->  Course(step=120, of=300, loss=0.61, steps_a_minute=4.2, eta=2571.0, ...)
-
-How that is printed and drawn is not known here.
+course("judge")  ->  Course(step=120, of=300, loss=0.61, steps_a_minute=4.2, eta=2571.0, ...)
 """
 
 from dataclasses import dataclass, field

@@ -3,8 +3,7 @@
     reserve(["甲比乙高。"], Route("zh", "ja", "tencent", "TextTranslateBatch"), "host:812:9f", 60.0)
         ->  Reserved(found={}, mine=["甲比乙高。"], others=[])
 
-A text that is being translated is reserved by its translator, so that nobody else buys it meanwhile. How
-texts are translated is not known here.
+A text that is being translated is reserved by its translator, so that nobody else buys it meanwhile.
 """
 
 import hashlib

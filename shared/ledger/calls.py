@@ -4,7 +4,7 @@
     finish(812, "ok", reply="……答案是：B", usage=Usage(640, 310), cost=0.0031)
 
 A reply is on record before anything is done with it, so that it is never bought again. Budgets are kept here,
-and what all workers must know of an account: a day's calls, a pause. How calls are made is not known here.
+and what all workers must know of an account: a day's calls, a pause.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@
 
 A claim is one compare-and-set, `pending -> leased`, that raises attempt and fence, and lasts as long as its
 worker's lease. Every later write says `WHERE fence = mine`: of two workers that hold the same question, one
-writes. What is to be done with a question is not known here.
+writes.
 
 Work that has begun on a claim is *in play*. When a worker dies, only that is evidence: the rest of what it
 held is pending again as if never claimed. All writers take items in the order of their keys, so that no two

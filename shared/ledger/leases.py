@@ -3,7 +3,7 @@
     workers: ("host:812:9f", lease_until 1795340412.5, "6f1c…:4026531836", 812, 118829)
 
 One row a worker, however much it has claimed: a heartbeat writes one row, and a dead worker's claims are
-found together. What a claim is, `claims` knows.
+found together.
 """
 
 import functools

@@ -3,8 +3,7 @@
     in_use("scorer")  ->  Model("scorer-3f9c01ab12cd", "scorer", run="judge", rule=Rule(GATE, 0.42), ...)
 
 A model's files are a folder of its name, under the folder of trained models; its name is made from their
-content. What is not registered is used by nobody, however complete its folder may be. How models are trained
-is not known here.
+content. What is not registered is used by nobody, however complete its folder may be.
 """
 
 import difflib

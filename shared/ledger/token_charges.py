@@ -5,7 +5,7 @@
 
 A call is bounded before it is made: its prompt by its tokens, its reply by max_tokens. A service that uses
 more than that (a system prompt of its own, thinking that max_tokens does not end) shows it in its replies,
-and its later calls are bounded by the largest share seen. How budgets are kept is not known here.
+and its later calls are bounded by the largest share seen.
 """
 
 import math

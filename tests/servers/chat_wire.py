@@ -1,8 +1,6 @@
 """How an OpenAI-compatible endpoint answers: over HTTP, with a reply, or with one of many faults.
 
-    REFUSALS["throttled"]  ->  429 {"error": {"code": "rate_limit_exceeded", ...}}
-
-Which call is answered how, and what reached the server, is not known here but in `openai`.
+REFUSALS["throttled"]  ->  429 {"error": {"code": "rate_limit_exceeded", ...}}
 """
 
 import contextlib

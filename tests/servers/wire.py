@@ -1,8 +1,6 @@
 """A local HTTP server that counts what reaches it and fails as it is told; each service fills in its answers.
 
-    with TencentServer() as server: ...; server.arrivals.most_in(1.0)  ->  5
-
-It counts for itself: what our limiter believes is not known here.
+with TencentServer() as server: ...; server.arrivals.most_in(1.0)  ->  5
 """
 
 import contextlib

@@ -12,8 +12,6 @@ What is compared, and how strictly:
   in more than punctuation, if it did before.
 - Lengths, within bounds; a few characters more or less are always allowed.
 - A reasoning must still be read as the same letter, and name its answer no more often.
-
-Whether the words mean the same is not known here.
 """
 
 import itertools

@@ -4,8 +4,7 @@
                "votequeue": {"origin": "synonym", "group": "0f3c…"}},
               [Dropped(2, "option B is empty")], "2 of 3 questions")
 
-The new entry is in the recipe's format and says of every text how it was made. How it is made is not known
-here.
+The new entry is in the recipe's format and says of every text how it was made.
 """
 
 from collections.abc import Sequence

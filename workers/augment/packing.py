@@ -2,8 +2,7 @@
 
     pack(["……" (900), "……" (1500), "……" (400)], Limits(characters=2000))  ->  [[1500, 400], [900]]
 
-A service that takes one text a call gets several as its lines. What the texts are and when a call is made is
-not known here.
+A service that takes one text a call gets several as its lines.
 """
 
 import dataclasses

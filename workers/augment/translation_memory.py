@@ -6,7 +6,7 @@
 Tasks that ask within a short linger for the same run and route share calls: their texts are reserved in the
 ledger, packed and bought together, while each task waits for its own texts only. A reservation lasts a short
 lease that is renewed as long as its calls are under way or wait for the limiter, so that what a killed worker
-held is soon free. What the texts are is not known here.
+held is soon free.
 """
 
 import concurrent.futures

@@ -1,9 +1,7 @@
 """A chat model's new question: text -> a question that can be used, or what is wrong with it.
 
-    '```json\\n{"problem": "甲比乙高。", "question": "谁高？", "options": ["甲", "乙"], "answer": "A",
-      "reasoning": "甲比乙高。\\\\n答案是：A"}\\n```'   ->  Written("甲比乙高。", Question(...))
-
-Whether the question is any good, its letter right, or the question new, is not known here.
+'```json\\n{"problem": "甲比乙高。", "question": "谁高？", "options": ["甲", "乙"], "answer": "A",
+  "reasoning": "甲比乙高。\\\\n答案是：A"}\\n```'   ->  Written("甲比乙高。", Question(...))
 """
 
 import json

@@ -4,7 +4,7 @@
         ->  Augmented({"id": "p1#2~variant", ...}, [], "written once, 4 of 5 answers agree, nearest 0.91")
 
 Models make things up, so the same model answers the new question afresh, without being told the letter, and
-the question is kept only if enough of those answers agree. How calls are made and paid for is not known here.
+the question is kept only if enough of those answers agree.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,7 @@
     desk.chat(job, "B:1:yi-34b", model, Prompt("……", 1024, 0.7))  ->  "……答案是：B"
 
 What is on record is not asked again; a paused account is not called; "slow down" slows all callers down and
-asks again here; every other failure ends the item's round. What is asked and why is not known here.
+asks again here; every other failure ends the item's round.
 """
 
 import logging

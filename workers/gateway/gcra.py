@@ -6,7 +6,7 @@
 throttled-py's GCRA keeps the line: its bucket holds one call and what comes up within `AHEAD` seconds, so
 that a place is taken before its moment and none is lost to whoever wakes up late. One spacing serves calls a
 second and calls a minute. As calls are evenly spaced, a line whose past is not known begins one interval
-after the latest moment that anybody may have a place for. What slows a line down is not known here.
+after the latest moment that anybody may have a place for.
 """
 
 import math

@@ -6,7 +6,6 @@
     turn.answered(Usage(640, 310))              # what it did not use is there for others
 
 All of it is kept under ``votequeue:limit:<service>`` in the broker's Redis, but a day's quota in the ledger.
-How calls are made, and what becomes of those that fail, is not known here.
 """
 
 import contextlib

@@ -3,8 +3,7 @@
     turn.enter()         ->  holds votequeue:limit:chat/m@1f0c22aa:slot:3
     turn.await_moment()  ->  returns at its moment; if it woke up too late for that, at a later one
 
-In a process one thread at a time asks Redis for a service, the others wait behind it. What the call is, and
-the day's quota, are not known here.
+In a process one thread at a time asks Redis for a service, the others wait behind it.
 """
 
 import contextlib

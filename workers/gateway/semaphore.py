@@ -2,7 +2,7 @@
 
     votequeue:limit:tencent/hunyuan-translation@1f0c22aa:slot:3  ->  a token, for the time-out of a call
 
-A killed worker's locks end by themselves. Who waits for a lock, and how long, is not known here.
+A killed worker's locks end by themselves.
 """
 
 import random

@@ -8,7 +8,7 @@ less. (A leaky bucket such as GCRA cannot do that: what it is given back lets th
 and a minute that begins with calls in flight is overrun.) What is likely, the replies of all workers show:
 one ratio of prompts to their estimates, one of replies to the most that was asked for. A ratio rises at once
 to the largest seen, and falls slowly. Before the first reply it is that of the most a call may use, so that
-no minute is overrun while nothing is known. What a call is, is not known here.
+no minute is overrun while nothing is known.
 """
 
 import dataclasses

@@ -4,7 +4,6 @@
 
 One dispatcher takes what waits, up to `size` of one group, or what has come when `linger` seconds are over.
 Several batches run at once; an exclusive one waits until nothing else runs, and runs by itself.
-What an item is, and what is done with a batch, is not known here.
 """
 
 import asyncio

@@ -6,8 +6,7 @@ Which adapter samples and which scorer judges is looked up for every batch, so t
 use is followed at once. A run over another one's votes takes these, round by round, instead of sampling.
 
 A question with no accepted vote goes back to pending and gets a new message, so that batches stay full. The
-order is: commit to the ledger, then publish, then (by returning) acknowledge. Queues and threads are not
-known here.
+order is: commit to the ledger, then publish, then (by returning) acknowledge.
 """
 
 import asyncio

@@ -1,10 +1,8 @@
 """Counts votes and tokens while the engine makes them, by run, for those who watch.
 
-    counter = meter.begin("round1", claim, votes=5)
-    counter.count(0, tokens=16, finished=False)
-    meter.figures()  ->  [Sampled("round1", votes=0, tokens=16, votes_under_way=5, ...)]
-
-What a vote is, and who is told, is not known here.
+counter = meter.begin("round1", claim, votes=5)
+counter.count(0, tokens=16, finished=False)
+meter.figures()  ->  [Sampled("round1", votes=0, tokens=16, votes_under_way=5, ...)]
 """
 
 import threading

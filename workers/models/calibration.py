@@ -3,7 +3,7 @@
     calibrate(cases, "question+answer")  ->  Calibration(temperature=1.31, bias=0.0)
 
 A score is the probability that a vote is right. Where the scorer reads a question with each of its answers,
-those of one question's answers add up to one. Which texts were held out is not known here.
+those of one question's answers add up to one.
 """
 
 from collections.abc import Callable, Sequence

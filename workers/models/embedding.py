@@ -1,8 +1,6 @@
 """Texts -> unit vectors: what makes two questions near.
 
-    load_embedder("static", folder).encode(["甲比乙高。"])  ->  float32, of shape (1, 896)
-
-What is embedded and what nearness is good for, retrieval and augmentation know.
+load_embedder("static", folder).encode(["甲比乙高。"])  ->  float32, of shape (1, 896)
 """
 
 import json

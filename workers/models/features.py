@@ -2,7 +2,7 @@
 
     Reader(model, tokenizer, "question+answer", 768).logits(asked, ["A", "B"])  ->  tensor(2, labels)
 
-A question's text is read once, however many votes or options follow it. What a score means is not known here.
+A question's text is read once, however many votes or options follow it.
 """
 
 import copy

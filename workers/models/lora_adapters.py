@@ -3,7 +3,7 @@
     Adapters(Path("var/trained")).find("lora-3f9c01ab12cd")  ->  Adapter("lora-3f9c01ab12cd", 66835883, ...)
 
 vLLM keeps an adapter under its name and its number for good: both come from its content, so that no two
-adapters ever share them. How adapters are trained is not known here.
+adapters ever share them.
 """
 
 import threading

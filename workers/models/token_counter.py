@@ -2,7 +2,7 @@
 
     counter(folder)("甲比乙高。谁最高？")  ->  38
 
-The folder is one of weights, as the generator has them. What the count is for is not known here.
+The folder is one of weights, as the generator has them.
 """
 
 import logging

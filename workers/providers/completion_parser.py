@@ -3,7 +3,7 @@
     text({"message": {"content": [{"type": "thinking", ...}, {"type": "text", "text": "答案是：B"}]}}, ...)
         ->  "答案是：B"
 
-What a model has thought is never a part of its answer. What becomes of a failed call is not known here.
+What a model has thought is never a part of its answer.
 """
 
 from typing import Any

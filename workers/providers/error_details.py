@@ -3,8 +3,7 @@
     read(Answer(400, {}, '[{"error": {"code": 400, "message": "bad", "status": "INVALID_ARGUMENT"}}]'))
         ->  Complaint(status=400, codes="400 INVALID_ARGUMENT", said="bad", ...)
 
-Errors come as an object, as a string, in an array, as a validation report, or as JSON within a string. What
-they mean is not known here.
+Errors come as an object, as a string, in an array, as a validation report, or as JSON within a string.
 """
 
 import json

@@ -4,9 +4,9 @@
         ->  Throttled("chat (api.deepseek.com) says 429: ...", delay=7.0)
 
 The services disagree on statuses, so their codes and words count too: OpenAI (platform.openai.com, "Error
-codes"), DashScope (help.aliyun.com/zh/model-studio/error-code), DeepSeek (api-docs.deepseek.com,
-"Error Codes"), Gemini (ai.google.dev/gemini-api/docs/troubleshooting), and vLLM. What stands in a field of
-its own beats what a sentence says. How an answer came about is not known here.
+codes"), DashScope (help.aliyun.com/zh/model-studio/error-code), DeepSeek (api-docs.deepseek.com, "Error
+Codes"), Gemini (ai.google.dev/gemini-api/docs/troubleshooting), and vLLM. What stands in a field of its own
+beats what a sentence says.
 """
 
 import re

@@ -2,8 +2,7 @@
 
     ["甲比乙高。", "谁最高？"]  ->  '["甲は乙より背が高い。", "一番高いのは誰？"]'  ->  Translated([...])
 
-The reply counts only if it is a JSON array of as many texts. Whether they are good translations is not known
-here.
+The reply counts only if it is a JSON array of as many texts.
 """
 
 import dataclasses

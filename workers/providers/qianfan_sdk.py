@@ -2,8 +2,7 @@
 
     config(settings, {"AK": "...", "SK": "..."})  ->  the SDK's own Config, read from no file
 
-Version 0.4.12.3 is its last, so that what is done to its inside here stays right. What is asked of it is not
-known here.
+Version 0.4.12.3 is its last, so that what is done to its inside here stays right.
 """
 
 import ast

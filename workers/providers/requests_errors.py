@@ -3,7 +3,7 @@
     failure(requests.ReadTimeout("..."), "Tencent")  ->  NoReply("Tencent did not answer in time")
 
 Whether the call may have gone out is what counts. Its messages are never used: they quote addresses, and
-Baidu takes secrets in those. What a service answers is not known here.
+Baidu takes secrets in those.
 """
 
 import logging

@@ -3,8 +3,7 @@
     asked({"retry-after": "7"}, [], "")                   ->  7.0
     asked({}, [], "Quota exceeded. Please retry in 5.4s.")  ->  5.4
 
-Whatever it says, the result is a finite number of seconds from 0 on, or None. How long is too long is not
-known here.
+Whatever it says, the result is a finite number of seconds from 0 on, or None.
 """
 
 import email.utils

@@ -3,7 +3,7 @@
     TencentTranslator(service, settings).translate(["甲比乙高。"], "zh", "ja")
         ->  Translated(texts=["甲は乙より背が高い。"], usage=Usage(characters=5))
 
-The SDK signs and sends; its retries stay off. How texts are packed into calls is not known here.
+The SDK signs and sends; its retries stay off.
 """
 
 from collections.abc import Sequence

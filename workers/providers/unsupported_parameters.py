@@ -3,7 +3,7 @@
     complained_of(complaint, ("model", "messages", "max_tokens", "temperature"))  ->  "temperature"
 
 A request that one question is refused for is refused for all of them: so the model is stopped, not the
-question. What a request looks like is not known here.
+question.
 """
 
 import re

@@ -4,7 +4,7 @@
 
 A training writes into the folder of its own fence number, and goes on from the newest sealed checkpoint of
 all of them: of two workers that believe to hold the same job, neither writes where the other does. The seal
-is written last and lists every file with its size in bytes. What is in a checkpoint, the Trainer knows.
+is written last and lists every file with its size in bytes.
 """
 
 import json

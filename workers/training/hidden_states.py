@@ -3,8 +3,7 @@
     read({asked: ["A", "B"]}, reader, place, workshop, of=700)  ->  {asked: tensor(2, 1792)}
 
 On two cores this takes longer than everything else together: what was read is written down every few minutes,
-a training that goes on elsewhere reads on from there, and the next one reads only what is new to it. What the
-states are for is not known here.
+a training that goes on elsewhere reads on from there, and the next one reads only what is new to it.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
     {"kind": "step", "step": 120, "of": 300, "told": {"loss": 0.61, "learning_rate": 8e-05}}
 
 The worker says what to learn, and then, every few seconds, that the claim still holds; the process says how
-far it is and how it ended. What is done with it, `supervisor` and `training_process` know.
+far it is and how it ended.
 """
 
 from pathlib import Path

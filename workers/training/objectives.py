@@ -3,8 +3,7 @@
     OBJECTIVES["pairwise"].trainer(model, tokenizer, rows, arguments)  ->  a TRL RewardTrainer
 
 One interface for both: rows from a question's texts, a Trainer over them, and one number a text, a margin in
-log-odds, from what the model gives. What stands for a text in a row (token ids, or a place in a table of
-states) is not known here.
+log-odds, from what the model gives.
 """
 
 from collections.abc import Callable, Sequence

@@ -3,8 +3,7 @@
     train(lessons, options, weights, workshop)  ->  Made(name="scorer-3f9c01ab12cd", rule=Rule(...), ...)
 
 Two ways: the layers are trained (`tune` all, lora), and some entries are kept out to see what was learned; or
-they stay as they are (`tune` head), and every entry is kept out of one of several heads. Where the lessons
-come from is not known here.
+they stay as they are (`tune` head), and every entry is kept out of one of several heads.
 """
 
 import logging

@@ -2,7 +2,7 @@
 
     run(trainer, workshop)  ->  goes on from the newest checkpoint, if there is one
 
-Every training of votequeue goes through here. What is trained, the modules beside it know.
+Every training of votequeue goes through here.
 """
 
 import logging
