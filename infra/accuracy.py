@@ -150,7 +150,7 @@ def _trained(accuracy: Stage, name: str, *options: str | Path) -> str:
 
 def _told(accuracy: Stage, reference: str, ours: str) -> list[str]:
     """Compare both scorers on the same votes, as the lines of a page."""
-    theirs, own = (accuracy.asked("report", run, "--replay") for run in (reference, ours))
+    theirs, own = (accuracy.asked("report", run, "--revote") for run in (reference, ours))
     # The reference has a gate only.
     rows = [
         *_rows(theirs, "", "one vote", "majority"),
@@ -164,8 +164,8 @@ def _told(accuracy: Stage, reference: str, ours: str) -> list[str]:
     return [*head, HEADINGS, "|---|---|---|---|---|---|", *rows]
 
 
-def _rows(replay: dict[str, Any], whose: str, *names: str) -> list[str]:
-    found = {row["name"]: row for row in replay["rows"]}
+def _rows(revote: dict[str, Any], whose: str, *names: str) -> list[str]:
+    found = {row["name"]: row for row in revote["rows"]}
     return [_row(found[name], whose) for name in names]
 
 

@@ -60,7 +60,7 @@ def play(demo: Stage) -> None:
             demo.votequeue("report", demo.run, "-o", report)
     demo.tell()
     local.say(f"{why}\nanswers: {answers}\nreport:  {report}")
-    local.say(f"more:    votequeue status {demo.run}; votequeue explain {demo.run} QUESTION; votequeue up")
+    local.say(f"more:    votequeue status {demo.run}; votequeue trace {demo.run} QUESTION; votequeue up")
 
 
 def _chosen(result: dict[str, Any] | None) -> tuple[str, str]:

@@ -69,10 +69,10 @@ def status(
         if json:
             return render.as_json([{**render.plain(known), "states": states} for known, states in found])
         return render.overview(found)
-    standing = watching.follow(run) if watch else run_progress.standing(run)
+    standing = watching.follow(run) if watch else run_progress.progress_of(run)
     waiting = run_progress.waiting(standing.kind)
     services = api_usage.of_run(runs.get_run(run)) if standing.kind in DATA_QUEUES else None
-    trained = training_report.course(run) if standing.kind == "train" else None
+    trained = training_report.report_of(run) if standing.kind == "train" else None
     if json:
         extra = {"open": standing.open, "stalled": standing.stalled, "messages": waiting}
         told = {name: found for name, found in (("services", services), ("training", trained)) if found}
@@ -84,7 +84,8 @@ def status(
 
 
 @app.command()
-def explain(
+@app.command("explain", hidden=True)  # its name until 0.1
+def trace(
     run: RunName,
     question: Annotated[
         str,
@@ -94,14 +95,15 @@ def explain(
     ],
     json: Json = False,
 ) -> None:
-    """Tell everything that happened to one question (or entry): claims, votes or calls, result."""
-    from producers import questions, trace
+    """Show everything that happened to one question (or entry): claims, votes or calls, result."""
+    from producers import questions
+    from producers import trace as tracing
     from producers.reports import render, render_api_usage
     from shared.ledger import runs
 
     if runs.get_run(run).kind in DATA_QUEUES:
-        dossier = trace.dossier(run, question)
-        return render.as_json(dossier) if json else render_api_usage.dossier(dossier)
+        item = tracing.trace_item(run, question)
+        return render.as_json(item) if json else render_api_usage.dossier(item)
     found = questions.history(run, question)
     return render.as_json(found) if json else render.history(found)
 
@@ -109,7 +111,8 @@ def explain(
 @app.command()
 def failed(
     run: RunName,
-    replay: Annotated[bool, typer.Option("--replay", help="forgive them, and send them again")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="reset dead items and requeue them")] = False,
+    replay: Annotated[bool, typer.Option("--replay", hidden=True)] = False,
     json: Json = False,
 ) -> None:
     """List the questions (or entries) that were given up, and why."""
@@ -118,13 +121,14 @@ def failed(
     from producers.reports import render
 
     dead = run_progress.dead(run)
-    sent = publish.replay(run) if replay else 0
+    retry |= replay
+    sent = publish.retry_dead(run) if retry else 0
     if json:
         return render.as_json({"run": run, "dead": dead, "sent": sent})
     if not dead:
         return render.text(f"run {run}: nothing was given up")
     render.dead(dead)
-    return render.text(f"run {run}: {render.count(sent, 'message')} sent") if replay else None
+    return render.text(f"run {run}: {render.count(sent, 'message')} sent") if retry else None
 
 
 # Taking results out
@@ -168,18 +172,19 @@ def report(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="folder for report.md, .json and plots"),
     ] = None,
-    replay: Annotated[
+    revote: Annotated[
         bool,
         typer.Option(
-            "--replay", help="what all uses of the scores would have answered, from the votes on record"
+            "--revote", help="what all uses of the scores would have answered, from the votes on record"
         ),
     ] = False,
+    replay: Annotated[bool, typer.Option("--replay", hidden=True)] = False,
     scorer: Annotated[
         str | None,
         typer.Option(
             "--scorer",
             metavar="NAME",
-            help="with --replay: whose scores; left out: who judged most of the votes",
+            help="with --revote: whose scores; left out: who judged most of the votes",
         ),
     ] = None,
     force: Force = False,
@@ -190,11 +195,12 @@ def report(
     Of a training: its curves, and what its model does on what was held out.
     """
     from producers.reports import render, report_files, summaries
-    from producers.reports import revote as replaying
+    from producers.reports import revote as revoting
 
-    if scorer is not None and not replay:
-        raise typer.BadParameter("goes with --replay", param_hint="--scorer")
-    found = replaying.replay(run, scorer) if replay else summaries.of_run(run)
+    revote |= replay
+    if scorer is not None and not revote:
+        raise typer.BadParameter("goes with --revote", param_hint="--scorer")
+    found = revoting.revote(run, scorer) if revote else summaries.of_run(run)
     files = report_files.save(found, output, force) if output is not None else []
     if json:
         return render.as_json({**render.plain(found), "files": render.plain(files)})

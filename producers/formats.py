@@ -1,6 +1,6 @@
 """Data sets as files: JSON Lines, Parquet (``.parquet``), or a folder of Hugging Face's `datasets` (``.hf``).
 
-    write(entries, Path("train.parquet"), "correct")  ->  Written(entries=1204, left_out=["source"])
+    write(entries, Path("train.parquet"), "correct")  ->  WrittenFile(entries=1204, left_out=["source"])
 
 A table has one schema for all its rows: the recipe's fields, ids as text. Other fields are left out of it,
 and named. Whatever was written appears under its name all at once.
@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from shared import dataset, legacy_entries
-from shared.dataset import Entry, Made, Provenance, Question, WrongReasoning
+from shared.dataset import Entry, Provenance, Question, TextProvenance, WrongReasoning
 from shared.errors import UserError
 
 PARQUET, FOLDER = ".parquet", ".hf"
 _CHUNK = 500  # entries written at once
-_MARK = "Written by votequeue collect"
+_MARK = "WrittenFile by votequeue collect"
 Rows = Iterator[list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenFile:
     """How many entries a file has, and which fields of theirs it has no place for."""
 
     entries: int
@@ -60,7 +60,7 @@ def _is_ours(folder: Path) -> bool:
     return isinstance(info, dict) and str(info.get("description")).startswith(_MARK)
 
 
-def write(entries: Iterable[dict[str, Any]], path: Path, run: str) -> Written:
+def write(entries: Iterable[dict[str, Any]], path: Path, run: str) -> WrittenFile:
     """Write entries in the format that the path's ending names, JSON Lines for any other; all or nothing.
 
     Raises:
@@ -68,10 +68,10 @@ def write(entries: Iterable[dict[str, Any]], path: Path, run: str) -> Written:
     """
     require(path)
     if path.suffix not in (PARQUET, FOLDER):
-        return Written(dataset.write(entries, path), [])
+        return WrittenFile(dataset.write(entries, path), [])
     counted = _Table(entries)
     (_write_parquet if path.suffix == PARQUET else _write_folder)(counted.rows(), path, run)
-    return Written(counted.count, sorted(counted.left_out))
+    return WrittenFile(counted.count, sorted(counted.left_out))
 
 
 class _Table:
@@ -100,13 +100,15 @@ class _Table:
         nested = {
             "options": [_text(option) for option in question["options"]],
             "wrong": [self._wrong(wrong) for wrong in question.get("wrong") or ()],
-            "votequeue": self._note(question.get("votequeue"), Made.model_fields, "questions.votequeue."),
+            "votequeue": self._note(
+                question.get("votequeue"), TextProvenance.model_fields, "questions.votequeue."
+            ),
         }
         return {name: _text(value) for name, value in row.items() if name not in nested} | nested
 
     def _wrong(self, wrong: dict[str, Any]) -> dict[str, Any]:
         row = self._known(wrong, WrongReasoning.model_fields, "questions.wrong.")
-        note = self._note(wrong.get("votequeue"), Made.model_fields, "questions.wrong.votequeue.")
+        note = self._note(wrong.get("votequeue"), TextProvenance.model_fields, "questions.wrong.votequeue.")
         return {name: _text(value) for name, value in row.items()} | {"votequeue": note}
 
     def _note(self, note: dict[str, Any] | None, fields: Iterable[str], prefix: str) -> dict[str, Any] | None:
@@ -129,7 +131,7 @@ def _features() -> Any:
     from datasets import Features, List, Value
 
     text = Value("string")
-    made = dict.fromkeys(Made.model_fields, text)
+    made = dict.fromkeys(TextProvenance.model_fields, text)
     wrong = {"answer": text, "reasoning": text, "votequeue": made}
     plain = dict.fromkeys(("question", "answer", "reasoning"), text)
     question = {**plain, "options": List(text), "wrong": List(wrong), "votequeue": made}

@@ -115,7 +115,7 @@ def rows_of(
 
 
 @dataclass(frozen=True)
-class Told:
+class QuestionResult:
     """One question with its votes (rows of the ledger, without or with their texts) and its answer."""
 
     number: int
@@ -134,7 +134,7 @@ class Told:
         return self.entry.questions[self.question].answer
 
 
-def tell(run: str, texts: bool = False) -> Iterator[Told]:
+def tell(run: str, texts: bool = False) -> Iterator[QuestionResult]:
     """Read all questions of a run in order, a few at a time; with ``texts``, the votes' texts too."""
     columns = [column for column in schema.votes.c if texts or column.name != "text"]
     ballots_query = (
@@ -145,7 +145,7 @@ def tell(run: str, texts: bool = False) -> Iterator[Told]:
         for text, rows in _by_entry(connection, run):
             entry = dataset.entry_of(text)
             for row in rows:
-                yield Told(
+                yield QuestionResult(
                     number=row.number,
                     entry=entry,
                     question=row.question,

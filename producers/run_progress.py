@@ -39,7 +39,7 @@ def counted(number: int, word: str) -> str:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunProgress:
     """How far a run is. Rate: items settled a minute; eta and idle: seconds; ``rounds[state][attempt]``.
 
     ``eta_rests_on`` says what the time left is worked out from, ``eta_at_most`` that it cannot take longer.
@@ -90,7 +90,7 @@ class Standing:
         return due > 0 and not self.held_in_kind and self.idle > IDLE_AFTER
 
 
-def standing(name: str) -> Standing:
+def progress_of(name: str) -> RunProgress:
     """Tell how far a run is.
 
     Raises:
@@ -117,7 +117,7 @@ def standing(name: str) -> Standing:
         rate = 60 * settled / seconds
     else:
         rate = 60 * sum(states.values()) / max((latest or now) - (begun or now), 1.0)
-    return Standing(
+    return RunProgress(
         run=name,
         kind=run.kind,
         unit=unit(run),

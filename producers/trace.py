@@ -13,7 +13,7 @@ from shared.ledger import engine, runs, schema
 
 
 @dataclass(frozen=True)
-class Dossier:
+class ItemTrace:
     """One item: the entry or the question it is about, who worked on it, what was asked for it, its end."""
 
     run: str
@@ -31,7 +31,7 @@ class Dossier:
     result: dict[str, Any] | None
 
 
-def dossier(run: str, key: str) -> Dossier:
+def trace_item(run: str, key: str) -> ItemTrace:
     """Tell everything on record of an item, named by its key (``p1#2``, or an entry's id) or its number.
 
     Raises:
@@ -47,7 +47,7 @@ def dossier(run: str, key: str) -> Dossier:
         put_off = item.state == schema.State.PENDING and item.not_before > engine.now(connection)
     entry = runs.load_entry(run, item.entry)
     asked = [entry.questions[item.question]] if unit == "question" else entry.questions
-    return Dossier(
+    return ItemTrace(
         run=run,
         kind=known.kind,
         unit=unit,

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from producers import console, run_progress
 from producers.reports import api_usage, training_report
-from producers.reports.training_report import Course
-from producers.run_progress import Standing
+from producers.reports.training_report import TrainingReport
+from producers.run_progress import RunProgress
 from shared.ledger import runs
 from shared.ledger.schema import State
 
@@ -22,7 +22,7 @@ Show = Callable[[float, str, bool], None]  # the share done, a line that says ho
 _BIG = 20_000  # items from which counting them every second would be felt
 
 
-def follow(name: str) -> Standing:
+def follow(name: str) -> RunProgress:
     """Show a run's progress until no item of it is pending or held; give how it ended.
 
     Whatever keeps it from going on is said once.
@@ -30,7 +30,7 @@ def follow(name: str) -> Standing:
     Raises:
         UserError: there is no such run.
     """
-    standing = run_progress.standing(name)
+    standing = run_progress.progress_of(name)
     told: list[str] = []
     with _screen(standing) as show:
         while standing.open:
@@ -40,20 +40,20 @@ def follow(name: str) -> Standing:
                 if sentence not in before:
                     console.note(sentence)
             time.sleep(1.0 if standing.total < _BIG else 5.0)
-            standing = run_progress.standing(name)
+            standing = run_progress.progress_of(name)
         show(1.0, line(standing), True)
     return standing
 
 
-def _seen(standing: Standing) -> tuple[float, str]:
+def _seen(standing: RunProgress) -> tuple[float, str]:
     if standing.kind == "train":
-        found = training_report.course(standing.run)
+        found = training_report.report_of(standing.run)
         if found.step is not None and found.of:
             return found.step / found.of, training(found)
     return standing.share, line(standing)
 
 
-def line(standing: Standing) -> str:
+def line(standing: RunProgress) -> str:
     """Say in one line how far a run is."""
     states = standing.states
     held, pending, died = states[State.LEASED], states[State.PENDING], states[State.DEAD]
@@ -69,7 +69,7 @@ def line(standing: Standing) -> str:
     return "; ".join(", ".join(part) for part in (parts, _votes(standing), pace) if part)
 
 
-def _votes(standing: Standing) -> list[str]:
+def _votes(standing: RunProgress) -> list[str]:
     votes = standing.votes
     if votes is None or not standing.open:
         return []
@@ -81,7 +81,7 @@ def _votes(standing: Standing) -> list[str]:
     return parts
 
 
-def training(found: Course) -> str:
+def training(found: TrainingReport) -> str:
     """Say in one line how far a training is."""
     parts = [f"step {found.step} of {found.of}"]
     parts += [
@@ -102,12 +102,12 @@ def training(found: Course) -> str:
     )
 
 
-def _troubles(standing: Standing) -> list[str]:
+def _troubles(standing: RunProgress) -> list[str]:
     stalled = [stall(standing)] if standing.stalled else []
     return stalled + api_usage.halts_in_words(runs.get_run(standing.run))
 
 
-def stall(standing: Standing) -> str:
+def stall(standing: RunProgress) -> str:
     """Say that nobody works, and what to do."""
     loads = standing.kind in ("infer", "train")
     patience = " (one that starts needs a minute for its model)" if loads else ""
@@ -118,7 +118,7 @@ def stall(standing: Standing) -> str:
 
 
 @contextlib.contextmanager
-def _screen(standing: Standing) -> Iterator[Show]:
+def _screen(standing: RunProgress) -> Iterator[Show]:
     out = console.console()
     if not out.is_terminal:
         yield _logging(standing.run)

@@ -50,7 +50,7 @@ def _none(value: object) -> object:
 Letter = Annotated[StrictStr, Field(pattern=r"^[A-Z]$")]
 
 
-class Made(BaseModel):
+class TextProvenance(BaseModel):
     """How a text was made: for a right or a wrong letter, how, by whom, with which version of the prompt."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,7 +78,7 @@ class WrongReasoning(BaseModel):
     model_config = ConfigDict(frozen=True)
     answer: Letter | None
     reasoning: StrictStr
-    votequeue: Made | None = None
+    votequeue: TextProvenance | None = None
 
 
 class Question(BaseModel):
@@ -90,7 +90,7 @@ class Question(BaseModel):
     answer: Annotated[Letter | None, BeforeValidator(_unlabelled)] = None
     reasoning: StrictStr | None = None
     wrong: Annotated[list[WrongReasoning], BeforeValidator(_none)] = []
-    votequeue: Made | None = None
+    votequeue: TextProvenance | None = None
 
     @model_validator(mode="after")
     def _letters_are_options(self) -> "Question":

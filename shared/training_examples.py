@@ -26,7 +26,7 @@ class Text(BaseModel):
     place: int = 0
 
 
-class Lesson(BaseModel):
+class TrainingExample(BaseModel):
     """A question with texts about it; ``answer`` is empty where only wrong letters are known.
 
     ``group`` is what it is held out with or not at all: the `dataset.identity` of the original's problem, or

@@ -106,7 +106,7 @@ def fall_back(votes: Sequence[Vote], fallback: Fallback) -> Answer:
     return answer or Answer(CONSTANT, Outcome.DEFAULT, 0)
 
 
-def replay(rounds: Sequence[Sequence[Vote]], rule: Rule, fallback: Fallback) -> tuple[Answer, int]:
+def revote(rounds: Sequence[Sequence[Vote]], rule: Rule, fallback: Fallback) -> tuple[Answer, int]:
     """Answer as a worker would that samples these rounds of votes one after the other; say how many it took.
 
     Where none of them gives an answer, the fallback does, and all were taken.

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared import model_store
-from shared.training_examples import Kind, Lesson, Text
-from workers.ports import Workshop
-from workers.training.ipc import Made
+from shared.training_examples import Kind, Text, TrainingExample
+from workers.ports import TrainingContext
+from workers.training.ipc import TrainedModel
 
 RIGHT, WRONG = "所以甲最高。", "推理是错误的，选乙。"
 
@@ -40,15 +40,15 @@ class Ear:
         return [told[name] for _, _, told in self.steps if name in told]
 
 
-def workshop(folder: Path, ear: Ear | None = None, fence: int = 1, every: float = 300) -> Workshop:
+def workshop(folder: Path, ear: Ear | None = None, fence: int = 1, every: float = 300) -> TrainingContext:
     """Give a workshop in a folder."""
     # Trainings share what is beside their folders.
     own = folder / "own"
     own.mkdir(parents=True, exist_ok=True)
-    return Workshop(own, fence, every, ear or Ear())
+    return TrainingContext(own, fence, every, ear or Ear())
 
 
-def shelved(made: Made, trained: Path) -> str:
+def shelved(made: TrainedModel, trained: Path) -> str:
     """Move a model to where models are used from, as a worker does; give its name."""
     trained.mkdir(exist_ok=True)
     made.folder.rename(trained / made.name)
@@ -56,7 +56,7 @@ def shelved(made: Made, trained: Path) -> str:
     return made.name
 
 
-def lesson(at: int, letters: str = "ABAAB", *, kind: Kind = "votes", test: bool = False) -> Lesson:
+def lesson(at: int, letters: str = "ABAAB", *, kind: Kind = "votes", test: bool = False) -> TrainingExample:
     """Make a question whose right answer its problem gives away, with votes for letters ("-" for none)."""
     answer = "AB"[at % 2]
     texts = tuple(
@@ -67,7 +67,7 @@ def lesson(at: int, letters: str = "ABAAB", *, kind: Kind = "votes", test: bool 
         )
         for place, letter in enumerate(letters)
     )
-    return Lesson(
+    return TrainingExample(
         problem=f"第{at}题：" + ("甲比乙高。" if answer == "A" else "Alice is taller than Bob."),
         question="谁最高？",
         options=("甲", "乙"),
@@ -80,6 +80,6 @@ def lesson(at: int, letters: str = "ABAAB", *, kind: Kind = "votes", test: bool 
     )
 
 
-def lessons(count: int, *, kind: Kind = "votes") -> list[Lesson]:
+def lessons(count: int, *, kind: Kind = "votes") -> list[TrainingExample]:
     """Make questions with votes, right and wrong."""
     return [lesson(at, kind=kind) for at in range(count)]

@@ -42,7 +42,7 @@ class Ear(Protocol):
 
 
 @dataclass(frozen=True)
-class Workshop:
+class TrainingContext:
     """Where a training works: its job's folder, the fence of the claim it works under, who hears of it.
 
     ``checkpoint_every`` is in seconds.

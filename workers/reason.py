@@ -18,8 +18,8 @@ from shared.ledger.claims import Claim
 from shared.options import Reasoning
 from workers import lifecycle, reasoning_generation, task_runner, wiring
 from workers.ports import ChatModel
-from workers.reasoning_generation import Dropped, Explained, Explainer
-from workers.task_runner import Outcome
+from workers.reasoning_generation import DroppedLetter, Explained, Explainer
+from workers.task_runner import ItemResult
 
 
 class Asking:
@@ -35,7 +35,7 @@ class Asking:
         """Give back what waits for its turn, and make no more calls."""
         self._stopping.set()
 
-    def explain(self, claim: Claim) -> Outcome:
+    def explain(self, claim: Claim) -> ItemResult:
         """Get the reasonings that a run wants for one question.
 
         Raises:
@@ -68,8 +68,8 @@ def _options(run: str) -> Reasoning:
     return options
 
 
-def _outcome(options: Reasoning, results: list[Explained | Dropped]) -> Outcome:
-    dropped = [result for result in results if isinstance(result, Dropped)]
+def _outcome(options: Reasoning, results: list[Explained | DroppedLetter]) -> ItemResult:
+    dropped = [result for result in results if isinstance(result, DroppedLetter)]
     if len(dropped) == len(results):
         raise Refused(
             "no reasoning for " + "; nor for ".join(f"{one.letter}: {one.reason}" for one in dropped)
@@ -78,7 +78,7 @@ def _outcome(options: Reasoning, results: list[Explained | Dropped]) -> Outcome:
         "texts": [_text(options, result) for result in results if isinstance(result, Explained)],
         "dropped": [{"letter": one.letter, "reason": one.reason} for one in dropped],
     }
-    return Outcome(value, "; ".join(map(str, results)))
+    return ItemResult(value, "; ".join(map(str, results)))
 
 
 def _text(options: Reasoning, explained: Explained) -> dict[str, Any]:

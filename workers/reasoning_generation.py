@@ -39,7 +39,7 @@ class Explained:
 
 
 @dataclass(frozen=True)
-class Dropped:
+class DroppedLetter:
     """A letter that no model came to, and what they said instead."""
 
     letter: str
@@ -75,7 +75,7 @@ class Explainer:
         # Without chance in it, the same prompt has the same reply.
         self._asks = options.asks if options.temperature > 0 else 1
 
-    def explain(self, job: Job, asked: PromptQuestion, letter: str) -> Explained | Dropped:
+    def explain(self, job: Job, asked: PromptQuestion, letter: str) -> Explained | DroppedLetter:
         """Give a letter's reasoning, from the record or by asking one model after the other.
 
         Raises:
@@ -94,7 +94,7 @@ class Explainer:
             if explained is not None:
                 return explained
         reasons = (f"{options.provider}/{model} said {', '.join(said)}" for model, said in heard.items())
-        return Dropped(letter, "; ".join(reasons))
+        return DroppedLetter(letter, "; ".join(reasons))
 
     def _explain_by(
         self, model: str, job: Job, wanted: Wanted, heard: dict[str, list[str]]

@@ -36,14 +36,14 @@ _Options = TypeVar("_Options", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What an item came to: its result as the ledger keeps it, and one line for Flower and `explain`."""
+class ItemResult:
+    """What an item came to: its result as the ledger keeps it, and one line for Flower and `trace`."""
 
     value: dict[str, Any]
     line: str
 
 
-def run(job: Job, work: Callable[[Claim], Outcome]) -> str:
+def run(job: Job, work: Callable[[Claim], ItemResult]) -> str:
     """Do one item's work if it can be claimed; give what became of it in words."""
     held = claimer().claim([job])
     if not held:
@@ -56,7 +56,7 @@ def run(job: Job, work: Callable[[Claim], Outcome]) -> str:
         claimer().done([claim])
 
 
-def _run(claim: Claim, work: Callable[[Claim], Outcome]) -> str:
+def _run(claim: Claim, work: Callable[[Claim], ItemResult]) -> str:
     try:
         retries.until_done(lambda: claims.begin([claim]))
         outcome = work(claim)

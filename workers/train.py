@@ -31,7 +31,7 @@ from workers import build_info, lifecycle, task_runner
 from workers.inference import rounds
 from workers.ports import Interrupted
 from workers.training import supervisor
-from workers.training.ipc import Dispatch, Made, Order, Saved, Step
+from workers.training.ipc import Message, Saved, StartTraining, Step, TrainedModel
 from workers.training.supervisor import Superseded
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def _train(claim: Claim) -> str:
         options = task_runner.training(claim.job.run)
         folder = _folder(claim)
         made = supervisor.supervise(
-            Order(
+            StartTraining(
                 run=claim.job.run,
                 fence=claim.fence,
                 folder=folder,
@@ -116,7 +116,7 @@ def _sweep(work: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _tell(claim: Claim, dispatch: Dispatch) -> None:
+def _tell(claim: Claim, dispatch: Message) -> None:
     try:
         if isinstance(dispatch, Step):
             training_log.tell(claim, dispatch.step, dispatch.of, dispatch.told)
@@ -127,7 +127,7 @@ def _tell(claim: Claim, dispatch: Dispatch) -> None:
         log.warning("a step could not be written down: %s", error)
 
 
-def _publish(claim: Claim, options: Training, made: Made, folder: Path) -> str:
+def _publish(claim: Claim, options: Training, made: TrainedModel, folder: Path) -> str:
     """Move a model to where models are used from, and register it in the breath that settles its training."""
     trained = settings.load().trained_folder
     if not claims.holds(claim):
@@ -158,7 +158,7 @@ class _Verdict:
     words: str
 
 
-def _verdict(options: Training, made: Made) -> _Verdict:
+def _verdict(options: Training, made: TrainedModel) -> _Verdict:
     if made.beats_majority:
         if isinstance(options, ScorerTraining) and not options.promote:
             return _Verdict(
@@ -172,7 +172,7 @@ def _verdict(options: Training, made: Made) -> _Verdict:
     return _Verdict(False, "not in use: it does not beat the plain majority on what was held out")
 
 
-def _model(claim: Claim, options: Training, made: Made) -> Model:
+def _model(claim: Claim, options: Training, made: TrainedModel) -> Model:
     run = runs.get_run(claim.job.run)
     return Model(
         name=made.name,

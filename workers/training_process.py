@@ -15,12 +15,12 @@ from typing import IO
 from shared import settings
 from shared.errors import Refused, UserError
 from shared.ledger import runs
-from shared.training_examples import Lesson
+from shared.training_examples import TrainingExample
 from workers import logging_setup, task_runner, wiring
 from workers.models import parent_death
-from workers.ports import Interrupted, Workshop
+from workers.ports import Interrupted, TrainingContext
 from workers.training import training_errors
-from workers.training.ipc import Dispatch, Failed, Made, Order, Saved, Step, Stopped
+from workers.training.ipc import Failed, Message, Saved, StartTraining, Step, Stopped, TrainedModel
 
 log = logging.getLogger(__name__)
 ABANDONED = 3  # exit code: nobody said any more that the claim holds
@@ -33,7 +33,7 @@ class Post:
         self._out = out
         self._stop = threading.Event()
 
-    def send(self, dispatch: Dispatch) -> None:
+    def send(self, dispatch: Message) -> None:
         """Send one dispatch."""
         self._out.write(dispatch.model_dump_json() + "\n")
         self._out.flush()
@@ -61,7 +61,7 @@ def main() -> int:
     # What libraries print must not pass for a dispatch.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    order = Order.model_validate_json(sys.stdin.buffer.readline())
+    order = StartTraining.model_validate_json(sys.stdin.buffer.readline())
     parent_death.tie(order.parent)
     post = Post(out)
     signal.signal(signal.SIGTERM, post.stop)
@@ -88,7 +88,7 @@ def _watch(patience: float) -> None:
     os._exit(ABANDONED)
 
 
-def _carried_out(order: Order, post: Post) -> Dispatch:
+def _carried_out(order: StartTraining, post: Post) -> Message:
     try:
         return _learned(order, post)
     except Interrupted:
@@ -102,11 +102,11 @@ def _carried_out(order: Order, post: Post) -> Dispatch:
         return Failed(reason=known)
 
 
-def _learned(order: Order, post: Post) -> Made:
+def _learned(order: StartTraining, post: Post) -> TrainedModel:
     loaded = settings.load()
     options = task_runner.training(order.run)
-    lessons = [Lesson.model_validate_json(text) for text in runs.load_entries(order.run)]
-    workshop = Workshop(order.folder, order.fence, loaded.checkpoint_every, post)
+    lessons = [TrainingExample.model_validate_json(text) for text in runs.load_entries(order.run)]
+    workshop = TrainingContext(order.folder, order.fence, loaded.checkpoint_every, post)
     return wiring.trainer(options, loaded)(lessons, wiring.weights(options.base, loaded), workshop)
 
 

@@ -25,7 +25,7 @@ from workers.augment.entry_builder import Augmented
 from workers.augment.packing import Carrier
 from workers.augment.translation_memory import Memory
 from workers.augment.variants import Variants
-from workers.task_runner import Outcome
+from workers.task_runner import ItemResult
 
 _VERSIONS = {"back-translation": prompts.TRANSLATING_VERSION, "variant": prompts.VARYING_VERSION}
 _Kept = TypeVar("_Kept")
@@ -51,7 +51,7 @@ class Augmenting:
         """Make no more calls."""
         self._memory.close()
 
-    def augment(self, claim: Claim) -> Outcome:
+    def augment(self, claim: Claim) -> ItemResult:
         """Make a new entry as its run wants it.
 
         Raises:
@@ -60,7 +60,7 @@ class Augmenting:
         """
         options = _options(claim.job.run)
         augmented = self._make(claim, runs.load_entry(claim.job.run, claim.entry), options)
-        return Outcome(augmented.value, augmented.line)
+        return ItemResult(augmented.value, augmented.line)
 
     def _make(self, claim: Claim, entry: Entry, options: Augmentation) -> Augmented:
         match options.strategy:

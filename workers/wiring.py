@@ -24,11 +24,11 @@ from shared.prompts import FewShotExample
 from shared.providers import PROVIDERS
 from shared.recipes import ScorerTraining, Training
 from shared.settings import PREFIX, Settings
-from shared.training_examples import Lesson
+from shared.training_examples import TrainingExample
 from workers.gateway.gateway import Counter, Gateway
 from workers.inference.rounds import Rounds
-from workers.ports import ChatModel, Generator, Retriever, Service, Translator, Workshop
-from workers.training.ipc import Made
+from workers.ports import ChatModel, Generator, Retriever, Service, TrainingContext, Translator
+from workers.training.ipc import TrainedModel
 
 if TYPE_CHECKING:
     from workers.models.embedding import Embedder
@@ -106,7 +106,9 @@ def rounds(settings: Settings) -> tuple[Rounds, Generator]:
     return Rounds(generator, scorer, retriever, max_losses=settings.max_losses), generator
 
 
-def trainer(options: Training, settings: Settings) -> Callable[[Sequence[Lesson], str, Workshop], Made]:
+def trainer(
+    options: Training, settings: Settings
+) -> Callable[[Sequence[TrainingExample], str, TrainingContext], TrainedModel]:
     """Give what trains a model, from lessons, the base's folder, and a workshop."""
     if isinstance(options, ScorerTraining):
         from workers.training import scorer_trainer

@@ -14,7 +14,7 @@ from producers.commands import options, service_options, train_commands
 from shared.options import Augmentation, Reasoning, Sampling
 
 if TYPE_CHECKING:
-    from producers.enqueue.plan import Order
+    from producers.enqueue.plan import Plan
 
 app = typer.Typer(help="Put work into a queue.", no_args_is_help=True)
 app.add_typer(train_commands.app, name="train")
@@ -122,7 +122,7 @@ def translate(  # noqa: PLR0913  as above
     return _order(augment.order(data, chosen, run, skip_bad), budget, dry_run, json)
 
 
-def _order(order: "Order", budget: float | None, dry_run: bool, json: bool) -> None:
+def _order(order: "Plan", budget: float | None, dry_run: bool, json: bool) -> None:
     from producers import console
     from producers.enqueue import estimate, plan
     from producers.reports import render

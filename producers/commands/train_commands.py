@@ -14,7 +14,7 @@ from producers.commands import options, training_options
 from shared.recipes import LoraTraining, ScorerTraining
 
 if TYPE_CHECKING:
-    from producers.enqueue.train import Enqueued, Source
+    from producers.enqueue.train import EnqueuedTraining, TrainingSource
 
 app = typer.Typer(help="Train a model through the train queue.", no_args_is_help=True)
 
@@ -63,7 +63,7 @@ def lora(
 
 def _sources(
     data: list[str] | None, source: list[str] | None, test: list[str] | None, weight: list[str] | None
-) -> "list[Source]":
+) -> "list[TrainingSource]":
     if not data and not source:
         raise typer.BadParameter("name data to train on", param_hint="--data or --from")
     from producers.enqueue import train
@@ -71,7 +71,7 @@ def _sources(
     return train.sources([Path(file) for file in data or []], source or [], test or [], weight or [])
 
 
-def _tell(done: "Enqueued", json: bool) -> None:
+def _tell(done: "EnqueuedTraining", json: bool) -> None:
     from producers.reports import render
 
     if json:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from producers import console
 from producers.enqueue import estimate, inputs, publish, workload
-from producers.enqueue.inputs import Source
-from producers.enqueue.plan import LeftOut, Order
+from producers.enqueue.inputs import DataSource
+from producers.enqueue.plan import LeftOut, Plan
 from producers.enqueue.workload import Workload
 from shared.dataset import Entry, Line
 from shared.errors import UserError
@@ -63,7 +63,7 @@ class _Sieve:
         return LeftOut(unlabelled, self.augmented, self.tasks)
 
 
-def order(argument: str, options: Augmentation, name: str | None = None, skip_bad: bool = False) -> Order:
+def order(argument: str, options: Augmentation, name: str | None = None, skip_bad: bool = False) -> Plan:
     """Work out a run that makes new entries from a data set or a run; nothing is written.
 
     Raises:
@@ -77,7 +77,7 @@ def order(argument: str, options: Augmentation, name: str | None = None, skip_ba
     _require_some(source, sieve)
     told = options.model_dump(mode="json")
     chosen = name or publish.default_name(source.stem, "translate", source.digest, told)
-    return Order(
+    return Plan(
         run=Run(chosen, "translate", source.place, source.digest, None, told),
         items=sieve.labelled if options.per_question else sieve.entries,
         entries=sieve.entries,
@@ -90,7 +90,7 @@ def order(argument: str, options: Augmentation, name: str | None = None, skip_ba
     )
 
 
-def _source(argument: str, skip_bad: bool) -> Source:
+def _source(argument: str, skip_bad: bool) -> DataSource:
     found = inputs.find_source(argument)
     if isinstance(found, Path):
         return inputs.check([found], skip_bad)[0]
@@ -113,7 +113,7 @@ def _work(entries: Iterable[Entry], options: Augmentation) -> Workload:
     return Workload()
 
 
-def _require_some(source: Source, sieve: _Sieve) -> None:
+def _require_some(source: DataSource, sieve: _Sieve) -> None:
     if not sieve.entries:
         left = [
             f"{count} {what}"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from producers import console
 from producers.enqueue import estimate, inputs, publish, workload
-from producers.enqueue.plan import LeftOut, Order
+from producers.enqueue.plan import LeftOut, Plan
 from shared.errors import UserError
 from shared.ledger.runs import Run
 from shared.options import Reasoning
 
 
-def order(data: Path, options: Reasoning, name: str | None = None, skip_bad: bool = False) -> Order:
+def order(data: Path, options: Reasoning, name: str | None = None, skip_bad: bool = False) -> Plan:
     """Work out a run that gets the reasonings of a data set; nothing is written.
 
     Raises:
@@ -27,7 +27,7 @@ def order(data: Path, options: Reasoning, name: str | None = None, skip_bad: boo
         work = workload.reasonings(entries, options)
     told = options.model_dump(mode="json")
     chosen = name or publish.default_name(source.stem, "reason", source.digest, told)
-    return Order(
+    return Plan(
         run=Run(chosen, "reason", source.place, source.digest, None, told),
         items=source.labelled,
         entries=source.entries,

@@ -51,7 +51,7 @@ class _Tally:
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """Data that were looked at to the end: what they hold, and how to read their good lines again.
 
     ``files`` are what they were read from, ``stem`` what a run made from them is named after; ``lines``
@@ -108,7 +108,7 @@ def find_source(argument: str, told: str = "") -> Path | Run:
 # Files
 
 
-def check(paths: Sequence[Path], skip_bad: bool = False) -> list[Source]:
+def check(paths: Sequence[Path], skip_bad: bool = False) -> list[DataSource]:
     """Look at every line of some data sets, listing the bad ones on stderr.
 
     Raises:
@@ -125,7 +125,7 @@ def check(paths: Sequence[Path], skip_bad: bool = False) -> list[Source]:
     return checked
 
 
-def _check_one(path: Path) -> Source:
+def _check_one(path: Path) -> DataSource:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(
             f"{path} is no regular file, and is read more than once: save its data to a file first"
@@ -142,8 +142,10 @@ def _check_one(path: Path) -> Source:
     return replace(found, files=(path,))
 
 
-def _source(name: str, stem: str, digest: str, tally: _Tally, lines: Callable[[], Iterator[Line]]) -> Source:
-    return Source(
+def _source(
+    name: str, stem: str, digest: str, tally: _Tally, lines: Callable[[], Iterator[Line]]
+) -> DataSource:
+    return DataSource(
         augmented=tally.augmented,
         name=name,
         stem=stem,
@@ -179,7 +181,7 @@ def _good_lines(path: Path, digest: str) -> Iterator[Line]:
 # Runs
 
 
-def made_by(run: Run) -> Source:
+def made_by(run: Run) -> DataSource:
     """Look at what a run has made so far; of a run that answers questions, at the data it is made from.
 
     Raises:
@@ -219,7 +221,7 @@ def _texts_of(run: Run) -> Iterator[str]:
 # Examples
 
 
-def examples_of(source: Source) -> Examples:
+def examples_of(source: DataSource) -> Examples:
     """Find the solved questions of some data.
 
     Raises:

@@ -34,7 +34,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Order:
+class Plan:
     """A run to be, with the lines it records and the questions of them that it wants."""
 
     run: Run
@@ -88,7 +88,7 @@ def labelled(question: Question) -> bool:
     return question.answer is not None
 
 
-def check(order: Order, budget: float | None) -> bool:
+def check(order: Plan, budget: float | None) -> bool:
     """Tell whether an order's run is there already, and on stderr what is to be known of it beforehand.
 
     Raises:
@@ -101,7 +101,7 @@ def check(order: Order, budget: float | None) -> bool:
     return known
 
 
-def _notes(order: Order, budget: float | None) -> Iterator[str]:
+def _notes(order: Plan, budget: float | None) -> Iterator[str]:
     left = order.left_out
     if left.unlabelled:
         yield f"left out, having no answer: {render.count(left.unlabelled, 'question')}"
@@ -119,7 +119,7 @@ def _notes(order: Order, budget: float | None) -> Iterator[str]:
         yield told
 
 
-def place(order: Order, budget: float | None) -> Placed:
+def place(order: Plan, budget: float | None) -> Placed:
     """Record an order's run and send its messages; if it is there already, go on with it.
 
     Raises:

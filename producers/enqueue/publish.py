@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from producers import console, output_files, run_progress
 from producers.enqueue import inputs
-from producers.enqueue.inputs import Examples, Source
+from producers.enqueue.inputs import DataSource, Examples
 from shared import broker, options, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
 from shared.jobs import DATA_QUEUES, Infer, Job, Reason
@@ -34,7 +34,7 @@ _NO_NAME = re.compile(r"[^\w.+@-]+")
 
 
 @dataclass(frozen=True)
-class Enqueued:
+class EnqueuedRun:
     """What an `enqueue` did; ``bad`` lines were left out, ``continued`` says the run was there already."""
 
     run: str
@@ -51,7 +51,7 @@ def infer(
     name: str | None = None,
     examples: str | None = None,
     skip_bad: bool = False,
-) -> Enqueued:
+) -> EnqueuedRun:
     """Enqueue every question of a data set.
 
     Raises:
@@ -73,10 +73,10 @@ def infer(
 
     continued = begin(run, write)
     sent = publish(chosen)
-    return Enqueued(chosen, run_progress.count_items(chosen), sent, shown.count, source.bad, continued)
+    return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, shown.count, source.bad, continued)
 
 
-def _look_at(data: Path, examples: str | None, skip_bad: bool) -> tuple[Source, Examples]:
+def _look_at(data: Path, examples: str | None, skip_bad: bool) -> tuple[DataSource, Examples]:
     shown = None if examples is None else inputs.find_source(examples, "--examples ")
     # One look at both, so that the bad lines of both are listed; the same file is looked at once.
     files = [data, shown] if isinstance(shown, Path) else [data]
@@ -255,7 +255,7 @@ def _lift(provider: str) -> list[str]:
     return notes
 
 
-def replay(run: str) -> int:
+def retry_dead(run: str) -> int:
     """Give a run's dead items another chance; give how many messages went out."""
     found = runs.get_run(run)
     broker.ping()

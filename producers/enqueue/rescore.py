@@ -9,14 +9,14 @@ from typing import Any
 
 from producers import console, run_progress
 from producers.enqueue import inputs, publish
-from producers.enqueue.publish import Enqueued
+from producers.enqueue.publish import EnqueuedRun
 from shared.errors import UserError
 from shared.ledger import models, runs
 from shared.ledger.runs import Run
 from shared.options import Sampling
 
 
-def again(source: str, changes: dict[str, Any], name: str | None = None) -> Enqueued:
+def again(source: str, changes: dict[str, Any], name: str | None = None) -> EnqueuedRun:
     """Enqueue the questions of a run that has come to its end, to be answered from its votes.
 
     ``changes`` are options of the sampling that have to do with judging.
@@ -26,7 +26,7 @@ def again(source: str, changes: dict[str, Any], name: str | None = None) -> Enqu
         ServiceUnreachable: the broker does not answer.
     """
     found = run_progress.require_questions(source)
-    standing = run_progress.standing(source)
+    standing = run_progress.progress_of(source)
     if standing.open:
         raise UserError(f"run {source!r} still goes on: wait for it with `votequeue status {source} --watch`")
     sampling = Sampling.of_record(found.options).model_copy(update={**changes, "votes_of": source})
@@ -42,7 +42,7 @@ def again(source: str, changes: dict[str, Any], name: str | None = None) -> Enqu
 
     continued = publish.begin(run, write)
     sent = publish.publish(chosen)
-    return Enqueued(chosen, run_progress.count_items(chosen), sent, 0, 0, continued)
+    return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, 0, 0, continued)
 
 
 def require_models(sampling: Sampling) -> None:

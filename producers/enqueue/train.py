@@ -21,11 +21,11 @@ from shared.ledger import runs
 from shared.ledger.runs import Run
 from shared.options import Sampling
 from shared.recipes import ANSWER, LoraTraining, ScorerTraining, Training
-from shared.training_examples import Lesson, Text
+from shared.training_examples import Text, TrainingExample
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainingSource:
     """Where lessons come from: a run or a file; how much each text counts; whether it is for tests only."""
 
     name: str
@@ -55,7 +55,7 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Enqueued:
+class EnqueuedTraining:
     """What an `enqueue train` did; ``tested`` counts the texts that are for trying the model only."""
 
     run: str
@@ -69,16 +69,16 @@ class Enqueued:
 
 def sources(
     files: Sequence[Path], names: Sequence[str], tests: Sequence[str], weights: Sequence[str]
-) -> list[Source]:
+) -> list[TrainingSource]:
     """Look up what to learn from; ``weights`` are ``NAME=0.5``, where a name is a run's or a file's.
 
     Raises:
         UserError: there is no such run, it has nothing to learn from, or a weight is for nothing.
     """
     wanted = dict(map(_weight, weights))
-    found = [Source(str(path), path, wanted.pop(str(path), 1.0)) for path in files]
-    found += [Source(name, None, wanted.pop(name, 1.0)) for name in names]
-    found += [Source(name, None, test=True) for name in tests]
+    found = [TrainingSource(str(path), path, wanted.pop(str(path), 1.0)) for path in files]
+    found += [TrainingSource(name, None, wanted.pop(name, 1.0)) for name in names]
+    found += [TrainingSource(name, None, test=True) for name in tests]
     if wanted:
         known = ", ".join(source.name for source in found)
         raise UserError(f"--weight {next(iter(wanted))}: it is not among what is learned from ({known})")
@@ -102,7 +102,7 @@ def _weight(told: str) -> tuple[str, float]:
     return name, weight
 
 
-def _require_texts(source: Source) -> None:
+def _require_texts(source: TrainingSource) -> None:
     run = runs.get_run(source.name)
     option = "--test" if source.test else "--from"
     if run.kind in DATA_QUEUES and not source.test:
@@ -119,7 +119,9 @@ def _require_texts(source: Source) -> None:
 # Enqueuing
 
 
-def scorer(options: ScorerTraining, found: Sequence[Source], name: str | None = None) -> Enqueued:
+def scorer(
+    options: ScorerTraining, found: Sequence[TrainingSource], name: str | None = None
+) -> EnqueuedTraining:
     """Enqueue the training of a scorer.
 
     Raises:
@@ -148,7 +150,7 @@ def _require_both(seen: Survey) -> None:
         )
 
 
-def lora(options: LoraTraining, found: Sequence[Source], name: str | None = None) -> Enqueued:
+def lora(options: LoraTraining, found: Sequence[TrainingSource], name: str | None = None) -> EnqueuedTraining:
     """Enqueue the training of a LoRA adapter for the generator, from right texts.
 
     Raises:
@@ -170,10 +172,10 @@ def lora(options: LoraTraining, found: Sequence[Source], name: str | None = None
 def _enqueue(
     stem: str,
     options: Training,
-    found: Sequence[Source],
+    found: Sequence[TrainingSource],
     seen: Survey,
     name: str | None,
-) -> Enqueued:
+) -> EnqueuedTraining:
     told = options.model_dump(mode="json")
     chosen = name or publish.default_name(stem, "train", seen.digest, told)
     run = Run(chosen, "train", ", ".join(source.told for source in found), seen.digest, None, told)
@@ -188,10 +190,10 @@ def _enqueue(
 
     continued = publish.begin(run, write)
     sent = publish.publish(chosen)
-    return Enqueued(chosen, seen.questions, seen.right, seen.wrong, seen.tested, sent, continued)
+    return EnqueuedTraining(chosen, seen.questions, seen.right, seen.wrong, seen.tested, sent, continued)
 
 
-def survey(found: Sequence[Source]) -> Survey:
+def survey(found: Sequence[TrainingSource]) -> Survey:
     """Count and digest what there is to train on.
 
     Raises:
@@ -214,7 +216,7 @@ def survey(found: Sequence[Source]) -> Survey:
     return Survey(digest.hexdigest(), lessons, labelled, right, wrong, tested)
 
 
-def _same(seen: Survey, found: Sequence[Source]) -> Iterator[str]:
+def _same(seen: Survey, found: Sequence[TrainingSource]) -> Iterator[str]:
     digest = hashlib.sha256()
     for lesson in gather(found):
         text = lesson.model_dump_json()
@@ -227,14 +229,14 @@ def _same(seen: Survey, found: Sequence[Source]) -> Iterator[str]:
 # Lessons
 
 
-def gather(found: Sequence[Source]) -> Iterator[Lesson]:
+def gather(found: Sequence[TrainingSource]) -> Iterator[TrainingExample]:
     """Give all lessons of some sources."""
     for source in found:
         entries = _entries(source)
         yield from _of_votes(source) if entries is None else _of_entries(entries, source)
 
 
-def _entries(source: Source) -> Iterator[Entry] | None:
+def _entries(source: TrainingSource) -> Iterator[Entry] | None:
     """Give the entries of a file or of a run that has made some; ``None`` of one that has votes."""
     if source.path is not None:
         return (line.entry for line in dataset.scan(source.path) if isinstance(line, Line))
@@ -244,7 +246,7 @@ def _entries(source: Source) -> Iterator[Entry] | None:
     return None
 
 
-def _of_votes(source: Source) -> Iterator[Lesson]:
+def _of_votes(source: TrainingSource) -> Iterator[TrainingExample]:
     reader = answers.READERS[Sampling.of_record(runs.get_run(source.name).options).reader]
     for told in questions.tell(source.name, texts=True):
         if told.gold is None or not told.votes:
@@ -256,7 +258,7 @@ def _of_votes(source: Source) -> Iterator[Lesson]:
         yield _lesson(told.entry, told.question, source, texts, kind="votes")
 
 
-def _of_entries(entries: Iterator[Entry], source: Source) -> Iterator[Lesson]:
+def _of_entries(entries: Iterator[Entry], source: TrainingSource) -> Iterator[TrainingExample]:
     for entry in entries:
         for index, question in enumerate(entry.questions):
             texts = [Text(text=wrong.reasoning, letter=wrong.answer) for wrong in question.wrong]
@@ -267,9 +269,11 @@ def _of_entries(entries: Iterator[Entry], source: Source) -> Iterator[Lesson]:
                 yield _lesson(entry, index, source, tuple(texts), kind="texts")
 
 
-def _lesson(entry: Entry, index: int, source: Source, texts: tuple[Text, ...], **more: str) -> Lesson:
+def _lesson(
+    entry: Entry, index: int, source: TrainingSource, texts: tuple[Text, ...], **more: str
+) -> TrainingExample:
     question = entry.questions[index]
-    return Lesson(
+    return TrainingExample(
         problem=entry.problem,
         question=question.question,
         options=tuple(question.options),

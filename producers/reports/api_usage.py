@@ -53,7 +53,7 @@ class Halt:
 
 
 @dataclass(frozen=True)
-class Dealings:
+class ApiUsage:
     """What a run has had of outside services; ``stopped``: items given up since the budget is spent.
 
     ``slowdowns`` are pauses that workers wait for; ``passed`` has the services whose calls used more tokens
@@ -83,13 +83,13 @@ class Dealings:
         return found
 
 
-def of_run(run: Run) -> Dealings:
+def of_run(run: Run) -> ApiUsage:
     """Tell what a run has had of outside services so far."""
     money = calls.spent(run.name)
     with engine.reading() as connection:
         stopped = connection.scalar(_stopped_query(run.name)) or 0
         tallies = _tallies(connection, run.name)
-    return Dealings(
+    return ApiUsage(
         currency=settings.load().currency,
         budget=money.budget,
         spent=money.spent,

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from producers import run_progress
 from producers.reports import api_usage
-from producers.reports.api_usage import Dealings
+from producers.reports.api_usage import ApiUsage
 from producers.reports.inference_report import Share
 from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
@@ -40,7 +40,7 @@ _SHORTENED = (
 
 
 @dataclass
-class Harvest:
+class GenerationReport:
     """All figures of a run that makes texts; times in seconds.
 
     ``agreement``: items with a result, of those that have an end and were not stopped by the budget.
@@ -54,7 +54,7 @@ class Harvest:
     kind: str
     unit: str
     options: dict[str, Any]
-    services: Dealings
+    services: ApiUsage
     items: int = 0
     done: int = 0
     dead: int = 0
@@ -72,7 +72,7 @@ class Harvest:
     call_times: list[float] = field(default_factory=list, repr=False)
 
 
-def figures(run: str) -> Harvest:
+def figures(run: str) -> GenerationReport:
     """Work out a run's figures from the ledger.
 
     Raises:
@@ -82,7 +82,7 @@ def figures(run: str) -> Harvest:
     if known.kind not in DATA_QUEUES:
         raise UserError(f"run {run!r} is a {known.kind} run, which makes no texts")
     services = api_usage.of_run(known)
-    found = Harvest(run, known.source, known.kind, run_progress.unit(known), known.options, services)
+    found = GenerationReport(run, known.source, known.kind, run_progress.unit(known), known.options, services)
     _count_states(found)
     (_count_texts if known.kind == "reason" else _count_entries)(found, known)
     found.given_up = Counter(kind_of(dead.reason) for dead in run_progress.dead(run))
@@ -97,7 +97,7 @@ def kind_of(reason: str) -> str:
     return reason
 
 
-def _count_states(found: Harvest) -> None:
+def _count_states(found: GenerationReport) -> None:
     states = runs.count_states(found.run)
     found.items = sum(states.values())
     found.done, found.dead = states[State.DONE], states[State.DEAD]
@@ -105,7 +105,7 @@ def _count_states(found: Harvest) -> None:
     found.agreement.add(found.done, found.done + found.dead - found.services.stopped)
 
 
-def _count_texts(found: Harvest, run: Run) -> None:
+def _count_texts(found: GenerationReport, run: Run) -> None:
     asks = _asks(run.name)
     for tally in found.services.tallies:
         if tally.outcome == calls.OK:
@@ -120,12 +120,12 @@ def _count_texts(found: Harvest, run: Run) -> None:
             found.asks[asks[number, text["letter"]]] += 1
 
 
-def _count_entries(found: Harvest, run: Run) -> None:
+def _count_entries(found: GenerationReport, run: Run) -> None:
     for _, value in _values(run.name):
         _count_dropped(found, value, len(value["entry"]["questions"]))
 
 
-def _count_dropped(found: Harvest, value: dict[str, Any], kept: int) -> None:
+def _count_dropped(found: GenerationReport, value: dict[str, Any], kept: int) -> None:
     dropped = value.get("dropped", ())
     found.parts.add(kept, kept + len(dropped))
     found.dropped.update(kind_of(part["reason"]) for part in dropped)
@@ -147,7 +147,7 @@ def _asks(run: str) -> Counter[tuple[int, str]]:
         return Counter((number, step.partition(":")[0]) for number, step in rows)
 
 
-def _count_time(found: Harvest) -> None:
+def _count_time(found: GenerationReport) -> None:
     with engine.streaming() as connection:
         begun = connection.scalar(
             sa.select(sa.func.min(attempts.claimed_at)).where(attempts.run == found.run)
@@ -165,6 +165,6 @@ def _count_time(found: Harvest) -> None:
         found.busiest_minute = max(by_minute(found).values())
 
 
-def by_minute(found: Harvest) -> Counter[int]:
+def by_minute(found: GenerationReport) -> Counter[int]:
     """Count a run's calls by the minute since its first one."""
     return Counter(int(time // 60) for time in found.call_times)

@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from producers import questions, run_progress
-from producers.questions import Told
+from producers.questions import QuestionResult
 from shared import voting
 from shared.ledger.schema import OPEN, State
 from shared.voting import Vote
@@ -151,7 +151,7 @@ def figures(run: str) -> Figures:
     return found
 
 
-def _count_state(found: Figures, told: Told) -> None:
+def _count_state(found: Figures, told: QuestionResult) -> None:
     found.questions += 1
     found.open += told.state in OPEN
     found.dead += told.state == State.DEAD
@@ -171,7 +171,7 @@ def _count_state(found: Figures, told: Told) -> None:
         found.final.add(told.letter == told.gold)
 
 
-def _count_votes(found: Figures, told: Told) -> None:
+def _count_votes(found: Figures, told: QuestionResult) -> None:
     for vote in told.votes:
         found.tokens += vote.tokens
         found.unreadable.add(vote.letter is None)
@@ -189,12 +189,12 @@ def _known(letter: str, gold: str | None) -> Known:
     return Known.RIGHT if letter == gold else Known.WRONG
 
 
-def first_round(told: Told) -> list[sa.Row[Any]]:
+def first_round(told: QuestionResult) -> list[sa.Row[Any]]:
     """Give the votes of a question's first round."""
     return [vote for vote in told.votes if vote.attempt == told.votes[0].attempt]
 
 
-def _count_first_round(found: Figures, told: Told, gold: str) -> None:
+def _count_first_round(found: Figures, told: QuestionResult, gold: str) -> None:
     first = first_round(told)
     if not first:
         return
@@ -205,7 +205,7 @@ def _count_first_round(found: Figures, told: Told, gold: str) -> None:
     found.some_vote_right.add(right > 0)
 
 
-def _count_judgement(found: Judgement, told: Told, gold: str) -> None:
+def _count_judgement(found: Judgement, told: QuestionResult, gold: str) -> None:
     for vote in told.votes:
         if vote.score is None or vote.letter is None:
             continue

@@ -21,7 +21,7 @@ from rich.table import Table
 from producers import console, run_progress, watch
 from producers.questions import History
 from producers.reports.inference_report import Share
-from producers.run_progress import Dead, Standing
+from producers.run_progress import Dead, RunProgress
 from shared import prompts
 from shared.dataset import LETTERS
 from shared.ledger.runs import Run
@@ -108,7 +108,7 @@ def overview(found: Sequence[tuple[Run, dict[str, int]]]) -> None:
     table(rows, ["run", "queue", "enqueued", *State, "source"])
 
 
-def standing(found: Standing, waiting: int | None) -> None:
+def standing(found: RunProgress, waiting: int | None) -> None:
     """Print how far a run is."""
     text(f"run {found.run}: {found.kind}, {found.source}, enqueued {clock(found.created_at)}")
     text(watch.line(found))
@@ -130,7 +130,7 @@ def standing(found: Standing, waiting: int | None) -> None:
         table(result_rows(found.result), ["result", ""])
 
 
-def _put_off(found: Standing, due_at: float) -> str:
+def _put_off(found: RunProgress, due_at: float) -> str:
     many = run_progress.counted(found.put_off, found.unit)
     if due_at > time.time() + _YEAR:
         return f"{many} put off until somebody has mended what stops the run, see below"
@@ -160,7 +160,7 @@ def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-# explain, failed
+# trace, failed
 
 
 def history(found: History) -> None:

@@ -13,18 +13,18 @@ from typing import Any
 
 from producers import console, run_progress
 from producers.reports import api_usage, render
-from producers.reports.api_usage import Dealings, Tally
-from producers.reports.generation_report import Harvest
+from producers.reports.api_usage import ApiUsage, Tally
+from producers.reports.generation_report import GenerationReport
 from producers.reports.render import Rows
-from producers.run_progress import Standing
-from producers.trace import Dossier
+from producers.run_progress import RunProgress
+from producers.trace import ItemTrace
 
 _KINDS_SHOWN = 12  # reasons of drops; --json has all of them
 
 # status
 
 
-def status(standing: Standing, found: Dealings) -> None:
+def status(standing: RunProgress, found: ApiUsage) -> None:
     """Print what a run has had of outside services, and what keeps it from going on."""
     render.text("")
     for name, value in service_rows(found):
@@ -44,7 +44,7 @@ def status(standing: Standing, found: Dealings) -> None:
         )
 
 
-def service_rows(found: Dealings) -> Rows:
+def service_rows(found: ApiUsage) -> Rows:
     """Put money, calls and what they used into words."""
     budget = f" of {found.budget:g}" if found.budget is not None else ""
     ended = ", ".join(f"{count} {outcome}" for outcome, count in found.outcomes.most_common())
@@ -64,14 +64,14 @@ def service_rows(found: Dealings) -> Rows:
     ]
 
 
-def _sum(found: Dealings, name: str) -> int:
+def _sum(found: ApiUsage, name: str) -> int:
     return sum(int(getattr(tally, name)) for tally in found.tallies)
 
 
 # report
 
 
-def report(found: Harvest) -> None:
+def report(found: GenerationReport) -> None:
     """Print a run's figures: in all, by model and outcome, and what was dropped for which reason."""
     render.table(rows(found), [f"run {found.run}", ""])
     if found.services.tallies:
@@ -83,7 +83,7 @@ def report(found: Harvest) -> None:
         render.table(_reason_rows(reasons), [what, "why"])
 
 
-def rows(found: Harvest) -> Rows:
+def rows(found: GenerationReport) -> Rows:
     """Put a run's figures into words and numbers."""
     unit = run_progress.UNITS[found.unit]
     told = [
@@ -104,7 +104,7 @@ def rows(found: Harvest) -> Rows:
     return told
 
 
-def _reason_figures(found: Harvest) -> Rows:
+def _reason_figures(found: GenerationReport) -> Rows:
     told = [("texts", str(found.parts.right)), ("of them on record before", str(found.reused))]
     if found.parts.of != found.parts.right:
         told.append(("letters kept, in questions with a result", render.percent(found.parts)))
@@ -118,7 +118,7 @@ def _tally_row(tally: Tally) -> list[str]:
     return [tally.provider, tally.model, tally.outcome, *map(str, used), f"{tally.cost:.4g}"]
 
 
-def _drops(found: Harvest) -> Iterable[tuple[str, Counter[str]]]:
+def _drops(found: GenerationReport) -> Iterable[tuple[str, Counter[str]]]:
     parts = "letters" if found.kind == "reason" else "questions"
     drops = [
         (f"{parts} dropped", found.dropped),
@@ -133,7 +133,7 @@ def _reason_rows(reasons: Counter[str]) -> list[list[str]]:
     return told + ([["", f"and {rest} more kinds"]] if rest else [])
 
 
-def page_rows(found: Harvest) -> Rows:
+def page_rows(found: GenerationReport) -> Rows:
     """Put all figures into rows of one table, for a page."""
     calls = [
         (f"{tally.provider}/{tally.model}: {tally.outcome}", f"{tally.calls} calls, {tally.cost:.4g}")
@@ -145,10 +145,10 @@ def page_rows(found: Harvest) -> Rows:
     return rows(found) + calls + drops
 
 
-# explain
+# trace
 
 
-def dossier(found: Dossier) -> None:
+def dossier(found: ItemTrace) -> None:
     """Print everything on record of an item."""
     render.text(f"{found.key} (item {found.number} of run {found.run}): {found.state}")
     render.text(f"\n{found.problem}")
@@ -175,7 +175,7 @@ def _call(call: dict[str, Any]) -> None:
             render.quoted(words)
 
 
-def _end(found: Dossier) -> None:
+def _end(found: ItemTrace) -> None:
     if found.result is None:
         waits = f"; put off until {render.clock(found.not_before_at)}" if found.not_before_at else ""
         return render.text(f"\nno result: {found.reason}" if found.reason else f"\nno result yet{waits}")

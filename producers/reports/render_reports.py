@@ -14,8 +14,8 @@ from producers.reports import render
 from producers.reports.confidence_intervals import Interval
 from producers.reports.inference_report import Figures, Share
 from producers.reports.render import Rows
-from producers.reports.revote import Replay, Row
-from producers.reports.training_report import Course
+from producers.reports.revote import Revote, Row
+from producers.reports.training_report import TrainingReport
 
 
 def inference_rows(found: Figures) -> Rows:
@@ -91,7 +91,7 @@ HEADINGS = [
 ]
 
 
-def report(found: Replay) -> None:
+def report(found: Revote) -> None:
     """Print all ways to answer, and what they were compared on."""
     render.text(f"run {found.run}, {compared_on(found)}")
     render.table(map(cells, found.rows), HEADINGS)
@@ -101,7 +101,7 @@ def report(found: Replay) -> None:
         )
 
 
-def compared_on(found: Replay) -> str:
+def compared_on(found: Revote) -> str:
     """Say whose scores these are, over which questions."""
     parts = [f"{found.questions} questions"]
     parts += [
@@ -118,7 +118,7 @@ def compared_on(found: Replay) -> str:
     return f"{judged}{auc}: {', '.join(parts)}"
 
 
-def page_rows(found: Replay) -> Rows:
+def page_rows(found: Revote) -> Rows:
     """Put the comparison into rows of two, for a page."""
     told = [(row[0], ", ".join(filter(None, row[1:]))) for row in map(cells, found.rows)]
     return [("compared on", compared_on(found)), *told]
@@ -144,13 +144,13 @@ def _points(found: Interval) -> str:
     return " to ".join(f"{100 * end:.1f}" for end in found)
 
 
-def status(found: Course) -> None:
+def status(found: TrainingReport) -> None:
     """Print how far a training is."""
     if found.step is not None and found.standing.open:
         render.text(watch.training(found))
 
 
-def training_rows(found: Course) -> Rows:
+def training_rows(found: TrainingReport) -> Rows:
     """Put a training's figures into words and numbers."""
     told = [("trained on", found.source)]
     if found.step is not None:

@@ -12,11 +12,11 @@ from typing import Any
 
 from producers import console, output_files
 from producers.reports import generation_report, inference_plots, render, summaries, training_plots
-from producers.reports.generation_report import Harvest
+from producers.reports.generation_report import GenerationReport
 from producers.reports.inference_report import Figures
-from producers.reports.revote import Replay
+from producers.reports.revote import Revote
 from producers.reports.summaries import Summary
-from producers.reports.training_report import Course
+from producers.reports.training_report import TrainingReport
 from shared import dataset
 from shared.errors import UserError
 
@@ -65,17 +65,17 @@ def draw(found: Summary, folder: Path) -> list[Path]:
         console.note("no pictures: matplotlib is not installed (pip install 'votequeue[report]')")
         return []
     match found:
-        case Harvest():
+        case GenerationReport():
             return _calls(Figure, found, folder / "calls.png")
-        case Course():
+        case TrainingReport():
             return training_plots.draw(Figure, found, folder)
-        case Replay():
+        case Revote():
             return [training_plots.ways(Figure, found, folder / "ways.png")]
         case Figures():
             return inference_plots.draw(Figure, found, folder)
 
 
-def _calls(figure: Any, found: Harvest, path: Path) -> list[Path]:
+def _calls(figure: Any, found: GenerationReport, path: Path) -> list[Path]:
     counted = generation_report.by_minute(found)
     if len(counted) < 3:
         # A bar or two say no more than the table does.

@@ -1,6 +1,6 @@
 """What other uses of the scores would have answered, from the votes on record: nothing is sampled again.
 
-    replay("test")  ->  Replay("test", "scorer-3f9c01ab12cd", rows=[Row("gate", Share(150, 275), ...)], ...)
+    revote("test")  ->  Revote("test", "scorer-3f9c01ab12cd", rows=[Row("gate", Share(150, 275), ...)], ...)
 
 Questions about problems that the scorer was trained on prove nothing, and are left out.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from producers import questions, run_progress
-from producers.questions import Told
+from producers.questions import QuestionResult
 from producers.reports import confidence_intervals
 from producers.reports.confidence_intervals import Interval
 from producers.reports.inference_report import Share, auc
@@ -48,7 +48,7 @@ class Row:
 
 
 @dataclass
-class Replay:
+class Revote:
     """All ways to answer a run's questions; ``auc`` is the scorer's over their readable votes.
 
     ``unlabelled``, ``learned`` and ``otherwise`` count the questions left out: without a right letter, about
@@ -78,7 +78,7 @@ class _Case:
         return [[Vote(vote.letter, vote.score) for vote in votes] for votes in self.rounds]
 
 
-def replay(run: str, scorer: str | None = None) -> Replay:
+def revote(run: str, scorer: str | None = None) -> Revote:
     """Answer a run's labelled questions in all ways, by the scores on record.
 
     ``scorer`` names the one whose scores count; left out, the one that judged most of the votes.
@@ -89,10 +89,10 @@ def replay(run: str, scorer: str | None = None) -> Replay:
     found = run_progress.require_questions(run)
     sampling = Sampling.of_record(found.options)
     model = _model(run, scorer)
-    told = Replay(run, model.name if model else None)
+    told = Revote(run, model.name if model else None)
     cases = list(_cases(told, model))
     if not cases:
-        raise UserError(f"run {run!r}: no labelled question has votes to replay{_why(told)}")
+        raise UserError(f"run {run!r}: no labelled question has votes to count again{_why(told)}")
     told.questions = len(cases)
     told.auc = _auc(cases) if model else None
     told.rows = list(_rows(cases, model, sampling))
@@ -115,7 +115,7 @@ def _model(run: str, wanted: str | None) -> Model | None:
     return models.get(judge, "scorer") if judge else None
 
 
-def _cases(found: Replay, model: Model | None) -> Iterator[_Case]:
+def _cases(found: Revote, model: Model | None) -> Iterator[_Case]:
     learned = models.problems(model.name) if model else set()
     for told in questions.tell(found.run):
         if not told.votes:
@@ -130,11 +130,11 @@ def _cases(found: Replay, model: Model | None) -> Iterator[_Case]:
             yield _Case(told.gold, dataset.identity(told.entry.problem), _rounds(told))
 
 
-def _rounds(told: Told) -> list[list[sa.Row[Any]]]:
+def _rounds(told: QuestionResult) -> list[list[sa.Row[Any]]]:
     return [list(votes) for _, votes in itertools.groupby(told.votes, key=attrgetter("attempt"))]
 
 
-def _why(found: Replay) -> str:
+def _why(found: Revote) -> str:
     reasons = [
         (found.unlabelled, "have no right letter"),
         (found.learned, f"are about problems that {found.scorer} was trained on"),
@@ -182,7 +182,7 @@ def _answers(
     """Answer all questions by one rule: right or not, rounds and tokens taken."""
     right, rounds, tokens = [], [], []
     for case in cases:
-        answer, taken = voting.replay(case.votes, rule, sampling.fallback)
+        answer, taken = voting.revote(case.votes, rule, sampling.fallback)
         right.append(int(answer.letter == case.gold))
         rounds.append(taken)
         tokens.append(sum(vote.tokens for votes in case.rounds[:taken] for vote in votes))

@@ -14,36 +14,36 @@ from producers.reports import (
     render_reports,
     training_report,
 )
-from producers.reports.generation_report import Harvest
+from producers.reports.generation_report import GenerationReport
 from producers.reports.inference_report import Figures
 from producers.reports.render import Rows
-from producers.reports.revote import Replay
-from producers.reports.training_report import Course
+from producers.reports.revote import Revote
+from producers.reports.training_report import TrainingReport
 from shared.jobs import DATA_QUEUES
 
-Summary = Figures | Harvest | Course | Replay
+Summary = Figures | GenerationReport | TrainingReport | Revote
 
 
-def of_run(run: str) -> Figures | Harvest | Course:
+def of_run(run: str) -> Figures | GenerationReport | TrainingReport:
     """Work out what a run came to.
 
     Raises:
         UserError: there is no such run.
     """
-    kind = run_progress.standing(run).kind
+    kind = run_progress.progress_of(run).kind
     if kind in DATA_QUEUES:
         return generation_report.figures(run)
-    return training_report.course(run) if kind == "train" else inference_report.figures(run)
+    return training_report.report_of(run) if kind == "train" else inference_report.figures(run)
 
 
 def rows(found: Summary) -> Rows:
     """Put all figures into rows of one table, for a page."""
     match found:
-        case Harvest():
+        case GenerationReport():
             return render_api_usage.page_rows(found)
-        case Course():
+        case TrainingReport():
             return render_reports.training_rows(found)
-        case Replay():
+        case Revote():
             return render_reports.page_rows(found)
         case Figures():
             return render_reports.inference_rows(found)
@@ -52,9 +52,9 @@ def rows(found: Summary) -> Rows:
 def printed(found: Summary) -> None:
     """Print the figures."""
     match found:
-        case Harvest():
+        case GenerationReport():
             render_api_usage.report(found)
-        case Replay():
+        case Revote():
             render_reports.report(found)
         case _:
             render.table(rows(found), [f"run {found.run}", ""])

@@ -1,4 +1,4 @@
-"""Pictures of a training and of a replay: curves over steps, calibration, ways to answer side by side.
+"""Plots of a training (curves over steps, calibration) and of a revote (ways to answer side by side).
 
     draw(Figure, course, Path("out"))  ->  [Path("out/loss.png"), Path("out/learning_rate.png"), ...]
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from producers.reports import inference_plots
 from producers.reports.inference_plots import DPI, SIZE
-from producers.reports.revote import Replay, Row
-from producers.reports.training_report import Course
+from producers.reports.revote import Revote, Row
+from producers.reports.training_report import TrainingReport
 
 
-def draw(figure: Any, found: Course, folder: Path) -> list[Path]:
+def draw(figure: Any, found: TrainingReport, folder: Path) -> list[Path]:
     """Draw what a training has told: loss, learning rate, held-out AUC, calibration."""
     wanted = [
         ("loss.png", "Loss", {"training": "loss", "held out": "eval_loss"}),
@@ -28,7 +28,7 @@ def draw(figure: Any, found: Course, folder: Path) -> list[Path]:
     return [path for path in made if path is not None]
 
 
-def _curve(figure: Any, found: Course, path: Path, title: str, lines: dict[str, str]) -> Path | None:
+def _curve(figure: Any, found: TrainingReport, path: Path, title: str, lines: dict[str, str]) -> Path | None:
     told = {label: found.series(name) for label, name in lines.items()}
     # One point is no curve.
     if not any(len(steps) > 1 for steps, _ in told.values()):
@@ -53,7 +53,7 @@ def _calibration(figure: Any, bins: inference_plots.Bins, path: Path) -> Path:
     return path
 
 
-def ways(figure: Any, found: Replay, path: Path) -> Path:
+def ways(figure: Any, found: Revote, path: Path) -> Path:
     """Draw the ways to answer side by side, with their intervals."""
     drawn = figure(figsize=SIZE, layout="constrained")
     axes = drawn.subplots()

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from producers import run_progress
-from producers.run_progress import Standing
+from producers.run_progress import RunProgress
 from shared.errors import UserError
 from shared.ledger import runs, training_log
 from shared.ledger.runs import Run
-from shared.ledger.training_log import Told
+from shared.ledger.training_log import LoggedStep
 
 PACE_STEPS = 30  # steps told that the pace looks back over
 
 
 @dataclass
-class Course:
+class TrainingReport:
     """A training's way so far; times in seconds; ``curve`` has all that was told of its steps.
 
     ``saved`` is the last step that a checkpoint keeps.
@@ -26,7 +26,7 @@ class Course:
     run: str
     source: str
     options: dict[str, Any]
-    standing: Standing = field(repr=False)
+    standing: RunProgress = field(repr=False)
     step: int | None = None
     of: int | None = None
     loss: float | None = None
@@ -36,7 +36,7 @@ class Course:
     eta: float | None = None
     saved: int | None = None
     result: dict[str, Any] | None = None
-    curve: list[Told] = field(default_factory=list, repr=False)
+    curve: list[LoggedStep] = field(default_factory=list, repr=False)
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Give a figure over the steps at which it was told."""
@@ -49,15 +49,15 @@ class Course:
         return values[-1] if values else None
 
 
-def course(name: str) -> Course:
+def report_of(name: str) -> TrainingReport:
     """Tell how far a training is.
 
     Raises:
         UserError: there is no such run, or it trains nothing.
     """
     run = require_training(name)
-    standing = run_progress.standing(name)
-    found = Course(name, run.source, run.options, standing, result=standing.result)
+    standing = run_progress.progress_of(name)
+    found = TrainingReport(name, run.source, run.options, standing, result=standing.result)
     found.curve = training_log.curve(name)
     if found.curve:
         found.step, found.of = found.curve[-1].step, found.curve[-1].of
@@ -83,7 +83,7 @@ def require_training(name: str) -> Run:
     return run
 
 
-def _pace(curve: list[Told]) -> float | None:
+def _pace(curve: list[LoggedStep]) -> float | None:
     recent = curve[-PACE_STEPS:]
     minutes = (recent[-1].told_at - recent[0].told_at) / 60
     done = recent[-1].step - recent[0].step

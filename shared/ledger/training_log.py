@@ -17,7 +17,7 @@ columns = schema.steps.c
 
 
 @dataclass(frozen=True)
-class Told:
+class LoggedStep:
     """The figures of one step of ``of``, and when they were told."""
 
     step: int
@@ -45,7 +45,7 @@ def tell(claim: Claim, step: int, of: int, told: dict[str, float], saved: bool =
         return True
 
 
-def curve(run: str) -> list[Told]:
+def curve(run: str) -> list[LoggedStep]:
     """Read all that a training has told, in the order of its steps."""
     query = (
         sa.select(columns.step, columns.of, columns.told_at, columns.told)
@@ -53,4 +53,4 @@ def curve(run: str) -> list[Told]:
         .order_by(columns.step)
     )
     with engine.reading() as connection:
-        return [Told(*row) for row in connection.execute(query)]
+        return [LoggedStep(*row) for row in connection.execute(query)]

@@ -33,7 +33,7 @@ def test_votes_and_tokens_are_told_before_any_question_is_settled_and_add_up(
 
     def watched() -> bool:
         if (now := sampled()) is not None:
-            seen.append((run_progress.standing("r").settled, now))
+            seen.append((run_progress.progress_of("r").settled, now))
         return is_complete("r")
 
     await_that(watched, 240, worker.log)

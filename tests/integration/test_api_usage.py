@@ -20,7 +20,7 @@ from shared.providers import Usage
 from tests.conftest import Command
 from tests.integration import call_fixtures, run_fixtures
 from tests.integration.call_fixtures import drop, text
-from workers.gateway.backoff import Paces
+from workers.gateway.backoff import Backoffs
 
 pytestmark = pytest.mark.usefixtures("home")
 MIDNIGHT = 1_795_363_200.0  # 2026-11-23 00:00 in Shanghai
@@ -136,7 +136,7 @@ def test_an_item_that_an_older_version_put_off_for_years_is_shown(
     run: Run, votequeue: Command, until: float
 ) -> None:
     claims.release([call_fixtures.claim(run, 0)], "slow down", until)
-    for command in (["status", "r"], ["status", "r", "--json"], ["explain", "r", "0"]):
+    for command in (["status", "r"], ["status", "r", "--json"], ["trace", "r", "0"]):
         assert votequeue(*command).code == 0
 
 
@@ -144,7 +144,7 @@ def test_a_pause_that_workers_wait_for_is_told_with_what_the_service_said(
     run: Run, votequeue: Command, on_broker: str
 ) -> None:
     for name in ("chat/m1@1f0c22aa", "chat/other@1f0c22aa"):
-        Paces(broker.client()).slow_down(
+        Backoffs(broker.client()).slow_down(
             service_pauses.key(name), None, 200.0, "chat (h) says 429: [bold]slowly"
         )
     shown = votequeue("status", "r").out
@@ -188,11 +188,11 @@ def test_items_put_off_are_counted_and_nobody_is_missed_for_them(
     claims.release(held[:4], "used up", 3600)
     claims.release(held[4:], "used up", 0)
     time.sleep(0.01)
-    standing = run_progress.standing("r")
+    standing = run_progress.progress_of("r")
     assert (standing.put_off, standing.stalled) == (4, True)
     assert watch.line(standing) == "0/5 settled, 5 waiting (4 of them put off)"
     claims.release([call_fixtures.claim(run, 4)], "used up", 7200)
-    standing = run_progress.standing("r")
+    standing = run_progress.progress_of("r")
     assert (standing.put_off, standing.stalled) == (5, False)
     assert standing.due_at == pytest.approx(time.time() + 3600, abs=60)
     assert "5 questions put off, the first until " in votequeue("status", "r").out
@@ -223,8 +223,8 @@ def test_missing_workers_are_called_by_what_they_would_take(
     call_fixtures.reason_run(home, run_fixtures.entry("p1"))
     call_fixtures.translate_run(home, run_fixtures.entry("p1"))
     told = "no worker is taking {}: start one with `votequeue up` or `votequeue worker {}`"
-    assert watch.stall(run_progress.standing("r")) == told.format("questions", "reason")
-    assert watch.stall(run_progress.standing("t")) == told.format("entries", "translate")
+    assert watch.stall(run_progress.progress_of("r")) == told.format("questions", "reason")
+    assert watch.stall(run_progress.progress_of("t")) == told.format("entries", "translate")
 
 
 def test_what_keeps_a_run_is_said_once_while_it_is_watched(
@@ -348,25 +348,25 @@ def test_reasons_that_differ_in_letters_and_numbers_are_one(reason: str, kind: s
     assert generation_report.kind_of(reason) == kind
 
 
-# explain, failed
+# trace, failed
 
 
 def test_explain_tells_claims_calls_and_texts(worked: Run, votequeue: Command) -> None:
-    shown = votequeue("explain", "r", "p1#2").out
+    shown = votequeue("trace", "r", "p1#2").out
     assert "B. 乙   (right)" in shown
     assert "attempt 1 by one" in shown
     assert "call B:3:m1 to chat/m1, " in shown
     assert ": ok, 100 tokens in, 50 out, cost 0.1\n  | 答案是：B" in shown
     assert "\nreasoning for B by chat/m1, prompt 1a2b3c4d\n  | 因为如此。\n  | 答案是：B" in shown
-    assert "on record before" in votequeue("explain", "r", "2").out
-    failed = votequeue("explain", "r", "p2#2").out
+    assert "on record before" in votequeue("trace", "r", "2").out
+    failed = votequeue("trace", "r", "p2#2").out
     assert ": no reply, 0 tokens in, 0 out, cost 0.05\n  | timed out" in failed
     assert "no result: no reasoning for A" in failed
 
 
 @pytest.mark.usefixtures("any_ledger")
 def test_explain_speaks_json_of_these_runs_too(worked: Run, votequeue: Command) -> None:
-    said = json.loads(votequeue("explain", "r", "1", "--json").out)
+    said = json.loads(votequeue("trace", "r", "1", "--json").out)
     assert (said["key"], said["questions"][0]["answer"], said["unit"]) == ("p1#2", "B", "question")
     assert [call["step"] for call in said["calls"]] == ["B:1:m1", "B:2:m1", "B:3:m1"]
     assert said["calls"][0]["begun_at"].endswith("+00:00")
@@ -377,21 +377,21 @@ def test_explain_speaks_json_of_these_runs_too(worked: Run, votequeue: Command) 
 def test_explain_shows_the_entry_that_came_of_an_entry(home: Path, votequeue: Command) -> None:
     source = run_fixtures.solved("p1", "AB")
     run = call_fixtures.translate_run(home, source)
-    assert "no result yet" in votequeue("explain", "t", "p1").out
+    assert "no result yet" in votequeue("trace", "t", "p1").out
     claims.release([call_fixtures.claim(run, 0)], "used up", 0.0)
     call_fixtures.translate(run, 0, call_fixtures.new_entry(source), (2, "option A is empty"))
-    shown = votequeue("explain", "t", "0").out
+    shown = votequeue("trace", "t", "0").out
     assert "released: used up" in shown
     assert "no calls for this item alone" in shown
     assert '  |   "id": "p1~back-translation",' in shown
     assert "question 2 dropped: option A is empty" in shown
-    ended = votequeue("explain", "t", "p1#2")
+    ended = votequeue("trace", "t", "p1#2")
     assert (ended.code, ended.err) == (1, "votequeue: run 't' has no entry 'p1#2'; did you mean p1?\n")
 
 
 def test_an_item_put_off_says_until_when(run: Run, votequeue: Command) -> None:
     claims.release([call_fixtures.claim(run, 0)], "used up", 3600)
-    assert "no result yet; put off until " in votequeue("explain", "r", "p1#1").out
+    assert "no result yet; put off until " in votequeue("trace", "r", "p1#1").out
 
 
 def test_what_models_say_cannot_steer_the_terminal(run: Run, votequeue: Command) -> None:
@@ -399,7 +399,7 @@ def test_what_models_say_cannot_steer_the_terminal(run: Run, votequeue: Command)
     call_fixtures.call(run, 0, "A:1:m1", reply=said)
     call_fixtures.explain(run, 0, text("A", said))
     claims.bury(call_fixtures.claim(run, 1), said)
-    for command in (["explain", "r", "0"], ["failed", "r"], ["report", "r"], ["explain", "r", "1"]):
+    for command in (["trace", "r", "0"], ["failed", "r"], ["report", "r"], ["trace", "r", "1"]):
         shown = votequeue(*command).out
         assert "\x1b" not in shown
         assert command[0] == "report" or "[bold]答案是：A" in shown

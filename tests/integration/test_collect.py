@@ -179,12 +179,12 @@ def test_waiting_questions_that_nobody_takes_are_said_to_be_so(
 ) -> None:
     monkeypatch.setattr(run_progress, "IDLE_AFTER", 0.0)
     time.sleep(0.01)
-    assert run_progress.standing(run).stalled
-    assert "`votequeue worker infer`" in watch.stall(run_progress.standing(run))
+    assert run_progress.progress_of(run).stalled
+    assert "`votequeue worker infer`" in watch.stall(run_progress.progress_of(run))
     held = run_fixtures.claim(run, 0)
-    assert not run_progress.standing(run).stalled
+    assert not run_progress.progress_of(run).stalled
     claims.release(held, "shutdown")
-    assert run_progress.standing(run).stalled
+    assert run_progress.progress_of(run).stalled
 
 
 @pytest.mark.usefixtures("any_ledger")
@@ -194,11 +194,11 @@ def test_a_run_whose_workers_are_busy_with_another_is_not_stalled(
     monkeypatch.setattr(run_progress, "IDLE_AFTER", 0.0)
     publish.infer(home / "data.jsonl", SAMPLING, "other")
     run_fixtures.claim("other", 0)
-    assert not run_progress.standing(run).stalled
+    assert not run_progress.progress_of(run).stalled
 
 
 @pytest.mark.usefixtures("any_ledger")
 def test_a_complete_run_is_timed_from_first_claim_to_last_answer(run: str) -> None:
     run_fixtures.answer_all(run, 4)
-    standing = run_progress.standing(run)
+    standing = run_progress.progress_of(run)
     assert (standing.open, standing.settled, standing.stalled, standing.rate) == (0, 4, False, 240.0)

@@ -297,7 +297,7 @@ def test_failed_lists_what_died_and_replay_sends_it_again(data: Path, votequeue:
     assert "p2#1" in ended.out
     assert "the prompt is too long" in ended.out
     assert json.loads(votequeue("failed", "r", "--json").out)["dead"][0]["key"] == "p2#1"
-    assert "1 message sent" in votequeue("failed", "r", "--replay").out
+    assert "1 message sent" in votequeue("failed", "r", "--retry").out
     assert run_progress.dead("r") == []
     assert "nothing was given up" in votequeue("failed", "r").out
 

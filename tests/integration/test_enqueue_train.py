@@ -10,7 +10,7 @@ from producers.enqueue import publish, train
 from shared import broker, dataset
 from shared.errors import UserError
 from shared.ledger import runs
-from shared.training_examples import Lesson
+from shared.training_examples import TrainingExample
 from tests.conftest import Command
 from tests.integration import call_fixtures, run_fixtures
 from tests.integration.call_fixtures import text
@@ -39,8 +39,8 @@ def voted(data: Path) -> str:
     return "mine"
 
 
-def lessons(run: str) -> list[Lesson]:
-    return [Lesson.model_validate_json(one) for one in runs.load_entries(run)]
+def lessons(run: str) -> list[TrainingExample]:
+    return [TrainingExample.model_validate_json(one) for one in runs.load_entries(run)]
 
 
 def with_wrong(home: Path, name: str = "s1") -> Path:

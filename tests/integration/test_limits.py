@@ -30,7 +30,7 @@ from tests.servers import counting
 from tests.servers.counting import SLOW_DOWN, Allowance, CountingServer
 from workers import wiring
 from workers.gateway import backoff, gcra, token_window
-from workers.gateway.backoff import Pace, Paces
+from workers.gateway.backoff import Backoff, Backoffs
 from workers.gateway.gateway import Gateway
 from workers.gateway.gcra import CallSchedule, CallSlot
 from workers.gateway.limiter import RedisLimiter
@@ -496,8 +496,8 @@ def test_three_calls_a_minute_are_three_across_a_flush(limiter: RedisLimiter) ->
         calling = Calling(limiter, server, per_minute=3)
         calling.call()
         broker.client().flushall()
-        Paces(broker.client()).read(KEY)
-        reading = Paces(broker.client()).read(KEY)
+        Backoffs(broker.client()).read(KEY)
+        reading = Backoffs(broker.client()).read(KEY)
         limiter._books.memories.begin(KEY, calling.service, reading)
     apart = gcra.spacing(calling.service.limits)
     assert apart is not None
@@ -686,7 +686,7 @@ def test_a_pause_too_long_to_wait_for_pauses_the_queue(limiter: RedisLimiter) ->
 
 
 def test_the_first_calls_after_a_while_are_further_apart(on_broker: str) -> None:
-    paces = Paces(broker.client())
+    paces = Backoffs(broker.client())
     assert [paces.read(KEY).share for _ in range(2)] == [backoff.START_SHARE] * 2
     broker.client().delete(f"{KEY}:starting")  # as it ends by itself
     assert paces.read(KEY).share == 1.0
@@ -695,7 +695,7 @@ def test_the_first_calls_after_a_while_are_further_apart(on_broker: str) -> None
 
 
 def test_pauses_double_while_nothing_succeeds_and_the_rate_falls_once() -> None:
-    now, slowed = 1000.0, Pace()
+    now, slowed = 1000.0, Backoff()
     pauses = []
     for _ in range(8):
         slowed = slowed.slower(now, now, None)
@@ -710,7 +710,7 @@ def test_pauses_double_while_nothing_succeeds_and_the_rate_falls_once() -> None:
 
 
 def test_refusals_of_calls_that_were_under_way_are_the_same_news() -> None:
-    slowed = Pace().slower(1000.0, 1000.0, None)
+    slowed = Backoff().slower(1000.0, 1000.0, None)
     assert slowed.slower(999.0, 1000.5, None) == slowed
     assert slowed.slower(slowed.until - 0.1, 1003.0, None) == slowed
     longer = slowed.slower(999.0, 1000.5, 7.0)
@@ -719,7 +719,7 @@ def test_refusals_of_calls_that_were_under_way_are_the_same_news() -> None:
 
 
 def test_the_rate_comes_back_by_itself() -> None:
-    slowed = Pace().slower(1000.0, 1000.0, None)
+    slowed = Backoff().slower(1000.0, 1000.0, None)
     shares = [slowed.share(slowed.until + after) for after in (0.0, 2.0, 60.0, 1000.0)]
     assert shares == [pytest.approx(share) for share in (0.7, 0.7 + 2 * backoff.RECOVERY, 1.0, 1.0)]
 
@@ -737,7 +737,7 @@ def test_many_refusals_at_once_are_one_pause_and_a_success_ends_the_row(
         admitted.slow_down(None, "429")
 
     at_once(6, refused)
-    paces = Paces(broker.client())
+    paces = Backoffs(broker.client())
     assert paces.read(KEY).pace.refused == 1
     assert paces.read(KEY).pace.factor == pytest.approx(0.7)
     turn(limiter, limited)

@@ -12,12 +12,12 @@ from shared.errors import Refused
 from shared.ledger import runs
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.recipes import LoraTraining
-from shared.training_examples import Lesson
+from shared.training_examples import TrainingExample
 from tests import tiny, training_fixtures
 from tests.training_fixtures import RIGHT, Ear
 from workers.models.lora_adapters import Adapters
 from workers.training import lora_trainer
-from workers.training.ipc import Made
+from workers.training.ipc import TrainedModel
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -52,15 +52,15 @@ def options(base: Path, **changes: Any) -> LoraTraining:
 def train(
     folder: Path,
     training: LoraTraining,
-    found: Sequence[Lesson],
+    found: Sequence[TrainingExample],
     index: Index | None = None,
     ear: Ear | None = None,
-) -> Made:
+) -> TrainedModel:
     place = training_fixtures.workshop(folder, ear)
     return lora_trainer.train(found, training, training.base, place, index or Index())
 
 
-def rows(training: LoraTraining, found: Sequence[Lesson], index: Index) -> list[dict[str, Any]]:
+def rows(training: LoraTraining, found: Sequence[TrainingExample], index: Index) -> list[dict[str, Any]]:
     from transformers import AutoTokenizer
 
     return lora_trainer._rows(found, training, AutoTokenizer.from_pretrained(training.base), index)

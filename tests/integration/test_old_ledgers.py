@@ -78,15 +78,15 @@ def test_reports_of_all_kinds_of_runs_are_written(home: Path, votequeue: Command
         ended = votequeue("report", run, "-o", f"report-{run}")
         assert ended.code == 0, ended.err
         assert (home / f"report-{run}" / "report.md").exists()
-    assert votequeue("report", "judged", "--replay").code == 0
+    assert votequeue("report", "judged", "--revote").code == 0
     assert json.loads(votequeue("report", "answered", "--json").out)["rounds"].keys() == {"1", "2", "3"}
 
 
 def test_the_story_of_an_item_is_told(votequeue: Command) -> None:
     for run in (*INFER, *DATA):
-        ended = votequeue("explain", run, "0")
+        ended = votequeue("trace", run, "0")
         assert ended.code == 0, ended.err
-    assert "the engine died" in votequeue("explain", "answered", "1").out
+    assert "the engine died" in votequeue("trace", "answered", "1").out
 
 
 def test_dead_items_are_listed_with_their_reasons(votequeue: Command) -> None:

@@ -248,7 +248,7 @@ def test_own_fields_and_numbers_come_out_as_they_went_in(home: Path, votequeue: 
     run_fixtures.answer_all("r", 1, "B")
     assert votequeue("collect", "r", "-o", "out.jsonl").code == 0
     assert (home / "out.jsonl").read_text("utf-8") == text.replace('"answer": "A"', '"answer": "B"') + "\n"
-    shown = votequeue("explain", "r", "7#1").out
+    shown = votequeue("trace", "r", "7#1").out
     assert "A. x" in shown
     assert "A. A. x" not in shown
     assert json.loads(votequeue("report", "r", "--json").out)["run"] == "r"
@@ -263,6 +263,6 @@ def test_what_an_older_version_let_in_is_read_everywhere(home: Path, votequeue: 
         connection.execute(schema.entries.update().values(text=deep + row[1:]))
     run_fixtures.answer_all("r", 1)
     assert runs.load_asked("r", [(0, 0)])
-    for words in (["explain", "r", "p1#1"], ["report", "r"], ["collect", "r", "-o", "out.jsonl"]):
+    for words in (["trace", "r", "p1#1"], ["report", "r"], ["collect", "r", "-o", "out.jsonl"]):
         assert votequeue(*words).code == 0
     assert '"x": 1e999' in (home / "out.jsonl").read_text("utf-8")

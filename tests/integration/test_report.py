@@ -206,7 +206,7 @@ def test_auc_counts_a_tie_half() -> None:
 
 
 def test_explain_tells_claims_votes_and_answer(answered: str, votequeue: Command) -> None:
-    shown = votequeue("explain", answered, "p1#2").out
+    shown = votequeue("trace", answered, "p1#2").out
     assert "甲比乙高，乙比丙高。(p1)" in shown
     assert "B. 乙   (right)" in shown
     assert "attempt 1 by one" in shown
@@ -218,7 +218,7 @@ def test_explain_tells_claims_votes_and_answer(answered: str, votequeue: Command
 
 @pytest.mark.usefixtures("any_ledger")
 def test_explain_speaks_json(answered: str, votequeue: Command) -> None:
-    said = json.loads(votequeue("explain", answered, "3", "--json").out)
+    said = json.loads(votequeue("trace", answered, "3", "--json").out)
     assert (said["key"], said["gold"], said["answer"]["letter"]) == ("p2#2", None, "B")
     assert [claim["outcome"] for claim in said["claims"]] == [
         "lost: the engine died, in play together",
@@ -229,14 +229,14 @@ def test_explain_speaks_json(answered: str, votequeue: Command) -> None:
 
 def test_explain_shows_a_dead_question_and_one_nobody_touched(run: str, votequeue: Command) -> None:
     claims.bury(run_fixtures.claim(run, 0)[0], "too long")
-    assert "no answer: too long" in votequeue("explain", run, "0").out
-    assert "no worker has claimed it yet" in votequeue("explain", run, "1").out
+    assert "no answer: too long" in votequeue("trace", run, "0").out
+    assert "no worker has claimed it yet" in votequeue("trace", run, "1").out
 
 
 @pytest.mark.usefixtures("any_ledger")
 def test_an_unknown_question_names_those_like_it(run: str, votequeue: Command) -> None:
     for asked, hint in [("p1", "did you mean p1#1, p1#2?"), ("p1#3", "did you mean p1#"), ("99", "'99'")]:
-        ended = votequeue("explain", run, asked)
+        ended = votequeue("trace", run, asked)
         assert (ended.code, ended.err.count("\n")) == (1, 1)
         assert hint in ended.err
 
@@ -245,7 +245,7 @@ def test_a_votes_text_cannot_steer_the_terminal(run: str, votequeue: Command) ->
     run_fixtures.vote(
         run_fixtures.claim(run, 0)[0], [claims.VoteRecord("\x1b[2J[bold]答案是：A", "A", None, True, 3)]
     )
-    shown = votequeue("explain", run, "0").out
+    shown = votequeue("trace", run, "0").out
     assert "\x1b" not in shown
     assert "[bold]答案是：A" in shown
 

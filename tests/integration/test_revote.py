@@ -55,12 +55,12 @@ def run(data: Path) -> str:
     return "r"
 
 
-def by_name(found: revote.Replay) -> dict[str, Row]:
+def by_name(found: revote.Revote) -> dict[str, Row]:
     return {row.name: row for row in found.rows}
 
 
 def test_all_uses_are_recomputed_from_the_votes(run: str) -> None:
-    found = revote.replay(run)
+    found = revote.revote(run)
     rows = by_name(found)
     assert (found.scorer, found.questions) == ("s1", 4)
     assert {name: row.right.right for name, row in rows.items()} == {
@@ -77,7 +77,7 @@ def test_all_uses_are_recomputed_from_the_votes(run: str) -> None:
 
 
 def test_rounds_and_tokens_are_those_that_a_use_takes(run: str) -> None:
-    rows = by_name(revote.replay(run))
+    rows = by_name(revote.revote(run))
     assert (rows["majority"].rounds, rows["majority"].tokens) == (1.0, 30.0)
     assert (rows["weighted"].rounds, rows["weighted"].tokens) == (1.0, 30.0)
     assert (rows["gate"].rounds, rows["gate"].tokens) == (1.25, 45.0)
@@ -87,19 +87,19 @@ def test_each_use_has_the_threshold_that_suits_it(run: str) -> None:
     model_fixtures.put("s2", rule=Rule(VotingMode.GATE, 0.3), thresholds={"gate": 0.3, "gate-weighted": 0.85})
     publish.infer(Path("data.jsonl"), SAMPLING, "other")
     settle("other", 0, [("A", 0.9), ("B", 0.4), ("B", 0.4)], scorer="s2")
-    rows = by_name(revote.replay("other"))
+    rows = by_name(revote.revote("other"))
     assert (rows["gate"].threshold, rows["gate"].right.right) == (0.3, 0)
     assert (rows["gate-weighted"].threshold, rows["gate-weighted"].right.right) == (0.85, 1)
     assert rows["weighted"].threshold is None
 
 
 def test_intervals_hold_what_they_are_about(run: str) -> None:
-    rows = by_name(revote.replay(run))
+    rows = by_name(revote.revote(run))
     assert rows["majority"].interval == (0.0, 1.0)
     assert rows["gate"].interval == (1.0, 1.0)
     low, high = rows["gate"].over_interval or (9, 9)
     assert 0.0 <= low <= 0.5 <= high <= 1.0
-    again = by_name(revote.replay(run))
+    again = by_name(revote.revote(run))
     assert again["one vote"].interval == rows["one vote"].interval
 
 
@@ -109,7 +109,7 @@ def test_questions_that_the_scorer_has_learned_from_prove_nothing(run: str) -> N
     publish.infer(Path("data.jsonl"), SAMPLING, "other")
     for number in (0, 1):
         settle("other", number, [("A", 0.9)], scorer="s2")
-    found = revote.replay("other")
+    found = revote.revote("other")
     assert (found.questions, found.learned) == (1, 1)
 
 
@@ -119,35 +119,35 @@ def test_votes_of_another_scorer_or_of_none_are_left_out(run: str) -> None:
     settle("other", 0, [("A", 0.9)], scorer="s2")
     settle("other", 1, [("A", 0.9)], scorer="s1")
     settle("other", 2, [("B", None)], scorer=None)
-    assert (revote.replay("other", "s1").questions, revote.replay("other", "s1").otherwise) == (1, 2)
-    assert revote.replay("other", "s2").scorer == "s2"
+    assert (revote.revote("other", "s1").questions, revote.revote("other", "s1").otherwise) == (1, 2)
+    assert revote.revote("other", "s2").scorer == "s2"
     with pytest.raises(UserError, match="no scorer is called 's3'"):
-        revote.replay("other", "s3")
+        revote.revote("other", "s3")
 
 
 def test_without_any_score_the_majority_is_still_told(data: Path, votequeue: Command) -> None:
     publish.infer(data, SAMPLING, "r")
     settle("r", 0, [("A", None), ("B", None), ("A", None)], scorer=None)
-    found = revote.replay("r")
+    found = revote.revote("r")
     assert [row.name for row in found.rows] == ["one vote", "majority", "some vote right"]
     assert (found.scorer, found.auc) == (None, None)
-    shown = votequeue("report", "r", "--replay").out
+    shown = votequeue("report", "r", "--revote").out
     assert "no scorer has judged these votes: `votequeue enqueue infer r --scorer NAME` lets one" in shown
 
 
 def test_a_run_without_votes_or_answers_has_nothing_to_replay(home: Path, data: Path) -> None:
     publish.infer(data, SAMPLING, "r")
-    with pytest.raises(UserError, match=r"no labelled question has votes to replay$"):
-        revote.replay("r")
+    with pytest.raises(UserError, match=r"no labelled question has votes to count again$"):
+        revote.revote("r")
     unlabelled = run_fixtures.write(home / "u.jsonl", run_fixtures.entry("u1", "-"))
     publish.infer(unlabelled, SAMPLING, "u")
     settle("u", 0, [("A", None)], scorer=None)
-    with pytest.raises(UserError, match=r"votes to replay \(1 have no right letter\)"):
-        revote.replay("u")
+    with pytest.raises(UserError, match=r"votes to count again \(1 have no right letter\)"):
+        revote.revote("u")
 
 
 def test_the_comparison_is_printed_written_and_drawn(run: str, home: Path, votequeue: Command) -> None:
-    ended = votequeue("report", run, "--replay", "-o", home / "out")
+    ended = votequeue("report", run, "--revote", "-o", home / "out")
     assert ended.code == 0
     lines = ended.out.splitlines()
     assert lines[0].startswith("run r, scores of s1, AUC 0.958 over readable votes: 4 questions")
@@ -156,7 +156,7 @@ def test_the_comparison_is_printed_written_and_drawn(run: str, home: Path, voteq
     assert "+50.0 (" in gate
     assert "1.25" in gate
     assert {path.name for path in (home / "out").iterdir()} == {"report.md", "report.json", "ways.png"}
-    told = json.loads(votequeue("report", run, "--replay", "--json").out)
+    told = json.loads(votequeue("report", run, "--revote", "--json").out)
     assert told["rows"][0]["right"] == {"right": 5, "of": 12, "share": 5 / 12}
     assert "gate from 0.50" in (home / "out" / "report.md").read_text()
 
@@ -190,3 +190,16 @@ def test_options_of_sampling_make_no_sense_where_nothing_is_sampled(
     assert ended.code == 2
     assert "the votes of r are judged as they are" in ended.err
     assert runs.find_run("again") is None
+
+
+def test_the_words_of_before_still_work_and_are_not_listed(run: str, votequeue: Command) -> None:
+    assert (
+        votequeue("report", run, "--replay", "--json").out
+        == votequeue("report", run, "--revote", "--json").out
+    )
+    assert votequeue("explain", run, "0").out == votequeue("trace", run, "0").out
+    assert votequeue("failed", run, "--replay").code == 0
+    for words in (["--help"], ["report", "--help"], ["failed", "--help"]):
+        shown = votequeue(*words).out
+        assert "replay" not in shown
+        assert "explain" not in shown

@@ -44,7 +44,7 @@ def age(seconds: float) -> None:
 
 
 def line(run: str) -> str:
-    return watch.line(run_progress.standing(run))
+    return watch.line(run_progress.progress_of(run))
 
 
 @pytest.mark.usefixtures("any_ledger")
@@ -71,7 +71,7 @@ def test_votes_move_while_no_question_is_settled(run: str) -> None:
     tell(tokens=60, votes_under_way=15, votes_not_begun=1, tokens_under_way=60, tokens_per_second=20)
     assert line(run).endswith("0 of 20 votes, 1 not begun (prompts are being read), 20 tokens/s")
     tell(votes=4, tokens=300, votes_in_play=4, votes_under_way=11, tokens_under_way=60, tokens_per_second=100)
-    standing = run_progress.standing(run)
+    standing = run_progress.progress_of(run)
     assert watch.line(standing) == (
         "0/4 settled, 3 held, 1 waiting; 4 of 20 votes, 100 tokens/s; "
         "about 12 s left (from the votes finished so far)"
@@ -107,7 +107,7 @@ def test_a_question_asked_again_has_more_votes_to_come(run: str) -> None:
 def test_a_dead_worker_s_last_word_is_not_taken_for_work(run: str) -> None:
     tell(votes=4, tokens=300, votes_in_play=4, votes_under_way=11, tokens_per_second=100.0)
     age(sampling_progress.FRESH + 1)
-    standing = run_progress.standing(run)
+    standing = run_progress.progress_of(run)
     assert watch.line(standing) == "0/4 settled, 3 held, 1 waiting; 0 of 20 votes"
     assert standing.eta is None
 
@@ -128,7 +128,7 @@ def test_a_finished_run_says_nothing_of_engines(run: str) -> None:
         connection.execute(schema.items.update().values(state="pending", holder=None))
     run_fixtures.answer_all(run, 4)
     assert "votes" not in line(run)
-    assert run_progress.standing(run).share == 1.0
+    assert run_progress.progress_of(run).share == 1.0
 
 
 def test_a_ledger_without_the_table_is_read_all_the_same(run: str, votequeue: Command) -> None:

@@ -14,14 +14,14 @@ from shared import answers, dataset, model_store, recipes
 from shared.errors import Refused, UserError
 from shared.prompts import PromptQuestion
 from shared.recipes import ScorerTraining
-from shared.training_examples import Lesson, Text
+from shared.training_examples import Text, TrainingExample
 from shared.voting import GATE, VotingMode
 from tests import tiny, training_fixtures
 from tests.training_fixtures import RIGHT, WRONG, Ear
 from workers.models.scorer import SoundnessScorer
-from workers.ports import Interrupted, Workshop
+from workers.ports import Interrupted, TrainingContext
 from workers.training import checkpoints, scorer_trainer
-from workers.training.ipc import Made
+from workers.training.ipc import TrainedModel
 
 ANSWER, VOTE, BLIND = "question+answer", "question+reasoning", "reasoning"
 
@@ -50,7 +50,9 @@ def options(base: Path, /, **changes: Any) -> ScorerTraining:
     return ScorerTraining(**{**values, **changes})
 
 
-def train(folder: Path, training: ScorerTraining, found: Sequence[Lesson], ear: Ear | None = None) -> Made:
+def train(
+    folder: Path, training: ScorerTraining, found: Sequence[TrainingExample], ear: Ear | None = None
+) -> TrainedModel:
     return scorer_trainer.train(found, training, training.base, training_fixtures.workshop(folder, ear))
 
 
@@ -61,13 +63,13 @@ def heard() -> Ear:
 
 
 @pytest.fixture(scope="module")
-def made(base: Path, heard: Ear, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(base: Path, heard: Ear, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     """Train one scorer that reads votes with their questions."""
     return train(tmp_path_factory.mktemp("work"), options(base), training_fixtures.lessons(40), heard)
 
 
 @pytest.fixture(scope="module")
-def trained(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(made: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the folder of trained models that it is in."""
     folder = tmp_path_factory.mktemp("trained")
     shutil.copytree(made.folder, folder / made.name)
@@ -208,7 +210,7 @@ def test_the_curve_has_loss_rate_and_the_held_out_figures(heard: Ear) -> None:
     assert heard.checkpoints[-1] == heard.steps[-1][:2]
 
 
-def test_the_best_use_of_the_scores_is_found_and_beats_the_majority(made: Made) -> None:
+def test_the_best_use_of_the_scores_is_found_and_beats_the_majority(made: TrainedModel) -> None:
     answers = made.metrics["answers"]
     # Of votes ABAAB the majority is A, which is right for every other question.
     assert answers["best"] == 1.0 > answers["majority"]
@@ -237,7 +239,7 @@ def test_test_votes_decide_and_their_entries_are_never_learned_from(base: Path, 
     assert not {dataset.identity(lesson.problem) for lesson in tests} & set(made.problems)
 
 
-def test_it_is_known_which_problems_were_learned_from(made: Made) -> None:
+def test_it_is_known_which_problems_were_learned_from(made: TrainedModel) -> None:
     every = {dataset.identity(lesson.problem) for lesson in training_fixtures.lessons(40)}
     assert set(made.problems) < every
     assert len(made.problems) == 40 - made.metrics["answers"]["questions"]
@@ -246,7 +248,7 @@ def test_it_is_known_which_problems_were_learned_from(made: Made) -> None:
 # A model
 
 
-def test_a_model_is_complete_safe_and_knows_how_it_was_trained(base: Path, made: Made) -> None:
+def test_a_model_is_complete_safe_and_knows_how_it_was_trained(base: Path, made: TrainedModel) -> None:
     held = {path.name for path in made.folder.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", model_store.MANIFEST} <= held
     assert not [path for path in made.folder.rglob("*") if path.suffix in {".bin", ".pt", ".pkl", ".pth"}]
@@ -260,7 +262,7 @@ def test_a_model_is_complete_safe_and_knows_how_it_was_trained(base: Path, made:
 
 
 def test_whether_the_question_is_seen_is_stored_with_the_model(
-    made: Made, trained: Path, tmp_path: Path
+    made: TrainedModel, trained: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(trained / made.name, tmp_path / "made")
     facts = model_store.described(tmp_path / "made")
@@ -274,7 +276,7 @@ def test_whether_the_question_is_seen_is_stored_with_the_model(
     assert first != pytest.approx(second, abs=1e-2)
 
 
-def test_many_votes_score_as_one_by_one_would(made: Made, trained: Path) -> None:
+def test_many_votes_score_as_one_by_one_would(made: TrainedModel, trained: Path) -> None:
     asked = [training_fixtures.lesson(at).asked for at in (0, 1)]
     votes = ["因为" * (at * 3) + closing for at in range(12) for closing in (RIGHT, WRONG, "")]
     together = SoundnessScorer(trained).score(made.name, [(one, read(votes)) for one in asked])
@@ -285,21 +287,21 @@ def test_many_votes_score_as_one_by_one_would(made: Made, trained: Path) -> None
 
 
 @pytest.mark.parametrize("text", ["", " \n", "？" * 5000, "🙂\x00"])
-def test_no_text_chokes_it(text: str, made: Made, trained: Path) -> None:
+def test_no_text_chokes_it(text: str, made: TrainedModel, trained: Path) -> None:
     scores = score(trained, made.name, training_fixtures.lesson(0).asked, text, RIGHT)
     assert all(0 <= found <= 1 for found in scores)
     assert SoundnessScorer(trained).score(made.name, []) == []
     assert score(trained, made.name, training_fixtures.lesson(0).asked) == []
 
 
-def test_a_long_problem_leaves_room_for_the_vote(made: Made, trained: Path) -> None:
+def test_a_long_problem_leaves_room_for_the_vote(made: TrainedModel, trained: Path) -> None:
     asked = PromptQuestion("甲比乙高，" * 500, "谁最高？", ("甲", "乙"))
     right, wrong = score(trained, made.name, asked, RIGHT, WRONG)
     assert right > wrong + 0.3
 
 
 def test_a_scorer_is_loaded_when_it_is_named_and_not_again(
-    made: Made, trained: Path, caplog: pytest.LogCaptureFixture
+    made: TrainedModel, trained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     judge = SoundnessScorer(trained)
     with caplog.at_level(logging.INFO, "workers.models.scorer"):
@@ -310,7 +312,7 @@ def test_a_scorer_is_loaded_when_it_is_named_and_not_again(
 
 
 def test_a_scorer_that_is_not_there_or_not_whole_is_said_so(
-    made: Made, trained: Path, tmp_path: Path
+    made: TrainedModel, trained: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"the scorer scorer-0 is not in .*VOTEQUEUE_TRAINED"):
         score(trained, "scorer-0", training_fixtures.lesson(0).asked, RIGHT)
@@ -409,7 +411,7 @@ def test_what_was_read_of_the_questions_is_not_read_again(base: Path, tmp_path: 
     place.mkdir()
     reseeded = options(base, tune="head", input=ANSWER, seed=7)
     scorer_trainer.train(
-        training_fixtures.lessons(50), reseeded, training.base, Workshop(place, 1, 300, other)
+        training_fixtures.lessons(50), reseeded, training.base, TrainingContext(place, 1, 300, other)
     )
     assert [step for step, _, told in other.steps if not told] == [50]
 

@@ -30,10 +30,10 @@ from shared.ledger.schema import State
 from tests.integration import run_fixtures
 from workers import lifecycle, retries, task_runner
 from workers.ports import Interrupted
-from workers.task_runner import NOTHING_TO_DO, Outcome
+from workers.task_runner import NOTHING_TO_DO, ItemResult
 
 JOB = Reason(run="r", item=0)
-DONE = Outcome({"texts": ["……"], "dropped": []}, "B: agreed, asked once")
+DONE = ItemResult({"texts": ["……"], "dropped": []}, "B: agreed, asked once")
 YEAR = 365 * 86_400.0
 
 
@@ -49,10 +49,10 @@ def open_run(folder: Path) -> None:
     runs.open_run(Run("r", "reason", "data.jsonl", "d", None, {}), lines)
 
 
-def raising(error: Exception) -> Callable[[Claim], Outcome]:
+def raising(error: Exception) -> Callable[[Claim], ItemResult]:
     """Make work that fails."""
 
-    def work(_: Claim) -> Outcome:
+    def work(_: Claim) -> ItemResult:
         raise error
 
     return work
@@ -103,7 +103,7 @@ def choose(monkeypatch: pytest.MonkeyPatch, **chosen: object) -> None:
 def test_the_result_of_the_work_is_recorded_and_its_line_given() -> None:
     claimed: list[Claim] = []
 
-    def work(claim: Claim) -> Outcome:
+    def work(claim: Claim) -> ItemResult:
         claimed.append(claim)
         return DONE
 
@@ -113,7 +113,7 @@ def test_the_result_of_the_work_is_recorded_and_its_line_given() -> None:
 
 
 def test_what_is_done_claimed_or_not_due_is_left_alone() -> None:
-    def work(_: Claim) -> Outcome:
+    def work(_: Claim) -> ItemResult:
         raise AssertionError("there was nothing to do")
 
     task_runner.run(JOB, lambda _: DONE)
@@ -124,7 +124,7 @@ def test_what_is_done_claimed_or_not_due_is_left_alone() -> None:
 
 
 def test_who_lost_the_claim_on_the_way_writes_nothing() -> None:
-    def lose_it(_: Claim) -> Outcome:
+    def lose_it(_: Claim) -> ItemResult:
         claims.release_all(lifecycle.WORKER, "its lease ran out")
         (other,) = claims.claim([JOB], "another", 60)
         claims.complete(other, {"texts": ["the other's"]}, "B: on record already")
@@ -136,7 +136,7 @@ def test_who_lost_the_claim_on_the_way_writes_nothing() -> None:
 
 @pytest.mark.parametrize("error", [Refused("no"), Held("paused", 9.0), Unavailable("500"), Interrupted()])
 def test_who_lost_the_claim_and_fails_then_changes_nothing(error: Exception) -> None:
-    def lose_it(_: Claim) -> Outcome:
+    def lose_it(_: Claim) -> ItemResult:
         claims.release_all(lifecycle.WORKER, "its lease ran out")
         claims.claim([JOB], "another", 60)
         raise error
@@ -273,7 +273,7 @@ def test_an_item_that_is_lost_too_often_in_a_row_is_dead(monkeypatch: pytest.Mon
 
 def test_a_result_that_cannot_be_stored_does_not_keep_its_item_claimed() -> None:
     with pytest.raises(sa.exc.StatementError):
-        task_runner.run(JOB, lambda _: Outcome({"texts": object()}, "B: agreed"))
+        task_runner.run(JOB, lambda _: ItemResult({"texts": object()}, "B: agreed"))
     assert standing() == (State.PENDING, 0, 1)
 
 

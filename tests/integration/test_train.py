@@ -19,7 +19,7 @@ from shared.ledger import claims, engine, models, runs, training_log
 from shared.ledger.claims import Claim
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
-from shared.training_examples import Lesson
+from shared.training_examples import TrainingExample
 from tests import tiny, training_fixtures
 from tests.conftest import Command
 from workers import train as queue
@@ -52,13 +52,13 @@ def _not_stopping() -> Iterator[None]:
     queue._stopping.clear()
 
 
-def open_training(found: Sequence[Lesson], name: str = "t", **options: Any) -> str:
+def open_training(found: Sequence[TrainingExample], name: str = "t", **options: Any) -> str:
     told = training_options.scorer({**QUICK, **options})
     _open(name, told, found)
     return name
 
 
-def _open(name: str, told: Any, found: Sequence[Lesson]) -> None:
+def _open(name: str, told: Any, found: Sequence[TrainingExample]) -> None:
     run = Run(name, "train", "votes of mine", "digest", None, told.model_dump(mode="json"))
     runs.open_single(run, told.target, (lesson.model_dump_json() for lesson in found))
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from shared.training_examples import Lesson, Text
+from shared.training_examples import Text, TrainingExample
 from shared.voting import Rule, VotingMode
 from workers.models import calibration
 from workers.models.calibration import Calibration, Case
@@ -13,14 +13,14 @@ from workers.models.calibration import Calibration, Case
 ANSWER, TEXT = "question+answer", "question+reasoning"
 
 
-def lesson(letters: str, answer: str = "A", rounds: int = 1) -> Lesson:
+def lesson(letters: str, answer: str = "A", rounds: int = 1) -> TrainingExample:
     """Make a question with votes for letters ("-" for none), the same ones in every round."""
     texts = tuple(
         Text(text=letter, letter=None if letter == "-" else letter, attempt=attempt, place=place)
         for attempt in range(1, rounds + 1)
         for place, letter in enumerate(letters)
     )
-    return Lesson(
+    return TrainingExample(
         problem="题",
         question="谁？",
         options=("甲", "乙", "丙"),

@@ -25,7 +25,7 @@ COMMANDS = [
     ["enqueue", "train", "lora"],
     ["models"],
     *(["models", word] for word in ("show", "use", "add")),
-    *([word] for word in ("resume", "status", "explain", "failed", "collect", "report")),
+    *([word] for word in ("resume", "status", "trace", "failed", "collect", "report")),
     *([word] for word in ("sample", "weights", "up", "down", "worker")),
 ]
 LINE = (
@@ -85,7 +85,7 @@ def test_a_value_that_cannot_be_is_no_command(words: list[str], votequeue: Comma
         (["enqueue", "train", "scorer", "--from", "r"], "no run is called 'r'; there are: none yet"),
         (["resume", "r"], "no run is called 'r'; there are: none yet"),
         (["status", "r"], "no run is called 'r'; there are: none yet"),
-        (["explain", "r", "p1#1"], "no run is called 'r'; there are: none yet"),
+        (["trace", "r", "p1#1"], "no run is called 'r'; there are: none yet"),
         (["failed", "r"], "no run is called 'r'; there are: none yet"),
         (["collect", "r", "-o", "out.jsonl"], "no run is called 'r'; there are: none yet"),
         (["report", "r"], "no run is called 'r'; there are: none yet"),

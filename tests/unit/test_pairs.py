@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shared import recipes
 from shared.recipes import ScorerTraining
-from shared.training_examples import Lesson, Text
+from shared.training_examples import Text, TrainingExample
 from workers.training import pairs
 
 
@@ -17,7 +17,7 @@ def options(**changes: Any) -> ScorerTraining:
     return ScorerTraining(**{**base, "input": "question+reasoning", **changes})
 
 
-def lesson(letters: str, answer: str = "A", **changes: Any) -> Lesson:
+def lesson(letters: str, answer: str = "A", **changes: Any) -> TrainingExample:
     """Make a question with one text a letter; "-" has none."""
     texts = tuple(
         Text(text=f"第{at}票，答案是：{letter}", letter=None if letter == "-" else letter, place=at)
@@ -31,10 +31,10 @@ def lesson(letters: str, answer: str = "A", **changes: Any) -> Lesson:
         "source": "r",
         "texts": texts,
     }
-    return Lesson(answer=answer, **{**values, **changes})
+    return TrainingExample(answer=answer, **{**values, **changes})
 
 
-def learned(*lessons: Lesson, balance: bool = True, **changes: Any) -> list[tuple[str, bool]]:
+def learned(*lessons: TrainingExample, balance: bool = True, **changes: Any) -> list[tuple[str, bool]]:
     items = pairs.gather(lessons, options(**changes))
     return [single for item in items for single in pairs.singles(item, balance)]
 

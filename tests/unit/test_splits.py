@@ -6,12 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import dataset
-from shared.training_examples import Lesson, Text
+from shared.training_examples import Text, TrainingExample
 from workers.training import splits
 
 
-def lesson(problem: str, group: str | None = None, test: bool = False, question: str = "对吗？") -> Lesson:
-    return Lesson(
+def lesson(
+    problem: str, group: str | None = None, test: bool = False, question: str = "对吗？"
+) -> TrainingExample:
+    return TrainingExample(
         problem=problem,
         question=question,
         options=("是", "否"),
@@ -23,7 +25,7 @@ def lesson(problem: str, group: str | None = None, test: bool = False, question:
     )
 
 
-def problems(found: Sequence[Lesson]) -> set[str]:
+def problems(found: Sequence[TrainingExample]) -> set[str]:
     return {one.problem for one in found}
 
 

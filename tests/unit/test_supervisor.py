@@ -12,7 +12,7 @@ import pytest
 from shared.errors import EngineDied, Refused, ServiceUnreachable
 from workers.ports import Interrupted
 from workers.training import supervisor
-from workers.training.ipc import Dispatch, Made, Order, Step
+from workers.training.ipc import Message, StartTraining, Step, TrainedModel
 from workers.training.supervisor import Superseded
 
 MADE = (
@@ -37,7 +37,7 @@ class Watch:
     """A worker's side: what it heard, whether its claim holds, whether it is to stop."""
 
     def __init__(self) -> None:
-        self.heard: list[Dispatch] = []
+        self.heard: list[Message] = []
         self.asked = 0
         self.holding: bool | Exception = True
         self.stop = False
@@ -49,9 +49,9 @@ class Watch:
         return self.holding
 
 
-def supervise(program: str, tmp_path: Path, watch: Watch | None = None) -> Made:
+def supervise(program: str, tmp_path: Path, watch: Watch | None = None) -> TrainedModel:
     watch = watch or Watch()
-    order = Order(run="t", fence=1, folder=tmp_path, parent=os.getpid(), patience=15)
+    order = StartTraining(run="t", fence=1, folder=tmp_path, parent=os.getpid(), patience=15)
     return supervisor.supervise(
         order,
         beat=0.05,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from workers.augment import variant_parser
-from workers.augment.variant_parser import Unfit, Written
+from workers.augment.variant_parser import ParsedVariant, Unfit
 
 GIVEN = {
     "problem": "甲比乙高。",
@@ -21,7 +21,7 @@ def reply(**changes: Any) -> str:
     return json.dumps(GIVEN | changes, ensure_ascii=False)
 
 
-def read(**changes: Any) -> Written:
+def read(**changes: Any) -> ParsedVariant:
     return variant_parser.read(reply(**changes))
 
 

@@ -106,15 +106,15 @@ def test_with_no_letter_at_all_the_answer_is_a_and_says_so() -> None:
 
 def test_a_replay_takes_rounds_until_one_gives_an_answer() -> None:
     rounds = [votes("AA", 0.1, 0.1), votes("B", 0.9), votes("C", 0.9)]
-    assert voting.replay(rounds, GATE, "majority") == (Answer("B", Outcome.MAJORITY, 1), 2)
-    assert voting.replay(rounds, PLAIN, "majority") == (Answer("A", Outcome.UNSCORED, 2), 1)
+    assert voting.revote(rounds, GATE, "majority") == (Answer("B", Outcome.MAJORITY, 1), 2)
+    assert voting.revote(rounds, PLAIN, "majority") == (Answer("A", Outcome.UNSCORED, 2), 1)
 
 
 def test_a_replay_without_an_answer_falls_back_on_all_rounds() -> None:
     rounds = [votes("AB", 0.1, 0.2), votes("B", 0.3)]
-    assert voting.replay(rounds, GATE, "majority") == (Answer("B", Outcome.UNSCORED, 2), 2)
-    assert voting.replay(rounds, GATE, "constant") == (Answer("A", Outcome.DEFAULT, 0), 2)
-    assert voting.replay([], GATE, "majority") == (Answer("A", Outcome.DEFAULT, 0), 0)
+    assert voting.revote(rounds, GATE, "majority") == (Answer("B", Outcome.UNSCORED, 2), 2)
+    assert voting.revote(rounds, GATE, "constant") == (Answer("A", Outcome.DEFAULT, 0), 2)
+    assert voting.revote([], GATE, "majority") == (Answer("A", Outcome.DEFAULT, 0), 0)
 
 
 def odds(score: float) -> float:

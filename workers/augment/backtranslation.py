@@ -18,7 +18,7 @@ from workers.augment import checks, entry_builder
 from workers.augment.checks import Bounds
 from workers.augment.entry_builder import Augmented, Dropped
 from workers.augment.packing import Carrier
-from workers.augment.translation_memory import Memory, Wanted
+from workers.augment.translation_memory import Memory, PendingText
 
 UNCHANGED = "nothing in it has changed"
 SHOWN = 4  # reasons for which a text did not pass; the first says most
@@ -45,15 +45,15 @@ class BackTranslation:
         said = self._there_and_back(there, back, list(segments.texts(entry)))
         return _checked(entry, options, _heeding_refusals(said))
 
-    def _ways(self, run: str, options: Augmentation) -> tuple[Wanted, Wanted]:
+    def _ways(self, run: str, options: Augmentation) -> tuple[PendingText, PendingText]:
         provider, model = options.provider, options.model
         if not (options.language and options.pivot and provider and model):
             raise Refused("the run does not say what is translated by whom: enqueue it again")
         carrier = self._carrier_of(provider, model, options.prompt is not None)
         there, back = cache.routes(options)
-        return Wanted(run, carrier, there), Wanted(run, carrier, back)
+        return PendingText(run, carrier, there), PendingText(run, carrier, back)
 
-    def _there_and_back(self, there: Wanted, back: Wanted, texts: Sequence[str]) -> Said:
+    def _there_and_back(self, there: PendingText, back: PendingText, texts: Sequence[str]) -> Said:
         longest = there.carrier.service.limits.characters
         whole = {text: segments.split(text, there.route.source, longest) for text in texts}
         pivots = self._memory.translate(there, _wordings(whole))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shared.dataset import Entry, Made, Question, WrongReasoning, key
+from shared.dataset import Entry, Question, TextProvenance, WrongReasoning, key
 from shared.options import Augmentation
 
 
@@ -25,7 +25,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Augmented:
-    """A new entry in the recipe's format, and one line on it for Flower and `explain`."""
+    """A new entry in the recipe's format, and one line on it for Flower and `trace`."""
 
     entry: dict[str, Any]
     dropped: list[Dropped]
@@ -67,7 +67,7 @@ def _wrong(wrong: WrongReasoning, options: Augmentation) -> dict[str, Any]:
 
 
 def _made(label: str | None, options: Augmentation) -> dict[str, Any]:
-    made = Made(
+    made = TextProvenance(
         label=label,
         origin=options.strategy,
         provider=options.provider,

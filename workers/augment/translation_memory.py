@@ -36,7 +36,7 @@ STOPPED = "its worker was stopped"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PendingText:
     """For which run texts are translated, by whom, and from which language to which."""
 
     run: str
@@ -50,7 +50,7 @@ class _Batch:
     ``holder`` is its own: what another batch of this process has reserved is paid already.
     """
 
-    def __init__(self, wanted: Wanted, holder: str) -> None:
+    def __init__(self, wanted: PendingText, holder: str) -> None:
         self.wanted, self.holder = wanted, holder
         self.results: dict[str, Future[str | None]] = {}
 
@@ -79,14 +79,14 @@ class Memory:
         self._linger, self._lease, self._beat = settings.linger, settings.lease, settings.heartbeat
         self._stopping = stopping
         self._calls = ThreadPoolExecutor(settings.calls_in_flight, "translating")
-        self._gathering: dict[Wanted, _Batch] = {}
+        self._gathering: dict[PendingText, _Batch] = {}
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """Let the calls under way end, and make no more."""
         self._calls.shutdown(wait=False, cancel_futures=True)
 
-    def translate(self, wanted: Wanted, texts: Iterable[str]) -> dict[str, str | Refused]:
+    def translate(self, wanted: PendingText, texts: Iterable[str]) -> dict[str, str | Refused]:
         """Give each text's translation, or why there can be none; what is in the memory costs nothing.
 
         Raises:
@@ -106,7 +106,7 @@ class Memory:
             delay = min(2 * delay, LONGEST_POLL)
         return done
 
-    def _ask(self, wanted: Wanted, texts: Sequence[str]) -> dict[str, "Future[str | None]"]:
+    def _ask(self, wanted: PendingText, texts: Sequence[str]) -> dict[str, "Future[str | None]"]:
         with self._lock:
             batch = self._gathering.get(wanted)
             first = batch is None
@@ -170,7 +170,7 @@ class Memory:
                     self._give_up(batch, rest, error)
                 return
 
-    def _call(self, wanted: Wanted, texts: Sequence[str]) -> dict[str, str]:
+    def _call(self, wanted: PendingText, texts: Sequence[str]) -> dict[str, str]:
         route = wanted.route
 
         def keep(connection: sa.Connection, results: Sequence[str]) -> None:

@@ -20,14 +20,14 @@ class Unfit(VotequeueError):
 
 
 @dataclass(frozen=True)
-class Written:
+class ParsedVariant:
     """A new problem with its one question."""
 
     problem: str
     question: Question
 
 
-def read(text: str, reader: str = answers.CONCLUSION) -> Written:
+def read(text: str, reader: str = answers.CONCLUSION) -> ParsedVariant:
     """Read the question that a chat model wrote, whatever it says around it.
 
     ``reader`` is how the letter is read that its reasoning comes to.
@@ -47,7 +47,7 @@ def read(text: str, reader: str = answers.CONCLUSION) -> Written:
     except ValidationError as error:
         where, problem = dataset_errors.first_problem(error, new)
         raise Unfit(f"{where.removeprefix('questions[0].')}: {problem}") from error
-    written = Written(entry.problem.strip(), entry.questions[0])
+    written = ParsedVariant(entry.problem.strip(), entry.questions[0])
     _check(written, reader)
     return written
 
@@ -85,7 +85,7 @@ def _check_characters(given: dict[str, Any]) -> None:
         raise Unfit("it has characters that cannot be stored")
 
 
-def _check(written: Written, reader: str) -> None:
+def _check(written: ParsedVariant, reader: str) -> None:
     question = written.question
     if not written.problem or not question.question:
         raise Unfit("the problem or the question is empty")

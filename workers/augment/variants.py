@@ -22,7 +22,7 @@ from shared.prompts import FewShotExample, PromptQuestion
 from workers.augment import entry_builder, variant_parser
 from workers.augment.deduplication import NearCopies
 from workers.augment.entry_builder import Augmented
-from workers.augment.variant_parser import Unfit, Written
+from workers.augment.variant_parser import ParsedVariant, Unfit
 from workers.gateway.gateway import Gateway
 from workers.ports import ChatModel, Prompt
 
@@ -74,7 +74,7 @@ class Variants:
             return Augmented(built, [], f"written {'once' if number == 1 else f'{number} times'}, {line}")
         raise Refused("no variant can be kept: " + "; ".join(reasons))
 
-    def _write(self, task: "_Task", number: int) -> tuple[Written, str]:
+    def _write(self, task: "_Task", number: int) -> tuple[ParsedVariant, str]:
         text = self._desk.chat(
             task.job, f"variant:{number}", self._model, task.prompt(prompts.varying(task.solved))
         )

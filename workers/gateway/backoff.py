@@ -50,7 +50,7 @@ return {redis.call('GET', KEYS[1]) or '', moment[1], moment[2], starting, server
 
 
 @dataclass(frozen=True)
-class Pace:
+class Backoff:
     """The record; ``refused`` counts the pauses in a row without a successful call since."""
 
     until: float = 0.0
@@ -62,7 +62,7 @@ class Pace:
         """Give the share of the allowed rate that may be used now, in (0, 1]."""
         return min(1.0, self.factor + RECOVERY * max(0.0, now - self.until))
 
-    def slower(self, begun: float, now: float, delay: float | None, said: str = "") -> "Pace":
+    def slower(self, begun: float, now: float, delay: float | None, said: str = "") -> "Backoff":
         """Give the pace after a call that began at ``begun`` was told to slow down."""
         if begun < self.until:
             # It was under way when another one was told: that is the same news.
@@ -70,9 +70,9 @@ class Pace:
         pause = delay or min(FIRST * 2.0 ** min(self.refused, 16), LONGEST)
         # A service that refuses the first calls after a pause is not back yet: no rate would be slow enough.
         factor = self.factor if self.refused else max(LEAST, self.share(now) * SLOWER)
-        return Pace(now + pause, self.refused + 1, factor, said)
+        return Backoff(now + pause, self.refused + 1, factor, said)
 
-    def succeeded(self, begun: float) -> "Pace":
+    def succeeded(self, begun: float) -> "Backoff":
         """Give the pace after a call that began at ``begun`` was answered."""
         return self if begun < self.until else dataclasses.replace(self, refused=0)
 
@@ -85,7 +85,7 @@ class Reading:
     of the account's calls: empty where it knows nothing, or may have forgotten some.
     """
 
-    pace: Pace
+    pace: Backoff
     now: float
     at: float = 0.0
     starting: bool = False
@@ -109,7 +109,7 @@ class Reading:
         return time.monotonic() - self.at < FRESH
 
 
-class Paces:
+class Backoffs:
     """The records of all accounts."""
 
     def __init__(self, client: redis.Redis) -> None:
@@ -134,7 +134,7 @@ class Paces:
         """Put down that a call which began at ``begun`` was answered."""
         self._change(key, lambda pace, _: pace.succeeded(begun))
 
-    def _change(self, key: str, changed: Callable[[Pace, float], Pace]) -> None:
+    def _change(self, key: str, changed: Callable[[Backoff, float], Backoff]) -> None:
         def change(pipe: Pipeline) -> None:
             pace, now = _loaded(pipe.get(key + SUFFIX)), _seconds(pipe.time())
             new = changed(pace, now)
@@ -151,8 +151,8 @@ def memory_key(key: str) -> str:
     return key + ":memory"
 
 
-def _loaded(stored: bytes | str | None) -> Pace:
-    return Pace(**json.loads(stored)) if stored else Pace()
+def _loaded(stored: bytes | str | None) -> Backoff:
+    return Backoff(**json.loads(stored)) if stored else Backoff()
 
 
 def _seconds(moment: tuple[int, int]) -> float:

@@ -19,7 +19,7 @@ import redis
 from shared.errors import Exhausted, Refused
 from shared.ledger import calls, engine
 from shared.providers import PROVIDERS
-from workers.gateway.backoff import Paces
+from workers.gateway.backoff import Backoffs
 from workers.gateway.gcra import CallSchedule
 from workers.gateway.limiter_recovery import LimiterRecovery
 from workers.gateway.permit import LimiterState, RedisPermit
@@ -37,7 +37,9 @@ class RedisLimiter:
     def __init__(self, client: redis.Redis, stopping: threading.Event, hold: float = 150.0) -> None:
         lines, tokens = CallSchedule(client), TokenWindows(client)
         memories = LimiterRecovery(client, lines, tokens, hold)
-        self._books = LimiterState(Paces(client), lines, tokens, Semaphores(client, hold), memories, stopping)
+        self._books = LimiterState(
+            Backoffs(client), lines, tokens, Semaphores(client, hold), memories, stopping
+        )
 
     @contextlib.contextmanager
     def admit(self, service: Service, needs: Needs) -> Iterator[RedisPermit]:

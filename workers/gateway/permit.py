@@ -22,7 +22,7 @@ from shared import broker, service_pauses
 from shared.errors import Exhausted
 from shared.providers import Usage
 from workers.gateway import gcra, token_window
-from workers.gateway.backoff import Paces, Reading
+from workers.gateway.backoff import Backoffs, Reading
 from workers.gateway.gcra import CallSchedule, CallSlot
 from workers.gateway.limiter_recovery import LimiterRecovery
 from workers.gateway.semaphore import Semaphores
@@ -41,7 +41,7 @@ PATIENCE = 300.0  # longest pause in seconds that is waited for here; for a long
 class LimiterState:
     """What is kept of all accounts, and what the threads of this process share."""
 
-    paces: Paces
+    paces: Backoffs
     lines: CallSchedule
     tokens: TokenWindows
     slots: Semaphores

@@ -16,8 +16,8 @@ from scipy.special import expit, softmax
 
 from shared.dataset import LETTERS
 from shared.recipes import ANSWER
-from shared.training_examples import Lesson
-from shared.voting import PLAIN, Fallback, Rule, Vote, VotingMode, replay
+from shared.training_examples import TrainingExample
+from shared.voting import PLAIN, Fallback, Rule, Vote, VotingMode, revote
 
 THRESHOLDS = [round(0.05 * step, 2) for step in range(1, 20)]
 BINS = 10
@@ -33,7 +33,7 @@ Array = Any
 class Case:
     """A question with the margins the scorer gave: one an option (``question+answer``), else one a text."""
 
-    lesson: Lesson
+    lesson: TrainingExample
     margins: Array
 
 
@@ -172,7 +172,7 @@ def answered(
 
     def share(rule: Rule) -> float:
         hits = [
-            replay(votes, rule, FALLBACK)[0].letter == gold for votes, gold in zip(rounds, golds, strict=True)
+            revote(votes, rule, FALLBACK)[0].letter == gold for votes, gold in zip(rounds, golds, strict=True)
         ]
         return sum(hits) / len(hits)
 

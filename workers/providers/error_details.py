@@ -24,7 +24,7 @@ _PARAMETERS = ("param", "parameter", "loc", "field")
 
 
 @dataclass(frozen=True)
-class Answer:
+class ErrorAnswer:
     """A service's answer as it came, no credential in it; the headers' names are in lower case."""
 
     status: int
@@ -60,7 +60,7 @@ class _Found:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def read(answer: Answer) -> Complaint:
+def read(answer: ErrorAnswer) -> Complaint:
     """Read what an answer complains of; an answer without a message is its own message."""
     found = _Found()
     body = parsed(answer.text[:100_000])

@@ -37,7 +37,7 @@ from workers.providers import (
     requests_errors,
     unsupported_parameters,
 )
-from workers.providers.error_details import Answer
+from workers.providers.error_details import ErrorAnswer
 from workers.providers.openai_errors import Refusals
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class OpenAIChat:
             http_client=direct,
         )
 
-    def _ask(self, request: dict[str, Any]) -> Answer | VotequeueError:
+    def _ask(self, request: dict[str, Any]) -> ErrorAnswer | VotequeueError:
         # Errors are given back, not raised: raised here they would carry the SDK's own along, and with it
         # the request's headers.
         import openai
@@ -158,7 +158,7 @@ class OpenAIChat:
             "extra_body": {name: value for name, value in self._extra.items() if value is not None},
         }
 
-    def _exchange(self, request: dict[str, Any]) -> Answer | VotequeueError:
+    def _exchange(self, request: dict[str, Any]) -> ErrorAnswer | VotequeueError:
         deadline = time.monotonic() + self._timeout
         asked = self._completions.with_streaming_response.create(**request)
         with asked as response:
@@ -175,9 +175,9 @@ class OpenAIChat:
                 response.status_code, dict(response.headers), body.decode("utf-8", errors="replace")
             )
 
-    def _answer(self, status: int, headers: dict[str, str], text: str) -> Answer:
+    def _answer(self, status: int, headers: dict[str, str], text: str) -> ErrorAnswer:
         shown = requests_errors.hidden(text, [self._key.get_secret_value()])
-        return Answer(status, {name.lower(): value for name, value in headers.items()}, shown)
+        return ErrorAnswer(status, {name.lower(): value for name, value in headers.items()}, shown)
 
     def _lost(self, error: "openai.APIConnectionError", how: str) -> VotequeueError:
         cause = error.__cause__
@@ -191,7 +191,7 @@ class OpenAIChat:
             return Unavailable(f"cannot connect to {self._host} ({name}){hint}")
         return NoReply(f"the call to {self._host} {how} ({name})")
 
-    def _judged(self, answer: Answer, request: dict[str, Any]) -> VotequeueError:
+    def _judged(self, answer: ErrorAnswer, request: dict[str, Any]) -> VotequeueError:
         """Say what an error means, in the light of the request and of the calls before it."""
         sent = [name for name in (*_LIMITS_OF_LENGTH, "temperature") if name in request]
         error = openai_errors.judge(answer, self._service, self._host, self._extra, sent)
@@ -209,7 +209,7 @@ class OpenAIChat:
             return self._refusals.weigh(error, request["messages"][0]["content"], self._service)
         return error
 
-    def _read(self, answer: Answer, prompt: Prompt, request: dict[str, Any]) -> Reply:
+    def _read(self, answer: ErrorAnswer, prompt: Prompt, request: dict[str, Any]) -> Reply:
         body = _object(answer.text)
         if body is None:
             raise Unreadable(
@@ -225,9 +225,9 @@ class OpenAIChat:
         text = completion_parser.text(choice, self._host, prompt.max_tokens)
         return Reply(text, usage(body.get("usage"), prompt.text, text))
 
-    def _broken(self, choice: dict[str, Any], answer: Answer, request: dict[str, Any]) -> VotequeueError:
+    def _broken(self, choice: dict[str, Any], answer: ErrorAnswer, request: dict[str, Any]) -> VotequeueError:
         inside = choice.get("error") or f"the reply ended with {completion_parser.ended(choice)!r}"
-        within = Answer(answer.status, answer.headers, json.dumps({"error": inside}))
+        within = ErrorAnswer(answer.status, answer.headers, json.dumps({"error": inside}))
         error = self._judged(within, request)
         # The service has begun to answer, and may charge for that.
         return Unreadable(str(error)) if type(error) is Unavailable else error

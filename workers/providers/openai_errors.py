@@ -28,9 +28,9 @@ from shared.errors import (
 )
 from workers.ports import Service
 from workers.providers import error_details, error_patterns, proxies, unsupported_parameters
-from workers.providers.error_details import Answer, Complaint, quoted
+from workers.providers.error_details import Complaint, ErrorAnswer, quoted
 
-__all__ = ["AGAIN", "Answer", "Unclear", "judge", "quoted", "until_midnight"]
+__all__ = ["AGAIN", "ErrorAnswer", "Unclear", "judge", "quoted", "until_midnight"]
 AGAIN = "then `votequeue resume` the run"
 SENT = ("max_tokens", "temperature")  # what every request has, beside the model and the message
 _NO_EXTRA: Mapping[str, object] = {}
@@ -41,7 +41,7 @@ class Unclear(Refused):
 
 
 def judge(
-    answer: Answer,
+    answer: ErrorAnswer,
     service: Service,
     host: str,
     extra: Mapping[str, object] = _NO_EXTRA,

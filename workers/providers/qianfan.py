@@ -149,7 +149,7 @@ class _Qianfan(ABC):
             return _Expired() if "iam_token" in text else self._barred(refused, "check {} and their rights")
         headers = {str(name).lower(): str(value) for name, value in dict(error.headers or {}).items()}
         return openai_errors.judge(
-            openai_errors.Answer(error.status_code, headers, text), self._service, self._host
+            openai_errors.ErrorAnswer(error.status_code, headers, text), self._service, self._host
         )
 
     def _no_token(self, error: Exception) -> VotequeueError:
@@ -271,7 +271,7 @@ class QianfanV2Chat(_Qianfan):
         if status == 401 and "token" in str(code):
             return _Expired()
         text = json.dumps({"error": {"code": str(code), "message": said}})
-        return openai_errors.judge(openai_errors.Answer(status, {}, text), self._service, self._host)
+        return openai_errors.judge(openai_errors.ErrorAnswer(status, {}, text), self._service, self._host)
 
     def _read(self, body: dict[str, Any], prompt: Prompt) -> Reply:
         choice = completion_parser.first(body)

@@ -14,7 +14,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from shared.errors import Refused
-from workers.ports import Workshop
+from workers.ports import TrainingContext
 from workers.training import checkpoints, training_errors
 
 LOGGED_EVERY = 5  # steps
@@ -23,7 +23,7 @@ KEPT_CHECKPOINTS = 2  # one is not enough: the older goes before the newer is se
 Measured = Callable[[], dict[str, float]]
 
 
-class Diary(TrainerCallback):
+class MetricsLogger(TrainerCallback):
     """Tells figures, asks for checkpoints by the clock and at a stop, and ends a training that diverges.
 
     ``measured`` gives the figures of the held-out part, where the Trainer itself does not evaluate;
@@ -31,7 +31,7 @@ class Diary(TrainerCallback):
     """
 
     def __init__(
-        self, workshop: Workshop, trainer: Any, measured: Measured | None = None, offset: int = 0
+        self, workshop: TrainingContext, trainer: Any, measured: Measured | None = None, offset: int = 0
     ) -> None:
         self._workshop = workshop
         self._trainer = trainer

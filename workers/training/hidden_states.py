@@ -18,14 +18,14 @@ from typing import Any
 from shared.prompts import PromptQuestion
 from shared.recipes import ScorerTraining
 from workers.models.features import FeatureExtractor
-from workers.ports import Interrupted, Workshop
+from workers.ports import Interrupted, TrainingContext
 from workers.training import training_errors
 
 log = logging.getLogger(__name__)
 TOLD_EVERY = 10  # questions
 
 
-def place(weights: str, options: ScorerTraining, workshop: Workshop) -> Path:
+def place(weights: str, options: ScorerTraining, workshop: TrainingContext) -> Path:
     """Give the folder of all states that come of these weights, read in this way; trainings share it."""
     files = sorted((path.name, path.stat().st_size) for path in Path(weights).glob("*") if path.is_file())
     told = [options.base, files, options.layers, options.input, options.max_length]
@@ -39,7 +39,7 @@ def read(
     questions: Mapping[PromptQuestion, Sequence[str]],
     reader: FeatureExtractor,
     folder: Path,
-    workshop: Workshop,
+    workshop: TrainingContext,
     of: int,
 ) -> dict[PromptQuestion, Any]:
     """Read each question with its texts; every one is a step of the training, which has ``of`` in all.

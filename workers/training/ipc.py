@@ -20,7 +20,7 @@ class _Told(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Order(_Told):
+class StartTraining(_Told):
     """What a process is to learn: a run's lessons, below ``folder``; ``parent`` is its worker's pid.
 
     It goes on for ``patience`` seconds after it was last told that the claim holds.
@@ -50,7 +50,7 @@ class Saved(_Told):
     of: int
 
 
-class Made(_Told):
+class TrainedModel(_Told):
     """The model is there, in ``folder``, complete; ``problems`` are the digests of those it has seen."""
 
     kind: Literal["made"] = "made"
@@ -75,5 +75,5 @@ class Stopped(_Told):
     kind: Literal["stopped"] = "stopped"
 
 
-Dispatch = Step | Saved | Made | Failed | Stopped
-READ: TypeAdapter[Dispatch] = TypeAdapter(Annotated[Dispatch, Field(discriminator="kind")])
+Message = Step | Saved | TrainedModel | Failed | Stopped
+READ: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])

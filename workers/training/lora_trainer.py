@@ -15,23 +15,23 @@ from shared.errors import Refused
 from shared.ledger import runs
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.recipes import LoraTraining
-from shared.training_examples import Lesson
-from workers.ports import Retriever, Workshop
+from shared.training_examples import TrainingExample
+from workers.ports import Retriever, TrainingContext
 from workers.training import splits, trainer_setup
 from workers.training.callbacks import EVALUATIONS
-from workers.training.ipc import Made
+from workers.training.ipc import TrainedModel
 
 log = logging.getLogger(__name__)
 EXAMPLES = "lessons"  # what the retriever calls the examples of a training
 
 
 def train(
-    lessons: Sequence[Lesson],
+    lessons: Sequence[TrainingExample],
     options: LoraTraining,
     weights: str,
-    workshop: Workshop,
+    workshop: TrainingContext,
     index: Callable[[list[FewShotExample]], Retriever],
-) -> Made:
+) -> TrainedModel:
     """Train one adapter; ``index`` makes findable the examples that stand in prompts.
 
     Raises:
@@ -64,7 +64,7 @@ def train(
     folder = workshop.made()
     trainer.model.save_pretrained(folder, safe_serialization=True)
     model_store.describe(folder, {"kind": "lora", "options": options.model_dump(mode="json")})
-    return Made(
+    return TrainedModel(
         name=model_store.name_of("lora", folder),
         folder=folder,
         metrics=metrics,
@@ -75,7 +75,11 @@ def train(
 
 
 def _trainer(
-    options: LoraTraining, weights: str, tokenizer: Any, rows: list[list[dict[str, Any]]], workshop: Workshop
+    options: LoraTraining,
+    weights: str,
+    tokenizer: Any,
+    rows: list[list[dict[str, Any]]],
+    workshop: TrainingContext,
 ) -> Any:
     import torch
     from datasets import Dataset
@@ -112,7 +116,7 @@ def _trainer(
 
 
 def _rows(
-    lessons: Sequence[Lesson], options: LoraTraining, tokenizer: Any, retriever: Retriever
+    lessons: Sequence[TrainingExample], options: LoraTraining, tokenizer: Any, retriever: Retriever
 ) -> list[dict[str, Any]]:
     """Tokenize prompts and completions, leaving out examples from the far end until both fit."""
     asked = [lesson.asked for lesson in lessons]
@@ -131,7 +135,7 @@ def _rows(
     return rows
 
 
-def _solved(lessons: Sequence[Lesson]) -> list[FewShotExample]:
+def _solved(lessons: Sequence[TrainingExample]) -> list[FewShotExample]:
     """Give the solved questions, each with its first right text; no paraphrase is an example."""
     found: dict[PromptQuestion, FewShotExample] = {}
     for lesson in lessons:
@@ -140,7 +144,7 @@ def _solved(lessons: Sequence[Lesson]) -> list[FewShotExample]:
     return list(found.values())
 
 
-def _right_texts(lesson: Lesson, most: int) -> list[str]:
+def _right_texts(lesson: TrainingExample, most: int) -> list[str]:
     distinct = dict.fromkeys(
         text.text for text in lesson.texts if lesson.is_right(text) and text.text.strip()
     )
@@ -148,7 +152,7 @@ def _right_texts(lesson: Lesson, most: int) -> list[str]:
 
 
 def _row(
-    lesson: Lesson, text: str, shown: Sequence[FewShotExample], longest: int, tokenizer: Any
+    lesson: TrainingExample, text: str, shown: Sequence[FewShotExample], longest: int, tokenizer: Any
 ) -> dict[str, Any] | None:
     solution = prompts.solution(FewShotExample(lesson.asked, text, lesson.answer))
     # Tokenized apart, as the generator will meet them: its prompt ends where the completion begins.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from shared.dataset import LETTERS
 from shared.prompts import PromptQuestion
 from shared.recipes import ANSWER, ScorerTraining
-from shared.training_examples import Lesson
+from shared.training_examples import TrainingExample
 
 REPEATS = 2  # times that a text may stand against several of the other kind
 
@@ -23,14 +23,14 @@ REPEATS = 2  # times that a text may stand against several of the other kind
 class Item:
     """One question's right and wrong texts; of ``question+answer``, its letters. ``copies`` is its weight."""
 
-    lesson: Lesson
+    lesson: TrainingExample
     rights: list[str]
     wrongs: list[str]
     copies: int
     letters: bool = False
 
 
-def gather(lessons: Sequence[Lesson], options: ScorerTraining) -> list[Item]:
+def gather(lessons: Sequence[TrainingExample], options: ScorerTraining) -> list[Item]:
     """Give all questions that something can be learned from."""
     if options.input == ANSWER:
         return list(_letters(lessons, options.seed))
@@ -41,7 +41,7 @@ def gather(lessons: Sequence[Lesson], options: ScorerTraining) -> list[Item]:
     ]
 
 
-def _letters(lessons: Sequence[Lesson], seed: int) -> Iterator[Item]:
+def _letters(lessons: Sequence[TrainingExample], seed: int) -> Iterator[Item]:
     # Votes of two runs on one question come to the same letters.
     seen: set[PromptQuestion] = set()
     for lesson in lessons:
@@ -52,7 +52,7 @@ def _letters(lessons: Sequence[Lesson], seed: int) -> Iterator[Item]:
             yield Item(lesson, [lesson.answer], wrong_letters(lesson), copies, letters=True)
 
 
-def wrong_letters(lesson: Lesson) -> list[str]:
+def wrong_letters(lesson: TrainingExample) -> list[str]:
     """Give the letters of a question's wrong options: those whose text is not the right one's."""
     right = lesson.options[LETTERS.index(lesson.answer)].strip()
     return [
@@ -60,13 +60,13 @@ def wrong_letters(lesson: Lesson) -> list[str]:
     ]
 
 
-def _sides(lesson: Lesson) -> tuple[list[str], list[str]]:
+def _sides(lesson: TrainingExample) -> tuple[list[str], list[str]]:
     rights = [text.text for text in lesson.texts if lesson.is_right(text) and text.text.strip()]
     wrongs = [text.text for text in lesson.texts if not lesson.is_right(text) and text.text.strip()]
     return rights, wrongs
 
 
-def _copies(lesson: Lesson, seed: int) -> int:
+def _copies(lesson: TrainingExample, seed: int) -> int:
     """Turn a weight into copies: a weight of 0.3 is one copy of every third question or so."""
     whole = int(lesson.weight)
     told = f"{seed}:{lesson.source}:{lesson.group}:{lesson.question}"

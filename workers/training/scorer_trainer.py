@@ -18,14 +18,14 @@ from shared import dataset, model_store, voting
 from shared.errors import Refused
 from shared.prompts import PromptQuestion
 from shared.recipes import ANSWER, ScorerTraining
-from shared.training_examples import Lesson
+from shared.training_examples import TrainingExample
 from workers.models import backbone, calibration, features
 from workers.models.calibration import Answers, Calibration, Case
 from workers.models.features import FeatureExtractor, parts, texts_of
-from workers.ports import Workshop
+from workers.ports import TrainingContext
 from workers.training import hidden_states, pairs, splits, trainer_setup
 from workers.training.head_trainer import Table
-from workers.training.ipc import Made
+from workers.training.ipc import TrainedModel
 from workers.training.objectives import OBJECTIVES
 from workers.training.pairs import Item
 
@@ -42,10 +42,12 @@ class _Learned:
     kept: list[Case]
     tests: list[Case]
     facts: dict[str, Any]
-    lessons: Sequence[Lesson]
+    lessons: Sequence[TrainingExample]
 
 
-def train(lessons: Sequence[Lesson], options: ScorerTraining, weights: str, workshop: Workshop) -> Made:
+def train(
+    lessons: Sequence[TrainingExample], options: ScorerTraining, weights: str, workshop: TrainingContext
+) -> TrainedModel:
     """Train one scorer.
 
     Raises:
@@ -60,7 +62,7 @@ def train(lessons: Sequence[Lesson], options: ScorerTraining, weights: str, work
     metrics, rule, beats = _judged(learned, scale, options)
     folder = workshop.made()
     _save(learned, scale, options, folder)
-    return Made(
+    return TrainedModel(
         name=model_store.name_of("scorer", folder),
         folder=folder,
         metrics={**metrics, **learned.facts},
@@ -74,7 +76,7 @@ def train(lessons: Sequence[Lesson], options: ScorerTraining, weights: str, work
 
 
 def _train_layers(
-    lessons: Sequence[Lesson], options: ScorerTraining, weights: str, workshop: Workshop
+    lessons: Sequence[TrainingExample], options: ScorerTraining, weights: str, workshop: TrainingContext
 ) -> _Learned:
     parts = splits.split(lessons, options.held_out, options.seed)
     objective = OBJECTIVES[options.objective]
@@ -99,7 +101,9 @@ def _train_layers(
     return _Learned(trainer.model, tokenizer, kept, tests, facts, parts.learned)
 
 
-def _read(model: Any, tokenizer: Any, lessons: Sequence[Lesson], options: ScorerTraining) -> list[Case]:
+def _read(
+    model: Any, tokenizer: Any, lessons: Sequence[TrainingExample], options: ScorerTraining
+) -> list[Case]:
     was_training = model.training
     model.eval()
     reader = FeatureExtractor(model, tokenizer, options.input, options.max_length)
@@ -112,7 +116,7 @@ def _read(model: Any, tokenizer: Any, lessons: Sequence[Lesson], options: Scorer
     return cases
 
 
-def _texts_of(lesson: Lesson, kind: str) -> list[str]:
+def _texts_of(lesson: TrainingExample, kind: str) -> list[str]:
     return texts_of(lesson.asked, [text.text for text in lesson.texts], kind)
 
 
@@ -120,7 +124,7 @@ def _texts_of(lesson: Lesson, kind: str) -> list[str]:
 
 
 def _train_head(
-    lessons: Sequence[Lesson], options: ScorerTraining, weights: str, workshop: Workshop
+    lessons: Sequence[TrainingExample], options: ScorerTraining, weights: str, workshop: TrainingContext
 ) -> _Learned:
     count = max(2, round(1 / options.held_out))
     folds = zip(lessons, splits.folds(lessons, count, options.seed), strict=True)
@@ -172,7 +176,7 @@ def _train_head(
     return _Learned(model, tokenizer, cases(test=False), cases(test=True), facts, learned)
 
 
-def _questions(lessons: Sequence[Lesson], kind: str) -> dict[PromptQuestion, list[str]]:
+def _questions(lessons: Sequence[TrainingExample], kind: str) -> dict[PromptQuestion, list[str]]:
     """Give each question once, with all texts that are read of it."""
     found: dict[PromptQuestion, dict[str, None]] = {}
     for lesson in lessons:

@@ -12,20 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared import dataset
-from shared.training_examples import Lesson
+from shared.training_examples import TrainingExample
 
 
 @dataclass(frozen=True)
 class Split:
     """Lessons to learn from, to choose by, and to try the model on; ``dropped`` would give tests away."""
 
-    learned: list[Lesson]
-    kept: list[Lesson]
-    tests: list[Lesson]
+    learned: list[TrainingExample]
+    kept: list[TrainingExample]
+    tests: list[TrainingExample]
     dropped: int
 
 
-def split(lessons: Sequence[Lesson], share: float, seed: int) -> Split:
+def split(lessons: Sequence[TrainingExample], share: float, seed: int) -> Split:
     """Part lessons, keeping out about ``share`` of the entries, and at least one where there are several."""
     keys = _components(lessons)
     tried = {key for key, lesson in zip(keys, lessons, strict=True) if lesson.test}
@@ -47,7 +47,7 @@ def split(lessons: Sequence[Lesson], share: float, seed: int) -> Split:
 DROPPED = -1
 
 
-def folds(lessons: Sequence[Lesson], count: int, seed: int) -> list[int]:
+def folds(lessons: Sequence[TrainingExample], count: int, seed: int) -> list[int]:
     """Give each lesson's fold, from 0: whole entries, as in `split`.
 
     Test lessons are of the fold ``count``, which nobody learns from; those that would give them away are
@@ -68,7 +68,7 @@ def _ticket(key: str, seed: int) -> float:
     return int.from_bytes(drawn[:8], "big") / 2**64
 
 
-def _components(lessons: Sequence[Lesson]) -> list[str]:
+def _components(lessons: Sequence[TrainingExample]) -> list[str]:
     """Name, for each lesson, all that hangs together with it by group or by problem (union-find)."""
     above: dict[str, str] = {}
 

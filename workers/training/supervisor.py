@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from shared.errors import EngineDied, Refused, UserError, VotequeueError
 from workers.ports import Interrupted
 from workers.training import ipc
-from workers.training.ipc import HOLDS, Dispatch, Failed, Made, Order, Stopped
+from workers.training.ipc import HOLDS, Failed, Message, StartTraining, Stopped, TrainedModel
 
 log = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-m", "workers.training_process")
@@ -38,14 +38,14 @@ class Superseded(VotequeueError):
 
 
 def supervise(
-    order: Order,
+    order: StartTraining,
     *,
     beat: float,
-    told: Callable[[Dispatch], None],
+    told: Callable[[Message], None],
     holds: Callable[[], bool],
     stopping: Callable[[], bool],
     command: tuple[str, ...] = COMMAND,
-) -> Made:
+) -> TrainedModel:
     """Run a training to its end; ``told`` hears every dispatch, ``holds`` is asked every ``beat`` seconds.
 
     Raises:
@@ -62,7 +62,7 @@ def supervise(
         finally:
             _end(process)
     match end:
-        case Made():
+        case TrainedModel():
             return end
         case Failed():
             raise Refused(end.reason)
@@ -74,7 +74,7 @@ def supervise(
 
 
 @contextlib.contextmanager
-def _process(order: Order, command: tuple[str, ...]) -> Iterator["subprocess.Popen[bytes]"]:
+def _process(order: StartTraining, command: tuple[str, ...]) -> Iterator["subprocess.Popen[bytes]"]:
     # A group of its own: Ctrl-C in a terminal is the worker's to pass on.
     with subprocess.Popen(  # noqa: S603  our own command
         command,
@@ -99,8 +99,8 @@ def _write(stdin: IO[bytes] | None, line: bytes) -> None:
             stdin.flush()
 
 
-def _listen(process: "subprocess.Popen[bytes]") -> "queue.Queue[Dispatch | None]":
-    heard: queue.Queue[Dispatch | None] = queue.Queue()
+def _listen(process: "subprocess.Popen[bytes]") -> "queue.Queue[Message | None]":
+    heard: queue.Queue[Message | None] = queue.Queue()
 
     def read() -> None:
         for line in process.stdout or ():
@@ -116,12 +116,12 @@ def _listen(process: "subprocess.Popen[bytes]") -> "queue.Queue[Dispatch | None]
 
 def _follow(
     process: "subprocess.Popen[bytes]",
-    heard: "queue.Queue[Dispatch | None]",
+    heard: "queue.Queue[Message | None]",
     beat: float,
-    told: Callable[[Dispatch], None],
+    told: Callable[[Message], None],
     holds: Callable[[], bool],
     stopping: Callable[[], bool],
-) -> Made | Failed | Stopped | None:
+) -> TrainedModel | Failed | Stopped | None:
     asked_to_stop: float | None = None
     next_beat = 0.0
     while True:
@@ -135,7 +135,7 @@ def _follow(
             return None
         with contextlib.suppress(queue.Empty):
             dispatch = heard.get(timeout=min(beat, 0.5))
-            if dispatch is None or isinstance(dispatch, Made | Failed | Stopped):
+            if dispatch is None or isinstance(dispatch, TrainedModel | Failed | Stopped):
                 return dispatch
             told(dispatch)
 

@@ -12,16 +12,16 @@ from typing import Any
 
 from shared.errors import Refused
 from shared.recipes import Training
-from workers.ports import Interrupted, Workshop
+from workers.ports import Interrupted, TrainingContext
 from workers.training import checkpoints, training_errors
-from workers.training.callbacks import KEPT_CHECKPOINTS, LOGGED_EVERY, Diary, Measured
+from workers.training.callbacks import KEPT_CHECKPOINTS, LOGGED_EVERY, Measured, MetricsLogger
 
 log = logging.getLogger(__name__)
 BYTES_A_WEIGHT = 4
 COPIES = KEPT_CHECKPOINTS + 2  # a checkpoint being written, and the model in the end
 
 
-def arguments(options: Training, workshop: Workshop) -> dict[str, Any]:
+def arguments(options: Training, workshop: TrainingContext) -> dict[str, Any]:
     """Give what all trainings have in common, as TrainingArguments take it."""
     import torch
 
@@ -52,7 +52,7 @@ def arguments(options: Training, workshop: Workshop) -> dict[str, Any]:
     }
 
 
-def require_room(model: Any, workshop: Workshop) -> None:
+def require_room(model: Any, workshop: TrainingContext) -> None:
     """Make sure that the disk holds the checkpoints of a model, before hours go into it.
 
     Raises:
@@ -72,7 +72,7 @@ def steps(options: Training, rows: int) -> int:
     return options.max_steps or math.ceil(options.epochs * a_pass)
 
 
-def run(trainer: Any, workshop: Workshop, measured: Measured | None = None, offset: int = 0) -> Any:
+def run(trainer: Any, workshop: TrainingContext, measured: Measured | None = None, offset: int = 0) -> Any:
     """Train to the end, from the newest whole checkpoint on; give the Trainer's own account.
 
     ``measured`` gives figures of the held-out part, when asked; ``offset`` steps were made before this.
@@ -86,7 +86,7 @@ def run(trainer: Any, workshop: Workshop, measured: Measured | None = None, offs
     require_room(trainer.model, workshop)
     # What it would print, the workshop hears.
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Diary(workshop, trainer, measured, offset))
+    trainer.add_callback(MetricsLogger(workshop, trainer, measured, offset))
     from_where = checkpoints.newest(workshop.folder)
     if from_where is not None:
         log.info("going on from %s", from_where)

@@ -24,7 +24,7 @@ def explained(error: BaseException, folder: Path) -> str | None:
         if isinstance(one, MemoryError) or any(sign in words for sign in _NO_MEMORY):
             return MEMORY
         if _is_full(one) or any(sign in words for sign in _NO_ROOM):
-            return f"the disk is full: make room below {folder}, then `votequeue failed RUN --replay` goes on"
+            return f"the disk is full: make room below {folder}, then `votequeue failed RUN --retry` goes on"
     return None
 
 
@@ -38,7 +38,7 @@ def require_room(folder: Path, needed: int = _LEAST_ROOM) -> None:
     if free < needed:
         raise Refused(
             f"the disk is full: {needed / 2**20:.0f} MiB are needed below {folder}, {free / 2**20:.0f} are "
-            "free; make room, then `votequeue failed RUN --replay` goes on"
+            "free; make room, then `votequeue failed RUN --retry` goes on"
         )
 
 
