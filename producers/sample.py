@@ -12,38 +12,14 @@ from random import Random
 from typing import Any
 
 from producers import output_files
-from producers.puzzles import (
-    classification,
-    kinship,
-    knights,
-    list_operations,
-    phrasing,
-    preferences,
-    ranking,
-    reachability,
-    recursion,
-    rule_table,
-    scheduling,
-)
-from producers.puzzles.types import Chain, Maker, Puzzle, Query, Unproved
+from producers.puzzles import phrasing
+from producers.puzzles.families import FAMILIES
+from producers.puzzles.types import Chain, Puzzle, Query, Unproved
 from shared import dataset
 from shared.errors import UserError
 
 Entry = dict[str, Any]
 
-_MAKERS: dict[str, Maker] = {
-    "kinship": kinship.make,
-    "ranking": ranking.make,
-    "recursion": recursion.make,
-    "list-operations": list_operations.make,
-    "reachability": reachability.make,
-    "rule-table": rule_table.make,
-    "knights": knights.make,
-    "scheduling": scheduling.make,
-    "classification": classification.make,
-    "liking": preferences.make,
-}
-FAMILIES: tuple[str, ...] = tuple(_MAKERS)
 _SIZES = (3, 4, 4, 4, 4, 5)
 _PATIENCE = 2_000
 
@@ -61,7 +37,7 @@ def generate(
         raise UserError(f"cannot sample {n} entries: the number must be 1 or more")
     if difficulty not in (1, 2, 3):
         raise UserError(f"difficulty {difficulty} does not exist: choose 1 (easy), 2 or 3 (hard)")
-    if unknown := [name for name in families or () if name not in _MAKERS]:
+    if unknown := [name for name in families or () if name not in FAMILIES]:
         raise UserError(f"no puzzle family is called {unknown[0]!r}: choose from {', '.join(FAMILIES)}")
     return _entries(n, seed, difficulty, tuple(dict.fromkeys(families or FAMILIES)), wrong)
 
@@ -105,7 +81,7 @@ def _entries(n: int, seed: int, difficulty: int, families: tuple[str, ...], wron
 def _fresh(rng: Random, family: str, difficulty: int, seen: set[str]) -> Puzzle:
     """Draw until a puzzle is fair and its text is new."""
     for _ in range(_PATIENCE):
-        puzzle = _MAKERS[family](rng, difficulty)
+        puzzle = FAMILIES[family](rng, difficulty)
         if puzzle is None:
             continue
         text = "\n".join((puzzle.problem, *(query.ask for query in puzzle.queries)))

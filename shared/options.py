@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared import answers
 from shared.answers import ReaderName
 from shared.dataset import Question
-from shared.voting import Fallback
+from shared.voting import Fallback, VotingMode
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -70,10 +70,11 @@ class SamplingDefaults(BaseModel):
         description="scorer that judges: in-use (as `votequeue models` says), none, or a model's name",
     )
     lora: str = Field("in-use", description="LoRA adapter of the generator: in-use, none, or a model's name")
-    use: Literal["auto", "majority", "gate", "weighted", "gate-weighted"] = Field(
+    use: VotingMode | Literal["auto"] = Field(
         "auto",
-        description="what scores are used for: gate (a vote below the threshold is void), weighted (a vote "
-        "counts as much as its odds), gate-weighted, majority (nothing); auto: as the scorer found best",
+        description="what scores are used for: "
+        + ", ".join(f"{mode} ({mode.meaning})" for mode in VotingMode)
+        + "; auto: as the scorer found best",
     )
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="score from which a vote is accepted; empty: as the scorer found best"

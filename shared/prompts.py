@@ -30,7 +30,6 @@ _CLOSING = re.compile(
 _NO_WORDS = re.compile(r"[\W_]*+")
 # An option's letter, and after it another one that stands alone: perhaps both are people's names.
 _OTHER_NAME = re.compile(r"([A-Z])(?!\1)[A-ZＡ-Ｚ](?![A-Za-zＡ-Ｚａ-ｚ])")
-VERSION = hashlib.sha256((HEAD + _CASE).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ What a service is told and what it answers is the workers' business (`workers/pr
 names a provider, or a provider and a model (``chat/deepseek-chat``), wins over what stands here.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -58,56 +59,80 @@ class Usage:
 
 @dataclass(frozen=True)
 class Provider:
-    """A service: what it can do, the models it has unless one is named, and the settings it needs.
+    """A service: what talks to it, its default models, its documented limits, and the settings it needs.
 
-    ``needs`` lists alternatives: all settings of one of them must be set. ``timezone`` is whose midnight
-    brings a day's quota back.
+    ``chat`` and ``translator`` name what builds a client from a `Service` and the settings, as
+    ``module:name``, so that only a worker imports it. A provider that only chats translates by prompts.
+    ``limits`` are an account's, by model; "" stands for all other models. ``needs`` lists alternatives: all
+    settings of one of them must be set. ``timezone`` is whose midnight brings a day's quota back.
     """
 
     name: str
-    chats: bool = False
-    translates: bool = False
+    chat: str | None = None
+    translator: str | None = None
     chat_model: str | None = None
     translation_model: str | None = None
+    limits: Mapping[str, Limits] = field(default_factory=dict)
     needs: tuple[tuple[str, ...], ...] = ((),)
+    url: str | None = None  # the setting that says where it is
     timezone: str = "Asia/Shanghai"
 
+    @property
+    def chats(self) -> bool:
+        """Tell whether it has chat models."""
+        return self.chat is not None
 
-PROVIDERS = {
-    provider.name: provider
-    for provider in (
-        Provider("local", chats=True, translates=True),
-        Provider("chat", chats=True, translates=True, needs=(("chat_base_url", "chat_api_key"),)),
-        Provider(
-            "qianfan",
-            chats=True,
-            translates=True,
-            chat_model="Yi-34B-Chat",
-            translation_model="Yi-34B-Chat",
-            needs=(("qianfan_ak", "qianfan_sk"), ("qianfan_access_key", "qianfan_secret_key")),
-        ),
-        Provider(
-            "tencent",
-            translates=True,
-            translation_model="TextTranslateBatch",
-            needs=(("tencent_secret_id", "tencent_secret_key"),),
-        ),
-    )
-}
+    @property
+    def translates(self) -> bool:
+        """Tell whether it translates, by itself or because it is asked to."""
+        return self.translator is not None or self.chats
 
-# Documented defaults of an account. A name without a model is for all its other models.
-_LIMITS = {
+
+_BUILT_IN = (
     # Our own server lets its calls wait by itself.
-    "local": Limits(),
-    "chat": Limits(per_minute=300, at_once=16),
-    # ai.baidu.com/ai-doc/WENXINWORKSHOP/Llroa77io: 5 a second, which became 300 and 300,000 tokens a minute.
-    "qianfan": Limits(per_second=5, per_minute=300, tokens_per_minute=300_000),
-    # cloud.tencent.com/document/api/551/40566: 5 a second, all texts of a call below 6,000 characters. Older
-    # pages (tencentcloud.com/document/product/1161/50084, and the error TextTooLong) say 2,000.
-    "tencent/TextTranslateBatch": Limits(per_second=5, characters=2000, texts=100),
-    # Hunyuan's ChatTranslations, cloud.tencent.com/document/api/1729/113395: 20 a second, 5 at once.
-    "tencent": Limits(per_second=20, at_once=5, characters=2000, texts=1),
-}
+    Provider("local", chat="workers.providers.openai:local", url="local_url"),
+    Provider(
+        "chat",
+        chat="workers.providers.openai:chat",
+        limits={"": Limits(per_minute=300, at_once=16)},
+        needs=(("chat_base_url", "chat_api_key"),),
+    ),
+    Provider(
+        "qianfan",
+        chat="workers.providers.qianfan:chat",
+        chat_model="Yi-34B-Chat",
+        translation_model="Yi-34B-Chat",
+        # ai.baidu.com/ai-doc/WENXINWORKSHOP/Llroa77io: 5 a second, later 300 and 300,000 tokens a minute.
+        limits={"": Limits(per_second=5, per_minute=300, tokens_per_minute=300_000)},
+        needs=(("qianfan_ak", "qianfan_sk"), ("qianfan_access_key", "qianfan_secret_key")),
+        url="qianfan_url",
+    ),
+    Provider(
+        "tencent",
+        translator="workers.providers.tencent:TencentTranslator",
+        translation_model="TextTranslateBatch",
+        limits={
+            # cloud.tencent.com/document/api/551/40566: 5 a second, all texts of a call below 6,000
+            # characters. Older pages (tencentcloud.com/document/product/1161/50084, and the error
+            # TextTooLong) say 2,000.
+            "TextTranslateBatch": Limits(per_second=5, characters=2000, texts=100),
+            # Hunyuan's ChatTranslations, cloud.tencent.com/document/api/1729/113395: 20 a second, 5 at once.
+            "": Limits(per_second=20, at_once=5, characters=2000, texts=1),
+        },
+        needs=(("tencent_secret_id", "tencent_secret_key"),),
+        url="tencent_url",
+    ),
+)
+ENTRY_POINTS = "votequeue.providers"  # the group in which an installed package names a `Provider` of its own
+
+
+def _installed() -> Iterator[Provider]:
+    yield from _BUILT_IN
+    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        yield entry_point.load()
+
+
+PROVIDERS = {provider.name: provider for provider in _installed()}
 
 
 # The most of one call to a chat model that is asked to translate, where no limit says otherwise.
@@ -116,10 +141,10 @@ PROMPTED_CHARACTERS, PROMPTED_TEXTS = 2000, 50
 
 def limits(provider: str, model: str, chosen: Mapping[str, Limits]) -> Limits:
     """Give what an account may do with a model: what is documented, changed by what was chosen."""
+    documented = PROVIDERS[provider].limits
     names = (provider, f"{provider}/{model}")
-    documented = next((_LIMITS[name] for name in reversed(names) if name in _LIMITS), Limits())
     changes = {field: value for name in names if name in chosen for field, value in _given(chosen[name])}
-    return documented.model_copy(update=changes)
+    return (documented.get(model) or documented.get("") or Limits()).model_copy(update=changes)
 
 
 def _given(limits: Limits) -> list[tuple[str, object]]:

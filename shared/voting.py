@@ -18,22 +18,28 @@ Fallback = Literal["majority", "constant"]
 
 
 class VotingMode(enum.StrEnum):
-    """What a vote's score is used for."""
+    """What a vote's score is used for: the registry of modes, one line each.
 
-    MAJORITY = "majority"  # nothing
-    GATE = "gate"  # a vote below the threshold is void
-    WEIGHTED = "weighted"  # a vote counts as much as the odds that it is right
-    GATE_WEIGHTED = "gate-weighted"  # both
+    ``voids``: votes below a threshold are void. ``weighs``: votes count by their scores.
+    """
 
-    @property
-    def voids(self) -> bool:
-        """Tell whether votes below a threshold are void."""
-        return self in (VotingMode.GATE, VotingMode.GATE_WEIGHTED)
+    meaning: str
+    voids: bool
+    weighs: bool
 
-    @property
-    def weighs(self) -> bool:
-        """Tell whether votes count by their scores."""
-        return self in (VotingMode.WEIGHTED, VotingMode.GATE_WEIGHTED)
+    def __new__(cls, word: str, meaning: str = "", voids: bool = False, weighs: bool = False) -> "VotingMode":
+        """Make a mode whose value is its word."""
+        mode = str.__new__(cls, word)
+        mode._value_, mode.meaning, mode.voids, mode.weighs = word, meaning, voids, weighs
+        return mode
+
+    MAJORITY = "majority", "nothing", False, False
+    GATE = "gate", "a vote below the threshold is void", True, False
+    WEIGHTED = "weighted", "a vote counts as much as its odds", False, True
+    GATE_WEIGHTED = "gate-weighted", "both", True, True
+
+
+SCORED = tuple(mode for mode in VotingMode if mode.voids or mode.weighs)  # the modes that use scores
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,15 @@ from shared.settings import PREFIX, Settings
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh.md")
 TRAINING = ("docs/training.md", "docs/log.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", "docs/data.md", "docs/cluster.md", *TRAINING)
+DOCUMENTS = (
+    *READMES,
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/data.md",
+    "docs/cluster.md",
+    *TRAINING,
+)
 GENERATED = {"var"}  # in the tree of the README, but made by running
 COMMENT = re.compile(r"\s+# .*$")
 PROGRAM = "votequeue"
@@ -74,6 +82,7 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], An
 
 
 COMMANDS = commands(typer.main.get_command(cli.app))
+del COMMANDS[("explain",)]  # the old word for `trace`
 CALLS = sorted({(name, tuple(call)) for name in DOCUMENTS for call in calls(name)})
 
 

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import pkgutil
 import socket
 import sys
 import threading
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from workers.models.embedding import Embedder
 
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-LOCAL_TIMEOUT = 900.0  # seconds
 SWITCH_INTERVAL = 0.0005  # seconds
 SLOT_GRACE = 30.0  # seconds that a slot of the calls at once outlasts the longest call
 
@@ -151,23 +151,12 @@ def chat_model(provider: str, model: str, settings: Settings) -> ChatModel:
     Raises:
         UserError: the provider has none, or a setting that it needs is missing.
     """
-    from workers.providers.openai import OpenAIChat
-
-    if provider not in PROVIDERS or not PROVIDERS[provider].chats:
-        able = ", ".join(known.name for known in PROVIDERS.values() if known.chats)
+    known = PROVIDERS.get(provider)
+    if known is None or known.chat is None:
+        able = ", ".join(each.name for each in PROVIDERS.values() if each.chats)
         raise UserError(f"provider {provider!r} has no chat models; these have: {able}")
-    service = _service(provider, model, settings)
-    if provider == "qianfan":
-        from workers.providers import qianfan
-
-        made = qianfan.QianfanV2Chat if settings.qianfan_api == "v2" else qianfan.QianfanChat
-        return made(service, settings)
-    if provider == "chat" and settings.chat_base_url:
-        key, extra = settings.chat_api_key, settings.chat_extra
-        return OpenAIChat(service, settings.chat_base_url, key, settings.call_timeout, extra)
-    # On a laptop's two cores, a long reply among many takes minutes.
-    patience = max(settings.call_timeout, LOCAL_TIMEOUT)
-    return OpenAIChat(service, settings.local_url, None, patience)
+    client: ChatModel = pkgutil.resolve_name(known.chat)(_service(provider, model, settings), settings)
+    return client
 
 
 def translator(provider: str, model: str, settings: Settings) -> Translator:
@@ -176,10 +165,11 @@ def translator(provider: str, model: str, settings: Settings) -> Translator:
     Raises:
         UserError: the provider has none, or a setting that it needs is missing.
     """
-    if provider == "tencent":
-        from workers.providers.tencent import TencentTranslator
-
-        return TencentTranslator(_service(provider, model, settings), settings)
+    known = PROVIDERS.get(provider)
+    if known is not None and known.translator is not None:
+        service = _service(provider, model, settings)
+        client: Translator = pkgutil.resolve_name(known.translator)(service, settings)
+        return client
     from workers.providers.prompted import PromptedTranslator
 
     return PromptedTranslator(chat_model(provider, model, settings))
@@ -191,11 +181,12 @@ def account(*parts: str) -> str:
 
 
 def _service(provider: str, model: str, settings: Settings) -> Service:
-    place = {"local": settings.local_url, "qianfan": settings.qianfan_url, "tencent": settings.tencent_url}
+    url = PROVIDERS[provider].url
+    place = getattr(settings, url) or "" if url else ""
     return Service(
         provider,
         model,
-        account(provider, place.get(provider) or "", *_credentials(provider, settings)),
+        account(provider, place, *_credentials(provider, settings)),
         providers.limits(provider, model, settings.limits),
         providers.price(provider, model, settings.prices),
     )

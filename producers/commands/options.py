@@ -101,7 +101,7 @@ def _kind(annotation: Any) -> type:
     origin = get_origin(annotation)
     if origin is Annotated:
         return _kind(get_args(annotation)[0])
-    if origin is Literal:
+    if origin is Literal or (isinstance(annotation, type) and issubclass(annotation, str)):
         return str
     if origin in (Union, types.UnionType):
         return _kind(next(kind for kind in get_args(annotation) if kind is not type(None)))

@@ -16,6 +16,7 @@ from producers.reports.inference_report import Figures, Share
 from producers.reports.render import Rows
 from producers.reports.revote import Revote, Row
 from producers.reports.training_report import TrainingReport
+from shared.voting import VotingMode
 
 
 def inference_rows(found: Figures) -> Rows:
@@ -197,7 +198,7 @@ def rule(model: Listed) -> str:
     """Say how a scorer's scores are used."""
     if model.use is None or model.threshold is None:
         return "-"
-    return f"{model.use} from {model.threshold:.2f}" if "gate" in model.use else model.use
+    return f"{model.use} from {model.threshold:.2f}" if VotingMode(model.use).voids else model.use
 
 
 def one(found: Listed) -> None:

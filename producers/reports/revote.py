@@ -24,10 +24,9 @@ from shared.errors import UserError
 from shared.ledger import engine, models, schema
 from shared.ledger.models import Model
 from shared.options import Sampling
-from shared.voting import PLAIN, Rule, Vote, VotingMode
+from shared.voting import PLAIN, SCORED, Rule, Vote
 
 ONE_VOTE, ORACLE = "one vote", "some vote right"
-SCORED = (VotingMode.GATE, VotingMode.WEIGHTED, VotingMode.GATE_WEIGHTED)
 
 
 @dataclass

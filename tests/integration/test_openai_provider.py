@@ -27,7 +27,7 @@ from tests.valkey import free_port
 from workers.ports import Prompt, Reply, Service
 from workers.providers import openai_errors, retry_after
 from workers.providers.openai import OpenAIChat, usage
-from workers.providers.openai_errors import Answer
+from workers.providers.openai_errors import ErrorAnswer
 
 KEY = "sk-31d2f0a97c"
 PROMPT = Prompt("谁最高？", 64, 0.7)
@@ -229,8 +229,8 @@ def test_blank_lines_without_end_are_no_reply() -> None:
         thread.join()
 
 
-def answer(status: int, text: str, **headers: str) -> Answer:
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, text)
+def answer(status: int, text: str, **headers: str) -> ErrorAnswer:
+    return ErrorAnswer(status, {name.replace("_", "-"): value for name, value in headers.items()}, text)
 
 
 def dashscope(code: str, message: str) -> str:

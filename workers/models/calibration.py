@@ -17,7 +17,7 @@ from scipy.special import expit, softmax
 from shared.dataset import LETTERS
 from shared.recipes import ANSWER
 from shared.training_examples import TrainingExample
-from shared.voting import PLAIN, Fallback, Rule, Vote, VotingMode, revote
+from shared.voting import PLAIN, SCORED, Fallback, Rule, Vote, VotingMode, revote
 
 THRESHOLDS = [round(0.05 * step, 2) for step in range(1, 20)]
 BINS = 10
@@ -25,7 +25,7 @@ BINS = 10
 LOG_TEMPERATURE, BIAS = (-3.0, 3.0), 10.0
 FALLBACK: Fallback = "majority"
 # The cheapest first: what voids no vote asks no question again.
-USES = (VotingMode.WEIGHTED, VotingMode.GATE_WEIGHTED, VotingMode.GATE)
+USES = tuple(sorted(SCORED, key=lambda mode: (mode.voids, not mode.weighs)))
 Array = Any
 
 

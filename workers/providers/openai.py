@@ -28,6 +28,7 @@ from shared.errors import (
     VotequeueError,
 )
 from shared.providers import Usage
+from shared.settings import Settings
 from workers.ports import Prompt, Reply, Service
 from workers.providers import (
     completion_parser,
@@ -57,6 +58,24 @@ _OF_THIS_MACHINE = {
     "TooManyRedirects",
 }
 _NO_EXTRA: Mapping[str, object] = {}
+
+LOCAL_TIMEOUT = 900.0  # seconds: on a laptop's two cores, a long reply among many takes minutes
+
+
+def chat(service: Service, settings: Settings) -> "OpenAIChat":
+    """Build a client of provider chat: the endpoint that the settings name."""
+    return OpenAIChat(
+        service,
+        settings.chat_base_url or "",
+        settings.chat_api_key,
+        settings.call_timeout,
+        settings.chat_extra,
+    )
+
+
+def local(service: Service, settings: Settings) -> "OpenAIChat":
+    """Build a client of provider local: `votequeue serve` on this machine."""
+    return OpenAIChat(service, settings.local_url, None, max(settings.call_timeout, LOCAL_TIMEOUT))
 
 
 class OpenAIChat:

@@ -288,3 +288,8 @@ def _reply(text: object, body: dict[str, Any], prompt: Prompt) -> Reply:
     if not isinstance(text, str) or not text.strip():
         raise Unreadable(f"{NAME}'s answer is empty")
     return Reply(text, openai.usage(body.get("usage"), prompt.text, text))
+
+
+def chat(service: Service, settings: Settings) -> "QianfanChat | QianfanV2Chat":
+    """Build a client for the version of the API that the settings name."""
+    return (QianfanV2Chat if settings.qianfan_api == "v2" else QianfanChat)(service, settings)
