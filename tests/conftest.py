@@ -29,6 +29,12 @@ def forget() -> None:
 
 # Folders whose tests need all cores: one process runs them one after another, after all other files.
 NEED_ALL_CORES = ("tests/e2e/", "tests/chaos/")
+# Files that take minutes: begun first, or one process would work on them while the others have nothing to do.
+LONG = (
+    "tests/integration/test_train.py",
+    "tests/integration/test_scorer.py",
+    "tests/integration/test_limits.py",
+)
 
 
 class Scheduler(LoadScopeScheduling):
@@ -50,8 +56,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of `NEED_ALL_CORES` at the end."""
-    items.sort(key=lambda item: item.nodeid.startswith(NEED_ALL_CORES))
+    """Put the tests of `LONG` at the beginning, and those of `NEED_ALL_CORES` at the end."""
+    items.sort(key=lambda item: item.nodeid.startswith(NEED_ALL_CORES) - item.nodeid.startswith(LONG))
 
 
 @pytest.fixture(scope="session", autouse=True)

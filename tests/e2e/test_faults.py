@@ -34,7 +34,7 @@ def _value(client: "redis.Redis", key: bytes) -> object:
     return readers.get(client.type(key), lambda: client.dump(key))()
 
 
-@pytest.mark.parametrize(("queue", "questions"), [("reason", 500), ("translate", 60)])
+@pytest.mark.parametrize(("queue", "questions"), [("reason", 300), ("translate", 60)])
 def test_every_item_ends_the_limits_hold_and_nothing_on_record_is_asked_again(
     queue: str, questions: int, home: Path, votequeue: Command
 ) -> None:

@@ -14,7 +14,7 @@ from tests.conftest import Command
 from tests.e2e.conftest import Start, await_that, is_complete
 
 pytestmark = pytest.mark.slow
-QUESTIONS = 4
+QUESTIONS = 2
 
 
 @pytest.mark.usefixtures("on_broker")
@@ -42,7 +42,7 @@ def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged(
 
     worker = start_worker("infer", kv_cache_gib=1, max_model_len=4096)
     worker.await_ready()
-    shape = ["--votes", 3, "--max-attempts", 2, "--max-tokens", 160, "--examples", solved]
+    shape = ["--votes", 3, "--max-attempts", 2, "--max-tokens", 128, "--examples", solved]
     assert votequeue("enqueue", "infer", data, "--run", "r", *shape).code == 0
     await_that(lambda: is_complete("r"), 420, worker.log)
 
