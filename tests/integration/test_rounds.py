@@ -281,16 +281,18 @@ def test_scores_are_used_as_the_scorers_held_out_part_says(tmp_path: Path) -> No
 
 def test_a_run_may_say_otherwise(tmp_path: Path) -> None:
     known = scored(A=0.4, B=0.15)
-    assert play_scored(tmp_path, "ABB", known, use="weighted") == [("A", "weighted majority", 1, 1)]
+    assert play_scored(tmp_path, "ABB", known, use=VotingMode.WEIGHTED) == [("A", "weighted majority", 1, 1)]
     assert play_scored(tmp_path, "ABB", known, threshold=0.3) == [("A", "majority", 1, 1)]
-    assert play_scored(tmp_path, "ABB", known, use="majority") == [("B", "unscored majority", 2, 1)]
+    assert play_scored(tmp_path, "ABB", known, use=VotingMode.MAJORITY) == [("B", "unscored majority", 2, 1)]
     assert play_scored(tmp_path, "ABB", known, scorer="none") == [("B", "unscored majority", 2, 1)]
     assert known.names == ["s1"] * 3
 
 
 def test_another_use_has_the_threshold_that_suits_it(tmp_path: Path) -> None:
     model_fixtures.put("s2", rule=Rule(VotingMode.WEIGHTED, 0.0), thresholds={"gate": 0.3})
-    assert play_scored(tmp_path, "ABB", scored(A=0.4, B=0.15), use="gate") == [("A", "majority", 1, 1)]
+    assert play_scored(tmp_path, "ABB", scored(A=0.4, B=0.15), use=VotingMode.GATE) == [
+        ("A", "majority", 1, 1)
+    ]
 
 
 def test_a_run_that_names_its_scorer_keeps_to_it(tmp_path: Path) -> None:
