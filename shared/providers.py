@@ -7,12 +7,14 @@ names a provider, or a provider and a model (``chat/deepseek-chat``), wins over 
 """
 
 import importlib.metadata
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+log = logging.getLogger(__name__)
 MILLION = 1_000_000
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -127,9 +129,13 @@ ENTRY_POINTS = "votequeue.providers"  # the group in which an installed package 
 
 
 def _installed() -> Iterator[Provider]:
-    yield from _BUILT_IN
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        yield entry_point.load()
+        try:
+            yield entry_point.load()
+        except Exception as error:  # noqa: BLE001  another package's fault must not stop every command
+            log.warning("provider %s of an installed package cannot be loaded: %r", entry_point.name, error)
+    # Last, so that no package replaces one.
+    yield from _BUILT_IN
 
 
 PROVIDERS = {provider.name: provider for provider in _installed()}

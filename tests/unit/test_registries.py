@@ -18,6 +18,8 @@ from workers.models import calibration
 
 MINE = Provider("mine", chat="tests.unit.test_registries:build", limits={"": Limits(per_second=3)})
 
+THEIRS = Provider("tencent", chat="tests.unit.test_registries:build")
+
 
 def build(service: Any, _: settings.Settings) -> Any:
     """Build a client of the provider that a test adds."""
@@ -44,6 +46,19 @@ def test_a_package_may_bring_a_provider(monkeypatch: pytest.MonkeyPatch) -> None
     )
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [entry_point])
     assert MINE.name in [provider.name for provider in providers._installed()]
+
+
+def test_a_package_can_neither_replace_a_provider_nor_stop_a_command(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = [
+        importlib.metadata.EntryPoint("tencent", "tests.unit.test_registries:THEIRS", providers.ENTRY_POINTS),
+        importlib.metadata.EntryPoint("broken", "no.such.module:IT", providers.ENTRY_POINTS),
+    ]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: named)
+    found = {provider.name: provider for provider in providers._installed()}
+    assert found["tencent"] is PROVIDERS["tencent"]
+    assert "provider broken of an installed package cannot be loaded" in caplog.text
 
 
 def test_an_unknown_provider_is_refused_rather_than_taken_for_another() -> None:
