@@ -1,6 +1,6 @@
 """Votes -> one answer, or the decision to ask again.
 
-    [Vote("B", 0.9), Vote("A", 0.2), Vote("B", 0.7)], Rule(VotingMode.GATE, 0.5)  ->  Answer("B", "majority", 2)
+    [Vote("B", 0.9), Vote("A", 0.2), Vote("B", 0.7)], GATE  ->  Answer("B", "majority", 2)
 
 Self-consistency (Wang et al. 2022, arXiv:2203.11171) with a verifier whose scores void votes (Cobbe et al.
 2021, arXiv:2110.14168) or weigh them (DiVeRSe, Li et al. 2022, arXiv:2206.02336).
