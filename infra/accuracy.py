@@ -1,4 +1,4 @@
-"""What scorers are worth, measured: `make accuracy`, or `make accuracy DATA=file.jsonl` on one's own data.
+"""Measure what scorers add to accuracy: `make accuracy`, or `make accuracy DATA=file.jsonl` on your data.
 
     | way to answer | right | 95 % interval | points over the majority | rounds | tokens a question |
 

@@ -1,4 +1,4 @@
-"""The whole of votequeue once, with the real commands: `make demo`.
+"""The demo: the main job from end to end, with the real commands (`make demo`).
 
     [5/10] train a scorer from those votes - log: var/logs/train-1.log
 

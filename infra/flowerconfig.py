@@ -1,4 +1,4 @@
-"""Flower's configuration, executed by Flower: every name below that is a Flower option is set.
+"""Flower's configuration file: every name below that is an option of Flower is set.
 
     python -m celery -A shared.broker:app flower --conf=infra/flowerconfig.py
 

@@ -1,4 +1,4 @@
-"""Whether a service of this machine answers.
+"""Health checks of the services on this machine.
 
 flower_answers(settings)  ->  True
 """

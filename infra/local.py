@@ -1,4 +1,4 @@
-"""One machine's services: embedded Valkey, workers and Flower under supervisord.
+"""Start and stop the services of one machine: embedded Valkey, workers and Flower under supervisord.
 
     up(settings, {"infer": 2, "train": 1}, detach=True)  ...  down(settings)
 

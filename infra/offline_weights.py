@@ -1,4 +1,4 @@
-"""A GGUF file unpacked into a plain folder that transformers and vLLM load.
+"""Convert a GGUF file into a folder of safetensors that transformers and vLLM load.
 
     model.gguf (Q4_K_M, 0.5 GB)  ->  config, model.safetensors (bf16, 1.0 GB), tokenizer, chat template
 

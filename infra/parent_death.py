@@ -1,4 +1,4 @@
-"""Run a command that dies with its parent, and leave a note of who it is.
+"""Run a command that is killed when its parent dies, and write its pid to a file.
 
     python -m infra.parent_death var/supervisor/pids/infer-1 -- python -m producers.cli worker infer
 

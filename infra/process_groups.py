@@ -1,4 +1,4 @@
-"""Process groups that we started, found again through the notes their leaders left (see `parent_death`).
+"""Find and kill the process groups that we started, by the pid files of their leaders.
 
     var/supervisor/pids/infer-1:  "4711 1795341142.53"   pid and start time, in seconds since the epoch
 

@@ -1,4 +1,4 @@
-"""What runs on one machine, and the supervisord configuration for it.
+"""The programs of one machine as a supervisord configuration.
 
     valkey   the embedded broker, when the broker's URL points at this machine
     infer-1  python -m producers.cli worker infer

@@ -1,4 +1,4 @@
-"""A play in steps: real commands, shown as one would type them, over services that are gone at the end.
+"""Run a scripted sequence of real commands over services that are stopped at the end.
 
     stage = Stage("demo", settings, steps=8)
     with stage.services(), stage.step("train the scorer", "train-1"):

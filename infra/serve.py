@@ -1,4 +1,4 @@
-"""The project's own weights behind an OpenAI-compatible endpoint, as provider `local` calls it.
+"""Serve the project's own weights through an OpenAI-compatible endpoint (provider `local`).
 
     command(settings)  ->  [python, "-m", "vllm...entry", "--model", "/.../Qwen2.5-...", "--port", "8399"]
 

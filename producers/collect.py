@@ -1,4 +1,4 @@
-"""A run's results into a file: a data set with the answers filled in, or the one that a run has made.
+"""Write a run's results to a file: the data set with its answers, or the entries that a run has made.
 
     collect("round1", Path("answers.jsonl"))  ->  Collected(questions=1328, answered=1327, dead=[...], open=0)
     collect("correct", Path("train.parquet"))  ->  Exported(unit="question", items=1328, done=1290, ...)

@@ -1,4 +1,4 @@
-"""Where a command is: bars and lines on stderr, so that stdout keeps to results.
+"""Progress bars and notes on stderr; stdout is for results.
 
     enqueueing  ━━━━━━━━━━━━━━━  12000/100000  1043/s  0:01:24
 

@@ -1,4 +1,4 @@
-"""Data sets as files: JSON Lines, Parquet (``.parquet``), or a folder of Hugging Face's `datasets` (``.hf``).
+"""Write data sets as JSON Lines, Parquet (``.parquet``) or a folder of Hugging Face's `datasets` (``.hf``).
 
     write(entries, Path("train.parquet"), "correct")  ->  WrittenFile(entries=1204, left_out=["source"])
 

@@ -1,4 +1,4 @@
-"""What a `reason` or `translate` run made, as entries in the recipe's format.
+"""Turn what a `reason` or `translate` run made into entries of the data format.
 
     {"id": "p1", "problem": "……", "questions": [{"question": "……", "options": ["甲", "乙"], "answer": "A",
         "reasoning": "……答案是：A", "votequeue": {"label": "correct", ...}}]}

@@ -1,4 +1,4 @@
-"""Trained models as people ask about them: which there are, which is in use; and what they decide.
+"""List trained models and change which is in use.
 
     listed()  ->  [Listed(name="scorer-3f9c01ab12cd", kind="scorer", in_use=True, metrics={"auc": 0.73}, ...)]
 

@@ -1,4 +1,4 @@
-"""What may be written over: no file that a run reads, nor the ledger, unless the person says so.
+"""Refuse to overwrite the ledger or a file that a run reads, unless `--force` is given.
 
     require_free(Path("train.jsonl"))  ->  UserError: train.jsonl is data of run 'mine': name another ...
 

@@ -1,4 +1,4 @@
-"""Reading the ledger question by question: one in every detail, or all of a run in their order.
+"""Read questions with their votes and answers from the ledger: one in detail, or all of a run in order.
 
     history("round1", "p1#2")  ->  History(state="done", claims=[...], votes=[...], ...)
 

@@ -1,4 +1,4 @@
-"""Reading the ledger as people ask about it: which runs there are, how far each is, what it gave up.
+"""Progress of runs, read from the ledger: which runs there are, their items by state, dead items.
 
     standing("round1")  ->  Standing(run="round1", total=1328, states={"done": 412, ...}, rate=38.5, ...)
 

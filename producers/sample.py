@@ -1,4 +1,4 @@
-"""Writes labelled closed-world puzzles, so that everything runs with no data of one's own.
+"""Generate labelled closed-world puzzles, for demos, tests and training without data of your own.
 
     {"id": "sample-7-00000", "problem": "…", "questions": [{"question": "选择题 1：\\n…",
      "options": ["3", "5"], "answer": "B", "reasoning": "…\\n\\n答案是：B"}], "family": "recursion"}

@@ -1,4 +1,4 @@
-"""When a run may end, and what that rests on: the engine's counts at first, settled items in the long run.
+"""Estimate the time left of a run: from the engine's token counts at first, later from settled items.
 
     Eta(seconds=118.0, at_most=False, rests_on="the votes finished so far")
 

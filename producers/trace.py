@@ -1,4 +1,4 @@
-"""Everything on record of one item of a `reason` or `translate` run.
+"""Everything on record about one item of a `reason` or `translate` run.
 
     dossier("correct", "p1#2")  ->  Dossier(state="done", claims=[...], calls=[...], result={...}, ...)
 

@@ -1,4 +1,4 @@
-"""Following a run until every item of it has an end.
+"""Follow a run until every item of it has ended.
 
     12/25 settled, 13 held; 61 of 125 votes, 104 tokens/s; about 47 s left (from the votes finished so far)
 

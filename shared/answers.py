@@ -1,4 +1,4 @@
-"""A model's text -> the letter it chose, or nothing; by one of several readers, which a run names.
+"""Read the letter that a model's text chose, or none; a run names one of several readers.
 
     extract("题目说答案是：B。但甲比乙高。\\n答案是：**A**。", 4)               ->  "A"
     extract("题目说答案是：B。但甲比乙高。\\n答案是：**A**。", 4, "reference")  ->  "B"

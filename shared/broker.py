@@ -1,4 +1,4 @@
-"""The Celery app: one queue per job kind, JSON on the wire, and `send`.
+"""The Celery app: one queue a job kind, JSON on the wire, and `send`.
 
     send(Infer(run="round1", item=41))  ->  task "infer", queue "infer", kwargs {"run": "round1", "item": 41}
 

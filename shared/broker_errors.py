@@ -1,4 +1,4 @@
-"""What a broker's error means, in a sentence that says what to do.
+"""Explain a broker's error in a sentence that says what to do.
 
     sentence(OutOfMemoryError("command not allowed ..."), "redis://:pw@queue.lan:6379/0")
         ->  "the broker at queue.lan:6379/0 is full (command not allowed ...): raise its maxmemory, or ..."

@@ -1,4 +1,4 @@
-"""The phrases that conclusions are made of, as patterns over a plain text (NFKC, simplified, undecorated).
+"""Regular expressions of the phrases that conclusions consist of, over normalised text.
 
     因此，答案是     ：     A        ，但这与条件3矛盾。
     context marker gap     letter   what takes it back

@@ -1,4 +1,4 @@
-"""The conclusion of a text: the letter of the last statement that says which option is right, or nothing.
+"""Read a text's conclusion: the letter of the last statement that says which option is right.
 
     "题目给出的答案是：B。但条件二排除了乙。\\n\\n**因此，答案是：A**"  ->  "A"
 

@@ -1,4 +1,4 @@
-"""What is wrong with an entry, in a sentence: what was found in which field, and what is expected there.
+"""Explain what is wrong with an entry: the field, what it holds, and what is expected.
 
     first_problem(error, {"questions": [{"options": ["甲", "乙"], "answer": "b", ...}], ...})
         ->  ("questions[0].answer", 'found "b", expected a letter A–B: write "B"')

@@ -1,4 +1,4 @@
-"""The exception tree: an error's class is its retry policy.
+"""The exception tree: an error's class decides whether work is tried again.
 
     UserError("data.jsonl line 3: answer 'F' is not one of the 4 options (A-D)")
 

@@ -1,4 +1,4 @@
-"""What a file is that holds no JSON Lines of ours, and what to do about it, in one sentence.
+"""Detect what a file is that is no JSON Lines, and say in one sentence what to do about it.
 
     other_kind(Path("train.jsonl.gz"))
         ->  "train.jsonl.gz is compressed with gzip: unpack it first (gunzip < train.jsonl.gz > train.jsonl)"

@@ -1,4 +1,4 @@
-"""Who may read what we write below the home folder: its owner alone, whatever the umask says.
+"""Restrict what is written below the home folder to its owner, whatever the umask is.
 
     make_folder(Path("var/logs"))        ->  var and var/logs, 0700
     with only_owner(): Path("x").touch() ->  x, 0600

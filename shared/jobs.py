@@ -1,4 +1,4 @@
-"""The messages: small typed references into the ledger, one model a queue.
+"""The messages: small typed references to items of the ledger, one model a queue.
 
     Infer(run="round1", item=41)
 

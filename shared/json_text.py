@@ -1,4 +1,4 @@
-"""JSON as data sets hold it: one parser and one writer for every text of an entry.
+"""Parse and write JSON as data sets hold it, and find JSON values inside a model's text.
 
     loads('{"id": "p1", "score": 1e999}')  ->  {"id": "p1", "score": Number("1e999")}
     dumps({"id": "p1", "score": Number("1e999")})  ->  '{"id": "p1", "score": 1e999}'

@@ -1,4 +1,4 @@
-"""Entries as earlier versions exported them: what they noted stood among the user's own fields.
+"""Read entries that earlier versions exported, whose notes stood among the user's own fields.
 
     {"id": "p1~synonym", ..., "origin": "synonym", "group": "0f3c…"}
         ->  {"id": "p1~synonym", ..., "votequeue": {"origin": "synonym", "group": "0f3c…"}}

@@ -1,4 +1,4 @@
-"""Trained models as folders: named by their content, complete or not there.
+"""Trained models as folders, named by their content and checked before use.
 
     name_of("scorer", Path("made"))  ->  "scorer-3f9c01ab12cd"
 

@@ -1,4 +1,4 @@
-"""The outside services: what they are called, what they allow and what they cost, as their documents say.
+"""The registry of outside services: their clients, limits and prices as documented.
 
     limits("tencent", "TextTranslateBatch", {})  ->  Limits(per_second=5, characters=2000, ...)
 

@@ -1,4 +1,4 @@
-"""kombu's Redis transport, whose workers outlive the loss of the broker.
+"""kombu's Redis transport, changed so that workers survive the loss of the broker.
 
     TRANSPORT_ALIASES["redis"] = "shared.redis_transport:Transport"
 

@@ -1,4 +1,4 @@
-"""A text cut into what is translated and what stays as it is, and joined again.
+"""Split a text into what is translated and what stays as it is, and join it again.
 
     split("1. 甲比乙高。\\n2. [a, b]", "zh", 2000)
         ->  [Segment("1. ", "甲比乙高。", ""), Segment("\\n2. [a, b]", "", "")]

@@ -1,4 +1,4 @@
-"""Pauses that services asked all their callers for, as the workers keep them in the broker's Redis.
+"""Pauses that services asked for, as workers keep them in the broker's Redis.
 
     of("chat")      ->  [Slowdown("chat/m@1f0c22aa", "chat (api.deepseek.com) says 429: ...", left=41.5)]
     forget("chat")  ->  the same, and the workers call at once, at the full rate

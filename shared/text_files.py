@@ -1,4 +1,4 @@
-"""Small text files that a person writes: read as UTF-8, or refused in a sentence that names file and line.
+"""Read small text files that a person writes: UTF-8, or an error with file and line.
 
     read(Path(".env"))  ->  UserError(".env line 3 is not UTF-8 (GBK, perhaps): save the file as UTF-8")
 

@@ -1,4 +1,4 @@
-"""A model's text without the thinking that it shows: what is left is what the model says.
+"""Remove a model's visible thinking (``<think>``) from its text.
 
     "<think>先试 A。</think>\\n乙比甲高。\\n答案是：B"  ->  "乙比甲高。\\n答案是：B"
 

@@ -1,4 +1,4 @@
-"""The most tokens that a text can be, for a model whose tokenizer is not at hand.
+"""Upper bounds of a text's tokens, for models whose tokenizer is not at hand.
 
     message("甲∧¬乙")  ->  139
 

@@ -1,4 +1,4 @@
-"""What models learn from: questions, each with texts that end in its right letter or do not.
+"""Training examples: questions, each with texts that end in its right letter or do not.
 
     Lesson(problem="甲比乙高……", question="谁高？", options=("甲", "乙"), answer="A", source="mine", ...,
            texts=(Text(text="……答案是：A", letter="A"), Text(text="……答案是：B", letter="B")))

@@ -1,4 +1,4 @@
-"""URLs that a person writes: checked once, at the door, and shown without what is secret in them.
+"""Check URLs that a person writes, and show them without their secrets.
 
     broker("redis://h:6379?password=p%23w&db=1")  ->  "redis://:p%23w@h:6379/1"
     broker("redis://:p#w@h")                      ->  ValueError("a # stands before its @: write it as %23")

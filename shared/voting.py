@@ -1,4 +1,4 @@
-"""Votes -> one answer, or the decision to ask again.
+"""Voting: from votes to one answer, or to another round.
 
     [Vote("B", 0.9), Vote("A", 0.2), Vote("B", 0.7)], GATE  ->  Answer("B", "majority", 2)
 

@@ -1,4 +1,4 @@
-"""How many items are in play at once: fewer beside one whose work has died before.
+"""Admission control: fewer items are in play beside one whose work has died before.
 
     with admission.entered(losses=2): ...   at most four items are in play for as long as this one is
 

@@ -1,4 +1,4 @@
-"""Which code this is: the version, and in a git checkout the commit.
+"""The version of this code and, in a git checkout, its commit.
 
 code()  ->  "0.1.0+35784c4-dirty"
 """

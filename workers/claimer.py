@@ -1,4 +1,4 @@
-"""What one worker process has claimed, and its way to claim more.
+"""Claim items for one worker process, and recover claims whose confirmation was lost.
 
     Claimer("host:812:9f", 15.0).claim([Infer(run="round1", item=41)])  ->  [Claim(...)]
 

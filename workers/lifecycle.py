@@ -1,4 +1,4 @@
-"""What every worker process does around its tasks: start, heartbeats, reconciliation, an orderly end.
+"""The life of a worker process: start, heartbeats, reconciliation, shutdown.
 
     lifecycle.attach(start=service.start, stopping=service.release, stopped=service.close)
 

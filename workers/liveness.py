@@ -1,4 +1,4 @@
-"""Which workers have died, known within seconds: by their processes, and by their PostgreSQL sessions.
+"""Detect dead workers within seconds, by their processes and their PostgreSQL sessions.
 
     Deaths().look()  ->  ["host:812:9f"]   every second
 

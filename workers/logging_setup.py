@@ -1,4 +1,4 @@
-"""A worker's log: one format, and a trouble that lasts is told once a minute.
+"""Logging of a worker: one format, and repeated messages at most once a minute.
 
     logs.configure("INFO")
 

@@ -1,4 +1,4 @@
-"""A daemon thread that does one thing every few seconds, whatever happens.
+"""A daemon thread that calls a function every few seconds, and survives its failures.
 
 Pulse("heartbeat", 3.0, beat).start()
 """

@@ -1,4 +1,4 @@
-"""What the queues need of the world, as protocols; `wiring` names what stands behind each.
+"""The ports: protocols of what the queues need; `wiring` names the class behind each.
 
 await generator.sample("...### 推理\\n", sampling, seed=7)  ->  [Completion("甲……\\n答案是：A", 31), ...]
 """

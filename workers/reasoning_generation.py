@@ -1,4 +1,4 @@
-"""One letter's reasoning: chat models are asked until what they say ends in the letter it should.
+"""Generate a reasoning for one letter: ask chat models until the text concludes that letter.
 
 Explainer(desk, options, chat_model).explain(job, asked, "B")
     ->  Explained("B", "甲最高……\\n答案是：B", "deepseek-chat", asks=2, reused=False)

@@ -1,4 +1,4 @@
-"""Claims of dead workers back to pending, lost messages sent again.
+"""Reconciliation: take over the items of dead workers, and send lost messages again.
 
     sweep("host:812:9f", settings, ["host:640:c1"])  ->  Swept(expired=36, sent=36)
 

@@ -1,4 +1,4 @@
-"""Work on a ledger or a broker that may be away for a while: wait, and do it again.
+"""Retry work until the ledger or the broker answers again.
 
     until_done(lambda: claims.claim(jobs, worker, 15.0))  ->  what it gives, however long that takes
 

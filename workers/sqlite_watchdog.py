@@ -1,4 +1,4 @@
-"""SQLite's one writer, should it stand still: a stopped process keeps the write lock, and all others wait.
+"""Break SQLite's write lock when a stopped process holds it.
 
     FrozenWriter(Path("var/ledger.db"), patience=15.0).look()   every second
 

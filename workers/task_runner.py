@@ -1,4 +1,4 @@
-"""One item through a queue of outside services: claim it, do its work, and settle whatever came of it.
+"""Run one item of a data queue: claim it, do its work, and settle the result or the error.
 
     run(Reason(run="correct", item=41), explain)  ->  "B: agreed, asked 2 times"
 

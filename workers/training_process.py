@@ -1,4 +1,4 @@
-"""The process in which a model is trained: `python -m workers.training_process`, started by `supervisor`.
+"""The training process: `python -m workers.training_process`, started by `supervisor`.
 
 An order comes in on standard input, dispatches go out on standard output. The process works as long as its
 worker lives and says that the claim holds. What is learned, and how, `workers.models` knows.

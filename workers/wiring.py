@@ -1,4 +1,4 @@
-"""Settings -> the concrete thing behind each port; the one place that names classes.
+"""Build the class behind each port from the settings.
 
 rounds = wiring.rounds(settings.load())
 """

@@ -1,4 +1,4 @@
-"""The options of runs that call outside services, and what becomes of them.
+"""Options of runs that call outside services, and their checks.
 
     augmentation("variant", "chat", "qwen-max", samples=7)
         ->  Augmentation(strategy="variant", provider="chat", model="qwen-max", samples=7, agree=4, ...)

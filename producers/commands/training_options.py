@@ -1,4 +1,4 @@
-"""The options of `enqueue train`: what is given wins over the recipe.
+"""Options of `enqueue train`: a value that is given wins over the recipe's.
 
 scorer("reference", {"layers": 6})  ->  ScorerTraining(recipe="reference", layers=6, optimizer="lomo", ...)
 """

@@ -1,4 +1,4 @@
-"""Entries into the `translate` queue, from a data set or from what a run has made: one item an entry.
+"""Enqueue entries for augmentation (`translate` queue): one item an entry.
 
     order("train.jsonl", options)  ->  Order(run=Run("train-51d0c9aa", "translate", ...), items=640, ...)
 

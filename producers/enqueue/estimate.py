@@ -1,4 +1,4 @@
-"""What a run would cost and how long it would take, before anything is sent.
+"""Estimate the cost and duration of a run before anything is sent.
 
     of(workload)  ->  Estimate(calls=Between(1475, 3984), cost=Between(3.2, 9.8), seconds=Between(720, 2400),
                                currency="CNY", services=[Forecast("chat", "deepseek-chat", ...)], ...)

@@ -1,4 +1,4 @@
-"""A labelled data set into the `reason` queue: one item for each question whose answer is known.
+"""Enqueue a labelled data set for reasoning generation (`reason` queue): one item a question.
 
 order(Path("train.jsonl"), options)  ->  Order(run=Run("train-9f3c01ab", "reason", ...), items=1328, ...)
 """

@@ -1,4 +1,4 @@
-"""Data before anything is done with it: every line of a file looked at, every bad one named.
+"""Read and check data sets before they are enqueued: every bad line is reported.
 
     data.jsonl line 3, questions[0].answer: answer 'F' is not one of the 4 options (A-D)
 

@@ -1,4 +1,4 @@
-"""An order: a run that calls outside services, worked out and estimated, and perhaps placed.
+"""Plan a run that calls outside services: its items and estimate, and its enqueueing within a budget.
 
     place(order, budget=20.0)  ->  Placed(run="test-9f3c01ab", items=1328, sent=1328, continued=False, ...)
 

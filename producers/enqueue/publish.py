@@ -1,4 +1,4 @@
-"""A data set into the `infer` queue, and any run into its queue: check all, record it, send its messages.
+"""Enqueue a data set for `infer`; record any run and send its messages.
 
     infer(Path("test.jsonl"), sampling)  ->  Enqueued("test-9f3c01ab", items=1328, sent=1328, ...)
 

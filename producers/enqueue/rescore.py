@@ -1,4 +1,4 @@
-"""The votes of a run judged again, by another scorer or another rule, without sampling anything.
+"""Enqueue recorded votes to be scored or read again; nothing is sampled.
 
     again("test", {"scorer": "scorer-3f9c01ab12cd"})  ->  Enqueued("test-9f3c01ab", items=275, sent=275, ...)
 

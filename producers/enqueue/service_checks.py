@@ -1,4 +1,4 @@
-"""What the outside services need, looked at from the machine that enqueues: notes, never a refusal.
+"""Check the settings of outside services before enqueueing; problems are notes, never refusals.
 
     provider tencent: VOTEQUEUE_TENCENT_SECRET_ID and VOTEQUEUE_TENCENT_SECRET_KEY are not set here, but ...
 

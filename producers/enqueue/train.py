@@ -1,4 +1,4 @@
-"""Lessons into the `train` queue: from data files, votes of labelled runs, and texts that runs have made.
+"""Enqueue a training: examples from data files, from votes of labelled runs and from generated texts.
 
     gather([Source("mine", weight=1.0), Source("more.jsonl", weight=0.3)])  ->  Lesson(...), Lesson(...), ...
 

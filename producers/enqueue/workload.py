@@ -1,4 +1,4 @@
-"""What a run would ask of outside services, worked out from its data: calls, tokens, characters.
+"""Work out what a run will ask of outside services: calls, tokens, characters.
 
     reasonings(entries, options)
         ->  Workload(loads=[Load("chat", "deepseek-chat", Amount(calls=1475, ...), Amount(calls=3984, ...))],

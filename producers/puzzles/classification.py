@@ -1,4 +1,4 @@
-"""Classes defined step by step, with negation as failure: what nobody stated is not so.
+"""Classification puzzles: rules with negation as failure; what is not stated is false.
 
     如果一个人有借书卡并且交了押金，那么这个人是正式读者。如果……并且没有逾期记录，那么……是优秀读者。
 

@@ -1,4 +1,4 @@
-"""Who is what to whom in a family told by parents.
+"""Kinship puzzles: derive a relation from statements about parents.
 
     建国是志明的父亲。 如果甲是乙的父亲，乙是丙的父亲，那么甲是丙的祖父。
 

@@ -1,4 +1,4 @@
-"""Knights who only tell the truth and knaves who only lie.
+"""Knights and knaves: the one always tells the truth, the other always lies.
 
     甲说：“我和乙都是无赖。” 乙说：“丙是无赖。”
 

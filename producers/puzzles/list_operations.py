@@ -1,4 +1,4 @@
-"""A list and numbered operations on it, one after the other.
+"""List puzzles: apply numbered operations to a list, in order.
 
     列表是[3, 1, 2]：1. 删去第一个数。 2. 按从小到大排序。
 

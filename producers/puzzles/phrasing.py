@@ -1,4 +1,4 @@
-"""How a chain of steps is spoken: opener, joints, closing words, the same choices for right and wrong.
+"""Phrasing of a reasoning: its opening, connectives and closing, the same for right and wrong texts.
 
 我们一步一步来看。\n\n1. f(0)=2。\n2. f(1)=2×f(0)+1=5。\n\n结果对应选项B。\n\n答案是：B
 """

@@ -1,4 +1,4 @@
-"""Who likes which food: facts and rules in the manner of Datalog.
+"""Preference puzzles: who likes which food, by facts and Datalog-like rules.
 
     小红喜欢小明喜欢的食物里的所有水果。 小刚喜欢小明不喜欢的所有食物。
 

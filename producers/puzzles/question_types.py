@@ -1,4 +1,4 @@
-"""Turns what a family found into questions: a value, a yes or no, a set, its size.
+"""Turn what a puzzle determines into questions: a value, yes or no, a set, the size of a set.
 
     members(rng, Wording("从甲镇出发能到达哪些地方？", ...), found, slipped, towns, solved)
 

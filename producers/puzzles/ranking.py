@@ -1,4 +1,4 @@
-"""An order fixed by clues, each of which pins one more person down.
+"""Ranking puzzles: an order that is fixed by clues, one person at a time.
 
     小红排第2名。 小明紧挨在小红前面。 小刚比小明靠后2名。
 

@@ -1,4 +1,4 @@
-"""One-way roads between towns: where one can get to, and in how many roads at least.
+"""Reachability puzzles: one-way roads between towns, and the fewest roads to a town.
 
     有一条从青石到白沙的单行路。
 

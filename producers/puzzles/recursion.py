@@ -1,4 +1,4 @@
-"""Functions defined by recursion: a base case, a rule, and the value at some n.
+"""Recursion puzzles: a base case, a rule, and the value at some n.
 
     1. f(0)=2。
     2. 当n大于0时，f(n)=3×f(n-1)+1。

@@ -1,4 +1,4 @@
-"""Ordered rules: the first one that fits decides.
+"""Rule tables: the first rule that matches decides.
 
     2. 如果重量大于10公斤，则按“大件”处理。
 

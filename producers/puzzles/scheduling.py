@@ -1,4 +1,4 @@
-"""Jobs with durations that wait for one another, and the day each is done.
+"""Scheduling puzzles: jobs with durations and dependencies, and the day on which each ends.
 
     “铺地板”要等“刷墙”和“布线”都完成后才能开始，需要3天。
 

@@ -1,4 +1,4 @@
-"""The shapes every puzzle family shares.
+"""The types that all puzzle families share.
 
     Chain(("f(0)=2。", "f(1)=2×f(0)+1=5。"), "5")
 

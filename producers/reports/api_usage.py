@@ -1,4 +1,4 @@
-"""What a run has had of outside services: calls by how they ended, what they used and cost, and pauses.
+"""Usage of outside services by a run: calls by outcome, tokens, cost, pauses.
 
     of_run(run)  ->  Dealings(budget=20.0, spent=3.21, tallies=[Tally("chat", "deepseek", "ok", 790, ...)],
                               halts=[Halt("qianfan", "qianfan@1f0c22aa", "no credit is left", ...)], ...)

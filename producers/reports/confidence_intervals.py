@@ -1,4 +1,4 @@
-"""How sure a share is: 95 % intervals by the bootstrap.
+"""95 % confidence intervals of shares, by the bootstrap.
 
     interval([2, 0, 1], [2, 1, 1])  ->  (0.0, 1.0)
 

@@ -1,4 +1,4 @@
-"""What a `reason` or `translate` run came to, in figures: what agreed or passed, what was dropped and why.
+"""Figures of a `reason` or `translate` run: what agreed or passed, what was dropped and why.
 
     figures("correct")  ->  Harvest(items=500, done=471, agreement=Share(471, 500), asks={1: 388, 2: 61}, ...)
 

@@ -1,4 +1,4 @@
-"""Pictures of a run that answers questions, each drawn only where it has something to say.
+"""Plots of an `infer` run; each is drawn only where there is enough data for it.
 
     draw(Figure, figures, Path("out"))  ->  [Path("out/agreement.png"), Path("out/letters.png")]
 

@@ -1,4 +1,4 @@
-"""What a run came to, in figures: accuracy where the right answers are known, rounds, tokens, time, workers.
+"""Figures of an `infer` run: accuracy, agreement, rounds, tokens, time, workers.
 
     figures("round1")  ->  Figures(questions=64, one_vote=Share(118, 320), majority=Share(31, 64), ...)
 

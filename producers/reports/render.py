@@ -1,4 +1,4 @@
-"""What the commands print: tables and texts on stdout, plain where that is no terminal.
+"""Print tables and text on stdout; plain where stdout is no terminal.
 
     one vote      118/320  36.9 %
     majority      31/64    48.4 %

@@ -1,4 +1,4 @@
-"""What the commands print of runs that call outside services.
+"""Print runs that call outside services.
 
     spent             3.21 of 20 CNY
     calls             812 (790 ok, 14 throttled, 8 no reply)

@@ -1,4 +1,4 @@
-"""The figures of a run that answers questions, in words.
+"""Print the figures of inference, trainings, revotes and models.
 
     ("accuracy of one vote", "118/320  36.9 %")
 

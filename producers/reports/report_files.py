@@ -1,4 +1,4 @@
-"""A run's figures as files: report.md, report.json and, where matplotlib is installed, pictures.
+"""Write a report to a folder: report.md, report.json and, where matplotlib is installed, plots.
 
     save(figures, Path("out"))  ->  [Path("out/report.md"), Path("out/report.json"), ...]
 

@@ -1,4 +1,4 @@
-"""What other uses of the scores would have answered, from the votes on record: nothing is sampled again.
+"""Compare voting modes on recorded votes: what each would have answered. Nothing is sampled.
 
     revote("test")  ->  Revote("test", "scorer-3f9c01ab12cd", rows=[Row("gate", Share(150, 275), ...)], ...)
 

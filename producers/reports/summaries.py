@@ -1,4 +1,4 @@
-"""What a run came to, whatever it was for: found, put into rows, printed.
+"""The report of a run of any kind: its figures, its table, its printing.
 
     printed(of_run("mine"))
 

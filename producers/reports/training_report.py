@@ -1,4 +1,4 @@
-"""How far a training is and what it has come to: its curve, its pace, and the figures of its model.
+"""Figures of a training: its curve, its pace, and what its model reached.
 
 course("judge")  ->  Course(step=120, of=300, loss=0.61, steps_a_minute=4.2, eta=2571.0, ...)
 """

@@ -1,4 +1,4 @@
-"""What was bought of an outside service once and is used ever after: reasonings and translations.
+"""Cache of what outside services were paid for: reasonings and translations are never bought twice.
 
     reserve(["甲比乙高。"], Route("zh", "ja", "tencent", "TextTranslateBatch"), "host:812:9f", 60.0)
         ->  Reserved(found={}, mine=["甲比乙高。"], others=[])

@@ -1,4 +1,4 @@
-"""Calls to outside services as the record has them: what was asked for, what came back, what it cost.
+"""The record of calls to outside services: what was asked, what came back, what it cost.
 
     begin(Errand("correct", 41, "B:1", "chat", "deepseek-chat"), 0.004)  ->  812
     finish(812, "ok", reply="……答案是：B", usage=Usage(640, 310), cost=0.0031)

@@ -1,4 +1,4 @@
-"""Who works on what: claim, heartbeat, settle, release, expire.
+"""Claims on items: claim, begin, settle, release, expire.
 
     claim([Infer(run="round1", item=41)], "host:812:9f", lease=15)  ->  [Claim(..., attempt=1, fence=1)]
 

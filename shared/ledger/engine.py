@@ -1,4 +1,4 @@
-"""The record: runs, their items, and what came of them (SQLAlchemy 2; SQLite in WAL mode or PostgreSQL).
+"""Connections and transactions of the ledger (SQLAlchemy 2; SQLite in WAL mode or PostgreSQL).
 
     open_run(Run("round1", "infer", "test.jsonl", "9f3c...", None, {...}), lines)  ->  items, all pending
 

@@ -1,4 +1,4 @@
-"""Which worker processes live: their leases, and the processes behind them.
+"""Leases of worker processes: which workers are alive, and which have died.
 
     workers: ("host:812:9f", lease_until 1795340412.5, "6f1c…:4026531836", 812, 118829)
 

@@ -1,4 +1,4 @@
-"""Which items have a message on the way, and which want one.
+"""Items that want a message, and items whose message was sent.
 
     unsent(2000)  ->  [Infer(run="round1", item=41), ...]
 

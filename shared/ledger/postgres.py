@@ -1,4 +1,4 @@
-"""PostgreSQL connections that do not wait for ever.
+"""PostgreSQL connections with time-outs on connecting and cancelling.
 
     PatientConnection.connect("host=db.lan")  ->  a connection whose every wait ends after 25 seconds
 

@@ -1,4 +1,4 @@
-"""Runs, their entries and items, and the solved questions that they are shown.
+"""Runs, their entries and items, and the solved examples that they are shown.
 
 get_run("round1")  ->  Run(name="round1", kind="infer", ...)
 """

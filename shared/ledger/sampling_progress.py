@@ -1,4 +1,4 @@
-"""How far workers are with the votes they sample: told by each every few seconds, read by whoever watches.
+"""Sampling progress that workers report every few seconds: votes and tokens so far.
 
     tell("host:812:9f", [Sampled("round1", votes=61, tokens=7310, votes_in_play=61, ...)])
 

@@ -1,4 +1,4 @@
-"""What a call may be charged at the most, and what replies have shown of that.
+"""Upper bounds of what a call may be charged, corrected by what replies have shown.
 
     seen = of("chat/m@1f0c22aa")       ->  UsageSeen(replies=16, output_share=3.1, ...)
     seen.bound(Usage(428, 1024))       ->  Usage(428, 3968)

@@ -1,4 +1,4 @@
-"""What trainings tell on their way: a curve of figures for each, written under the claim that it holds.
+"""Per-step training metrics, written under the training's claim.
 
     tell(claim, 120, 300, {"loss": 0.61, "learning_rate": 8e-05})  ->  True
 

@@ -1,4 +1,4 @@
-"""Back-translation: an entry said anew by way of another language.
+"""The strategy `back-translation`: reword an entry by way of another language.
 
     zh "甲比乙高。"  ->  ja "甲は乙より背が高い。"  ->  zh "甲的个子比乙高。"
 

@@ -1,4 +1,4 @@
-"""Whether a new wording still says what the old one said, as far as that shows without understanding it.
+"""Checks that a new wording keeps numbers, names and letters, and has a sensible length.
 
     question(old, new, Bounds("zh", 0.4, 2.5))  ->  ["option B: the number 7 is gone"]
 

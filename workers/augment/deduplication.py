@@ -1,4 +1,4 @@
-"""How near a new question comes to those that a run has already, by the likeness of their embeddings.
+"""Find near copies of a question by the similarity of embeddings.
 
     NearCopies(embedder).nearest("more", 41, Asked("甲比乙高……", "谁最高？", ("甲", "乙")))  ->  0.93
 

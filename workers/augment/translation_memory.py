@@ -1,4 +1,4 @@
-"""Translations bought together and only once: the process's side of the translation memory.
+"""The translation memory of a worker: texts are bought in batches, and each only once.
 
     memory.translate(Wanted("back", carrier, Route("zh", "ja", "tencent", "TextTranslateBatch")), ["甲高。"])
         ->  {"甲高。": "甲が高い。"}

@@ -1,4 +1,4 @@
-"""A chat model's new question: text -> a question that can be used, or what is wrong with it.
+"""Parse a chat model's new question, or say what is wrong with it.
 
 '```json\\n{"problem": "甲比乙高。", "question": "谁高？", "options": ["甲", "乙"], "answer": "A",
   "reasoning": "甲比乙高。\\\\n答案是：A"}\\n```'   ->  Written("甲比乙高。", Question(...))

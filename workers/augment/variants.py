@@ -1,4 +1,4 @@
-"""The strategy `variant`: a chat model writes a new question after the model of an old one.
+"""The strategy `variant`: a chat model writes a new question like an old one.
 
     Variants(desk, chat_model, embedder).write(claim, entry, options)
         ->  Augmented({"id": "p1#2~variant", ...}, [], "written once, 4 of 5 answers agree, nearest 0.91")

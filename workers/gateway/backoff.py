@@ -1,4 +1,4 @@
-"""How fast an account may be called after it said "slow down": one small record that all its callers read.
+"""Back-off of an account after "slow down": one record in Redis that all its callers read.
 
     Pace(until=1795340012.5, refused=1, factor=0.7, said="chat (api.deepseek.com) says 429: ...")
 

@@ -1,4 +1,4 @@
-"""Calls to outside services: the one place that decides whether one is made, again, or never more.
+"""The gateway to outside services: records every call, keeps budgets, and decides what is called again.
 
     desk.chat(job, "B:1:yi-34b", model, Prompt("……", 1024, 0.7))  ->  "……答案是：B"
 

@@ -1,4 +1,4 @@
-"""The line that calls stand in: each has its moment, evenly spaced, by the clock of the Redis server.
+"""Evenly spaced calls (GCRA), by the clock of the Redis server.
 
     lines.place(key, Spacing(0.206, 0.004), 1.0)  ->  Moment(at=1041.273, due=1041.273)
     lines.place(key, Spacing(0.206, 0.004), 1.0)  ->  Moment(wait=0.106)  # none to be had yet

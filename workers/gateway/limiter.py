@@ -1,4 +1,4 @@
-"""The limiter: lets a call begin when all the limits of its account do, whichever worker makes it.
+"""The limiter: a call begins when all limits of its account allow it, across all workers.
 
     with limiter.admit(service, needs) as turn: # one of the calls at once, one of the day's
         turn.await_moment()                     # its place in the line, its tokens of the minute

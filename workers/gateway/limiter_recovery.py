@@ -1,4 +1,4 @@
-"""What Redis must know before the first call after it has forgotten: read back from the ledger.
+"""Restore the limiter's state from the ledger after Redis has lost it.
 
     votequeue:limit:chat/m@1f0c22aa:memory  ->  "<the server's run id>:<a name>:1795340012.5:3"
 

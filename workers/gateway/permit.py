@@ -1,4 +1,4 @@
-"""One caller's turn at a service: its slot, its place in the line, its tokens, and its moment, in this order.
+"""The permit for one call: semaphore, then GCRA slot, then tokens, then the moment of the call.
 
     turn.enter()         ->  holds votequeue:limit:chat/m@1f0c22aa:slot:3
     turn.await_moment()  ->  returns at its moment; if it woke up too late for that, at a later one

@@ -1,4 +1,4 @@
-"""Calls at the same time: as many named locks as calls are allowed, each held by one call.
+"""Concurrent calls of an account: one named lock in Redis for each call that is allowed.
 
     votequeue:limit:tencent/hunyuan-translation@1f0c22aa:slot:3  ->  a token, for the time-out of a call
 

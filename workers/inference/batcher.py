@@ -1,4 +1,4 @@
-"""Single questions in, batches out.
+"""Gather single items into batches.
 
     batcher = Batcher(run_batch, size=16, in_flight=4, linger=0.2); answer = await batcher.submit(question)
 

@@ -1,4 +1,4 @@
-"""Counts votes and tokens while the engine makes them, by run, for those who watch.
+"""Count votes and tokens by run while the engine makes them.
 
 counter = meter.begin("round1", claim, votes=5)
 counter.count(0, tokens=16, finished=False)

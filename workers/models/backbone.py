@@ -1,4 +1,4 @@
-"""The model under a scorer: a language model's weights as a sequence classifier, whole or cut.
+"""The scorer's backbone: a language model's weights as a sequence classifier, whole or truncated.
 
     load("Qwen2.5-0.5B-Instruct", options, labels=1)  ->  (tokenizer, Qwen2ForSequenceClassification)
 

@@ -1,4 +1,4 @@
-"""From margins to scores, and from scores to the way of answering that the held-out questions say is best.
+"""Calibrate scores, and choose the voting mode that answers most held-out questions right.
 
     calibrate(cases, "question+answer")  ->  Calibration(temperature=1.31, bias=0.0)
 

@@ -1,4 +1,4 @@
-"""Texts -> unit vectors: what makes two questions near.
+"""Embeddings of questions: texts to unit vectors.
 
 load_embedder("static", folder).encode(["甲比乙高。"])  ->  float32, of shape (1, 896)
 """

@@ -1,4 +1,4 @@
-"""How a scorer reads: what it is fed of a question and a vote, and the states or logits that come of it.
+"""The scorer's features: what it reads of a question and a vote, and the hidden states or logits.
 
     Reader(model, tokenizer, "question+answer", 768).logits(asked, ["A", "B"])  ->  tensor(2, labels)
 

@@ -1,4 +1,4 @@
-"""LoRA adapters for the generator, found by name and taken only when they are whole.
+"""Find LoRA adapters of the generator by name, and use them only when they are complete.
 
     Adapters(Path("var/trained")).find("lora-3f9c01ab12cd")  ->  Adapter("lora-3f9c01ab12cd", 66835883, ...)
 

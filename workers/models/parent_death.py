@@ -1,4 +1,4 @@
-"""Lets a process die with its worker: the engine's, or a training's.
+"""Let the engine's or a training's process die with its worker.
 
 vLLM's EngineCore outlives a worker killed by SIGKILL, and keeps its memory (vllm issue 55510). This is a vLLM
 general plugin (see pyproject.toml): vLLM calls it in every process that it starts.

@@ -1,4 +1,4 @@
-"""The nearest solved questions, from Qdrant: in this process's memory, or a server.
+"""Retrieve the nearest solved questions from Qdrant, in memory or on a server.
 
     QdrantRetriever(client, embedder, "static", load).nearest("9f3c...", [asked], 2)  ->  [[solved, solved]]
 

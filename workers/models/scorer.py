@@ -1,4 +1,4 @@
-"""Scorers at work: how likely is each vote on a question right?
+"""Score votes: the probability that each is right.
 
     votes = [Text(text="……\\n答案是：A", letter="A")]
     SoundnessScorer(folder).score("scorer-3f9c01ab12cd", [(asked, votes)])  ->  [[0.41]]

@@ -1,4 +1,4 @@
-"""A model's own tokenizer and chat template, which tell exactly how many tokens a message to it is.
+"""Count the tokens of a chat message exactly, with the model's tokenizer and chat template.
 
     counter(folder)("甲比乙高。谁最高？")  ->  38
 

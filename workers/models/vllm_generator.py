@@ -1,4 +1,4 @@
-"""Votes from a language model in vLLM's AsyncLLM, on GPUs or on vLLM's CPU build.
+"""Sample votes with vLLM's AsyncLLM, on GPUs or on vLLM's CPU build.
 
     VllmGenerator(EngineOptions(model=Path("weights"), ...))
 

@@ -1,4 +1,4 @@
-"""A chat completion as OpenAI-compatible services write it, and the text of its answer.
+"""Parse a chat completion of an OpenAI-compatible service, and extract its answer.
 
     text({"message": {"content": [{"type": "thinking", ...}, {"type": "text", "text": "答案是：B"}]}}, ...)
         ->  "答案是：B"

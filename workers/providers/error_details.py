@@ -1,4 +1,4 @@
-"""What a service says is wrong, read out of whatever form it says it in.
+"""Extract message, codes and quotas from a service's error, whatever its form.
 
     read(Answer(400, {}, '[{"error": {"code": 400, "message": "bad", "status": "INVALID_ARGUMENT"}}]'))
         ->  Complaint(status=400, codes="400 INVALID_ARGUMENT", said="bad", ...)

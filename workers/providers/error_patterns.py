@@ -1,4 +1,4 @@
-"""The words and codes by which services say what is wrong, as patterns.
+"""Patterns of the words and codes in services' errors.
 
     CREDIT.search("429 insufficient_quota")  ->  a match: the account has no credit
 

@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible service's "no" means to us: from status, codes and message to an error of ours.
+"""Map errors of OpenAI-compatible services to ours, by status, codes and message.
 
     judge(Answer(429, {"retry-after": "7"}, '{"error": {...}}'), service, "api.deepseek.com")
         ->  Throttled("chat (api.deepseek.com) says 429: ...", delay=7.0)

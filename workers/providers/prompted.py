@@ -1,4 +1,4 @@
-"""Translation by a chat model that is asked for it, for those without a translation service.
+"""Translate by prompting a chat model.
 
     ["甲比乙高。", "谁最高？"]  ->  '["甲は乙より背が高い。", "一番高いのは誰？"]'  ->  Translated([...])
 

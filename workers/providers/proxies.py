@@ -1,4 +1,4 @@
-"""The proxies that the environment names: which calls they lead, and what is said when one does not work.
+"""Proxies from the environment, and clear errors when one does not work.
 
     trouble("api.deepseek.com", "ProxyError")
         ->  UserError("api.deepseek.com cannot be called from this machine (ProxyError): check HTTPS_PROXY")

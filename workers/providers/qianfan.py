@@ -1,4 +1,4 @@
-"""Baidu Qianfan's chat models, through Baidu's own SDK: version 1 of its API, and the OpenAI-like version 2.
+"""Baidu Qianfan's chat models through Baidu's SDK: API version 1 and the OpenAI-like version 2.
 
     QianfanChat(service, settings).complete(Prompt("……", 1024, 0.7))
         ->  Reply("……\\n答案是：B", Usage(640, 310))

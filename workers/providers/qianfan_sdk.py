@@ -1,4 +1,4 @@
-"""Baidu's SDK, made fit for a worker: its settings from ours, no cache on disk, no secret in a log.
+"""Configure Baidu's SDK for a worker: our settings, no cache on disk, no secret in a log.
 
     config(settings, {"AK": "...", "SK": "..."})  ->  the SDK's own Config, read from no file
 

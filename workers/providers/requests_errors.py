@@ -1,4 +1,4 @@
-"""What `requests`, beneath both Baidu's and Tencent's SDK, raises: as our errors.
+"""Map errors of `requests`, which Baidu's and Tencent's SDKs use, to ours.
 
     failure(requests.ReadTimeout("..."), "Tencent")  ->  NoReply("Tencent did not answer in time")
 

@@ -1,4 +1,4 @@
-"""How long a service wants us to wait, wherever it says so: in headers, in fields of the body, in words.
+"""Extract how long a service asks to wait: from headers, body fields or words.
 
     asked({"retry-after": "7"}, [], "")                   ->  7.0
     asked({}, [], "Quota exceeded. Please retry in 5.4s.")  ->  5.4

@@ -1,4 +1,4 @@
-"""Tencent's translation, through its own SDK: `TextTranslateBatch`, or Hunyuan's `ChatTranslations`.
+"""Tencent's translation through its SDK: `TextTranslateBatch`, or Hunyuan's `ChatTranslations`.
 
     TencentTranslator(service, settings).translate(["甲比乙高。"], "zh", "ja")
         ->  Translated(texts=["甲は乙より背が高い。"], usage=Usage(characters=5))

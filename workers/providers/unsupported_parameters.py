@@ -1,4 +1,4 @@
-"""Which parameter of our requests a model does not take, and what a person can do about it.
+"""Find out which request parameter a model does not support, and say what to do.
 
     complained_of(complaint, ("model", "messages", "max_tokens", "temperature"))  ->  "temperature"
 

@@ -1,4 +1,4 @@
-"""What a Trainer tells on its way, when it saves, and when it stops.
+"""Callbacks of a Trainer: metrics, checkpoints, stopping.
 
     Trainer(..., callbacks=[Diary(workshop)])
 

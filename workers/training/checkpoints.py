@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or do not count.
+"""Checkpoints that count only when they are complete.
 
     var/trained/.work/judge-9f3c2a1b/3/checkpoint-120/sealed.json:  {"model.safetensors": 988097824, ...}
 

@@ -1,4 +1,4 @@
-"""Heads on frozen states, trained side by side: one for each fold, blind to it, and one that sees all.
+"""Train heads on frozen hidden states: one for each fold, and one on everything.
 
     CrossFitted(states=tensor(1800, 896), folds=tensor(1800), count=10)
 

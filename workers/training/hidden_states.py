@@ -1,4 +1,4 @@
-"""The states of all texts under a frozen model, read once and kept as they come.
+"""Cache of the hidden states of all texts under a frozen model.
 
     read({asked: ["A", "B"]}, reader, place, workshop, of=700)  ->  {asked: tensor(2, 1792)}
 

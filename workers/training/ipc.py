@@ -1,4 +1,4 @@
-"""What a training's process and its worker tell each other, one JSON object a line.
+"""Messages between a worker and its training process, one JSON object a line.
 
     {"kind": "step", "step": 120, "of": 300, "told": {"loss": 0.61, "learning_rate": 8e-05}}
 

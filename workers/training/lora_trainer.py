@@ -1,4 +1,4 @@
-"""Trains a LoRA adapter for the generator: the prompts it will be asked, and how they should go on.
+"""Train a LoRA adapter for the generator on prompts with right continuations.
 
     train(lessons, options, weights, workshop)  ->  Made(name="lora-3f9c01ab12cd", ...)
 

@@ -1,4 +1,4 @@
-"""What a scorer is trained to do: tell right from wrong, or tell which of two is right.
+"""Training objectives of a scorer: classification or pairwise.
 
     OBJECTIVES["pairwise"].trainer(model, tokenizer, rows, arguments)  ->  a TRL RewardTrainer
 

@@ -1,4 +1,4 @@
-"""What a scorer's training is made of: right and wrong texts of the same question, singly or in pairs.
+"""Training pairs of a scorer: right and wrong texts of the same question.
 
     gather(lessons, options)  ->  [Item(lesson, rights=["A"], wrongs=["C", "D"], copies=1, letters=True), ...]
 

@@ -1,4 +1,4 @@
-"""Trains a scorer from right and wrong texts, and finds out what it is good for.
+"""Train a scorer and measure it on held-out questions.
 
     train(lessons, options, weights, workshop)  ->  Made(name="scorer-3f9c01ab12cd", rule=Rule(...), ...)
 

@@ -1,4 +1,4 @@
-"""Which lessons are learned from, and which are kept out to see what was learned.
+"""Split training examples into those that are learned from and those that are held out.
 
     split(lessons, 0.2, seed=42)  ->  Split(learned=[...], kept=[...], tests=[...])
 

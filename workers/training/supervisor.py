@@ -1,4 +1,4 @@
-"""A training in a process of its own, seen from its worker: started, watched, and never left alone.
+"""Supervise a training process from its worker: start it, watch it, stop it.
 
     supervise(order, told=..., holds=..., stopping=...)  ->  Made(name="scorer-3f9c01ab12cd", ...)
 

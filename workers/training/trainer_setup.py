@@ -1,4 +1,4 @@
-"""Trainers of transformers and TRL, set up alike: checkpoints, curves, failures, the same hardware.
+"""Set up transformers' and TRL's trainers alike: checkpoints, metrics, failures, devices.
 
     run(trainer, workshop)  ->  goes on from the newest checkpoint, if there is one
 

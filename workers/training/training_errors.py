@@ -1,4 +1,4 @@
-"""What goes wrong with a training in ways that a person can mend, in words.
+"""Explain training failures that a person can mend.
 
 explained(torch.OutOfMemoryError(...), folder)  ->  "out of memory: lower --batch-size or --max-length ..."
 """
