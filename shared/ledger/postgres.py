@@ -1,4 +1,4 @@
-"""PostgreSQL connections with time-outs on connecting and cancelling.
+"""PostgreSQL connections whose waits time out, also those for a server that never answers.
 
     PatientConnection.connect("host=db.lan")  ->  a connection whose every wait ends after 25 seconds
 
