@@ -4,7 +4,7 @@
 
 `up` returns, or says that all is well, only when every service answers. `down` leaves no process behind, not
 even those of a supervisord that was killed: each program's note (see `parent_death`) says which process
-group is ours. What the programs are is `programs`' business; this module starts, watches and stops them.
+group is ours. `programs` says what the programs are.
 """
 
 import contextlib

@@ -4,7 +4,7 @@
 
 The process becomes the command (exec), so its pid is the command's. The note holds the pid and the time
 the process started, in seconds since the epoch: a pid alone may long be another's. An empty note name ("-")
-leaves none. On systems other than Linux the command runs unleashed.
+leaves none. On systems other than Linux the command runs on after its parent.
 """
 
 import ctypes
@@ -27,13 +27,13 @@ def fasten() -> None:
 
 
 def main() -> None:
-    """Leave the note, fasten the leash, become the command."""
+    """Write the note, ask to be killed with the parent, and become the command."""
     name, separator, *command = sys.argv[1:]
     if separator != "--" or not command:
         sys.exit("usage: python -m infra.parent_death NOTE -- COMMAND [ARGUMENT ...]")
     fasten()
     if name != "-":
-        from infra import process_groups  # a leash without a note needs no psutil
+        from infra import process_groups  # without a note, psutil is not needed
 
         # What the program's last life left behind (an engine) holds memory and a GPU.
         process_groups.end(process_groups.living(Path(name).parent).get(Path(name).name, []))

@@ -315,7 +315,7 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 
 def section(where: Layout, program: Program) -> str:
-    """Write one program's section; its leash lets it die with supervisord and notes its pid.
+    """Write one program's section; `parent_death` lets it die with supervisord and notes its pid.
 
     SIGTERM goes to the program alone: a worker gives its questions back and closes its engine in order.
     """

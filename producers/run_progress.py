@@ -1,6 +1,6 @@
 """Progress of runs, read from the ledger: which runs there are, their items by state, dead items.
 
-    standing("round1")  ->  Standing(run="round1", total=1328, states={"done": 412, ...}, rate=38.5, ...)
+    progress_of("round1")  ->  RunProgress(run="round1", total=1328, states={"done": 412, ...}, ...)
 
 Nothing is written here, no message sent and nothing printed.
 """

@@ -1,6 +1,6 @@
 """Everything on record about one item of a `reason` or `translate` run.
 
-    dossier("correct", "p1#2")  ->  Dossier(state="done", claims=[...], calls=[...], result={...}, ...)
+    trace_item("correct", "p1#2")  ->  ItemTrace(state="done", claims=[...], calls=[...], result={...}, ...)
 
 Rows are as the ledger has them. A call that served several items at once is none of one item's.
 """

@@ -3,8 +3,7 @@
     make_folder(Path("var/logs"))        ->  var and var/logs, 0700
     with only_owner(): Path("x").touch() ->  x, 0600
 
-Files that a person asks for (answers, reports, puzzles) follow the person's umask and are no business of this
-module.
+Files that a person asks for (answers, reports, puzzles) follow the person's umask.
 """
 
 import contextlib

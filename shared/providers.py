@@ -2,8 +2,8 @@
 
     limits("tencent", "TextTranslateBatch", {})  ->  Limits(per_second=5, characters=2000, ...)
 
-What a service is told and what it answers is the workers' business (`workers/providers`). A setting that
-names a provider, or a provider and a model (``chat/deepseek-chat``), wins over what stands here.
+The clients are in `workers/providers`. A setting that names a provider, or a provider and a model
+(``chat/deepseek-chat``), wins over what stands here.
 """
 
 import importlib.metadata

@@ -1,7 +1,7 @@
 """Training examples: questions, each with texts that end in its right letter or do not.
 
-    Lesson(problem="甲比乙高……", question="谁高？", options=("甲", "乙"), answer="A", source="mine", ...,
-           texts=(Text(text="……答案是：A", letter="A"), Text(text="……答案是：B", letter="B")))
+    TrainingExample(problem="甲比乙高……", question="谁高？", options=("甲", "乙"), answer="A", source="mine",
+        texts=(Text(text="……答案是：A", letter="A"), Text(text="……答案是：B", letter="B")))
 
 A training's lessons are recorded with its run, one a question and source, so that it can be taken up anywhere
 and done again.

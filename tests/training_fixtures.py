@@ -1,6 +1,6 @@
 """Workshops for trainings in tests, and lessons that even tiny weights can learn.
 
-workshop(tmp_path, Ear())  ->  Workshop(...), whose training tells the ear what it would tell a worker
+workshop(tmp_path, Ear())  ->  TrainingContext(...), whose training tells the ear what it would tell a worker
 """
 
 from collections.abc import Callable

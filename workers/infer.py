@@ -53,7 +53,7 @@ class Answering:
         self._batches: Batcher[Claim, str] = Batcher(
             playing.play, size=loaded.batch_size, in_flight=loaded.batches_in_flight, linger=loaded.linger
         )
-        # The engine's process dies with the thread that starts it (see lifeline): this one lives to the end.
+        # The engine's process dies with the thread that starts it (`parent_death`), so this one must go on.
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         log.info("loading %s", loaded.model)
         self._in_loop(self._generator.start()).result()

@@ -1,6 +1,6 @@
 """Detect dead workers within seconds, by their processes and their PostgreSQL sessions.
 
-    Deaths().look()  ->  ["host:812:9f"]   every second
+    Liveness(None).look()  ->  ["host:812:9f"]   every second
 
 A process of this machine is seen to be gone. One of another machine, or of another container, is known by a
 lock that PostgreSQL keeps for its session and frees when the connection closes, as it does when a process is

@@ -1,6 +1,6 @@
 """A daemon thread that calls a function every few seconds, and survives its failures.
 
-Pulse("heartbeat", 3.0, beat).start()
+Periodic("heartbeat", 3.0, beat).start()
 """
 
 import logging

@@ -40,7 +40,7 @@ class Asking:
 
         Raises:
             Refused: there is none, for the reasons it gives.
-            As `Desk.chat`.
+            As `Gateway.chat`.
         """
         options = _options(claim.job.run)
         entry = runs.load_entry(claim.job.run, claim.entry)

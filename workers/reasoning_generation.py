@@ -79,7 +79,7 @@ class Explainer:
         """Give a letter's reasoning, from the record or by asking one model after the other.
 
         Raises:
-            As `Desk.chat`, but for a model's refusal: then the next one is asked.
+            As `Gateway.chat`, but for a model's refusal: then the next one is asked.
         """
         options = self._options
         wanted = Wanted(asked, letter, options.label, options.provider, options.prompt)

@@ -2,7 +2,7 @@
 
     FrozenWriter(Path("var/ledger.db"), patience=15.0).look()   every second
 
-PostgreSQL ends such a session by itself (see `ledger`); SQLite has no server that could. The kernel knows who
+PostgreSQL ends such a session by itself (see `engine`); SQLite has no server that could. The kernel knows who
 holds the lock (proc(5), /proc/locks) and whether that process runs.
 """
 

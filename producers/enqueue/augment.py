@@ -1,6 +1,6 @@
 """Enqueue entries for augmentation (`translate` queue): one item an entry.
 
-    order("train.jsonl", options)  ->  Order(run=Run("train-51d0c9aa", "translate", ...), items=640, ...)
+    order("train.jsonl", options)  ->  Plan(run=Run("train-51d0c9aa", "translate", ...), items=640, ...)
 
 For variants it is one item a labelled question. Entries that were made from others are left out, and for
 back-translation those that are translation tasks.

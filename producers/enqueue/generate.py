@@ -1,6 +1,6 @@
 """Enqueue a labelled data set for reasoning generation (`reason` queue): one item a question.
 
-order(Path("train.jsonl"), options)  ->  Order(run=Run("train-9f3c01ab", "reason", ...), items=1328, ...)
+order(Path("train.jsonl"), options)  ->  Plan(run=Run("train-9f3c01ab", "reason", ...), items=1328, ...)
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Enqueue a data set for `infer`; record any run and send its messages.
 
-    infer(Path("test.jsonl"), sampling)  ->  Enqueued("test-9f3c01ab", items=1328, sent=1328, ...)
+    infer(Path("test.jsonl"), sampling)  ->  EnqueuedRun("test-9f3c01ab", items=1328, sent=1328, ...)
 
 Nothing is written before all is known to be good and the broker answers; then one transaction, then the
 messages. Interrupted anywhere, the same call continues.

@@ -1,6 +1,6 @@
 """Enqueue recorded votes to be scored or read again; nothing is sampled.
 
-    again("test", {"scorer": "scorer-3f9c01ab12cd"})  ->  Enqueued("test-9f3c01ab", items=275, sent=275, ...)
+    again("test", {"scorer": "scorer-3f9c01ab12cd"})  ->  EnqueuedRun("test-9f3c01ab", items=275, ...)
 
 What comes of it is a run like any other: to be reported, explained and collected.
 """

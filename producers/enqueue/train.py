@@ -1,6 +1,7 @@
 """Enqueue a training: examples from data files, from votes of labelled runs and from generated texts.
 
-    gather([Source("mine", weight=1.0), Source("more.jsonl", weight=0.3)])  ->  Lesson(...), Lesson(...), ...
+    gather([TrainingSource("mine", weight=1.0), TrainingSource("more.jsonl", weight=0.3)])
+        ->  TrainingExample(...), TrainingExample(...), ...
 
 A run over labelled questions gives its own votes, told right from wrong by their letters; a `reason` or
 `translate` run and a data file give the reasonings they hold.

@@ -1,6 +1,6 @@
 """Usage of outside services by a run: calls by outcome, tokens, cost, pauses.
 
-    of_run(run)  ->  Dealings(budget=20.0, spent=3.21, tallies=[Tally("chat", "deepseek", "ok", 790, ...)],
+    of_run(run)  ->  ApiUsage(budget=20.0, spent=3.21, tallies=[Tally("chat", "deepseek", "ok", 790, ...)],
                               halts=[Halt("qianfan", "qianfan@1f0c22aa", "no credit is left", ...)], ...)
 
 Money is in the settings' currency.

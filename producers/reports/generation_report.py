@@ -1,6 +1,6 @@
 """Figures of a `reason` or `translate` run: what agreed or passed, what was dropped and why.
 
-    figures("correct")  ->  Harvest(items=500, done=471, agreement=Share(471, 500), asks={1: 388, 2: 61}, ...)
+    figures("correct")  ->  GenerationReport(items=500, done=471, agreement=Share(471, 500), ...)
 
 A part is what an item comes to several of: a question of an entry, or a letter of a question. Calls and money
 are `api_usage`'.

@@ -7,7 +7,7 @@ outcomes       how answers came about: by majority, by weights, by the fallback,
 letters        which letters votes and answers give, and which are right: a model's liking for places
 calibration    whether votes with a score of 0.7 are right seven times in ten
 
-What is drawn is worked out in `report`.
+The figures come from `inference_report`.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -3,8 +3,7 @@
     figures("round1")  ->  Figures(questions=64, one_vote=Share(118, 320), majority=Share(31, 64), ...)
 
 "One vote" and "majority" are over each question's first round of votes, before any scorer; "final" is the
-answer given. How the figures are drawn and printed is `inference_plots`' and
-`render_reports`'s business.
+answer given. `inference_plots` draws the figures, `render_reports` prints them.
 """
 
 import enum

@@ -3,7 +3,7 @@
     spent             3.21 of 20 CNY
     calls             812 (790 ok, 14 throttled, 8 no reply)
 
-Texts of models and services are shown literally, as in `show`.
+Texts of models and services are shown literally, as in `render`.
 """
 
 import json

@@ -2,7 +2,7 @@
 
     ("accuracy of one vote", "118/320  36.9 %")
 
-How they are worked out is `report`'s business.
+The figures come from the `*_report` modules and `revote`.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Figures of a training: its curve, its pace, and what its model reached.
 
-course("judge")  ->  Course(step=120, of=300, loss=0.61, steps_a_minute=4.2, eta=2571.0, ...)
+report_of("judge")  ->  TrainingReport(step=120, of=300, loss=0.61, steps_a_minute=4.2, eta=2571.0, ...)
 """
 
 from dataclasses import dataclass, field

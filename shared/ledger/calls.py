@@ -1,6 +1,6 @@
 """The record of calls to outside services: what was asked, what came back, what it cost.
 
-    begin(Errand("correct", 41, "B:1", "chat", "deepseek-chat"), 0.004)  ->  812
+    begin(CallPurpose("correct", 41, "B:1", "chat", "deepseek-chat"), 0.004)  ->  812
     finish(812, "ok", reply="……答案是：B", usage=Usage(640, 310), cost=0.0031)
 
 A reply is on record before anything is done with it, so that it is never bought again. Budgets are kept here,

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import errors
 from psycopg.abc import RV, PQGen
 
-SECONDS = 25.0  # longer than the server's own limit of a statement (see `ledger`)
+SECONDS = 25.0  # longer than the server's own limit of a statement (see `engine`)
 
 
 class PatientConnection(psycopg.Connection[Any]):

@@ -3,7 +3,7 @@
     items: ("round1", 41, "p17#2", "leased", attempt 1, fence 2, "host:812:9f", lease_until 1795340412.5, ...)
 
 Times are seconds since the epoch, UTC, by the ledger's own clock. What the rows mean over time is told in
-`ledger` (runs, items, results) and `claims` (who works on what).
+`runs` (runs, items, entries) and `claims` (who works on what).
 """
 
 import enum

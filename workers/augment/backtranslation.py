@@ -3,7 +3,7 @@
     zh "甲比乙高。"  ->  ja "甲は乙より背が高い。"  ->  zh "甲的个子比乙高。"
 
 Problem, questions, options and reasonings go there and back; the line that names the answer stays as it is.
-What comes back counts only if it passes the checks. How texts are bought is `memory`'s business.
+What comes back counts only if it passes the checks. `translation_memory` buys the translations.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -90,7 +90,7 @@ class Memory:
         """Give each text's translation, or why there can be none; what is in the memory costs nothing.
 
         Raises:
-            Held, OverBudget, Interrupted, Unavailable: as `Desk.translate`; what came through is kept.
+            Held, OverBudget, Interrupted, Unavailable: as `Gateway.translate`; what came through is kept.
         """
         missing = list(dict.fromkeys(texts))
         done: dict[str, str | Refused] = {}

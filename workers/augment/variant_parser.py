@@ -1,7 +1,7 @@
 """Parse a chat model's new question, or say what is wrong with it.
 
 '```json\\n{"problem": "甲比乙高。", "question": "谁高？", "options": ["甲", "乙"], "answer": "A",
-  "reasoning": "甲比乙高。\\\\n答案是：A"}\\n```'   ->  Written("甲比乙高。", Question(...))
+  "reasoning": "甲比乙高。\\\\n答案是：A"}\\n```'   ->  ParsedVariant("甲比乙高。", Question(...))
 """
 
 import json

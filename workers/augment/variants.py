@@ -51,7 +51,7 @@ class Variants:
 
         Raises:
             Refused: none of those written can be kept, for the reasons it gives.
-            As `Desk.chat`, but for a refused answer, which is one that does not agree.
+            As `Gateway.chat`, but for a refused answer, which is one that does not agree.
         """
         gold = entry.questions[claim.question].answer
         if gold is None:

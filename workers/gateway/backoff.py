@@ -1,6 +1,6 @@
 """Back-off of an account after "slow down": one record in Redis that all its callers read.
 
-    Pace(until=1795340012.5, refused=1, factor=0.7, said="chat (api.deepseek.com) says 429: ...")
+    Backoff(until=1795340012.5, refused=1, factor=0.7, said="chat (api.deepseek.com) says 429: ...")
 
 Nobody calls before ``until`` (seconds, by the clock of the Redis server); from then on the rate is ``factor``
 of what is allowed, and grows back by itself. `votequeue resume` deletes the record (`shared.service_pauses`).

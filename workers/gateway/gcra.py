@@ -1,7 +1,7 @@
 """Evenly spaced calls (GCRA), by the clock of the Redis server.
 
-    lines.place(key, Spacing(0.206, 0.004), 1.0)  ->  Moment(at=1041.273, due=1041.273)
-    lines.place(key, Spacing(0.206, 0.004), 1.0)  ->  Moment(wait=0.106)  # none to be had yet
+    lines.place(key, Spacing(0.206, 0.004), 1.0)  ->  CallSlot(at=1041.273, due=1041.273)
+    lines.place(key, Spacing(0.206, 0.004), 1.0)  ->  CallSlot(wait=0.106)  # none to be had yet
 
 throttled-py's GCRA keeps the line: its bucket holds one call and what comes up within `AHEAD` seconds, so
 that a place is taken before its moment and none is lost to whoever wakes up late. One spacing serves calls a

@@ -2,7 +2,7 @@
 
     load("Qwen2.5-0.5B-Instruct", options, labels=1)  ->  (tokenizer, Qwen2ForSequenceClassification)
 
-What it is trained to tell is the objectives' business.
+The training objectives are in `objectives`.
 """
 
 import logging

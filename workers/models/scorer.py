@@ -3,8 +3,8 @@
     votes = [Text(text="……\\n答案是：A", letter="A")]
     SoundnessScorer(folder).score("scorer-3f9c01ab12cd", [(asked, votes)])  ->  [[0.41]]
 
-A scorer is a sequence classifier in a folder, with the options it was trained with. How it came to be is
-`scorer_trainer`'s business, which of them is to be asked the registry's.
+A scorer is a sequence classifier in a folder, with the options it was trained with.
+`scorer_trainer` trains it.
 """
 
 import logging

@@ -4,7 +4,7 @@
 
 The engine lives in the event loop that started it, its model in a process of its own (`EngineCore`). It is
 built without room for LoRA adapters, which costs time on every token, until one is asked for; then it is
-built anew between two batches. It knows prompts as text: what they say is `prompts`' business.
+built anew between two batches.
 """
 
 import asyncio

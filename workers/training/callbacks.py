@@ -1,8 +1,8 @@
 """Callbacks of a Trainer: metrics, checkpoints, stopping.
 
-    Trainer(..., callbacks=[Diary(workshop)])
+    Trainer(..., callbacks=[MetricsLogger(workshop)])
 
-Works with every Trainer of transformers and TRL. What becomes of the figures is the workshop's business.
+Works with every Trainer of transformers and TRL.
 """
 
 import math

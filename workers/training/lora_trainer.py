@@ -1,6 +1,6 @@
 """Train a LoRA adapter for the generator on prompts with right continuations.
 
-    train(lessons, options, weights, workshop)  ->  Made(name="lora-3f9c01ab12cd", ...)
+    train(lessons, options, weights, workshop)  ->  TrainedModel(name="lora-3f9c01ab12cd", ...)
 
 TRL's SFTTrainer over PEFT does the work; the loss is on the completion only. The texts learned from are those
 of a lesson that end in its right letter.

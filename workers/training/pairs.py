@@ -2,7 +2,7 @@
 
     gather(lessons, options)  ->  [Item(lesson, rights=["A"], wrongs=["C", "D"], copies=1, letters=True), ...]
 
-What is fed of a text is `reading`'s business. Balance is within each question: neither a question nor where a
+`features` reads the texts. Balance is within each question: neither a question nor where a
 text comes from then tells whether it is right.
 """
 

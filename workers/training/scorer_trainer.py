@@ -1,6 +1,6 @@
 """Train a scorer and measure it on held-out questions.
 
-    train(lessons, options, weights, workshop)  ->  Made(name="scorer-3f9c01ab12cd", rule=Rule(...), ...)
+    train(lessons, options, weights, workshop)  ->  TrainedModel(name="scorer-3f9c01ab12cd", ...)
 
 Two ways: the layers are trained (`tune` all, lora), and some entries are kept out to see what was learned; or
 they stay as they are (`tune` head), and every entry is kept out of one of several heads.

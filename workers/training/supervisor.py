@@ -1,6 +1,6 @@
 """Supervise a training process from its worker: start it, watch it, stop it.
 
-    supervise(order, told=..., holds=..., stopping=...)  ->  Made(name="scorer-3f9c01ab12cd", ...)
+    supervise(order, told=..., holds=..., stopping=...)  ->  TrainedModel(name="scorer-3f9c01ab12cd", ...)
 
 The process lives only as long as this one and as long as the claim holds: it is told so every few seconds,
 and ends by itself when it is not.
