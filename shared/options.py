@@ -31,11 +31,12 @@ OLDER = {"siblings": True, "reader": answers.REFERENCE}
 class Flag:
     """How an option is given on the command line, where its field's name does not say it.
 
-    ``spelling`` replaces ``--field-name``; ``default`` is the value for the only ``strategy`` that has a use
-    for the option.
+    ``spelling`` replaces ``--field-name``; ``shown`` says where the default comes from; ``default`` is the
+    value for the only ``strategy`` that has a use for the option.
     """
 
     spelling: str | None = None
+    shown: str | None = None
     strategy: str | None = None
     default: Any = None
 

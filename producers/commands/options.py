@@ -87,6 +87,8 @@ def _option(model: type[BaseModel], name: str, flag: Flag, unset: str) -> Any:
 
 
 def _default(model: type[BaseModel], name: str, flag: Flag, unset: str) -> str:
+    if flag.shown:
+        return flag.shown
     default = flag.default if flag.strategy else model.model_fields[name].default
     if default is PydanticUndefined or (default is None and unset != "none"):
         return unset

@@ -63,7 +63,7 @@ def _defaults(
 ) -> dict[str, Any]:
     loaded = settings.load()
     trackers = loaded.report_to if report_to is None else report_to
-    recipe = recipes.load(given.get("recipe", recipes.names(model)[0]), model)
+    recipe = recipes.load(given.get("recipe", model.model_fields["recipe"].default), model)
     return {"base": loaded.model, **recipe, "report_to": options.words(trackers)}
 
 

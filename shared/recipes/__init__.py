@@ -14,20 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared import text_files
 from shared.errors import UserError
-from shared.options import Count, Derived, Flag, Positive
+from shared.options import Count, Derived, Flag, Positive, flag_of
 
 HeldOut = Annotated[float, Field(gt=0, lt=1)]
 ANSWER = "question+answer"  # the input that is no text of a vote, but each answer a question has
 _FOLDER = Path(__file__).parent
 _MOST_BYTES = 1 << 20
+_RECIPE = "recipe: a name, or a TOML file of your own"
 
 
 class _Training(BaseModel):
     """What all trainings have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    recipe: str = Field("none", description="recipe: a name, or a TOML file of your own")
-    base: str = Field(description="weights to start from")
+    base: Annotated[str, Flag(shown="VOTEQUEUE_MODEL")] = Field(description="weights to start from")
     epochs: Positive = Field(description="passes over the training data")
     max_steps: Count | None = Field(None, description="steps after which training ends early")
     learning_rate: Positive = Field(description="peak learning rate")
@@ -44,6 +44,7 @@ class ScorerTraining(_Training):
     """How a scorer is trained."""
 
     target: Annotated[Literal["scorer"], Derived()] = "scorer"
+    recipe: str = Field("verifier", description=_RECIPE)
     input: Literal["reasoning", "question+reasoning", "question+answer"] = Field(
         description="text the scorer is fed: reasoning, question+reasoning or question+answer"
     )
@@ -70,6 +71,7 @@ class LoraTraining(_Training):
     """How a LoRA adapter for the generator is trained; ``examples`` are digests of sets that prompts show."""
 
     target: Annotated[Literal["lora"], Derived()] = "lora"
+    recipe: str = Field("lora", description=_RECIPE)
     rank: Count = Field(description="rank of the adapter")
     alpha: Count = Field(description="scale of the adapter, over its rank")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="dropout while training")
@@ -96,24 +98,24 @@ def load(name: str, model: type[_Training]) -> dict[str, Any]:
         values = tomllib.loads(text_files.read(path, _MOST_BYTES))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not TOML: {error}") from None
-    given = {"recipe": name, "base": "any", "report_to": (), **values}
+    keys = {field for field in model.model_fields if flag_of(model, field)} - {"recipe"}
+    if other := next((key for key in values if key not in keys), None):
+        raise UserError(f"{path}: {other!r} is no key of this recipe")
     try:
-        model.model_validate(given)
+        model.model_validate({"base": "any", "report_to": (), **values})
     except ValidationError as error:
         raise UserError(f"{path}: {_explained(error)}") from None
     return {**values, "recipe": name}
 
 
 def names(model: type[_Training]) -> list[str]:
-    """List the recipes that come with votequeue for a kind of training, the default first."""
+    """List the recipes that come with votequeue for a kind of training."""
     return ["lora"] if model is LoraTraining else ["verifier", "reference"]
 
 
 def _explained(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
-    if first["type"] == "extra_forbidden":
-        return f"{key!r} is no key of this recipe"
     if first["type"] == "missing":
         return f"{key!r} is missing"
     return f"{key} = {first['input']!r}: {first['msg']}"

@@ -7,6 +7,7 @@ import pytest
 from shared import recipes
 from shared.errors import UserError
 from shared.recipes import LoraTraining, ScorerTraining
+from tests.conftest import Command
 
 
 def write(folder: Path, *changes: str, without: str | None = None) -> str:
@@ -41,6 +42,8 @@ def test_a_file_of_ones_own_is_a_recipe(tmp_path: Path) -> None:
         ("epochs = 0", None, r"mine\.toml: epochs = 0: .*greater than 0"),
         ('tune = "some"', None, r"mine\.toml: tune = 'some': .*'all', 'lora' or 'head'"),
         ("epoch = 3", None, r"mine\.toml: 'epoch' is no key of this recipe"),
+        ('report_to = ["wandb"]', None, r"mine\.toml: 'report_to' is no key of this recipe"),
+        ('recipe = "other"', None, r"mine\.toml: 'recipe' is no key of this recipe"),
         ("layers = 6", "seed", r"mine\.toml: 'seed' is missing"),
         ("epochs = = 3", None, r"mine\.toml is not TOML: "),
     ],
@@ -55,10 +58,18 @@ def test_what_does_not_fit_is_said_with_file_and_key(
 def test_a_recipe_of_another_kind_is_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"recipe 'lora': there are verifier, reference"):
         recipes.load("lora", ScorerTraining)
-    with pytest.raises(UserError, match=r"mine\.toml: 'rank' is missing"):
+    with pytest.raises(UserError, match=r"mine\.toml: 'input' is no key of this recipe"):
         recipes.load(write(tmp_path), LoraTraining)
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.toml"):
         recipes.load(str(tmp_path / "nowhere.toml"), ScorerTraining)
+
+
+def test_help_says_where_each_default_comes_from(votequeue: Command) -> None:
+    for command, recipe in (("scorer", "verifier"), ("lora", "lora")):
+        shown = " ".join(votequeue("enqueue", "train", command, "--help").out.replace("│", " ").split())
+        assert f"a TOML file of your own [default: ({recipe})]" in shown
+        assert "weights to start from [default: (VOTEQUEUE_MODEL)]" in shown
+        assert "peak learning rate [default: (the recipe's)]" in shown
