@@ -134,8 +134,10 @@ def client() -> "redis.Redis":
 def waiting(queue: str) -> int:
     """Count the messages that wait in a queue and that no worker has taken."""
     try:
-        lists = queue, queue + redis_transport.Channel.sep + str(redis_transport.FIRST)
-        return sum(int(client().llen(KEY_PREFIX + name)) for name in lists)
+        with client().pipeline(transaction=False) as pipe:
+            for name in redis_transport.lists(KEY_PREFIX + queue):
+                pipe.llen(name)
+            return sum(pipe.execute())
     except redis.RedisError as error:
         raise unreachable(error) from None
 

@@ -20,6 +20,11 @@ log = logging.getLogger(__name__)
 FIRST = 5  # kombu's priorities are 0 to 9
 
 
+def lists(queue: str) -> tuple[str, str]:
+    """Name the two lists of a queue as kombu does, in the order in which workers empty them."""
+    return f"{queue}{Channel.sep}{FIRST}", queue
+
+
 class QoS(redis.QoS):
     """The unacknowledged messages of a channel."""
 

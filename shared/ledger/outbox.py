@@ -29,8 +29,9 @@ def sending(run: str) -> str:
 def unsent(limit: int, run: str | None = None, *, lost: bool = False) -> list[Job]:
     """List items that are due and have no message on the way.
 
-    Without a ``run``, those runs are left out whose producer is still at it. ``lost``: only those that a dead
-    worker left, but for the suspects: each time that one of them comes first, it may kill another worker.
+    Without a ``run``, those runs are left out whose producer is still at it. ``lost``: only items that were
+    claimed before and came back, as from a dead worker. Suspects are left out of these: each time that one
+    comes first, it may kill another worker.
     """
     locks = schema.locks.c
     with engine.reading() as connection:

@@ -18,7 +18,6 @@ from shared.jobs import Infer, Job
 from shared.ledger import claims, engine, leases, runs, schema
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
-from shared.redis_transport import Channel
 from shared.settings import Settings
 from tests.conftest import _use_broker, forget
 from tests.integration import run_fixtures
@@ -27,7 +26,7 @@ from workers import reconcile
 from workers.reconcile import Swept, sweep
 
 QUEUE = KEY_PREFIX + "infer"
-FIRST = f"{QUEUE}{Channel.sep}{redis_transport.FIRST}"
+FIRST, _ = redis_transport.lists(QUEUE)
 
 
 @pytest.fixture

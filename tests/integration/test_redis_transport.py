@@ -10,7 +10,7 @@ import pytest
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from shared import broker
+from shared import broker, redis_transport
 from shared.jobs import Infer
 from tests.chaos.servers import Broker
 
@@ -92,3 +92,9 @@ def test_messages_that_are_not_acknowledged_go_back_when_a_worker_stops(
     taken(connection)
     connection.close()
     assert left(server)() == 1
+
+
+def test_the_lists_of_a_queue_are_those_that_kombu_reads_in_their_order(connection: Connection) -> None:
+    channel = connection.default_channel
+    read = tuple(channel._q_for_pri(QUEUE.name, priority) for priority in channel.priority_steps)
+    assert redis_transport.lists(QUEUE.name) == read
