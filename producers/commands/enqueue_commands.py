@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Put work into a queue.", no_args_is_help=True)
 app.add_typer(train_commands.app, name="train")
-
-
 # The options that say how votes are judged, rather than how they are sampled.
 RESCORING = ("reader", "scorer", "use", "threshold", "fallback", "batch")
 
@@ -58,10 +56,8 @@ def infer(
         again.require_models(chosen)
         done = publish.infer(source, chosen, run, examples, skip_bad)
     else:
-        for name in [*(["examples"] if examples is not None else []), *given]:
-            if name not in RESCORING:
-                why = f"the votes of {data} are judged as they are"
-                raise typer.BadParameter(why, param_hint=options.option_of(name))
+        why = f"the votes of {data} are judged as they are"
+        options.refuse_others({"examples": examples, **given}, RESCORING, why, Sampling)
         changes = {name: getattr(chosen, name) for name in given}
         # Which scorer judges is what this is for: the one in use now, unless another is named.
         done = again.again(data, {"scorer": chosen.scorer, **changes}, run)

@@ -10,7 +10,7 @@ and the error style that Typer gives the rest of this command line.
 
 import inspect
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
@@ -135,6 +135,19 @@ def filled(model: type[_M], defaults: dict[str, Any], given: dict[str, Any]) -> 
         first = error.errors()[0]
         option = option_of(str(first["loc"][0]), model)
         raise typer.BadParameter(f"{first['msg']}, not {first['input']!r}", param_hint=option) from None
+
+
+def refuse_others(
+    given: Mapping[str, Any], allowed: Container[str], why: str, model: type[BaseModel]
+) -> None:
+    """Refuse options that were given although they have no use here.
+
+    Raises:
+        typer.BadParameter: naming the first of them.
+    """
+    for name, value in given.items():
+        if value is not None and name not in allowed:
+            raise typer.BadParameter(why, param_hint=option_of(name, model))
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -113,23 +113,14 @@ def augmentation(
     uses = used_by(strategy)
     if uses:
         service = {"provider": provider, "model": model} if strategy == "synonym" else {}
-        _refuse_unused(
-            strategy, {name: value for name, value in (given | service).items() if name not in uses}
-        )
+        why = f"the strategy {strategy} has no use for it"
+        options.refuse_others(given | service, uses, why, Augmentation)
     defaults = uses | ({"reader": settings.load().reader} if "reader" in uses else {})
     if strategy in ("back-translation", "variant"):
         defaults |= _service(strategy, provider, model)
     chosen = options.filled(Augmentation, {"strategy": strategy, **defaults}, given)
     _require_sense(chosen)
     return chosen
-
-
-def _refuse_unused(strategy: str, given: dict[str, Any]) -> None:
-    for name, value in given.items():
-        if value is not None:
-            raise typer.BadParameter(
-                f"the strategy {strategy} has no use for it", param_hint=options.option_of(name, Augmentation)
-            )
 
 
 def _service(strategy: str, provider: str | None, model: str | None) -> dict[str, Any]:
