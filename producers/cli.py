@@ -38,13 +38,14 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `e
 @app.command()
 def resume(run: RunName, json: Json = False) -> None:
     """Send again whatever has no answer and is not being worked on."""
+    from producers import console
     from producers.enqueue import publish
     from producers.reports import render
 
     sent = publish.resume(run)
     if json:
         return render.as_json({"run": run, "sent": sent})
-    return render.text(f"run {run}: {render.count(sent, 'message')} sent")
+    return render.text(f"run {run}: {console.count(sent, 'message')} sent")
 
 
 # Looking
@@ -113,7 +114,7 @@ def failed(
     json: Json = False,
 ) -> None:
     """List the questions (or entries) that were given up, and why."""
-    from producers import run_progress
+    from producers import console, run_progress
     from producers.enqueue import publish
     from producers.reports import render
 
@@ -124,7 +125,7 @@ def failed(
     if not dead:
         return render.text(f"run {run}: nothing was given up")
     render.dead(dead)
-    return render.text(f"run {run}: {render.count(sent, 'message')} sent") if replay else None
+    return render.text(f"run {run}: {console.count(sent, 'message')} sent") if replay else None
 
 
 # Taking results out
