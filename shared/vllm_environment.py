@@ -19,3 +19,9 @@ def variables(kv_cache_gib: int) -> dict[str, str]:
         # By itself the CPU build leaves a core free, which on two cores is half the machine.
         values["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
     return values
+
+
+def set_defaults(kv_cache_gib: int) -> None:
+    """Put into this process's environment what is not set there yet."""
+    for name, value in variables(kv_cache_gib).items():
+        os.environ.setdefault(name, value)

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -122,8 +121,7 @@ class VllmGenerator:
             await self._idle.wait()
             await self._bury(self._engine)
         self._rank = max(rank, self._rank)
-        for name, value in vllm_environment.variables(self._options.kv_cache_gib).items():
-            os.environ.setdefault(name, value)
+        vllm_environment.set_defaults(self._options.kv_cache_gib)
         try:
             self._engine = self._build()
             self._tokenizer = self._engine.get_tokenizer()
