@@ -19,6 +19,7 @@ from shared.errors import (
     Exhausted,
     Held,
     NoReply,
+    Policy,
     Refused,
     Throttled,
     Unavailable,
@@ -157,12 +158,9 @@ class Gateway:
                 return self._once(call)
             except Throttled as error:
                 said = str(error)
-            except Exhausted as error:
-                until = None if error.delay is None else _moment(error.delay)
-                _pause(service.name, error, until)
-                raise
-            except Barred as error:
-                _pause(service.whole if error.whole else service.name, error, None)
+            except Held as error:
+                if error.policy is Policy.STOP_PROVIDER:
+                    _pause(service, error)
                 raise
         raise Unavailable(f"{service.provider} said {THROTTLED_AT_MOST} times to slow down, last: {said}")
 
@@ -261,8 +259,10 @@ def _finish(number: int, outcome: str, **ended: Any) -> None:
     retries.until_done(lambda: calls.finish(number, outcome, **ended), UserError)
 
 
-def _pause(service: str, error: Held, until: float | None) -> None:
-    retries.until_done(lambda: calls.pause(service, engine.storable(str(error)), until), UserError)
+def _pause(service: Service, error: Held) -> None:
+    name = service.whole if error.whole else service.name
+    until = None if error.delay is None else _moment(error.delay)
+    retries.until_done(lambda: calls.pause(name, engine.storable(str(error)), until), UserError)
 
 
 def refuse_paused(service: Service) -> None:
