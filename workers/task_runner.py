@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from shared import recipes, settings
-from shared.errors import Held, Policy, Refused, UserError, VotequeueError
+from shared.errors import Held, Policy, Refused, VotequeueError
 from shared.jobs import Job
 from shared.ledger import claims, engine, runs
 from shared.ledger.claims import Claim
@@ -60,11 +60,11 @@ def _run(claim: Claim, work: Callable[[Claim], ItemResult]) -> str:
         retries.until_done(lambda: claims.begin([claim]))
         outcome = work(claim)
         value, line = outcome.value, outcome.line
-        kept = written(lambda: claims.complete(claim, value, line))
+        kept = retries.written(lambda: claims.complete(claim, value, line))
     # Whatever it is, the item must not stay claimed; what is not the item's goes on to Celery.
     except Exception as error:  # noqa: BLE001
         failure = error
-        return written(lambda: _settle(claim, failure))
+        return retries.written(lambda: _settle(claim, failure))
     return line if kept else rounds.TOO_LATE
 
 
@@ -98,14 +98,6 @@ def _read(run: str, validate: Callable[[Any], _T]) -> _T:
         return validate(runs.get_run(run).options)
     except ValidationError as error:
         raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
-
-
-def written(write: Callable[[], _T]) -> _T:
-    """Write an item's end, however long its ledger does not answer.
-
-    Given up, the item would be stuck: our heartbeats keep its claim for as long as this process lives.
-    """
-    return retries.until_done(write, UserError)
 
 
 def _settle(claim: Claim, error: Exception) -> str:

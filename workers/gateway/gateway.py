@@ -241,9 +241,7 @@ class Gateway:
 
         _finish(number, outcome, usage=used, also=also, **ended)
         if factor > 1:
-            retries.until_done(
-                lambda: calls.raise_under_way(service.provider, service.model, factor), UserError
-            )
+            retries.written(lambda: calls.raise_under_way(service.provider, service.model, factor))
             log.warning(
                 "%s used %d and %d tokens (prompt, reply) where %d and %d were the most expected: "
                 "its calls count as more against budgets from now on",
@@ -256,13 +254,13 @@ def _finish(number: int, outcome: str, **ended: Any) -> None:
 
     Given up, a reply that was paid for would be bought again. Recorded twice, it is the same as once.
     """
-    retries.until_done(lambda: calls.finish(number, outcome, **ended), UserError)
+    retries.written(lambda: calls.finish(number, outcome, **ended))
 
 
 def _pause(service: Service, error: Held) -> None:
     name = service.whole if error.whole else service.name
     until = None if error.delay is None else _moment(error.delay)
-    retries.until_done(lambda: calls.pause(name, engine.storable(str(error)), until), UserError)
+    retries.written(lambda: calls.pause(name, engine.storable(str(error)), until))
 
 
 def refuse_paused(service: Service) -> None:
