@@ -19,6 +19,7 @@ from shared.errors import (
     Exhausted,
     Held,
     NoReply,
+    Policy,
     Refused,
     Throttled,
     Unavailable,
@@ -157,12 +158,9 @@ class Gateway:
                 return self._once(call)
             except Throttled as error:
                 said = str(error)
-            except Exhausted as error:
-                until = None if error.delay is None else _moment(error.delay)
-                _pause(service.name, error, until)
-                raise
-            except Barred as error:
-                _pause(service.whole if error.whole else service.name, error, None)
+            except Held as error:
+                if error.policy is Policy.STOP_PROVIDER:
+                    _pause(service, error)
                 raise
         raise Unavailable(f"{service.provider} said {THROTTLED_AT_MOST} times to slow down, last: {said}")
 
@@ -243,9 +241,7 @@ class Gateway:
 
         _finish(number, outcome, usage=used, also=also, **ended)
         if factor > 1:
-            retries.until_done(
-                lambda: calls.raise_under_way(service.provider, service.model, factor), UserError
-            )
+            retries.written(lambda: calls.raise_under_way(service.provider, service.model, factor))
             log.warning(
                 "%s used %d and %d tokens (prompt, reply) where %d and %d were the most expected: "
                 "its calls count as more against budgets from now on",
@@ -258,11 +254,13 @@ def _finish(number: int, outcome: str, **ended: Any) -> None:
 
     Given up, a reply that was paid for would be bought again. Recorded twice, it is the same as once.
     """
-    retries.until_done(lambda: calls.finish(number, outcome, **ended), UserError)
+    retries.written(lambda: calls.finish(number, outcome, **ended))
 
 
-def _pause(service: str, error: Held, until: float | None) -> None:
-    retries.until_done(lambda: calls.pause(service, engine.storable(str(error)), until), UserError)
+def _pause(service: Service, error: Held) -> None:
+    name = service.whole if error.whole else service.name
+    until = None if error.delay is None else _moment(error.delay)
+    retries.written(lambda: calls.pause(name, engine.storable(str(error)), until))
 
 
 def refuse_paused(service: Service) -> None:
