@@ -22,13 +22,13 @@ def fasten() -> None:
 
 
 def main() -> None:
-    """Leave the note, fasten the leash, become the command."""
+    """Leave the note, fasten the wrapper, become the command."""
     name, separator, *command = sys.argv[1:]
     if separator != "--" or not command:
         sys.exit("usage: python -m infra.parent_death NOTE -- COMMAND [ARGUMENT ...]")
     fasten()
     if name != "-":
-        from infra import process_groups  # a leash without a note needs no psutil
+        from infra import process_groups  # a wrapper without a note needs no psutil
 
         # What the program's last life left behind (an engine) holds memory and a GPU.
         process_groups.end(process_groups.living(Path(name).parent).get(Path(name).name, []))

@@ -315,14 +315,14 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 
 def section(where: Layout, program: Program) -> str:
-    """Write one program's section; its leash lets it die with supervisord and notes its pid.
+    """Write one program's section; its wrapper lets it die with supervisord and notes its pid.
 
     SIGTERM goes to the program alone: a worker gives its questions back and closes its engine in order.
     """
-    leash = (*PYTHON, "-m", "infra.parent_death", str(where.notes / program.name), "--")
+    wrapper = (*PYTHON, "-m", "infra.parent_death", str(where.notes / program.name), "--")
     return f"""
 [program:{program.name}]
-command={plain(shlex.join([*leash, *program.command]))}
+command={plain(shlex.join([*wrapper, *program.command]))}
 directory={plain(Path.cwd())}
 priority={program.priority}
 autostart={str(program.first).lower()}

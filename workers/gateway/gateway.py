@@ -1,6 +1,6 @@
 """The gateway to outside services: records every call, keeps budgets, and decides what is called again.
 
-    desk.chat(job, "B:1:yi-34b", model, Prompt("……", 1024, 0.7))  ->  "……答案是：B"
+    gateway.chat(job, "B:1:yi-34b", model, Prompt("……", 1024, 0.7))  ->  "……答案是：B"
 
 What is on record is not asked again; a paused account is not called; "slow down" slows all callers down and
 asks again here; every other failure ends the item's round.
@@ -73,7 +73,7 @@ _PERHAPS_CHARGED = (NoReply, Unreadable)
 class _Call(Generic[_R]):
     """One call: whose it is, what it may use, how it is made, and how its result goes on record."""
 
-    errand: CallPurpose
+    purpose: CallPurpose
     service: Service
     needs: Needs
     make: Callable[[], _R]
@@ -198,7 +198,7 @@ class Gateway:
             seen = token_charges.of(service.name)
             bound = seen.bound(call.needs.most)
             try:
-                number = calls.begin(call.errand, providers.cost(service.price, bound), seen.others)
+                number = calls.begin(call.purpose, providers.cost(service.price, bound), seen.others)
             except Held:
                 if waited >= BUDGET_PATIENCE:
                     raise

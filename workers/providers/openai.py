@@ -3,7 +3,7 @@
     OpenAIChat(service, "https://api.deepseek.com/v1", key, 120.0).complete(Prompt("……", 1024, 0.7))
         ->  Reply("……\\n答案是：B", Usage(640, 310))
 
-One call is one request; whether it is made again is the desk's business, what a "no" means `openai_errors`'.
+One call is one request. The gateway decides whether it is made again; `openai_errors` maps errors.
 """
 
 import json
