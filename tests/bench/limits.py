@@ -1,7 +1,7 @@
 """What the shared limiter gets through: `python -m tests.bench.limits [--seconds 60] [--rates 5,20] [...]`.
 
 Worker processes of 16 threads make calls through the real gateway, over HTTP, to a server that allows so
-many a second in any window and refuses what is beyond. Beside the shared limiter, a limiter for each process alone.
+many a second in any window and refuses what is beyond. The baseline is a limiter for each process.
 """
 
 import argparse
