@@ -180,10 +180,10 @@ def refuse_taken_ports(settings: Settings, serve: bool) -> None:
 def start(settings: Settings, where: Layout, configuration: Path, detach: bool) -> None:
     """Start supervisord in a session of its own; unless detached, it dies with this process."""
     command = [*PYTHON, "-m", "infra.supervisord", "-c", str(configuration)]
-    leash = [] if detach else [*PYTHON, "-m", "infra.parent_death", "-", "--"]
+    wrapper = [] if detach else [*PYTHON, "-m", "infra.parent_death", "-", "--"]
     with where.log("supervisord-start").open("w") as log:
         process = subprocess.Popen(  # noqa: S603 - our own words
-            [*leash, *command],
+            [*wrapper, *command],
             cwd=where.home,
             env=programs.environment(settings),
             stdin=subprocess.DEVNULL,

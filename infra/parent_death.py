@@ -7,23 +7,18 @@ the process started, in seconds since the epoch: a pid alone may long be another
 leaves none. On systems other than Linux the command runs on after its parent.
 """
 
-import ctypes
+import contextlib
 import os
-import signal
 import sys
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+from shared import parent_death
 
 
 def fasten() -> None:
-    """Ask the kernel (prctl(2)) to kill this process when its parent goes."""
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it went before the kernel had been asked
-        os.kill(os.getpid(), signal.SIGKILL)
+    """Ask the kernel to kill this process when its parent goes; go on where the kernel refuses."""
+    with contextlib.suppress(OSError):
+        parent_death.tie(os.getppid())
 
 
 def main() -> None:

@@ -319,10 +319,10 @@ def section(where: Layout, program: Program) -> str:
 
     SIGTERM goes to the program alone: a worker gives its questions back and closes its engine in order.
     """
-    leash = (*PYTHON, "-m", "infra.parent_death", str(where.notes / program.name), "--")
+    wrapper = (*PYTHON, "-m", "infra.parent_death", str(where.notes / program.name), "--")
     return f"""
 [program:{program.name}]
-command={plain(shlex.join([*leash, *program.command]))}
+command={plain(shlex.join([*wrapper, *program.command]))}
 directory={plain(Path.cwd())}
 priority={program.priority}
 autostart={str(program.first).lower()}

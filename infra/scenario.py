@@ -163,8 +163,8 @@ def _line(words: tuple[str | Path, ...]) -> str:
 
 
 def _command(words: tuple[str | Path, ...]) -> list[str]:
-    leash = [*programs.PYTHON, "-m", "infra.parent_death", "-", "--"]
-    return [*leash, *programs.PYTHON, "-m", "producers.cli", *map(str, words)]
+    wrapper = [*programs.PYTHON, "-m", "infra.parent_death", "-", "--"]
+    return [*wrapper, *programs.PYTHON, "-m", "producers.cli", *map(str, words)]
 
 
 @contextlib.contextmanager

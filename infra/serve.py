@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from infra import programs, weights
-from shared import text_files
+from shared import text_files, vllm_environment
 from shared.errors import UserError
 from shared.settings import Settings
 
@@ -46,23 +46,13 @@ def command(settings: Settings, port: int | None = None) -> list[str]:
     if is_cpu_build():
         options["dtype"] = "bfloat16"
         flags.append("--enforce-eager")
-    told = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return [*programs.PYTHON, "-m", SERVER, *told, *flags]
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return [*programs.PYTHON, "-m", SERVER, *words, *flags]
 
 
 def environment(settings: Settings) -> dict[str, str]:
     """Give the variables that vLLM reads; what the caller has set already stays."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    wanted = {
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
-    }
-    if cores:
-        # By itself the CPU build leaves a core free, which on two cores is half the machine.
-        wanted["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
-    return {**wanted, **os.environ}
+    return {**vllm_environment.variables(settings.kv_cache_gib), **os.environ}
 
 
 def weights_folder(settings: Settings) -> Path:

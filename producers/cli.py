@@ -38,13 +38,14 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `e
 @app.command()
 def resume(run: RunName, json: Json = False) -> None:
     """Send again whatever has no answer and is not being worked on."""
+    from producers import console
     from producers.enqueue import publish
     from producers.reports import render
 
     sent = publish.resume(run)
     if json:
         return render.as_json({"run": run, "sent": sent})
-    return render.text(f"run {run}: {render.count(sent, 'message')} sent")
+    return render.text(f"run {run}: {console.count(sent, 'message')} sent")
 
 
 # Looking
@@ -116,7 +117,7 @@ def failed(
     json: Json = False,
 ) -> None:
     """List the questions (or entries) that were given up, and why."""
-    from producers import run_progress
+    from producers import console, run_progress
     from producers.enqueue import publish
     from producers.reports import render
 
@@ -128,7 +129,7 @@ def failed(
     if not dead:
         return render.text(f"run {run}: nothing was given up")
     render.dead(dead)
-    return render.text(f"run {run}: {render.count(sent, 'message')} sent") if retry else None
+    return render.text(f"run {run}: {console.count(sent, 'message')} sent") if retry else None
 
 
 # Taking results out

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from producers import formats, generated_entries, output_files, questions, run_progress, watch
+from producers import console, formats, generated_entries, output_files, questions, run_progress, watch
 from shared import dataset
 from shared.jobs import DATA_QUEUES
 from shared.ledger import runs
@@ -77,7 +77,7 @@ class Exported:
     @property
     def line(self) -> str:
         """Say what is in the file."""
-        plural = run_progress.UNITS[self.unit]
+        plural = console.plural(self.unit)
         parts = "letters" if self.kind == "reason" else "questions"
         dropped = f"; {self.dropped} of their {parts} dropped, see the report" if self.dropped else ""
         return f"{self.path}: {self.done} of {self.items} {plural} with a {self._made}{dropped}"
@@ -85,9 +85,7 @@ class Exported:
     @property
     def lack(self) -> str:
         """Say what is not."""
-        return (
-            f"{self.items - self.done} of {self.items} {run_progress.UNITS[self.unit]} have no {self._made}"
-        )
+        return f"{self.items - self.done} of {self.items} {console.plural(self.unit)} have no {self._made}"
 
 
 def collect(run: str, path: Path, wait: bool = False, force: bool = False) -> Collected | Exported:

@@ -47,6 +47,16 @@ def _shown(character: str) -> str:
     return "\N{REPLACEMENT CHARACTER}" if control and character not in "\n\t" else character
 
 
+def plural(word: str) -> str:
+    """Give the plural: ``questions``, ``entries``."""
+    return "entries" if word == "entry" else word + "s"
+
+
+def count(number: int, word: str) -> str:
+    """Put a number before a word: ``1 question``, ``2 entries``."""
+    return f"{number} {word if number == 1 else plural(word)}"
+
+
 def span(seconds: float) -> str:
     """Write a length of time for people: ``47 s``, ``12 min``, ``3 h 20 min``."""
     if seconds < 90:

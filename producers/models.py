@@ -1,6 +1,6 @@
 """List trained models and change which is in use.
 
-    listed()  ->  [Listed(name="scorer-3f9c01ab12cd", kind="scorer", in_use=True, metrics={"auc": 0.73}, ...)]
+    listed()  ->  [ListedModel(Model("scorer-3f9c01ab12cd", "scorer", ...), in_use=True, here=True)]
 
 A decision holds from the next batch of every worker on.
 """
@@ -21,23 +21,20 @@ NOTHING = {f"no-{kind}": kind for kind in KINDS}  # what `use` takes to use none
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A model with what is decided about it, and whether its files are below this machine's folder."""
+class ListedModel:
+    """A model, whether it is in use, and whether its files are below this machine's folder (``here``)."""
 
-    name: str
-    kind: str
-    run: str
-    base: str
-    source: str
-    digest: str
-    options: dict[str, Any]
-    code: str
-    metrics: dict[str, Any]
-    use: str | None
-    threshold: float | None
+    model: Model
     in_use: bool
     here: bool
-    created_at: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give all that is known of the model, flat, for programs."""
+        facts = dict(vars(self.model))
+        rule, created_at = facts.pop("rule"), facts.pop("created_at")
+        use, threshold = (rule.use, rule.threshold) if rule else (None, None)
+        decided = {"use": use, "threshold": threshold, "in_use": self.in_use, "here": self.here}
+        return {**facts, **decided, "created_at": created_at}
 
 
 @dataclass(frozen=True)
@@ -50,32 +47,20 @@ class Decision:
     here: bool
 
 
-def listed() -> list[Listed]:
+def listed() -> list[ListedModel]:
     """List all models, oldest first."""
     used = [_name_of(models.in_use(kind)) for kind in KINDS]
-    return [_listed(model, model.name in used) for model in models.every()]
+    return [ListedModel(model, model.name in used, _is_here(model)) for model in models.every()]
 
 
-def find(name: str) -> Listed:
+def find(name: str) -> ListedModel:
     """Look a model up by its name, or by a beginning that only it has.
 
     Raises:
         UserError: there is none, or there are several.
     """
     model = models.get(name)
-    return _listed(model, model.name == _name_of(models.in_use(model.kind)))
-
-
-def _listed(model: Model, in_use: bool) -> Listed:
-    told = dict(vars(model))
-    rule = told.pop("rule")
-    return Listed(
-        **told,
-        use=rule.use if rule else None,
-        threshold=rule.threshold if rule else None,
-        in_use=in_use,
-        here=_is_here(model),
-    )
+    return ListedModel(model, model.name == _name_of(models.in_use(model.kind)), _is_here(model))
 
 
 def _name_of(model: Model | None) -> str | None:
@@ -103,7 +88,7 @@ def use(name: str) -> Decision:
     return Decision(kind, now, before, here)
 
 
-def add_lora(folder: Path) -> Listed:
+def add_lora(folder: Path) -> ListedModel:
     """Register a LoRA adapter that was trained elsewhere: its files are copied.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from producers import time_left
+from producers import console, time_left
 from producers.time_left import Votes
 from shared import broker
 from shared.errors import ServiceUnreachable, UserError
@@ -21,8 +21,6 @@ from shared.options import Augmentation
 RATE_WINDOW = 300.0  # seconds that the present rate looks back
 IDLE_AFTER = 15.0  # seconds without a claim after which nobody seems to be there
 
-UNITS = {"question": "questions", "entry": "entries", "job": "jobs"}  # an item's word, and its plural
-
 items, attempts = schema.items.c, schema.attempts.c
 
 
@@ -31,11 +29,6 @@ def unit(run: runs.Run) -> str:
     if run.kind == "translate":
         return "question" if Augmentation.model_validate(run.options).per_question else "entry"
     return "question" if run.kind in ("infer", "reason") else "job"
-
-
-def counted(number: int, word: str) -> str:
-    """Put a number before an item's word: ``1 question``, ``2 entries``."""
-    return f"{number} {word if number == 1 else UNITS[word]}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +102,7 @@ def progress_of(name: str) -> RunProgress:
         open_items = sum(states[state] for state in OPEN)
         votes = time_left.votes(connection, run, open_items)
     seconds = max(min(RATE_WINDOW, now - (begun or now)), 1.0)
-    eta = time_left.by_items(open_items, settled, counted(settled, unit(run)), seconds, RATE_WINDOW)
+    eta = time_left.by_items(open_items, settled, console.count(settled, unit(run)), seconds, RATE_WINDOW)
     # While fewer items wait than are held, they end together: only their votes tell how far they are.
     if votes is not None and states[State.PENDING] < max(states[State.LEASED], 1):
         eta = time_left.by_votes(votes) or eta

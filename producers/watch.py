@@ -112,7 +112,7 @@ def stall(standing: RunProgress) -> str:
     loads = standing.kind in ("infer", "train")
     patience = " (one that starts needs a minute for its model)" if loads else ""
     return (
-        f"no worker is taking {run_progress.UNITS[standing.unit]}{patience}: "
+        f"no worker is taking {console.plural(standing.unit)}{patience}: "
         f"start one with `votequeue up` or `votequeue worker {standing.kind}`"
     )
 

@@ -1,4 +1,4 @@
-"""The exception tree: an error's class decides whether work is tried again.
+"""The exception tree: an error's class says what becomes of the item (`Policy`).
 
     UserError("data.jsonl line 3: answer 'F' is not one of the 4 options (A-D)")
 
@@ -7,22 +7,40 @@ settled as failed.
 """
 
 import math
+from enum import Enum
+from typing import ClassVar
 
 LONGEST_PAUSE = 3600.0  # seconds that a service's "slow down" is obeyed before the service is called again
 LONGEST_DAY = 90_000.0  # seconds until any time zone's next midnight: a day may have 25 hours
 
 
+class Policy(Enum):
+    """What becomes of the item whose work ended in an error; `workers.task_runner` carries it out."""
+
+    AGAIN = "give it back, due at once"
+    ELSEWHERE = "give it back, due in a moment"
+    BACK_OFF = "try it again after a delay that doubles, and bury it after too many failures"
+    PUT_OFF = "give it back, due after the error's delay"
+    STOP_PROVIDER = "put it off, and pause the provider for as long"
+    CHARGE = "note a lost lease, and bury it after too many of them"
+    BURY = "settle it as failed"
+
+
 class VotequeueError(Exception):
     """The root of everything this project raises on purpose.
 
-    ``used``: tokens of prompt and reply that a service says a failed call has used, and will charge.
+    ``policy``: what becomes of the item. ``used``: tokens of prompt and reply that a service says a failed
+    call has used, and will charge.
     """
 
+    policy: ClassVar[Policy] = Policy.CHARGE
     used: tuple[int, int] | None = None
 
 
 class UserError(VotequeueError):
     """Something the person at the keyboard can mend; the message says what and how."""
+
+    policy = Policy.ELSEWHERE
 
 
 class ServiceUnreachable(UserError):
@@ -36,9 +54,13 @@ class Conflict(ServiceUnreachable):
 class Unavailable(VotequeueError):
     """The call failed for a reason that passes (a reset, a time-out, a dead engine): again, later."""
 
+    policy = Policy.BACK_OFF
+
 
 class EngineDied(Unavailable):
     """The inference engine's process is gone; whatever was in flight has no result."""
+
+    policy = Policy.CHARGE
 
 
 class Unreadable(Unavailable):
@@ -63,12 +85,18 @@ class Throttled(Unavailable):
 class Refused(VotequeueError):
     """The call will never succeed as it stands: the item is settled as failed, with this reason."""
 
+    policy = Policy.BURY
+
 
 class Held(VotequeueError):
     """No call may be made now, and none is to blame: the item waits untouched, for ``delay`` seconds.
 
     ``delay`` is `LONGEST_DAY` at the most, and ``None`` where a person must mend something first.
+    ``whole``: it concerns the account with all its models, not only this model.
     """
+
+    policy = Policy.PUT_OFF
+    whole: bool = False
 
     def __init__(self, message: str, delay: float | None = None) -> None:
         super().__init__(message)
@@ -78,12 +106,13 @@ class Held(VotequeueError):
 class Exhausted(Held):
     """A quota that comes back by itself is used up, such as a day's: the queue pauses until then."""
 
+    policy = Policy.STOP_PROVIDER
+
 
 class Barred(Held):
-    """The service wants a person: credentials, permission or credit; the message says what to do.
+    """The service wants a person: credentials, permission or credit; the message says what to do."""
 
-    ``whole``: it is the account with all its models that no longer works, not only this model.
-    """
+    policy = Policy.STOP_PROVIDER
 
     def __init__(self, message: str, whole: bool = True) -> None:
         super().__init__(message)
@@ -92,6 +121,8 @@ class Barred(Held):
 
 class OverBudget(VotequeueError):
     """The call would take its run over the budget: the run stops here."""
+
+    policy = Policy.BURY
 
 
 def within(delay: float | None, longest: float) -> float | None:

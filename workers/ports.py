@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from shared.errors import VotequeueError
+from shared.errors import Policy, VotequeueError
 from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.providers import Limits, Price, Usage
@@ -18,6 +18,8 @@ from shared.training_examples import Text
 
 class Interrupted(VotequeueError):
     """The worker was told to stop before the work was through: the item is given back untouched."""
+
+    policy = Policy.AGAIN
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ from workers.task_runner import ItemResult
 
 
 class Asking:
-    """What one worker process asks with: its desk, its chat models, and the word to stop."""
+    """What one worker process asks with: its gateway, its chat models, and the word to stop."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
-        self._desk = wiring.desk(settings.load(), self._stopping)
+        self._gateway = wiring.gateway(settings.load(), self._stopping)
         self._models: dict[tuple[str, str], ChatModel] = {}
         self._building = threading.Lock()
 
@@ -45,7 +45,7 @@ class Asking:
         options = _options(claim.job.run)
         entry = runs.load_entry(claim.job.run, claim.entry)
         asked = runs.asked(entry, claim.question)
-        explainer = Explainer(self._desk, options, self._chat_model)
+        explainer = Explainer(self._gateway, options, self._chat_model)
         letters = reasoning_generation.letters(entry.questions[claim.question], options)
         return _outcome(options, [explainer.explain(claim.job, asked, letter) for letter in letters])
 

@@ -1,6 +1,6 @@
 """Generate a reasoning for one letter: ask chat models until the text concludes that letter.
 
-Explainer(desk, options, chat_model).explain(job, asked, "B")
+Explainer(gateway, options, chat_model).explain(job, asked, "B")
     ->  Explained("B", "甲最高……\\n答案是：B", "deepseek-chat", asks=2, reused=False)
 """
 
@@ -67,9 +67,9 @@ class Explainer:
     """Gets reasonings as one run wants them; ``chat_model`` gives the model of a provider and a name."""
 
     def __init__(
-        self, desk: Gateway, options: Reasoning, chat_model: Callable[[str, str], ChatModel]
+        self, gateway: Gateway, options: Reasoning, chat_model: Callable[[str, str], ChatModel]
     ) -> None:
-        self._desk = desk
+        self._gateway = gateway
         self._options = options
         self._chat_model = chat_model
         # Without chance in it, the same prompt has the same reply.
@@ -126,7 +126,7 @@ class Explainer:
         options, asked = self._options, wanted.asked
         chat = self._chat_model(options.provider, model)
         prompt = Prompt(prompts.explaining(asked, wanted.letter), options.max_tokens, options.temperature)
-        text = thinking.strip(self._desk.chat(job, step, chat, prompt))
+        text = thinking.strip(self._gateway.chat(job, step, chat, prompt))
         return text, self._letter(text, wanted)
 
     def _letter(self, text: str, wanted: Wanted) -> str | None:

@@ -29,6 +29,14 @@ def until_done(work: Callable[[], _T], failure: type[UserError] = ServiceUnreach
             time.sleep(PAUSE)
 
 
+def written(write: Callable[[], _T]) -> _T:
+    """Write to the ledger, whatever keeps it from being written for now.
+
+    Given up, an item would stay claimed: heartbeats keep its claim for as long as this process lives.
+    """
+    return until_done(write, UserError)
+
+
 async def until_done_aside(work: Callable[[], _T], failure: type[UserError] = ServiceUnreachable) -> _T:
     """Do `until_done` in a thread; between two attempts it holds none."""
     while True:
@@ -37,3 +45,8 @@ async def until_done_aside(work: Callable[[], _T], failure: type[UserError] = Se
         except failure as error:
             log.warning("waiting: %s", error)
             await asyncio.sleep(PAUSE)
+
+
+async def written_aside(write: Callable[[], _T]) -> _T:
+    """Do `written` as `until_done_aside` does."""
+    return await until_done_aside(write, UserError)

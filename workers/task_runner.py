@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from shared import recipes, settings
-from shared.errors import Held, OverBudget, Refused, Unavailable, UserError
+from shared.errors import Held, Policy, Refused, VotequeueError
 from shared.jobs import Job
 from shared.ledger import claims, engine, runs
 from shared.ledger.claims import Claim
@@ -24,7 +24,6 @@ from workers import lifecycle, retries
 from workers.admission_control import Admission
 from workers.claimer import Claimer
 from workers.inference import rounds
-from workers.ports import Interrupted
 
 log = logging.getLogger(__name__)
 NOTHING_TO_DO = "nothing to do: it is done, or another worker has it"
@@ -61,11 +60,11 @@ def _run(claim: Claim, work: Callable[[Claim], ItemResult]) -> str:
         retries.until_done(lambda: claims.begin([claim]))
         outcome = work(claim)
         value, line = outcome.value, outcome.line
-        kept = written(lambda: claims.complete(claim, value, line))
+        kept = retries.written(lambda: claims.complete(claim, value, line))
     # Whatever it is, the item must not stay claimed; what is not the item's goes on to Celery.
     except Exception as error:  # noqa: BLE001
         failure = error
-        return written(lambda: _settle(claim, failure))
+        return retries.written(lambda: _settle(claim, failure))
     return line if kept else rounds.TOO_LATE
 
 
@@ -101,49 +100,59 @@ def _read(run: str, validate: Callable[[Any], _T]) -> _T:
         raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
 
 
-def written(write: Callable[[], _T]) -> _T:
-    """Write an item's end, however long its ledger does not answer.
-
-    Given up, the item would be stuck: our heartbeats keep its claim for as long as this process lives.
-    """
-    return retries.until_done(write, UserError)
-
-
 def _settle(claim: Claim, error: Exception) -> str:
-    said = engine.storable(str(error))
-    match error:
-        case Interrupted():
-            rounds.publish(claims.release([claim], "its worker was stopped"))
-            return "given back: the worker was stopped"
-        case Held():
-            claims.release([claim], said, UNTIL_MENDED if error.delay is None else error.delay)
-            return f"waits: {said}"
-        case Refused() | OverBudget():
-            claims.bury(claim, said)
-            return f"dead: {said}"
-        case Unavailable():
-            return _again(claim, said)
-        case UserError():
-            return _elsewhere(claim, said)
+    policy = error.policy if isinstance(error, VotequeueError) else Policy.CHARGE
+    return SETTLE[policy](claim, error, engine.storable(str(error)))
+
+
+def _again(claim: Claim, error: Exception, reason: str) -> str:
+    rounds.publish(claims.release([claim], "its worker was stopped"))
+    return "given back: the worker was stopped"
+
+
+def _elsewhere(claim: Claim, error: Exception, reason: str) -> str:
+    # A setting is missing on this machine, or its ledger was away: nothing is paused for all.
+    log.error("item %d of %s is given back: %s", claim.job.item, claim.job.run, reason)
+    claims.release([claim], reason, PATIENCE)
+    return f"given back: {reason}"
+
+
+def _back_off(claim: Claim, error: Exception, reason: str) -> str:
+    if claim.attempt >= settings.load().max_failures:
+        claims.bury(claim, f"{claim.attempt} rounds ended in a failed call, last: {reason}")
+        return f"dead: {reason}"
+    # Jitter, or all that failed together would come back together.
+    doubled: float = FIRST_DELAY * 2 ** min(claim.attempt - 1, 16)
+    delay = min(doubled, LONGEST_DELAY) * random.uniform(0.5, 1.0)
+    claims.put_off(claim, reason, delay)
+    return f"again in {delay:.1f} s: {reason}"
+
+
+def _put_off(claim: Claim, error: Exception, reason: str) -> str:
+    delay = error.delay if isinstance(error, Held) else None
+    claims.release([claim], reason, UNTIL_MENDED if delay is None else delay)
+    return f"waits: {reason}"
+
+
+def _charge(claim: Claim, error: Exception, reason: str) -> str:
     log.error("item %d of %s failed", claim.job.item, claim.job.run, exc_info=error)
     most = settings.load().max_losses
     rounds.publish(claims.lose([claim], "it failed, see the worker's log", most, alone=True))
     raise error
 
 
-def _again(claim: Claim, said: str) -> str:
-    if claim.attempt >= settings.load().max_failures:
-        claims.bury(claim, f"{claim.attempt} rounds ended in a failed call, last: {said}")
-        return f"dead: {said}"
-    # Jitter, or all that failed together would come back together.
-    doubled: float = FIRST_DELAY * 2 ** min(claim.attempt - 1, 16)
-    delay = min(doubled, LONGEST_DELAY) * random.uniform(0.5, 1.0)
-    claims.put_off(claim, said, delay)
-    return f"again in {delay:.1f} s: {said}"
+def _bury(claim: Claim, error: Exception, reason: str) -> str:
+    claims.bury(claim, reason)
+    return f"dead: {reason}"
 
 
-def _elsewhere(claim: Claim, said: str) -> str:
-    # A setting is missing on this machine, or its ledger was away: nothing is paused for all.
-    log.error("item %d of %s is given back: %s", claim.job.item, claim.job.run, said)
-    claims.release([claim], said, PATIENCE)
-    return f"given back: {said}"
+# The gateway has paused the provider before a STOP_PROVIDER error comes here.
+SETTLE: dict[Policy, Callable[[Claim, Exception, str], str]] = {
+    Policy.AGAIN: _again,
+    Policy.ELSEWHERE: _elsewhere,
+    Policy.BACK_OFF: _back_off,
+    Policy.PUT_OFF: _put_off,
+    Policy.STOP_PROVIDER: _put_off,
+    Policy.CHARGE: _charge,
+    Policy.BURY: _bury,
+}

@@ -27,7 +27,7 @@ from shared.ledger import claims, models, runs, training_log
 from shared.ledger.claims import Claim
 from shared.ledger.models import Model
 from shared.recipes import ScorerTraining, Training
-from workers import build_info, lifecycle, task_runner
+from workers import build_info, lifecycle, retries, task_runner
 from workers.inference import rounds
 from workers.ports import Interrupted
 from workers.training import supervisor
@@ -69,19 +69,19 @@ def _train(claim: Claim) -> str:
             holds=lambda: claims.holds(claim),
             stopping=_stopping.is_set,
         )
-        return task_runner.written(lambda: _publish(claim, options, made, folder))
+        return retries.written(lambda: _publish(claim, options, made, folder))
     except Superseded:
         return rounds.TOO_LATE
     except Interrupted as error:
         reason = str(error)
-        rounds.publish(task_runner.written(lambda: claims.release([claim], reason)))
+        rounds.publish(retries.written(lambda: claims.release([claim], reason)))
         return f"given back: {reason}"
     except EngineDied as error:
         return _lose(claim, str(error))
     except (Refused, UserError) as error:
         # Weights that are missing here, say: another try on this machine would end the same way.
         reason = str(error)
-        task_runner.written(lambda: claims.bury(claim, reason))
+        retries.written(lambda: claims.bury(claim, reason))
         return f"dead: {reason}"
     except Exception:
         log.exception("training %s failed", claim.job.run)
@@ -92,7 +92,7 @@ def _train(claim: Claim) -> str:
 def _lose(claim: Claim, reason: str) -> str:
     log.error("training %s: %s", claim.job.run, reason)
     losses = settings.load().max_losses
-    rounds.publish(task_runner.written(lambda: claims.lose([claim], reason, losses, alone=True)))
+    rounds.publish(retries.written(lambda: claims.lose([claim], reason, losses, alone=True)))
     return f"lost: {reason}"
 
 

@@ -12,12 +12,11 @@ import threading
 import time
 from typing import IO
 
-from shared import settings
+from shared import parent_death, settings
 from shared.errors import Refused, UserError
 from shared.ledger import runs
 from shared.training_examples import TrainingExample
 from workers import logging_setup, task_runner, wiring
-from workers.models import parent_death
 from workers.ports import Interrupted, TrainingContext
 from workers.training import training_errors
 from workers.training.ipc import Failed, Message, Saved, StartTraining, Step, Stopped, TrainedModel

@@ -32,13 +32,13 @@ _Kept = TypeVar("_Kept")
 
 
 class Augmenting:
-    """What one worker process makes entries with: its desk, its memory, its clients, the word to stop."""
+    """What one worker process makes entries with: its gateway, its memory, its clients, the word to stop."""
 
     def __init__(self) -> None:
         loaded = settings.load()
         self._stopping = threading.Event()
-        self._desk = wiring.desk(loaded, self._stopping)
-        self._memory = Memory(self._desk, lifecycle.WORKER, loaded, self._stopping)
+        self._gateway = wiring.gateway(loaded, self._stopping)
+        self._memory = Memory(self._gateway, lifecycle.WORKER, loaded, self._stopping)
         self._back_translation = BackTranslation(self._memory, self._carrier)
         self._kept: dict[tuple[object, ...], object] = {}
         self._building = threading.Lock()
@@ -85,7 +85,7 @@ class Augmenting:
         def build() -> Variants:
             loaded = settings.load()
             chat = wiring.chat_model(provider, model, loaded)
-            return Variants(self._desk, chat, lambda: wiring.embedder(loaded))
+            return Variants(self._gateway, chat, lambda: wiring.embedder(loaded))
 
         return self._once((Variants, provider, model), build)
 

@@ -206,8 +206,8 @@ def _plain(value: str | SecretStr) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
-def desk(settings: Settings, stopping: threading.Event) -> Gateway:
-    """Build the desk that all calls to outside services go through; waiting ends when ``stopping`` is set."""
+def gateway(settings: Settings, stopping: threading.Event) -> Gateway:
+    """Build the gateway to outside services; waiting ends when ``stopping`` is set."""
     from workers.gateway.limiter import RedisLimiter
 
     # A call whose moment has come would wait for the interpreter 5 ms behind every busy thread of its worker.

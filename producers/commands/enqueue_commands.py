@@ -65,9 +65,9 @@ def infer(
         console.note("no --examples: the prompts carry no solved questions")
     if json:
         return render.as_json(done)
-    shown = f", with {render.count(done.examples, 'solved question')} to show" if examples else ""
+    shown = f", with {console.count(done.examples, 'solved question')} to show" if examples else ""
     before = "continued" if done.continued else "enqueued"
-    counts = f"{render.count(done.items, 'question')}, {render.count(done.sent, 'message')} sent"
+    counts = f"{console.count(done.items, 'question')}, {console.count(done.sent, 'message')} sent"
     return render.text(f"run {done.run} {before}: {counts}{shown}")
 
 
@@ -128,7 +128,7 @@ def _order(order: "Plan", budget: float | None, dry_run: bool, json: bool) -> No
         if json:
             return render.as_json({**render.plain(order), "run": order.run.name, "continued": known})
         would = "would be continued" if known else "would be enqueued"
-        items = plan.told(order.items, order.unit)
+        items = console.count(order.items, order.unit)
         render.text(f"run {order.run.name} {would}: {items}; nothing was written or sent")
         render.table(estimate.rows(order.estimate), ["estimate", "expected", "at most"])
         for remark in estimate.remarks(order.estimate):

@@ -26,7 +26,7 @@ def models(context: typer.Context, json: Json = False) -> None:
     from producers.reports import render, render_reports
 
     found = models.listed()
-    return render.as_json(found) if json else render_reports.listing(found)
+    return render.as_json([model.as_dict() for model in found]) if json else render_reports.listing(found)
 
 
 @app.command("show")
@@ -36,7 +36,7 @@ def show_one(name: Name, json: Json = False) -> None:
     from producers.reports import render, render_reports
 
     found = models.find(name)
-    return render.as_json(found) if json else render_reports.one(found)
+    return render.as_json(found.as_dict()) if json else render_reports.one(found)
 
 
 @app.command("use")
@@ -71,4 +71,4 @@ def add(
     from producers.reports import render
 
     found = models.add_lora(folder)
-    return render.as_json(found) if json else render.text(found.name)
+    return render.as_json(found.as_dict()) if json else render.text(found.model.name)

@@ -72,12 +72,14 @@ def _sources(
 
 
 def _tell(done: "EnqueuedTraining", json: bool) -> None:
+    from producers import console
     from producers.reports import render
 
     if json:
         return render.as_json(done)
     before = "continued" if done.continued else "enqueued"
-    learns = f"{render.count(done.questions, 'question')} with {done.right} right and "
-    learns += render.count(done.wrong, "wrong text")
+    learns = f"{console.count(done.questions, 'question')} with {done.right} right and "
+    learns += console.count(done.wrong, "wrong text")
     tries = f", {done.tested} more to try it on" if done.tested else ""
-    return render.text(f"run {done.run} {before}: {learns}{tries}, {render.count(done.sent, 'message')} sent")
+    sent = console.count(done.sent, "message")
+    return render.text(f"run {done.run} {before}: {learns}{tries}, {sent} sent")

@@ -117,7 +117,7 @@ def check(paths: Sequence[Path], skip_bad: bool = False) -> list[DataSource]:
     checked = [_check_one(path) for path in paths]
     bad = sum(source.bad for source in checked)
     if bad and not skip_bad:
-        lines = "1 bad line" if bad == 1 else f"{bad} bad lines"
+        lines = console.count(bad, "bad line")
         raise UserError(f"{lines}, nothing was enqueued: mend them, or leave them out with --skip-bad")
     for source in checked:
         if not source.entries:

@@ -15,7 +15,6 @@ from producers import console, output_files, run_progress
 from producers.enqueue import estimate, inputs, publish, service_checks
 from producers.enqueue.estimate import Estimate
 from producers.enqueue.publish import Also
-from producers.reports import render
 from shared.dataset import Line, Question
 from shared.ledger import calls, runs
 from shared.ledger.runs import Run
@@ -74,13 +73,8 @@ class Placed:
     def line(self) -> str:
         """Say what was done."""
         before = "continued" if self.continued else "enqueued"
-        sent = render.count(self.sent, "message")
-        return f"run {self.run} {before}: {told(self.items, self.unit)}, {sent} sent"
-
-
-def told(items: int, unit: str) -> str:
-    """Put a number before an item's word: ``1 entry``, ``2 entries``."""
-    return f"{items} {unit if items == 1 else run_progress.UNITS[unit]}"
+        sent = console.count(self.sent, "message")
+        return f"run {self.run} {before}: {console.count(self.items, self.unit)}, {sent} sent"
 
 
 def labelled(question: Question) -> bool:
@@ -104,7 +98,7 @@ def check(order: Plan, budget: float | None) -> bool:
 def _notes(order: Plan, budget: float | None) -> Iterator[str]:
     left = order.left_out
     if left.unlabelled:
-        yield f"left out, having no answer: {render.count(left.unlabelled, 'question')}"
+        yield f"left out, having no answer: {console.count(left.unlabelled, 'question')}"
     if left.augmented:
         yield f"left out, having been made from others: {left.augmented} of the entries"
     if left.translation_tasks:

@@ -10,7 +10,6 @@ import enum
 import itertools
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -19,7 +18,7 @@ import sqlalchemy as sa
 
 from producers import questions, run_progress
 from producers.questions import QuestionResult
-from shared import voting
+from shared import metrics, voting
 from shared.ledger.schema import OPEN, State
 from shared.voting import Vote
 
@@ -145,7 +144,7 @@ def figures(run: str) -> Figures:
             _count_judgement(found.scorer, told, told.gold)
     if found.first_rounds:
         found.agreement = statistics.fmean(first.agreeing / first.votes for first in found.first_rounds)
-    found.scorer.auc = auc(found.scorer.right_scores, found.scorer.wrong_scores)
+    found.scorer.auc = metrics.auc(found.scorer.right_scores, found.scorer.wrong_scores)
     _count_claims(found, run)
     return found
 
@@ -212,20 +211,6 @@ def _count_judgement(found: Judgement, told: QuestionResult, gold: str) -> None:
         (found.right_scores if right else found.wrong_scores).append(vote.score)
         name = f"{'accepted' if vote.accepted else 'void'}_{'right' if right else 'wrong'}"
         setattr(found, name, getattr(found, name) + 1)
-
-
-def auc(right: Sequence[float], wrong: Sequence[float]) -> float | None:
-    """Give the chance that a right vote is scored above a wrong one, a tie counting half."""
-    if not right or not wrong:
-        return None
-    scored = sorted([(score, True) for score in right] + [(score, False) for score in wrong])
-    below, total = 0, 0.0
-    for _score, group in itertools.groupby(scored, key=lambda pair: pair[0]):
-        rights = [is_right for _, is_right in group]
-        positives = sum(rights)
-        total += positives * (below + (len(rights) - positives) / 2)
-        below += len(rights) - positives
-    return total / (len(right) * len(wrong))
 
 
 def _count_claims(found: Figures, run: str) -> None:

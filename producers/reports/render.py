@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from producers import console, run_progress, watch
+from producers import console, watch
 from producers.questions import History
 from producers.reports.inference_report import Share
 from producers.run_progress import Dead, RunProgress
@@ -41,11 +41,6 @@ def out() -> Console:
 def text(words: str) -> None:
     """Print a text as it is."""
     print(console.printable(words))
-
-
-def count(number: int, word: str) -> str:
-    """Put a number before a word: ``1 message``, ``2 messages``."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def as_json(value: Any) -> None:
@@ -131,7 +126,7 @@ def standing(found: RunProgress, waiting: int | None) -> None:
 
 
 def _put_off(found: RunProgress, due_at: float) -> str:
-    many = run_progress.counted(found.put_off, found.unit)
+    many = console.count(found.put_off, found.unit)
     if due_at > time.time() + _YEAR:
         return f"{many} put off until somebody has mended what stops the run, see below"
     return f"{many} put off, the first until {clock(due_at)}"
@@ -209,8 +204,9 @@ def quoted(words: str) -> None:
 def _end(found: History) -> None:
     if found.answer is not None:
         answer = found.answer
+        votes = console.count(answer["support"], "vote")
         text(
-            f"\nanswer {answer['letter']}: {answer['how']}, {count(answer['support'], 'vote')} for it, "
+            f"\nanswer {answer['letter']}: {answer['how']}, {votes} for it, "
             f"in round {answer['attempt']}, {clock(answer['answered_at'])}"
         )
     else:

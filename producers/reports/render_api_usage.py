@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from producers import console, run_progress
+from producers import console
 from producers.reports import api_usage, render
 from producers.reports.api_usage import ApiUsage, Tally
 from producers.reports.generation_report import GenerationReport
@@ -39,7 +39,7 @@ def status(standing: RunProgress, found: ApiUsage) -> None:
         render.text(f"{service} used {times:.2g} times the tokens that a call allowed: budgets allow for it")
     if found.stopped:
         render.text(
-            f"stopped by its budget: {run_progress.counted(found.stopped, standing.unit)} given up; "
+            f"stopped by its budget: {console.count(found.stopped, standing.unit)} given up; "
             "the same command with a larger --budget goes on"
         )
 
@@ -85,7 +85,7 @@ def report(found: GenerationReport) -> None:
 
 def rows(found: GenerationReport) -> Rows:
     """Put a run's figures into words and numbers."""
-    unit = run_progress.UNITS[found.unit]
+    unit = console.plural(found.unit)
     told = [
         (unit, f"{found.items}: {found.done} done, {found.dead} dead, {found.open} open"),
         (f"{unit} with a result, of those that ended", render.percent(found.agreement)),
@@ -122,7 +122,7 @@ def _drops(found: GenerationReport) -> Iterable[tuple[str, Counter[str]]]:
     parts = "letters" if found.kind == "reason" else "questions"
     drops = [
         (f"{parts} dropped", found.dropped),
-        (f"{run_progress.UNITS[found.unit]} given up", found.given_up),
+        (f"{console.plural(found.unit)} given up", found.given_up),
     ]
     return [(what, reasons) for what, reasons in drops if reasons]
 

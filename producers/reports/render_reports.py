@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from producers import console, watch
-from producers.models import Listed
+from producers.models import ListedModel
 from producers.reports import render
 from producers.reports.confidence_intervals import Interval
 from producers.reports.inference_report import Figures, Share
 from producers.reports.render import Rows
 from producers.reports.revote import Revote, Row
 from producers.reports.training_report import TrainingReport
-from shared.voting import VotingMode
+from shared.ledger.models import Model
 
 
 def inference_rows(found: Figures) -> Rows:
@@ -162,22 +162,23 @@ def training_rows(found: TrainingReport) -> Rows:
     return told + render.result_rows(found.options, "options.")
 
 
-def listing(found: Sequence[Listed]) -> None:
+def listing(found: Sequence[ListedModel]) -> None:
     """Print all models."""
     if not found:
         render.text("no models yet: `votequeue enqueue train scorer` or `... lora` trains one")
         return
     rows = [
         [
-            "*" if model.in_use else "",
+            "*" if listed.in_use else "",
             model.name,
             model.run or "-",
             render.clock(model.created_at),
             figures(model.metrics),
-            rule(model),
-            model.source if model.here else f"{model.source} (its files are not here)",
+            rule_of(model),
+            model.source if listed.here else f"{model.source} (its files are not here)",
         ]
-        for model in found
+        for listed in found
+        for model in (listed.model,)
     ]
     render.table(rows, ["", "model", "run", "made", "held out", "use", "trained on"])
 
@@ -194,27 +195,29 @@ def figures(metrics: dict[str, Any]) -> str:
     return ", ".join(parts) or "-"
 
 
-def rule(model: Listed) -> str:
+def rule_of(model: Model) -> str:
     """Say how a scorer's scores are used."""
-    if model.use is None or model.threshold is None:
+    if model.rule is None:
         return "-"
-    return f"{model.use} from {model.threshold:.2f}" if VotingMode(model.use).voids else model.use
+    use, threshold = model.rule.use, model.rule.threshold
+    return f"{use} from {threshold:.2f}" if use.voids else use
 
 
-def one(found: Listed) -> None:
+def one(listed: ListedModel) -> None:
     """Print all that is known of a model."""
+    model = listed.model
     rows = [
-        ("kind", found.kind),
-        ("in use", "yes" if found.in_use else "no"),
-        ("files", "here" if found.here else "not below this machine's folder of trained models"),
-        ("made", render.clock(found.created_at)),
-        ("by run", found.run or "-"),
-        ("trained on", found.source),
-        ("digest of that", found.digest),
-        ("base", found.base),
-        ("code", found.code or "-"),
-        ("use", rule(found)),
-        *render.result_rows(found.metrics, "metrics."),
-        *render.result_rows(found.options, "options."),
+        ("kind", model.kind),
+        ("in use", "yes" if listed.in_use else "no"),
+        ("files", "here" if listed.here else "not below this machine's folder of trained models"),
+        ("made", render.clock(model.created_at)),
+        ("by run", model.run or "-"),
+        ("trained on", model.source),
+        ("digest of that", model.digest),
+        ("base", model.base),
+        ("code", model.code or "-"),
+        ("use", rule_of(model)),
+        *render.result_rows(model.metrics, "metrics."),
+        *render.result_rows(model.options, "options."),
     ]
-    render.table(rows, [found.name, ""])
+    render.table(rows, [model.name, ""])

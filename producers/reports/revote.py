@@ -18,8 +18,8 @@ from producers import questions, run_progress
 from producers.questions import QuestionResult
 from producers.reports import confidence_intervals
 from producers.reports.confidence_intervals import Interval
-from producers.reports.inference_report import Share, auc
-from shared import dataset, voting
+from producers.reports.inference_report import Share
+from shared import dataset, metrics, voting
 from shared.errors import UserError
 from shared.ledger import engine, models, schema
 from shared.ledger.models import Model
@@ -149,7 +149,7 @@ def _auc(cases: Sequence[_Case]) -> float | None:
         for vote in itertools.chain(*case.rounds):
             if vote.letter is not None and vote.score is not None:
                 scores[vote.letter == case.gold].append(vote.score)
-    return auc(scores[True], scores[False])
+    return metrics.auc(scores[True], scores[False])
 
 
 # Ways to answer

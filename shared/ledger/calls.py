@@ -73,7 +73,7 @@ class Recent:
         return bool(self.unknown or self.used)
 
 
-def begin(errand: CallPurpose, most: float, others: int | None = None) -> int:
+def begin(purpose: CallPurpose, most: float, others: int | None = None) -> int:
     """Record that a call is made now, its cost at the most; give its number.
 
     A run with a budget begins no call while more than ``others`` to the same model are under way.
@@ -87,29 +87,29 @@ def begin(errand: CallPurpose, most: float, others: int | None = None) -> int:
         within = sa.or_(spending.budget.is_(None), spending.spent + most <= spending.budget)
         charged = connection.execute(
             schema.spending.update()
-            .where(spending.run == errand.run, within)
+            .where(spending.run == purpose.run, within)
             .values(spent=spending.spent + most)
         ).rowcount
         if not charged:
-            raise _over_budget(connection, errand.run, most)
+            raise _over_budget(connection, purpose.run, most)
         if others is not None and most:
-            _let_first_calls_show(connection, errand, others)
-        values = {**errand.__dict__, "begun_at": engine.now(connection), "cost": most}
+            _let_first_calls_show(connection, purpose, others)
+        values = {**purpose.__dict__, "begun_at": engine.now(connection), "cost": most}
         made = connection.execute(schema.calls.insert().values(values).returning(calls.id))
         return int(made.scalar_one())
 
 
-def _let_first_calls_show(connection: sa.Connection, errand: CallPurpose, others: int) -> None:
-    budget = connection.scalar(sa.select(spending.budget).where(spending.run == errand.run))
+def _let_first_calls_show(connection: sa.Connection, purpose: CallPurpose, others: int) -> None:
+    budget = connection.scalar(sa.select(spending.budget).where(spending.run == purpose.run))
     count = sa.select(sa.func.count()).where(
-        calls.run == errand.run,
-        calls.provider == errand.provider,
-        calls.model == errand.model,
+        calls.run == purpose.run,
+        calls.provider == purpose.provider,
+        calls.model == purpose.model,
         calls.ended_at.is_(None),
         calls.begun_at > engine.now(connection) - SHOWING,
     )
     if budget is not None and connection.execute(count).scalar_one() > others:
-        name = f"{errand.provider}/{errand.model}"
+        name = f"{purpose.provider}/{purpose.model}"
         raise Held(f"the first calls to {name} are to show what a call costs", A_CALL)
 
 

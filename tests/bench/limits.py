@@ -1,7 +1,7 @@
 """What the shared limiter gets through: `python -m tests.bench.limits [--seconds 60] [--rates 5,20] [...]`.
 
-Worker processes of 16 threads make calls through the real desk, over HTTP, to a server that allows so many a
-second in any window and refuses what is beyond. Beside the shared limiter, a limiter for each process alone.
+Worker processes of 16 threads make calls through the real gateway, over HTTP, to a server that allows so
+many a second in any window and refuses what is beyond. The baseline is a limiter for each process.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def work(setup: Setup, url: str, ready: Barrier, over: Flag) -> None:
     model = HttpChat(Service("chat", "m", account, Limits(per_second=setup.rate), Price()), url)
     limiter = (RedisLimiter if setup.shared else Alone)(broker.client(), stopping)
     sys.setswitchinterval(wiring.SWITCH_INTERVAL)
-    desk, numbers = Gateway(limiter), itertools.count(os.getpid() * 1_000_000)
+    gateway, numbers = Gateway(limiter), itertools.count(os.getpid() * 1_000_000)
 
     def calling() -> None:
         with counting.disconnected():
@@ -105,7 +105,7 @@ def work(setup: Setup, url: str, ready: Barrier, over: Flag) -> None:
             time.sleep(random.uniform(0.0, ARRIVING))
             while True:
                 try:
-                    desk.chat(Reason(run="bench", item=next(numbers)), "B:1:m", model, PROMPT)
+                    gateway.chat(Reason(run="bench", item=next(numbers)), "B:1:m", model, PROMPT)
                 except Unavailable:
                     continue  # a limiter that heeds no refusal has met many in a row
                 except Interrupted:

@@ -3,7 +3,7 @@
 First tokens a minute, where the service counts fewer tokens than estimated, or up to twice as many: the most
 in any minute, and the share of what is allowed that was used in the second minute. Then a Redis that
 forgets, flushed or killed and started empty, while calls are made: the most in any minute, and at once. The
-calls go through the real desk, over HTTP, to servers that count them.
+calls go through the real gateway, over HTTP, to servers that count them.
 """
 
 import argparse
@@ -61,13 +61,16 @@ class Called:
 def work(all_called: list[Called], over: Flag) -> None:
     """Be one worker process: call each service with some threads until told that it is over."""
     stopping = threading.Event()
-    desk, numbers = Gateway(RedisLimiter(broker.client(), stopping)), itertools.count(os.getpid() * 1_000_000)
+    gateway, numbers = (
+        Gateway(RedisLimiter(broker.client(), stopping)),
+        itertools.count(os.getpid() * 1_000_000),
+    )
 
     def calling(called: Called) -> None:
         with counting.disconnected():
             while True:
                 try:
-                    desk.chat(Reason(run="bench", item=next(numbers)), "B:1:m", called, PROMPT)
+                    gateway.chat(Reason(run="bench", item=next(numbers)), "B:1:m", called, PROMPT)
                 except ServiceUnreachable:
                     time.sleep(0.2)
                 except Interrupted:

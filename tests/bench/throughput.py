@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared import prompts
+from shared import prompts, vllm_environment
 from shared.prompts import FewShotExample, PromptQuestion
 from tests import valkey
 
@@ -98,8 +98,7 @@ def bare() -> dict[str, Any]:
     entries = [Entry.model_validate_json(text) for text in runs.load_entries(RUN)]
     asked = [runs.asked(entry, index) for entry in entries for index in range(len(entry.questions))]
     nearest = retriever.nearest(run.examples or "", asked, sampling.neighbours, sampling.siblings)
-    options = vllm_generator.EngineOptions(model, loaded.trained_folder, kv_cache_gib=loaded.kv_cache_gib)
-    vllm_generator._prepare_environment(options)
+    vllm_environment.set_defaults(loaded.kv_cache_gib)
     from vllm import LLM
 
     limits = {"max_model_len": loaded.max_model_len, "max_num_seqs": 320, "enforce_eager": True}

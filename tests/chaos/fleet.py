@@ -162,8 +162,8 @@ class Fleet:
         self._processes[slot] = self._cold(slot) if self.cold else Forked(worker.fork("infer", log))
 
     def _cold(self, slot: int) -> Process:
-        leash = [sys.executable, "-m", "infra.parent_death", str(self.notes / f"infer-{slot}"), "--"]
-        command = [*leash, sys.executable, "-m", "tests.chaos.worker", "infer"]
+        wrapper = [sys.executable, "-m", "infra.parent_death", str(self.notes / f"infer-{slot}"), "--"]
+        command = [*wrapper, sys.executable, "-m", "tests.chaos.worker", "infer"]
         with self._log(slot).open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 

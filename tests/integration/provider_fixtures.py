@@ -66,7 +66,7 @@ class Stage:
         self.built.append(model)
         return self.chats[provider, model]
 
-    def desk(self, _: settings.Settings, stopping: threading.Event) -> Gateway:
+    def gateway(self, _: settings.Settings, stopping: threading.Event) -> Gateway:
         self.stopping = stopping
         return Gateway(self.limiter)
 
@@ -75,7 +75,7 @@ class Stage:
 def staged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """Have the worker's services be those of a stage."""
     stage = Stage()
-    monkeypatch.setattr(wiring, "desk", stage.desk)
+    monkeypatch.setattr(wiring, "gateway", stage.gateway)
     monkeypatch.setattr(wiring, "chat_model", stage.chat_model)
     reason.service.cache_clear()
     yield stage

@@ -1,4 +1,4 @@
-"""The desk over a real ledger: which calls are made, what each costs, and what is on record afterwards."""
+"""The gateway over a real ledger: which calls are made, what each costs, and what is on record afterwards."""
 
 import itertools
 import random
@@ -45,7 +45,7 @@ MOST = 1.5
 
 
 def exact(limiter: FakeLimiter) -> Gateway:
-    """Have a desk that knows how many tokens a prompt has: one a character."""
+    """Have a gateway that knows how many tokens a prompt has: one a character."""
     return Gateway(limiter, lambda _: len)
 
 
@@ -82,10 +82,10 @@ def spent() -> float:
     return calls.spent("r").spent
 
 
-def fail(desk: Gateway, model: FakeChat) -> None:
+def fail(gateway: Gateway, model: FakeChat) -> None:
     """Ask with a model that fails."""
     with pytest.raises(Exception):  # noqa: B017, PT011  (which one is the caller's business)
-        desk.chat(JOB, "B:1:m", model, PROMPT)
+        gateway.chat(JOB, "B:1:m", model, PROMPT)
 
 
 # What is on record
@@ -94,8 +94,8 @@ def fail(desk: Gateway, model: FakeChat) -> None:
 @on_both
 def test_a_reply_is_asked_for_once_however_often_it_is_wanted() -> None:
     model = FakeChat(otherwise="甲最高。\n答案是：B")
-    desk = exact(FakeLimiter())
-    replies = {desk.chat(JOB, "B:1:m", model, PROMPT) for _ in range(3)}
+    gateway = exact(FakeLimiter())
+    replies = {gateway.chat(JOB, "B:1:m", model, PROMPT) for _ in range(3)}
     replies.add(exact(FakeLimiter()).chat(JOB, "B:1:m", model, PROMPT))
     assert replies == {"甲最高。\n答案是：B"}
     assert model.prompts == [PROMPT]
@@ -106,9 +106,9 @@ def test_a_reply_is_asked_for_once_however_often_it_is_wanted() -> None:
 )
 def test_another_step_item_or_run_is_asked_for_anew(job: Reason, step: str) -> None:
     calls.set_budget("s", None)
-    model, desk = FakeChat(), exact(FakeLimiter())
-    desk.chat(JOB, "B:1:m", model, PROMPT)
-    desk.chat(job, step, model, PROMPT)
+    model, gateway = FakeChat(), exact(FakeLimiter())
+    gateway.chat(JOB, "B:1:m", model, PROMPT)
+    gateway.chat(job, step, model, PROMPT)
     assert len(model.prompts) == 2
 
 
@@ -139,14 +139,14 @@ def test_a_call_is_recorded_with_what_it_was_for_used_and_cost() -> None:
 @on_both
 def test_what_no_ledger_can_store_is_replaced_in_replies_and_in_reasons() -> None:
     model = FakeChat({"": ["甲\0乙\ud83d。", Refused("no \0 here")]})
-    desk = exact(FakeLimiter())
-    assert desk.chat(JOB, "1", model, PROMPT) == "甲�乙�。"
-    assert desk.chat(JOB, "1", model, PROMPT) == "甲�乙�。"
+    gateway = exact(FakeLimiter())
+    assert gateway.chat(JOB, "1", model, PROMPT) == "甲�乙�。"
+    assert gateway.chat(JOB, "1", model, PROMPT) == "甲�乙�。"
     with pytest.raises(Refused):
-        desk.chat(JOB, "2", model, PROMPT)
+        gateway.chat(JOB, "2", model, PROMPT)
     assert made()[1]["detail"] == "no � here"
     translator = FakeTranslator(lambda text, *_: text + "\0\udc00")
-    assert desk.translate("r", translator, ["甲"], ("zh", "ja"), lambda *_: None) == ["甲��"]
+    assert gateway.translate("r", translator, ["甲"], ("zh", "ja"), lambda *_: None) == ["甲��"]
 
 
 def test_a_call_whose_worker_died_is_made_again_and_its_estimate_stays_charged() -> None:
@@ -188,9 +188,9 @@ def test_a_failed_call_costs_nothing_unless_it_may_have_been_charged(
 
 def test_a_failed_call_leaves_no_reply_behind_and_is_made_again() -> None:
     model = FakeChat({"": [NoReply("it timed out"), "答案是：B"]})
-    desk = exact(FakeLimiter())
-    fail(desk, model)
-    assert desk.chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
+    gateway = exact(FakeLimiter())
+    fail(gateway, model)
+    assert gateway.chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
 
 
 def test_who_is_told_to_slow_down_tells_the_limiter_and_asks_again() -> None:
@@ -261,10 +261,10 @@ def test_who_is_stopped_at_the_last_moment_has_made_no_call_and_pays_nothing() -
 @on_both
 def test_a_quota_used_up_pauses_its_service_until_it_is_back() -> None:
     model = FakeChat(otherwise=Exhausted("the day's quota is used up", 60.0))
-    desk = exact(FakeLimiter())
-    fail(desk, model)
+    gateway = exact(FakeLimiter())
+    fail(gateway, model)
     with pytest.raises(Held, match="the day's quota is used up") as raised:
-        desk.chat(JOB, "B:1:m", model, PROMPT)
+        gateway.chat(JOB, "B:1:m", model, PROMPT)
     assert raised.value.delay == pytest.approx(60, abs=5)
     assert len(model.prompts) == 1
     (pause,) = calls.pauses("chat")
@@ -272,41 +272,41 @@ def test_a_quota_used_up_pauses_its_service_until_it_is_back() -> None:
 
 
 def test_a_quota_that_the_limiter_keeps_pauses_its_service_too() -> None:
-    desk, model = exact(FakeLimiter([Exhausted("1000 calls a day are made", 60.0)])), FakeChat()
-    fail(desk, model)
+    gateway, model = exact(FakeLimiter([Exhausted("1000 calls a day are made", 60.0)])), FakeChat()
+    fail(gateway, model)
     with pytest.raises(Held, match="1000 calls a day are made"):
-        desk.chat(JOB, "B:1:m", model, PROMPT)
+        gateway.chat(JOB, "B:1:m", model, PROMPT)
     assert (made(), model.prompts) == ([], [])
 
 
 def test_a_quota_whose_return_nobody_knows_pauses_until_a_person_has_looked() -> None:
-    desk, model = exact(FakeLimiter()), FakeChat(otherwise=Exhausted("no free calls are left"))
-    fail(desk, model)
+    gateway, model = exact(FakeLimiter()), FakeChat(otherwise=Exhausted("no free calls are left"))
+    fail(gateway, model)
     with pytest.raises(Held) as raised:
-        desk.chat(JOB, "B:1:m", model, PROMPT)
+        gateway.chat(JOB, "B:1:m", model, PROMPT)
     assert raised.value.delay is None
     assert len(model.prompts) == 1
 
 
 @on_both
 def test_a_barred_account_is_paused_with_all_its_models_until_a_person_has_mended_it() -> None:
-    desk, other = exact(FakeLimiter()), FakeChat(service=fakes.service(model="n"))
-    fail(desk, FakeChat(otherwise=Barred("the account is in arrears: top it up")))
+    gateway, other = exact(FakeLimiter()), FakeChat(service=fakes.service(model="n"))
+    fail(gateway, FakeChat(otherwise=Barred("the account is in arrears: top it up")))
     with pytest.raises(Held, match="top it up") as raised:
-        desk.chat(JOB, "B:1:n", other, PROMPT)
+        gateway.chat(JOB, "B:1:n", other, PROMPT)
     assert raised.value.delay is None
     assert other.prompts == []
     assert calls.lift("chat") == 1
-    desk.chat(JOB, "B:1:n", other, PROMPT)
+    gateway.chat(JOB, "B:1:n", other, PROMPT)
     assert len(other.prompts) == 1
 
 
 def test_a_pause_is_nothing_to_other_models_and_other_providers() -> None:
-    desk = exact(FakeLimiter())
-    fail(desk, FakeChat(otherwise=Exhausted("used up", 60.0)))
+    gateway = exact(FakeLimiter())
+    fail(gateway, FakeChat(otherwise=Exhausted("used up", 60.0)))
     for service in (fakes.service(model="n"), fakes.service("qianfan")):
         model = FakeChat(service=service)
-        desk.chat(JOB, f"B:1:{service.name}", model, PROMPT)
+        gateway.chat(JOB, f"B:1:{service.name}", model, PROMPT)
         assert len(model.prompts) == 1
 
 
@@ -324,10 +324,10 @@ def test_a_pause_that_begins_while_one_waits_is_heeded() -> None:
 
 
 def test_what_is_on_record_is_given_even_by_a_paused_service() -> None:
-    desk, model = exact(FakeLimiter()), FakeChat()
-    said = desk.chat(JOB, "B:1:m", model, PROMPT)
+    gateway, model = exact(FakeLimiter()), FakeChat()
+    said = gateway.chat(JOB, "B:1:m", model, PROMPT)
     calls.pause(model.service.whole, "in arrears", None)
-    assert desk.chat(JOB, "B:1:m", model, PROMPT) == said
+    assert gateway.chat(JOB, "B:1:m", model, PROMPT) == said
 
 
 # Budgets
@@ -336,25 +336,25 @@ def test_what_is_on_record_is_given_even_by_a_paused_service() -> None:
 @on_both
 def test_a_budget_is_used_up_to_its_last_call_and_never_passed() -> None:
     calls.set_budget("r", 4 * MOST)
-    desk, model = exact(FakeLimiter()), FakeChat(service=PRICED)
+    gateway, model = exact(FakeLimiter()), FakeChat(service=PRICED)
     for ask in range(4):
-        desk.chat(JOB, f"B:{ask}:m", model, PROMPT)
+        gateway.chat(JOB, f"B:{ask}:m", model, PROMPT)
     with pytest.raises(OverBudget, match=r"the budget of 6 would be passed: 6 is spent"):
-        desk.chat(JOB, "B:5:m", model, PROMPT)
+        gateway.chat(JOB, "B:5:m", model, PROMPT)
     assert len(model.prompts) == len(made()) == 4
     assert spent() == 4 * MOST
     calls.set_budget("r", 5 * MOST)
-    desk.chat(JOB, "B:5:m", model, PROMPT)
+    gateway.chat(JOB, "B:5:m", model, PROMPT)
     assert spent() == 5 * MOST
 
 
 def test_what_calls_did_not_use_of_their_estimates_is_there_for_others() -> None:
     calls.set_budget("r", 2 * MOST)
-    desk, model = exact(FakeLimiter()), FakeChat(service=PRICED, usage=Usage(50, 0))
+    gateway, model = exact(FakeLimiter()), FakeChat(service=PRICED, usage=Usage(50, 0))
     for ask in range(4):
-        desk.chat(JOB, f"B:{ask}:m", model, PROMPT)
+        gateway.chat(JOB, f"B:{ask}:m", model, PROMPT)
     with pytest.raises(OverBudget):
-        desk.chat(JOB, "B:5:m", model, PROMPT)
+        gateway.chat(JOB, "B:5:m", model, PROMPT)
     assert spent() == 2.0
 
 
@@ -362,9 +362,9 @@ def test_what_calls_did_not_use_of_their_estimates_is_there_for_others() -> None
 def test_a_budget_is_for_one_run() -> None:
     calls.set_budget("r", 0.0)
     calls.set_budget("s", None)
-    desk, model = exact(FakeLimiter()), FakeChat(service=PRICED)
-    fail(desk, model)
-    desk.chat(Reason(run="s", item=0), "B:1:m", model, PROMPT)
+    gateway, model = exact(FakeLimiter()), FakeChat(service=PRICED)
+    fail(gateway, model)
+    gateway.chat(Reason(run="s", item=0), "B:1:m", model, PROMPT)
     assert calls.spent("s").spent == MOST
 
 
@@ -393,12 +393,12 @@ def test_eight_who_spend_one_budget_together_never_pass_it() -> None:
         seen.append(spent())
         return "答案是：A"
 
-    desk, model = exact(FakeLimiter()), FakeChat(otherwise=reply, service=PRICED)
+    gateway, model = exact(FakeLimiter()), FakeChat(otherwise=reply, service=PRICED)
 
     def ask(number: int) -> None:
         for at in range(4):
             try:
-                desk.chat(Reason(run="r", item=number), f"A:{at}:m", model, PROMPT)
+                gateway.chat(Reason(run="r", item=number), f"A:{at}:m", model, PROMPT)
             except (Held, OverBudget) as error:
                 refused.append(error)
 
@@ -430,13 +430,13 @@ class Charging:
 
 def spend_all(model: Charging, texts: Sequence[str], max_tokens: int = 100) -> None:
     """Work as 16 threads do, until each meets a budget that is used up."""
-    desk, steps = Gateway(FakeLimiter()), itertools.count()
+    gateway, steps = Gateway(FakeLimiter()), itertools.count()
 
     def work(number: int) -> None:
         while True:
             text = texts[next(steps) % len(texts)]
             try:
-                desk.chat(JOB, f"{number}:{next(steps)}", model, Prompt(text, max_tokens, 0.7))
+                gateway.chat(JOB, f"{number}:{next(steps)}", model, Prompt(text, max_tokens, 0.7))
             except Held:
                 continue
             except OverBudget:
@@ -578,9 +578,9 @@ def test_a_reply_that_is_paid_for_is_recorded_however_long_the_ledger_is_away(
 ) -> None:
     monkeypatch.setattr(calls, "finish", away := Away(20, calls.finish))
     model = FakeChat(otherwise="答案是：B", service=PRICED)
-    desk = Gateway(FakeLimiter())
-    assert desk.chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
-    assert desk.chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
+    gateway = Gateway(FakeLimiter())
+    assert gateway.chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
+    assert gateway.chat(JOB, "B:1:m", model, PROMPT) == "答案是：B"
     assert (away.left, len(model.prompts), outcomes(), spent()) == (0, 1, [("ok", MOST)], MOST)
 
 

@@ -401,13 +401,13 @@ def test_a_call_that_no_minute_has_the_tokens_for_is_refused(limiter: RedisLimit
 
 
 class Calling:
-    """Workers that call a counting server through the desk, each call lasting a while."""
+    """Workers that call a counting server through the gateway, each call lasting a while."""
 
     def __init__(self, limiter: RedisLimiter, server: CountingServer, used: int = 0, **limits: float) -> None:
         calls.set_budget("r", None)
         self.service, self._used = service(**limits), Usage(used)
         self._server, self._numbers = server, itertools.count()
-        self._desk = Gateway(limiter)
+        self._gateway = Gateway(limiter)
         self.seconds = 0.0
 
     def complete(self, _: Prompt) -> Reply:
@@ -422,7 +422,7 @@ class Calling:
         prompt = Prompt("题" * 100, 100, 0.7)
         with counting.disconnected():
             while True:
-                self._desk.chat(Reason(run="r", item=next(self._numbers)), "A:1:m", self, prompt)
+                self._gateway.chat(Reason(run="r", item=next(self._numbers)), "A:1:m", self, prompt)
                 if time.monotonic() > moment:
                     return
 
@@ -825,6 +825,6 @@ def test_all_that_is_kept_is_under_one_prefix_and_ends_by_itself(limiter: RedisL
 def test_the_desk_of_a_worker_calls_within_the_limits() -> None:
     calls.set_budget("r", None)
     model = fakes.FakeChat(service=service(per_second=50, tokens_per_minute=5000, at_once=1))
-    desk = wiring.desk(settings.load(), threading.Event())
-    assert desk.chat(Reason(run="r", item=1), "B:1:m", model, Prompt("题", 50, 0.7)).endswith("A")
+    gateway = wiring.gateway(settings.load(), threading.Event())
+    assert gateway.chat(Reason(run="r", item=1), "B:1:m", model, Prompt("题", 50, 0.7)).endswith("A")
     assert broker.client().hvals(f"{KEY}:tokens") == [str(fakes.USED.tokens).encode()]

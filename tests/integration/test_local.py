@@ -135,7 +135,7 @@ def test_a_killed_supervisord_leaves_nothing_that_down_does_not_find(
 
     supervisord.kill()
     _, alive = psutil.wait_procs(processes, timeout=5)
-    assert len(alive) == 1  # the worker's own child: nobody held its leash
+    assert len(alive) == 1  # the worker's own child: nobody held its wrapper
 
     local.down(settings)
     assert not any(process.is_running() for process in processes)

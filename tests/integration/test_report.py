@@ -11,6 +11,7 @@ from producers import questions
 from producers.enqueue import publish
 from producers.reports import inference_plots, inference_report, report_files
 from producers.reports.inference_report import Known
+from shared import metrics
 from shared.ledger import claims
 from tests.conftest import Command
 from tests.integration import run_fixtures
@@ -198,8 +199,8 @@ def test_without_matplotlib_there_are_no_pictures_and_a_line_says_so(
 
 
 def test_auc_counts_a_tie_half() -> None:
-    assert inference_report.auc([0.5, 0.9], [0.5, 0.1]) == pytest.approx((0.5 + 1 + 1 + 1) / 4)
-    assert inference_report.auc([0.5], []) is None
+    assert metrics.auc([0.5, 0.9], [0.5, 0.1]) == pytest.approx((0.5 + 1 + 1 + 1) / 4)
+    assert metrics.auc([0.5], []) is None
 
 
 # One question

@@ -76,7 +76,7 @@ class Stage:
         assert (provider, model) == (self.translator.service.provider, self.translator.service.model)
         return self.translator
 
-    def desk(self, _: settings.Settings, stopping: threading.Event) -> Gateway:
+    def gateway(self, _: settings.Settings, stopping: threading.Event) -> Gateway:
         self.stopping = stopping
         return Gateway(self.limiter)
 
@@ -90,7 +90,7 @@ class Stage:
 def stage(on_broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """Have a worker process; over SQLite, unless the test asks for any ledger."""
     made = Stage()
-    monkeypatch.setattr(wiring, "desk", made.desk)
+    monkeypatch.setattr(wiring, "gateway", made.gateway)
     monkeypatch.setattr(wiring, "translator", made.build)
     set_up(monkeypatch, linger="0.02")
     yield made

@@ -4,7 +4,16 @@ import math
 
 import pytest
 
-from shared.errors import LONGEST_DAY, LONGEST_PAUSE, Exhausted, Held, Throttled
+from shared.errors import (
+    LONGEST_DAY,
+    LONGEST_PAUSE,
+    Exhausted,
+    Held,
+    Policy,
+    Throttled,
+    VotequeueError,
+)
+from workers import ports, task_runner
 
 
 @pytest.mark.parametrize(
@@ -31,3 +40,19 @@ def test_a_day_s_quota_is_waited_for_until_the_next_midnight_at_the_most(kind: t
     assert kind("used up", 86_400.0).delay == 86_400.0
     assert kind("used up", 1e9).delay == kind("used up", math.inf).delay == LONGEST_DAY
     assert kind("used up", None).delay is None
+
+
+def _tree(root: type[VotequeueError]) -> list[type[VotequeueError]]:
+    return [root, *(below for child in root.__subclasses__() for below in _tree(child))]
+
+
+def test_the_runner_carries_out_the_policy_of_every_error() -> None:
+    tree = _tree(VotequeueError)
+    assert ports.Interrupted in tree
+    assert [kind.__name__ for kind in tree if kind.policy not in task_runner.SETTLE] == []
+    assert set(task_runner.SETTLE) == set(Policy)
+
+
+def test_only_errors_that_put_an_item_off_stop_a_provider() -> None:
+    delayed = {Policy.PUT_OFF, Policy.STOP_PROVIDER}
+    assert all(issubclass(kind, Held) for kind in _tree(VotequeueError) if kind.policy in delayed)

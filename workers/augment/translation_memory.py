@@ -73,8 +73,8 @@ class _Batch:
 class Memory:
     """Translates texts for all tasks of a process."""
 
-    def __init__(self, desk: Gateway, worker: str, settings: Settings, stopping: threading.Event) -> None:
-        self._desk = desk
+    def __init__(self, gateway: Gateway, worker: str, settings: Settings, stopping: threading.Event) -> None:
+        self._gateway = gateway
         self._worker = worker
         self._linger, self._lease, self._beat = settings.linger, settings.lease, settings.heartbeat
         self._stopping = stopping
@@ -176,7 +176,9 @@ class Memory:
         def keep(connection: sa.Connection, results: Sequence[str]) -> None:
             cache.keep_translations(connection, dict(zip(texts, results, strict=True)), route)
 
-        results = self._desk.translate(wanted.run, wanted.carrier, texts, (route.source, route.target), keep)
+        results = self._gateway.translate(
+            wanted.run, wanted.carrier, texts, (route.source, route.target), keep
+        )
         return dict(zip(texts, results, strict=True))
 
     def _give_up(self, batch: _Batch, texts: Sequence[str], error: BaseException) -> None:

@@ -1,6 +1,6 @@
 """The strategy `variant`: a chat model writes a new question like an old one.
 
-    Variants(desk, chat_model, embedder).write(claim, entry, options)
+    Variants(gateway, chat_model, embedder).write(claim, entry, options)
         ->  Augmented({"id": "p1#2~variant", ...}, [], "written once, 4 of 5 answers agree, nearest 0.91")
 
 Models make things up, so the same model answers the new question afresh, without being told the letter, and
@@ -41,8 +41,8 @@ class _Checked:
 class Variants:
     """Writes variants with one chat model; kept for a process's life, since it keeps runs' embeddings."""
 
-    def __init__(self, desk: Gateway, chat_model: ChatModel, embedder: "Callable[[], Embedder]") -> None:
-        self._desk = desk
+    def __init__(self, gateway: Gateway, chat_model: ChatModel, embedder: "Callable[[], Embedder]") -> None:
+        self._gateway = gateway
         self._model = chat_model
         self._near_copies = NearCopies(embedder)
 
@@ -75,7 +75,7 @@ class Variants:
         raise Refused("no variant can be kept: " + "; ".join(reasons))
 
     def _write(self, task: "_Task", number: int) -> tuple[ParsedVariant, str]:
-        text = self._desk.chat(
+        text = self._gateway.chat(
             task.job, f"variant:{number}", self._model, task.prompt(prompts.varying(task.solved))
         )
         new = variant_parser.read(text, task.reader)
@@ -99,7 +99,9 @@ class Variants:
 
     def _letter(self, task: "_Task", step: str, prompt: Prompt, options: int) -> str | None:
         try:
-            return answers.extract(self._desk.chat(task.job, step, self._model, prompt), options, task.reader)
+            return answers.extract(
+                self._gateway.chat(task.job, step, self._model, prompt), options, task.reader
+            )
         except Refused:
             return None
 

@@ -1,6 +1,6 @@
 """The gateway to outside services: records every call, keeps budgets, and decides what is called again.
 
-    desk.chat(job, "B:1:yi-34b", model, Prompt("……", 1024, 0.7))  ->  "……答案是：B"
+    gateway.chat(job, "B:1:yi-34b", model, Prompt("……", 1024, 0.7))  ->  "……答案是：B"
 
 What is on record is not asked again; a paused account is not called; "slow down" slows all callers down and
 asks again here; every other failure ends the item's round.
@@ -19,6 +19,7 @@ from shared.errors import (
     Exhausted,
     Held,
     NoReply,
+    Policy,
     Refused,
     Throttled,
     Unavailable,
@@ -72,7 +73,7 @@ _PERHAPS_CHARGED = (NoReply, Unreadable)
 class _Call(Generic[_R]):
     """One call: whose it is, what it may use, how it is made, and how its result goes on record."""
 
-    errand: CallPurpose
+    purpose: CallPurpose
     service: Service
     needs: Needs
     make: Callable[[], _R]
@@ -157,12 +158,9 @@ class Gateway:
                 return self._once(call)
             except Throttled as error:
                 said = str(error)
-            except Exhausted as error:
-                until = None if error.delay is None else _moment(error.delay)
-                _pause(service.name, error, until)
-                raise
-            except Barred as error:
-                _pause(service.whole if error.whole else service.name, error, None)
+            except Held as error:
+                if error.policy is Policy.STOP_PROVIDER:
+                    _pause(service, error)
                 raise
         raise Unavailable(f"{service.provider} said {THROTTLED_AT_MOST} times to slow down, last: {said}")
 
@@ -200,7 +198,7 @@ class Gateway:
             seen = token_charges.of(service.name)
             bound = seen.bound(call.needs.most)
             try:
-                number = calls.begin(call.errand, providers.cost(service.price, bound), seen.others)
+                number = calls.begin(call.purpose, providers.cost(service.price, bound), seen.others)
             except Held:
                 if waited >= BUDGET_PATIENCE:
                     raise
@@ -243,9 +241,7 @@ class Gateway:
 
         _finish(number, outcome, usage=used, also=also, **ended)
         if factor > 1:
-            retries.until_done(
-                lambda: calls.raise_under_way(service.provider, service.model, factor), UserError
-            )
+            retries.written(lambda: calls.raise_under_way(service.provider, service.model, factor))
             log.warning(
                 "%s used %d and %d tokens (prompt, reply) where %d and %d were the most expected: "
                 "its calls count as more against budgets from now on",
@@ -258,11 +254,13 @@ def _finish(number: int, outcome: str, **ended: Any) -> None:
 
     Given up, a reply that was paid for would be bought again. Recorded twice, it is the same as once.
     """
-    retries.until_done(lambda: calls.finish(number, outcome, **ended), UserError)
+    retries.written(lambda: calls.finish(number, outcome, **ended))
 
 
-def _pause(service: str, error: Held, until: float | None) -> None:
-    retries.until_done(lambda: calls.pause(service, engine.storable(str(error)), until), UserError)
+def _pause(service: Service, error: Held) -> None:
+    name = service.whole if error.whole else service.name
+    until = None if error.delay is None else _moment(error.delay)
+    retries.written(lambda: calls.pause(name, engine.storable(str(error)), until))
 
 
 def refuse_paused(service: Service) -> None:

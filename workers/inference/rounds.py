@@ -15,9 +15,8 @@ import hashlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from shared import answers, broker, prompts, voting
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
@@ -36,7 +35,6 @@ from workers.ports import Completion, Generator, Retriever, Scorer
 log = logging.getLogger(__name__)
 EXCLUSIVE_FROM = 2  # deaths in a row from which a question's batch is the only one that runs
 TOO_LATE = "too late: another worker has it"
-_T = TypeVar("_T")
 PATIENCE = 5.0  # seconds before a question is tried again whose index server did not answer
 
 
@@ -128,7 +126,7 @@ class Rounds:
         outcomes: dict[Claim, str] = {}
         for claim, result in zip(batch, sampled, strict=True):
             if isinstance(result, Refused):
-                await _written(functools.partial(claims.bury, claim, str(result)))
+                await retries.written_aside(functools.partial(claims.bury, claim, str(result)))
                 outcomes[claim] = f"dead: {result}"
             elif isinstance(result, EngineDied):
                 outcomes[claim] = "lost: the engine died"
@@ -191,17 +189,13 @@ class Rounds:
     async def _lose(self, batch: Sequence[Claim], reason: str) -> None:
         # A batch of one that runs by itself is to blame; of several that ran, none is known to be.
         alone = len(batch) == 1 and is_exclusive(batch[0])
-        again = await _written(lambda: claims.lose(batch, reason, self._max_losses, alone=alone))
+        again = await retries.written_aside(lambda: claims.lose(batch, reason, self._max_losses, alone=alone))
         await asyncio.to_thread(publish, again)
 
     async def _give_back(self, batch: Sequence[Claim], reason: str, delay: float) -> None:
-        released = await _written(lambda: claims.release(batch, reason, delay))
+        released = await retries.written_aside(lambda: claims.release(batch, reason, delay))
         if not delay:
             await asyncio.to_thread(publish, released)
-
-
-def _written(write: Callable[[], _T]) -> Awaitable[_T]:
-    return retries.until_done_aside(write, UserError)
 
 
 @functools.lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
+from shared import metrics
 from shared.dataset import LETTERS
 from shared.recipes import ANSWER
 from shared.training_examples import TrainingExample
@@ -104,12 +105,10 @@ def tells_apart(cases: Sequence[Case], scores: Sequence[Sequence[float]], readab
 
     With ``readable``, only over texts that chose a letter.
     """
-    from sklearn.metrics import roc_auc_score
-
-    told = _told(cases, scores, readable)
-    if len({right for right, _ in told}) < 2:
-        return None
-    return float(roc_auc_score([right for right, _ in told], [score for _, score in told]))
+    scored = _told(cases, scores, readable)
+    return metrics.auc(
+        [score for right, score in scored if right], [score for right, score in scored if not right]
+    )
 
 
 def reliability(cases: Sequence[Case], scores: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -11,14 +11,13 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared import answers
+from shared import answers, vllm_environment
 from shared.errors import EngineDied, Refused, UserError
 from shared.options import Sampling
 from workers.models.lora_adapters import Adapter, Adapters
@@ -122,7 +121,7 @@ class VllmGenerator:
             await self._idle.wait()
             await self._bury(self._engine)
         self._rank = max(rank, self._rank)
-        _prepare_environment(self._options)
+        vllm_environment.set_defaults(self._options.kv_cache_gib)
         try:
             self._engine = self._build()
             self._tokenizer = self._engine.get_tokenizer()
@@ -212,19 +211,6 @@ def cpu_dtype() -> str:
 @functools.cache
 def _warn_of_seeds() -> None:
     log.warning("vLLM's CPU build cannot sample with a seed: the run's seed is not used here")
-
-
-def _prepare_environment(options: EngineOptions) -> None:
-    cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
-    for name, value in {
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gib),
-        # By itself the CPU build leaves a core free, which on two cores is half the machine.
-        "VLLM_CPU_OMP_THREADS_BIND": cores,
-    }.items():
-        os.environ.setdefault(name, value)
 
 
 def _sampling_params(sampling: Sampling, seed: int | None) -> Any:

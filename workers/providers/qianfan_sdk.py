@@ -17,7 +17,7 @@ from shared.errors import UserError
 from shared.settings import PREFIX, Settings
 from workers.providers import requests_errors
 
-ERRAND = 10.0  # seconds for a token or the list of models: threads wait for these one by one
+AUXILIARY = 10.0  # seconds for a token or the list of models: threads wait for these one by one
 TOKENS_LAST = 60.0  # seconds within which the SDK does not ask for another token
 # Headers with tokens at ERROR, signing keys at DEBUG.
 _TALKATIVE = ("qianfan", "baidubce.auth.bce_v1_signer")
@@ -41,16 +41,16 @@ def config(settings: Settings, credentials: dict[str, str]) -> Any:
 
     gateway = (settings.qianfan_url or "").rstrip("/")
     _use_proxies(not urls.stays_here(gateway))
-    errand = min(settings.call_timeout, ERRAND)
+    auxiliary = min(settings.call_timeout, AUXILIARY)
     values: dict[str, Any] = {
         **dict.fromkeys(_CREDENTIALS),
         **credentials,
         "BASE_URL": gateway or DefaultValue.BaseURL,
         "CONSOLE_API_BASE_URL": gateway or DefaultValue.ConsoleAPIBaseURL,
         "IAM_BASE_URL": gateway or DefaultValue.IAMBaseURL,
-        "AUTH_TIMEOUT": errand,
+        "AUTH_TIMEOUT": auxiliary,
         "CONSOLE_API_RETRY_COUNT": 1,
-        "CONSOLE_API_RETRY_TIMEOUT": math.ceil(errand),
+        "CONSOLE_API_RETRY_TIMEOUT": math.ceil(auxiliary),
         "LLM_API_RETRY_COUNT": 1,
         # Its cache is pickles in the home directory.
         "DISABLE_CACHE": True,
