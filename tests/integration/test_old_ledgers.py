@@ -269,6 +269,9 @@ def check() -> None:
         config.stdout = io.StringIO()
         # It raises where models and tables differ.
         command.check(config)
+        # What programs of revision 1 read, so that they refuse the ledger.
+        version = sa.select(schema.facts.c.value).where(schema.facts.c.name == "schema")
+        assert connection.scalar(version) in (migrations.HEAD, None)
 
 
 @pytest.mark.usefixtures("any_ledger")
