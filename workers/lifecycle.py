@@ -49,7 +49,7 @@ def attach(
         # Celery sets logging up only after this signal, and loading models has things to say.
         on_logging()
         try:
-            retries.until_done(engine.engine)
+            retries.until_done(engine.ready)
             retries.until_done(broker.ping)
             # First, since loading takes its time: what a dead worker left is free again meanwhile.
             pulses.extend(_pulses(lambda found: swept(found) if started.is_set() else None))

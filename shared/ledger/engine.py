@@ -8,6 +8,7 @@ Who works on what, and until when, is `claims`. This module sends no messages an
 import contextlib
 import functools
 import itertools
+import logging
 import os
 import re
 import time
@@ -25,9 +26,12 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 
 from shared import file_permissions, settings
 from shared.errors import Conflict, ServiceUnreachable, UserError
-from shared.ledger import postgres, schema
+from shared.ledger import migrations, postgres, schema, sqlite_files
 
+log = logging.getLogger(__name__)
 CHUNK = 500
+UPGRADE = "votequeue ledger upgrade"
+_SCHEMA_LOCK = 7014  # the key of PostgreSQL's advisory lock
 # What a PostgreSQL session may take, in milliseconds: whoever stands still within a transaction holds up
 # every other worker, so the server ends it before a lease is over.
 _SESSION_LIMITS = {
@@ -45,16 +49,18 @@ _CONFLICTS = ("40001", "40P01")
 CONFLICTS_AT_MOST = 10
 # insufficient_privilege, read_only_sql_transaction
 _FORBIDDEN = ("42501", "25006")
+# undefined_table, undefined_column
+_LACKING = ("42P01", "42703")
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
 
 @functools.cache
 def engine() -> sa.Engine:
-    """Open the ledger, making its tables where they are missing.
+    """Open the ledger; make its tables where there are none.
 
     Raises:
-        UserError: its folder cannot be written, or another version's tables are in it.
+        UserError: its folder cannot be written, or a newer votequeue made it.
         ServiceUnreachable: the database server does not answer.
     """
     url = settings.load().ledger
@@ -71,9 +77,13 @@ def engine() -> sa.Engine:
         sa.event.listen(opened, "begin", _begin_immediate)
     else:
         sa.event.listen(opened, "do_connect", _connect_postgres)
-    with _translated():
-        if not _is_ready(opened):
-            _make_tables(opened)
+    try:
+        with _translated():
+            revision = _revision(opened) or _make_tables(opened)
+    except BaseException:
+        opened.dispose()
+        raise
+    opened.update_execution_options(revision=revision)
     return opened
 
 
@@ -134,42 +144,88 @@ def _begin_immediate(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-def _is_ready(opened: sa.Engine) -> bool:
-    """Tell whether all tables are there, without a write: a reader needs neither the lock nor the right.
+def _make_tables(opened: sa.Engine) -> str:
+    with opened.begin() as connection, _without_limits(connection):
+        _lock_schema(connection)
+        # Another process may have made them meanwhile.
+        revision = migrations.current(connection)
+        if revision is None:
+            migrations.create(connection)
+        return revision or migrations.HEAD
+
+
+def _revision(opened: sa.Engine) -> str | None:
+    # A reader needs neither the lock nor the right to write.
+    with opened.connect().execution_options(reads=True) as connection:
+        return migrations.current(connection)
+
+
+def _lock_schema(connection: sa.Connection) -> None:
+    """Keep other processes from creating or upgrading tables; on SQLite the transaction itself does."""
+    if connection.dialect.name == "postgresql":
+        wait = f"SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"
+        connection.exec_driver_sql(f"{wait}; SET LOCAL lock_timeout = {_SESSION_LIMITS['lock_timeout']}")
+
+
+def ready() -> None:
+    """Open the ledger for writing; an older SQLite ledger is upgraded first.
 
     Raises:
-        UserError: they are another version's.
+        UserError: it must be upgraded by a command, or workers are at work on it (see also `engine`).
+        ServiceUnreachable: the database server does not answer.
     """
-    with opened.connect().execution_options(reads=True) as connection:
-        inspector = sa.inspect(connection)
-        there = set(inspector.get_table_names())
-        if "facts" in there:
-            _refuse_other_version(connection)
-        return there >= set(schema.metadata.tables) and all(
-            inspector.has_index("items", str(index.name)) for index in schema.PARTIAL_INDEXES
-        )
-
-
-def _refuse_other_version(connection: sa.Connection) -> None:
-    version = connection.scalar(sa.select(schema.facts.c.value).where(schema.facts.c.name == "schema"))
-    if version not in (None, schema.VERSION):
+    opened = engine()
+    if opened.get_execution_options()["revision"] == migrations.HEAD:
+        return
+    if opened.dialect.name == "sqlite":
+        if done := upgrade():
+            log.warning("%s", done)
+        return
+    with _translated():
+        revision = _revision(opened)
+    if revision != migrations.HEAD:
         raise UserError(
-            f"the ledger's tables are version {version}, this votequeue needs {schema.VERSION}: "
-            "name another VOTEQUEUE_LEDGER_URL"
+            f"the ledger is of revision {revision}, this votequeue writes revision {migrations.HEAD}: "
+            f"stop all workers, then run `{UPGRADE}`"
         )
+    opened.update_execution_options(revision=migrations.HEAD)
 
 
-def _make_tables(opened: sa.Engine) -> None:
-    with opened.begin() as connection, _without_limits(connection):
-        if opened.dialect.name == "postgresql":
-            # Two processes that create the same tables at once would fail on the second.
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(7014)"))
-        schema.metadata.create_all(connection)
-        # A table that is there already gets its new indexes only if they are made one by one.
-        for index in schema.PARTIAL_INDEXES:
-            index.create(connection, checkfirst=True)
-        insert_missing(connection, schema.facts, [{"name": "schema", "value": schema.VERSION}])
-        _refuse_other_version(connection)
+def upgrade() -> str | None:
+    """Upgrade the ledger to the newest revision in one transaction; say what was done, if anything.
+
+    An SQLite ledger is copied beside itself first.
+
+    Raises:
+        UserError: workers are at work on it (see also `engine`).
+    """
+    opened = engine()
+    with _translated(), opened.begin() as connection, _without_limits(connection):
+        _lock_schema(connection)
+        revision = migrations.current(connection) or migrations.HEAD
+        copy = None
+        if revision != migrations.HEAD:
+            require_idle(connection)
+            copy = sqlite_files.back_up_beside(connection, revision)
+            migrations.upgrade(connection, revision)
+    opened.update_execution_options(revision=migrations.HEAD)
+    if revision == migrations.HEAD:
+        return None
+    kept = f"; {copy} is a backup of the old one" if copy else ""
+    return f"the ledger was upgraded from revision {revision} to {migrations.HEAD}{kept}"
+
+
+def require_idle(connection: sa.Connection) -> None:
+    """Refuse to replace tables or rows below a worker.
+
+    Raises:
+        UserError: a worker holds a lease.
+    """
+    left = migrations.leased_until(connection) - now(connection)
+    if left > 0:
+        raise UserError(
+            f"workers are at work on the ledger: stop them all; the last lease ends in {left:.0f} s"
+        )
 
 
 @contextlib.contextmanager
@@ -177,8 +233,9 @@ def writing() -> Iterator[sa.Connection]:
     """Run one writing transaction.
 
     Raises:
-        ServiceUnreachable, UserError: with a sentence for the cause (see `engine`).
+        ServiceUnreachable, UserError: with a sentence for the cause (see `ready`).
     """
+    ready()
     with _translated(), engine().begin() as connection:
         yield connection
 
@@ -230,10 +287,25 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        if _is_lacking(error):
+            raise UserError(
+                f"the ledger is of revision {engine().get_execution_options()['revision']}, which lacks what "
+                f"this command reads: run `{UPGRADE}`"
+            ) from error
         if not _is_outside(error):
             # Not the world's doing but ours: waiting for a better day would not mend it.
             raise
         raise _explained(error) from error
+
+
+def _is_lacking(error: DBAPIError) -> bool:
+    """Tell whether an older ledger has no such table or column."""
+    lacking = getattr(error.orig, "sqlstate", None) in _LACKING or "no such" in str(error.orig)
+    return (
+        lacking
+        and bool(engine.cache_info().currsize)
+        and engine().get_execution_options()["revision"] != migrations.HEAD
+    )
 
 
 def _is_outside(error: DBAPIError) -> bool:
@@ -301,14 +373,8 @@ def update_in_order(
     return connection.execute(schema.items.update().where(where).values(**values)).rowcount
 
 
-# Runs and their items
-
-
 def chunks(values: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
     """Give values so many at once: as many as one statement should take."""
     source = iter(values)
     while chunk := list(itertools.islice(source, size)):
         yield chunk
-
-
-# Solved examples

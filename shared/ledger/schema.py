@@ -3,7 +3,8 @@
     items: ("round1", 41, "p17#2", "leased", attempt 1, fence 2, "host:812:9f", lease_until 1795340412.5, ...)
 
 Times are seconds since the epoch, UTC, by the ledger's own clock. What the rows mean over time is told in
-`runs` (runs, items, entries) and `claims` (who works on what).
+`runs` (runs, items, entries) and `claims` (who works on what). A change here needs a new file in
+`migrations.versions`.
 """
 
 import enum
@@ -24,7 +25,6 @@ from sqlalchemy import (
     and_,
 )
 
-VERSION = "1"
 metadata = MetaData()
 
 
@@ -101,13 +101,11 @@ items = Table(
 # what it has not, since the state's own indexes would be taken before these, and lead to all that is pending.
 PENDING = and_(items.c.holder.is_(None), items.c.settled_at.is_(None))
 CLAIMED_BEFORE = and_(PENDING, items.c.fence > items.c.attempt)
-PARTIAL_INDEXES = tuple(
-    Index(name, *columns, sqlite_where=where, postgresql_where=where)
-    for name, columns, where in (
-        ("items_pending", (items.c.run, items.c.sent_at, items.c.not_before, items.c.number), PENDING),
-        ("items_claimed_before", (items.c.run, items.c.number), CLAIMED_BEFORE),
-    )
-)
+for _name, _columns, _where in (
+    ("items_pending", (items.c.run, items.c.sent_at, items.c.not_before, items.c.number), PENDING),
+    ("items_claimed_before", (items.c.run, items.c.number), CLAIMED_BEFORE),
+):
+    Index(_name, *_columns, sqlite_where=_where, postgresql_where=_where)
 
 # The worker processes that have claimed something and have not ended in order. ``place`` names the kernel
 # and the pid namespace in which ``pid`` means something; ``started`` is the process's start, in clock ticks.

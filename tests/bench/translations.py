@@ -2,7 +2,8 @@
 
 The first entries of DATA are back-translated through the real gateway, ledger and memory, by a service on
 this machine that gives every text back as it is, a moment later, within the limits of real ones; the rate
-limiter is off. A row is a way of asking; its figures are calls, both ways, and their share of the first row's.
+limiter is off. A row is a way of asking; its figures are calls, both ways, and their share of the first
+row's.
 """
 
 import argparse
