@@ -7,7 +7,7 @@ Nothing is written here and nothing printed. A run's rows are read a few at a ti
 
 import difflib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -15,14 +15,37 @@ from typing import Any
 import sqlalchemy as sa
 
 from producers import run_progress
-from shared import dataset
+from shared import dataset, prompts
 from shared.dataset import Entry
 from shared.errors import UserError
-from shared.ledger import engine, runs, schema
+from shared.ledger import claims, engine, runs, schema
+from shared.ledger.models import GeneratorIdentity
+from shared.ledger.runs import Run
+from shared.prompts import PromptQuestion
 
 _KEYS_COMPARED = 20_000
 
 items, answers, attempts, votes = schema.items.c, schema.answers.c, schema.attempts.c, schema.votes.c
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round's votes were sampled from.
+
+    ``examples`` are the positions of the solved questions shown, among those of the run. ``prompt`` is the
+    exact prompt; None where this version of votequeue would build another one.
+    """
+
+    attempt: int
+    generator: GeneratorIdentity | None
+    adapter: str | None
+    sampling: dict[str, Any]
+    seed: int | None
+    sampled_at: float
+    seconds: float | None
+    prompt_tokens: int | None
+    examples: Sequence[int]
+    prompt: str | None
 
 
 @dataclass(frozen=True)
@@ -39,6 +62,7 @@ class History:
     options: list[str]
     gold: str | None
     claims: list[dict[str, Any]]
+    rounds: list[Round]
     votes: list[dict[str, Any]]
     answer: dict[str, Any] | None
 
@@ -49,10 +73,10 @@ def history(run: str, question: str) -> History:
     Raises:
         UserError: there is no such run or question; the message names those with a name like it.
     """
-    run_progress.require_questions(run)
+    known = run_progress.require_questions(run)
     with engine.reading() as connection:
         item = find_item(connection, run, question)
-        claims = rows_of(connection, schema.attempts, item, "fence")
+        attempts_made = rows_of(connection, schema.attempts, item, "fence")
         ballots = rows_of(connection, schema.votes, item, "attempt", "place")
         answer = rows_of(connection, schema.answers, item)
     entry = runs.load_entry(run, item.entry)
@@ -67,10 +91,36 @@ def history(run: str, question: str) -> History:
         question=asked.question,
         options=asked.options,
         gold=asked.answer,
-        claims=claims,
+        claims=attempts_made,
+        rounds=_rounds(known, item.number, runs.asked(entry, item.question)),
         votes=ballots,
         answer=answer[0] if answer else None,
     )
+
+
+def _rounds(run: Run, number: int, asked: PromptQuestion) -> list[Round]:
+    solved = {example.position: example for example in runs.load_examples(run.examples or "")}
+    sampling = {name: run.options.get(name) for name in ("votes", "temperature", "top_p", "max_tokens")}
+    rounds = []
+    for attempt, record, generator in claims.sampled_rounds(run.name, number):
+        # A run over another one's votes has its examples too.
+        examples = [solved[position] for position in record.examples if position in solved]
+        prompt = prompts.answering(asked, examples)
+        rounds.append(
+            Round(
+                attempt=attempt,
+                generator=generator,
+                adapter=record.adapter,
+                sampling=sampling,
+                seed=record.seed,
+                sampled_at=record.sampled_at,
+                seconds=record.seconds,
+                prompt_tokens=record.prompt_tokens,
+                examples=record.examples,
+                prompt=prompt if prompts.digest(prompt) == record.prompt else None,
+            )
+        )
+    return rounds
 
 
 def find_item(connection: sa.Connection, run: str, question: str, word: str = "question") -> sa.Row[Any]:

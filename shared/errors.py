@@ -43,6 +43,12 @@ class UserError(VotequeueError):
     policy = Policy.ELSEWHERE
 
 
+class NotServedHere(VotequeueError):
+    """This worker has not what a run was enqueued with (a model, a prompt); another one may have."""
+
+    policy = Policy.ELSEWHERE
+
+
 class ServiceUnreachable(UserError):
     """A broker, ledger or index that does not answer; the message says which, and how to start it."""
 

@@ -20,6 +20,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 MANIFEST = "votequeue.json"
 _WEIGHTS = {"scorer": "model.safetensors", "lora": "adapter_model.safetensors"}
 _DIGITS = 12
+_PARTS, _PART_BYTES = 64, 65_536
 
 
 def describe(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -52,6 +53,26 @@ def name_of(kind: Kind, folder: Path) -> str:
     except OSError as error:
         raise UserError(f"{folder} holds no {kind}: {error.filename}: {error.strerror}") from None
     return f"{kind}-{hashlib.sha256(weights + facts).hexdigest()[:_DIGITS]}"
+
+
+def weights_version(folder: Path) -> str:
+    """Give the version of a generator's weights: the hub's revision, else a digest of the files.
+
+    The digest is over names, sizes, the configuration and 64 parts of each weights file, since to read all of
+    them takes minutes: it tells models and trainings apart, and does not prove that a file is undamaged.
+    """
+    if folder.parent.name == "snapshots":
+        return folder.name
+    digest = hashlib.sha256()
+    for path in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]:
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}:".encode())
+        with path.open("rb") as file:
+            for part in range(_PARTS):
+                # The last part ends where the file does.
+                file.seek(max(0, size - _PART_BYTES) * part // (_PARTS - 1))
+                digest.update(file.read(_PART_BYTES))
+    return digest.hexdigest()[:_DIGITS]
 
 
 def checked(kind: Kind, name: str, trained: Path) -> Path:

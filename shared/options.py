@@ -68,9 +68,12 @@ class SamplingDefaults(BaseModel):
     )
     scorer: str = Field(
         "in-use",
-        description="scorer that judges: in-use (as `votequeue models` says), none, or a model's name",
+        description="scorer that judges: in-use (the one in use when the run is enqueued), follow (at any "
+        "time the one in use then), none, or a model's name",
     )
-    lora: str = Field("in-use", description="LoRA adapter of the generator: in-use, none, or a model's name")
+    lora: str = Field(
+        "in-use", description="LoRA adapter of the generator: in-use, follow, none, or a model's name"
+    )
     use: VotingMode | Literal["auto"] = Field(
         "auto",
         description="what scores are used for: "
@@ -95,6 +98,9 @@ class Sampling(SamplingDefaults):
     batch: Count = Field(16, description="questions a batch")
     # The run whose votes are judged, instead of sampling.
     votes_of: Annotated[str | None, Derived()] = None
+    # The generator and the version of the prompt that the run was enqueued with; older runs do not say.
+    model: Annotated[str | None, Derived()] = None
+    prompt: Annotated[str | None, Derived()] = None
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Sampling":

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared import conclusion_reader
 from shared.dataset import LETTERS
@@ -48,11 +48,12 @@ class PromptQuestion:
 
 @dataclass(frozen=True)
 class FewShotExample:
-    """A solved question: an example of how to reason."""
+    """A solved question: an example of how to reason; ``position`` is its place in its data set."""
 
     asked: PromptQuestion
     reasoning: str
     answer: str
+    position: int = field(default=0, compare=False)
 
 
 def case(asked: PromptQuestion) -> str:
@@ -119,6 +120,11 @@ def answering(asked: PromptQuestion, examples: Sequence[FewShotExample] = ()) ->
     return HEAD + shown + case(asked)
 
 
+def digest(prompt: str) -> str:
+    """Give the SHA-256 of a prompt: what was sent is told by it, without keeping it."""
+    return hashlib.sha256(prompt.encode()).hexdigest()
+
+
 def judged(asked: PromptQuestion, reasoning: str) -> str:
     """Build the text a scorer reads under ``question+reasoning``."""
     return f"{case(asked).strip()}\n{reasoning.strip()}"
@@ -158,6 +164,7 @@ def _version(*templates: str) -> str:
     return hashlib.sha256("".join(templates).encode()).hexdigest()[:8]
 
 
+ANSWERING_VERSION = _version(HEAD, _CASE)
 EXPLAINING_VERSION = _version(EXPLAINING, _CASE, _EXPLAINED)
 TRANSLATING_VERSION = _version(TRANSLATING)
 VARYING_VERSION = _version(VARYING, HEAD, _CASE)

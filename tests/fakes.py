@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from shared.errors import EngineDied, Refused
+from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.providers import Limits, Price, Usage
@@ -29,6 +30,7 @@ Reply = Sequence[str] | Exception
 Said = str | Exception | Callable[[Prompt], str]
 _T = TypeVar("_T")
 LAST_CASE = "### 题目"
+GENERATOR = GeneratorIdentity("fake", "0", "script")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,15 @@ class FakeGenerator:
     async def stop(self) -> None:
         """Be gone."""
 
+    @property
+    def identity(self) -> GeneratorIdentity:
+        """Have a name."""
+        return GENERATOR
+
+    def count_tokens(self, prompt: str) -> int:
+        """Count characters."""
+        return len(prompt)
+
     def fits(self, prompt: str, max_tokens: int) -> bool:
         """Compare with the room there is."""
         return len(prompt) <= self._room
@@ -101,7 +112,7 @@ class FakeGenerator:
         if progress is not None:
             for vote, text in enumerate(reply[: sampling.votes]):
                 progress.count(vote, len(text), finished=True)
-        return [Completion(text, len(text)) for text in reply]
+        return [Completion(text, len(text), "stop", -0.25) for text in reply]
 
     async def _share_the_engine(self, request: Request) -> None:
         alive = self.deaths

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from shared import settings
 from shared.broker import app
 from shared.jobs import Infer, Job
-from shared.ledger import claims, outbox, sampling_progress
+from shared.ledger import claims, models, outbox, sampling_progress
 from shared.ledger.claims import Claim
 from workers import lifecycle, retries, wiring
 from workers.claimer import Claimer
@@ -57,6 +57,7 @@ class Answering:
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         log.info("loading %s", loaded.model)
         self._in_loop(self._generator.start()).result()
+        models.add_generator(self._generator.identity)
         self._capacity = loaded.batch_size * loaded.batches_in_flight
         self._progress = Periodic("progress", loaded.heartbeat, lambda: _tell(playing.meter))
         self._progress.start()

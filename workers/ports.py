@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shared.errors import Policy, VotequeueError
+from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.providers import Limits, Price, Usage
@@ -24,10 +25,16 @@ class Interrupted(VotequeueError):
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled text and how many tokens it has."""
+    """One sampled text and how many tokens it has.
+
+    ``finish_reason`` says why it ended (``stop``, ``length``); ``mean_logprob`` is the mean log-probability
+    of its tokens, in nats and at temperature 1. None: the engine does not say.
+    """
 
     text: str
     tokens: int
+    finish_reason: str | None = None
+    mean_logprob: float | None = None
 
 
 class Ear(Protocol):
@@ -72,6 +79,10 @@ class Progress(Protocol):
 class Generator(Protocol):
     """Samples votes from a language model."""
 
+    @property
+    def identity(self) -> GeneratorIdentity:
+        """Say what it is; known once it has started."""
+
     async def start(self) -> None:
         """Load the model; questions may be asked once this returns."""
 
@@ -92,6 +103,9 @@ class Generator(Protocol):
             Refused: the engine will never take this prompt.
             UserError: there is no such adapter here.
         """
+
+    def count_tokens(self, prompt: str) -> int:
+        """Count a prompt's tokens."""
 
     def fits(self, prompt: str, max_tokens: int) -> bool:
         """Tell whether a prompt leaves room for an answer of ``max_tokens`` tokens."""

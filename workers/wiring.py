@@ -93,6 +93,7 @@ def rounds(settings: Settings) -> tuple[Rounds, Generator]:
     generator = VllmGenerator(
         EngineOptions(
             model=model,
+            name=settings.model,
             trained=settings.trained_folder,
             quantization=settings.quantization,
             gpu_memory=settings.gpu_memory,

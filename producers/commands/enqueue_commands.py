@@ -53,7 +53,6 @@ def infer(
 
     source = inputs.find_source(data)
     if isinstance(source, Path):
-        again.require_models(chosen)
         done = publish.infer(source, chosen, run, examples, skip_bad)
     else:
         why = f"the votes of {data} are judged as they are"

@@ -6,6 +6,7 @@ Nothing is written before all is known to be good and the broker answers; then o
 messages. Interrupted anywhere, the same call continues.
 """
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -19,10 +20,10 @@ import sqlalchemy as sa
 from producers import console, output_files, run_progress
 from producers.enqueue import inputs
 from producers.enqueue.inputs import DataSource, Examples
-from shared import broker, options, service_pauses, settings
+from shared import broker, options, prompts, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
 from shared.jobs import DATA_QUEUES, Infer, Job, Reason
-from shared.ledger import calls, claims, outbox, runs
+from shared.ledger import calls, claims, models, outbox, runs
 from shared.ledger.runs import Run
 from shared.options import Reasoning, Sampling
 
@@ -59,10 +60,10 @@ def infer(
         ServiceUnreachable: the broker does not answer.
     """
     source, shown = _look_at(data, examples, skip_bad)
-    options = sampling.model_dump()
-    chosen = name or default_name(data.stem, "infer", source.digest, shown.digest, options)
+    identity = sampling.model_dump(exclude={"model", "prompt"})
+    chosen = name or default_name(data.stem, "infer", source.digest, shown.digest, identity)
     files = (*source.files, *shown.files)
-    run = Run(chosen, "infer", source.place, source.digest, shown.digest, options)
+    run = Run(chosen, "infer", source.place, source.digest, shown.digest, pinned(sampling).model_dump())
 
     def write() -> None:
         if shown.digest is not None:
@@ -71,9 +72,39 @@ def infer(
             lines = inputs.counted(source.lines(), advance)
             runs.open_run(run, lines, also=lambda open_: output_files.record(open_, chosen, files))
 
-    continued = begin(run, write)
+    continued = begin(_follow_up(run, sampling), write)
     sent = publish(chosen)
     return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, shown.count, source.bad, continued)
+
+
+def pinned(sampling: Sampling) -> Sampling:
+    """Put the generator, the prompt's version, scorer and adapter of this moment into a run's options.
+
+    Raises:
+        UserError: a model is named that there is not.
+    """
+    return sampling.model_copy(
+        update={
+            "model": settings.load().model,
+            "prompt": prompts.ANSWERING_VERSION,
+            "scorer": models.pinned("scorer", sampling.scorer),
+            "lora": models.pinned("lora", sampling.lora),
+        }
+    )
+
+
+def _follow_up(run: Run, sampling: Sampling) -> Run:
+    """Take over the models that a run was enqueued with, where the one in use is wanted: it keeps to them."""
+    before = runs.find_run(run.name)
+    kept = {
+        kind: before.options[kind]
+        for kind in ("scorer", "lora")
+        if before and before.kind == run.kind and getattr(sampling, kind) == models.IN_USE
+    }
+    for kind, model in kept.items():
+        if model not in (run.options[kind], models.IN_USE):
+            console.note(f"run {run.name} keeps the {kind} that it was enqueued with: {model}")
+    return dataclasses.replace(run, options={**run.options, **kept})
 
 
 def _look_at(data: Path, examples: str | None, skip_bad: bool) -> tuple[DataSource, Examples]:
@@ -147,6 +178,8 @@ def _differences(known: Run, wanted: Run) -> Iterator[str]:
     if known.examples != wanted.examples:
         yield "its examples are " + ("not the same" if known.examples else "none")
     for option in sorted(known.options.keys() | wanted.options.keys()):
+        if option in ("model", "prompt") and option not in known.options:
+            continue  # it is older than the record of these
         before = known.options.get(option, _BEFORE.get((known.kind, option)))
         now = wanted.options.get(option)
         if before != now:

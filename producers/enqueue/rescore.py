@@ -30,7 +30,8 @@ def again(source: str, changes: dict[str, Any], name: str | None = None) -> Enqu
     if standing.open:
         raise UserError(f"run {source!r} still goes on: wait for it with `votequeue status {source} --watch`")
     sampling = Sampling.of_record(found.options).model_copy(update={**changes, "votes_of": source})
-    require_models(sampling)
+    scorer = models.pinned("scorer", sampling.scorer)
+    sampling = sampling.model_copy(update={"scorer": scorer})
     made = inputs.made_by(found)
     options = sampling.model_dump(mode="json")
     chosen = name or publish.default_name(source, "infer", made.digest, options)
@@ -43,13 +44,3 @@ def again(source: str, changes: dict[str, Any], name: str | None = None) -> Enqu
     continued = publish.begin(run, write)
     sent = publish.publish(chosen)
     return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, 0, 0, continued)
-
-
-def require_models(sampling: Sampling) -> None:
-    """Make sure that the models exist which a run names.
-
-    Raises:
-        UserError: one does not; the message names those that do.
-    """
-    models.chosen("scorer", sampling.scorer)
-    models.chosen("lora", sampling.lora)

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from producers import questions, run_progress
 from producers.questions import QuestionResult
 from shared import metrics, voting
+from shared.ledger import claims
 from shared.ledger.schema import OPEN, State
 from shared.voting import Vote
 
@@ -93,6 +94,18 @@ class Worker:
     lost: int = 0
 
 
+@dataclass(frozen=True)
+class Source:
+    """How many votes came from one model; ``None``: there was none, or it is not on record."""
+
+    model: str | None
+    weights: str | None
+    engine: str | None
+    adapter: str | None
+    scorer: str | None
+    votes: int
+
+
 @dataclass
 class Figures:
     """All figures of a run; times in seconds."""
@@ -113,6 +126,8 @@ class Figures:
     unreadable: Share = field(default_factory=Share)
     accepted: Share = field(default_factory=Share)
     scorer: Judgement = field(default_factory=Judgement)
+    # Votes by what sampled and scored them: model, weights, engine, adapter, scorer; None: not on record.
+    sources: list[Source] = field(default_factory=list)
     tokens: int = 0
     wall_seconds: float | None = None
     tokens_per_second: float | None = None
@@ -145,6 +160,7 @@ def figures(run: str) -> Figures:
     if found.first_rounds:
         found.agreement = statistics.fmean(first.agreeing / first.votes for first in found.first_rounds)
     found.scorer.auc = metrics.auc(found.scorer.right_scores, found.scorer.wrong_scores)
+    found.sources = [Source(*counted) for counted in claims.count_sources(run)]
     _count_claims(found, run)
     return found
 

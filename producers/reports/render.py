@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from producers import console, watch
-from producers.questions import History
+from producers.questions import History, Round
 from producers.reports.inference_report import Share
 from producers.run_progress import Dead, RunProgress
 from shared import prompts
@@ -164,6 +164,10 @@ def history(found: History) -> None:
     text(f"\n{found.problem}\n\n{found.question}")
     options(found.options, found.gold)
     claims(found.claims)
+    before = None
+    for sampled in found.rounds:
+        _round(sampled, before)
+        before = sampled.prompt
     for vote in found.votes:
         _vote(vote)
     _end(found)
@@ -186,14 +190,42 @@ def claims(found: Sequence[dict[str, Any]]) -> None:
         )
 
 
+def _round(sampled: Round, before: str | None) -> None:
+    generator = sampled.generator
+    model = f"{generator.model} (weights {generator.weights}, {generator.engine})" if generator else "unknown"
+    seconds = f" in {console.span(sampled.seconds)}" if sampled.seconds is not None else ""
+    options = ", ".join(f"{name} {value}" for name, value in sampled.sampling.items())
+    text(f"\nround {sampled.attempt}, sampled from {clock(sampled.sampled_at)}{seconds}")
+    text(f"  generator: {model}, adapter: {sampled.adapter or 'none'}")
+    text(f"  sampling: {options}, seed {sampled.seed}")
+    text(f"  examples shown: {', '.join(f'number {position}' for position in sampled.examples) or 'none'}")
+    tokens = "" if sampled.prompt_tokens is None else f" ({sampled.prompt_tokens} tokens)"
+    if sampled.prompt is None:
+        text(f"  prompt{tokens}: built by another version of votequeue, which can show it")
+    elif sampled.prompt == before:
+        text(f"  prompt{tokens}: that of the round before")
+    else:
+        text(f"  prompt{tokens}:")
+        quoted(sampled.prompt)
+
+
 def _vote(vote: dict[str, Any]) -> None:
     score = "no score" if vote["score"] is None else f"score {vote['score']:.3f}"
     verdict = "accepted" if vote["accepted"] else "void"
     text(
         f"\nvote {vote['attempt']}.{vote['place'] + 1}: {vote['letter'] or 'no letter'}, {score}, {verdict}, "
-        f"{vote['tokens']} tokens"
+        f"{vote['tokens']} tokens{_ending(vote)}"
     )
     quoted(vote["text"])
+
+
+def _ending(vote: dict[str, Any]) -> str:
+    told = [
+        f"finish reason {vote['finish_reason']}" if vote["finish_reason"] else "",
+        "" if vote["mean_logprob"] is None else f"mean log-probability {vote['mean_logprob']:.3f}",
+        f"scorer {vote['scorer']}" if vote["scorer"] else "",
+    ]
+    return "".join(f", {part}" for part in told if part)
 
 
 def quoted(words: str) -> None:

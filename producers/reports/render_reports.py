@@ -33,7 +33,7 @@ def inference_rows(found: Figures) -> Rows:
         ("votes without a letter", render.percent(found.unreadable)),
         ("votes accepted", render.percent(found.accepted)),
     ]
-    return told + _scorer_rows(found) + _work_rows(found)
+    return told + _scorer_rows(found) + _source_rows(found) + _work_rows(found)
 
 
 def _counts(found: Figures) -> str:
@@ -61,6 +61,18 @@ def _scorer_rows(found: Figures) -> Rows:
         ("scorer: void votes right", render.percent(Share(judged.void_right, void))),
         ("scorer: AUC over votes", "-" if judged.auc is None else f"{judged.auc:.3f}"),
     ]
+
+
+def _source_rows(found: Figures) -> Rows:
+    rows = []
+    for source in found.sources:
+        model = (
+            f"{source.model} (weights {source.weights}, {source.engine})" if source.model else "not on record"
+        )
+        adapter = f", adapter {source.adapter}" if source.adapter else ""
+        scorer = f", scorer {source.scorer}" if source.scorer else ", no scorer"
+        rows.append((f"{console.count(source.votes, 'vote')} sampled by", f"{model}{adapter}{scorer}"))
+    return rows
 
 
 def _work_rows(found: Figures) -> Rows:

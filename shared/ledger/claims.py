@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from shared.jobs import KINDS, Job
 from shared.ledger import engine, leases, schema
+from shared.ledger.models import GeneratorIdentity
 from shared.ledger.schema import Death, State
 from shared.voting import Answer, Vote
 
@@ -46,13 +47,37 @@ class Claim:
 
 @dataclass(frozen=True)
 class VoteRecord:
-    """One vote as the ledger keeps it; ``score`` is the scorer's probability of soundness."""
+    """One vote as the ledger keeps it; ``score`` is the scorer's probability of soundness.
+
+    ``finish_reason`` says why the engine ended it (``stop``, ``length``); ``mean_logprob`` is the mean
+    log-probability of its tokens, in nats and at temperature 1.
+    """
 
     text: str
     letter: str | None
     score: float | None
     accepted: bool
     tokens: int
+    finish_reason: str | None = None
+    mean_logprob: float | None = None
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What a round's votes were sampled from.
+
+    ``generator`` is a name in the table of generators; ``prompt`` is the prompt's SHA-256; ``examples`` are
+    the positions of the solved questions shown, in the prompt's order; ``seconds`` is the sampling's time.
+    """
+
+    generator: str | None
+    adapter: str | None
+    prompt: str
+    prompt_tokens: int | None
+    examples: Sequence[int]
+    seed: int | None
+    sampled_at: float
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -64,6 +89,7 @@ class Settled:
     answer: Answer | None
     outcome: str
     scorer: str | None = None
+    sampled: RoundRecord | None = None
 
 
 @engine.retried
@@ -182,6 +208,8 @@ def _settle_one(connection: sa.Connection, end: Settled, now: float) -> bool:
             for place, ballot in enumerate(end.ballots)
         ]
         connection.execute(schema.votes.insert(), rows)
+    if end.sampled is not None:
+        connection.execute(schema.rounds.insert().values(**where, **end.sampled.__dict__))
     if end.answer is not None:
         values = {"letter": end.answer.letter, "how": end.answer.how, "support": end.answer.support}
         connection.execute(schema.answers.insert().values(**where, **values, answered_at=now))
@@ -422,20 +450,69 @@ def earlier_ballots(job: Job) -> list[Vote]:
         return [Vote(*row) for row in connection.execute(query)]
 
 
-def recorded_rounds(run: str, numbers: Sequence[int]) -> dict[int, list[list[sa.Row[Any]]]]:
-    """Read the votes (text, tokens) of some of a run's questions, round by round, in their order."""
-    columns = schema.votes.c
-    query = (
-        sa.select(columns.number, columns.attempt, columns.text, columns.tokens)
-        .where(columns.run == run, columns.number.in_(numbers))
-        .order_by(columns.number, columns.attempt, columns.place)
+def recorded_rounds(
+    run: str, numbers: Sequence[int]
+) -> dict[int, list[tuple[list[sa.Row[Any]], RoundRecord | None]]]:
+    """Read the votes of some of a run's questions, round by round, each with what it was sampled from."""
+    votes, rounds = schema.votes.c, schema.rounds.c
+    columns = votes.text, votes.tokens, votes.finish_reason, votes.mean_logprob
+    votes_of = sa.select(votes.number, votes.attempt, *columns).where(
+        votes.run == run, votes.number.in_(numbers)
     )
-    found: dict[int, list[list[sa.Row[Any]]]] = {}
+    rounds_of = sa.select(schema.rounds).where(rounds.run == run, rounds.number.in_(numbers))
+    recorded: dict[int, list[tuple[list[sa.Row[Any]], RoundRecord | None]]] = {}
     with engine.reading() as connection:
-        rows = connection.execute(query)
-        for (number, _), votes in itertools.groupby(rows, key=attrgetter("number", "attempt")):
-            found.setdefault(number, []).append(list(votes))
-    return found
+        sampled = {
+            (number, attempt): RoundRecord(**values)
+            for number, attempt, values in map(_round_of, connection.execute(rounds_of))
+        }
+        rows = connection.execute(votes_of.order_by(votes.number, votes.attempt, votes.place))
+        for place, of_round in itertools.groupby(rows, key=attrgetter("number", "attempt")):
+            recorded.setdefault(place[0], []).append((list(of_round), sampled.get(place)))
+    return recorded
+
+
+def sampled_rounds(run: str, number: int) -> list[tuple[int, RoundRecord, GeneratorIdentity | None]]:
+    """Read what each round of a question was sampled from, by its attempt."""
+    rounds, generators = schema.rounds.c, schema.generators.c
+    query = (
+        sa.select(schema.rounds, generators.model, generators.weights, generators.engine)
+        .outerjoin(schema.generators, generators.name == rounds.generator)
+        .where(rounds.run == run, rounds.number == number)
+        .order_by(rounds.attempt)
+    )
+    with engine.reading() as connection:
+        rows = connection.execute(query).all()
+    sampled = []
+    for row in rows:
+        _, attempt, values = _round_of(row)
+        identity = [values.pop(name) for name in ("model", "weights", "engine")]
+        generator = GeneratorIdentity(*identity) if identity[0] else None
+        sampled.append((attempt, RoundRecord(**values), generator))
+    return sampled
+
+
+def count_sources(run: str) -> list[tuple[str | None, str | None, str | None, str | None, str | None, int]]:
+    """Count a run's votes by model, weights, engine, adapter and scorer, most votes first."""
+    votes, rounds, generators = schema.votes.c, schema.rounds.c, schema.generators.c
+    same = sa.and_(rounds.run == votes.run, rounds.number == votes.number, rounds.attempt == votes.attempt)
+    source = generators.model, generators.weights, generators.engine, rounds.adapter, votes.scorer
+    query = (
+        sa.select(*source, sa.func.count())
+        .select_from(schema.votes.outerjoin(schema.rounds, same))
+        .outerjoin(schema.generators, generators.name == rounds.generator)
+        .where(votes.run == run)
+        .group_by(*source)
+        .order_by(sa.func.count().desc())
+    )
+    with engine.reading() as connection:
+        return [tuple(row) for row in connection.execute(query)]
+
+
+def _round_of(row: sa.Row[Any]) -> tuple[int, int, dict[str, Any]]:
+    values = dict(row._mapping)
+    del values["run"]
+    return values.pop("number"), values.pop("attempt"), values
 
 
 @engine.retried

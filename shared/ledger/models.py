@@ -7,6 +7,7 @@ content. What is not registered is used by nobody, however complete its folder m
 """
 
 import difflib
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,9 @@ from shared.ledger import engine, schema
 from shared.model_store import Kind
 from shared.voting import GATE, Rule, VotingMode
 
-NONE = "none"  # what stands for "no model" where one is named
-IN_USE = "in-use"  # ... and for the one that the registry says
+# What stands for a model where one is named: no model, the one that is in use when a run is enqueued (in the
+# record of a run from before revision 3: as `FOLLOW`), the one that is in use when a batch begins.
+NONE, IN_USE, FOLLOW = "none", "in-use", "follow"
 
 models, learned, promotions = schema.models.c, schema.learned.c, schema.promotions.c
 
@@ -44,6 +46,28 @@ class Model:
         """Give the threshold that suits a use, as the held-out part says."""
         best = self.rule or GATE
         return float(self.metrics.get("thresholds", {}).get(use, best.threshold))
+
+
+@dataclass(frozen=True)
+class GeneratorIdentity:
+    """What samples votes: a model by name, its weights (hub revision or digest), engine and version."""
+
+    model: str
+    weights: str
+    engine: str
+
+    @property
+    def name(self) -> str:
+        """Name it by a digest of the rest."""
+        return hashlib.sha256("\0".join((self.model, self.weights, self.engine)).encode()).hexdigest()[:16]
+
+
+@engine.retried
+def add_generator(generator: GeneratorIdentity) -> None:
+    """Register what samples votes, once."""
+    with engine.writing() as connection:
+        row: dict[str, object] = {"name": generator.name, **generator.__dict__}
+        engine.insert_missing(connection, schema.generators, [row])
 
 
 def add(connection: sa.Connection, model: Model, problems: Iterable[str]) -> None:
@@ -80,14 +104,24 @@ def in_use(kind: Kind) -> Model | None:
 
 
 def chosen(kind: Kind, wanted: str) -> Model | None:
-    """Give the model that ``wanted`` names: one by name, the one in use (`IN_USE`), or none (`NONE`).
+    """Give the model that ``wanted`` names: by name, the one in use (`IN_USE`, `FOLLOW`), or `NONE`.
 
     Raises:
         UserError: there is no such model.
     """
     if wanted == NONE:
         return None
-    return in_use(kind) if wanted == IN_USE else get(wanted, kind)
+    return in_use(kind) if wanted in (IN_USE, FOLLOW) else get(wanted, kind)
+
+
+def pinned(kind: Kind, wanted: str) -> str:
+    """Give the full name of the model that ``wanted`` names now, or `NONE`; `FOLLOW` stays what it is.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    model = chosen(kind, wanted)
+    return FOLLOW if wanted == FOLLOW else model.name if model else NONE
 
 
 def get(name: str, kind: Kind | None = None) -> Model:

@@ -203,7 +203,10 @@ def load_examples(digest: str) -> list[FewShotExample]:
     with engine.reading() as connection:
         return [
             FewShotExample(
-                PromptQuestion(row.problem, row.question, tuple(row.options)), row.reasoning, row.answer
+                PromptQuestion(row.problem, row.question, tuple(row.options)),
+                row.reasoning,
+                row.answer,
+                row.position,
             )
             for row in connection.execute(query)
         ]

@@ -175,6 +175,37 @@ votes = Table(
     Column("accepted", Boolean, nullable=False),
     Column("tokens", Integer, nullable=False),
     Column("scorer", String),
+    # Why it ended ("stop", "length"), and the mean log-probability of its tokens (nats, at temperature 1).
+    Column("finish_reason", String),
+    Column("mean_logprob", Float),
+)
+
+# What a round's votes were sampled from. What is not known is NULL, as of rounds before revision 3.
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("generator", String),
+    Column("adapter", String),
+    # The prompt's SHA-256, its length in tokens, and the positions of the examples that it shows.
+    Column("prompt", String, nullable=False),
+    Column("prompt_tokens", Integer),
+    Column("examples", JSON, nullable=False),
+    Column("seed", BigInteger),
+    Column("sampled_at", Float, nullable=False),
+    Column("seconds", Float),
+)
+
+# ``name`` is a digest of the rest. ``weights``: the hub's revision, or a digest of the files.
+generators = Table(
+    "generators",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("weights", String, nullable=False),
+    Column("engine", String, nullable=False),
 )
 
 # What workers say of the rounds they play, every few seconds: the newest word of each worker on each run.

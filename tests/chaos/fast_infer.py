@@ -9,6 +9,8 @@ import os
 import random
 import signal
 
+from shared import settings
+from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
 from shared.settings import Settings
 from tests.chaos import questions
@@ -29,6 +31,15 @@ class FastGenerator:
 
     async def stop(self) -> None:
         """Be gone."""
+
+    @property
+    def identity(self) -> GeneratorIdentity:
+        """Be what the settings name."""
+        return GeneratorIdentity(settings.load().model, "none", "fast")
+
+    def count_tokens(self, prompt: str) -> int:
+        """Count characters."""
+        return len(prompt)
 
     def fits(self, prompt: str, max_tokens: int) -> bool:
         """Take every prompt."""

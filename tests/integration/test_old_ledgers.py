@@ -56,7 +56,7 @@ def old_ledger(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.M
 @pytest.fixture
 def upgraded(old_ledger: str, votequeue: Command) -> str:
     """Have an old ledger that was upgraded; give its database's name."""
-    assert "from revision 1 to 2" in votequeue("ledger", "upgrade").out
+    assert "from revision 1 to 3" in votequeue("ledger", "upgrade").out
     return old_ledger
 
 
@@ -153,13 +153,12 @@ def test_what_only_reads_never_upgrades_and_says_what_to_run_where_a_table_is_mi
     assert votequeue("status").code == 0
     for run in (*INFER, "judge"):
         assert votequeue("status", run).code == 0
-        assert votequeue("report", run).code == 0
-    assert votequeue("trace", "answered", "1").code == 0
     assert votequeue("collect", "judged", "-o", "judged.jsonl").code == 0
-    ended = votequeue("report", "wrong")
-    assert (ended.code, ended.err.count("\n")) == (1, 1)
-    assert "of revision 1" in ended.err
-    assert "`votequeue ledger upgrade`" in ended.err
+    for words in (("report", "wrong"), ("report", "answered"), ("trace", "answered", "1")):
+        ended = votequeue(*words)
+        assert (ended.code, ended.err.count("\n")) == (1, 1)
+        assert "of revision 1" in ended.err
+        assert "`votequeue ledger upgrade`" in ended.err
     assert revision() == "1"
 
 
@@ -182,7 +181,7 @@ def test_the_first_writer_upgrades_sqlite_and_is_refused_by_postgresql(
     assert backup.name == "ledger.db.revision-1.backup"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert [record.message for record in caplog.records] == [
-        f"the ledger was upgraded from revision 1 to 2; {backup} is a backup of the old one"
+        f"the ledger was upgraded from revision 1 to 3; {backup} is a backup of the old one"
     ]
     # The backup is a whole ledger, from before.
     assert votequeue("ledger", "restore", backup, "--force").code == 0
@@ -215,7 +214,7 @@ def test_an_upgrade_that_is_interrupted_leaves_the_old_ledger_whole(
         tables = sa.inspect(connection).get_table_names()
         assert not {"workers", migrations.VERSION_TABLE} & set(tables)
         assert connection.scalar(sa.select(schema.facts.c.value)) == "1"
-    assert votequeue("report", "answered").code == 0
+    assert votequeue("status", "answered").code == 0
     monkeypatch.undo()
 
 
@@ -275,12 +274,17 @@ def check() -> None:
 
 
 @pytest.mark.usefixtures("any_ledger")
-def test_a_ledger_of_this_version_without_a_revision_is_used_as_it_is() -> None:
+def test_a_ledger_of_revision_2_that_does_not_say_so_is_upgraded() -> None:
     with engine.engine().begin() as connection:
+        schema.rounds.drop(connection)
+        schema.generators.drop(connection)
+        for column in ("finish_reason", "mean_logprob"):
+            connection.execute(sa.text(f"ALTER TABLE votes DROP COLUMN {column}"))
         connection.execute(sa.text("DROP TABLE alembic_version"))
     forget()
-    leases.heartbeat("worker", 60)
-    assert revision() == migrations.HEAD
+    assert revision() == "2"
+    assert "from revision 2 to 3" in str(engine.upgrade())
+    check()
 
 
 @pytest.mark.usefixtures("any_ledger")
@@ -292,7 +296,7 @@ def test_a_ledger_of_a_newer_version_is_refused(votequeue: Command) -> None:
     ended = votequeue("status")
     assert (ended.code, "made by a newer votequeue" in ended.err) == (1, True)
     with opened.begin() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '2'"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '3'"))
     opened.dispose()
 
 
@@ -386,7 +390,7 @@ def test_enqueue_upgrades_an_older_sqlite_ledger_and_says_so_in_one_line(
     run_fixtures.write(Path("new.jsonl"), run_fixtures.entry("p1", "AB"))
     command = [sys.executable, "-m", "producers.cli", "enqueue", "infer", "new.jsonl", "--run", "new"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"from revision 1 to 2; {on_sqlite}.revision-1.backup is a backup" in ended.stderr
+    assert f"from revision 1 to 3; {on_sqlite}.revision-1.backup is a backup" in ended.stderr
     assert ended.stderr.count("upgraded") == 1
     assert runs.count_states("new")["pending"] == 2
 

@@ -1,6 +1,7 @@
 """Rounds over fakes and a real ledger: what becomes of a question, whatever becomes of its batch."""
 
 import asyncio
+import hashlib
 import itertools
 import json
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from shared import broker, dataset
+from shared import broker, dataset, prompts
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
 from shared.jobs import Infer
 from shared.ledger import claims, engine, outbox, runs, schema
@@ -138,6 +139,8 @@ def test_an_accepted_majority_is_answered_and_all_its_votes_are_recorded(tmp_pat
             "accepted": score == 0.9,
             "tokens": len(text),
             "scorer": "s1",
+            "finish_reason": "stop",
+            "mean_logprob": -0.25,
         }
         for place, (text, letter, score) in enumerate(
             zip(texts, ["B", "A", "B", None], [0.9, 0.2, 0.9, 0.0], strict=True)
@@ -300,6 +303,39 @@ def test_a_run_that_names_its_scorer_keeps_to_it(tmp_path: Path) -> None:
     known = scored(A=0.9)
     play_scored(tmp_path, "AAA", known, scorer="s1")
     assert known.names == ["s1"]
+
+
+def test_a_round_records_what_its_votes_were_sampled_from(tmp_path: Path) -> None:
+    model_fixtures.put("l1", "lora")
+    run = open_run(tmp_path, 1, seed=7, model=fakes.GENERATOR.model, prompt=prompts.ANSWERING_VERSION)
+    generator, begun = FakeGenerator(otherwise=votes("AAB")), time.time()
+    play(playing(generator, scored(A=0.9)), claim(run))
+    [request] = generator.requests
+    [sampled] = rows(schema.rounds, run)
+    assert sampled["sampled_at"] >= begun
+    assert sampled["seconds"] >= 0
+    assert {name: sampled[name] for name in sampled if name not in ("sampled_at", "seconds", "run")} == {
+        "number": 0,
+        "attempt": 1,
+        "generator": fakes.GENERATOR.name,
+        "adapter": "l1",
+        "prompt": hashlib.sha256(request.prompt.encode()).hexdigest(),
+        "prompt_tokens": len(request.prompt),
+        "examples": [],
+        "seed": request.seed,
+    }
+
+
+@pytest.mark.parametrize("other", [{"model": "another"}, {"prompt": "00000000"}])
+def test_a_run_for_another_model_or_prompt_is_given_back_and_the_worker_goes_on(
+    tmp_path: Path, other: dict[str, str]
+) -> None:
+    run = open_run(tmp_path, 1, **other)
+    generator = FakeGenerator()
+    [outcome] = play(playing(generator), claim(run))
+    assert outcome.startswith("given back: the run is for the ")
+    assert generator.requests == []
+    assert standing(run) == (State.PENDING, 0, 0)
 
 
 def test_a_model_that_comes_into_use_is_followed_by_the_next_batch(tmp_path: Path) -> None:

@@ -37,6 +37,23 @@ def test_a_model_is_found_where_its_name_says(kind: Kind, tmp_path: Path) -> Non
     assert model_store.described(tmp_path / name) == {"kind": kind}
 
 
+def test_weights_have_the_hubs_revision_or_a_digest_of_their_files(tmp_path: Path) -> None:
+    revision = tmp_path / "models--a--b" / "snapshots" / ("0f" * 20)
+    assert model_store.weights_version(revision) == "0f" * 20
+    folders = [tmp_path / name for name in "abcd"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(bytes(10_000_000))
+    with (folders[2] / "model.safetensors").open("r+b") as file:
+        file.seek(9_999_999)
+        file.write(b"x")
+    (folders[3] / "config.json").write_text('{"a": 1}')
+    same, again, *others = map(model_store.weights_version, folders)
+    assert same == again
+    assert len({same, *others}) == 3
+
+
 def test_a_model_that_is_not_here_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"scorer-0 is not in .*VOTEQUEUE_TRAINED.*votequeue models use"):
         model_store.checked("scorer", "scorer-0", tmp_path)

@@ -15,14 +15,15 @@ import hashlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared import answers, broker, prompts, voting
-from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
+from shared.errors import EngineDied, NotServedHere, Refused, ServiceUnreachable, UserError
 from shared.jobs import Job
 from shared.ledger import claims, engine, models, outbox, runs
-from shared.ledger.claims import Claim, Settled, VoteRecord
+from shared.ledger.claims import Claim, RoundRecord, Settled, VoteRecord
 from shared.ledger.models import Model
 from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
@@ -35,6 +36,7 @@ from workers.ports import Completion, Generator, Retriever, Scorer
 log = logging.getLogger(__name__)
 EXCLUSIVE_FROM = 2  # deaths in a row from which a question's batch is the only one that runs
 TOO_LATE = "too late: another worker has it"
+FOR_OTHERS = 30.0  # seconds before a question is sent again that this worker cannot serve
 PATIENCE = 5.0  # seconds before a question is tried again whose index server did not answer
 
 
@@ -47,12 +49,20 @@ class _Plan:
 
 
 @dataclass(frozen=True)
+class _Sampled:
+    """A round's votes, and what they were sampled from."""
+
+    votes: list[Completion]
+    record: RoundRecord | None
+
+
+@dataclass(frozen=True)
 class _Played:
     """A question of a batch with its round's votes; ``last``: there will be no other round."""
 
     claim: Claim
     asked: PromptQuestion
-    votes: list[Completion]
+    sampled: _Sampled
     last: bool
 
 
@@ -79,6 +89,10 @@ class Rounds:
         except asyncio.CancelledError:
             await asyncio.shield(self._give_back(batch, "its worker was stopped", 0.0))
             raise
+        except NotServedHere as error:
+            log.warning("%s: it is given back", error)
+            await self._give_back(batch, str(error), FOR_OTHERS)
+            return [f"given back: {error}"] * len(batch)
         except ServiceUnreachable as error:
             log.warning("%s", error)
             await self._give_back(batch, str(error), PATIENCE)
@@ -105,9 +119,9 @@ class Rounds:
             sampled = await self._sample(plan, batch, asked)
             outcomes = await self._settle_failed(batch, sampled)
             finished = [
-                _Played(claim, question, votes, claim.attempt >= plan.sampling.max_attempts)
-                for claim, question, votes in zip(batch, asked, sampled, strict=True)
-                if isinstance(votes, list)
+                _Played(claim, question, result, claim.attempt >= plan.sampling.max_attempts)
+                for claim, question, result in zip(batch, asked, sampled, strict=True)
+                if isinstance(result, _Sampled)
             ]
         else:
             outcomes = {}
@@ -121,7 +135,7 @@ class Rounds:
         return [outcomes[claim] for claim in batch]
 
     async def _settle_failed(
-        self, batch: Sequence[Claim], sampled: Sequence[list[Completion] | EngineDied | Refused]
+        self, batch: Sequence[Claim], sampled: Sequence[_Sampled | EngineDied | Refused]
     ) -> dict[Claim, str]:
         outcomes: dict[Claim, str] = {}
         for claim, result in zip(batch, sampled, strict=True):
@@ -137,7 +151,8 @@ class Rounds:
 
     async def _sample(
         self, plan: _Plan, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
-    ) -> list[list[Completion] | EngineDied | Refused]:
+    ) -> list[_Sampled | EngineDied | Refused]:
+        self._require_same(plan.sampling)
         examples = await asyncio.to_thread(self._examples, plan, asked)
         adapter = await asyncio.to_thread(models.chosen, "lora", plan.sampling.lora)
         name = adapter.name if adapter else None
@@ -161,7 +176,7 @@ class Rounds:
         claim: Claim,
         asked: PromptQuestion,
         examples: list[FewShotExample],
-    ) -> list[Completion]:
+    ) -> _Sampled:
         sampling = plan.sampling
         prompt = prompts.answering(asked, examples)
         while not self._generator.fits(prompt, sampling.max_tokens):
@@ -173,7 +188,29 @@ class Rounds:
             examples = examples[:-1]
             prompt = prompts.answering(asked, examples)
         progress = self.meter.begin(claim.job.run, claim, sampling.votes)
-        return await self._generator.sample(prompt, sampling, _seed(sampling.seed, claim), adapter, progress)
+        seed, begun = _seed(sampling.seed, claim), time.time()
+        votes = await self._generator.sample(prompt, sampling, seed, adapter, progress)
+        record = RoundRecord(
+            generator=self._generator.identity.name,
+            adapter=adapter,
+            prompt=prompts.digest(prompt),
+            prompt_tokens=self._generator.count_tokens(prompt),
+            examples=[example.position for example in examples],
+            seed=seed,
+            sampled_at=begun,
+            seconds=time.time() - begun,
+        )
+        return _Sampled(votes, record)
+
+    def _require_same(self, sampling: Sampling) -> None:
+        """Raise `NotServedHere` unless this worker has what a run was enqueued with."""
+        here = self._generator.identity.model
+        if sampling.model not in (None, here):
+            raise NotServedHere(
+                f"the run is for the model {sampling.model}, this worker has {here} (VOTEQUEUE_MODEL)"
+            )
+        if sampling.prompt not in (None, prompts.ANSWERING_VERSION):
+            raise NotServedHere("the run is for the prompt of another version of votequeue")
 
     def _judge(self, plan: _Plan, finished: Sequence[_Played]) -> list[Settled]:
         model = models.chosen("scorer", plan.sampling.scorer)
@@ -238,9 +275,9 @@ def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestio
     played = []
     for claim, question in zip(batch, asked, strict=True):
         rounds = found.get(claim.job.item, [])
-        votes = rounds[claim.attempt - 1] if claim.attempt <= len(rounds) else []
-        completions = [Completion(vote.text, vote.tokens) for vote in votes]
-        played.append(_Played(claim, question, completions, claim.attempt >= len(rounds)))
+        votes, record = rounds[claim.attempt - 1] if claim.attempt <= len(rounds) else ([], None)
+        sampled = _Sampled([Completion(*vote[2:]) for vote in votes], record)
+        played.append(_Played(claim, question, sampled, claim.attempt >= len(rounds)))
     return played
 
 
@@ -256,7 +293,7 @@ def _rule(sampling: Sampling, model: Model | None) -> Rule:
 def _read(sampling: Sampling, played: _Played) -> list[Text]:
     """Read votes as the run has it: each up to where it ends, and its letter."""
     reader, options = answers.READERS[sampling.reader], len(played.asked.options)
-    cut = [reader.cut(vote.text) for vote in played.votes]
+    cut = [reader.cut(vote.text) for vote in played.sampled.votes]
     return [Text(text=text, letter=answers.extract(text, options, sampling.reader)) for text in cut]
 
 
@@ -269,11 +306,19 @@ def _end(
     scorer: str | None,
 ) -> Settled:
     claim, votes, ballots = played.claim, [], []
-    for completion, text, score in zip(played.votes, read, scores, strict=True):
+    for completion, text, score in zip(played.sampled.votes, read, scores, strict=True):
         accepted = rule.accepts(text.letter, score)
         votes.append(Vote(text.letter, score))
         ballots.append(
-            VoteRecord(engine.storable(completion.text), text.letter, score, accepted, completion.tokens)
+            VoteRecord(
+                engine.storable(completion.text),
+                text.letter,
+                score,
+                accepted,
+                completion.tokens,
+                completion.finish_reason,
+                completion.mean_logprob,
+            )
         )
     answer = voting.decide(votes, rule)
     if answer is None and played.last:
@@ -282,7 +327,7 @@ def _end(
         outcome = f"again: none of {len(votes)} votes was accepted"
     else:
         outcome = f"{answer.letter}: {answer.how}, {answer.support} of {len(votes)} votes"
-    return Settled(claim, ballots, answer, outcome, scorer)
+    return Settled(claim, ballots, answer, outcome, scorer, played.sampled.record)
 
 
 def publish(jobs: Sequence[Job]) -> None:

@@ -10,6 +10,7 @@ built anew between two batches.
 import asyncio
 import contextlib
 import functools
+import importlib.metadata
 import logging
 import uuid
 from collections.abc import AsyncIterator
@@ -17,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared import answers, vllm_environment
+from shared import answers, model_store, vllm_environment
 from shared.errors import EngineDied, Refused, UserError
+from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
 from workers.models.lora_adapters import Adapter, Adapters
 from workers.ports import Completion, Progress
@@ -31,10 +33,12 @@ TOLD_EVERY = 16  # tokens of a vote between two words about it
 class EngineOptions:
     """What an engine is built from; ``gpu_memory`` is a share, ``kv_cache_gib`` counts on CPUs only.
 
-    ``trained`` is the folder of trained models, LoRA adapters among them.
+    ``model`` is the folder of the weights, ``name`` what they are called; ``trained`` is the folder of
+    trained models, LoRA adapters among them.
     """
 
     model: str
+    name: str
     trained: Path
     quantization: str | None = None
     gpu_memory: float = 0.7
@@ -54,6 +58,8 @@ class VllmGenerator:
         self._tokenizer: Any = None
         self._rank = 0  # of the largest adapter that the engine takes; 0: it takes none
         self._seeds = True
+        self._dtype = ""
+        self._identity: GeneratorIdentity | None = None
         self._building = asyncio.Lock()
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -67,6 +73,20 @@ class VllmGenerator:
         """
         async with self._building:
             await self._ensure(0)
+        self._identity = await asyncio.to_thread(self._identify)
+
+    @property
+    def identity(self) -> GeneratorIdentity:
+        """Say which weights and which engine sample; known once the generator has started."""
+        if self._identity is None:
+            raise RuntimeError("the generator has not started")
+        return self._identity
+
+    def _identify(self) -> GeneratorIdentity:
+        options = self._options
+        details = " ".join(filter(None, (self._dtype, options.quantization)))
+        engine = f"vllm {importlib.metadata.version('vllm')}" + (f" {details}" if details else "")
+        return GeneratorIdentity(options.name, model_store.weights_version(Path(options.model)), engine)
 
     async def sample(
         self,
@@ -89,9 +109,13 @@ class VllmGenerator:
             except ValueError as error:
                 raise Refused(f"vLLM refuses the prompt: {error}") from error
 
+    def count_tokens(self, prompt: str) -> int:
+        """Count a prompt's tokens."""
+        return len(self._tokenizer.encode(prompt))
+
     def fits(self, prompt: str, max_tokens: int) -> bool:
         """Tell whether prompt and answer fit the engine's longest sequence."""
-        return len(self._tokenizer.encode(prompt)) + max_tokens <= self._options.max_model_len
+        return self.count_tokens(prompt) + max_tokens <= self._options.max_model_len
 
     async def stop(self) -> None:
         """Stop the engine and its processes."""
@@ -149,8 +173,9 @@ class VllmGenerator:
         async for output in engine.generate(prompt, parameters, request, lora_request=lora):
             for part in output.outputs:
                 before = votes[part.index]
-                vote = Completion(before.text + part.text, before.tokens + len(part.token_ids))
-                votes[part.index] = vote
+                text, tokens = before.text + part.text, before.tokens + len(part.token_ids)
+                mean = part.cumulative_logprob / tokens if tokens else None
+                vote = votes[part.index] = Completion(text, tokens, part.finish_reason, mean)
                 if progress is not None:
                     progress.count(part.index, vote.tokens, part.finished())
         return votes
@@ -191,7 +216,8 @@ class VllmGenerator:
             # vLLM 0.32 rewinds a seeded request's generator after a part of its prompt, which torch's CPU
             # generator cannot do: the engine dies ("CPU Generator does not use offset").
             self._seeds = False
-            arguments |= {"dtype": cpu_dtype(), "enforce_eager": True}
+            self._dtype = cpu_dtype()
+            arguments |= {"dtype": self._dtype, "enforce_eager": True}
         if self._rank:
             arguments |= {"enable_lora": True, "max_lora_rank": self._rank}
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
@@ -224,6 +250,8 @@ def _sampling_params(sampling: Sampling, seed: int | None) -> Any:
         top_p=sampling.top_p,
         seed=seed,
         stop=list(answers.READERS[sampling.reader].stops),
+        logprobs=0,  # of the sampled token alone
+        flat_logprobs=True,
         # What is new of each vote, every few tokens: for those who watch, at no cost that could be measured.
         output_kind=RequestOutputKind.DELTA,
         stream_interval=TOLD_EVERY,

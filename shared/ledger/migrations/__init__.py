@@ -1,6 +1,6 @@
 """The ledger's revisions: which one a ledger is at, and how it becomes the newest (Alembic).
 
-    alembic_version: "1"  --versions/revision_2.py-->  "2"
+    alembic_version: "2"  --versions/revision_3.py-->  "3"
 
 Alembic takes a second to import. So only an upgrade imports it: a new ledger gets the newest tables at once.
 """
@@ -16,7 +16,7 @@ from shared.ledger import schema
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISIONS = ("1", "2")
+REVISIONS = ("1", "2", "3")
 HEAD = REVISIONS[-1]
 # What revision 2 added. A ledger without an alembic_version table is at revision 2 if it has all of it, else
 # at revision 1.
