@@ -2,7 +2,7 @@
 
     listed()  ->  [ListedModel(Model("scorer-3f9c01ab12cd", "scorer", ...), in_use=True, here=True)]
 
-A decision holds from the next batch of every worker on.
+A decision holds for the runs that are enqueued from then on, and for those that follow.
 """
 
 import shutil

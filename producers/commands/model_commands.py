@@ -47,7 +47,7 @@ def use(
     ],
     json: Json = False,
 ) -> None:
-    """Let all workers use a model from their next batch on; an older one's name rolls back."""
+    """Let a model be used by the runs that are enqueued from now on; an older one's name rolls back."""
     from producers import console, models
     from producers.reports import render
 
