@@ -60,11 +60,9 @@ class Asking:
 @functools.lru_cache(maxsize=64)
 def _options(run: str) -> Reasoning:
     options = task_runner.options(run, Reasoning)
-    if options.prompt != prompts.EXPLAINING_VERSION:
-        raise Refused(
-            f"the run wants prompt {options.prompt}, this votequeue has {prompts.EXPLAINING_VERSION}: "
-            "enqueue it again"
-        )
+    ours = prompts.digest("explaining")
+    if options.prompt != ours:
+        raise Refused(f"the run wants prompt {options.prompt}, this votequeue has {ours}: enqueue it again")
     return options
 
 

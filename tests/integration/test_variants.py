@@ -26,7 +26,7 @@ OPTIONS = Augmentation(
     strategy="variant",
     provider="chat",
     model="m",
-    prompt=prompts.VARYING_VERSION,
+    prompt=prompts.digest("varying"),
     samples=5,
     agree=3,
     near_copy=0.9,
@@ -98,7 +98,7 @@ def test_a_question_is_kept_whose_letter_enough_answers_give(held: list[Claim]) 
                     "origin": "variant",
                     "provider": "chat",
                     "model": "m",
-                    "prompt": prompts.VARYING_VERSION,
+                    "prompt": prompts.digest("varying"),
                 },
             }
         ],

@@ -12,12 +12,14 @@ from shared import answers, prompts, segments
 from shared.dataset import Entry, Question, WrongReasoning
 from shared.errors import Refused
 from shared.ledger import cache
+from shared.ledger.claims import Claim
 from shared.options import Augmentation
 from shared.segments import Segment
 from workers.augment import checks, entry_builder
 from workers.augment.checks import Bounds
 from workers.augment.entry_builder import Augmented, Dropped
 from workers.augment.packing import Carrier
+from workers.augment.services import Services
 from workers.augment.translation_memory import Memory, PendingText
 
 UNCHANGED = "nothing in it has changed"
@@ -27,8 +29,20 @@ Said = Mapping[str, str | Refused]
 Anew = Callable[[str], str]
 
 
+def make(services: Services, claim: Claim, entry: Entry, options: Augmentation) -> Augmented:
+    """Make the new entry of an item; raises as `BackTranslation.rewrite`."""
+
+    def carrier(provider: str, model: str, prompted: bool) -> Carrier:
+        return services.once(
+            (Carrier, provider, model, prompted),
+            lambda: Carrier(services.translator(provider, model), prompted=prompted),
+        )
+
+    return BackTranslation(services.memory, carrier).rewrite(claim.job.run, entry, options)
+
+
 class BackTranslation:
-    """Says entries anew, for all tasks of a process."""
+    """Says entries anew; it keeps nothing of its own."""
 
     def __init__(self, memory: Memory, carrier_of: Callable[[str, str, bool], Carrier]) -> None:
         self._memory = memory

@@ -22,6 +22,7 @@ from shared.prompts import FewShotExample, PromptQuestion
 from workers.augment import entry_builder, variant_parser
 from workers.augment.deduplication import NearCopies
 from workers.augment.entry_builder import Augmented
+from workers.augment.services import Services
 from workers.augment.variant_parser import ParsedVariant, Unfit
 from workers.gateway.gateway import Gateway
 from workers.ports import ChatModel, Prompt
@@ -36,6 +37,23 @@ class _Checked:
 
     agree: int
     asked: int
+
+
+def make(services: Services, claim: Claim, entry: Entry, options: Augmentation) -> Augmented:
+    """Make the new entry of an item.
+
+    Raises:
+        Refused: its run names no chat model.
+        As `Variants.write`.
+    """
+    provider, model = options.provider, options.model
+    if not (provider and model):
+        raise Refused("the run does not say which chat model writes: enqueue it again")
+    variants = services.once(
+        (Variants, provider, model),
+        lambda: Variants(services.gateway, services.chat_model(provider, model), services.embedder),
+    )
+    return variants.write(claim, entry, options)
 
 
 class Variants:
