@@ -31,7 +31,7 @@ class Strategy:
     ability: Literal["chats", "translates"] | None = None
     per_question: bool = False
     prompt: str | None = None
-    workload: str = "producers.enqueue.workload:no_calls"
+    workload: str | None = None
 
 
 _BUILT_IN = (

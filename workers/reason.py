@@ -17,7 +17,6 @@ from shared.ledger import runs
 from shared.ledger.claims import Claim
 from shared.options import Reasoning
 from workers import lifecycle, reasoning_generation, task_runner, wiring
-from workers.ports import ChatModel
 from workers.reasoning_generation import DroppedLetter, Explained, Explainer
 from workers.task_runner import ItemResult
 
@@ -28,8 +27,7 @@ class Asking:
     def __init__(self) -> None:
         self._stopping = threading.Event()
         self._gateway = wiring.gateway(settings.load(), self._stopping)
-        self._models: dict[tuple[str, str], ChatModel] = {}
-        self._building = threading.Lock()
+        self._chat_model = wiring.once(wiring.chat_model)
 
     def stop(self) -> None:
         """Give back what waits for its turn, and make no more calls."""
@@ -48,13 +46,6 @@ class Asking:
         explainer = Explainer(self._gateway, options, self._chat_model)
         letters = reasoning_generation.letters(entry.questions[claim.question], options)
         return _outcome(options, [explainer.explain(claim.job, asked, letter) for letter in letters])
-
-    def _chat_model(self, provider: str, model: str) -> ChatModel:
-        # All tasks of a process share a model's client, and with it its connections.
-        with self._building:
-            if (provider, model) not in self._models:
-                self._models[provider, model] = wiring.chat_model(provider, model, settings.load())
-            return self._models[provider, model]
 
 
 @functools.lru_cache(maxsize=64)

@@ -19,6 +19,7 @@ from shared.ledger.claims import Claim
 from shared.options import Augmentation
 from shared.strategies import STRATEGIES
 from workers import lifecycle, task_runner, wiring
+from workers.augment.deduplication import NearCopies
 from workers.augment.entry_builder import Augmented
 from workers.augment.services import Services
 from workers.augment.translation_memory import Memory
@@ -36,9 +37,9 @@ class Augmenting:
         self._services = Services(
             gateway,
             self._memory,
-            lambda provider, model: wiring.chat_model(provider, model, settings.load()),
-            lambda provider, model: wiring.translator(provider, model, settings.load()),
-            lambda: wiring.embedder(settings.load()),
+            NearCopies(lambda: wiring.embedder(settings.load())),
+            wiring.once(wiring.chat_model),
+            wiring.once(wiring.translator),
         )
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ Some strategies want one item a labelled question. Entries that were made from o
 back-translation those that are translation tasks.
 """
 
+import collections
 import pkgutil
 import re
 from collections.abc import Iterable, Iterator
@@ -104,8 +105,11 @@ def _source(argument: str, skip_bad: bool) -> DataSource:
     return inputs.made_by(found)
 
 
-def _work(entries: Iterable[Entry], options: Augmentation) -> Workload:
-    work: Workload = pkgutil.resolve_name(STRATEGIES[options.strategy].workload)(entries, options)
+def _work(entries: Iterator[Entry], options: Augmentation) -> Workload:
+    estimator = STRATEGIES[options.strategy].workload
+    work: Workload = pkgutil.resolve_name(estimator)(entries, options) if estimator else Workload()
+    # Where nobody is asked for anything, the entries are counted on their way all the same.
+    collections.deque(entries, maxlen=0)
     return work
 
 

@@ -9,7 +9,6 @@ bound them. What is on record already is left out. Nothing is sent or written; w
 it takes, is `estimate`'s.
 """
 
-import collections
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -63,12 +62,6 @@ class Workload:
     loads: list[Load] = field(default_factory=list)
     on_record: int = 0
     assumptions: list[str] = field(default_factory=list)
-
-
-def no_calls(entries: Iterable[Entry], options: Augmentation) -> Workload:
-    """Work out nothing, but go through the entries, since they are counted on their way."""
-    collections.deque(entries, maxlen=0)
-    return Workload()
 
 
 # Reasonings

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -28,6 +28,7 @@ from shared.ledger.runs import Run
 from shared.options import Augmentation, Sampling
 from shared.prompts import PROMPTS, FewShotExample, PromptQuestion
 from shared.providers import PROVIDERS, Limits, Provider
+from shared.recipes import INPUTS, ScorerTraining
 from shared.registry import Registry
 from shared.strategies import STRATEGIES, Strategy
 from shared.voting import SCORED, Outcome, Rule, Vote, VotingMode
@@ -38,7 +39,8 @@ from workers import translate, wiring
 from workers.augment.entry_builder import Augmented
 from workers.augment.services import Services
 from workers.gateway.gateway import Gateway
-from workers.models import calibration
+from workers.models import calibration, features
+from workers.training.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[2]
 MINE = Provider("mine", chat="tests.unit.test_registries:build", limits={"": Limits(per_second=3)})
@@ -116,7 +118,7 @@ def test_every_provider_has_a_client(provider: Provider) -> None:
 
 
 def test_a_provider_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PROVIDERS, "mine", MINE)
+    monkeypatch.setitem(PROVIDERS.entries, "mine", MINE)
     chosen = service_options.reasoning("correct", None, "mine", ["m"], {})
     client, service = wiring.chat_model(chosen.provider, "m", settings.load())
     assert (client, service.limits.per_second) == ("a client", 3)
@@ -136,7 +138,7 @@ def test_an_unknown_provider_is_refused_rather_than_taken_for_another() -> None:
 
 def rhyme(services: Services, claim: Claim, entry: Entry, options: Augmentation) -> Augmented:
     """Make the entry of the strategy that a test adds."""
-    assert services.once(("rhymes",), list) is services.once(("rhymes",), list)
+    assert services.gateway
     return Augmented({"id": f"{entry.id}~{options.strategy}"}, [], f"{options.share:g} of {claim.job.run}")
 
 
@@ -147,8 +149,12 @@ def test_every_strategy_has_its_options_its_makers_and_its_documents(
     chosen = Augmentation(strategy=strategy.name, **strategy.options)
     assert {name: getattr(chosen, name) for name in strategy.options} == strategy.options
     assert all(options.flag_of(Augmentation, name) for name in strategy.options)
-    assert all(callable(pkgutil.resolve_name(place)) for place in (strategy.make, strategy.workload))
-    assert strategy.ability is None or any(getattr(one, strategy.ability) for one in PROVIDERS.values())
+    assert callable(pkgutil.resolve_name(strategy.make))
+    # Who calls a service says beforehand what it costs.
+    assert bool(strategy.workload) is bool(strategy.ability)
+    if strategy.workload and strategy.ability:
+        assert callable(pkgutil.resolve_name(strategy.workload))
+        assert any(getattr(provider, strategy.ability) for provider in PROVIDERS.values())
     assert strategy.prompt in {None, *(template.digest for template in PROMPTS.values())}
     shown = votequeue("enqueue", "translate", "--help").out
     assert f"Strategy {strategy.name}" in shown
@@ -164,7 +170,7 @@ def test_every_option_of_augmentation_is_some_strategys() -> None:
 @pytest.fixture
 def rhyming(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Add a strategy `rhyme`; give a data set of one entry."""
-    monkeypatch.setitem(STRATEGIES, "rhyme", RHYME)
+    monkeypatch.setitem(STRATEGIES.entries, "rhyme", RHYME)
     return run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "AB"))
 
 
@@ -220,6 +226,24 @@ def test_every_prompt_is_put_together_from_its_entry(name: str) -> None:
     rendered = RENDERED[name]()
     for piece in re.split(r"{\w+}", PROMPTS[name].text):
         assert piece.replace("{{", "{").replace("}}", "}") in rendered
+
+
+# What a scorer reads, and what it learns
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_input_of_a_scorer_is_read_and_has_its_documents(name: str) -> None:
+    texts = features.texts_of(ASKED, ["甲高。"], name)
+    assert texts == (["A", "B"] if INPUTS[name].answers else ["甲高。"])
+    assert {len(features.parts_of(ASKED, text, name)) for text in texts} == {features.parts(name)}
+    assert f"`{name}`" in document("docs/training.md")
+
+
+def test_inputs_and_objectives_are_those_that_a_recipe_may_name() -> None:
+    fields = ScorerTraining.model_fields
+    assert get_args(fields["input"].annotation) == tuple(INPUTS)
+    assert get_args(fields["objective"].annotation) == tuple(OBJECTIVES)
+    assert all(f"`{name}`" in document("docs/training.md") for name in OBJECTIVES)
 
 
 # Puzzle families

@@ -21,6 +21,7 @@ from workers.augment.entry_builder import Augmented, Dropped
 from workers.augment.packing import Carrier
 from workers.augment.services import Services
 from workers.augment.translation_memory import Memory, PendingText
+from workers.ports import Translator
 
 UNCHANGED = "nothing in it has changed"
 SHOWN = 4  # reasons for which a text did not pass; the first says most
@@ -31,22 +32,15 @@ Anew = Callable[[str], str]
 
 def make(services: Services, claim: Claim, entry: Entry, options: Augmentation) -> Augmented:
     """Make the new entry of an item; raises as `BackTranslation.rewrite`."""
-
-    def carrier(provider: str, model: str, prompted: bool) -> Carrier:
-        return services.once(
-            (Carrier, provider, model, prompted),
-            lambda: Carrier(services.translator(provider, model), prompted=prompted),
-        )
-
-    return BackTranslation(services.memory, carrier).rewrite(claim.job.run, entry, options)
+    return BackTranslation(services.memory, services.translator).rewrite(claim.job.run, entry, options)
 
 
 class BackTranslation:
-    """Says entries anew; it keeps nothing of its own."""
+    """Says entries anew; ``translator`` gives the client of a provider and model."""
 
-    def __init__(self, memory: Memory, carrier_of: Callable[[str, str, bool], Carrier]) -> None:
+    def __init__(self, memory: Memory, translator: Callable[[str, str], Translator]) -> None:
         self._memory = memory
-        self._carrier_of = carrier_of
+        self._translator = translator
 
     def rewrite(self, run: str, entry: Entry, options: Augmentation) -> Augmented:
         """Say an entry anew.
@@ -63,7 +57,7 @@ class BackTranslation:
         provider, model = options.provider, options.model
         if not (options.language and options.pivot and provider and model):
             raise Refused("the run does not say what is translated by whom: enqueue it again")
-        carrier = self._carrier_of(provider, model, options.prompt is not None)
+        carrier = Carrier(self._translator(provider, model), prompted=options.prompt is not None)
         there, back = cache.routes(options)
         return PendingText(run, carrier, there), PendingText(run, carrier, back)
 
