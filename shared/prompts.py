@@ -164,7 +164,7 @@ class Template:
 
     @property
     def digest(self) -> str:
-        """Give its version, which changes with any word of it."""
+        """Give the version, which changes with any word of it."""
         return hashlib.sha256("".join((self.text, *self.parts)).encode()).hexdigest()[:8]
 
 
@@ -177,7 +177,7 @@ PROMPTS = {
 }
 
 
-def digest(name: str) -> str:
+def version(name: str) -> str:
     """Give a prompt's version: what a run records, so that a worker with other words refuses it."""
     return PROMPTS[name].digest
 

@@ -46,7 +46,7 @@ _BUILT_IN = (
             "longest": 2.5,
         },
         ability="translates",
-        prompt=prompts.digest("translating"),
+        prompt=prompts.version("translating"),
         workload="producers.enqueue.workload:translations",
     ),
     Strategy("synonym", make="workers.augment.synonyms:make", options={"share": 1.0, "seed": 42}),
@@ -63,7 +63,7 @@ _BUILT_IN = (
         },
         ability="chats",
         per_question=True,
-        prompt=prompts.digest("varying"),
+        prompt=prompts.version("varying"),
         workload="producers.enqueue.workload:variants",
     ),
 )

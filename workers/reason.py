@@ -51,7 +51,7 @@ class Asking:
 @functools.lru_cache(maxsize=64)
 def _options(run: str) -> Reasoning:
     options = task_runner.options(run, Reasoning)
-    ours = prompts.digest("explaining")
+    ours = prompts.version("explaining")
     if options.prompt != ours:
         raise Refused(f"the run wants prompt {options.prompt}, this votequeue has {ours}: enqueue it again")
     return options

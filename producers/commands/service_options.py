@@ -99,7 +99,7 @@ def reasoning(
         "letters": letters or "next",
         "provider": provider,
         "models": tuple(dict.fromkeys([*filter(None, models or [])] or [_own_model(provider, "chats")])),
-        "prompt": prompts.digest("explaining"),
+        "prompt": prompts.version("explaining"),
         "reader": settings.load().reader,
     }
     return options.filled(Reasoning, defaults, given)

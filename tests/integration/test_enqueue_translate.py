@@ -90,7 +90,7 @@ def test_back_translation_has_an_item_an_entry(data: Path, votequeue: Command) -
 def test_a_prompted_translator_carries_its_prompts_version(data: Path, votequeue: Command) -> None:
     told = "--strategy back-translation --provider chat --model m --from zh --pivot en --run t"
     assert votequeue("enqueue", "translate", data, *told.split()).code == 0
-    assert chosen()["prompt"] == prompts.digest("translating")
+    assert chosen()["prompt"] == prompts.version("translating")
     assert (chosen()["model"], chosen()["pivot"]) == ("m", "en")
 
 
@@ -111,7 +111,7 @@ def test_variants_have_an_item_a_labelled_question(data: Path, votequeue: Comman
         "strategy": "variant",
         "provider": "chat",
         "model": "m",
-        "prompt": prompts.digest("varying"),
+        "prompt": prompts.version("varying"),
         "samples": 7,
         "agree": 4,
         "near_copy": 0.97,

@@ -27,7 +27,7 @@ OPTIONS = Augmentation(
     strategy="variant",
     provider="chat",
     model="m",
-    prompt=prompts.digest("varying"),
+    prompt=prompts.version("varying"),
     samples=5,
     agree=3,
     near_copy=0.9,
@@ -99,7 +99,7 @@ def test_a_question_is_kept_whose_letter_enough_answers_give(held: list[Claim]) 
                     "origin": "variant",
                     "provider": "chat",
                     "model": "m",
-                    "prompt": prompts.digest("varying"),
+                    "prompt": prompts.version("varying"),
                 },
             }
         ],
