@@ -16,7 +16,7 @@ from shared import broker
 from shared.errors import ServiceUnreachable, UserError
 from shared.ledger import engine, runs, schema
 from shared.ledger.schema import OPEN, State
-from shared.options import Augmentation
+from shared.strategies import STRATEGIES
 
 RATE_WINDOW = 300.0  # seconds that the present rate looks back
 IDLE_AFTER = 15.0  # seconds without a claim after which nobody seems to be there
@@ -27,7 +27,8 @@ items, attempts = schema.items.c, schema.attempts.c
 def unit(run: runs.Run) -> str:
     """Give the word for an item of a run: ``question``, ``entry`` or ``job``."""
     if run.kind == "translate":
-        return "question" if Augmentation.model_validate(run.options).per_question else "entry"
+        strategy = STRATEGIES.get(run.options["strategy"])
+        return "question" if strategy and strategy.per_question else "entry"
     return "question" if run.kind in ("infer", "reason") else "job"
 
 

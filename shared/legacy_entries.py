@@ -8,6 +8,7 @@ Only what no user can have written by chance is taken for theirs; any other fiel
 
 from typing import Any
 
+# Those of that time: no later strategy has written such an entry.
 _STRATEGIES = ("back-translation", "synonym", "variant")
 _MADE = {"label", "origin", "provider", "model", "prompt"}
 

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticKnownError
 
 from shared import answers
 from shared.answers import ReaderName
 from shared.dataset import Question
+from shared.strategies import STRATEGIES
 from shared.voting import Fallback, VotingMode
 
 Count = Annotated[int, Field(ge=1)]
@@ -31,14 +33,11 @@ OLDER = {"siblings": True, "reader": answers.REFERENCE}
 class Flag:
     """How an option is given on the command line, where its field's name does not say it.
 
-    ``spelling`` replaces ``--field-name``; ``shown`` says where the default comes from; ``default`` is the
-    value for the only ``strategy`` that has a use for the option.
+    ``spelling`` replaces ``--field-name``; ``shown`` says where the default comes from.
     """
 
     spelling: str | None = None
     shown: str | None = None
-    strategy: str | None = None
-    default: Any = None
 
 
 @dataclass(frozen=True)
@@ -133,61 +132,52 @@ class Reasoning(BaseModel):
 
 
 WRITES = 3  # times that a chat model writes a variant until one is kept
-_BACK, _SYNONYM, _VARIANT = "back-translation", "synonym", "variant"
+
+
+def _known(name: str) -> str:
+    if name not in STRATEGIES:
+        *most, last = map(repr, STRATEGIES)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}"})
+    return name
 
 
 class Augmentation(BaseModel):
-    """How a run makes new entries from old ones; what a strategy has no use for is ``None``."""
+    """How a run makes new entries from old ones; what its strategy has no use for is ``None``.
+
+    Which strategy uses what, and with which default, is in `shared.strategies`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    strategy: Annotated[Literal["back-translation", "synonym", "variant"], Derived()]
+    strategy: Annotated[str, AfterValidator(_known), Derived()]
     provider: Annotated[str | None, Derived()] = None
     model: Annotated[str | None, Derived()] = None
     prompt: Annotated[str | None, Derived()] = None
-    language: Annotated[str | None, Flag("--from", strategy=_BACK, default="zh")] = Field(
-        None, description="language of the data"
+    language: Annotated[str | None, Flag("--from")] = Field(None, description="language of the data")
+    pivot: str | None = Field(None, description="language that back-translation goes through")
+    skip: Annotated[str | None, Flag("--skip-pattern")] = Field(
+        None, description="regular expression: entries that have it are not translated"
     )
-    pivot: Annotated[str | None, Flag(strategy=_BACK, default="ja")] = Field(
-        None, description="language that back-translation goes through"
-    )
-    skip: Annotated[
-        str | None, Flag("--skip-pattern", strategy=_BACK, default="翻译|译成|译为|[Tt]ranslat")
-    ] = Field(None, description="regular expression: entries that have it are not translated")
-    shortest: Annotated[Share | None, Flag(strategy=_BACK, default=0.4)] = Field(
+    shortest: Share | None = Field(
         None, description="shortest a text may come back, as a share of its length"
     )
-    longest: Annotated[Annotated[float, Field(ge=1)] | None, Flag(strategy=_BACK, default=2.5)] = Field(
+    longest: Annotated[float, Field(ge=1)] | None = Field(
         None, description="longest a text may come back, likewise"
     )
-    share: Annotated[Share | None, Flag(strategy=_SYNONYM, default=1.0)] = Field(
-        None, description="share of the replaceable words that are replaced"
-    )
-    seed: Annotated[int | None, Flag(strategy=_SYNONYM, default=42)] = Field(
-        None, description="seed of the choice of words and synonyms"
-    )
-    samples: Annotated[Count | None, Flag(strategy=_VARIANT, default=5)] = Field(
-        None, description="times a variant is answered to check its letter"
-    )
-    agree: Annotated[Count | None, Flag(strategy=_VARIANT, default=4)] = Field(
-        None, description="of those, how many must give its letter"
-    )
-    near_copy: Annotated[Share | None, Flag(strategy=_VARIANT, default=0.97)] = Field(
-        None, description="embedding similarity from which a variant is a copy"
-    )
-    reader: Annotated[ReaderName | None, Flag(strategy=_VARIANT, default="conclusion")] = Field(
-        None, description=SamplingDefaults.model_fields["reader"].description
-    )
-    max_tokens: Annotated[Count | None, Flag(strategy=_VARIANT, default=1024)] = Field(
-        None, description=Reasoning.model_fields["max_tokens"].description
-    )
-    temperature: Annotated[Temperature | None, Flag(strategy=_VARIANT, default=0.7)] = Field(
+    share: Share | None = Field(None, description="share of the replaceable words that are replaced")
+    seed: int | None = Field(None, description="seed of the choice of words and synonyms")
+    samples: Count | None = Field(None, description="times a variant is answered to check its letter")
+    agree: Count | None = Field(None, description="of those, how many must give its letter")
+    near_copy: Share | None = Field(None, description="embedding similarity from which a variant is a copy")
+    reader: ReaderName | None = Field(None, description=SamplingDefaults.model_fields["reader"].description)
+    max_tokens: Count | None = Field(None, description=Reasoning.model_fields["max_tokens"].description)
+    temperature: Temperature | None = Field(
         None, description=Reasoning.model_fields["temperature"].description
     )
 
     @property
     def per_question(self) -> bool:
         """Tell whether an item is one question, rather than an entry with all its questions."""
-        return self.strategy == "variant"
+        return STRATEGIES[self.strategy].per_question
 
 
 def flag_of(model: type[BaseModel], field: str) -> Flag | None:
@@ -196,9 +186,3 @@ def flag_of(model: type[BaseModel], field: str) -> Flag | None:
     if any(isinstance(mark, Derived) for mark in metadata):
         return None
     return next((mark for mark in metadata if isinstance(mark, Flag)), Flag())
-
-
-def used_by(strategy: str) -> dict[str, Any]:
-    """Give the options that a strategy has a use for, with their defaults."""
-    flags = {name: flag_of(Augmentation, name) for name in Augmentation.model_fields}
-    return {name: flag.default for name, flag in flags.items() if flag and flag.strategy == strategy}

@@ -22,6 +22,7 @@ HEAD = (
 _OPENING = "\n### 推理\n"
 # Where a raw completion has gone on to make up the next problem, as every case in the prompt begins.
 NEXT_CASE = "\n### 题目\n"
+_ANSWERED = "\n答案是：{answer}\n"
 _CASE = NEXT_CASE + "{problem}\n\n### 问题\n{question}\n{options}\n" + _OPENING
 # An answer at the end of a longer line, with at most an option's text after it.
 _CLOSING = re.compile(
@@ -90,7 +91,7 @@ def solution(solved: FewShotExample) -> str:
     """Render a reasoning whose last line is exactly ``答案是：X``."""
     lines = without_closing(solved.reasoning).split("\n")
     # Some models answer before they reason; what is learned from them is the other order.
-    return "\n".join(lines[_answers(lines) :]).strip() + f"\n答案是：{solved.answer}\n"
+    return "\n".join(lines[_answers(lines) :]).strip() + _ANSWERED.format(answer=solved.answer)
 
 
 def without_closing(reasoning: str) -> str:
@@ -160,14 +161,31 @@ _LANGUAGES = {
 }
 
 
-def _version(*templates: str) -> str:
-    return hashlib.sha256("".join(templates).encode()).hexdigest()[:8]
+@dataclass(frozen=True)
+class Template:
+    """A prompt's wording: its own text, and the other ``parts`` that it is put together from."""
+
+    text: str
+    parts: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Give the version, which changes with any word of it."""
+        return hashlib.sha256("".join((self.text, *self.parts)).encode()).hexdigest()[:8]
 
 
-ANSWERING_VERSION = _version(HEAD, _CASE)
-EXPLAINING_VERSION = _version(EXPLAINING, _CASE, _EXPLAINED)
-TRANSLATING_VERSION = _version(TRANSLATING)
-VARYING_VERSION = _version(VARYING, HEAD, _CASE)
+PROMPTS = {
+    "answering": Template(HEAD, (_CASE, _ANSWERED)),
+    "explaining": Template(EXPLAINING, (_CASE, _EXPLAINED)),
+    "translating": Template(TRANSLATING),
+    # What is written is answered, too, before it is kept.
+    "varying": Template(VARYING, (HEAD, _CASE)),
+}
+
+
+def version(name: str) -> str:
+    """Give a prompt's version: what a run records, so that a worker with other words refuses it."""
+    return PROMPTS[name].digest
 
 
 def explaining(asked: PromptQuestion, letter: str) -> str:

@@ -6,15 +6,14 @@ The clients are in `workers/providers`. A setting that names a provider, or a pr
 (``chat/deepseek-chat``), wins over what stands here.
 """
 
-import importlib.metadata
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-log = logging.getLogger(__name__)
+from shared.registry import Registry
+
 MILLION = 1_000_000
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -126,20 +125,7 @@ _BUILT_IN = (
     ),
 )
 ENTRY_POINTS = "votequeue.providers"  # the group in which an installed package names a `Provider` of its own
-
-
-def _installed() -> Iterator[Provider]:
-    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        try:
-            yield entry_point.load()
-        except Exception as error:  # noqa: BLE001  another package's fault must not stop every command
-            log.warning("provider %s of an installed package cannot be loaded: %r", entry_point.name, error)
-    # Last, so that no package replaces one.
-    yield from _BUILT_IN
-
-
-PROVIDERS = {provider.name: provider for provider in _installed()}
-
+PROVIDERS = Registry(ENTRY_POINTS, Provider, _BUILT_IN)
 
 # The most of one call to a chat model that is asked to translate, where no limit says otherwise.
 PROMPTED_CHARACTERS, PROMPTED_TEXTS = 2000, 50

@@ -96,7 +96,7 @@ def decide(votes: Sequence[Vote], rule: Rule) -> Answer | None:
     more votes, then to the one seen first.
     """
     accepted = [vote for vote in votes if rule.accepts(vote.letter, vote.score)]
-    if rule.use is VotingMode.MAJORITY:
+    if rule.use not in SCORED:
         # Not even ties are broken by what it does not heed.
         accepted = [Vote(vote.letter) for vote in accepted]
     if all(vote.score is None for vote in accepted):

@@ -17,7 +17,6 @@ from shared.ledger import runs
 from shared.ledger.claims import Claim
 from shared.options import Reasoning
 from workers import lifecycle, reasoning_generation, task_runner, wiring
-from workers.ports import ChatModel
 from workers.reasoning_generation import DroppedLetter, Explained, Explainer
 from workers.task_runner import ItemResult
 
@@ -28,8 +27,7 @@ class Asking:
     def __init__(self) -> None:
         self._stopping = threading.Event()
         self._gateway = wiring.gateway(settings.load(), self._stopping)
-        self._models: dict[tuple[str, str], ChatModel] = {}
-        self._building = threading.Lock()
+        self._chat_model = wiring.once(wiring.chat_model)
 
     def stop(self) -> None:
         """Give back what waits for its turn, and make no more calls."""
@@ -49,22 +47,13 @@ class Asking:
         letters = reasoning_generation.letters(entry.questions[claim.question], options)
         return _outcome(options, [explainer.explain(claim.job, asked, letter) for letter in letters])
 
-    def _chat_model(self, provider: str, model: str) -> ChatModel:
-        # All tasks of a process share a model's client, and with it its connections.
-        with self._building:
-            if (provider, model) not in self._models:
-                self._models[provider, model] = wiring.chat_model(provider, model, settings.load())
-            return self._models[provider, model]
-
 
 @functools.lru_cache(maxsize=64)
 def _options(run: str) -> Reasoning:
     options = task_runner.options(run, Reasoning)
-    if options.prompt != prompts.EXPLAINING_VERSION:
-        raise Refused(
-            f"the run wants prompt {options.prompt}, this votequeue has {prompts.EXPLAINING_VERSION}: "
-            "enqueue it again"
-        )
+    ours = prompts.version("explaining")
+    if options.prompt != ours:
+        raise Refused(f"the run wants prompt {options.prompt}, this votequeue has {ours}: enqueue it again")
     return options
 
 

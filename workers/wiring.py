@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import SecretStr
 
@@ -25,6 +25,7 @@ from shared.prompts import FewShotExample
 from shared.providers import PROVIDERS
 from shared.recipes import ScorerTraining, Training
 from shared.settings import PREFIX, Settings
+from shared.settings import load as load_settings
 from shared.training_examples import TrainingExample
 from workers.gateway.gateway import Counter, Gateway
 from workers.inference.rounds import Rounds
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from workers.models.embedding import Embedder
 
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_Client = TypeVar("_Client")
 SWITCH_INTERVAL = 0.0005  # seconds
 SLOT_GRACE = 30.0  # seconds that a slot of the calls at once outlasts the longest call
 
@@ -157,6 +159,18 @@ def chat_model(provider: str, model: str, settings: Settings) -> ChatModel:
         able = ", ".join(each.name for each in PROVIDERS.values() if each.chats)
         raise UserError(f"provider {provider!r} has no chat models; these have: {able}")
     client: ChatModel = pkgutil.resolve_name(known.chat)(_service(provider, model, settings), settings)
+    return client
+
+
+def once(build: Callable[[str, str, Settings], _Client]) -> Callable[[str, str], _Client]:
+    """Give what builds one client a provider and model: all tasks of a process share its connections."""
+    kept = functools.cache(lambda provider, model: build(provider, model, load_settings()))
+    building = threading.Lock()
+
+    def client(provider: str, model: str) -> _Client:
+        with building:
+            return kept(provider, model)
+
     return client
 
 

@@ -98,7 +98,7 @@ def reason(  # noqa: PLR0913  Typer reads options from the signature
 def translate(  # noqa: PLR0913  as above
     data: Annotated[str, typer.Argument(metavar="DATA|RUN", help="data set, or a run for what it has made")],
     *,
-    strategy: service_options.Strategy,
+    strategy: service_options.StrategyName,
     provider: service_options.Provider = None,
     model: service_options.Model = None,
     run: options.NewRun = None,
@@ -109,9 +109,9 @@ def translate(  # noqa: PLR0913  as above
     json: options.Json = False,
 ) -> None:
     """Make new entries from old ones; the same command again continues, or with more money."""
-    if strategy == "synonym" and budget is not None:
-        raise typer.BadParameter("the strategy synonym costs nothing", param_hint="--budget")
     chosen = service_options.augmentation(strategy, provider, model, given)
+    if chosen.provider is None and budget is not None:
+        raise typer.BadParameter(f"the strategy {strategy} costs nothing", param_hint="--budget")
     from producers.enqueue import augment
 
     return _order(augment.order(data, chosen, run, skip_bad), budget, dry_run, json)

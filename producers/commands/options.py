@@ -18,11 +18,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from shared import options, settings
-from shared.options import Flag, Sampling
+from shared.options import Augmentation, Flag, Sampling
 from shared.settings import PREFIX, Settings
+from shared.strategies import STRATEGIES
 
 _M = TypeVar("_M", bound=BaseModel)
 _GIVEN = "given"
+# The strategy that an option of `enqueue translate` is shown under.
+_USERS = {name: strategy for strategy in STRATEGIES.built_in.values() for name in strategy.options}
 
 NewRun = Annotated[str | None, typer.Option("--run", help="name of the run; left out: made from the data")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad lines out, and list them")]
@@ -77,11 +80,12 @@ def _option(model: type[BaseModel], name: str, flag: Flag, unset: str) -> Any:
     spelling = flag.spelling or option_of(name)
     if kind is bool and "/" not in spelling:
         spelling = f"{spelling}/--no-{spelling.removeprefix('--')}"
+    user = _USERS.get(name) if model is Augmentation else None
     option = typer.Option(
         spelling,
         help=field.description,
-        show_default=_default(model, name, flag, unset),
-        rich_help_panel=flag.strategy and f"Strategy {flag.strategy}",
+        show_default=str(user.options[name]) if user else _default(model, name, flag, unset),
+        rich_help_panel=f"Strategy {user.name}" if user else None,
     )
     return Annotated[kind | None, option]
 
@@ -89,7 +93,7 @@ def _option(model: type[BaseModel], name: str, flag: Flag, unset: str) -> Any:
 def _default(model: type[BaseModel], name: str, flag: Flag, unset: str) -> str:
     if flag.shown:
         return flag.shown
-    default = flag.default if flag.strategy else model.model_fields[name].default
+    default = model.model_fields[name].default
     if default is PydanticUndefined or (default is None and unset != "none"):
         return unset
     shown = "none" if default is None else str(default)

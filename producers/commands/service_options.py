@@ -16,8 +16,9 @@ import typer
 
 from producers.commands import options
 from shared import prompts, settings
-from shared.options import Augmentation, Reasoning, used_by
+from shared.options import Augmentation, Reasoning
 from shared.providers import PROVIDERS
+from shared.strategies import STRATEGIES, Strategy
 
 # Of a run that calls outside services
 DryRun = Annotated[
@@ -40,7 +41,9 @@ Budget = Annotated[
     float | None,
     typer.Option("--budget", callback=amount, help="most to spend on the run, in VOTEQUEUE_CURRENCY"),
 ]
-_CHATTING = ", ".join(name for name, provider in PROVIDERS.items() if provider.chats)
+_CHATTING = ", ".join(name for name, provider in PROVIDERS.built_in.items() if provider.chats)
+_FREE = ", ".join(name for name, strategy in STRATEGIES.built_in.items() if not strategy.ability)
+_OWN_MODEL = {"chats": "chat_model", "translates": "translation_model"}
 
 # Of one that gets reasonings
 Chatting = Annotated[str, typer.Option("--provider", help=f"who is asked: {_CHATTING}")]
@@ -63,12 +66,12 @@ Letters = Annotated[
     ),
 ]
 # Of one that makes new entries
-Strategy = Annotated[
-    str, typer.Option("--strategy", metavar="back-translation|synonym|variant", help="how they are made")
+StrategyName = Annotated[
+    str, typer.Option("--strategy", metavar="|".join(STRATEGIES.built_in), help="how they are made")
 ]
 Provider = Annotated[
     str | None,
-    typer.Option("--provider", help="who translates or chats; the strategy synonym needs none"),
+    typer.Option("--provider", help=f"who translates or chats; the strategy {_FREE} needs none"),
 ]
 Model = Annotated[
     str | None,
@@ -95,8 +98,8 @@ def reasoning(
         "label": label,
         "letters": letters or "next",
         "provider": provider,
-        "models": tuple(dict.fromkeys([*filter(None, models or [])] or [_own_model(provider, "chat_model")])),
-        "prompt": prompts.EXPLAINING_VERSION,
+        "models": tuple(dict.fromkeys([*filter(None, models or [])] or [_own_model(provider, "chats")])),
+        "prompt": prompts.version("explaining"),
         "reader": settings.load().reader,
     }
     return options.filled(Reasoning, defaults, given)
@@ -110,32 +113,28 @@ def augmentation(
     Raises:
         typer.BadParameter: a value that cannot be, or that the strategy has no use for, or that is missing.
     """
-    uses = used_by(strategy)
-    if uses:
-        service = {"provider": provider, "model": model} if strategy == "synonym" else {}
-        why = f"the strategy {strategy} has no use for it"
-        options.refuse_others(given | service, uses, why, Augmentation)
-    defaults = uses | ({"reader": settings.load().reader} if "reader" in uses else {})
-    if strategy in ("back-translation", "variant"):
-        defaults |= _service(strategy, provider, model)
+    options.filled(Augmentation, {"strategy": strategy}, {})
+    known = STRATEGIES[strategy]
+    service = {} if known.ability else {"provider": provider, "model": model}
+    why = f"the strategy {strategy} has no use for it"
+    options.refuse_others(given | service, known.options, why, Augmentation)
+    defaults = {**known.options} | ({"reader": settings.load().reader} if "reader" in known.options else {})
+    if known.ability:
+        defaults |= _service(known, known.ability, provider, model)
     chosen = options.filled(Augmentation, {"strategy": strategy, **defaults}, given)
     _require_sense(chosen)
     return chosen
 
 
-def _service(strategy: str, provider: str | None, model: str | None) -> dict[str, Any]:
-    translates = strategy == "back-translation"
-    ability = "translates" if translates else "chats"
+def _service(strategy: Strategy, ability: str, provider: str | None, model: str | None) -> dict[str, Any]:
     if provider is None:
         raise typer.BadParameter(f"name one of: {', '.join(_able(ability))}", param_hint="--provider")
     _require_provider(provider, ability)
-    own = "translation_model" if translates else "chat_model"
-    prompt = prompts.TRANSLATING_VERSION if translates else prompts.VARYING_VERSION
     return {
         "provider": provider,
-        "model": model or _own_model(provider, own),
+        "model": model or _own_model(provider, ability),
         # Who does not chat is not prompted.
-        "prompt": prompt if PROVIDERS[provider].chats else None,
+        "prompt": strategy.prompt if PROVIDERS[provider].chats else None,
     }
 
 
@@ -155,8 +154,9 @@ def _able(ability: str) -> list[str]:
     return [name for name, known in PROVIDERS.items() if getattr(known, ability)]
 
 
-def _own_model(provider: str, own: str) -> str:
-    model = settings.load().model if provider == "local" else getattr(PROVIDERS[provider], own)
+def _own_model(provider: str, ability: str) -> str:
+    known = getattr(PROVIDERS[provider], _OWN_MODEL[ability])
+    model = settings.load().model if provider == "local" else known
     if model is None:
         raise typer.BadParameter(f"provider {provider} has none of its own: name one", param_hint="--model")
     return str(model)

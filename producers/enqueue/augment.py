@@ -2,18 +2,19 @@
 
     order("train.jsonl", options)  ->  Plan(run=Run("train-51d0c9aa", "translate", ...), items=640, ...)
 
-For variants it is one item a labelled question. Entries that were made from others are left out, and for
+Some strategies want one item a labelled question. Entries that were made from others are left out, and for
 back-translation those that are translation tasks.
 """
 
 import collections
+import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from producers import console
-from producers.enqueue import estimate, inputs, publish, workload
+from producers.enqueue import estimate, inputs, publish
 from producers.enqueue.inputs import DataSource
 from producers.enqueue.plan import LeftOut, Plan
 from producers.enqueue.workload import Workload
@@ -23,6 +24,7 @@ from shared.ledger import runs
 from shared.ledger.runs import Run
 from shared.ledger.schema import OPEN
 from shared.options import Augmentation
+from shared.strategies import STRATEGIES
 
 
 @dataclass
@@ -103,14 +105,12 @@ def _source(argument: str, skip_bad: bool) -> DataSource:
     return inputs.made_by(found)
 
 
-def _work(entries: Iterable[Entry], options: Augmentation) -> Workload:
-    if options.strategy == "back-translation":
-        return workload.workload(entries, options)
-    if options.strategy == "variant":
-        return workload.variants(entries, options)
-    # Synonyms ask nothing of anybody, but the entries are counted on their way.
+def _work(entries: Iterator[Entry], options: Augmentation) -> Workload:
+    estimator = STRATEGIES[options.strategy].workload
+    work: Workload = pkgutil.resolve_name(estimator)(entries, options) if estimator else Workload()
+    # Where nobody is asked for anything, the entries are counted on their way all the same.
     collections.deque(entries, maxlen=0)
-    return Workload()
+    return work
 
 
 def _require_some(source: DataSource, sieve: _Sieve) -> None:
@@ -125,6 +125,5 @@ def _require_some(source: DataSource, sieve: _Sieve) -> None:
         ]
         raise UserError(f"{source.name}: of {source.entries} entries none is left: {', '.join(left)}")
     if sieve.options.per_question and not sieve.labelled:
-        raise UserError(
-            f"{source.name}: no question in it has an answer, and variants are made of solved ones"
-        )
+        made = f"{sieve.options.strategy}s"
+        raise UserError(f"{source.name}: no question in it has an answer, and {made} are made of solved ones")

@@ -86,7 +86,7 @@ def pinned(sampling: Sampling) -> Sampling:
     return sampling.model_copy(
         update={
             "model": settings.load().model,
-            "prompt": prompts.ANSWERING_VERSION,
+            "prompt": prompts.version("answering"),
             "scorer": models.pinned("scorer", sampling.scorer),
             "lora": models.pinned("lora", sampling.lora),
         }

@@ -21,7 +21,7 @@ from shared.jobs import DATA_QUEUES
 from shared.ledger import runs
 from shared.ledger.runs import Run
 from shared.options import Sampling
-from shared.recipes import ANSWER, LoraTraining, ScorerTraining, Training
+from shared.recipes import INPUTS, LoraTraining, ScorerTraining, Training
 from shared.training_examples import Text, TrainingExample
 
 
@@ -130,7 +130,7 @@ def scorer(
         ServiceUnreachable: the broker does not answer.
     """
     seen = survey(found)
-    if options.input == ANSWER:
+    if INPUTS[options.input].answers:
         _require_labels(seen)
     else:
         _require_both(seen)

@@ -157,7 +157,7 @@ class _Way:
     alone: int = 0
 
 
-def workload(entries: Iterable[Entry], options: Augmentation) -> Workload:
+def translations(entries: Iterable[Entry], options: Augmentation) -> Workload:
     """Work out what it takes to translate some entries into another language and back."""
     there, back, known = _Way(), _Way(), 0
     lengths = [_LENGTHS.get(word or "", _OTHER_LENGTH) for word in (options.language, options.pivot)]

@@ -7,6 +7,7 @@ Every number of ``reference`` is the reference's. docs/log.md says what ``verifi
 """
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,10 +18,24 @@ from shared.errors import UserError
 from shared.options import Count, Derived, Flag, Positive, flag_of
 
 HeldOut = Annotated[float, Field(gt=0, lt=1)]
-ANSWER = "question+answer"  # the input that is no text of a vote, but each answer a question has
 _FOLDER = Path(__file__).parent
 _MOST_BYTES = 1 << 20
 _RECIPE = "recipe: a name, or a TOML file of your own"
+
+
+@dataclass(frozen=True)
+class ScorerInput:
+    """What a scorer reads: the question or not, then each of its ``answers`` or the texts of votes."""
+
+    question: bool
+    answers: bool
+
+
+INPUTS = {
+    "reasoning": ScorerInput(question=False, answers=False),
+    "question+reasoning": ScorerInput(question=True, answers=False),
+    "question+answer": ScorerInput(question=True, answers=True),
+}
 
 
 class _Training(BaseModel):

@@ -29,7 +29,6 @@ from shared.providers import Limits
 from tests.conftest import forget
 from tests.fakes import FakeLimiter, FakeTranslator
 from workers.augment.backtranslation import BackTranslation
-from workers.augment.packing import Carrier
 from workers.augment.translation_memory import Memory
 from workers.gateway.gateway import Gateway
 from workers.ports import Translated
@@ -141,7 +140,7 @@ def worker(translator: Echo, linger: float) -> Iterator[BackTranslation]:
     """Build what a worker process translates with."""
     loaded = settings.load().model_copy(update={"linger": linger})
     memory = Memory(Gateway(FakeLimiter()), "bench", loaded, threading.Event())
-    yield BackTranslation(memory, lambda *_: Carrier(translator))
+    yield BackTranslation(memory, lambda *_: translator)
     memory.close()
 
 

@@ -35,7 +35,7 @@ OPTIONS = Reasoning(
     asks=3,
     max_tokens=50,
     temperature=0.7,
-    prompt=prompts.EXPLAINING_VERSION,
+    prompt=prompts.version("explaining"),
     reader="conclusion",
 )
 fresh = itertools.count()

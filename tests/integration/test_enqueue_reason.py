@@ -61,7 +61,7 @@ def options(**changes: Any) -> dict[str, Any]:
         "asks": 3,
         "max_tokens": 1024,
         "temperature": 0.7,
-        "prompt": prompts.EXPLAINING_VERSION,
+        "prompt": prompts.version("explaining"),
         "reader": "conclusion",
         **changes,
     }

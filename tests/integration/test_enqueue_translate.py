@@ -11,10 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 from producers.enqueue import publish
-from shared import broker, options, prompts, settings
+from shared import broker, prompts, settings
 from shared.jobs import Reason
 from shared.ledger import calls, claims, engine, runs, schema
 from shared.options import Augmentation
+from shared.strategies import STRATEGIES
 from tests.conftest import Command
 from tests.integration import run_fixtures
 
@@ -80,7 +81,7 @@ def test_back_translation_has_an_item_an_entry(data: Path, votequeue: Command) -
         "model": "TextTranslateBatch",
         "language": "zh",
         "pivot": "ja",
-        "skip": options.used_by("back-translation")["skip"],
+        "skip": STRATEGIES["back-translation"].options["skip"],
         "shortest": 0.4,
         "longest": 2.5,
     }
@@ -89,7 +90,7 @@ def test_back_translation_has_an_item_an_entry(data: Path, votequeue: Command) -
 def test_a_prompted_translator_carries_its_prompts_version(data: Path, votequeue: Command) -> None:
     told = "--strategy back-translation --provider chat --model m --from zh --pivot en --run t"
     assert votequeue("enqueue", "translate", data, *told.split()).code == 0
-    assert chosen()["prompt"] == prompts.TRANSLATING_VERSION
+    assert chosen()["prompt"] == prompts.version("translating")
     assert (chosen()["model"], chosen()["pivot"]) == ("m", "en")
 
 
@@ -110,7 +111,7 @@ def test_variants_have_an_item_a_labelled_question(data: Path, votequeue: Comman
         "strategy": "variant",
         "provider": "chat",
         "model": "m",
-        "prompt": prompts.VARYING_VERSION,
+        "prompt": prompts.version("varying"),
         "samples": 7,
         "agree": 4,
         "near_copy": 0.97,

@@ -151,7 +151,7 @@ def test_a_reasoning_on_record_costs_nothing(data: Path, told: Any) -> None:
         "B",
         "correct",
         "chat",
-        prompts.EXPLAINING_VERSION,
+        prompts.version("explaining"),
     )
     with engine.writing() as connection:
         cache.keep_reasoning(connection, wanted, "m", "……答案是：B")

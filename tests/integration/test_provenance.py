@@ -71,7 +71,7 @@ def test_a_run_keeps_the_models_that_were_in_use_when_it_was_enqueued(
     first = publish.infer(data, SAMPLING)
     pinned = {
         "model": settings.load().model,
-        "prompt": prompts.ANSWERING_VERSION,
+        "prompt": prompts.version("answering"),
         "scorer": "s1",
         "lora": "none",
     }
@@ -110,8 +110,10 @@ def test_a_run_is_not_continued_with_another_model_or_prompt(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish.infer(data, SAMPLING, "r")
-    monkeypatch.setattr(prompts, "ANSWERING_VERSION", "another")
-    with pytest.raises(UserError, match=r"its prompt is [0-9a-f]{8}, not another: name another with --run"):
+    monkeypatch.setitem(prompts.PROMPTS, "answering", prompts.Template("another"))
+    with pytest.raises(
+        UserError, match=r"its prompt is [0-9a-f]{8}, not [0-9a-f]{8}: name another with --run"
+    ):
         publish.infer(data, SAMPLING, "r")
     monkeypatch.undo()
     monkeypatch.setenv("VOTEQUEUE_MODEL", "other/weights")

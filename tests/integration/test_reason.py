@@ -52,7 +52,7 @@ def test_a_text_whose_letter_agrees_is_kept_with_who_wrote_it(stage: Stage) -> N
                 "text": agreeing(),
                 "provider": "chat",
                 "model": "a",
-                "prompt": prompts.EXPLAINING_VERSION,
+                "prompt": prompts.version("explaining"),
                 "reused": False,
             }
         ],

@@ -307,7 +307,7 @@ def test_a_run_that_names_its_scorer_keeps_to_it(tmp_path: Path) -> None:
 
 def test_a_round_records_what_its_votes_were_sampled_from(tmp_path: Path) -> None:
     model_fixtures.put("l1", "lora")
-    run = open_run(tmp_path, 1, seed=7, model=fakes.GENERATOR.model, prompt=prompts.ANSWERING_VERSION)
+    run = open_run(tmp_path, 1, seed=7, model=fakes.GENERATOR.model, prompt=prompts.version("answering"))
     generator, begun = FakeGenerator(otherwise=votes("AAB")), time.time()
     play(playing(generator, scored(A=0.9)), claim(run))
     [request] = generator.requests

@@ -343,7 +343,7 @@ def test_a_repeated_run_costs_nothing(stage: Stage, open_run: Open) -> None:
 def test_another_prompt_is_another_translator(stage: Stage, open_run: Open) -> None:
     work(open_run())
     before = len(stage.translator.calls)
-    work(open_run(prompt=prompts.TRANSLATING_VERSION))
+    work(open_run(prompt=prompts.version("translating")))
     assert len(stage.translator.calls) == 2 * before
 
 

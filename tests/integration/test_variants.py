@@ -16,6 +16,7 @@ from shared.ledger.runs import Run
 from shared.options import Augmentation
 from tests.fakes import CharacterEmbedder, FakeChat, FakeLimiter
 from tests.integration import run_fixtures
+from workers.augment.deduplication import NearCopies
 from workers.augment.entry_builder import Augmented
 from workers.augment.variants import WRITES, Variants
 from workers.gateway.gateway import Gateway
@@ -26,7 +27,7 @@ OPTIONS = Augmentation(
     strategy="variant",
     provider="chat",
     model="m",
-    prompt=prompts.VARYING_VERSION,
+    prompt=prompts.version("varying"),
     samples=5,
     agree=3,
     near_copy=0.9,
@@ -73,7 +74,7 @@ class Counted(CharacterEmbedder):
 def write(claim: Claim, model: FakeChat, **changes: Any) -> Augmented:
     entry = runs.load_entry("r", claim.entry)
     options = OPTIONS.model_copy(update=changes)
-    return Variants(Gateway(FakeLimiter()), model, CharacterEmbedder).write(claim, entry, options)
+    return Variants(Gateway(FakeLimiter()), model, NearCopies(CharacterEmbedder)).write(claim, entry, options)
 
 
 def steps() -> list[str]:
@@ -98,7 +99,7 @@ def test_a_question_is_kept_whose_letter_enough_answers_give(held: list[Claim]) 
                     "origin": "variant",
                     "provider": "chat",
                     "model": "m",
-                    "prompt": prompts.VARYING_VERSION,
+                    "prompt": prompts.version("varying"),
                 },
             }
         ],
@@ -169,7 +170,7 @@ def test_a_near_copy_of_any_question_of_the_run_is_refused_before_it_is_checked(
 def test_a_near_copy_of_a_variant_that_was_kept_is_refused(held: list[Claim]) -> None:
     model = FakeChat({WRITING: [new()]}, RIGHT)
     entry = runs.load_entry("r", 0)
-    variants = Variants(Gateway(FakeLimiter()), model, CharacterEmbedder)
+    variants = Variants(Gateway(FakeLimiter()), model, NearCopies(CharacterEmbedder))
     claims.complete(held[0], variants.write(held[0], entry, OPTIONS).value)
     with pytest.raises(Refused, match="nearly a copy"):
         variants.write(held[1], entry, OPTIONS)
@@ -178,7 +179,7 @@ def test_a_near_copy_of_a_variant_that_was_kept_is_refused(held: list[Claim]) ->
 def test_the_runs_questions_are_embedded_once_in_a_process(held: list[Claim]) -> None:
     embedder = Counted()
     model = FakeChat({WRITING: [new(), new("绿色的马跑得过黄狗。", question="谁输？")]}, RIGHT)
-    variants = Variants(Gateway(FakeLimiter()), model, lambda: embedder)
+    variants = Variants(Gateway(FakeLimiter()), model, NearCopies(lambda: embedder))
     entry = runs.load_entry("r", 0)
     claims.complete(held[0], variants.write(held[0], entry, OPTIONS).value)
     variants.write(held[1], entry, OPTIONS)

@@ -12,13 +12,16 @@ from shared import answers, prompts, segments
 from shared.dataset import Entry, Question, WrongReasoning
 from shared.errors import Refused
 from shared.ledger import cache
+from shared.ledger.claims import Claim
 from shared.options import Augmentation
 from shared.segments import Segment
 from workers.augment import checks, entry_builder
 from workers.augment.checks import Bounds
 from workers.augment.entry_builder import Augmented, Dropped
 from workers.augment.packing import Carrier
+from workers.augment.services import Services
 from workers.augment.translation_memory import Memory, PendingText
+from workers.ports import Translator
 
 UNCHANGED = "nothing in it has changed"
 SHOWN = 4  # reasons for which a text did not pass; the first says most
@@ -27,12 +30,17 @@ Said = Mapping[str, str | Refused]
 Anew = Callable[[str], str]
 
 
-class BackTranslation:
-    """Says entries anew, for all tasks of a process."""
+def make(services: Services, claim: Claim, entry: Entry, options: Augmentation) -> Augmented:
+    """Make the new entry of an item; raises as `BackTranslation.rewrite`."""
+    return BackTranslation(services.memory, services.translator).rewrite(claim.job.run, entry, options)
 
-    def __init__(self, memory: Memory, carrier_of: Callable[[str, str, bool], Carrier]) -> None:
+
+class BackTranslation:
+    """Says entries anew; ``translator`` gives the client of a provider and model."""
+
+    def __init__(self, memory: Memory, translator: Callable[[str, str], Translator]) -> None:
         self._memory = memory
-        self._carrier_of = carrier_of
+        self._translator = translator
 
     def rewrite(self, run: str, entry: Entry, options: Augmentation) -> Augmented:
         """Say an entry anew.
@@ -49,7 +57,7 @@ class BackTranslation:
         provider, model = options.provider, options.model
         if not (options.language and options.pivot and provider and model):
             raise Refused("the run does not say what is translated by whom: enqueue it again")
-        carrier = self._carrier_of(provider, model, options.prompt is not None)
+        carrier = Carrier(self._translator(provider, model), prompted=options.prompt is not None)
         there, back = cache.routes(options)
         return PendingText(run, carrier, there), PendingText(run, carrier, back)
 

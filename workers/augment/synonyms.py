@@ -15,9 +15,11 @@ from random import Random
 from shared import answers
 from shared.dataset import Entry, Question
 from shared.errors import Refused
+from shared.ledger.claims import Claim
 from shared.options import Augmentation
 from workers.augment import entry_builder, thesaurus
 from workers.augment.entry_builder import Augmented
+from workers.augment.services import Services
 from workers.augment.thesaurus import Thesaurus
 
 DICTIONARY = "cilin"
@@ -33,6 +35,11 @@ _SURNAMES = frozenset(
     "毕郝常乐齐康余顾孟黄萧尹姚邵汪毛米戴宋熊董梁杜阮蓝季贾江郭梅林钟徐邱骆高夏蔡田樊胡霍万卢丁邓龚程陆段侯"
     "武刘龙叶黎白赖乔谭欧廖石易崔曾史陶洪俞倪翁聂焦古覃莫牛向辛颜柯施尤兰关岳涂小老阿"
 )
+
+
+def make(services: Services, claim: Claim, entry: Entry, options: Augmentation) -> Augmented:
+    """Make the new entry of an item; raises as `replace`."""
+    return replace(entry, options)
 
 
 def replace(entry: Entry, options: Augmentation) -> Augmented:

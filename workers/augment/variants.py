@@ -1,15 +1,13 @@
 """The strategy `variant`: a chat model writes a new question like an old one.
 
-    Variants(gateway, chat_model, embedder).write(claim, entry, options)
+    Variants(gateway, chat_model, near_copies).write(claim, entry, options)
         ->  Augmented({"id": "p1#2~variant", ...}, [], "written once, 4 of 5 answers agree, nearest 0.91")
 
 Models make things up, so the same model answers the new question afresh, without being told the letter, and
 the question is kept only if enough of those answers agree.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from shared import answers, prompts
 from shared.dataset import Entry, key
@@ -22,12 +20,10 @@ from shared.prompts import FewShotExample, PromptQuestion
 from workers.augment import entry_builder, variant_parser
 from workers.augment.deduplication import NearCopies
 from workers.augment.entry_builder import Augmented
+from workers.augment.services import Services
 from workers.augment.variant_parser import ParsedVariant, Unfit
 from workers.gateway.gateway import Gateway
 from workers.ports import ChatModel, Prompt
-
-if TYPE_CHECKING:
-    from workers.models.embedding import Embedder
 
 
 @dataclass(frozen=True)
@@ -38,13 +34,21 @@ class _Checked:
     asked: int
 
 
-class Variants:
-    """Writes variants with one chat model; kept for a process's life, since it keeps runs' embeddings."""
+def make(services: Services, claim: Claim, entry: Entry, options: Augmentation) -> Augmented:
+    """Make the new entry of an item; raises as `Variants.write`."""
+    if not (options.provider and options.model):
+        raise Refused("the run does not say which chat model writes: enqueue it again")
+    chat_model = services.chat_model(options.provider, options.model)
+    return Variants(services.gateway, chat_model, services.near_copies).write(claim, entry, options)
 
-    def __init__(self, gateway: Gateway, chat_model: ChatModel, embedder: "Callable[[], Embedder]") -> None:
+
+class Variants:
+    """Writes variants with one chat model; ``near_copies`` keeps the embeddings of runs."""
+
+    def __init__(self, gateway: Gateway, chat_model: ChatModel, near_copies: NearCopies) -> None:
         self._gateway = gateway
         self._model = chat_model
-        self._near_copies = NearCopies(embedder)
+        self._near_copies = near_copies
 
     def write(self, claim: Claim, entry: Entry, options: Augmentation) -> Augmented:
         """Write a variant of the question that a claim is for.

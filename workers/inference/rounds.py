@@ -209,7 +209,7 @@ class Rounds:
             raise NotServedHere(
                 f"the run is for the model {sampling.model}, this worker has {here} (VOTEQUEUE_MODEL)"
             )
-        if sampling.prompt not in (None, prompts.ANSWERING_VERSION):
+        if sampling.prompt not in (None, prompts.version("answering")):
             raise NotServedHere("the run is for the prompt of another version of votequeue")
 
     def _judge(self, plan: _Plan, finished: Sequence[_Played]) -> list[Settled]:

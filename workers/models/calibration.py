@@ -16,7 +16,7 @@ from scipy.special import expit, softmax
 
 from shared import metrics
 from shared.dataset import LETTERS
-from shared.recipes import ANSWER
+from shared.recipes import INPUTS
 from shared.training_examples import TrainingExample
 from shared.voting import PLAIN, SCORED, Fallback, Rule, Vote, VotingMode, revote
 
@@ -51,7 +51,7 @@ class Calibration:
 
     def scores_of(self, margins: Array, letters: Sequence[str | None], kind: str) -> list[float]:
         """Give the same from margins, and the letters of the texts."""
-        if kind != ANSWER:
+        if not INPUTS[kind].answers:
             return [float(value) for value in expit(margins / self.temperature + self.bias)]
         shares = softmax(margins / self.temperature)
         places = [LETTERS.find(letter) if letter else -1 for letter in letters]
@@ -60,7 +60,7 @@ class Calibration:
 
 def calibrate(cases: Sequence[Case], kind: str) -> Calibration:
     """Fit a calibration by the likelihood of what was right."""
-    if kind == ANSWER:
+    if INPUTS[kind].answers:
         found = minimize(lambda at: _answer_loss(cases, np.exp(at[0])), [0.0], bounds=[LOG_TEMPERATURE])
         return Calibration(float(np.exp(found.x[0])))
     margins, right = _flat(cases)
@@ -74,7 +74,7 @@ def calibrate(cases: Sequence[Case], kind: str) -> Calibration:
 
 def loss(cases: Sequence[Case], scale: Calibration, kind: str) -> float:
     """Give the mean cross-entropy of the scores, in nats, a question (``question+answer``) or a text."""
-    if kind == ANSWER:
+    if INPUTS[kind].answers:
         return _answer_loss(cases, scale.temperature)
     margins, right = _flat(cases)
     return _text_loss(margins / scale.temperature + scale.bias, right)

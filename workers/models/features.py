@@ -12,19 +12,19 @@ from typing import Any
 from shared import prompts
 from shared.dataset import LETTERS
 from shared.prompts import PromptQuestion
-from shared.recipes import ANSWER
+from shared.recipes import INPUTS
 
 BATCH = 16  # continuations read at once
 
 
 def texts_of(asked: PromptQuestion, texts: Sequence[str], kind: str) -> list[str]:
     """Give what is read after a question: the texts, or (``question+answer``) the letters of its options."""
-    return list(LETTERS[: len(asked.options)]) if kind == ANSWER else list(texts)
+    return list(LETTERS[: len(asked.options)]) if INPUTS[kind].answers else list(texts)
 
 
 def parts(kind: str) -> int:
     """Say in how many parts a text is read."""
-    return 2 if kind == ANSWER else 1
+    return 2 if INPUTS[kind].answers else 1
 
 
 def parts_of(asked: PromptQuestion, text: str, kind: str) -> list[str]:
@@ -32,7 +32,7 @@ def parts_of(asked: PromptQuestion, text: str, kind: str) -> list[str]:
 
     What the model makes of a letter alone and of the option written out are two opinions.
     """
-    if kind != ANSWER:
+    if not INPUTS[kind].answers:
         return [text.strip()]
     option = prompts.without_letters(asked.options)[LETTERS.index(text)].strip()
     return [f"答案是：{text}", f"，{option.rstrip('。')}。"]
@@ -102,7 +102,7 @@ class FeatureExtractor:
         return torch.stack(rows)
 
     def _prefix(self, asked: PromptQuestion) -> list[int]:
-        if self._kind == "reasoning":
+        if not INPUTS[self._kind].question:
             return []
         ids: list[int] = self._tokenizer(prompts.case(asked).strip() + "\n")["input_ids"]
         return ids[-(self._max_length // 2) :] if len(ids) > self._max_length // 2 else ids

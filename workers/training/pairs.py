@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from shared.dataset import LETTERS
 from shared.prompts import PromptQuestion
-from shared.recipes import ANSWER, ScorerTraining
+from shared.recipes import INPUTS, ScorerTraining
 from shared.training_examples import TrainingExample
 
 REPEATS = 2  # times that a text may stand against several of the other kind
@@ -32,7 +32,7 @@ class Item:
 
 def gather(lessons: Sequence[TrainingExample], options: ScorerTraining) -> list[Item]:
     """Give all questions that something can be learned from."""
-    if options.input == ANSWER:
+    if INPUTS[options.input].answers:
         return list(_letters(lessons, options.seed))
     return [
         Item(lesson, *_sides(lesson), _copies(lesson, options.seed))

@@ -17,7 +17,7 @@ import numpy as np
 from shared import dataset, model_store, voting
 from shared.errors import Refused
 from shared.prompts import PromptQuestion
-from shared.recipes import ANSWER, ScorerTraining
+from shared.recipes import INPUTS, ScorerTraining
 from shared.training_examples import TrainingExample
 from workers.models import backbone, calibration, features
 from workers.models.calibration import Answers, Calibration, Case
@@ -55,7 +55,7 @@ def train(
         Interrupted: the workshop said so.
     """
     trainer_setup.require_reports(options.report_to)
-    if options.input == ANSWER:
+    if INPUTS[options.input].answers:
         lessons = [lesson for lesson in lessons if lesson.answer]
     learned = (_train_head if options.tune == "head" else _train_layers)(lessons, options, weights, workshop)
     scale = calibration.calibrate(learned.kept, options.input) if options.calibrate else Calibration()
@@ -188,7 +188,7 @@ def _table(found: Mapping[PromptQuestion, Any], folds: Sequence[int], kind: str)
     """Put the states of all questions into one table, in their order."""
     import torch
 
-    if kind == ANSWER:
+    if INPUTS[kind].answers:
         # Only the differences between a question's answers tell which of them is right.
         return Table(torch.cat([states - states.mean(0) for states in found.values()]), folds)
     return Table(torch.cat(list(found.values())), folds)
