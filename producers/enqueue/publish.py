@@ -22,7 +22,7 @@ from producers.enqueue.inputs import DataSource, Examples
 from shared import broker, options, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
 from shared.jobs import DATA_QUEUES, Infer, Job, Reason
-from shared.ledger import calls, claims, outbox, runs
+from shared.ledger import calls, claims, locks, outbox, runs
 from shared.ledger.runs import Run
 from shared.options import Reasoning, Sampling
 
@@ -110,7 +110,7 @@ def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) 
         before = calls.spent(run.name).budget
         calls.set_budget(run.name, budget)
         if budget is None or (before is not None and budget > before):
-            claims.revive(run.name, calls.OVER_BUDGET, recount=True)
+            outbox.revive(run.name, calls.OVER_BUDGET, recount=True)
     return continued
 
 
@@ -191,13 +191,13 @@ def publish(run: str) -> int:
         return 0
     # While this lock is held, the workers' reconcile loops leave what is not sent yet to us.
     lock, holder = outbox.sending(run), f"producer:{uuid.uuid4().hex}"
-    claims.hold(lock, holder, SENDING_LEASE)
+    locks.hold(lock, holder, SENDING_LEASE)
     try:
         with console.bar("sending", total, "messages") as advance, broker.sender() as channel:
             while jobs := outbox.unsent(LOOKAHEAD, run):
                 for at in range(0, len(jobs), CHUNK):
                     _send_chunk(channel, jobs[at : at + CHUNK])
-                    claims.hold(lock, holder, SENDING_LEASE)
+                    locks.hold(lock, holder, SENDING_LEASE)
                     advance(len(jobs[at : at + CHUNK]))
                 sent += len(jobs)
     except ServiceUnreachable as error:
@@ -205,7 +205,7 @@ def publish(run: str) -> int:
             f"{error}; run {run!r} is recorded: the same command, or `votequeue resume {run}`, goes on"
         ) from None
     finally:
-        claims.hold(lock, holder, 0)
+        locks.hold(lock, holder, 0)
     return sent
 
 
@@ -239,7 +239,7 @@ def _stop_waiting(run: Run) -> None:
     same = [
         other.name for other in runs.list_runs() if provider and other.options.get("provider") == provider
     ]
-    claims.make_due(run.name, *same)
+    outbox.make_due(run.name, *same)
 
 
 def _lift(provider: str) -> list[str]:
@@ -259,5 +259,5 @@ def retry_dead(run: str) -> int:
     """Give a run's dead items another chance; give how many messages went out."""
     found = runs.get_run(run)
     broker.ping()
-    claims.revive(run, recount=found.kind in DATA_QUEUES)
+    outbox.revive(run, recount=found.kind in DATA_QUEUES)
     return publish(run)

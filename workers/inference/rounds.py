@@ -22,6 +22,7 @@ from shared import answers, broker, prompts, voting
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
 from shared.jobs import Job
 from shared.ledger import claims, engine, models, outbox, runs
+from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import Claim, Settled, VoteRecord
 from shared.ledger.models import Model
 from shared.options import Sampling
@@ -234,7 +235,7 @@ def _seed(seed: int | None, claim: Claim) -> int | None:
 def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestion]) -> list[_Played]:
     """Take this round's votes from the run that sampled them."""
     items = [claim.job.item for claim in batch]
-    found = claims.recorded_rounds(source, items)
+    found = recorded_votes.recorded_rounds(source, items)
     played = []
     for claim, question in zip(batch, asked, strict=True):
         rounds = found.get(claim.job.item, [])
@@ -277,7 +278,7 @@ def _end(
         )
     answer = voting.decide(votes, rule)
     if answer is None and played.last:
-        answer = voting.fall_back(claims.earlier_ballots(claim.job) + votes, sampling.fallback)
+        answer = voting.fall_back(recorded_votes.earlier_votes(claim.job) + votes, sampling.fallback)
     if answer is None:
         outcome = f"again: none of {len(votes)} votes was accepted"
     else:

@@ -1,0 +1,174 @@
+"""Read votes, answers and claims of questions, a few at a time however many a run has.
+
+of_run("round1")  ->  QuestionResult(number=41, votes=[RecordedVote(41, 1, 0, "B", ...)], ...)
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import sqlalchemy as sa
+
+from shared import dataset
+from shared.dataset import Entry
+from shared.jobs import Job
+from shared.ledger import engine, schema
+from shared.voting import Vote
+
+items, answers, attempts, votes = schema.items.c, schema.answers.c, schema.attempts.c, schema.votes.c
+
+
+@dataclass(frozen=True)
+class RecordedVote:
+    """A vote of a finished round, by item and attempt; ``text`` is empty where it was not asked for.
+
+    ``score`` is the probability of soundness that ``scorer`` gave.
+    """
+
+    number: int
+    attempt: int
+    place: int
+    letter: str | None
+    score: float | None
+    accepted: bool
+    tokens: int
+    scorer: str | None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class QuestionResult:
+    """One question with its votes, in the order in which they were sampled, and its answer."""
+
+    number: int
+    entry: Entry
+    question: int
+    state: str
+    attempt: int
+    votes: list[RecordedVote]
+    letter: str | None
+    how: str | None
+    answered_at: float | None
+
+    @property
+    def gold(self) -> str | None:
+        """Give the right letter, where the data set knew it."""
+        return self.entry.questions[self.question].answer
+
+
+@dataclass(frozen=True)
+class RecordedClaim:
+    """A claim on an item: when it began and ended, and its outcome in words."""
+
+    number: int
+    worker: str
+    claimed_at: float
+    ended_at: float | None
+    outcome: str | None
+
+
+def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
+    """Read all questions of a run in order; with ``texts``, the votes' texts too."""
+    with engine.streaming() as connection:
+        recorded = _Groups(_select(connection, votes.run == run, texts=texts))
+        for text, rows in _by_entry(connection, run):
+            entry = dataset.entry_of(text)
+            for row in rows:
+                yield QuestionResult(
+                    number=row.number,
+                    entry=entry,
+                    question=row.question,
+                    state=row.state,
+                    attempt=row.attempt,
+                    votes=recorded.take(row.number),
+                    letter=row.letter,
+                    how=row.how,
+                    answered_at=row.answered_at,
+                )
+
+
+def letters_of(run: str) -> Iterator[tuple[str, list[str | None]]]:
+    """Read a run's entries in order, each with its questions' letters; ``None``: no answer (yet)."""
+    with engine.streaming() as connection:
+        for text, rows in _by_entry(connection, run):
+            yield text, [row.letter for row in rows]
+
+
+def claims_of(run: str) -> Iterator[RecordedClaim]:
+    """Read all claims of a run, item by item and in the order they were made."""
+    columns = attempts.number, attempts.worker, attempts.claimed_at, attempts.ended_at, attempts.outcome
+    query = sa.select(*columns).where(attempts.run == run).order_by(attempts.number, attempts.fence)
+    with engine.streaming() as connection:
+        for row in connection.execute(query):
+            yield RecordedClaim(*row)
+
+
+def main_scorer(run: str) -> str | None:
+    """Name the scorer that judged most of a run's votes; ``None`` where none did."""
+    query = (
+        sa.select(votes.scorer)
+        .where(votes.run == run, votes.scorer.is_not(None))
+        .group_by(votes.scorer)
+        .order_by(sa.func.count().desc(), sa.func.min(votes.number))
+        .limit(1)
+    )
+    with engine.reading() as connection:
+        return connection.scalar(query)
+
+
+def earlier_votes(job: Job) -> list[Vote]:
+    """Read all votes of a question's finished rounds, in the order in which they were sampled."""
+    with engine.reading() as connection:
+        recorded = _select(connection, votes.run == job.run, votes.number == job.item)
+        return [Vote(vote.letter, vote.score) for vote in recorded]
+
+
+def recorded_rounds(run: str, numbers: Sequence[int]) -> dict[int, list[list[RecordedVote]]]:
+    """Read the votes of some of a run's questions with their texts, round by round."""
+    rounds: dict[int, list[list[RecordedVote]]] = {}
+    with engine.reading() as connection:
+        recorded = _select(connection, votes.run == run, votes.number.in_(numbers), texts=True)
+        for (number, _), group in itertools.groupby(recorded, key=attrgetter("number", "attempt")):
+            rounds.setdefault(number, []).append(list(group))
+    return rounds
+
+
+def _select(
+    connection: sa.Connection, *where: sa.ColumnElement[bool], texts: bool = False
+) -> Iterator[RecordedVote]:
+    columns = [votes[name] for name in RecordedVote.__dataclass_fields__ if texts or name != "text"]
+    query = sa.select(*columns).where(*where).order_by(votes.number, votes.attempt, votes.place)
+    return (RecordedVote(*row) for row in connection.execute(query))
+
+
+def _by_entry(connection: sa.Connection, run: str) -> Iterator[tuple[str, list[sa.Row[Any]]]]:
+    answer_of = sa.and_(answers.run == items.run, answers.number == items.number)
+    columns = items.number, items.entry, items.question, items.state, items.attempt
+    questions = (
+        sa.select(*columns, answers.letter, answers.how, answers.answered_at)
+        .select_from(schema.items.outerjoin(schema.answers, answer_of))
+        .where(items.run == run)
+        .order_by(items.number)
+    )
+    entries = schema.entries.c
+    texts = sa.select(entries.text).where(entries.run == run).order_by(entries.position)
+    groups = itertools.groupby(connection.execute(questions), key=attrgetter("entry"))
+    for text, (_entry, rows) in zip(connection.scalars(texts), groups, strict=True):
+        yield text, list(rows)
+
+
+class _Groups:
+    """Votes in the order of their number, handed out a number at a time."""
+
+    def __init__(self, recorded: Iterator[RecordedVote]) -> None:
+        self._recorded = recorded
+        self._next = next(recorded, None)
+
+    def take(self, number: int) -> list[RecordedVote]:
+        taken = []
+        while self._next is not None and self._next.number == number:
+            taken.append(self._next)
+            self._next = next(self._recorded, None)
+        return taken
