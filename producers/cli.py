@@ -62,12 +62,12 @@ def status(
     from producers import run_progress
     from producers import watch as watching
     from producers.reports import api_usage, render, render_api_usage, render_reports, training_report
-    from shared.ledger import runs
+    from shared.ledger import progress, runs
 
     if run is None:
         if watch:
             raise typer.BadParameter("name the run to watch", param_hint="RUN")
-        found = run_progress.overview()
+        found = progress.overview()
         if json:
             return render.as_json([{**render.plain(known), "states": states} for known, states in found])
         return render.overview(found)
@@ -118,11 +118,12 @@ def failed(
     json: Json = False,
 ) -> None:
     """List the questions (or entries) that were given up, and why."""
-    from producers import console, run_progress
+    from producers import console
     from producers.enqueue import publish
     from producers.reports import render
+    from shared.ledger import progress
 
-    dead = run_progress.dead(run)
+    dead = progress.dead(run)
     retry |= replay
     sent = publish.retry_dead(run) if retry else 0
     if json:

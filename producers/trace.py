@@ -8,8 +8,8 @@ Rows are as the ledger has them. A call that served several items at once is non
 from dataclasses import dataclass
 from typing import Any
 
-from producers import questions, run_progress
-from shared.ledger import engine, runs, schema
+from producers import run_progress
+from shared.ledger import item_history, runs
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,7 @@ def trace_item(run: str, key: str) -> ItemTrace:
     """
     known = runs.get_run(run)
     unit = run_progress.unit(known)
-    with engine.reading() as connection:
-        item = questions.find_item(connection, run, key, unit)
-        claims = questions.rows_of(connection, schema.attempts, item, "fence")
-        made = questions.rows_of(connection, schema.calls, item, "id")
-        found = questions.rows_of(connection, schema.results, item)
-        put_off = item.state == schema.State.PENDING and item.not_before > engine.now(connection)
+    item = item_history.read(run, key, unit)
     entry = runs.load_entry(run, item.entry)
     asked = [entry.questions[item.question]] if unit == "question" else entry.questions
     return ItemTrace(
@@ -55,10 +50,10 @@ def trace_item(run: str, key: str) -> ItemTrace:
         number=item.number,
         state=item.state,
         reason=item.reason,
-        not_before_at=item.not_before if put_off else None,
+        not_before_at=item.not_before_at,
         problem=entry.problem,
         questions=[question.model_dump(include={"question", "options", "answer"}) for question in asked],
-        claims=claims,
-        calls=made,
-        result=found[0]["value"] if found else None,
+        claims=item.claims,
+        calls=item.calls,
+        result=item.result,
     )

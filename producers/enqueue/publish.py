@@ -14,22 +14,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import sqlalchemy as sa
-
-from producers import console, output_files, run_progress
+from producers import console, run_progress
 from producers.enqueue import inputs
 from producers.enqueue.inputs import DataSource, Examples
 from shared import broker, options, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
 from shared.jobs import DATA_QUEUES, Infer, Job, Reason
 from shared.ledger import calls, claims, locks, outbox, runs
+from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
 from shared.options import Reasoning, Sampling
 
 LOOKAHEAD = 10_000  # items listed at once for sending
 CHUNK = 500  # messages sent between two notes in the ledger
 SENDING_LEASE = 15.0  # seconds; what a dead producer did not send, workers send after this
-Also = Callable[[sa.Connection], object]  # what is written in the same transaction
+Also = Callable[[Connection], object]  # what is written in the same transaction
 _NO_NAME = re.compile(r"[^\w.+@-]+")
 
 
@@ -61,7 +60,6 @@ def infer(
     source, shown = _look_at(data, examples, skip_bad)
     options = sampling.model_dump()
     chosen = name or default_name(data.stem, "infer", source.digest, shown.digest, options)
-    files = (*source.files, *shown.files)
     run = Run(chosen, "infer", source.place, source.digest, shown.digest, options)
 
     def write() -> None:
@@ -69,7 +67,7 @@ def infer(
             runs.add_examples(shown.digest, shown.read())
         with console.bar("recording", source.entries, "entries") as advance:
             lines = inputs.counted(source.lines(), advance)
-            runs.open_run(run, lines, also=lambda open_: output_files.record(open_, chosen, files))
+            runs.open_run(run, lines, files=(*source.files, *shown.files))
 
     continued = begin(run, write)
     sent = publish(chosen)
@@ -186,7 +184,7 @@ def publish(run: str) -> int:
         ServiceUnreachable: the broker went away; what was sent is noted, the same call sends the rest.
     """
     sent = 0
-    total = run_progress.count_unsent(run)
+    total = outbox.count_unsent(run)
     if not total:
         return 0
     # While this lock is held, the workers' reconcile loops leave what is not sent yet to us.

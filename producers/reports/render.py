@@ -21,9 +21,10 @@ from rich.table import Table
 from producers import console, watch
 from producers.questions import History
 from producers.reports.inference_report import Share
-from producers.run_progress import Dead, RunProgress
+from producers.run_progress import RunProgress
 from shared import prompts
 from shared.dataset import LETTERS
+from shared.ledger.progress import Dead
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
 

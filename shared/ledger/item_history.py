@@ -47,8 +47,6 @@ def read(run: str, name: str, word: str = "question") -> ItemHistory:
     """
     with engine.reading() as connection:
         item = _find(connection, run, name, word)
-        answers = _rows_of(connection, schema.answers, item)
-        results = _rows_of(connection, schema.results, item)
         put_off = item.state == State.PENDING and item.not_before > engine.now(connection)
         return ItemHistory(
             number=item.number,
@@ -60,9 +58,9 @@ def read(run: str, name: str, word: str = "question") -> ItemHistory:
             not_before_at=item.not_before if put_off else None,
             claims=_rows_of(connection, schema.attempts, item, "fence"),
             votes=_rows_of(connection, schema.votes, item, "attempt", "place"),
-            answer=answers[0] if answers else None,
+            answer=next(iter(_rows_of(connection, schema.answers, item)), None),
             calls=_rows_of(connection, schema.calls, item, "id"),
-            result=results[0]["value"] if results else None,
+            result=next((row["value"] for row in _rows_of(connection, schema.results, item)), None),
         )
 
 

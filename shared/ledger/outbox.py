@@ -61,6 +61,15 @@ def unsent(limit: int, run: str | None = None, *, lost: bool = False) -> list[Jo
         return jobs
 
 
+def count_unsent(run: str) -> int:
+    """Count a run's items that are pending and have no message on the way."""
+    query = sa.select(sa.func.count()).where(
+        items.run == run, items.state == State.PENDING, items.sent_at.is_(None)
+    )
+    with engine.reading() as connection:
+        return connection.scalar(query) or 0
+
+
 def left_over(kind: str, limit: int, sent_before: float) -> list[Job]:
     """List items that were claimed before and whose new message nobody took for ``sent_before`` seconds.
 

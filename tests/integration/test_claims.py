@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from producers import run_progress
 from shared.dataset import Line, scan
 from shared.jobs import Infer, Job
-from shared.ledger import claims, engine, leases, locks, outbox, runs, schema, votes
+from shared.ledger import claims, engine, leases, locks, outbox, progress, runs, schema, votes
 from shared.ledger.claims import Settled, VoteRecord
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
@@ -121,7 +120,7 @@ def test_an_item_whose_workers_die_with_it_alone_in_play_is_set_aside_with_the_e
     fall_silent(jobs[0], in_play=jobs[:1])
     assert runs.count_states("r")[State.DEAD] == 0
     fall_silent(jobs[0], in_play=jobs[:1])
-    (dead,) = run_progress.dead("r")
+    (dead,) = progress.dead("r")
     assert dead.reason == (
         "the work on it died 3 times in a row, 2 of them with nothing else in play; "
         "last: its worker silent went silent"
