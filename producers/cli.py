@@ -98,7 +98,6 @@ def trace(
     json: Json = False,
 ) -> None:
     """Show everything that happened to one question (or entry): claims, votes or calls, result."""
-    from producers import questions
     from producers import trace as tracing
     from producers.reports import render, render_api_usage
     from shared.ledger import runs
@@ -106,7 +105,7 @@ def trace(
     if runs.get_run(run).kind in DATA_QUEUES:
         item = tracing.trace_item(run, question)
         return render.as_json(item) if json else render_api_usage.dossier(item)
-    found = questions.history(run, question)
+    found = tracing.history(run, question)
     return render.as_json(found) if json else render.history(found)
 
 

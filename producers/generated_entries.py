@@ -16,7 +16,6 @@ from shared.dataset import Entry
 from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
 from shared.ledger import results
-from shared.ledger.results import EntryResults
 from shared.ledger.runs import Run
 
 
@@ -45,7 +44,7 @@ def exports(run: Run) -> Iterator[Export]:
             f"run {run.name!r} is a {run.kind} run: only {' and '.join(DATA_QUEUES)} runs make texts"
         )
     if run.kind == "reason":
-        return (_with_texts(made, run.options["label"]) for made in results.by_entry(run.name))
+        return (_with_texts(*made, run.options["label"]) for made in results.by_entry(run.name))
     return _translated(run)
 
 
@@ -54,16 +53,16 @@ def _translated(run: Run) -> Iterator[Export]:
         yield Export(legacy_entries.renamed(value["entry"]), 1, len(value.get("dropped", ())))
 
 
-def _with_texts(made: EntryResults, label: str) -> Export:
-    source = legacy_entries.renamed(json_text.loads(made.text))
+def _with_texts(text: str, values: list[tuple[int, dict[str, Any]]], label: str) -> Export:
+    source = legacy_entries.renamed(json_text.loads(text))
     asked = Entry.model_validate(source).questions
     questions = [
         # The answer is taken as it was read, since it may be missing or blank in the text.
         _anew(source["questions"][index], asked[index].answer, _made(value["texts"], label))
-        for index, value in made.results
+        for index, value in values
         if value["texts"]
     ]
-    dropped = sum(len(value.get("dropped", ())) for _, value in made.results)
+    dropped = sum(len(value.get("dropped", ())) for _, value in values)
     return Export({**source, "questions": questions} if questions else None, len(questions), dropped)
 
 

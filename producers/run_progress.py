@@ -123,6 +123,44 @@ def progress_of(name: str) -> RunProgress:
     )
 
 
+def line(standing: RunProgress) -> str:
+    """Say in one line how far a run is."""
+    states = standing.states
+    held, pending, died = states[State.LEASED], states[State.PENDING], states[State.DEAD]
+    waiting = f"waiting ({standing.put_off} of them put off)" if standing.put_off else "waiting"
+    parts = [f"{standing.settled}/{standing.total} settled"]
+    parts += [
+        f"{count} {word}" for count, word in [(held, "held"), (pending, waiting), (died, "dead")] if count
+    ]
+    pace = [f"{standing.rate:.1f}/min"] if standing.rate else []
+    if standing.open and standing.eta is not None:
+        word = "at most" if standing.eta_at_most else "about"
+        pace.append(f"{word} {console.span(standing.eta)} left (from {standing.eta_rests_on})")
+    return "; ".join(", ".join(part) for part in (parts, _votes(standing), pace) if part)
+
+
+def _votes(standing: RunProgress) -> list[str]:
+    votes = standing.votes
+    if votes is None or not standing.open:
+        return []
+    parts = [f"{votes.done} of {votes.total} votes"]
+    if votes.not_begun:
+        parts.append(f"{votes.not_begun} not begun (prompts are being read)")
+    if votes.tokens_per_second:
+        parts.append(f"{votes.tokens_per_second:.0f} tokens/s")
+    return parts
+
+
+def stall(standing: RunProgress) -> str:
+    """Say that nobody works, and what to do."""
+    loads = standing.kind in ("infer", "train")
+    patience = " (one that starts needs a minute for its model)" if loads else ""
+    return (
+        f"no worker is taking {console.plural(standing.unit)}{patience}: "
+        f"start one with `votequeue up` or `votequeue worker {standing.kind}`"
+    )
+
+
 def waiting(kind: str) -> int | None:
     """Count the messages in a queue; ``None`` where the broker does not answer."""
     try:

@@ -6,7 +6,7 @@ report_of("judge")  ->  TrainingReport(step=120, of=300, loss=0.61, steps_a_minu
 from dataclasses import dataclass, field
 from typing import Any
 
-from producers import run_progress
+from producers import console, run_progress
 from producers.run_progress import RunProgress
 from shared.errors import UserError
 from shared.ledger import runs, training_log
@@ -69,6 +69,27 @@ def report_of(name: str) -> TrainingReport:
     if standing.open and found.steps_a_minute and found.of is not None and found.step is not None:
         found.eta = 60 * (found.of - found.step) / found.steps_a_minute
     return found
+
+
+def line(found: TrainingReport) -> str:
+    """Say in one line how far a training is."""
+    parts = [f"step {found.step} of {found.of}"]
+    parts += [
+        f"{word} {value:.3g}"
+        for word, value in [
+            ("loss", found.loss),
+            ("learning rate", found.learning_rate),
+            ("held-out AUC", found.auc),
+        ]
+        if value is not None
+    ]
+    told = ", ".join(parts)
+    if found.steps_a_minute is not None:
+        told += f"; {found.steps_a_minute:.1f} steps/min"
+        told += f", about {console.span(found.eta)} left" if found.eta is not None else ""
+    return told + (
+        f"; checkpoint at step {found.saved}" if found.saved is not None else "; no checkpoint yet"
+    )
 
 
 def require_training(name: str) -> Run:

@@ -65,8 +65,10 @@ def of_run(run: Run, window: float) -> RunCounts:
         settled, settled_at = connection.execute(ends).one()
         held_in_kind = _held_in_kind(connection, run.kind)
         put_off, due_at = _put_off(connection, run.name, now)
-        result = _result(connection, run.name) if run.kind == "train" else None
+        of_training = sa.select(schema.results.c.value).where(schema.results.c.run == run.name)
+        result = connection.scalar(of_training) if run.kind == "train" else None
         sampled = _sampled(connection, run)
+        votes = sa.select(sa.func.count()).where(schema.votes.c.run == run.name)
         return RunCounts(
             now=now,
             rounds=rounds,
@@ -79,7 +81,7 @@ def of_run(run: Run, window: float) -> RunCounts:
             due_at=due_at,
             result=result,
             sampled=sampled,
-            votes=0 if sampled is None else _votes(connection, run.name),
+            votes=(connection.scalar(votes) if sampled else None) or 0,
         )
 
 
@@ -120,29 +122,18 @@ def _held_in_kind(connection: sa.Connection, kind: str) -> int:
     return connection.scalar(query) or 0
 
 
-def _result(connection: sa.Connection, run: str) -> dict[str, Any] | None:
-    return connection.scalar(sa.select(schema.results.c.value).where(schema.results.c.run == run))
-
-
 def _sampled(connection: sa.Connection, run: Run) -> Sampled | None:
     samples = run.kind == "infer" and Sampling.of_record(run.options).votes_of is None
     return sampling_progress.of_run(connection, run.name) if samples else None
 
 
-def _votes(connection: sa.Connection, run: str) -> int:
-    query = sa.select(sa.func.count()).select_from(schema.votes).where(schema.votes.c.run == run)
-    return connection.scalar(query) or 0
-
-
 def overview() -> list[tuple[Run, dict[str, int]]]:
     """List all runs, oldest first, with their items counted by state."""
     query = sa.select(items.run, items.state, sa.func.count()).group_by(items.run, items.state)
-    counts: dict[str, dict[str, int]] = {}
     with engine.reading() as connection:
-        for run, state, count in connection.execute(query):
-            counts.setdefault(run, {})[state] = count
+        counts = {(run, state): count for run, state, count in connection.execute(query)}
     return [
-        (run, {state.value: counts.get(run.name, {}).get(state, 0) for state in State})
+        (run, {state.value: counts.get((run.name, state.value), 0) for state in State})
         for run in runs.list_runs()
     ]
 

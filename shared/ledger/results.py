@@ -18,14 +18,6 @@ items, results, entries = schema.items.c, schema.results.c, schema.entries.c
 
 
 @dataclass(frozen=True)
-class EntryResults:
-    """An entry as it stood in the file, with the results of its questions by their indexes."""
-
-    text: str
-    results: list[tuple[int, dict[str, Any]]]
-
-
-@dataclass(frozen=True)
 class Timing:
     """When a run's first claim was made, its last item ended and its calls went out; seconds, UTC."""
 
@@ -41,8 +33,8 @@ def of_run(run: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from connection.execute(query).tuples()
 
 
-def by_entry(run: str) -> Iterator[EntryResults]:
-    """Read a run's results entry by entry, where its items are questions."""
+def by_entry(run: str) -> Iterator[tuple[str, list[tuple[int, dict[str, Any]]]]]:
+    """Read entries as they stood in the file, each with its questions' results by index."""
     of_item = sa.and_(items.run == results.run, items.number == results.number)
     of_entry = sa.and_(entries.run == items.run, entries.position == items.entry)
     query = (
@@ -54,7 +46,7 @@ def by_entry(run: str) -> Iterator[EntryResults]:
     with engine.streaming() as connection:
         for _, group in itertools.groupby(connection.execute(query), key=attrgetter("entry")):
             rows = list(group)
-            yield EntryResults(rows[0].text, [(row.question, row.value) for row in rows])
+            yield rows[0].text, [(row.question, row.value) for row in rows]
 
 
 def not_among(run: str, known: Collection[int]) -> list[tuple[int, dict[str, Any]]]:
