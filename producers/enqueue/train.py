@@ -113,7 +113,7 @@ def _require_texts(source: TrainingSource) -> None:
             )
         return
     run_progress.require_questions(source.name)
-    if not any(told.gold is not None and told.votes for told in votes.of_run(source.name)):
+    if not any(result.gold is not None and result.votes for result in votes.of_run(source.name)):
         raise UserError(f"{option} {source.name}: it has no vote on a question whose right answer is known")
 
 
@@ -247,14 +247,14 @@ def _entries(source: TrainingSource) -> Iterator[Entry] | None:
 
 def _of_votes(source: TrainingSource) -> Iterator[TrainingExample]:
     reader = answers.READERS[Sampling.of_record(runs.get_run(source.name).options).reader]
-    for told in votes.of_run(source.name, texts=True):
-        if told.gold is None or not told.votes:
+    for result in votes.of_run(source.name, texts=True):
+        if result.gold is None or not result.votes:
             continue
         texts = tuple(
             Text(text=reader.cut(vote.text), letter=vote.letter, attempt=vote.attempt, place=vote.place)
-            for vote in told.votes
+            for vote in result.votes
         )
-        yield _lesson(told.entry, told.question, source, texts, kind="votes")
+        yield _lesson(result.entry, result.question, source, texts, kind="votes")
 
 
 def _of_entries(entries: Iterator[Entry], source: TrainingSource) -> Iterator[TrainingExample]:

@@ -71,24 +71,24 @@ def report_of(name: str) -> TrainingReport:
     return found
 
 
-def line(found: TrainingReport) -> str:
+def line(report: TrainingReport) -> str:
     """Say in one line how far a training is."""
-    parts = [f"step {found.step} of {found.of}"]
+    parts = [f"step {report.step} of {report.of}"]
     parts += [
         f"{word} {value:.3g}"
         for word, value in [
-            ("loss", found.loss),
-            ("learning rate", found.learning_rate),
-            ("held-out AUC", found.auc),
+            ("loss", report.loss),
+            ("learning rate", report.learning_rate),
+            ("held-out AUC", report.auc),
         ]
         if value is not None
     ]
-    told = ", ".join(parts)
-    if found.steps_a_minute is not None:
-        told += f"; {found.steps_a_minute:.1f} steps/min"
-        told += f", about {console.span(found.eta)} left" if found.eta is not None else ""
-    return told + (
-        f"; checkpoint at step {found.saved}" if found.saved is not None else "; no checkpoint yet"
+    words = ", ".join(parts)
+    if report.steps_a_minute is not None:
+        words += f"; {report.steps_a_minute:.1f} steps/min"
+        words += f", about {console.span(report.eta)} left" if report.eta is not None else ""
+    return words + (
+        f"; checkpoint at step {report.saved}" if report.saved is not None else "; no checkpoint yet"
     )
 
 
