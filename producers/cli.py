@@ -62,12 +62,12 @@ def status(
     from producers import run_progress
     from producers import watch as watching
     from producers.reports import api_usage, render, render_api_usage, render_reports, training_report
-    from shared.ledger import runs
+    from shared.ledger import progress, runs
 
     if run is None:
         if watch:
             raise typer.BadParameter("name the run to watch", param_hint="RUN")
-        found = run_progress.overview()
+        found = progress.overview()
         if json:
             return render.as_json([{**render.plain(known), "states": states} for known, states in found])
         return render.overview(found)
@@ -98,7 +98,6 @@ def trace(
     json: Json = False,
 ) -> None:
     """Show everything that happened to one question (or entry): claims, votes or calls, result."""
-    from producers import questions
     from producers import trace as tracing
     from producers.reports import render, render_api_usage
     from shared.ledger import runs
@@ -106,7 +105,7 @@ def trace(
     if runs.get_run(run).kind in DATA_QUEUES:
         item = tracing.trace_item(run, question)
         return render.as_json(item) if json else render_api_usage.dossier(item)
-    found = questions.history(run, question)
+    found = tracing.history(run, question)
     return render.as_json(found) if json else render.history(found)
 
 
@@ -118,11 +117,12 @@ def failed(
     json: Json = False,
 ) -> None:
     """List the questions (or entries) that were given up, and why."""
-    from producers import console, run_progress
+    from producers import console
     from producers.enqueue import publish
     from producers.reports import render
+    from shared.ledger import progress
 
-    dead = run_progress.dead(run)
+    dead = progress.dead(run)
     retry |= replay
     sent = publish.retry_dead(run) if retry else 0
     if json:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from producers import console, formats, generated_entries, output_files, questions, run_progress, watch
+from producers import console, formats, generated_entries, output_files, run_progress, watch
 from shared import dataset
 from shared.jobs import DATA_QUEUES
-from shared.ledger import runs
+from shared.ledger import progress, runs, votes
 from shared.ledger.runs import Run
 
 
@@ -27,7 +27,7 @@ class Collected:
     path: Path
     questions: int
     answered: int
-    dead: list[run_progress.Dead]
+    dead: list[progress.Dead]
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -62,7 +62,7 @@ class Exported:
     done: int
     dropped: int
     entries: int
-    dead: list[run_progress.Dead]
+    dead: list[progress.Dead]
     left_out: list[str]
 
     @property
@@ -105,24 +105,24 @@ def collect(run: str, path: Path, wait: bool = False, force: bool = False) -> Co
         watch.follow(run)
         _require_place(path, force)
     # Whatever ends between reading the two is then missing from the dead, not counted twice.
-    given_up = run_progress.dead(run)
+    given_up = progress.dead(run)
     return (_export if found.kind in DATA_QUEUES else _answers)(found, path, given_up)
 
 
-def _answers(run: Run, path: Path, given_up: list[run_progress.Dead]) -> Collected:
+def _answers(run: Run, path: Path, given_up: list[progress.Dead]) -> Collected:
     counts = [0, 0]
     written = formats.write(_filled(run.name, counts), path, run.name)
     return Collected(run.name, path, counts[0], counts[1], given_up, written.left_out)
 
 
 def _filled(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
-    for text, letters in questions.answered(run):
+    for text, letters in votes.letters_of(run):
         counts[0] += len(letters)
         counts[1] += sum(letter is not None for letter in letters)
         yield dataset.with_answers(text, letters)
 
 
-def _export(run: Run, path: Path, given_up: list[run_progress.Dead]) -> Exported:
+def _export(run: Run, path: Path, given_up: list[progress.Dead]) -> Exported:
     counts = [0, 0]
     written = formats.write(_made(run, counts), path, run.name)
     return Exported(

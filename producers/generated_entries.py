@@ -7,22 +7,16 @@ Of answers and reasonings only what the run itself made is there: a question wit
 left out, and an entry of which nothing is left. The user's own fields stay. Entries are read a few at a time.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
-
-import sqlalchemy as sa
 
 from shared import json_text, legacy_entries
 from shared.dataset import Entry
 from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
-from shared.ledger import engine, schema
+from shared.ledger import results
 from shared.ledger.runs import Run
-
-items, results, texts = schema.items.c, schema.results.c, schema.entries.c
 
 
 @dataclass(frozen=True)
@@ -49,50 +43,26 @@ def exports(run: Run) -> Iterator[Export]:
         raise UserError(
             f"run {run.name!r} is a {run.kind} run: only {' and '.join(DATA_QUEUES)} runs make texts"
         )
-    return _reasoned(run) if run.kind == "reason" else _translated(run)
+    if run.kind == "reason":
+        return (_with_texts(*made, run.options["label"]) for made in results.by_entry(run.name))
+    return _translated(run)
 
 
 def _translated(run: Run) -> Iterator[Export]:
-    query = (
-        sa.select(results.value)
-        .select_from(schema.results.join(schema.items, _of_one_item()))
-        .where(results.run == run.name)
-        .order_by(items.number)
-    )
-    with engine.streaming() as connection:
-        for value in connection.scalars(query):
-            yield Export(legacy_entries.renamed(value["entry"]), 1, len(value.get("dropped", ())))
+    for _, value in results.of_run(run.name):
+        yield Export(legacy_entries.renamed(value["entry"]), 1, len(value.get("dropped", ())))
 
 
-def _reasoned(run: Run) -> Iterator[Export]:
-    of_one_entry = sa.and_(texts.run == items.run, texts.position == items.entry)
-    query = (
-        sa.select(items.entry, items.question, results.value, texts.text)
-        .select_from(schema.results.join(schema.items, _of_one_item()).join(schema.entries, of_one_entry))
-        .where(results.run == run.name)
-        .order_by(items.number)
-    )
-    label = run.options["label"]
-    with engine.streaming() as connection:
-        rows = connection.execute(query)
-        for _, group in itertools.groupby(rows, key=attrgetter("entry")):
-            yield _with_texts(list(group), label)
-
-
-def _of_one_item() -> sa.ColumnElement[bool]:
-    return sa.and_(items.run == results.run, items.number == results.number)
-
-
-def _with_texts(rows: list[sa.Row[Any]], label: str) -> Export:
-    source = legacy_entries.renamed(json_text.loads(rows[0].text))
+def _with_texts(text: str, values: list[tuple[int, dict[str, Any]]], label: str) -> Export:
+    source = legacy_entries.renamed(json_text.loads(text))
     asked = Entry.model_validate(source).questions
     questions = [
         # The answer is taken as it was read, since it may be missing or blank in the text.
-        _anew(source["questions"][row.question], asked[row.question].answer, _made(row.value["texts"], label))
-        for row in rows
-        if row.value["texts"]
+        _anew(source["questions"][index], asked[index].answer, _made(value["texts"], label))
+        for index, value in values
+        if value["texts"]
     ]
-    dropped = sum(len(row.value.get("dropped", ())) for row in rows)
+    dropped = sum(len(value.get("dropped", ())) for _, value in values)
     return Export({**source, "questions": questions} if questions else None, len(questions), dropped)
 
 

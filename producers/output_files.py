@@ -7,25 +7,15 @@ is the same data; and where a run's file is no longer in its place, one with the
 """
 
 import os
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from shared import dataset, settings
 from shared.errors import UserError
-from shared.ledger import engine, runs, schema
+from shared.ledger import runs, sqlite_files
 from shared.ledger.runs import Run
 
 _NOT_FILES = ("run ", "votes of ", "texts of ")  # what the source of a run begins with that is none
-
-
-def record(connection: sa.Connection, run: str, files: Iterable[Path]) -> None:
-    """Note which files a run was made from."""
-    paths = {engine.storable(str(path.absolute())) for path in files}
-    if paths:
-        connection.execute(schema.inputs.insert(), [{"run": run, "path": path} for path in sorted(paths)])
 
 
 def require_free(path: Path, force: bool = False) -> None:
@@ -36,35 +26,19 @@ def require_free(path: Path, force: bool = False) -> None:
     """
     if not path.exists():
         return
-    if any(_holds(path, own) for own in _ledger_files()):
+    if any(_holds(path, own) for own in sqlite_files.of_url(settings.load().ledger)):
         raise UserError(f"{path} is where the ledger is: name another file")
     if not force and (run := _reader(path)):
         raise UserError(f"{path} is data of run {run!r}: name another file, or say --force to lose it")
 
 
-def _ledger_files() -> Iterator[Path]:
-    url = sa.make_url(settings.load().ledger)
-    if url.get_backend_name() == "sqlite" and url.database:
-        yield from (Path(url.database + ending) for ending in ("", "-wal", "-shm"))
-
-
 def _reader(path: Path) -> str | None:
-    own = next(_ledger_files(), None)
-    if own is not None and not own.exists():
+    own = sqlite_files.of_url(settings.load().ledger)
+    if own and not own[0].exists():
         return None  # no ledger, no runs, and looking must not make one
-    noted = _noted()
+    noted = runs.input_files()
     known = _Output(path, dataset.digest(path) if path.is_file() else None)
     return next((run.name for run in runs.list_runs() if known.is_of(run, noted.get(run.name))), None)
-
-
-def _noted() -> dict[str, list[Path]]:
-    noted: dict[str, list[Path]] = {}
-    with engine.reading() as connection:
-        # A ledger that may only be read has no such table, if an older version made it.
-        if sa.inspect(connection).has_table(schema.inputs.name):
-            for row in connection.execute(sa.select(schema.inputs)):
-                noted.setdefault(row.run, []).append(Path(row.path))
-    return noted
 
 
 def _of_source(run: Run) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Progress of runs, read from the ledger: which runs there are, their items by state, dead items.
+"""Work out from counts of the ledger how far a run is, how fast it goes, and how long it takes yet.
 
     progress_of("round1")  ->  RunProgress(run="round1", total=1328, states={"done": 412, ...}, ...)
 
@@ -8,20 +8,16 @@ Nothing is written here, no message sent and nothing printed.
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
-
 from producers import console, time_left
 from producers.time_left import Votes
 from shared import broker
 from shared.errors import ServiceUnreachable, UserError
-from shared.ledger import engine, runs, schema
+from shared.ledger import progress, runs
 from shared.ledger.schema import OPEN, State
 from shared.strategies import STRATEGIES
 
 RATE_WINDOW = 300.0  # seconds that the present rate looks back
 IDLE_AFTER = 15.0  # seconds without a claim after which nobody seems to be there
-
-items, attempts = schema.items.c, schema.attempts.c
 
 
 def unit(run: runs.Run) -> str:
@@ -91,26 +87,21 @@ def progress_of(name: str) -> RunProgress:
         UserError: there is no such run.
     """
     run = runs.get_run(name)
-    with engine.reading() as connection:
-        now = engine.now(connection)
-        rounds = _rounds(connection, name)
-        begun, last = _first_and_last_claim(connection, name)
-        settled, latest = _settled_since(connection, name, now - RATE_WINDOW)
-        held = connection.scalar(_held_query(run.kind)) or 0
-        put_off, due_at = _put_off(connection, name, now)
-        result = _result(connection, name) if run.kind == "train" else None
-        states = {state.value: sum(rounds[state].values()) for state in State}
-        open_items = sum(states[state] for state in OPEN)
-        votes = time_left.votes(connection, run, open_items)
-    seconds = max(min(RATE_WINDOW, now - (begun or now)), 1.0)
-    eta = time_left.by_items(open_items, settled, console.count(settled, unit(run)), seconds, RATE_WINDOW)
+    counts = progress.of_run(run, RATE_WINDOW)
+    begun_at = counts.begun_at or counts.now
+    states = {state.value: sum(counts.rounds[state].values()) for state in State}
+    open_items = sum(states[state] for state in OPEN)
+    votes = time_left.votes(run, counts, open_items)
+    seconds = max(min(RATE_WINDOW, counts.now - begun_at), 1.0)
+    settled = console.count(counts.settled, unit(run))
+    eta = time_left.by_items(open_items, counts.settled, settled, seconds, RATE_WINDOW)
     # While fewer items wait than are held, they end together: only their votes tell how far they are.
     if votes is not None and states[State.PENDING] < max(states[State.LEASED], 1):
         eta = time_left.by_votes(votes) or eta
     if open_items:
-        rate = 60 * settled / seconds
+        rate = 60 * counts.settled / seconds
     else:
-        rate = 60 * sum(states.values()) / max((latest or now) - (begun or now), 1.0)
+        rate = 60 * sum(states.values()) / max((counts.settled_at or counts.now) - begun_at, 1.0)
     return RunProgress(
         run=name,
         kind=run.kind,
@@ -119,67 +110,55 @@ def progress_of(name: str) -> RunProgress:
         created_at=run.created_at,
         total=sum(states.values()),
         states=states,
-        rounds=rounds,
+        rounds=counts.rounds,
         rate=rate,
         eta=eta.seconds if eta else None,
         eta_at_most=eta is not None and eta.at_most,
         eta_rests_on=eta.rests_on if eta else None,
         votes=votes,
-        idle=now - max(last or 0.0, run.created_at),
-        held_in_kind=held,
-        put_off=put_off,
-        due_at=due_at,
-        result=result,
+        idle=counts.now - max(counts.seen_at or 0.0, run.created_at),
+        held_in_kind=counts.held_in_kind,
+        put_off=counts.put_off,
+        due_at=counts.due_at,
+        result=counts.result,
     )
 
 
-def _rounds(connection: sa.Connection, run: str) -> dict[str, dict[int, int]]:
-    query = (
-        sa.select(items.state, items.attempt, sa.func.count())
-        .where(items.run == run)
-        .group_by(items.state, items.attempt)
-        .order_by(items.attempt)
-    )
-    found: dict[str, dict[int, int]] = {state.value: {} for state in State}
-    for state, attempt, count in connection.execute(query):
-        found[state][attempt] = count
-    return found
+def line(standing: RunProgress) -> str:
+    """Say in one line how far a run is."""
+    states = standing.states
+    held, pending, died = states[State.LEASED], states[State.PENDING], states[State.DEAD]
+    waiting = f"waiting ({standing.put_off} of them put off)" if standing.put_off else "waiting"
+    parts = [f"{standing.settled}/{standing.total} settled"]
+    parts += [
+        f"{count} {word}" for count, word in [(held, "held"), (pending, waiting), (died, "dead")] if count
+    ]
+    pace = [f"{standing.rate:.1f}/min"] if standing.rate else []
+    if standing.open and standing.eta is not None:
+        word = "at most" if standing.eta_at_most else "about"
+        pace.append(f"{word} {console.span(standing.eta)} left (from {standing.eta_rests_on})")
+    return "; ".join(", ".join(part) for part in (parts, _votes(standing), pace) if part)
 
 
-def _first_and_last_claim(connection: sa.Connection, run: str) -> tuple[float | None, float | None]:
-    columns = (
-        sa.func.min(attempts.claimed_at),
-        sa.func.max(attempts.claimed_at),
-        sa.func.max(attempts.ended_at),
-    )
-    begun, claimed, ended = connection.execute(sa.select(*columns).where(attempts.run == run)).one()
-    return begun, max(claimed, ended or claimed) if claimed else None
+def _votes(standing: RunProgress) -> list[str]:
+    votes = standing.votes
+    if votes is None or not standing.open:
+        return []
+    parts = [f"{votes.done} of {votes.total} votes"]
+    if votes.not_begun:
+        parts.append(f"{votes.not_begun} not begun (prompts are being read)")
+    if votes.tokens_per_second:
+        parts.append(f"{votes.tokens_per_second:.0f} tokens/s")
+    return parts
 
 
-def _settled_since(connection: sa.Connection, run: str, since: float) -> tuple[int, float | None]:
-    recent = sa.func.count().filter(items.settled_at > since)
-    query = sa.select(recent, sa.func.max(items.settled_at)).where(items.run == run)
-    count, latest = connection.execute(query).one()
-    return count, latest
-
-
-def _put_off(connection: sa.Connection, run: str, now: float) -> tuple[int, float | None]:
-    query = sa.select(sa.func.count(), sa.func.min(items.not_before)).where(
-        items.run == run, items.state == State.PENDING, items.not_before > now
-    )
-    count, first = connection.execute(query).one()
-    return count, first
-
-
-def _result(connection: sa.Connection, run: str) -> dict[str, Any] | None:
-    return connection.scalar(sa.select(schema.results.c.value).where(schema.results.c.run == run))
-
-
-def _held_query(kind: str) -> sa.Select[tuple[int]]:
+def stall(standing: RunProgress) -> str:
+    """Say that nobody works, and what to do."""
+    loads = standing.kind in ("infer", "train")
+    patience = " (one that starts needs a minute for its model)" if loads else ""
     return (
-        sa.select(sa.func.count())
-        .select_from(schema.items.join(schema.runs, schema.runs.c.name == items.run))
-        .where(items.state == State.LEASED, schema.runs.c.kind == kind)
+        f"no worker is taking {console.plural(standing.unit)}{patience}: "
+        f"start one with `votequeue up` or `votequeue worker {standing.kind}`"
     )
 
 
@@ -191,31 +170,9 @@ def waiting(kind: str) -> int | None:
         return None
 
 
-def overview() -> list[tuple[runs.Run, dict[str, int]]]:
-    """List all runs, oldest first, with their items counted by state."""
-    query = sa.select(items.run, items.state, sa.func.count()).group_by(items.run, items.state)
-    found: dict[str, dict[str, int]] = {}
-    with engine.reading() as connection:
-        for run, state, count in connection.execute(query):
-            found.setdefault(run, {})[state] = count
-    return [
-        (run, {state.value: found.get(run.name, {}).get(state, 0) for state in State})
-        for run in runs.list_runs()
-    ]
-
-
 def count_items(run: str) -> int:
     """Count a run's items."""
     return sum(runs.count_states(run).values())
-
-
-def count_unsent(run: str) -> int:
-    """Count the items that are pending and have no message on the way."""
-    query = sa.select(sa.func.count()).where(
-        items.run == run, items.state == State.PENDING, items.sent_at.is_(None)
-    )
-    with engine.reading() as connection:
-        return connection.scalar(query) or 0
 
 
 def require_questions(run: str) -> runs.Run:
@@ -224,30 +181,9 @@ def require_questions(run: str) -> runs.Run:
     Raises:
         UserError: there is no such run, or it has none.
     """
-    found = runs.get_run(run)
-    if found.kind != "infer":
+    known = runs.get_run(run)
+    if known.kind != "infer":
         raise UserError(
-            f"run {run!r} is a {found.kind} run, which has no questions: see `votequeue status {run}`"
+            f"run {run!r} is a {known.kind} run, which has no questions: see `votequeue status {run}`"
         )
-    return found
-
-
-@dataclass(frozen=True)
-class Dead:
-    """An item that was given up, and why."""
-
-    number: int
-    key: str
-    reason: str
-    attempt: int
-    losses: int
-    settled_at: float
-
-
-def dead(run: str) -> list[Dead]:
-    """List a run's dead items."""
-    runs.get_run(run)
-    columns = items.number, items.key, items.reason, items.attempt, items.losses, items.settled_at
-    query = sa.select(*columns).where(items.run == run, items.state == State.DEAD).order_by(items.number)
-    with engine.reading() as connection:
-        return [Dead(*row) for row in connection.execute(query)]
+    return known

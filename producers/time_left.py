@@ -8,9 +8,7 @@ is. Of a long run, the questions settled in the last minutes tell more.
 
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
-from shared.ledger import sampling_progress, schema
+from shared.ledger.progress import RunCounts
 from shared.ledger.runs import Run
 from shared.options import Sampling
 
@@ -45,20 +43,15 @@ class Eta:
     rests_on: str
 
 
-def votes(connection: sa.Connection, run: Run, open_items: int) -> Votes | None:
+def votes(run: Run, counts: RunCounts, open_items: int) -> Votes | None:
     """Count a run's votes, those in the engines included; ``None`` where no engine samples them."""
-    if run.kind != "infer":
-        return None
-    sampling = Sampling.of_record(run.options)
-    sampled = sampling_progress.of_run(connection, run.name) if sampling.votes_of is None else None
+    sampled = counts.sampled
     if sampled is None:
         return None
-    recorded = connection.scalar(
-        sa.select(sa.func.count()).select_from(schema.votes).where(schema.votes.c.run == run.name)
-    )
-    total = (recorded or 0) + open_items * sampling.votes
+    sampling = Sampling.of_record(run.options)
+    total = counts.votes + open_items * sampling.votes
     # A worker's word is seconds old: what it had in play may be recorded meanwhile.
-    done = min((recorded or 0) + sampled.votes_in_play, total)
+    done = min(counts.votes + sampled.votes_in_play, total)
     left = total - done
     tokens_left = float(max(left * sampling.max_tokens - sampled.tokens_under_way, 0))
     # Tokens of unfinished votes count too: those that finish first are the short ones.

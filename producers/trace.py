@@ -1,15 +1,21 @@
-"""Everything on record about one item of a `reason` or `translate` run.
+"""Everything on record about one question of an `infer` run, or one item of a `reason` or `translate` run.
 
+    history("round1", "p1#2")  ->  History(state="done", claims=[...], votes=[...], ...)
     trace_item("correct", "p1#2")  ->  ItemTrace(state="done", claims=[...], calls=[...], result={...}, ...)
 
 Rows are as the ledger has them. A call that served several items at once is none of one item's.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from producers import questions, run_progress
-from shared.ledger import engine, runs, schema
+from producers import run_progress
+from shared import prompts
+from shared.ledger import item_history, runs, votes
+from shared.ledger.models import GeneratorIdentity
+from shared.ledger.runs import Run
+from shared.prompts import PromptQuestion
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,7 @@ def trace_item(run: str, key: str) -> ItemTrace:
     """
     known = runs.get_run(run)
     unit = run_progress.unit(known)
-    with engine.reading() as connection:
-        item = questions.find_item(connection, run, key, unit)
-        claims = questions.rows_of(connection, schema.attempts, item, "fence")
-        made = questions.rows_of(connection, schema.calls, item, "id")
-        found = questions.rows_of(connection, schema.results, item)
-        put_off = item.state == schema.State.PENDING and item.not_before > engine.now(connection)
+    item = item_history.read(run, key, unit)
     entry = runs.load_entry(run, item.entry)
     asked = [entry.questions[item.question]] if unit == "question" else entry.questions
     return ItemTrace(
@@ -55,10 +56,101 @@ def trace_item(run: str, key: str) -> ItemTrace:
         number=item.number,
         state=item.state,
         reason=item.reason,
-        not_before_at=item.not_before if put_off else None,
+        not_before_at=item.not_before_at,
         problem=entry.problem,
         questions=[question.model_dump(include={"question", "options", "answer"}) for question in asked],
-        claims=claims,
-        calls=made,
-        result=found[0]["value"] if found else None,
+        claims=item.claims,
+        calls=item.calls,
+        result=item.result,
     )
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round's votes were sampled from.
+
+    ``examples`` are the positions of the solved questions shown, among those of the run. ``prompt`` is the
+    exact prompt; None where this version of votequeue would build another one.
+    """
+
+    attempt: int
+    generator: GeneratorIdentity | None
+    adapter: str | None
+    sampling: dict[str, Any]
+    seed: int | None
+    sampled_at: float
+    seconds: float | None
+    prompt_tokens: int | None
+    examples: Sequence[int]
+    prompt: str | None
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything that happened to one question; rows as the ledger has them."""
+
+    run: str
+    key: str
+    number: int
+    state: str
+    reason: str | None
+    problem: str
+    question: str
+    options: list[str]
+    gold: str | None
+    claims: list[dict[str, Any]]
+    rounds: list[Round]
+    votes: list[dict[str, Any]]
+    answer: dict[str, Any] | None
+
+
+def history(run: str, question: str) -> History:
+    """Tell everything that happened to a question, named by its key (``p1#2``) or its item number.
+
+    Raises:
+        UserError: there is no such run or question; the message names those with a name like it.
+    """
+    known = run_progress.require_questions(run)
+    item = item_history.read(run, question)
+    entry = runs.load_entry(run, item.entry)
+    asked = entry.questions[item.question]
+    return History(
+        run=run,
+        key=item.key,
+        number=item.number,
+        state=item.state,
+        reason=item.reason,
+        problem=entry.problem,
+        question=asked.question,
+        options=asked.options,
+        gold=asked.answer,
+        claims=item.claims,
+        rounds=_rounds(known, item.number, runs.asked(entry, item.question)),
+        votes=item.votes,
+        answer=item.answer,
+    )
+
+
+def _rounds(run: Run, number: int, asked: PromptQuestion) -> list[Round]:
+    solved = {example.position: example for example in runs.load_examples(run.examples or "")}
+    sampling = {name: run.options.get(name) for name in ("votes", "temperature", "top_p", "max_tokens")}
+    rounds = []
+    for attempt, record, generator in votes.sampled_rounds(run.name, number):
+        # A run over another one's votes has its examples too.
+        examples = [solved[position] for position in record.examples if position in solved]
+        prompt = prompts.answering(asked, examples)
+        rounds.append(
+            Round(
+                attempt=attempt,
+                generator=generator,
+                adapter=record.adapter,
+                sampling=sampling,
+                seed=record.seed,
+                sampled_at=record.sampled_at,
+                seconds=record.seconds,
+                prompt_tokens=record.prompt_tokens,
+                examples=record.examples,
+                prompt=prompt if prompts.digest(prompt) == record.prompt else None,
+            )
+        )
+    return rounds

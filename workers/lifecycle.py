@@ -18,7 +18,7 @@ from shared import broker, settings
 from shared.errors import UserError
 from shared.ledger import engine, leases
 from workers import logging_setup, reconcile, retries, sqlite_watchdog, wiring
-from workers.liveness import Liveness, Session
+from workers.liveness import Liveness
 from workers.periodic import Periodic
 from workers.reconcile import Swept
 
@@ -82,7 +82,7 @@ def attach(
 
 def _pulses(swept: Callable[[Swept], None]) -> list[Periodic]:
     loaded = settings.load()
-    session = Session() if engine.engine().dialect.name == "postgresql" else None
+    session = leases.Session() if engine.engine().dialect.name == "postgresql" else None
     deaths, beating = Liveness(session), threading.Lock()
 
     def beat() -> None:

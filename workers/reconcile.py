@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from shared import broker
 from shared.errors import ServiceUnreachable
 from shared.jobs import Job
-from shared.ledger import claims, outbox
+from shared.ledger import claims, locks, outbox
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = ()) -> Swept:
     ``dead`` names workers that are known to have died.
     """
     expired = _take_over(dead, settings) if dead else 0
-    steady = claims.hold_on("reconcile", worker, 3 * settings.sweep, settings.lease / 2)
+    steady = locks.hold_on("reconcile", worker, 3 * settings.sweep, settings.lease / 2)
     if steady is None:
         return Swept(expired)
     # Where nobody could sweep for a while, nobody could extend a lease: all seem to have run out until
@@ -69,7 +69,7 @@ def _said(taken: Sequence[Job]) -> int:
 
 
 def _notice_lost_messages() -> None:
-    if claims.swap_fact("broker memory", broker.memory()):
+    if locks.swap_fact("broker memory", broker.memory()):
         lost = outbox.forget_sent()
         log.warning("the broker was flushed or restarted: %d messages are sent again", lost)
     for queue in broker.QUEUES:
@@ -96,7 +96,7 @@ def clear_unacknowledged(worker: str, settings: Settings) -> int:
     Killed workers leave them behind. Most are of items that have gone on without them; an item whose worker
     died before it could claim it gets a new message.
     """
-    if not claims.hold("unacknowledged", worker, settings.lease):
+    if not locks.hold("unacknowledged", worker, settings.lease):
         return 0
     before, kept, dropped = time.time() - 2 * settings.lease, 0, 0
     try:

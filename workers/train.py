@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
 from shared import settings
 from shared.broker import app
 from shared.errors import EngineDied, Refused, UserError
 from shared.jobs import Train
 from shared.ledger import claims, models, runs, training_log
 from shared.ledger.claims import Claim
+from shared.ledger.engine import Connection
 from shared.ledger.models import Model
 from shared.recipes import ScorerTraining, Training
 from workers import build_info, lifecycle, retries, task_runner
@@ -138,7 +137,7 @@ def _publish(claim: Claim, options: Training, made: TrainedModel, folder: Path) 
         made.folder.rename(place)
     verdict = _verdict(options, made)
 
-    def register(connection: sa.Connection) -> None:
+    def register(connection: Connection) -> None:
         models.add(connection, _model(claim, options, made), made.problems)
         if verdict.promoted:
             models.promote(connection, options.target, made.name, verdict.words)

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import sqlalchemy as sa
-
-from producers import console, output_files, run_progress
+from producers import console, run_progress
 from producers.enqueue import estimate, inputs, publish, service_checks
 from producers.enqueue.estimate import Estimate
 from producers.enqueue.publish import Also
@@ -122,13 +120,16 @@ def place(order: Plan, budget: float | None) -> Placed:
     """
 
     def write(with_budget: Also) -> None:
-        def also(connection: sa.Connection) -> None:
-            with_budget(connection)
-            output_files.record(connection, order.run.name, order.files)
-
         with console.bar("recording", order.entries, "entries") as advance:
             lines = inputs.counted(order.lines(), advance)
-            runs.open_run(order.run, lines, per_entry=order.per_entry, wants=labelled, also=also)
+            runs.open_run(
+                order.run,
+                lines,
+                per_entry=order.per_entry,
+                wants=labelled,
+                files=order.files,
+                also=with_budget,
+            )
 
     continued = publish.begin_paid(order.run, write, budget)
     sent = publish.publish(order.run.name)

@@ -15,22 +15,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import sqlalchemy as sa
-
-from producers import console, output_files, run_progress
+from producers import console, run_progress
 from producers.enqueue import inputs
 from producers.enqueue.inputs import DataSource, Examples
 from shared import broker, options, prompts, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
 from shared.jobs import DATA_QUEUES, Infer, Job, Reason
-from shared.ledger import calls, claims, models, outbox, runs
+from shared.ledger import calls, claims, locks, models, outbox, runs
+from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
 from shared.options import Reasoning, Sampling
 
 LOOKAHEAD = 10_000  # items listed at once for sending
 CHUNK = 500  # messages sent between two notes in the ledger
 SENDING_LEASE = 15.0  # seconds; what a dead producer did not send, workers send after this
-Also = Callable[[sa.Connection], object]  # what is written in the same transaction
+Also = Callable[[Connection], object]  # what is written in the same transaction
 _NO_NAME = re.compile(r"[^\w.+@-]+")
 
 
@@ -62,7 +61,6 @@ def infer(
     source, shown = _look_at(data, examples, skip_bad)
     identity = sampling.model_dump(exclude={"model", "prompt"})
     chosen = name or default_name(data.stem, "infer", source.digest, shown.digest, identity)
-    files = (*source.files, *shown.files)
     run = Run(chosen, "infer", source.place, source.digest, shown.digest, pinned(sampling).model_dump())
 
     def write() -> None:
@@ -70,7 +68,7 @@ def infer(
             runs.add_examples(shown.digest, shown.read())
         with console.bar("recording", source.entries, "entries") as advance:
             lines = inputs.counted(source.lines(), advance)
-            runs.open_run(run, lines, also=lambda open_: output_files.record(open_, chosen, files))
+            runs.open_run(run, lines, files=(*source.files, *shown.files))
 
     continued = begin(_follow_up(run, sampling), write)
     sent = publish(chosen)
@@ -141,7 +139,7 @@ def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) 
         before = calls.spent(run.name).budget
         calls.set_budget(run.name, budget)
         if budget is None or (before is not None and budget > before):
-            claims.revive(run.name, calls.OVER_BUDGET, recount=True)
+            outbox.revive(run.name, calls.OVER_BUDGET, recount=True)
     return continued
 
 
@@ -219,18 +217,18 @@ def publish(run: str) -> int:
         ServiceUnreachable: the broker went away; what was sent is noted, the same call sends the rest.
     """
     sent = 0
-    total = run_progress.count_unsent(run)
+    total = outbox.count_unsent(run)
     if not total:
         return 0
     # While this lock is held, the workers' reconcile loops leave what is not sent yet to us.
     lock, holder = outbox.sending(run), f"producer:{uuid.uuid4().hex}"
-    claims.hold(lock, holder, SENDING_LEASE)
+    locks.hold(lock, holder, SENDING_LEASE)
     try:
         with console.bar("sending", total, "messages") as advance, broker.sender() as channel:
             while jobs := outbox.unsent(LOOKAHEAD, run):
                 for at in range(0, len(jobs), CHUNK):
                     _send_chunk(channel, jobs[at : at + CHUNK])
-                    claims.hold(lock, holder, SENDING_LEASE)
+                    locks.hold(lock, holder, SENDING_LEASE)
                     advance(len(jobs[at : at + CHUNK]))
                 sent += len(jobs)
     except ServiceUnreachable as error:
@@ -238,7 +236,7 @@ def publish(run: str) -> int:
             f"{error}; run {run!r} is recorded: the same command, or `votequeue resume {run}`, goes on"
         ) from None
     finally:
-        claims.hold(lock, holder, 0)
+        locks.hold(lock, holder, 0)
     return sent
 
 
@@ -272,7 +270,7 @@ def _stop_waiting(run: Run) -> None:
     same = [
         other.name for other in runs.list_runs() if provider and other.options.get("provider") == provider
     ]
-    claims.make_due(run.name, *same)
+    outbox.make_due(run.name, *same)
 
 
 def _lift(provider: str) -> list[str]:
@@ -292,5 +290,5 @@ def retry_dead(run: str) -> int:
     """Give a run's dead items another chance; give how many messages went out."""
     found = runs.get_run(run)
     broker.ping()
-    claims.revive(run, recount=found.kind in DATA_QUEUES)
+    outbox.revive(run, recount=found.kind in DATA_QUEUES)
     return publish(run)

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from producers import console, generated_entries, output_files, questions, run_progress
+from producers import console, generated_entries, run_progress
 from producers.enqueue import inputs, publish
 from shared import answers, dataset
 from shared.dataset import Entry, Line
 from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
-from shared.ledger import runs
+from shared.ledger import runs, votes
 from shared.ledger.runs import Run
 from shared.options import Sampling
 from shared.recipes import INPUTS, LoraTraining, ScorerTraining, Training
@@ -113,7 +113,7 @@ def _require_texts(source: TrainingSource) -> None:
             )
         return
     run_progress.require_questions(source.name)
-    if not any(told.gold is not None and told.votes for told in questions.tell(source.name)):
+    if not any(result.gold is not None and result.votes for result in votes.of_run(source.name)):
         raise UserError(f"{option} {source.name}: it has no vote on a question whose right answer is known")
 
 
@@ -185,9 +185,7 @@ def _enqueue(
         with console.bar("recording", seen.lessons, "lessons") as advance:
             lessons = inputs.counted(_same(seen, found), advance)
             files = [source.path for source in found if source.path is not None]
-            runs.open_single(
-                run, options.target, lessons, also=lambda open_: output_files.record(open_, chosen, files)
-            )
+            runs.open_single(run, options.target, lessons, files)
 
     continued = publish.begin(run, write)
     sent = publish.publish(chosen)
@@ -249,14 +247,14 @@ def _entries(source: TrainingSource) -> Iterator[Entry] | None:
 
 def _of_votes(source: TrainingSource) -> Iterator[TrainingExample]:
     reader = answers.READERS[Sampling.of_record(runs.get_run(source.name).options).reader]
-    for told in questions.tell(source.name, texts=True):
-        if told.gold is None or not told.votes:
+    for result in votes.of_run(source.name, texts=True):
+        if result.gold is None or not result.votes:
             continue
         texts = tuple(
             Text(text=reader.cut(vote.text), letter=vote.letter, attempt=vote.attempt, place=vote.place)
-            for vote in told.votes
+            for vote in result.votes
         )
-        yield _lesson(told.entry, told.question, source, texts, kind="votes")
+        yield _lesson(result.entry, result.question, source, texts, kind="votes")
 
 
 def _of_entries(entries: Iterator[Entry], source: TrainingSource) -> Iterator[TrainingExample]:

@@ -9,36 +9,15 @@ Money is in the settings' currency.
 import zoneinfo
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
-
-import sqlalchemy as sa
 
 from producers.reports import render
 from shared import providers, service_pauses, settings
 from shared.errors import ServiceUnreachable
 from shared.jobs import DATA_QUEUES
-from shared.ledger import calls, engine, schema, token_charges
+from shared.ledger import calls, token_charges
+from shared.ledger.calls import Tally
 from shared.ledger.runs import Run
-from shared.ledger.schema import State
 from shared.service_pauses import Slowdown
-
-UNDER_WAY, NOT_MADE = "under way", "not made"
-
-items, made = schema.items.c, schema.calls.c
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Calls of one model that ended in one way, and what they used."""
-
-    provider: str
-    model: str
-    outcome: str
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    characters: int
-    cost: float
 
 
 @dataclass(frozen=True)
@@ -72,7 +51,7 @@ class ApiUsage:
     @property
     def calls(self) -> int:
         """Count the calls that went out."""
-        return sum(tally.calls for tally in self.tallies if tally.outcome != NOT_MADE)
+        return sum(tally.calls for tally in self.tallies if tally.outcome != calls.NOT_MADE)
 
     @property
     def outcomes(self) -> Counter[str]:
@@ -86,9 +65,7 @@ class ApiUsage:
 def of_run(run: Run) -> ApiUsage:
     """Tell what a run has had of outside services so far."""
     money = calls.spent(run.name)
-    with engine.reading() as connection:
-        stopped = connection.scalar(_stopped_query(run.name)) or 0
-        tallies = _tallies(connection, run.name)
+    tallies, stopped = calls.tally(run.name)
     return ApiUsage(
         currency=settings.load().currency,
         budget=money.budget,
@@ -99,34 +76,6 @@ def of_run(run: Run) -> ApiUsage:
         slowdowns=_slowdowns(run),
         passed=_passed(run),
     )
-
-
-def _tallies(connection: sa.Connection, run: str) -> list[Tally]:
-    used = made.input_tokens, made.output_tokens, made.characters, made.cost
-    query = (
-        sa.select(
-            made.provider,
-            made.model,
-            made.outcome,
-            sa.func.count(),
-            *(sa.func.sum(column) for column in used),
-        )
-        .where(made.run == run)
-        .group_by(made.provider, made.model, made.outcome)
-    )
-    found = [_tally(*row) for row in connection.execute(query)]
-    return sorted(
-        found, key=lambda tally: (tally.provider, tally.model, tally.outcome != calls.OK, -tally.calls)
-    )
-
-
-def _tally(provider: str, model: str, outcome: str | None, *used: Any) -> Tally:
-    return Tally(provider, model, outcome or UNDER_WAY, *used)
-
-
-def _stopped_query(run: str) -> sa.Select[tuple[int]]:
-    over = items.reason.startswith(calls.OVER_BUDGET, autoescape=True)
-    return sa.select(sa.func.count()).where(items.run == run, items.state == State.DEAD, over)
 
 
 # Pauses

@@ -8,11 +8,8 @@ are `api_usage`'.
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
-
-import sqlalchemy as sa
 
 from producers import run_progress
 from producers.reports import api_usage
@@ -20,16 +17,10 @@ from producers.reports.api_usage import ApiUsage
 from producers.reports.inference_report import Share
 from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
-from shared.ledger import calls, engine, runs, schema
+from shared.ledger import calls, progress, results, runs
 from shared.ledger.runs import Run
 from shared.ledger.schema import OPEN, State
 
-items, attempts, results, made = (
-    schema.items.c,
-    schema.attempts.c,
-    schema.results.c,
-    schema.calls.c,
-)
 # What differs from item to item in reasons of one kind: quoted text, single letters, numbers, lists of these.
 _SHORTENED = (
     (re.compile(r"“[^”]*”|「[^」]*」|'[^']*'|\"[^\"]*\""), "…"),
@@ -85,7 +76,7 @@ def figures(run: str) -> GenerationReport:
     found = GenerationReport(run, known.source, known.kind, run_progress.unit(known), known.options, services)
     _count_states(found)
     (_count_texts if known.kind == "reason" else _count_entries)(found, known)
-    found.given_up = Counter(kind_of(dead.reason) for dead in run_progress.dead(run))
+    found.given_up = Counter(kind_of(dead.reason) for dead in progress.dead(run))
     _count_time(found)
     return found
 
@@ -106,11 +97,12 @@ def _count_states(found: GenerationReport) -> None:
 
 
 def _count_texts(found: GenerationReport, run: Run) -> None:
-    asks = _asks(run.name)
+    # A step begins with the letter that it asks for, as in "B:2:yi-34b".
+    asks = Counter((number, step.partition(":")[0]) for number, step in calls.answered_steps(run.name))
     for tally in found.services.tallies:
         if tally.outcome == calls.OK:
             found.models[f"{tally.provider}/{tally.model}"] = Share(0, tally.calls)
-    for number, value in _values(run.name):
+    for number, value in results.of_run(run.name):
         _count_dropped(found, value, len(value["texts"]))
         for text in value["texts"]:
             if text["reused"]:
@@ -121,7 +113,7 @@ def _count_texts(found: GenerationReport, run: Run) -> None:
 
 
 def _count_entries(found: GenerationReport, run: Run) -> None:
-    for _, value in _values(run.name):
+    for _, value in results.of_run(run.name):
         _count_dropped(found, value, len(value["entry"]["questions"]))
 
 
@@ -131,37 +123,14 @@ def _count_dropped(found: GenerationReport, value: dict[str, Any], kept: int) ->
     found.dropped.update(kind_of(part["reason"]) for part in dropped)
 
 
-def _values(run: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    query = sa.select(results.number, results.value).where(results.run == run).order_by(results.number)
-    with engine.streaming() as connection:
-        yield from connection.execute(query).tuples()
-
-
-def _asks(run: str) -> Counter[tuple[int, str]]:
-    # A step begins with the letter that it asks for, as in "B:2:yi-34b".
-    query = sa.select(made.number, made.step).where(
-        made.run == run, made.outcome == calls.OK, made.number.is_not(None)
-    )
-    with engine.streaming() as connection:
-        rows = connection.execute(query)
-        return Counter((number, step.partition(":")[0]) for number, step in rows)
-
-
 def _count_time(found: GenerationReport) -> None:
-    with engine.streaming() as connection:
-        begun = connection.scalar(
-            sa.select(sa.func.min(attempts.claimed_at)).where(attempts.run == found.run)
-        )
-        ended = connection.scalar(sa.select(sa.func.max(items.settled_at)).where(items.run == found.run))
-        went_out = sa.or_(made.outcome.is_(None), made.outcome != api_usage.NOT_MADE)
-        query = sa.select(made.begun_at).where(made.run == found.run, went_out).order_by(made.begun_at)
-        times = list(connection.scalars(query))
-    if begun is not None and ended is not None:
-        found.wall_seconds = ended - begun
-    if times:
-        found.call_times = [time - times[0] for time in times]
+    timing = results.timing(found.run)
+    if timing.begun_at is not None and timing.ended_at is not None:
+        found.wall_seconds = timing.ended_at - timing.begun_at
+    if timing.calls_at:
+        found.call_times = [time - timing.calls_at[0] for time in timing.calls_at]
         minutes = max(found.call_times[-1] / 60, 1.0)
-        found.calls_a_minute = len(times) / minutes
+        found.calls_a_minute = len(found.call_times) / minutes
         found.busiest_minute = max(by_minute(found).values())
 
 

@@ -12,15 +12,12 @@ import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
 
-import sqlalchemy as sa
-
-from producers import questions, run_progress
-from producers.questions import QuestionResult
+from producers import run_progress
 from shared import metrics, voting
-from shared.ledger import claims
+from shared.ledger import votes
 from shared.ledger.schema import OPEN, State
+from shared.ledger.votes import QuestionResult, RecordedVote
 from shared.voting import Vote
 
 NO_LETTER = "none"  # beside the letters
@@ -151,7 +148,7 @@ def figures(run: str) -> Figures:
         UserError: there is no such run, or it answers no questions.
     """
     found = Figures(run, run_progress.require_questions(run).source)
-    for told in questions.tell(run):
+    for told in votes.of_run(run):
         _count_state(found, told)
         _count_votes(found, told)
         if told.gold is not None:
@@ -160,7 +157,7 @@ def figures(run: str) -> Figures:
     if found.first_rounds:
         found.agreement = statistics.fmean(first.agreeing / first.votes for first in found.first_rounds)
     found.scorer.auc = metrics.auc(found.scorer.right_scores, found.scorer.wrong_scores)
-    found.sources = [Source(*counted) for counted in claims.count_sources(run)]
+    found.sources = [Source(*counted) for counted in votes.count_sources(run)]
     _count_claims(found, run)
     return found
 
@@ -203,7 +200,7 @@ def _known(letter: str, gold: str | None) -> Known:
     return Known.RIGHT if letter == gold else Known.WRONG
 
 
-def first_round(told: QuestionResult) -> list[sa.Row[Any]]:
+def first_round(told: QuestionResult) -> list[RecordedVote]:
     """Give the votes of a question's first round."""
     return [vote for vote in told.votes if vote.attempt == told.votes[0].attempt]
 
@@ -232,7 +229,7 @@ def _count_judgement(found: Judgement, told: QuestionResult, gold: str) -> None:
 def _count_claims(found: Figures, run: str) -> None:
     begun: float | None = None
     recoveries: list[float] = []
-    for _number, rows in itertools.groupby(questions.claims_of(run), key=attrgetter("number")):
+    for _number, rows in itertools.groupby(votes.claims_of(run), key=attrgetter("number")):
         lost_at: float | None = None
         for row in rows:
             begun = min(begun or row.claimed_at, row.claimed_at)

@@ -18,12 +18,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from producers import console, watch
-from producers.questions import History, Round
+from producers import console, run_progress
 from producers.reports.inference_report import Share
-from producers.run_progress import Dead, RunProgress
+from producers.run_progress import RunProgress
+from producers.trace import History, Round
 from shared import prompts
 from shared.dataset import LETTERS
+from shared.ledger.progress import Dead
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
 
@@ -106,7 +107,7 @@ def overview(found: Sequence[tuple[Run, dict[str, int]]]) -> None:
 def standing(found: RunProgress, waiting: int | None) -> None:
     """Print how far a run is."""
     text(f"run {found.run}: {found.kind}, {found.source}, enqueued {clock(found.created_at)}")
-    text(watch.line(found))
+    text(run_progress.line(found))
     attempts = sorted({attempt for counts in found.rounds.values() for attempt in counts})
     rows = [
         [state, str(found.states[state]), *(str(found.rounds[state].get(attempt, 0)) for attempt in attempts)]
@@ -118,7 +119,7 @@ def standing(found: RunProgress, waiting: int | None) -> None:
     if found.open:
         text(f"messages in the queue: {waiting}" if waiting is not None else "the broker does not answer")
     if found.stalled:
-        text(watch.stall(found))
+        text(run_progress.stall(found))
     if found.states[State.DEAD]:
         text(f"why some are dead: `votequeue failed {found.run}`")
     if found.result:

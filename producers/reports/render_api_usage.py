@@ -13,11 +13,13 @@ from typing import Any
 
 from producers import console
 from producers.reports import api_usage, render
-from producers.reports.api_usage import ApiUsage, Tally
+from producers.reports.api_usage import ApiUsage
 from producers.reports.generation_report import GenerationReport
 from producers.reports.render import Rows
 from producers.run_progress import RunProgress
 from producers.trace import ItemTrace
+from shared.ledger import calls
+from shared.ledger.calls import Tally
 
 _KINDS_SHOWN = 12  # reasons of drops; --json has all of them
 
@@ -168,7 +170,7 @@ def _call(call: dict[str, Any]) -> None:
     used = f"{call['input_tokens']} tokens in, {call['output_tokens']} out, cost {call['cost']:.4g}"
     render.text(
         f"\ncall {call['step']} to {call['provider']}/{call['model']}, "
-        f"{render.clock(call['begun_at'])}{took}: {call['outcome'] or api_usage.UNDER_WAY}, {used}"
+        f"{render.clock(call['begun_at'])}{took}: {call['outcome'] or calls.NOT_ENDED}, {used}"
     )
     for words in (call["detail"], call["reply"]):
         if words:

@@ -8,9 +8,9 @@ The figures come from the `*_report` modules and `revote`.
 from collections.abc import Sequence
 from typing import Any
 
-from producers import console, watch
+from producers import console
 from producers.models import ListedModel
-from producers.reports import render
+from producers.reports import render, training_report
 from producers.reports.confidence_intervals import Interval
 from producers.reports.inference_report import Figures, Share
 from producers.reports.render import Rows
@@ -160,7 +160,7 @@ def _points(found: Interval) -> str:
 def status(found: TrainingReport) -> None:
     """Print how far a training is."""
     if found.step is not None and found.standing.open:
-        render.text(watch.training(found))
+        render.text(training_report.line(found))
 
 
 def training_rows(found: TrainingReport) -> Rows:
@@ -168,7 +168,10 @@ def training_rows(found: TrainingReport) -> Rows:
     told = [("trained on", found.source)]
     if found.step is not None:
         told.append(
-            ("way", watch.training(found) if found.standing.open else f"{found.step} of {found.of} steps")
+            (
+                "way",
+                training_report.line(found) if found.standing.open else f"{found.step} of {found.of} steps",
+            )
         )
     told += render.result_rows(found.result or {})
     return told + render.result_rows(found.options, "options.")

@@ -10,19 +10,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
 
-import sqlalchemy as sa
-
-from producers import questions, run_progress
-from producers.questions import QuestionResult
+from producers import run_progress
 from producers.reports import confidence_intervals
 from producers.reports.confidence_intervals import Interval
 from producers.reports.inference_report import Share
 from shared import dataset, metrics, voting
 from shared.errors import UserError
-from shared.ledger import engine, models, schema
+from shared.ledger import models, votes
 from shared.ledger.models import Model
+from shared.ledger.votes import QuestionResult, RecordedVote
 from shared.options import Sampling
 from shared.voting import PLAIN, SCORED, Rule, Vote
 
@@ -70,7 +67,7 @@ class _Case:
 
     gold: str
     entry: str
-    rounds: list[list[sa.Row[Any]]]
+    rounds: list[list[RecordedVote]]
 
     @property
     def votes(self) -> list[list[Vote]]:
@@ -101,22 +98,13 @@ def revote(run: str, scorer: str | None = None) -> Revote:
 def _model(run: str, wanted: str | None) -> Model | None:
     if wanted is not None:
         return models.get(wanted, "scorer")
-    votes = schema.votes.c
-    query = (
-        sa.select(votes.scorer)
-        .where(votes.run == run, votes.scorer.is_not(None))
-        .group_by(votes.scorer)
-        .order_by(sa.func.count().desc(), sa.func.min(votes.number))
-        .limit(1)
-    )
-    with engine.reading() as connection:
-        judge = connection.scalar(query)
+    judge = votes.main_scorer(run)
     return models.get(judge, "scorer") if judge else None
 
 
 def _cases(found: Revote, model: Model | None) -> Iterator[_Case]:
     learned = models.problems(model.name) if model else set()
-    for told in questions.tell(found.run):
+    for told in votes.of_run(found.run):
         if not told.votes:
             continue
         if told.gold is None:
@@ -129,8 +117,8 @@ def _cases(found: Revote, model: Model | None) -> Iterator[_Case]:
             yield _Case(told.gold, dataset.identity(told.entry.problem), _rounds(told))
 
 
-def _rounds(told: QuestionResult) -> list[list[sa.Row[Any]]]:
-    return [list(votes) for _, votes in itertools.groupby(told.votes, key=attrgetter("attempt"))]
+def _rounds(told: QuestionResult) -> list[list[RecordedVote]]:
+    return [list(group) for _, group in itertools.groupby(told.votes, key=attrgetter("attempt"))]
 
 
 def _why(found: Revote) -> str:

@@ -6,7 +6,7 @@ report_of("judge")  ->  TrainingReport(step=120, of=300, loss=0.61, steps_a_minu
 from dataclasses import dataclass, field
 from typing import Any
 
-from producers import run_progress
+from producers import console, run_progress
 from producers.run_progress import RunProgress
 from shared.errors import UserError
 from shared.ledger import runs, training_log
@@ -69,6 +69,27 @@ def report_of(name: str) -> TrainingReport:
     if standing.open and found.steps_a_minute and found.of is not None and found.step is not None:
         found.eta = 60 * (found.of - found.step) / found.steps_a_minute
     return found
+
+
+def line(report: TrainingReport) -> str:
+    """Say in one line how far a training is."""
+    parts = [f"step {report.step} of {report.of}"]
+    parts += [
+        f"{word} {value:.3g}"
+        for word, value in [
+            ("loss", report.loss),
+            ("learning rate", report.learning_rate),
+            ("held-out AUC", report.auc),
+        ]
+        if value is not None
+    ]
+    words = ", ".join(parts)
+    if report.steps_a_minute is not None:
+        words += f"; {report.steps_a_minute:.1f} steps/min"
+        words += f", about {console.span(report.eta)} left" if report.eta is not None else ""
+    return words + (
+        f"; checkpoint at step {report.saved}" if report.saved is not None else "; no checkpoint yet"
+    )
 
 
 def require_training(name: str) -> Run:

@@ -8,16 +8,17 @@ and what all workers must know of an account: a day's calls, a pause.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from shared.errors import LONGEST_DAY, Held, OverBudget, VotequeueError
 from shared.ledger import engine, schema
+from shared.ledger.schema import State
 from shared.providers import Usage
 
-OK, NOT_MADE = "ok", "not made"
+OK, NOT_MADE, NOT_ENDED = "ok", "not made", "under way"
 UNKNOWN = ("no reply", "unreadable")  # outcomes of calls that may have used what they were bounded by
 LATEST = 20_000  # calls that are looked at for those of the last minutes
 UNDER_WAY = 900.0  # seconds after which a call without an end is one whose worker has died
@@ -25,7 +26,7 @@ SHOWING = 30.0  # seconds that the first calls to a service are waited for, to s
 A_CALL = 5.0  # seconds until a call under way may be through
 OWN_QUOTA = "per_day is used up: "  # so begins the reason of a pause that a limit of ours asks for
 OVER_BUDGET = "the budget of "  # so begins the reason of what a budget has stopped
-calls, spending, pauses_of = schema.calls.c, schema.spending.c, schema.pauses.c
+calls, items, spending, pauses_of = schema.calls.c, schema.items.c, schema.spending.c, schema.pauses.c
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,20 @@ class Pause:
     reason: str
     since: float
     until: float | None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Calls of one model that ended in one way, and what they used; ``cost`` in the settings' currency."""
+
+    provider: str
+    model: str
+    outcome: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    characters: int
+    cost: float
 
 
 @dataclass(frozen=True)
@@ -235,6 +250,35 @@ def reply(run: str, number: int, step: str) -> str | None:
     )
     with engine.reading() as connection:
         return connection.scalars(query.limit(1)).first()
+
+
+def answered_steps(run: str) -> Iterator[tuple[int, str]]:
+    """Read the item's number and the step of each call of a run that had a reply."""
+    query = sa.select(calls.number, calls.step).where(
+        calls.run == run, calls.outcome == OK, calls.number.is_not(None)
+    )
+    with engine.streaming() as connection:
+        yield from connection.execute(query).tuples()
+
+
+def tally(run: str) -> tuple[list[Tally], int]:
+    """Sum up a run's calls by model and outcome; count the items that its budget has stopped."""
+    used = calls.input_tokens, calls.output_tokens, calls.characters, calls.cost
+    outcome = sa.func.coalesce(calls.outcome, NOT_ENDED)
+    query = (
+        sa.select(
+            calls.provider, calls.model, outcome, sa.func.count(), *(sa.func.sum(column) for column in used)
+        )
+        .where(calls.run == run)
+        .group_by(calls.provider, calls.model, calls.outcome)
+    )
+    over = items.reason.startswith(OVER_BUDGET, autoescape=True)
+    stopped = sa.select(sa.func.count()).where(items.run == run, items.state == State.DEAD, over)
+    with engine.reading() as connection:
+        count = connection.scalar(stopped) or 0
+        tallies = [Tally(*row) for row in connection.execute(query)]
+    order = sorted(tallies, key=lambda each: (each.provider, each.model, each.outcome != OK, -each.calls))
+    return order, count
 
 
 # Budgets

@@ -11,20 +11,17 @@ held is pending again as if never claimed. All writers take items in the order o
 of them wait for each other.
 """
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
 
 from shared.jobs import KINDS, Job
-from shared.ledger import engine, leases, schema
-from shared.ledger.models import GeneratorIdentity
+from shared.ledger import engine, leases, locks, schema
 from shared.ledger.schema import Death, State
-from shared.voting import Answer, Vote
+from shared.voting import Answer
 
 items, plays = schema.items.c, schema.plays.c
 
@@ -169,8 +166,8 @@ def still_holds(connection: sa.Connection, held: Claim) -> bool:
     return connection.scalar(query) is not None
 
 
-def _same(held: Claim) -> tuple[sa.ColumnElement[bool], ...]:
-    return items.run == held.job.run, items.number == held.job.item, items.fence == held.fence
+def _same(held: Claim, columns: Any = items) -> tuple[sa.ColumnElement[bool], ...]:
+    return columns.run == held.job.run, columns.number == held.job.item, columns.fence == held.fence
 
 
 def holds(held: Claim) -> bool:
@@ -344,8 +341,7 @@ def take_over(dead: Collection[str], max_losses: int) -> list[Job]:
     with engine.writing() as connection:
         taken = leases.take(connection, dead)
         now = engine.now(connection)
-        locks = schema.locks
-        connection.execute(locks.update().where(locks.c.holder.in_(taken)).values(until=now))
+        locks.free(connection, taken, now)
         return _take_back(connection, items.holder.in_(taken), "died", max_losses, now)
 
 
@@ -395,7 +391,7 @@ def _let_die(
     outcome = f"lost: {reason}, in play {death.value}"
     if not _let_go(connection, held, state, now, outcome, changes):
         return None
-    connection.execute(schema.plays.update().where(*_play(held)).values(death=death))
+    connection.execute(schema.plays.update().where(*_same(held, plays)).values(death=death))
     return state
 
 
@@ -408,10 +404,6 @@ def _deaths_alone(connection: sa.Connection, job: Job, losses: int) -> int:
         .limit(losses)
     )
     return sum(death == Death.ALONE for death in connection.scalars(last))
-
-
-def _play(held: Claim) -> tuple[sa.ColumnElement[bool], ...]:
-    return plays.run == held.job.run, plays.number == held.job.item, plays.fence == held.fence
 
 
 def _let_go(
@@ -428,173 +420,6 @@ def _let_go(
         .values(state=state, holder=None, lease_until=None, **changes)
     ).rowcount
     if kept:
-        attempts = schema.attempts.c
-        connection.execute(
-            schema.attempts.update()
-            .where(attempts.run == held.job.run, attempts.number == held.job.item)
-            .where(attempts.fence == held.fence)
-            .values(ended_at=now, outcome=outcome)
-        )
+        ended = schema.attempts.update().where(*_same(held, schema.attempts.c))
+        connection.execute(ended.values(ended_at=now, outcome=outcome))
     return bool(kept)
-
-
-def earlier_ballots(job: Job) -> list[Vote]:
-    """Read all votes of a question's finished rounds, in the order in which they were sampled."""
-    columns = schema.votes.c
-    query = (
-        sa.select(columns.letter, columns.score)
-        .where(columns.run == job.run, columns.number == job.item)
-        .order_by(columns.attempt, columns.place)
-    )
-    with engine.reading() as connection:
-        return [Vote(*row) for row in connection.execute(query)]
-
-
-def recorded_rounds(
-    run: str, numbers: Sequence[int]
-) -> dict[int, list[tuple[list[sa.Row[Any]], RoundRecord | None]]]:
-    """Read the votes of some of a run's questions, round by round, each with what it was sampled from."""
-    votes, rounds = schema.votes.c, schema.rounds.c
-    columns = votes.text, votes.tokens, votes.finish_reason, votes.mean_logprob
-    votes_of = sa.select(votes.number, votes.attempt, *columns).where(
-        votes.run == run, votes.number.in_(numbers)
-    )
-    rounds_of = sa.select(schema.rounds).where(rounds.run == run, rounds.number.in_(numbers))
-    recorded: dict[int, list[tuple[list[sa.Row[Any]], RoundRecord | None]]] = {}
-    with engine.reading() as connection:
-        sampled = {
-            (number, attempt): RoundRecord(**values)
-            for number, attempt, values in map(_round_of, connection.execute(rounds_of))
-        }
-        rows = connection.execute(votes_of.order_by(votes.number, votes.attempt, votes.place))
-        for place, of_round in itertools.groupby(rows, key=attrgetter("number", "attempt")):
-            recorded.setdefault(place[0], []).append((list(of_round), sampled.get(place)))
-    return recorded
-
-
-def sampled_rounds(run: str, number: int) -> list[tuple[int, RoundRecord, GeneratorIdentity | None]]:
-    """Read what each round of a question was sampled from, by its attempt."""
-    rounds, generators = schema.rounds.c, schema.generators.c
-    query = (
-        sa.select(schema.rounds, generators.model, generators.weights, generators.engine)
-        .outerjoin(schema.generators, generators.name == rounds.generator)
-        .where(rounds.run == run, rounds.number == number)
-        .order_by(rounds.attempt)
-    )
-    with engine.reading() as connection:
-        rows = connection.execute(query).all()
-    sampled = []
-    for row in rows:
-        _, attempt, values = _round_of(row)
-        identity = [values.pop(name) for name in ("model", "weights", "engine")]
-        generator = GeneratorIdentity(*identity) if identity[0] else None
-        sampled.append((attempt, RoundRecord(**values), generator))
-    return sampled
-
-
-def count_sources(run: str) -> list[tuple[str | None, str | None, str | None, str | None, str | None, int]]:
-    """Count a run's votes by model, weights, engine, adapter and scorer, most votes first."""
-    votes, rounds, generators = schema.votes.c, schema.rounds.c, schema.generators.c
-    same = sa.and_(rounds.run == votes.run, rounds.number == votes.number, rounds.attempt == votes.attempt)
-    source = generators.model, generators.weights, generators.engine, rounds.adapter, votes.scorer
-    query = (
-        sa.select(*source, sa.func.count())
-        .select_from(schema.votes.outerjoin(schema.rounds, same))
-        .outerjoin(schema.generators, generators.name == rounds.generator)
-        .where(votes.run == run)
-        .group_by(*source)
-        .order_by(sa.func.count().desc())
-    )
-    with engine.reading() as connection:
-        return [tuple(row) for row in connection.execute(query)]
-
-
-def _round_of(row: sa.Row[Any]) -> tuple[int, int, dict[str, Any]]:
-    values = dict(row._mapping)
-    del values["run"]
-    return values.pop("number"), values.pop("attempt"), values
-
-
-@engine.retried
-def make_due(*runs: str) -> int:
-    """Let no pending item of some runs wait for its time any longer; give how many did."""
-    with engine.writing() as connection:
-        where = items.run.in_(runs) & (items.state == State.PENDING)
-        late = where & (items.not_before > engine.now(connection))
-        return engine.update_in_order(connection, late, {"not_before": 0.0, "sent_at": None})
-
-
-@engine.retried
-def revive(run: str, reason: str = "", recount: bool = False) -> int:
-    """Make a run's dead items pending again, their losses forgiven; give how many.
-
-    With a ``reason``, only those are whose own begins so. ``recount`` forgets their attempts too, which an
-    item with votes must not: they are numbered by attempt.
-    """
-    changes: dict[str, Any] = {"state": State.PENDING, "losses": 0, "reason": None, "settled_at": None}
-    if recount:
-        changes["attempt"] = 0
-    dead = (items.run == run) & (items.state == State.DEAD)
-    with engine.writing() as connection:
-        which = dead & items.reason.startswith(reason, autoescape=True)
-        return engine.update_in_order(connection, which, {**changes, "not_before": 0.0, "sent_at": None})
-
-
-# Leases with a name, such as the reconcile loop's
-
-
-@engine.retried
-def hold(name: str, holder: str, lease: float) -> bool:
-    """Take or extend a named lock; tell whether it is held now."""
-    locks = schema.locks
-    with engine.writing() as connection:
-        now = engine.now(connection)
-        # No lock is held so long: the ledger's clock was put back.
-        free = sa.or_(locks.c.holder == holder, locks.c.until < now, locks.c.until > now + leases.LONGEST)
-        taken = connection.execute(
-            locks.update().where(locks.c.name == name, free).values(holder=holder, until=now + lease)
-        ).rowcount
-        if taken:
-            return True
-        # A savepoint, since on PostgreSQL a refused insert would spoil the whole transaction.
-        try:
-            with connection.begin_nested():
-                connection.execute(locks.insert().values(name=name, holder=holder, until=now + lease))
-        except sa.exc.IntegrityError:
-            return False
-        return True
-
-
-@engine.retried
-def hold_on(name: str, holder: str, lease: float, gap: float) -> float | None:
-    """Take or extend a named lock; tell for how many seconds somebody has held it without a gap.
-
-    ``None``: another one holds it. A gap is longer than ``gap`` seconds: the ledger was away, the machine
-    slept, or the ledger's clock was put on or back.
-    """
-    locks, since = schema.locks, f"{name} since"
-    with engine.writing() as connection:
-        now = engine.now(connection)
-        row = connection.execute(sa.select(locks).where(locks.c.name == name).with_for_update()).one_or_none()
-        steady = row is not None and -lease - gap <= now - row.until <= gap
-        if row is not None and row.holder != holder and steady and row.until >= now:
-            return None
-        engine.put(connection, locks, {"name": name}, {"holder": holder, "until": now + lease})
-        begun = connection.scalar(sa.select(schema.facts.c.value).where(schema.facts.c.name == since))
-        if not steady or begun is None:
-            begun = str(now)
-            engine.put(connection, schema.facts, {"name": since}, {"value": begun})
-        return now - float(begun)
-
-
-@engine.retried
-def swap_fact(name: str, value: str) -> bool:
-    """Note a fact about the world outside; tell whether another one was known before."""
-    facts = schema.facts
-    with engine.writing() as connection:
-        before = connection.scalar(sa.select(facts.c.value).where(facts.c.name == name))
-        if before is None:
-            connection.execute(facts.insert().values(name=name, value=value))
-        elif before != value:
-            connection.execute(facts.update().where(facts.c.name == name).values(value=value))
-        return before not in (None, value)

@@ -51,6 +51,7 @@ CONFLICTS_AT_MOST = 10
 _FORBIDDEN = ("42501", "25006")
 # undefined_table, undefined_column
 _LACKING = ("42P01", "42703")
+Connection = sa.Connection  # for whoever takes one only to pass it on
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 

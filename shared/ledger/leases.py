@@ -3,19 +3,25 @@
     workers: ("host:812:9f", lease_until 1795340412.5, "6f1c…:4026531836", 812, 118829)
 
 One row a worker, however much it has claimed: a heartbeat writes one row, and a dead worker's claims are
-found together.
+found together. On PostgreSQL, a worker also holds a lock for as long as its session lasts.
 """
 
+import contextlib
 import functools
+import logging
 import os
+import secrets
+import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.ledger import engine, schema
 
+log = logging.getLogger(__name__)
 LONGEST = 600.0  # seconds: no lease lasts longer, so one that seems to tells of a clock that was put back
 SESSION_LOCKS = 7015  # the class of the advisory locks that workers' sessions hold
 GONE = ("Z", "X")  # states of a process that is dead and not yet reaped by its parent
@@ -108,7 +114,7 @@ def dead_here() -> list[str]:
     return [row.name for row in rows if process_start(row.pid) != row.started]
 
 
-def locked_sessions() -> sa.Select[tuple[int]]:
+def _locked_sessions() -> sa.Select[tuple[int]]:
     """Select the keys of the locks that workers' PostgreSQL sessions hold."""
     key = sa.literal_column("CAST(objid AS bigint)", sa.BigInteger)
     of_ours = f"locktype = 'advisory' AND granted AND classid = {SESSION_LOCKS}"
@@ -119,9 +125,47 @@ def without_session() -> list[str]:
     """Name the workers that had a PostgreSQL session whose lock nobody holds any more."""
     with engine.reading() as connection:
         query = sa.select(workers.name).where(
-            workers.session.is_not(None), workers.session.not_in(locked_sessions())
+            workers.session.is_not(None), workers.session.not_in(_locked_sessions())
         )
         return list(connection.scalars(query))
+
+
+class Session:
+    """A PostgreSQL session that holds one lock for as long as this process lives."""
+
+    def __init__(self) -> None:
+        self._key = secrets.randbelow(1 << 31)
+        self._connection: sa.Connection | None = None
+        self._since = 0.0
+
+    def keep(self) -> int | None:
+        """Make sure that the lock is held; give its key, or ``None`` where it cannot be held."""
+        try:
+            if self._connection is None:
+                connection = engine.engine().connect().execution_options(isolation_level="AUTOCOMMIT")
+                connection.execute(sa.select(sa.func.pg_advisory_lock(SESSION_LOCKS, self._key)))
+                self._connection, self._since = connection, time.monotonic()
+            # A pooler may have given us another server's session since.
+            held = _locked_sessions().where(sa.text("pid = pg_backend_pid()"))
+            if self._key in set(self._connection.scalars(held)):
+                return self._key
+        except SQLAlchemyError as error:
+            log.warning("the session that shows that this worker lives is lost: %s", type(error).__name__)
+        self.close()
+        return None
+
+    @property
+    def age(self) -> float:
+        """Give for how many seconds the lock has been held without a break."""
+        return time.monotonic() - self._since if self._connection is not None else 0.0
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        if self._connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                self._connection.invalidate()
+                self._connection.close()
+        self._connection = None
 
 
 def is_worker_here(pid: int) -> bool:

@@ -7,6 +7,7 @@ A message may be lost at any time: what is noted here is only what was sent. Who
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -58,6 +59,15 @@ def unsent(limit: int, run: str | None = None, *, lost: bool = False) -> list[Jo
             if len(jobs) == limit:
                 break
         return jobs
+
+
+def count_unsent(run: str) -> int:
+    """Count a run's items that are pending and have no message on the way."""
+    query = sa.select(sa.func.count()).where(
+        items.run == run, items.state == State.PENDING, items.sent_at.is_(None)
+    )
+    with engine.reading() as connection:
+        return connection.scalar(query) or 0
 
 
 def left_over(kind: str, limit: int, sent_before: float) -> list[Job]:
@@ -166,3 +176,31 @@ def _by_run(jobs: Iterable[Job]) -> Iterator[tuple[str, str, list[int]]]:
     places = sorted({(job.queue, job.run, job.item) for job in jobs})
     for (kind, run), members in itertools.groupby(places, key=lambda place: place[:2]):
         yield kind, run, [number for _, _, number in members]
+
+
+# Items that wait or are dead, asked for again
+
+
+@engine.retried
+def make_due(*runs: str) -> int:
+    """Let no pending item of some runs wait for its time any longer; give how many did."""
+    with engine.writing() as connection:
+        where = items.run.in_(runs) & (items.state == State.PENDING)
+        late = where & (items.not_before > engine.now(connection))
+        return engine.update_in_order(connection, late, {"not_before": 0.0, "sent_at": None})
+
+
+@engine.retried
+def revive(run: str, reason: str = "", recount: bool = False) -> int:
+    """Make a run's dead items pending again, their losses forgiven; give how many.
+
+    With a ``reason``, only those are whose own begins so. ``recount`` forgets their attempts too, which an
+    item with votes must not: they are numbered by attempt.
+    """
+    changes: dict[str, Any] = {"state": State.PENDING, "losses": 0, "reason": None, "settled_at": None}
+    if recount:
+        changes["attempt"] = 0
+    dead = (items.run == run) & (items.state == State.DEAD)
+    with engine.writing() as connection:
+        which = dead & items.reason.startswith(reason, autoescape=True)
+        return engine.update_in_order(connection, which, {**changes, "not_before": 0.0, "sent_at": None})

@@ -5,6 +5,7 @@ get_run("round1")  ->  Run(name="round1", kind="infer", ...)
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -66,11 +67,12 @@ def open_run(
     *,
     per_entry: bool = False,
     wants: Callable[[Question], bool] = lambda _: True,
+    files: Iterable[Path] = (),
     also: Callable[[sa.Connection], object] = lambda _: None,
 ) -> int:
     """Record a run with one item an entry, or one a question that it wants; give how many items.
 
-    ``also`` writes in the same transaction.
+    ``files`` are those that it was made from. ``also`` writes in the same transaction.
 
     Raises:
         UserError: a run of this name was made in the meantime.
@@ -85,19 +87,15 @@ def open_run(
             if rows:
                 connection.execute(schema.items.insert(), rows)
             number += len(rows)
+        _add_files(connection, run.name, files)
         also(connection)
         return number
 
 
-def open_single(
-    run: Run,
-    label: str,
-    texts: Iterable[str] = (),
-    also: Callable[[sa.Connection], object] = lambda _: None,
-) -> None:
+def open_single(run: Run, label: str, texts: Iterable[str] = (), files: Iterable[Path] = ()) -> None:
     """Record a run of one item that is no question, such as a training, with the entries it works on.
 
-    ``also`` writes in the same transaction.
+    ``files`` are those that it was made from.
 
     Raises:
         UserError: a run of this name was made in the meantime.
@@ -109,7 +107,7 @@ def open_single(
         connection.execute(
             schema.items.insert().values(run=run.name, number=0, key=label, entry=0, question=0)
         )
-        also(connection)
+        _add_files(connection, run.name, files)
 
 
 def _add_run(connection: sa.Connection, run: Run) -> None:
@@ -123,6 +121,23 @@ def _add_run(connection: sa.Connection, run: Run) -> None:
 def _add_entries(connection: sa.Connection, run: str, texts: Iterable[tuple[int, str]]) -> None:
     rows = [{"run": run, "position": at, "text": text} for at, text in texts]
     connection.execute(schema.entries.insert(), rows)
+
+
+def _add_files(connection: sa.Connection, run: str, files: Iterable[Path]) -> None:
+    paths = {engine.storable(str(path.absolute())) for path in files}
+    if paths:
+        connection.execute(schema.inputs.insert(), [{"run": run, "path": path} for path in sorted(paths)])
+
+
+def input_files() -> dict[str, list[Path]]:
+    """Give the absolute paths of the files that runs were made from, as far as they are on record."""
+    files: dict[str, list[Path]] = {}
+    with engine.reading() as connection:
+        # A ledger that may only be read has no such table, if an older version made it.
+        if sa.inspect(connection).has_table(schema.inputs.name):
+            for row in connection.execute(sa.select(schema.inputs)):
+                files.setdefault(row.run, []).append(Path(row.path))
+    return files
 
 
 def _places(

@@ -22,6 +22,13 @@ def uri(path: Path, **options: str) -> str:
     return f"file:{quote(str(path.resolve()))}?mode=ro{words}"
 
 
+def of_url(url: str) -> list[Path]:
+    """Give the files that an SQLite ledger has or may come to have, its own first; none of PostgreSQL."""
+    parsed = sa.make_url(url)
+    name = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    return [Path(name + ending) for ending in ("", "-wal", "-shm")] if name else []
+
+
 def path_of(connection: sa.Connection) -> Path | None:
     """Give the file of an SQLite ledger; None: it is in memory, or not SQLite's."""
     if connection.dialect.name != "sqlite":

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from producers import questions
 from producers.reports import render
 from shared import answers, dataset
+from shared.ledger import votes
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Row:
 def cases(runs: Sequence[str]) -> Iterator[Case]:
     """Give the labelled questions of runs with the votes of their first rounds."""
     for run in runs:
-        for told in questions.tell(run, texts=True):
+        for told in votes.of_run(run, texts=True):
             texts = tuple(vote.text for vote in told.votes if vote.attempt == 1)
             if told.gold is not None and texts:
                 options = len(told.entry.questions[told.question].options)

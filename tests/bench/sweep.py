@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from shared import settings
-from shared.ledger import claims, engine, outbox, schema
+from shared.ledger import claims, engine, locks, outbox, schema
 from shared.ledger.schema import State
 
 BASELINE, SWEEPS = 1000, 50
@@ -55,7 +55,7 @@ def measure() -> float:
     seconds = []
     for _ in range(SWEEPS):
         begun = time.perf_counter()
-        claims.hold("reconcile", "bench", 3)
+        locks.hold("reconcile", "bench", 3)
         claims.expire(8)
         for queue in ("infer", "train", "reason", "translate"):
             outbox.forget_sent(older_than=10, kind=queue)

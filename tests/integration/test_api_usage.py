@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from producers import run_progress, watch
+from producers import run_progress
 from producers.reports import api_usage, generation_report, report_files
 from shared import broker, service_pauses, settings
 from shared.errors import LONGEST_DAY, OverBudget
@@ -190,7 +190,7 @@ def test_items_put_off_are_counted_and_nobody_is_missed_for_them(
     time.sleep(0.01)
     standing = run_progress.progress_of("r")
     assert (standing.put_off, standing.stalled) == (4, True)
-    assert watch.line(standing) == "0/5 settled, 5 waiting (4 of them put off)"
+    assert run_progress.line(standing) == "0/5 settled, 5 waiting (4 of them put off)"
     claims.release([call_fixtures.claim(run, 4)], "used up", 7200)
     standing = run_progress.progress_of("r")
     assert (standing.put_off, standing.stalled) == (5, False)
@@ -223,8 +223,8 @@ def test_missing_workers_are_called_by_what_they_would_take(
     call_fixtures.reason_run(home, run_fixtures.entry("p1"))
     call_fixtures.translate_run(home, run_fixtures.entry("p1"))
     told = "no worker is taking {}: start one with `votequeue up` or `votequeue worker {}`"
-    assert watch.stall(run_progress.progress_of("r")) == told.format("questions", "reason")
-    assert watch.stall(run_progress.progress_of("t")) == told.format("entries", "translate")
+    assert run_progress.stall(run_progress.progress_of("r")) == told.format("questions", "reason")
+    assert run_progress.stall(run_progress.progress_of("t")) == told.format("entries", "translate")
 
 
 def test_what_keeps_a_run_is_said_once_while_it_is_watched(

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from producers import run_progress
 from shared.dataset import Line, scan
 from shared.jobs import Infer, Job
-from shared.ledger import claims, engine, leases, outbox, runs, schema
+from shared.ledger import claims, engine, leases, locks, outbox, progress, runs, schema, votes
 from shared.ledger.claims import Settled, VoteRecord
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
@@ -73,7 +72,7 @@ def test_an_answer_is_written_once_and_a_late_worker_writes_nothing(jobs: list[J
     assert claims.settle([answered(quick, "B")]) == [answered(quick, "B")]
     assert claims.settle([answered(late, "A")]) == []
     assert runs.count_states("r")[State.DONE] == 1
-    assert claims.earlier_ballots(jobs[0]) == [Vote("B", 0.9)]
+    assert votes.earlier_votes(jobs[0]) == [Vote("B", 0.9)]
     assert claims.claim(jobs[:1], "third", lease=10) == []
 
 
@@ -121,7 +120,7 @@ def test_an_item_whose_workers_die_with_it_alone_in_play_is_set_aside_with_the_e
     fall_silent(jobs[0], in_play=jobs[:1])
     assert runs.count_states("r")[State.DEAD] == 0
     fall_silent(jobs[0], in_play=jobs[:1])
-    (dead,) = run_progress.dead("r")
+    (dead,) = progress.dead("r")
     assert dead.reason == (
         "the work on it died 3 times in a row, 2 of them with nothing else in play; "
         "last: its worker silent went silent"
@@ -131,11 +130,11 @@ def test_an_item_whose_workers_die_with_it_alone_in_play_is_set_aside_with_the_e
 def test_a_worker_that_is_known_to_be_dead_is_not_waited_for_and_its_locks_are_free(jobs: list[Job]) -> None:
     held = claims.claim(jobs[:2], "killed", lease=60)
     claims.begin(held[:1])
-    claims.hold("reconcile", "killed", 60)
+    locks.hold("reconcile", "killed", 60)
     claims.claim(jobs[2:3], "alive", lease=60)
     assert claims.take_over(["killed"], max_losses=2) == jobs[:2]
     assert claims.take_over(["killed"], max_losses=2) == []
-    assert claims.hold("reconcile", "two", 60)
+    assert locks.hold("reconcile", "two", 60)
     assert [held.losses for held in claims.claim(jobs[:3], "two", lease=10)] == [1, 0]
 
 
@@ -150,7 +149,7 @@ def test_a_claim_of_an_older_version_ends_with_the_lease_that_it_has_itself(jobs
 
 def test_a_clock_that_was_put_back_keeps_no_claim_lock_or_message_for_long(jobs: list[Job]) -> None:
     claims.claim(jobs[:1], "one", lease=60)
-    claims.hold("reconcile", "one", 3)
+    locks.hold("reconcile", "one", 3)
     outbox.mark_sent(jobs[1:])
     an_hour = 3600.0
     with engine.writing() as connection:
@@ -158,7 +157,7 @@ def test_a_clock_that_was_put_back_keeps_no_claim_lock_or_message_for_long(jobs:
         connection.execute(schema.workers.update().values(lease_until=ahead))
         connection.execute(schema.locks.update().values(until=ahead))
         connection.execute(schema.items.update().where(schema.items.c.number > 0).values(sent_at=ahead))
-    assert claims.hold("reconcile", "two", 3)
+    assert locks.hold("reconcile", "two", 3)
     assert outbox.forget_sent(older_than=10) == 5
     assert claims.expire(max_losses=5) == []
     with engine.reading() as connection:
@@ -184,7 +183,7 @@ def test_what_is_lost_too_often_in_a_row_is_dead_with_its_reason_until_revived(j
         again = claims.lose([held], "the engine died", max_losses=3, alone=True)
     assert again == []
     assert runs.count_states("r")[State.DEAD] == 1
-    assert claims.revive("r") == 1
+    assert outbox.revive("r") == 1
     assert claims.claim(jobs[:1], "one", lease=10)[0].losses == 0
 
 
@@ -221,17 +220,17 @@ def test_a_buried_item_names_its_reason_and_is_not_claimed(jobs: list[Job]) -> N
 
 
 def test_a_named_lock_has_one_holder_until_it_runs_out() -> None:
-    assert claims.hold("reconcile", "one", lease=0.2)
-    assert claims.hold("reconcile", "one", lease=0.2)
-    assert not claims.hold("reconcile", "two", lease=10)
+    assert locks.hold("reconcile", "one", lease=0.2)
+    assert locks.hold("reconcile", "one", lease=0.2)
+    assert not locks.hold("reconcile", "two", lease=10)
     time.sleep(0.25)
-    assert claims.hold("reconcile", "two", lease=10)
+    assert locks.hold("reconcile", "two", lease=10)
 
 
 def test_a_fact_is_swapped_only_when_another_was_known() -> None:
-    assert not claims.swap_fact("broker memory", "a")
-    assert not claims.swap_fact("broker memory", "a")
-    assert claims.swap_fact("broker memory", "b")
+    assert not locks.swap_fact("broker memory", "a")
+    assert not locks.swap_fact("broker memory", "a")
+    assert locks.swap_fact("broker memory", "b")
 
 
 def test_a_refused_run_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -248,7 +247,7 @@ def test_a_refused_run_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_producer_is_sending_is_left_to_it(jobs: list[Job]) -> None:
-    claims.hold(outbox.sending("r"), "producer", lease=0.2)
+    locks.hold(outbox.sending("r"), "producer", lease=0.2)
     assert outbox.unsent(100) == []
     assert outbox.unsent(100, "r") == jobs
     time.sleep(0.25)

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from producers import run_progress
 from producers.enqueue import inputs, publish
 from shared import broker
 from shared.errors import ServiceUnreachable, UserError
-from shared.ledger import claims, engine, runs, schema
+from shared.ledger import claims, engine, progress, runs, schema
 from shared.ledger.schema import State
 from shared.options import Sampling
 from tests.conftest import Command
@@ -298,7 +297,7 @@ def test_failed_lists_what_died_and_replay_sends_it_again(data: Path, votequeue:
     assert "the prompt is too long" in ended.out
     assert json.loads(votequeue("failed", "r", "--json").out)["dead"][0]["key"] == "p2#1"
     assert "1 message sent" in votequeue("failed", "r", "--retry").out
-    assert run_progress.dead("r") == []
+    assert progress.dead("r") == []
     assert "nothing was given up" in votequeue("failed", "r").out
 
 

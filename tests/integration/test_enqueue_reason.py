@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from producers import run_progress
 from producers.enqueue import publish
 from shared import broker, prompts, service_pauses, settings
 from shared.errors import ServiceUnreachable
 from shared.jobs import Reason
-from shared.ledger import calls, claims, engine, runs, schema
+from shared.ledger import calls, claims, engine, progress, runs, schema
 from shared.ledger.schema import State
 from tests.conftest import Command
 from tests.integration import run_fixtures
@@ -250,7 +249,7 @@ def test_more_money_revives_what_the_budget_stopped_and_nothing_else(
     bury(1, "no reasoning for C: chat/m said A, A, A")
     ended = votequeue("enqueue", "reason", data, *CHAT, *more)
     assert ended.out == "run r continued: 3 questions, 1 message sent\n"
-    assert [one.number for one in run_progress.dead("r")] == [1]
+    assert [one.number for one in progress.dead("r")] == [1]
     assert calls.spent("r").budget == (more[1] if more else None)
 
 

@@ -13,7 +13,7 @@ from producers.enqueue.workload import Amount, Load, Workload
 from shared import broker, dataset, prompts, settings, token_bounds
 from shared.dataset import Line
 from shared.jobs import Reason
-from shared.ledger import cache, calls, claims, engine, runs, schema
+from shared.ledger import cache, calls, claims, engine, outbox, runs, schema
 from shared.ledger.cache import Route, Wanted
 from shared.prompts import PromptQuestion
 from tests.conftest import Command
@@ -184,9 +184,9 @@ def test_any_ledger_records_items_with_a_budget_and_revives_by_reason(any_ledger
         claims.claim([Reason(run="r", item=n) for n in (0, 1)], "one", 60), "ab", strict=True
     ):
         claims.bury(held, f"{reason}: for 100 %")
-    assert claims.revive("r", "b: for 100 %") == 1
-    assert claims.revive("r", "%") == 0
-    assert claims.revive("r") == 1
+    assert outbox.revive("r", "b: for 100 %") == 1
+    assert outbox.revive("r", "%") == 0
+    assert outbox.revive("r") == 1
 
 
 # Translations

@@ -26,7 +26,7 @@ from tests.conftest import Command, forget
 from tests.integration import run_fixtures
 from tests.integration.test_rounds import SAMPLING
 from workers import liveness
-from workers.liveness import Liveness, Session
+from workers.liveness import Liveness
 from workers.sqlite_watchdog import FrozenWriter
 
 
@@ -120,7 +120,7 @@ def test_a_worker_of_another_machine_is_dead_when_its_session_is_gone_and_stays_
 ) -> None:
     monkeypatch.setattr(liveness, "STEADY", 0.001)
     monkeypatch.setattr(liveness, "MISSING", 0.3)
-    ours, theirs = Session(), Session()
+    ours, theirs = leases.Session(), leases.Session()
     assert ours.keep() is not None
     leases.heartbeat("theirs", 60, None, theirs.keep())
     leases.heartbeat("too old to have one", 60)
@@ -198,7 +198,7 @@ def test_workers_that_write_the_same_items_in_any_order_never_wait_for_each_othe
         claims.expire(1000)
         outbox.mark_sent(jobs[::-1])
         outbox.forget_sent()
-        claims.make_due("r")
+        outbox.make_due("r")
 
     works = [claim_and_give_back] * 3 + [sweep] * 2
     conflicts: list[object] = []

@@ -13,7 +13,7 @@ from producers.enqueue import publish
 from shared import prompts, settings
 from shared.errors import UserError
 from shared.jobs import Infer
-from shared.ledger import claims, models, runs
+from shared.ledger import claims, models, runs, votes
 from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
@@ -170,5 +170,5 @@ def test_votes_that_are_judged_again_keep_what_they_were_sampled_from(data: Path
     publish.infer(data, again, "again")
     asyncio.run(rounds.play(claims.claim([Infer(run="again", item=0)], "one", 60)))
     assert len(generator.requests) == 2
-    assert claims.sampled_rounds("again", 0) == claims.sampled_rounds(source, 0)
-    assert len(claims.sampled_rounds("again", 0)) == 1
+    assert votes.sampled_rounds("again", 0) == votes.sampled_rounds(source, 0)
+    assert len(votes.sampled_rounds("again", 0)) == 1

@@ -135,7 +135,7 @@ def test_a_failed_call_is_no_answer_and_what_was_heard_before_it_stays(
     work(run)
     assert standing(run) == (State.PENDING, attempt, None)
     calls.lift("chat")
-    claims.make_due(run)
+    outbox.make_due(run)
     assert work(run) == "B: agreed, asked 2 times"
     assert len(chat.prompts) == 3
 
@@ -155,7 +155,7 @@ def test_a_question_whose_calls_always_fail_is_dead_in_the_end(
     run = open_run()
     for _ in range(3):
         said = work(run)
-        claims.make_due(run)
+        outbox.make_due(run)
     assert said == "dead: error 500"
     assert standing(run) == (State.DEAD, 3, "3 rounds ended in a failed call, last: error 500")
 
@@ -170,7 +170,7 @@ def test_a_barred_account_is_asked_by_nobody_until_it_is_mended(stage: Stage) ->
     assert said == ["waits: the account is in arrears: top it up"] * 4
     assert len(chat.prompts) == 1
     assert calls.lift("chat") == 1
-    assert claims.make_due(run) == 3
+    assert outbox.make_due(run) == 3
     assert [work(run, item) for item in range(3)] == ["B: agreed, asked once"] * 3
 
 
@@ -212,7 +212,7 @@ def test_a_run_spends_its_budget_and_not_more_with_eight_at_once(stage: Stage) -
     for thread in threads:
         thread.join()
     # Those that waited for what calls under way would leave of the budget.
-    while claims.make_due(run):
+    while outbox.make_due(run):
         for job in outbox.unsent(40, run):
             work(run, job.item)
     counts = runs.count_states(run)
@@ -259,7 +259,7 @@ def test_no_secret_of_the_settings_comes_into_the_ledger(
             work(run, item)
         except ZeroDivisionError:
             caplog.clear()
-        claims.make_due(run)
+        outbox.make_due(run)
     with engine.reading() as connection:
         tables = schema.metadata.sorted_tables
         dump = repr([connection.execute(sa.select(table)).all() for table in tables])

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from producers import questions
 from producers.enqueue import publish
 from producers.reports import inference_plots, inference_report, report_files
 from producers.reports.inference_report import Known
 from shared import metrics
-from shared.ledger import claims
+from shared.ledger import claims, votes
 from tests.conftest import Command
 from tests.integration import run_fixtures
 from tests.integration.run_fixtures import ballot
@@ -253,7 +252,7 @@ def test_a_votes_text_cannot_steer_the_terminal(run: str, votequeue: Command) ->
 
 @pytest.mark.usefixtures("any_ledger")
 def test_all_questions_are_read_in_order_with_their_votes(answered: str) -> None:
-    told = list(questions.tell(answered, texts=True))
+    told = list(votes.of_run(answered, texts=True))
     assert [(one.entry.id, one.question, len(one.votes)) for one in told] == [
         ("p1", 0, 3),
         ("p1", 1, 4),

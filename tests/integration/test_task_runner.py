@@ -168,7 +168,7 @@ def test_an_item_held_waits_as_long_as_it_is_told_and_nothing_is_charged(error: 
 def test_an_item_held_until_a_person_has_mended_something_waits_for_resume(error: Held) -> None:
     task_runner.run(JOB, raising(error))
     assert (standing(), waits() > YEAR) == ((State.PENDING, 0, 0), True)
-    assert claims.make_due("r") == 1
+    assert outbox.make_due("r") == 1
     assert task_runner.run(JOB, lambda _: DONE) == DONE.line
 
 
@@ -206,7 +206,7 @@ def test_the_time_between_failed_rounds_doubles_up_to_a_longest(monkeypatch: pyt
         task_runner.run(JOB, raising(Unavailable("error 500")))
         longest = min(2.0**attempt, task_runner.LONGEST_DELAY)
         assert waits() == pytest.approx(longest * 0.75, rel=0.34)
-        claims.make_due("r")
+        outbox.make_due("r")
 
 
 def test_rounds_that_fail_for_ever_have_a_delay_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,10 +220,10 @@ def test_what_failed_too_often_is_dead_with_the_last_reason(monkeypatch: pytest.
     choose(monkeypatch, max_failures=3)
     for status in (500, 502):
         task_runner.run(JOB, raising(Unavailable(f"error {status}")))
-        claims.make_due("r")
+        outbox.make_due("r")
     # Waiting for a quota, or for another worker, is no failure.
     task_runner.run(JOB, raising(Held("paused", 60.0)))
-    claims.make_due("r")
+    outbox.make_due("r")
     assert task_runner.run(JOB, raising(Unavailable("error 503"))) == "dead: error 503"
     assert (item()["state"], item()["reason"]) == (
         State.DEAD,
@@ -246,7 +246,7 @@ def test_a_reason_that_no_ledger_can_store_is_stored_without_what_cannot_be(
     if any_ledger == "postgresql":
         open_run(home)
     assert task_runner.run(JOB, raising(Unavailable("it said \0\ud83d"))).endswith(": it said ��")
-    claims.make_due("r")
+    outbox.make_due("r")
     task_runner.run(JOB, raising(Refused("it said \0\ud83d")))
     assert item()["reason"] == "it said ��"
 

@@ -15,7 +15,7 @@ from producers.commands import training_options
 from shared import broker, dataset, model_store, settings
 from shared.errors import ServiceUnreachable
 from shared.jobs import Train
-from shared.ledger import claims, engine, models, runs, training_log
+from shared.ledger import claims, engine, locks, models, runs, training_log
 from shared.ledger.claims import Claim
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
@@ -242,7 +242,7 @@ def test_a_training_that_somebody_else_has_taken_ends_and_makes_nothing() -> Non
     open_training(training_fixtures.lessons(40), **LONG)
 
     def overtake() -> None:
-        claims.hold("reconcile", "two", 60)
+        locks.hold("reconcile", "two", 60)
         with engine.writing() as connection:
             connection.exec_driver_sql("UPDATE workers SET lease_until = 1")
         claims.expire(5)

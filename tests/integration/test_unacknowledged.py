@@ -8,7 +8,7 @@ import pytest
 
 from shared import broker, settings
 from shared.jobs import Infer, Job
-from shared.ledger import claims, engine, leases, outbox
+from shared.ledger import claims, engine, leases, locks, outbox
 from shared.ledger.claims import Settled
 from shared.settings import Settings
 from shared.voting import Answer
@@ -99,7 +99,7 @@ def test_many_are_looked_through_past_those_that_are_worked_on(
 def test_one_worker_at_a_time_clears(jobs: list[Job], fast: Settings) -> None:
     assert leases.dead_here() == []
     time.sleep(2 * fast.lease + 0.1)
-    assert claims.hold("unacknowledged", OTHER, 60)
+    assert locks.hold("unacknowledged", OTHER, 60)
     assert reconcile.clear_unacknowledged(WORKER, fast) == 0
 
 

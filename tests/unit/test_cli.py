@@ -136,7 +136,7 @@ def test_an_unforeseen_error_is_one_line(
     def failing() -> None:
         raise error
 
-    monkeypatch.setattr("producers.run_progress.overview", failing)
+    monkeypatch.setattr("shared.ledger.progress.overview", failing)
     ended = votequeue("status")
     assert (ended.code, ended.err) == (1, line)
 
@@ -145,7 +145,7 @@ def test_ctrl_c_is_130_and_one_line(votequeue: Command, monkeypatch: pytest.Monk
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("producers.run_progress.overview", interrupted)
+    monkeypatch.setattr("shared.ledger.progress.overview", interrupted)
     ended = votequeue("status")
     assert (ended.code, ended.err.count("\n")) == (130, 1)
 

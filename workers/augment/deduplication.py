@@ -11,11 +11,9 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from shared import dataset
 from shared.dataset import Entry
-from shared.ledger import engine, runs, schema
+from shared.ledger import results, runs
 from shared.prompts import PromptQuestion
 
 if TYPE_CHECKING:
@@ -77,13 +75,8 @@ class _Vectors:
 
 
 def _kept(run: str, item: int, known: set[int]) -> list[tuple[int | None, str]]:
-    columns = schema.results.c
-    numbers = sa.select(columns.number).where(columns.run == run, columns.number != item)
-    values = sa.select(columns.number, columns.value).where(columns.run == run)
-    with engine.reading() as connection:
-        new = sorted(set(connection.scalars(numbers)) - known)
-        rows = [connection.execute(values.where(columns.number == number)).one() for number in new]
-    entries = [(row.number, Entry.model_validate(row.value["entry"])) for row in rows]
+    made = results.not_among(run, {*known, item})
+    entries = [(number, Entry.model_validate(value["entry"])) for number, value in made]
     return [(number, text) for number, entry in entries for text in _questions(entry)]
 
 

@@ -18,11 +18,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import sqlalchemy as sa
-
 from shared.errors import Refused, Unavailable, Unreadable, VotequeueError
 from shared.ledger import cache
 from shared.ledger.cache import Reserved, Route
+from shared.ledger.engine import Connection
 from shared.settings import Settings
 from workers.augment.packing import Carrier
 from workers.gateway.gateway import Gateway
@@ -173,7 +172,7 @@ class Memory:
     def _call(self, wanted: PendingText, texts: Sequence[str]) -> dict[str, str]:
         route = wanted.route
 
-        def keep(connection: sa.Connection, results: Sequence[str]) -> None:
+        def keep(connection: Connection, results: Sequence[str]) -> None:
             cache.keep_translations(connection, dict(zip(texts, results, strict=True)), route)
 
         results = self._gateway.translate(

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import sqlalchemy as sa
-
 from shared import prompts, providers, token_bounds
 from shared.errors import (
     Barred,
@@ -30,6 +28,7 @@ from shared.errors import (
 from shared.jobs import Job
 from shared.ledger import calls, engine, token_charges
 from shared.ledger.calls import CallPurpose
+from shared.ledger.engine import Connection
 from shared.providers import Usage
 from workers import retries
 from workers.ports import (
@@ -78,7 +77,7 @@ class _Call(Generic[_R]):
     needs: Needs
     make: Callable[[], _R]
     text: Callable[[_R], str | None]
-    keep: Callable[[sa.Connection, _R], object]
+    keep: Callable[[Connection, _R], object]
 
 
 class Gateway:
@@ -120,7 +119,7 @@ class Gateway:
         translator: Translator,
         texts: Sequence[str],
         languages: tuple[str, str],
-        keep: Callable[[sa.Connection, list[str]], object],
+        keep: Callable[[Connection, list[str]], object],
     ) -> list[str]:
         """Translate some texts of a run in one call; ``keep`` puts them on record with the call itself.
 
@@ -228,13 +227,13 @@ class Gateway:
         number: int,
         outcome: str,
         used: Usage,
-        keep: Callable[[sa.Connection], object] = lambda _: None,
+        keep: Callable[[Connection], object] = lambda _: None,
         **ended: Any,
     ) -> None:
         """Record how a call ended, and what that shows of what others may cost."""
         most, service, factor = call.needs.most, call.service, 1.0
 
-        def also(connection: sa.Connection) -> None:
+        def also(connection: Connection) -> None:
             nonlocal factor
             keep(connection)
             factor = token_charges.learn(connection, service.name, most, used)

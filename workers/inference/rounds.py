@@ -23,6 +23,7 @@ from shared import answers, broker, prompts, voting
 from shared.errors import EngineDied, NotServedHere, Refused, ServiceUnreachable, UserError
 from shared.jobs import Job
 from shared.ledger import claims, engine, models, outbox, runs
+from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import Claim, RoundRecord, Settled, VoteRecord
 from shared.ledger.models import Model
 from shared.options import Sampling
@@ -271,12 +272,15 @@ def _seed(seed: int | None, claim: Claim) -> int | None:
 def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestion]) -> list[_Played]:
     """Take this round's votes from the run that sampled them."""
     items = [claim.job.item for claim in batch]
-    found = claims.recorded_rounds(source, items)
+    found = recorded_votes.recorded_rounds(source, items)
     played = []
     for claim, question in zip(batch, asked, strict=True):
         rounds = found.get(claim.job.item, [])
         votes, record = rounds[claim.attempt - 1] if claim.attempt <= len(rounds) else ([], None)
-        sampled = _Sampled([Completion(*vote[2:]) for vote in votes], record)
+        completions = [
+            Completion(vote.text, vote.tokens, vote.finish_reason, vote.mean_logprob) for vote in votes
+        ]
+        sampled = _Sampled(completions, record)
         played.append(_Played(claim, question, sampled, claim.attempt >= len(rounds)))
     return played
 
@@ -322,7 +326,7 @@ def _end(
         )
     answer = voting.decide(votes, rule)
     if answer is None and played.last:
-        answer = voting.fall_back(claims.earlier_ballots(claim.job) + votes, sampling.fallback)
+        answer = voting.fall_back(recorded_votes.earlier_votes(claim.job) + votes, sampling.fallback)
     if answer is None:
         outcome = f"again: none of {len(votes)} votes was accepted"
     else:

@@ -1,0 +1,225 @@
+"""Read votes, answers and claims of questions, a few at a time however many a run has.
+
+of_run("round1")  ->  QuestionResult(number=41, votes=[RecordedVote(41, 1, 0, "B", ...)], ...)
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import sqlalchemy as sa
+
+from shared import dataset
+from shared.dataset import Entry
+from shared.jobs import Job
+from shared.ledger import engine, schema
+from shared.ledger.claims import RoundRecord
+from shared.ledger.models import GeneratorIdentity
+from shared.voting import Vote
+
+_ON_DEMAND = ("text", "finish_reason", "mean_logprob")
+items, answers, attempts, votes = schema.items.c, schema.answers.c, schema.attempts.c, schema.votes.c
+
+
+@dataclass(frozen=True)
+class RecordedVote:
+    """A vote of a finished round, by item and attempt; see `VoteRecord` for what it has.
+
+    ``score`` is the probability of soundness that ``scorer`` gave. The last three are read only on demand.
+    """
+
+    number: int
+    attempt: int
+    place: int
+    letter: str | None
+    score: float | None
+    accepted: bool
+    tokens: int
+    scorer: str | None
+    text: str = ""
+    finish_reason: str | None = None
+    mean_logprob: float | None = None
+
+
+@dataclass(frozen=True)
+class QuestionResult:
+    """One question with its votes, in the order in which they were sampled, and its answer."""
+
+    number: int
+    entry: Entry
+    question: int
+    state: str
+    attempt: int
+    votes: list[RecordedVote]
+    letter: str | None
+    how: str | None
+    answered_at: float | None
+
+    @property
+    def gold(self) -> str | None:
+        """Give the right letter, where the data set knew it."""
+        return self.entry.questions[self.question].answer
+
+
+@dataclass(frozen=True)
+class RecordedClaim:
+    """A claim on an item: when it began and ended, and its outcome in words."""
+
+    number: int
+    worker: str
+    claimed_at: float
+    ended_at: float | None
+    outcome: str | None
+
+
+def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
+    """Read all questions of a run in order; with ``texts``, the votes' texts too."""
+    with engine.streaming() as connection:
+        recorded = _Groups(_select(connection, votes.run == run, whole=texts))
+        for text, rows in _by_entry(connection, run):
+            entry = dataset.entry_of(text)
+            for row in rows:
+                yield QuestionResult(
+                    number=row.number,
+                    entry=entry,
+                    question=row.question,
+                    state=row.state,
+                    attempt=row.attempt,
+                    votes=recorded.take(row.number),
+                    letter=row.letter,
+                    how=row.how,
+                    answered_at=row.answered_at,
+                )
+
+
+def letters_of(run: str) -> Iterator[tuple[str, list[str | None]]]:
+    """Read a run's entries in order, each with its questions' letters; ``None``: no answer (yet)."""
+    with engine.streaming() as connection:
+        for text, rows in _by_entry(connection, run):
+            yield text, [row.letter for row in rows]
+
+
+def claims_of(run: str) -> Iterator[RecordedClaim]:
+    """Read all claims of a run, item by item and in the order they were made."""
+    columns = attempts.number, attempts.worker, attempts.claimed_at, attempts.ended_at, attempts.outcome
+    query = sa.select(*columns).where(attempts.run == run).order_by(attempts.number, attempts.fence)
+    with engine.streaming() as connection:
+        for row in connection.execute(query):
+            yield RecordedClaim(*row)
+
+
+def main_scorer(run: str) -> str | None:
+    """Name the scorer that judged most of a run's votes; ``None`` where none did."""
+    query = (
+        sa.select(votes.scorer)
+        .where(votes.run == run, votes.scorer.is_not(None))
+        .group_by(votes.scorer)
+        .order_by(sa.func.count().desc(), sa.func.min(votes.number))
+        .limit(1)
+    )
+    with engine.reading() as connection:
+        return connection.scalar(query)
+
+
+def earlier_votes(job: Job) -> list[Vote]:
+    """Read all votes of a question's finished rounds, in the order in which they were sampled."""
+    with engine.reading() as connection:
+        recorded = _select(connection, votes.run == job.run, votes.number == job.item)
+        return [Vote(vote.letter, vote.score) for vote in recorded]
+
+
+def recorded_rounds(
+    run: str, numbers: Sequence[int]
+) -> dict[int, list[tuple[list[RecordedVote], RoundRecord | None]]]:
+    """Read the votes of some of a run's questions, round by round, each with what it was sampled from."""
+    columns = schema.rounds.c
+    query = sa.select(schema.rounds).where(columns.run == run, columns.number.in_(numbers))
+    rounds: dict[int, list[tuple[list[RecordedVote], RoundRecord | None]]] = {}
+    with engine.reading() as connection:
+        sampled = {(row.number, row.attempt): _round_of(row) for row in connection.execute(query)}
+        recorded = _select(connection, votes.run == run, votes.number.in_(numbers), whole=True)
+        for place, group in itertools.groupby(recorded, key=attrgetter("number", "attempt")):
+            rounds.setdefault(place[0], []).append((list(group), sampled.get(place)))
+    return rounds
+
+
+def sampled_rounds(run: str, number: int) -> list[tuple[int, RoundRecord, GeneratorIdentity | None]]:
+    """Read what each round of a question was sampled from, by its attempt."""
+    rounds, generators = schema.rounds.c, schema.generators.c
+    query = (
+        sa.select(schema.rounds, generators.model, generators.weights, generators.engine)
+        .outerjoin(schema.generators, generators.name == rounds.generator)
+        .where(rounds.run == run, rounds.number == number)
+        .order_by(rounds.attempt)
+    )
+    with engine.reading() as connection:
+        return [
+            (
+                row.attempt,
+                _round_of(row),
+                GeneratorIdentity(row.model, row.weights, row.engine) if row.model else None,
+            )
+            for row in connection.execute(query)
+        ]
+
+
+def count_sources(run: str) -> list[tuple[str | None, str | None, str | None, str | None, str | None, int]]:
+    """Count a run's votes by model, weights, engine, adapter and scorer, most votes first."""
+    votes, rounds, generators = schema.votes.c, schema.rounds.c, schema.generators.c
+    same = sa.and_(rounds.run == votes.run, rounds.number == votes.number, rounds.attempt == votes.attempt)
+    source = generators.model, generators.weights, generators.engine, rounds.adapter, votes.scorer
+    query = (
+        sa.select(*source, sa.func.count())
+        .select_from(schema.votes.outerjoin(schema.rounds, same))
+        .outerjoin(schema.generators, generators.name == rounds.generator)
+        .where(votes.run == run)
+        .group_by(*source)
+        .order_by(sa.func.count().desc())
+    )
+    with engine.reading() as connection:
+        return [tuple(row) for row in connection.execute(query)]
+
+
+def _round_of(row: sa.Row[Any]) -> RoundRecord:
+    return RoundRecord(**{name: getattr(row, name) for name in RoundRecord.__dataclass_fields__})
+
+
+def _select(
+    connection: sa.Connection, *where: sa.ColumnElement[bool], whole: bool = False
+) -> Iterator[RecordedVote]:
+    columns = [votes[name] for name in RecordedVote.__dataclass_fields__ if whole or name not in _ON_DEMAND]
+    query = sa.select(*columns).where(*where).order_by(votes.number, votes.attempt, votes.place)
+    return (RecordedVote(*row) for row in connection.execute(query))
+
+
+def _by_entry(connection: sa.Connection, run: str) -> Iterator[tuple[str, list[sa.Row[Any]]]]:
+    answer_of = sa.and_(answers.run == items.run, answers.number == items.number)
+    columns = items.number, items.entry, items.question, items.state, items.attempt
+    questions = (
+        sa.select(*columns, answers.letter, answers.how, answers.answered_at)
+        .select_from(schema.items.outerjoin(schema.answers, answer_of))
+        .where(items.run == run)
+        .order_by(items.number)
+    )
+    entries = schema.entries.c
+    texts = sa.select(entries.text).where(entries.run == run).order_by(entries.position)
+    groups = itertools.groupby(connection.execute(questions), key=attrgetter("entry"))
+    for text, (_entry, rows) in zip(connection.scalars(texts), groups, strict=True):
+        yield text, list(rows)
+
+
+class _Groups:
+    """Votes in the order of their number, handed out a number at a time."""
+
+    def __init__(self, recorded: Iterator[RecordedVote]) -> None:
+        self._recorded = recorded
+        self._next = next(recorded, None)
+
+    def take(self, number: int) -> list[RecordedVote]:
+        taken = []
+        while self._next is not None and self._next.number == number:
+            taken.append(self._next)
+            self._next = next(self._recorded, None)
+        return taken
