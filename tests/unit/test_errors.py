@@ -1,18 +1,22 @@
-"""Delays that services ask for: whatever they say, a number that can be waited for."""
+"""The error classes: the policy and the outcome of each, and delays that can be waited for."""
 
 import math
 
 import pytest
 
+from shared import errors
 from shared.errors import (
     LONGEST_DAY,
     LONGEST_PAUSE,
     Exhausted,
     Held,
+    NoReply,
     Policy,
     Throttled,
+    Unreadable,
     VotequeueError,
 )
+from shared.ledger import calls
 from workers import ports, task_runner
 
 
@@ -51,6 +55,14 @@ def test_the_runner_carries_out_the_policy_of_every_error() -> None:
     assert ports.Interrupted in tree
     assert [kind.__name__ for kind in tree if kind.policy not in task_runner.SETTLE] == []
     assert set(task_runner.SETTLE) == set(Policy)
+
+
+def test_every_error_says_how_a_call_that_ended_in_it_is_counted() -> None:
+    root, *tree = _tree(VotequeueError)
+    ours = [kind for kind in tree if kind.__module__ == errors.__name__]
+    assert [kind.__name__ for kind in ours if kind.outcome == root.outcome] == []
+    assert {kind.outcome for kind in tree} >= {"throttled", "no reply", calls.NOT_MADE}
+    assert {kind for kind in tree if kind.may_be_charged} == {NoReply, Unreadable}
 
 
 def test_only_errors_that_put_an_item_off_stop_a_provider() -> None:
