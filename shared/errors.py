@@ -15,15 +15,17 @@ LONGEST_DAY = 90_000.0  # seconds until any time zone's next midnight: a day may
 
 
 class Policy(Enum):
-    """What becomes of the item whose work ended in an error; `workers.task_runner` carries it out."""
+    """What becomes of the item whose work ended in an error; `workers.settlement` carries it out."""
 
     AGAIN = "give it back, due at once"
     ELSEWHERE = "give it back, due in a moment"
     BACK_OFF = "try it again after a delay that doubles, and bury it after too many failures"
     PUT_OFF = "give it back, due after the error's delay"
     STOP_PROVIDER = "put it off, and pause the provider for as long"
+    STOP_WORKER = "give it back, due in a moment, and end this worker in order"
     CHARGE = "note a lost lease, and bury it after too many of them"
     BURY = "settle it as failed"
+    LEAVE = "write nothing: another worker has it"
 
 
 class VotequeueError(Exception):
