@@ -25,9 +25,7 @@ class Claimer:
         self._held: set[Job] = set()
         self._changing = threading.Lock()
 
-    def claim(
-        self, jobs: Sequence[Job], in_play: bool = False, before_retry: Callable[[], None] = lambda: None
-    ) -> list[Claim]:
+    def claim(self, jobs: Sequence[Job], before_retry: Callable[[], None] = lambda: None) -> list[Claim]:
         """Claim what can be claimed, however long the ledger is away; `done` must follow for each claim.
 
         ``before_retry`` is called between two attempts, and may raise to end them.
@@ -39,7 +37,7 @@ class Claimer:
             if failed:
                 before_retry()
             try:
-                claimed = claims.claim(jobs, self._worker, self._lease, in_play)
+                claimed = claims.claim(jobs, self._worker, self._lease)
                 return claimed + (self._left_behind(jobs, claimed) if failed else [])
             except ServiceUnreachable:
                 failed = True

@@ -11,26 +11,33 @@ import concurrent.futures
 import functools
 import logging
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from shared import settings
 from shared.broker import app
+from shared.errors import Policy, ServiceUnreachable, UserError
 from shared.jobs import Infer, Job
 from shared.ledger import claims, models, outbox, sampling_progress
 from shared.ledger.claims import Claim
-from workers import lifecycle, retries, wiring
+from workers import lifecycle, retries, settlement, task_runner, wiring
 from workers.claimer import Claimer
 from workers.inference import rounds
 from workers.inference.batcher import Batcher
+from workers.inference.rounds import Rounds
 from workers.inference.throughput_meter import ThroughputMeter
 from workers.periodic import Periodic
+from workers.settlement import ErrorPolicies
 
 log = logging.getLogger(__name__)
 NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
 STOPPED = "given back: the worker was stopped"
 RESCUE_AFTER = 0.5  # seconds; with a slot free somewhere, a message is taken in much less
 CLAIMED_TOGETHER, CLAIM_LINGER = 64, 0.02
+# An index server that is away comes back. Without weights or a scorer, a worker can answer nothing.
+ERROR_POLICIES = ErrorPolicies(
+    {ServiceUnreachable: Policy.ELSEWHERE, UserError: Policy.STOP_WORKER}, patience=5.0
+)
 Value = TypeVar("Value")
 
 
@@ -51,7 +58,10 @@ class Answering:
             self._claim, size=CLAIMED_TOGETHER, in_flight=1, linger=CLAIM_LINGER
         )
         self._batches: Batcher[Claim, str] = Batcher(
-            playing.play, size=loaded.batch_size, in_flight=loaded.batches_in_flight, linger=loaded.linger
+            functools.partial(play, playing),
+            size=loaded.batch_size,
+            in_flight=loaded.batches_in_flight,
+            linger=loaded.linger,
         )
         # The engine's process dies with the thread that starts it (`parent_death`), so this one must go on.
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
@@ -135,10 +145,16 @@ class Answering:
         await self._arrivals.stop(abort=False)
         await self._batches.stop(abort=True)
         rest = await asyncio.to_thread(claims.release_all, lifecycle.WORKER, STOPPED)
-        await asyncio.to_thread(rounds.publish, rest)
+        await asyncio.to_thread(settlement.publish, rest)
 
     def _in_loop(self, work: Coroutine[Any, Any, Value]) -> "concurrent.futures.Future[Value]":
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+async def play(playing: Rounds, batch: Sequence[Claim]) -> list[str]:
+    """Play one round for claims of one run; give what became of each in words."""
+    exclusive = rounds.is_exclusive(batch[0])
+    return await task_runner.run_batch(batch, playing.play, ERROR_POLICIES, exclusive=exclusive)
 
 
 def _tell(meter: ThroughputMeter) -> None:

@@ -21,6 +21,10 @@ class Interrupted(VotequeueError):
     """The worker was told to stop before the work was through: the item is given back untouched."""
 
     policy = Policy.AGAIN
+    outcome = "not made"
+
+    def __init__(self, message: str = "the worker was stopped") -> None:
+        super().__init__(message)
 
 
 @dataclass(frozen=True)

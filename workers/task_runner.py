@@ -1,48 +1,50 @@
-"""Run one item of a data queue: claim it, do its work, and settle the result or the error.
+"""Run items of all queues: claim them, begin, do their work, and settle the results or the errors.
 
     run(Reason(run="correct", item=41), explain)  ->  "B: agreed, asked 2 times"
 
-An error's class says what becomes of the item (`shared/errors.py`).
+An error's class says what becomes of the item (`shared.errors`), and `settlement` does it.
 """
 
+import asyncio
 import functools
-import logging
-import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from shared import recipes, settings
-from shared.errors import Held, Policy, Refused, VotequeueError
+from shared.errors import Refused, VotequeueError
 from shared.jobs import Job
-from shared.ledger import claims, engine, runs
+from shared.ledger import claims, runs
 from shared.ledger.claims import Claim
+from shared.ledger.engine import Connection
 from shared.recipes import Training
-from workers import lifecycle, retries
+from workers import lifecycle, retries, settlement
 from workers.admission_control import Admission
 from workers.claimer import Claimer
-from workers.inference import rounds
+from workers.ports import Interrupted
+from workers.settlement import TOO_LATE, ErrorPolicies
 
-log = logging.getLogger(__name__)
 NOTHING_TO_DO = "nothing to do: it is done, or another worker has it"
-FIRST_DELAY, LONGEST_DELAY = 1.0, 300.0  # seconds between rounds that fail, doubling
-PATIENCE = 30.0  # seconds before an item is tried again that this worker cannot work on
-UNTIL_MENDED = 10 * 365 * 86_400.0  # seconds: `votequeue resume` makes it due
 _T = TypeVar("_T")
 _Options = TypeVar("_Options", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class ItemResult:
-    """What an item came to: its result as the ledger keeps it, and one line for Flower and `trace`."""
+    """What an item came to: its result as the ledger keeps it, and one line for Flower and `trace`.
+
+    ``also`` writes more in the transaction that records the result; ``recorded`` is called after it.
+    """
 
     value: dict[str, Any]
     line: str
+    also: Callable[[Connection], object] = lambda _: None
+    recorded: Callable[[], object] = lambda: None
 
 
-def run(job: Job, work: Callable[[Claim], ItemResult]) -> str:
+def run(job: Job, work: Callable[[Claim], ItemResult], policies: ErrorPolicies = settlement.DEFAULT) -> str:
     """Do one item's work if it can be claimed; give what became of it in words."""
     held = claimer().claim([job])
     if not held:
@@ -50,22 +52,68 @@ def run(job: Job, work: Callable[[Claim], ItemResult]) -> str:
     claim = held[0]
     try:
         with _admission().entered(claim.losses):
-            return _run(claim, work)
+            return run_claimed(claim, work, policies)
     finally:
         claimer().done([claim])
 
 
-def _run(claim: Claim, work: Callable[[Claim], ItemResult]) -> str:
+def run_claimed(claim: Claim, work: Callable[[Claim], ItemResult], policies: ErrorPolicies) -> str:
+    """Do the work of a claim as `run` does.
+
+    Raises:
+        Exception: an unexplained error, once its item is settled: Celery shows it.
+    """
     try:
         retries.until_done(lambda: claims.begin([claim]))
-        outcome = work(claim)
-        value, line = outcome.value, outcome.line
-        kept = retries.written(lambda: claims.complete(claim, value, line))
-    # Whatever it is, the item must not stay claimed; what is not the item's goes on to Celery.
+        result = work(claim)
+        kept = retries.written(lambda: claims.complete(claim, result.value, result.line, result.also))
+    # Whatever it is, the item must not stay claimed.
+    except Exception as error:
+        settle = functools.partial(settlement.settle, [claim], error, policies)
+        (outcome,) = retries.written(settle)
+        if isinstance(error, VotequeueError):
+            return outcome
+        raise
+    if not kept:
+        return TOO_LATE
+    result.recorded()
+    return result.line
+
+
+async def run_batch(
+    batch: Sequence[Claim],
+    work: Callable[[Sequence[Claim]], Awaitable[Sequence[str | VotequeueError]]],
+    policies: ErrorPolicies,
+    *,
+    exclusive: bool,
+) -> list[str]:
+    """Do the work of some claims of one run together; give what became of each in words.
+
+    ``work`` gives for each claim its outcome, or the error that it alone ended in; an error that it raises
+    concerns all of them. ``exclusive``: no other batch runs beside this one.
+
+    Raises:
+        CancelledError: the worker stops; the claims are given back untouched.
+    """
+    # A batch of one that runs by itself is to blame; of several that ran, none is known to be.
+    alone = exclusive and len(batch) == 1
+
+    async def settle(failed: Sequence[Claim], error: Exception) -> list[str]:
+        return await retries.written_aside(lambda: settlement.settle(failed, error, policies, alone))
+
+    try:
+        await retries.until_done_aside(lambda: claims.begin(batch))
+        results = await work(batch)
+        return [
+            result if isinstance(result, str) else (await settle([claim], result))[0]
+            for claim, result in zip(batch, results, strict=True)
+        ]
+    except asyncio.CancelledError:
+        await asyncio.shield(settle(batch, Interrupted()))
+        raise
+    # Whatever it is, no item may stay claimed.
     except Exception as error:  # noqa: BLE001
-        failure = error
-        return retries.written(lambda: _settle(claim, failure))
-    return line if kept else rounds.TOO_LATE
+        return await settle(batch, error)
 
 
 @functools.cache
@@ -98,61 +146,3 @@ def _read(run: str, validate: Callable[[Any], _T]) -> _T:
         return validate(runs.get_run(run).options)
     except ValidationError as error:
         raise Refused(f"the run's settings are of another votequeue: {error.errors()[0]['msg']}") from error
-
-
-def _settle(claim: Claim, error: Exception) -> str:
-    policy = error.policy if isinstance(error, VotequeueError) else Policy.CHARGE
-    return SETTLE[policy](claim, error, engine.storable(str(error)))
-
-
-def _again(claim: Claim, error: Exception, reason: str) -> str:
-    rounds.publish(claims.release([claim], "its worker was stopped"))
-    return "given back: the worker was stopped"
-
-
-def _elsewhere(claim: Claim, error: Exception, reason: str) -> str:
-    # A setting is missing on this machine, or its ledger was away: nothing is paused for all.
-    log.error("item %d of %s is given back: %s", claim.job.item, claim.job.run, reason)
-    claims.release([claim], reason, PATIENCE)
-    return f"given back: {reason}"
-
-
-def _back_off(claim: Claim, error: Exception, reason: str) -> str:
-    if claim.attempt >= settings.load().max_failures:
-        claims.bury(claim, f"{claim.attempt} rounds ended in a failed call, last: {reason}")
-        return f"dead: {reason}"
-    # Jitter, or all that failed together would come back together.
-    doubled: float = FIRST_DELAY * 2 ** min(claim.attempt - 1, 16)
-    delay = min(doubled, LONGEST_DELAY) * random.uniform(0.5, 1.0)
-    claims.put_off(claim, reason, delay)
-    return f"again in {delay:.1f} s: {reason}"
-
-
-def _put_off(claim: Claim, error: Exception, reason: str) -> str:
-    delay = error.delay if isinstance(error, Held) else None
-    claims.release([claim], reason, UNTIL_MENDED if delay is None else delay)
-    return f"waits: {reason}"
-
-
-def _charge(claim: Claim, error: Exception, reason: str) -> str:
-    log.error("item %d of %s failed", claim.job.item, claim.job.run, exc_info=error)
-    most = settings.load().max_losses
-    rounds.publish(claims.lose([claim], "it failed, see the worker's log", most, alone=True))
-    raise error
-
-
-def _bury(claim: Claim, error: Exception, reason: str) -> str:
-    claims.bury(claim, reason)
-    return f"dead: {reason}"
-
-
-# The gateway has paused the provider before a STOP_PROVIDER error comes here.
-SETTLE: dict[Policy, Callable[[Claim, Exception, str], str]] = {
-    Policy.AGAIN: _again,
-    Policy.ELSEWHERE: _elsewhere,
-    Policy.BACK_OFF: _back_off,
-    Policy.PUT_OFF: _put_off,
-    Policy.STOP_PROVIDER: _put_off,
-    Policy.CHARGE: _charge,
-    Policy.BURY: _bury,
-}

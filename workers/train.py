@@ -19,7 +19,7 @@ from typing import Any
 
 from shared import settings
 from shared.broker import app
-from shared.errors import EngineDied, Refused, UserError
+from shared.errors import Policy, UserError
 from shared.jobs import Train
 from shared.ledger import claims, models, runs, training_log
 from shared.ledger.claims import Claim
@@ -27,8 +27,8 @@ from shared.ledger.engine import Connection
 from shared.ledger.models import Model
 from shared.recipes import ScorerTraining, Training
 from workers import build_info, lifecycle, retries, task_runner
-from workers.inference import rounds
-from workers.ports import Interrupted
+from workers.settlement import ErrorPolicies
+from workers.task_runner import ItemResult
 from workers.training import supervisor
 from workers.training.ipc import Message, Saved, StartTraining, Step, TrainedModel
 from workers.training.supervisor import Superseded
@@ -36,63 +36,34 @@ from workers.training.supervisor import Superseded
 log = logging.getLogger(__name__)
 WORK = ".work"
 LEFT_BEHIND = 7 * 86_400.0  # seconds after which nobody goes on with a training's checkpoints
+# Weights that are missing, say: another try on this machine would end the same way.
+ERROR_POLICIES = ErrorPolicies({UserError: Policy.BURY})
 _stopping = threading.Event()
 
 
 @app.task(name=Train.queue, acks_late=False)
 def train(**message: Any) -> str:
     """Train the model that a message names; give what became of it in words."""
-    held = task_runner.claimer().claim([Train.model_validate(message)], in_play=True)
-    if not held:
-        return "nothing to do: it is trained, or another worker has it"
-    try:
-        return _train(held[0])
-    finally:
-        task_runner.claimer().done(held)
+    return task_runner.run(Train.model_validate(message), _train, ERROR_POLICIES)
 
 
-def _train(claim: Claim) -> str:
-    try:
-        options = task_runner.training(claim.job.run)
-        folder = _folder(claim)
-        made = supervisor.supervise(
-            StartTraining(
-                run=claim.job.run,
-                fence=claim.fence,
-                folder=folder,
-                parent=os.getpid(),
-                patience=settings.load().lease,
-            ),
-            beat=settings.load().heartbeat,
-            told=lambda dispatch: _tell(claim, dispatch),
-            holds=lambda: claims.holds(claim),
-            stopping=_stopping.is_set,
-        )
-        return retries.written(lambda: _publish(claim, options, made, folder))
-    except Superseded:
-        return rounds.TOO_LATE
-    except Interrupted as error:
-        reason = str(error)
-        rounds.publish(retries.written(lambda: claims.release([claim], reason)))
-        return f"given back: {reason}"
-    except EngineDied as error:
-        return _lose(claim, str(error))
-    except (Refused, UserError) as error:
-        # Weights that are missing here, say: another try on this machine would end the same way.
-        reason = str(error)
-        retries.written(lambda: claims.bury(claim, reason))
-        return f"dead: {reason}"
-    except Exception:
-        log.exception("training %s failed", claim.job.run)
-        _lose(claim, "it failed, see the worker's log")
-        raise
-
-
-def _lose(claim: Claim, reason: str) -> str:
-    log.error("training %s: %s", claim.job.run, reason)
-    losses = settings.load().max_losses
-    rounds.publish(retries.written(lambda: claims.lose([claim], reason, losses, alone=True)))
-    return f"lost: {reason}"
+def _train(claim: Claim) -> ItemResult:
+    options = task_runner.training(claim.job.run)
+    folder = _folder(claim)
+    model = supervisor.supervise(
+        StartTraining(
+            run=claim.job.run,
+            fence=claim.fence,
+            folder=folder,
+            parent=os.getpid(),
+            patience=settings.load().lease,
+        ),
+        beat=settings.load().heartbeat,
+        told=lambda dispatch: _tell(claim, dispatch),
+        holds=lambda: claims.holds(claim),
+        stopping=_stopping.is_set,
+    )
+    return _publish(claim, options, model, folder)
 
 
 def _folder(claim: Claim) -> Path:
@@ -126,12 +97,11 @@ def _tell(claim: Claim, dispatch: Message) -> None:
         log.warning("a step could not be written down: %s", error)
 
 
-def _publish(claim: Claim, options: Training, made: TrainedModel, folder: Path) -> str:
-    """Move a model to where models are used from, and register it in the breath that settles its training."""
-    trained = settings.load().trained_folder
-    if not claims.holds(claim):
-        return rounds.TOO_LATE
-    place = trained / made.name
+def _publish(claim: Claim, options: Training, made: TrainedModel, folder: Path) -> ItemResult:
+    """Move a model to where models are used from; it is registered together with its training's result."""
+    if not retries.written(lambda: claims.holds(claim)):
+        raise Superseded
+    place = settings.load().trained_folder / made.name
     # The same content under the same name: a worker died between this line and the ledger's.
     if made.folder.exists() and not place.exists():
         made.folder.rename(place)
@@ -143,10 +113,12 @@ def _publish(claim: Claim, options: Training, made: TrainedModel, folder: Path) 
             models.promote(connection, options.target, made.name, verdict.words)
 
     value = {"model": made.name, "verdict": verdict.words, "promoted": verdict.promoted, **made.metrics}
-    if not claims.complete(claim, value, f"{made.name}: {verdict.words}", register):
-        return rounds.TOO_LATE
-    shutil.rmtree(folder, ignore_errors=True)
-    return f"{made.name}: {verdict.words}"
+    return ItemResult(
+        value,
+        f"{made.name}: {verdict.words}",
+        also=register,
+        recorded=lambda: shutil.rmtree(folder, ignore_errors=True),
+    )
 
 
 @dataclass(frozen=True)

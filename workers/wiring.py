@@ -106,7 +106,7 @@ def rounds(settings: Settings) -> tuple[Rounds, Generator]:
         )
     )
     scorer = SoundnessScorer(settings.trained_folder)
-    return Rounds(generator, scorer, retriever, max_losses=settings.max_losses), generator
+    return Rounds(generator, scorer, retriever), generator
 
 
 def trainer(

@@ -90,11 +90,8 @@ class Settled:
 
 
 @engine.retried
-def claim(jobs: Iterable[Job], worker: str, lease: float, in_play: bool = False) -> list[Claim]:
-    """Claim what can be claimed of ``jobs``; what is done, dead, leased or not yet due is left out.
-
-    ``in_play``: work on the claims begins at once.
-    """
+def claim(jobs: Iterable[Job], worker: str, lease: float) -> list[Claim]:
+    """Claim what can be claimed of ``jobs``; what is done, dead, leased or not yet due is left out."""
     claimed = []
     with engine.writing() as connection:
         now = leases.extend(connection, worker, lease)
@@ -102,8 +99,6 @@ def claim(jobs: Iterable[Job], worker: str, lease: float, in_play: bool = False)
             taken = _claim_one(connection, job, worker, now)
             if taken is not None:
                 claimed.append(taken)
-        if in_play:
-            _begin(connection, claimed, now)
     return claimed
 
 
@@ -148,16 +143,13 @@ def _claim_one(connection: sa.Connection, job: Job, worker: str, now: float) -> 
 def begin(claims: Iterable[Claim]) -> None:
     """Note that work on some claims begins: from now on they are in play."""
     with engine.writing() as connection:
-        _begin(connection, claims, engine.now(connection))
-
-
-def _begin(connection: sa.Connection, claims: Iterable[Claim], now: float) -> None:
-    rows: list[dict[str, object]] = [
-        {"run": held.job.run, "number": held.job.item, "fence": held.fence, "begun_at": now}
-        for held in _in_order(claims)
-    ]
-    if rows:
-        engine.insert_missing(connection, schema.plays, rows)
+        now = engine.now(connection)
+        rows: list[dict[str, object]] = [
+            {"run": held.job.run, "number": held.job.item, "fence": held.fence, "begun_at": now}
+            for held in _in_order(claims)
+        ]
+        if rows:
+            engine.insert_missing(connection, schema.plays, rows)
 
 
 def still_holds(connection: sa.Connection, held: Claim) -> bool:

@@ -66,8 +66,7 @@ class FastGenerator:
 def fast_rounds(settings: Settings) -> tuple[Rounds, Generator]:
     """Build what the infer queue stands on, without weights."""
     generator = FastGenerator()
-    rounds = Rounds(generator, FakeScorer(), FakeRetriever(), max_losses=settings.max_losses)
-    return rounds, generator
+    return Rounds(generator, FakeScorer(), FakeRetriever()), generator
 
 
 wiring.rounds = fast_rounds

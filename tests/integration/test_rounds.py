@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from shared import broker, dataset, prompts
+from shared import broker, dataset, prompts, settings
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
 from shared.jobs import Infer
 from shared.ledger import claims, engine, outbox, runs, schema
@@ -26,7 +26,7 @@ from shared.voting import Rule, VotingMode
 from tests import fakes
 from tests.fakes import CharacterEmbedder, FakeGenerator, FakeRetriever, FakeScorer, Reply
 from tests.integration import model_fixtures
-from workers import retries
+from workers import infer, retries
 from workers.inference import rounds
 from workers.inference.batcher import Batcher
 from workers.inference.rounds import Rounds
@@ -52,12 +52,14 @@ fresh = itertools.count()
 
 
 @pytest.fixture(autouse=True)
-def _stage(on_broker: str, any_ledger: str) -> None:
+def _stage(on_broker: str, any_ledger: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a broker that answers and an empty ledger, in this order: the former empties the environment.
 
     A scorer called s1 is in use, as the gate of the recipe.
     """
     assert engine.engine().dialect.name == any_ledger
+    monkeypatch.setenv("VOTEQUEUE_MAX_LOSSES", str(MAX_LOSSES))
+    settings.load.cache_clear()
     model_fixtures.put("s1")
 
 
@@ -85,7 +87,7 @@ def votes(letters: str) -> list[str]:
 def playing(
     generator: FakeGenerator, scorer: FakeScorer | None = None, retriever: Retriever | None = None
 ) -> Rounds:
-    return Rounds(generator, scorer or FakeScorer(), retriever or FakeRetriever(), max_losses=MAX_LOSSES)
+    return Rounds(generator, scorer or FakeScorer(), retriever or FakeRetriever())
 
 
 def claim(run: str, count: int = 1, worker: str = "one", lease: float = LEASE) -> list[Claim]:
@@ -93,7 +95,7 @@ def claim(run: str, count: int = 1, worker: str = "one", lease: float = LEASE) -
 
 
 def play(rounds_of: Rounds, batch: list[Claim]) -> list[str]:
-    return asyncio.run(rounds_of.play(batch))
+    return asyncio.run(infer.play(rounds_of, batch))
 
 
 def scored(**letters: float) -> FakeScorer:
@@ -486,7 +488,7 @@ def test_questions_whose_engine_died_are_lost_without_charge_and_the_others_sett
     run = open_run(tmp_path, 3)
     generator = FakeGenerator({"题1：": [EngineDied("gone")]}, otherwise=votes("BBB"))
     said = play(playing(generator), claim(run, 3))
-    assert said == ["B: majority, 3 of 3 votes", "lost: the engine died", "B: majority, 3 of 3 votes"]
+    assert said == ["B: majority, 3 of 3 votes", "lost: gone", "B: majority, 3 of 3 votes"]
     assert [standing(run, at) for at in range(3)] == [
         (State.DONE, 1, 0),
         (State.PENDING, 0, 1),
@@ -527,16 +529,25 @@ def test_an_unexplained_error_loses_its_batch_which_goes_on_smaller_then_alone_t
     assert rows(schema.votes, run) == []
 
 
+def test_what_is_refused_for_a_whole_batch_buries_none_before_it_is_alone(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 2, examples="x")
+    refusing = playing(FakeGenerator(), retriever=FakeRetriever(error=Refused("no such examples")))
+    assert play(refusing, claim(run, 2)) == ["lost: no such examples"] * 2
+    assert standing(run) == (State.PENDING, 0, 1)
+    assert play(refusing, claim(run)) == ["dead: no such examples"]
+    assert [standing(run, at)[0] for at in (0, 1)] == [State.DEAD, State.PENDING]
+
+
 def test_an_unreachable_index_gives_the_batch_back_for_later_and_charges_nothing(tmp_path: Path) -> None:
     run = open_run(tmp_path, 2, examples="x")
     away = FakeRetriever(error=ServiceUnreachable("Qdrant does not answer"))
     said = play(playing(FakeGenerator(), retriever=away), claim(run, 2))
-    assert said == ["given back: a service does not answer"] * 2
+    assert said == ["given back: Qdrant does not answer"] * 2
     assert standing(run) == (State.PENDING, 0, 0)
     assert claim(run, 2) == []
     assert outbox.unsent(10) == []
     wait = rows(schema.items, run)[0]["not_before"] - time.time()
-    assert 0 < wait <= rounds.PATIENCE
+    assert 0 < wait <= infer.ERROR_POLICIES.patience
 
 
 def test_a_ledger_that_is_away_when_a_round_ends_is_waited_for(
@@ -578,7 +589,7 @@ def test_a_cancelled_batch_is_given_back_untouched_and_rung_for_again(tmp_path: 
 
     async def scene() -> None:
         generator = FakeGenerator(hold=asyncio.Event())
-        task = asyncio.create_task(playing(generator).play(claim(run, 2)))
+        task = asyncio.create_task(infer.play(playing(generator), claim(run, 2)))
         while len(generator.requests) < 2:
             await asyncio.sleep(0.01)
         task.cancel()
@@ -619,7 +630,7 @@ def work_off(run: str, count: int, rounds_of: Rounds, size: int, in_flight: int)
 
     async def note_and_play(batch: list[Claim]) -> Sequence[str]:
         played.append([held.key for held in batch])
-        return await rounds_of.play(batch)
+        return await infer.play(rounds_of, batch)
 
     async def work() -> None:
         batches: Batcher[Claim, str] = Batcher(note_and_play, size=size, in_flight=in_flight, linger=0.01)

@@ -28,7 +28,7 @@ from shared.ledger.claims import Claim
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
 from tests.integration import run_fixtures
-from workers import lifecycle, retries, task_runner
+from workers import lifecycle, retries, settlement, task_runner
 from workers.ports import Interrupted
 from workers.task_runner import NOTHING_TO_DO, ItemResult
 
@@ -180,7 +180,7 @@ def test_an_item_that_cannot_be_worked_on_here_is_left_to_others(
 ) -> None:
     assert task_runner.run(JOB, raising(error)) == f"given back: {error}"
     assert standing() == (State.PENDING, 0, 0)
-    assert waits() == pytest.approx(task_runner.PATIENCE)
+    assert waits() == pytest.approx(settlement.PATIENCE)
     assert str(error) in caplog.text
 
 
@@ -196,7 +196,7 @@ def test_an_item_whose_call_failed_goes_again_later_and_its_round_is_charged(err
     assert said.startswith("again in ")
     assert said.endswith(f" s: {error}")
     assert (standing(), ends()) == ((State.PENDING, 1, 0), [f"again: {error}"])
-    assert task_runner.FIRST_DELAY / 2 <= waits() <= task_runner.FIRST_DELAY
+    assert settlement.FIRST_DELAY / 2 <= waits() <= settlement.FIRST_DELAY
     assert broker.waiting("reason") == 0
 
 
@@ -204,7 +204,7 @@ def test_the_time_between_failed_rounds_doubles_up_to_a_longest(monkeypatch: pyt
     choose(monkeypatch, max_failures=100)
     for attempt in range(12):
         task_runner.run(JOB, raising(Unavailable("error 500")))
-        longest = min(2.0**attempt, task_runner.LONGEST_DELAY)
+        longest = min(2.0**attempt, settlement.LONGEST_DELAY)
         assert waits() == pytest.approx(longest * 0.75, rel=0.34)
         outbox.make_due("r")
 

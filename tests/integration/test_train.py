@@ -22,8 +22,8 @@ from shared.ledger.schema import State
 from shared.training_examples import TrainingExample
 from tests import tiny, training_fixtures
 from tests.conftest import Command
+from workers import settlement, task_runner
 from workers import train as queue
-from workers.inference import rounds
 
 pytestmark = pytest.mark.usefixtures("on_broker")
 READING = {"tune": "all", "input": "question+reasoning", "layers": 1, "learning_rate": 5e-3, "max_length": 64}
@@ -68,6 +68,10 @@ def claim(name: str = "t", worker: str = "one") -> Claim:
     return held
 
 
+def train(held: Claim) -> str:
+    return task_runner.run_claimed(held, queue._train, queue.ERROR_POLICIES)
+
+
 def state(name: str = "t") -> State:
     (found,) = [one for one, count in runs.count_states(name).items() if count]
     return found
@@ -87,7 +91,7 @@ def await_that(condition: Callable[[], bool], seconds: float = 120) -> None:
 def during(name: str, act: Callable[[], object]) -> str:
     """Train, and do something once a checkpoint is there; give what became of the training."""
     said: list[str] = []
-    worker = threading.Thread(target=lambda: said.append(queue._train(claim(name))))
+    worker = threading.Thread(target=lambda: said.append(train(claim(name))))
     worker.start()
     await_that(lambda: any("saved" in told.told for told in training_log.curve(name)))
     act()
@@ -111,7 +115,7 @@ def kill() -> None:
 
 def test_a_model_that_beats_the_majority_is_registered_and_used(votequeue: Command) -> None:
     name = open_training(training_fixtures.lessons(40))
-    said = queue._train(claim())
+    said = train(claim())
     used = models.in_use("scorer")
     assert used is not None
     assert said == f"{used.name}: in use from now on: it beats the plain majority on what was held out"
@@ -137,7 +141,7 @@ def test_a_model_that_is_no_better_is_kept_and_not_used() -> None:
     # All votes of a question agree and are right: there is nothing to win.
     same = [training_fixtures.lesson(at, letters="AB"[at % 2] * 4 + "C") for at in range(40)]
     open_training(same)
-    said = queue._train(claim())
+    said = train(claim())
     assert said.endswith("not in use: it does not beat the plain majority on what was held out")
     assert models.in_use("scorer") is None
     assert [model.run for model in models.every()] == ["t"]
@@ -145,20 +149,20 @@ def test_a_model_that_is_no_better_is_kept_and_not_used() -> None:
 
 def test_a_model_is_not_used_against_a_persons_wish() -> None:
     open_training(training_fixtures.lessons(40), promote=False)
-    assert "not in use, as was wished: it beats" in queue._train(claim())
+    assert "not in use, as was wished: it beats" in train(claim())
     assert models.in_use("scorer") is None
 
 
 def test_without_votes_nobody_knows_whether_it_is_better() -> None:
     open_training(training_fixtures.lessons(24, kind="texts"))
-    assert "not in use: no held-out votes say" in queue._train(claim())
+    assert "not in use: no held-out votes say" in train(claim())
 
 
 def test_an_adapter_is_named_by_its_content_and_waits_to_be_tried() -> None:
     quick = {"max_steps": 3, "max_length": 512, "learning_rate": 1e-2, "held_out": 0.2, "batch_size": 2}
     told = training_options.lora({**quick, "accumulation": 1})
     _open("l", told, training_fixtures.lessons(20))
-    said = queue._train(claim("l"))
+    said = train(claim("l"))
     (model,) = models.every()
     assert (
         said == f"{model.name}: not in use: try it with --lora {model.name}, then `votequeue models use` it"
@@ -174,7 +178,7 @@ def test_an_adapter_is_named_by_its_content_and_waits_to_be_tried() -> None:
 
 def test_data_that_will_not_do_is_dead_with_the_reason(votequeue: Command) -> None:
     open_training([training_fixtures.lesson(2 * at, letters="AA") for at in range(20)])
-    assert queue._train(claim()).startswith("dead: the training part has")
+    assert train(claim()).startswith("dead: the training part has")
     assert state() is State.DEAD
     assert "both are needed" in votequeue("failed", "t").out
     assert list(settings.load().trained_folder.glob("[!.]*")) == []
@@ -182,7 +186,7 @@ def test_data_that_will_not_do_is_dead_with_the_reason(votequeue: Command) -> No
 
 def test_a_training_that_diverges_is_dead_and_leaves_no_model() -> None:
     open_training(training_fixtures.lessons(40), learning_rate=1e9)
-    said = queue._train(claim())
+    said = train(claim())
     assert said.startswith("dead: ")
     assert "lower --learning-rate" in said
     assert models.every() == []
@@ -190,7 +194,7 @@ def test_a_training_that_diverges_is_dead_and_leaves_no_model() -> None:
 
 def test_weights_that_are_not_here_are_said_so() -> None:
     open_training(training_fixtures.lessons(20), base="no-such-model")
-    assert "no weights called 'no-such-model'" in queue._train(claim())
+    assert "no weights called 'no-such-model'" in train(claim())
     assert state() is State.DEAD
 
 
@@ -205,7 +209,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_in_another_worker() -> No
     saved = max(told.step for told in training_log.curve("t") if "saved" in told.told)
     held = claim(worker="two")
     assert held.fence == 2
-    assert "in use from now on" in queue._train(held)
+    assert "in use from now on" in train(held)
     curve = [told.step for told in training_log.curve("t")]
     assert curve == sorted(curve)
     # What was told again after the checkpoint stands in the place of what was told before.
@@ -217,7 +221,7 @@ def test_its_process_dies_with_the_worker(tmp_path: Path, monkeypatch: pytest.Mo
     pid = os.fork()
     if pid == 0:
         engine.engine().dispose(close=False)
-        queue._train(claim())
+        train(claim())
         os._exit(0)
     await_that(lambda: any("saved" in told.told for told in training_log.curve("t")))
     (child,) = [
@@ -248,7 +252,7 @@ def test_a_training_that_somebody_else_has_taken_ends_and_makes_nothing() -> Non
         claims.expire(5)
         claim(worker="two")
 
-    assert during("t", overtake) == rounds.TOO_LATE
+    assert during("t", overtake) == settlement.TOO_LATE
     assert children() == []
     assert models.every() == []
     assert state() is State.LEASED
@@ -280,7 +284,7 @@ def test_a_worker_that_dies_before_it_has_registered_its_model_makes_no_second_o
 
     monkeypatch.setattr(claims, "complete", failing)
     monkeypatch.setattr("workers.retries.PAUSE", 0.01)
-    assert "in use from now on" in queue._train(claim())
+    assert "in use from now on" in train(claim())
     assert len(list(settings.load().trained_folder.glob("scorer-*"))) == 1
 
 

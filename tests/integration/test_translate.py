@@ -518,7 +518,7 @@ def test_a_worker_that_is_stopped_gives_its_entry_back(stage: Stage, open_run: O
 
 def test_a_stop_while_the_limiter_has_calls_waiting_gives_all_back(stage: Stage, open_run: Open) -> None:
     def stopped() -> None:
-        raise Interrupted("the worker stops")
+        raise Interrupted
 
     stage.limiter = FakeLimiter(moment=stopped)
     run = open_run(*entries(3))

@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 FIRST_POLL, LONGEST_POLL = 0.2, 2.0  # seconds between looks at what others are translating, doubling
 # Calls of one pack that may go wrong in a round; one bad text among a hundred is found by halves in eight.
 BAD_CALLS = 10
-STOPPED = "its worker was stopped"
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class Memory:
                 done |= _outcomes(self._ask(wanted, missing))
                 missing = [text for text in missing if text not in done]
             if missing and self._stopping.wait(delay):
-                raise Interrupted(STOPPED)
+                raise Interrupted
             delay = min(2 * delay, LONGEST_POLL)
         return done
 
@@ -124,7 +123,7 @@ class Memory:
     def _work(self, batch: _Batch) -> None:
         try:
             if self._stopping.is_set():
-                raise Interrupted(STOPPED)  # noqa: TRY301  (all who wait must hear of it)
+                raise Interrupted  # noqa: TRY301  (all who wait must hear of it)
             reserved = self._reserve(batch, batch.results)
             batch.settle({**reserved.found, **dict.fromkeys(reserved.others)})
             packs = batch.wanted.carrier.pack(reserved.mine)

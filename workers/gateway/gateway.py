@@ -12,19 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from shared import prompts, providers, token_bounds
-from shared.errors import (
-    Barred,
-    Exhausted,
-    Held,
-    NoReply,
-    Policy,
-    Refused,
-    Throttled,
-    Unavailable,
-    Unreadable,
-    UserError,
-    VotequeueError,
-)
+from shared.errors import Held, Policy, Throttled, Unavailable, VotequeueError
 from shared.jobs import Job
 from shared.ledger import calls, engine, token_charges
 from shared.ledger.calls import CallPurpose
@@ -33,7 +21,6 @@ from shared.providers import Usage
 from workers import retries
 from workers.ports import (
     ChatModel,
-    Interrupted,
     Limiter,
     Needs,
     Permit,
@@ -50,22 +37,6 @@ Counter = Callable[[str], int]
 BUDGET_POLL, BUDGET_PATIENCE = 0.25, 2.0  # seconds between looks whether a budget has room, and of all looks
 THROTTLED_AT_MOST = 30  # times in a row that one call is told to slow down before its item's round ends
 _R = TypeVar("_R", Reply, Translated)
-
-# How a call ended, as `report` counts it.
-_OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
-    (Throttled, "throttled"),
-    (NoReply, "no reply"),
-    (Unreadable, "unreadable"),
-    (Unavailable, "failed"),
-    (Exhausted, "exhausted"),
-    (Barred, "barred"),
-    (Refused, "refused"),
-    (Interrupted, "not made"),
-    (Held, "not made"),
-    (UserError, "not made"),
-)
-# The service may have done its work before the reply was lost or spoilt, so the most that it may cost stands.
-_PERHAPS_CHARGED = (NoReply, Unreadable)
 
 
 @dataclass(frozen=True)
@@ -210,12 +181,13 @@ class Gateway:
             _finish(number, calls.NOT_MADE)
 
     def _failed(self, call: _Call[_R], number: int, error: BaseException) -> None:
+        kind = type(error) if isinstance(error, VotequeueError) else VotequeueError
         used = Usage(*error.used) if isinstance(error, VotequeueError) and error.used else None
-        cost = None if isinstance(error, _PERHAPS_CHARGED) else 0.0
+        cost = None if kind.may_be_charged else 0.0
         self._ended(
             call,
             number,
-            _outcome(error),
+            kind.outcome,
             used or Usage(),
             detail=engine.storable(str(error)),
             cost=cost if used is None else providers.cost(call.service.price, used),
@@ -286,7 +258,3 @@ def _translated(translator: Translator, texts: Sequence[str], source: str, targe
 def _moment(delay: float) -> float:
     with engine.reading() as connection:
         return engine.now(connection) + delay
-
-
-def _outcome(error: BaseException) -> str:
-    return next((word for kind, word in _OUTCOMES if isinstance(error, kind)), "error")

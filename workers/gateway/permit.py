@@ -149,7 +149,7 @@ class RedisPermit:
             left = max(0.0, until - time.monotonic())
             nap = min(left, self._books.slots.keeping)
             if self._books.stopping.wait(nap):
-                raise Interrupted("the worker stops")
+                raise Interrupted
             if nap == left:
                 return
 

@@ -1,9 +1,9 @@
 """One round of sampling for a batch of claimed questions: retrieve, prompt, sample, score, vote, settle.
 
-    await Rounds(generator, scorer, retriever, ...).play([claim])  ->  ["B: majority, 3 of 5 votes"]
+    await Rounds(generator, scorer, retriever).play([claim])  ->  ["B: majority, 3 of 5 votes"]
 
-Which adapter samples and which scorer judges is looked up for every batch, so that a model that comes into
-use is followed at once. A run over another one's votes takes these, round by round, instead of sampling.
+The adapter and the scorer of a run are pinned when it is enqueued. For a run that follows what is in use,
+they are looked up for every batch. A run over another one's votes takes these, instead of sampling.
 
 A question with no accepted vote goes back to pending and gets a new message, so that batches stay full. The
 order is: commit to the ledger, then publish, then (by returning) acknowledge.
@@ -12,17 +12,13 @@ order is: commit to the ledger, then publish, then (by returning) acknowledge.
 import asyncio
 import functools
 import hashlib
-import logging
-import os
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared import answers, broker, prompts, voting
-from shared.errors import EngineDied, NotServedHere, Refused, ServiceUnreachable, UserError
-from shared.jobs import Job
-from shared.ledger import claims, engine, models, outbox, runs
+from shared import answers, prompts, voting
+from shared.errors import EngineDied, NotServedHere, Refused
+from shared.ledger import claims, engine, models, runs
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import Claim, RoundRecord, Settled, VoteRecord
 from shared.ledger.models import Model
@@ -30,15 +26,11 @@ from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.training_examples import Text
 from shared.voting import Rule, Vote, VotingMode
-from workers import retries
+from workers import retries, settlement
 from workers.inference.throughput_meter import ThroughputMeter
 from workers.ports import Completion, Generator, Retriever, Scorer
 
-log = logging.getLogger(__name__)
 EXCLUSIVE_FROM = 2  # deaths in a row from which a question's batch is the only one that runs
-TOO_LATE = "too late: another worker has it"
-FOR_OTHERS = 30.0  # seconds before a question is sent again that this worker cannot serve
-PATIENCE = 5.0  # seconds before a question is tried again whose index server did not answer
 
 
 @dataclass(frozen=True)
@@ -68,87 +60,50 @@ class _Played:
 
 
 class Rounds:
-    """Plays rounds of sampling; ``max_losses`` is the setting of that name."""
+    """Plays rounds of sampling."""
 
-    def __init__(
-        self, generator: Generator, scorer: Scorer, retriever: Retriever, *, max_losses: int
-    ) -> None:
+    def __init__(self, generator: Generator, scorer: Scorer, retriever: Retriever) -> None:
         self._generator = generator
         self._scorer = scorer
         self._retriever = retriever
-        self._max_losses = max_losses
         self.meter = ThroughputMeter()
 
-    async def play(self, batch: list[Claim]) -> list[str]:
-        """Play one round for claims of one run; give each one's outcome in words.
+    async def play(self, batch: Sequence[Claim]) -> list[str | EngineDied | Refused]:
+        """Play one round for claims of one run; give each one's outcome in words, or the error it ended in.
 
         Raises:
-            CancelledError: the worker stops; the claims are given back untouched.
+            UserError: a service does not answer, or the worker lacks something.
         """
         try:
             return await self._play(batch)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._give_back(batch, "its worker was stopped", 0.0))
-            raise
-        except NotServedHere as error:
-            log.warning("%s: it is given back", error)
-            await self._give_back(batch, str(error), FOR_OTHERS)
-            return [f"given back: {error}"] * len(batch)
-        except ServiceUnreachable as error:
-            log.warning("%s", error)
-            await self._give_back(batch, str(error), PATIENCE)
-            return ["given back: a service does not answer"] * len(batch)
-        except UserError as error:
-            # Nothing will work here until a person mends it, and elsewhere it may work now.
-            log.error("%s: this worker stops", error)  # noqa: TRY400  (a sentence for a person, no traceback)
-            await self._give_back(batch, str(error), PATIENCE)
-            os.kill(os.getpid(), signal.SIGTERM)
-            return ["given back: this worker cannot work"] * len(batch)
-        except Exception:
-            # Which question it was cannot be told: the loss is noted on each, and they go in smaller batches.
-            log.exception("a batch of %d failed", len(batch))
-            await self._lose(batch, "an unexplained error, see the worker's log")
-            return ["lost: an unexplained error"] * len(batch)
         finally:
             self.meter.end(batch[0].job.run, batch)
 
-    async def _play(self, batch: list[Claim]) -> list[str]:
-        await retries.until_done_aside(lambda: claims.begin(batch))
+    async def _play(self, batch: Sequence[Claim]) -> list[str | EngineDied | Refused]:
         plan = await asyncio.to_thread(_plan, batch[0].job.run)
         asked = await asyncio.to_thread(_asked, batch)
+        outcomes: dict[Claim, str | EngineDied | Refused] = {}
         if plan.sampling.votes_of is None:
             sampled = await self._sample(plan, batch, asked)
-            outcomes = await self._settle_failed(batch, sampled)
             finished = [
                 _Played(claim, question, result, claim.attempt >= plan.sampling.max_attempts)
                 for claim, question, result in zip(batch, asked, sampled, strict=True)
                 if isinstance(result, _Sampled)
             ]
+            outcomes = {
+                claim: result
+                for claim, result in zip(batch, sampled, strict=True)
+                if not isinstance(result, _Sampled)
+            }
         else:
-            outcomes = {}
             finished = await asyncio.to_thread(_recorded, plan.sampling.votes_of, batch, asked)
         # From here on, no outage of the ledger may cost the votes that were sampled.
         ends = await retries.until_done_aside(lambda: self._judge(plan, finished))
         kept = await retries.until_done_aside(lambda: claims.settle(ends))
-        await asyncio.to_thread(publish, [end.claim.job for end in kept if end.answer is None])
-        late = dict.fromkeys((played.claim for played in finished), TOO_LATE)
+        await asyncio.to_thread(settlement.publish, [end.claim.job for end in kept if end.answer is None])
+        late = dict.fromkeys((played.claim for played in finished), settlement.TOO_LATE)
         outcomes |= late | {end.claim: end.outcome for end in kept}
         return [outcomes[claim] for claim in batch]
-
-    async def _settle_failed(
-        self, batch: Sequence[Claim], sampled: Sequence[_Sampled | EngineDied | Refused]
-    ) -> dict[Claim, str]:
-        outcomes: dict[Claim, str] = {}
-        for claim, result in zip(batch, sampled, strict=True):
-            if isinstance(result, Refused):
-                await retries.written_aside(functools.partial(claims.bury, claim, str(result)))
-                outcomes[claim] = f"dead: {result}"
-            elif isinstance(result, EngineDied):
-                outcomes[claim] = "lost: the engine died"
-        died = [claim for claim, result in zip(batch, sampled, strict=True) if isinstance(result, EngineDied)]
-        if died:
-            await self._lose(died, "the engine died")
-        return outcomes
 
     async def _sample(
         self, plan: _Plan, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
@@ -223,17 +178,6 @@ class Rounds:
             _end(plan.sampling, played, read, scored, rule, name)
             for played, (_, read), scored in zip(finished, texts, scores, strict=True)
         ]
-
-    async def _lose(self, batch: Sequence[Claim], reason: str) -> None:
-        # A batch of one that runs by itself is to blame; of several that ran, none is known to be.
-        alone = len(batch) == 1 and is_exclusive(batch[0])
-        again = await retries.written_aside(lambda: claims.lose(batch, reason, self._max_losses, alone=alone))
-        await asyncio.to_thread(publish, again)
-
-    async def _give_back(self, batch: Sequence[Claim], reason: str, delay: float) -> None:
-        released = await retries.written_aside(lambda: claims.release(batch, reason, delay))
-        if not delay:
-            await asyncio.to_thread(publish, released)
 
 
 @functools.lru_cache(maxsize=64)
@@ -332,15 +276,3 @@ def _end(
     else:
         outcome = f"{answer.letter}: {answer.how}, {answer.support} of {len(votes)} votes"
     return Settled(claim, ballots, answer, outcome, scorer, played.sampled.record)
-
-
-def publish(jobs: Sequence[Job]) -> None:
-    """Send jobs that the ledger holds as pending; a broker that is away costs them nothing but time."""
-    if not jobs:
-        return
-    try:
-        broker.send(jobs)
-        outbox.mark_sent(jobs)
-    except UserError as error:
-        # Not an error for the questions: the reconcile loop sends what has no message.
-        log.warning("%d messages wait in the ledger: %s", len(jobs), error)

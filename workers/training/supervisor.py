@@ -21,7 +21,7 @@ from typing import IO
 
 from pydantic import ValidationError
 
-from shared.errors import EngineDied, Refused, UserError, VotequeueError
+from shared.errors import EngineDied, Policy, Refused, UserError, VotequeueError
 from workers.ports import Interrupted
 from workers.training import ipc
 from workers.training.ipc import HOLDS, Failed, Message, StartTraining, Stopped, TrainedModel
@@ -35,6 +35,8 @@ OOM_KILLS = Path("/proc/vmstat")
 
 class Superseded(VotequeueError):
     """The claim is no longer ours: somebody else may work on the item, and what we made does not count."""
+
+    policy = Policy.LEAVE
 
 
 def supervise(
