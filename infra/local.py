@@ -23,9 +23,9 @@ from typing import Any
 import filelock
 import redis
 
-from infra import health, process_groups, programs, weights
+from infra import health, process_groups, programs
 from infra.programs import PYTHON, SUPERVISORD, Layout, Program
-from shared import file_permissions
+from shared import file_permissions, model_store
 from shared.errors import UserError
 from shared.settings import Settings
 
@@ -139,7 +139,7 @@ def names_of(where: Layout, state: str) -> set[str]:
 
 def refuse_without_weights(settings: Settings, needed: bool) -> None:
     """Stop before an engine finds out by itself."""
-    if needed and weights.kept(settings.model, settings.cache) is None:
+    if needed and model_store.find_weights(settings.model, settings.cache) is None:
         raise UserError(f"the weights of {settings.model} are not here: `votequeue weights` gets them")
 
 

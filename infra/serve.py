@@ -9,8 +9,8 @@ import importlib.metadata
 import os
 from pathlib import Path
 
-from infra import programs, weights
-from shared import text_files, vllm_environment
+from infra import programs
+from shared import model_store, text_files, vllm_environment
 from shared.errors import UserError
 from shared.settings import Settings
 
@@ -61,7 +61,7 @@ def weights_folder(settings: Settings) -> Path:
     Raises:
         UserError: it is not on this machine, or has no chat template.
     """
-    folder = weights.kept(settings.model, settings.cache)
+    folder = model_store.find_weights(settings.model, settings.cache)
     if folder is None:
         raise UserError(f"the weights of {settings.model} are not here: get them with `votequeue weights`")
     if not has_chat_template(folder):

@@ -24,7 +24,7 @@ from pathlib import Path
 import filelock
 
 from infra import offline_weights
-from shared import text_files
+from shared import model_store
 from shared.errors import UserError
 
 Report = Callable[[str, int, int | None], None]
@@ -43,7 +43,6 @@ GGUF_BYTES = 491_400_064
 GGUF_SHA256 = "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"
 BUILD_BYTES = 2_000_000_000  # the joined GGUF and the converted folder, side by side for a moment
 
-MANIFEST = "kept.json"
 CHUNK = 1 << 20
 
 
@@ -57,49 +56,18 @@ def ensure(name: str, cache: Path, report: Report = silent) -> Path:
     Raises:
         UserError: they cannot be had; the message says why and what to do.
     """
-    if folder := kept(name, cache):
+    if folder := model_store.find_weights(name, cache):
         return folder
     target = destination(name, cache)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with alone(target, report):
-            return kept(name, cache) or get(name, target, report)
+            return model_store.find_weights(name, cache) or get(name, target, report)
     except OSError as error:
         raise UserError(
             f"cannot keep weights under {cache}: {error.strerror or error}; make room there, or set "
             "VOTEQUEUE_CACHE to a folder with more"
         ) from error
-
-
-def kept(name: str, cache: Path) -> Path | None:
-    """Find a model's folder: the name itself where it is one, else in the cache; None: not here."""
-    for folder in (Path(name).expanduser(), cache / "models" / name):
-        if complete(folder):
-            return folder
-    return None
-
-
-def complete(folder: Path) -> bool:
-    """Tell whether every file listed at the end of the download is there in full.
-
-    A folder without a list was put there by a person: a config and weights will do.
-
-    Raises:
-        UserError: its config or its list cannot be read.
-    """
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        config = folder / "config.json"
-        if not config.is_file():
-            return False
-        text_files.read_object(config)
-        return any(folder.glob("*.safetensors"))
-    sizes = text_files.read_object(manifest).get("files")
-    if not isinstance(sizes, dict):
-        raise UserError(f"{manifest} lists no files: remove {folder} and run `votequeue weights` again")
-    return all(
-        (folder / file).is_file() and (folder / file).stat().st_size == size for file, size in sizes.items()
-    )
 
 
 def destination(name: str, cache: Path) -> Path:
@@ -298,7 +266,9 @@ def finish(built: Path, target: Path, source: str) -> Path:
     for file in files:
         file.chmod(0o644)  # safetensors writes for its owner alone; a cache may be shared
     sizes = {file.name: file.stat().st_size for file in files}
-    (built / MANIFEST).write_text(json.dumps({"source": source, "files": sizes}, indent=1) + "\n")
+    (built / model_store.DOWNLOADED).write_text(
+        json.dumps({"source": source, "files": sizes}, indent=1) + "\n"
+    )
     if target.exists():
         shutil.rmtree(target)
     built.replace(target)

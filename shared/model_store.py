@@ -18,6 +18,7 @@ from shared.errors import UserError
 Kind = Literal["scorer", "lora"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MANIFEST = "votequeue.json"
+DOWNLOADED = "kept.json"  # the files of a download with their sizes, written at its end
 _WEIGHTS = {"scorer": "model.safetensors", "lora": "adapter_model.safetensors"}
 _DIGITS = 12
 _PARTS, _PART_BYTES = 64, 65_536
@@ -55,6 +56,41 @@ def name_of(kind: Kind, folder: Path) -> str:
     return f"{kind}-{hashlib.sha256(weights + facts).hexdigest()[:_DIGITS]}"
 
 
+def find_weights(name: str, cache: Path) -> Path | None:
+    """Find a generator's folder: the name itself where it is one, else in the cache; None: not here."""
+    for folder in (Path(name).expanduser(), cache / "models" / name):
+        if is_complete(folder):
+            return folder
+    return None
+
+
+def is_complete(folder: Path) -> bool:
+    """Tell whether every file listed at the end of the download is there in full.
+
+    A folder without a list was put there by a person: a config and weights will do.
+
+    Raises:
+        UserError: its config or its list cannot be read.
+    """
+    listed = folder / DOWNLOADED
+    if not listed.is_file():
+        config = folder / "config.json"
+        if not config.is_file():
+            return False
+        text_files.read_object(config)
+        return bool(_weight_files(folder))
+    sizes = text_files.read_object(listed).get("files")
+    if not isinstance(sizes, dict):
+        raise UserError(f"{listed} lists no files: remove {folder} and run `votequeue weights` again")
+    return all(
+        (folder / file).is_file() and (folder / file).stat().st_size == size for file, size in sizes.items()
+    )
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix in (".safetensors", ".bin", ".pt"))
+
+
 def weights_version(folder: Path) -> str:
     """Give the version of a generator's weights: the hub's revision, else a digest of the files.
 
@@ -64,7 +100,7 @@ def weights_version(folder: Path) -> str:
     if folder.parent.name == "snapshots":
         return folder.name
     digest = hashlib.sha256()
-    for path in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]:
+    for path in [*_weight_files(folder), folder / "config.json"]:
         size = path.stat().st_size
         digest.update(f"{path.name}:{size}:".encode())
         with path.open("rb") as file:

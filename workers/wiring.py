@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import SecretStr
 
-from shared import broker, providers, text_files
+from shared import broker, model_store, providers
 from shared.errors import UserError
 from shared.ledger import runs
 from shared.prompts import FewShotExample
@@ -52,9 +52,8 @@ def weights(name: str, settings: Settings) -> str:
     Raises:
         UserError: it is nowhere.
     """
-    if folder := _folder(name, settings):
-        text_files.read_object(folder / "config.json")
-        return str(folder)
+    if folder := model_store.find_weights(name, settings.cache):
+        return str(folder.resolve())
     why = ""
     if "/" in name and not Path(name).is_absolute():
         try:
@@ -66,11 +65,6 @@ def weights(name: str, settings: Settings) -> str:
     raise UserError(
         f"no weights called {name!r}{why}: get them with `votequeue weights {name}`, or name a folder"
     )
-
-
-def _folder(name: str, settings: Settings) -> Path | None:
-    folders = (Path(name), settings.cache / "models" / name)
-    return next((found.resolve() for found in folders if (found / "config.json").exists()), None)
 
 
 def rounds(settings: Settings) -> tuple[Rounds, Generator]:
@@ -234,7 +228,7 @@ def gateway(settings: Settings, stopping: threading.Event) -> Gateway:
 def _counters(settings: Settings) -> Callable[[Service], Counter | None]:
     @functools.cache
     def counter(model: str) -> Counter | None:
-        folder = _folder(model, settings)
+        folder = model_store.find_weights(model, settings.cache)
         # Workers that only call others need not have transformers.
         if folder is None or importlib.util.find_spec("transformers") is None:
             return None

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from infra import weights
 from producers import sample
-from shared import settings
+from shared import model_store, settings
 from shared.ledger import engine, models, schema
 from tests.conftest import Command
 from tests.e2e.conftest import Start, await_that, is_complete
@@ -22,7 +21,7 @@ def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged(
     home: Path, votequeue: Command, start_worker: Start
 ) -> None:
     loaded = settings.load()
-    if weights.kept(loaded.model, loaded.cache) is None:
+    if model_store.find_weights(loaded.model, loaded.cache) is None:
         pytest.skip("the weights are not in the cache: `votequeue weights` gets them")
     solved, data, answers = home / "solved.jsonl", home / "data.jsonl", home / "answers.jsonl"
     sample.write(sample.generate(24, seed=1, difficulty=1, wrong=True), solved)

