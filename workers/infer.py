@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from shared import settings
 from shared.broker import app
-from shared.errors import Policy, ServiceUnreachable, UserError
+from shared.errors import Policy, Refused, ServiceUnreachable, UserError
 from shared.jobs import Infer, Job
 from shared.ledger import claims, models, outbox, sampling_progress
 from shared.ledger.claims import Claim
@@ -111,7 +111,10 @@ class Answering:
         if claim is None:
             return NOTHING_TO_DO
         try:
-            size = await retries.until_done_aside(lambda: rounds.batch_size(claim))
+            try:
+                size = await retries.until_done_aside(lambda: rounds.batch_size(claim))
+            except Refused:
+                size = 1  # the round ends in the same error, and the item is settled
             exclusive = rounds.is_exclusive(claim)
             return await self._batches.submit(claim, group=job.run, size=size, exclusive=exclusive)
         finally:

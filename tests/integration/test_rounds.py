@@ -340,6 +340,15 @@ def test_a_run_for_another_model_or_prompt_is_given_back_and_the_worker_goes_on(
     assert standing(run) == (State.PENDING, 0, 0)
 
 
+def test_a_run_whose_options_cannot_be_read_is_dead_with_the_reason(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 1)
+    with engine.writing() as connection:
+        connection.execute(schema.runs.update().where(schema.runs.c.name == run).values(options={"votes": 0}))
+    [outcome] = play(playing(FakeGenerator()), claim(run))
+    assert outcome.startswith("dead: the run's options are of another votequeue: ")
+    assert standing(run)[0] == State.DEAD
+
+
 def test_a_model_that_comes_into_use_is_followed_by_the_next_batch(tmp_path: Path) -> None:
     run = open_run(tmp_path, 1)
     generator, known = FakeGenerator(otherwise=votes("BBB")), scored(A=0.9)

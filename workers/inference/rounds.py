@@ -16,6 +16,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from shared import answers, prompts, voting
 from shared.errors import EngineDied, NotServedHere, Refused
 from shared.ledger import claims, engine, models, runs
@@ -182,8 +184,11 @@ class Rounds:
 
 @functools.lru_cache(maxsize=64)
 def _plan(run: str) -> _Plan:
-    found = runs.get_run(run)
-    return _Plan(Sampling.of_record(found.options), found.examples)
+    record = runs.get_run(run)
+    try:
+        return _Plan(Sampling.of_record(record.options), record.examples)
+    except ValidationError as error:
+        raise Refused(f"the run's options are of another votequeue: {error.errors()[0]['msg']}") from error
 
 
 def batch_size(claim: Claim) -> int:
