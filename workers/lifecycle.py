@@ -61,6 +61,9 @@ def attach(
             # Celery swallows what its signal handlers raise; only an exit ends the worker.
             log.error("%s", error)  # noqa: TRY400  (a sentence for a person, no traceback)
             sys.exit(1)
+        except Exception:
+            log.exception("the worker cannot start")
+            sys.exit(1)
 
     def on_stopping(**_: Any) -> None:
         # This runs inside a signal handler, where the ledger's locks may be held by the very same thread.

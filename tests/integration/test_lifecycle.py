@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.servers import Broker
 
 READY = b"ready: batches of"
@@ -37,3 +39,24 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [("RuntimeError('no such thing')", "Traceback"), ("UserError('no weights')", "no weights")],
+)
+def test_a_worker_that_cannot_start_ends(home: Path, on_broker: str, error: str, said: str) -> None:
+    program = (
+        "from shared.broker import app\n"
+        "from shared.errors import UserError\n"
+        "from workers import lifecycle\n"
+        "def start():\n"
+        f"    raise {error}\n"
+        "lifecycle.attach(start=start, stopping=lambda: None, stopped=lambda: None)\n"
+        "app.worker_main(['worker', '--pool', 'threads', '-c', '1'])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert said in ended.stderr

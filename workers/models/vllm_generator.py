@@ -10,7 +10,6 @@ built anew between two batches.
 import asyncio
 import contextlib
 import functools
-import importlib.metadata
 import logging
 import uuid
 from collections.abc import AsyncIterator
@@ -83,9 +82,10 @@ class VllmGenerator:
         return self._identity
 
     def _identify(self) -> GeneratorIdentity:
+        import vllm
+
         options = self._options
-        details = " ".join(filter(None, (self._dtype, options.quantization)))
-        engine = f"vllm {importlib.metadata.version('vllm')}" + (f" {details}" if details else "")
+        engine = " ".join(filter(None, ("vllm", vllm.__version__, self._dtype, options.quantization)))
         return GeneratorIdentity(options.name, model_store.weights_version(Path(options.model)), engine)
 
     async def sample(
