@@ -43,27 +43,27 @@ def play(demo: Stage) -> None:
             demo.votequeue("sample", *LABELLED, "-o", labelled, "--force")
             demo.votequeue("sample", *QUESTIONS, "-o", questions, "--force")
         with demo.step("sample votes on the labelled puzzles", "infer-1"):
-            told = ("--examples", solved, "--scorer", NO_SCORER, "--max-attempts", "1")
-            demo.votequeue("enqueue", "infer", labelled, *told, "--run", votes)
+            options = ("--examples", solved, "--scorer", NO_SCORER, "--max-attempts", "1")
+            demo.votequeue("enqueue", "infer", labelled, *options, "--run", votes)
             demo.votequeue("status", votes, "--watch", watched=True)
         with demo.step("train a scorer from those votes", "train-1"):
             demo.votequeue("enqueue", "train", "scorer", "--from", votes, "--no-promote", "--run", judge)
             demo.votequeue("status", judge, "--watch", watched=True)
-            scorer, why = _chosen(demo.asked("status", judge)["result"])
+            scorer, why = _choose_scorer(demo.query("status", judge)["result"])
             local.say(why)
         with demo.step("put the other questions into the queue", "infer-1"):
-            told = ("--examples", solved, "--scorer", scorer, "--max-attempts", ROUNDS)
-            demo.votequeue("enqueue", "infer", questions, *told, "--run", demo.run)
+            options = ("--examples", solved, "--scorer", scorer, "--max-attempts", ROUNDS)
+            demo.votequeue("enqueue", "infer", questions, *options, "--run", demo.run)
         with demo.step("collect the answers", "infer-1"):
             demo.votequeue("collect", demo.run, "-o", answers, "--wait", watched=True)
         with demo.step("report"):
             demo.votequeue("report", demo.run, "-o", report)
-    demo.tell()
+    demo.print_times()
     local.say(f"{why}\nanswers: {answers}\nreport:  {report}")
     local.say(f"more:    votequeue status {demo.run}; votequeue trace {demo.run} QUESTION; votequeue up")
 
 
-def _chosen(result: dict[str, Any] | None) -> tuple[str, str]:
+def _choose_scorer(result: dict[str, Any] | None) -> tuple[str, str]:
     """Choose the scorer that answers, or none, by what a training has measured; say why."""
     tried = (result or {}).get("answers")
     if not result or not tried:
@@ -77,4 +77,4 @@ def _chosen(result: dict[str, Any] | None) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(scenario.played("demo", PACE, STEPS, play))
+    sys.exit(scenario.run_scenario("demo", PACE, STEPS, play))

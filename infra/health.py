@@ -19,15 +19,15 @@ def flower_answers(settings: Settings) -> bool:
     """Tell whether Flower answers; its health page asks for no password."""
     flower = programs.flower(settings)
     host = f"[{flower.near}]" if ":" in flower.near else flower.near
-    return silence(f"http://{host}:{flower.port}/healthcheck") is None
+    return probe_error(f"http://{host}:{flower.port}/healthcheck") is None
 
 
 def chat_answers(settings: Settings) -> bool:
     """Tell whether the chat server of provider local has its model loaded."""
-    return silence(f"{settings.local_url.rstrip('/')}/models") is None
+    return probe_error(f"{settings.local_url.rstrip('/')}/models") is None
 
 
-def silence(url: str) -> str | None:
+def probe_error(url: str) -> str | None:
     """Ask for a page; give why there is none, ``None`` where it came."""
     try:
         with _opener(url).open(url, timeout=SECONDS):

@@ -38,14 +38,14 @@ def living(notes: Path) -> dict[str, list[psutil.Process]]:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if process.info["status"] != psutil.STATUS_ZOMBIE:
                 members.setdefault(os.getpgid(process.pid), []).append(process)
-    found = {}
+    groups = {}
     for path in notes.glob("[!.]*"):
         with contextlib.suppress(ValueError, OSError, psutil.Error):
             pid, started = path.read_text().split()
             group = members.get(int(pid), [])
             if group and all(belongs(member, int(pid), float(started)) for member in group):
-                found[path.name] = group
-    return found
+                groups[path.name] = group
+    return groups
 
 
 def belongs(process: psutil.Process, leader: int, started: float) -> bool:

@@ -179,17 +179,19 @@ def flower_login(settings: Settings) -> str | None:
 
 def programs(settings: Settings, workers: Mapping[str, int], serve: bool = False) -> list[Program]:
     """List what is to run: the broker first, then workers, the chat server if wanted, and Flower."""
-    wanted: list[Program] = []
+    selected: list[Program] = []
     if embedded_broker(settings):
-        wanted.append(
+        selected.append(
             Program("valkey", (valkey_binary(), str(layout(settings).folder / "valkey.conf")), 10, first=True)
         )
     for queue, count in workers.items():
-        wanted += [Program(f"{queue}-{number}", worker_command(queue), 20) for number in range(1, count + 1)]
+        selected += [
+            Program(f"{queue}-{number}", worker_command(queue), 20) for number in range(1, count + 1)
+        ]
     if serve:
-        wanted.append(Program("serve", (*PYTHON, "-m", "producers.cli", "serve"), 20))
+        selected.append(Program("serve", (*PYTHON, "-m", "producers.cli", "serve"), 20))
     celery = (*PYTHON, "-m", "celery", "-A", "shared.broker:app", "flower", f"--conf={FLOWER_CONFIG}")
-    return [*wanted, Program("flower", celery, 30)]
+    return [*selected, Program("flower", celery, 30)]
 
 
 def worker_command(queue: str) -> tuple[str, ...]:
@@ -236,20 +238,20 @@ def spelt(value: object) -> str:
 # Configuration
 
 
-def write(settings: Settings, wanted: list[Program]) -> Path:
+def write(settings: Settings, selected: list[Program]) -> Path:
     """Write the configuration below home and give supervisord's file."""
-    where = layout(settings)
-    for folder in (where.folder, where.notes, where.logs, where.home / "valkey"):
+    paths = layout(settings)
+    for folder in (paths.folder, paths.notes, paths.logs, paths.home / "valkey"):
         file_permissions.make_folder(folder)
-    where.socket.parent.mkdir(mode=0o700, exist_ok=True)
-    if where.socket.parent.stat().st_uid != os.getuid():
+    paths.socket.parent.mkdir(mode=0o700, exist_ok=True)
+    if paths.socket.parent.stat().st_uid != os.getuid():
         raise UserError(
-            f"{where.socket.parent} belongs to someone else: set VOTEQUEUE_HOME to a shorter path"
+            f"{paths.socket.parent} belongs to someone else: set VOTEQUEUE_HOME to a shorter path"
         )
     if broker := embedded_broker(settings):
-        private(where.folder / "valkey.conf", valkey_configuration(settings, broker, where.home / "valkey"))
-    path = where.folder / "supervisord.conf"
-    path.write_text(supervisord_configuration(where, wanted))
+        private(paths.folder / "valkey.conf", valkey_configuration(settings, broker, paths.home / "valkey"))
+    path = paths.folder / "supervisord.conf"
+    path.write_text(supervisord_configuration(paths, selected))
     return path
 
 
@@ -288,7 +290,7 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def supervisord_configuration(where: Layout, wanted: list[Program]) -> str:
+def supervisord_configuration(layout: Layout, selected: list[Program]) -> str:
     """Write supervisord's side; one section a program.
 
     Its own files are named from the home folder, where it is started: it expands a % in them more than once.
@@ -305,21 +307,21 @@ pidfile=supervisor/supervisord.pid
 childlogdir=logs
 
 [unix_http_server]
-file={plain(where.socket)}
+file={plain(layout.socket)}
 chmod=0700
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 """
-    return head + "".join(section(where, program) for program in wanted)
+    return head + "".join(section(layout, program) for program in selected)
 
 
-def section(where: Layout, program: Program) -> str:
+def section(layout: Layout, program: Program) -> str:
     """Write one program's section; `parent_death` lets it die with supervisord and notes its pid.
 
     SIGTERM goes to the program alone: a worker gives its questions back and closes its engine in order.
     """
-    wrapper = (*PYTHON, "-m", "infra.parent_death", str(where.notes / program.name), "--")
+    wrapper = (*PYTHON, "-m", "infra.parent_death", str(layout.notes / program.name), "--")
     return f"""
 [program:{program.name}]
 command={plain(shlex.join([*wrapper, *program.command]))}

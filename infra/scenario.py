@@ -54,7 +54,7 @@ class Stage:
         yield
         self._took.append((name, time.monotonic() - began))
 
-    def tell(self) -> None:
+    def print_times(self) -> None:
         """Say where the time went."""
         local.say("")
         for name, seconds in self._took:
@@ -72,7 +72,7 @@ class Stage:
         try:
             yield
         finally:
-            with self._last_step(), local.deaf():
+            with self._last_step(), local.signals_ignored():
                 local.down(self.settings)
                 self._owner.unlink(missing_ok=True)
 
@@ -101,7 +101,7 @@ class Stage:
         if not self._owner.exists() or process_groups.same(self._owner):
             raise UserError("votequeue is up already here: stop it with `votequeue down`, then try again")
         local.say(f"a {self.name} was killed here: stopping what it left")
-        with local.deaf():
+        with local.signals_ignored():
             local.down(self.settings)
 
     def _refuse_restarts(self, pids: dict[str, set[int]]) -> None:
@@ -109,20 +109,20 @@ class Stage:
         for program in local.running(self.settings):
             pids.setdefault(program.name, set()).update({program.pid} - {0})
             if program.state == "FATAL" or len(pids[program.name]) > RESTARTS_BORNE:
-                said = local.complaint(programs.layout(self.settings), program.name)
-                raise UserError(f"{program.name} keeps dying: {said}")
+                error = local.last_error(programs.layout(self.settings), program.name)
+                raise UserError(f"{program.name} keeps dying: {error}")
 
     # The commands
 
-    def votequeue(self, *words: str | Path, watched: bool = False) -> None:
+    def votequeue(self, *arguments: str | Path, watched: bool = False) -> None:
         """Run a command, shown as a person would type it.
 
         Raises:
             UserError: it failed, and has said why; or what it waits for keeps dying.
         """
-        local.say(f"$ {_line(words)}")
+        local.say(f"$ {_line(arguments)}")
         pids: dict[str, set[int]] = {}
-        with _ended(subprocess.Popen(_command(words))) as process:  # noqa: S603 - our own commands
+        with _ended(subprocess.Popen(_command(arguments))) as process:  # noqa: S603 - our own commands
             while True:
                 try:
                     code = process.wait(LOOK_SECONDS)
@@ -131,40 +131,42 @@ class Stage:
                     if watched:
                         self._refuse_restarts(pids)
         if code:
-            raise UserError(f"the {self.name} ends here: `{_line(words)}` failed (exit {code})")
+            raise UserError(f"the {self.name} ends here: `{_line(arguments)}` failed (exit {code})")
 
-    def asked(self, *words: str | Path) -> Any:
+    def query(self, *arguments: str | Path) -> Any:
         """Give what a command tells programs.
 
         Raises:
             UserError: it failed, and has said why.
         """
-        done = subprocess.run(  # noqa: S603 - our own commands
-            _command((*words, "--json")), stdout=subprocess.PIPE, check=False
+        completed = subprocess.run(  # noqa: S603 - our own commands
+            _command((*arguments, "--json")), stdout=subprocess.PIPE, check=False
         )
-        if done.returncode:
-            raise UserError(f"the {self.name} ends here: `{_line(words)}` failed (exit {done.returncode})")
-        return json.loads(done.stdout)
+        if completed.returncode:
+            raise UserError(
+                f"the {self.name} ends here: `{_line(arguments)}` failed (exit {completed.returncode})"
+            )
+        return json.loads(completed.stdout)
 
-    def trained(self, run: str) -> str:
+    def trained_model(self, run: str) -> str:
         """Give the name of the model that a training has made.
 
         Raises:
             UserError: it has made none.
         """
-        result = self.asked("status", run)["result"]
+        result = self.query("status", run)["result"]
         if not result:
             raise UserError(f"the {self.name} ends here: nothing was trained, see `votequeue failed {run}`")
         return str(result["model"])
 
 
-def _line(words: tuple[str | Path, ...]) -> str:
-    return " ".join(["votequeue", *map(str, words)])
+def _line(arguments: tuple[str | Path, ...]) -> str:
+    return " ".join(["votequeue", *map(str, arguments)])
 
 
-def _command(words: tuple[str | Path, ...]) -> list[str]:
+def _command(arguments: tuple[str | Path, ...]) -> list[str]:
     wrapper = [*programs.PYTHON, "-m", "infra.parent_death", "-", "--"]
-    return [*wrapper, *programs.PYTHON, "-m", "producers.cli", *map(str, words)]
+    return [*wrapper, *programs.PYTHON, "-m", "producers.cli", *map(str, arguments)]
 
 
 @contextlib.contextmanager
@@ -173,13 +175,13 @@ def _ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[byt
     try:
         yield process
     finally:
-        with local.deaf():
+        with local.signals_ignored():
             if process.poll() is None:
                 process_groups.end([psutil.Process(process.pid)], patience=programs.STOP_SECONDS * 2)
             process.wait()
 
 
-def played(name: str, pace: dict[str, str], steps: int, play: Callable[[Stage], None]) -> int:
+def run_scenario(name: str, pace: dict[str, str], steps: int, play: Callable[[Stage], None]) -> int:
     """Play something to its end; 0: done, 1: it could not, 130: interrupted.
 
     ``pace`` is what two cores do in the time, as settings; a variable that is set already wins.

@@ -46,8 +46,8 @@ def command(settings: Settings, port: int | None = None) -> list[str]:
     if is_cpu_build():
         options["dtype"] = "bfloat16"
         flags.append("--enforce-eager")
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return [*programs.PYTHON, "-m", SERVER, *words, *flags]
+    arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return [*programs.PYTHON, "-m", SERVER, *arguments, *flags]
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -61,7 +61,7 @@ def weights_folder(settings: Settings) -> Path:
     Raises:
         UserError: it is not on this machine, or has no chat template.
     """
-    folder = weights.kept(settings.model, settings.cache)
+    folder = weights.find_folder(settings.model, settings.cache)
     if folder is None:
         raise UserError(f"the weights of {settings.model} are not here: get them with `votequeue weights`")
     if not has_chat_template(folder):

@@ -57,13 +57,13 @@ def ensure(name: str, cache: Path, report: Report = silent) -> Path:
     Raises:
         UserError: they cannot be had; the message says why and what to do.
     """
-    if folder := kept(name, cache):
+    if folder := find_folder(name, cache):
         return folder
     target = destination(name, cache)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with alone(target, report):
-            return kept(name, cache) or get(name, target, report)
+        with exclusive(target, report):
+            return find_folder(name, cache) or get(name, target, report)
     except OSError as error:
         raise UserError(
             f"cannot keep weights under {cache}: {error.strerror or error}; make room there, or set "
@@ -71,7 +71,7 @@ def ensure(name: str, cache: Path, report: Report = silent) -> Path:
         ) from error
 
 
-def kept(name: str, cache: Path) -> Path | None:
+def find_folder(name: str, cache: Path) -> Path | None:
     """Find a model's folder: the name itself where it is one, else in the cache; None: not here."""
     for folder in (Path(name).expanduser(), cache / "models" / name):
         if complete(folder):
@@ -118,7 +118,7 @@ def destination(name: str, cache: Path) -> Path:
 
 
 @contextlib.contextmanager
-def alone(target: Path, report: Report) -> Iterator[None]:
+def exclusive(target: Path, report: Report) -> Iterator[None]:
     """Let one process at a time get these weights; the others wait and find them there."""
     lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
     try:

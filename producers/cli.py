@@ -62,27 +62,30 @@ def status(
     from producers import run_progress
     from producers import watch as watching
     from producers.reports import api_usage, render, render_api_usage, render_reports, training_report
-    from shared.ledger import progress, runs
+    from shared.ledger import runs
+    from shared.ledger.progress import overview
 
     if run is None:
         if watch:
             raise typer.BadParameter("name the run to watch", param_hint="RUN")
-        found = progress.overview()
+        run_states = overview()
         if json:
-            return render.as_json([{**render.plain(known), "states": states} for known, states in found])
-        return render.overview(found)
-    standing = watching.follow(run) if watch else run_progress.progress_of(run)
-    waiting = run_progress.waiting(standing.kind)
-    services = api_usage.of_run(runs.get_run(run)) if standing.kind in DATA_QUEUES else None
-    trained = training_report.report_of(run) if standing.kind == "train" else None
+            return render.as_json(
+                [{**render.plain(listed), "states": states} for listed, states in run_states]
+            )
+        return render.overview(run_states)
+    progress = watching.follow(run) if watch else run_progress.progress_of(run)
+    waiting = run_progress.waiting(progress.kind)
+    services = api_usage.of_run(runs.get_run(run)) if progress.kind in DATA_QUEUES else None
+    trained = training_report.report_of(run) if progress.kind == "train" else None
     if json:
-        extra = {"open": standing.open, "stalled": standing.stalled, "messages": waiting}
-        told = {name: found for name, found in (("services", services), ("training", trained)) if found}
-        return render.as_json({**render.plain(standing), **extra, **told})
-    render.standing(standing, waiting)
+        extra = {"open": progress.open, "stalled": progress.stalled, "messages": waiting}
+        reports = {name: part for name, part in (("services", services), ("training", trained)) if part}
+        return render.as_json({**render.plain(progress), **extra, **reports})
+    render.progress(progress, waiting)
     if trained is not None:
         render_reports.status(trained)
-    return None if services is None else render_api_usage.status(standing, services)
+    return None if services is None else render_api_usage.status(progress, services)
 
 
 @app.command()
@@ -104,9 +107,9 @@ def trace(
 
     if runs.get_run(run).kind in DATA_QUEUES:
         item = tracing.trace_item(run, question)
-        return render.as_json(item) if json else render_api_usage.dossier(item)
-    found = tracing.history(run, question)
-    return render.as_json(found) if json else render.history(found)
+        return render.as_json(item) if json else render_api_usage.trace(item)
+    history = tracing.history(run, question)
+    return render.as_json(history) if json else render.history(history)
 
 
 @app.command()
@@ -158,13 +161,13 @@ def collect(
     if json:
         render.as_json({**render.plain(done), "open": done.open})
     else:
-        render.text(done.line)
+        render.text(done.summary)
     if done.left_out:
         console.note(f"left out, since a table has no place for them: {', '.join(done.left_out)}")
     for item in done.dead:
         console.note(f"{item.key} was given up: {item.reason}")
     if done.open or done.dead:
-        raise UserError(collecting.lacking(done))
+        raise UserError(collecting.describe_missing(done))
 
 
 @app.command()
@@ -202,11 +205,11 @@ def report(
     revote |= replay
     if scorer is not None and not revote:
         raise typer.BadParameter("goes with --revote", param_hint="--scorer")
-    found = revoting.revote(run, scorer) if revote else summaries.of_run(run)
-    files = report_files.save(found, output, force) if output is not None else []
+    summary = revoting.revote(run, scorer) if revote else summaries.of_run(run)
+    files = report_files.save(summary, output, force) if output is not None else []
     if json:
-        return render.as_json({**render.plain(found), "files": render.plain(files)})
-    summaries.printed(found)
+        return render.as_json({**render.plain(summary), "files": render.plain(files)})
+    summaries.print_summary(summary)
     for file in files:
         render.text(str(file))
     return None
@@ -303,11 +306,11 @@ def worker(
     answering = loaded.batch_size * loaded.batches_in_flight
     threads = concurrency or {"infer": answering, "train": 1}.get(queue, loaded.calls_in_flight)
     # By name only: nothing imports workers.
-    where = ["-A", f"workers.{queue}", "worker", "--queues", queue]
+    source = ["-A", f"workers.{queue}", "worker", "--queues", queue]
     pool = ["--pool", "threads", "--concurrency", str(threads), "--without-gossip", "--without-mingle"]
-    told = ["--hostname", f"{queue}-{uuid.uuid4().hex[:8]}@%h", "--loglevel", loaded.log_level]
+    identity = ["--hostname", f"{queue}-{uuid.uuid4().hex[:8]}@%h", "--loglevel", loaded.log_level]
     sys.stdout.flush()
-    command = [sys.executable, "-m", "celery", *where, *pool, *told]
+    command = [sys.executable, "-m", "celery", *source, *pool, *identity]
     os.execv(sys.executable, command)  # noqa: S606  no shell is just what is wanted
 
 

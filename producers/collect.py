@@ -36,12 +36,12 @@ class Collected:
         return self.questions - self.answered - len(self.dead)
 
     @property
-    def line(self) -> str:
+    def summary(self) -> str:
         """Say what is in the file."""
         return f"{self.path}: {self.answered} of {self.questions} questions answered"
 
     @property
-    def lack(self) -> str:
+    def missing(self) -> str:
         """Say what is not."""
         return f"{self.questions - self.answered} of {self.questions} questions have no answer"
 
@@ -71,24 +71,24 @@ class Exported:
         return self.items - self.done - len(self.dead)
 
     @property
-    def _made(self) -> str:
+    def _product(self) -> str:
         return "text" if self.kind == "reason" else "new version"
 
     @property
-    def line(self) -> str:
+    def summary(self) -> str:
         """Say what is in the file."""
         plural = console.plural(self.unit)
         parts = "letters" if self.kind == "reason" else "questions"
         dropped = f"; {self.dropped} of their {parts} dropped, see the report" if self.dropped else ""
-        return f"{self.path}: {self.done} of {self.items} {plural} with a {self._made}{dropped}"
+        return f"{self.path}: {self.done} of {self.items} {plural} with a {self._product}{dropped}"
 
     @property
-    def lack(self) -> str:
+    def missing(self) -> str:
         """Say what is not."""
-        return f"{self.items - self.done} of {self.items} {console.plural(self.unit)} have no {self._made}"
+        return f"{self.items - self.done} of {self.items} {console.plural(self.unit)} have no {self._product}"
 
 
-def collect(run: str, path: Path, wait: bool = False, force: bool = False) -> Collected | Exported:
+def collect(name: str, path: Path, wait: bool = False, force: bool = False) -> Collected | Exported:
     """Write what there is of a run's results; ``wait`` until no more can come.
 
     ``force`` allows to write over a file that a run reads.
@@ -96,26 +96,26 @@ def collect(run: str, path: Path, wait: bool = False, force: bool = False) -> Co
     Raises:
         UserError: there is no such run, it has nothing to collect, or the file cannot be written.
     """
-    found = runs.get_run(run)
-    if found.kind not in DATA_QUEUES:
-        run_progress.require_questions(run)
+    run = runs.get_run(name)
+    if run.kind not in DATA_QUEUES:
+        run_progress.require_questions(name)
     # Said before a long wait rather than after it.
     _require_place(path, force)
     if wait:
-        watch.follow(run)
+        watch.follow(name)
         _require_place(path, force)
     # Whatever ends between reading the two is then missing from the dead, not counted twice.
-    given_up = progress.dead(run)
-    return (_export if found.kind in DATA_QUEUES else _answers)(found, path, given_up)
+    given_up = progress.dead(name)
+    return (_export if run.kind in DATA_QUEUES else _answers)(run, path, given_up)
 
 
 def _answers(run: Run, path: Path, given_up: list[progress.Dead]) -> Collected:
     counts = [0, 0]
-    written = formats.write(_filled(run.name, counts), path, run.name)
+    written = formats.write(_answered(run.name, counts), path, run.name)
     return Collected(run.name, path, counts[0], counts[1], given_up, written.left_out)
 
 
-def _filled(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
+def _answered(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
     for text, letters in votes.letters_of(run):
         counts[0] += len(letters)
         counts[1] += sum(letter is not None for letter in letters)
@@ -124,7 +124,7 @@ def _filled(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
 
 def _export(run: Run, path: Path, given_up: list[progress.Dead]) -> Exported:
     counts = [0, 0]
-    written = formats.write(_made(run, counts), path, run.name)
+    written = formats.write(_generated(run, counts), path, run.name)
     return Exported(
         run=run.name,
         path=path,
@@ -139,7 +139,7 @@ def _export(run: Run, path: Path, given_up: list[progress.Dead]) -> Exported:
     )
 
 
-def _made(run: Run, counts: list[int]) -> Iterator[dict[str, Any]]:
+def _generated(run: Run, counts: list[int]) -> Iterator[dict[str, Any]]:
     for export in generated_entries.exports(run):
         counts[0] += export.items
         counts[1] += export.dropped
@@ -147,11 +147,11 @@ def _made(run: Run, counts: list[int]) -> Iterator[dict[str, Any]]:
             yield export.entry
 
 
-def lacking(done: Collected | Exported) -> str:
+def describe_missing(results: Collected | Exported) -> str:
     """Say how many questions (or entries) there is nothing for, and what to do about it."""
-    parts = [f"{done.open} still open: `--wait` waits for them"] if done.open else []
-    parts += [f"{len(done.dead)} given up: see `votequeue failed {done.run}`"] if done.dead else []
-    return f"{done.lack} ({'; '.join(parts)})"
+    parts = [f"{results.open} still open: `--wait` waits for them"] if results.open else []
+    parts += [f"{len(results.dead)} given up: see `votequeue failed {results.run}`"] if results.dead else []
+    return f"{results.missing} ({'; '.join(parts)})"
 
 
 def _require_place(path: Path, force: bool) -> None:

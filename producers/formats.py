@@ -116,10 +116,10 @@ class _Table:
             return None
         return {name: _text(value) for name, value in self._known(note, fields, prefix).items()}
 
-    def _known(self, found: dict[str, Any], fields: Iterable[str], prefix: str = "") -> dict[str, Any]:
+    def _known(self, record: dict[str, Any], fields: Iterable[str], prefix: str = "") -> dict[str, Any]:
         names = set(fields)
-        self.left_out |= {prefix + name for name in found.keys() - names}
-        return {name: found.get(name) for name in names}
+        self.left_out |= {prefix + name for name in record.keys() - names}
+        return {name: record.get(name) for name in names}
 
 
 def _text(value: Any) -> str | None:
@@ -131,10 +131,10 @@ def _features() -> Any:
     from datasets import Features, List, Value
 
     text = Value("string")
-    made = dict.fromkeys(TextProvenance.model_fields, text)
-    wrong = {"answer": text, "reasoning": text, "votequeue": made}
+    text_provenance = dict.fromkeys(TextProvenance.model_fields, text)
+    wrong = {"answer": text, "reasoning": text, "votequeue": text_provenance}
     plain = dict.fromkeys(("question", "answer", "reasoning"), text)
-    question = {**plain, "options": List(text), "wrong": List(wrong), "votequeue": made}
+    question = {**plain, "options": List(text), "wrong": List(wrong), "votequeue": text_provenance}
     provenance = dict.fromkeys(Provenance.model_fields, text)
     return Features({"id": text, "problem": text, "questions": List(question), "votequeue": provenance})
 
@@ -152,9 +152,9 @@ def _write_folder(rows: Rows, path: Path, run: str) -> None:
     path = Path(os.path.realpath(path))  # through a link, the folder that it leads to is written
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as workshop:
-            made = Path(workshop, "made")
-            _save(rows, Path(workshop, "rows.arrow"), made, f"{_MARK} from run {run}.")
-            _swap(made, path, Path(workshop, "before"))
+            built = Path(workshop, "made")
+            _save(rows, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
+            _swap(built, path, Path(workshop, "before"))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -167,17 +167,19 @@ def _save(rows: Rows, stream: Path, folder: Path, description: str) -> None:
     with stream.open("wb") as file, ipc.new_stream(file, schema) as out:
         for chunk in rows:
             out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
-    made = datasets.Dataset.from_file(str(stream), info=datasets.DatasetInfo(description=description))
-    if not len(made):
+    data_set = datasets.Dataset.from_file(str(stream), info=datasets.DatasetInfo(description=description))
+    if not len(data_set):
         raise UserError(f"there is nothing to write yet, and `datasets` cannot load an empty {FOLDER}")
     with _no_bars(datasets):
-        made.save_to_disk(folder)
+        data_set.save_to_disk(folder)
 
 
 @contextlib.contextmanager
 def _no_bars(datasets: Any) -> Iterator[None]:
-    shown: bool = datasets.is_progress_bar_enabled()
-    set_back: Callable[[], None] = datasets.enable_progress_bars if shown else datasets.disable_progress_bars
+    enabled: bool = datasets.is_progress_bar_enabled()
+    set_back: Callable[[], None] = (
+        datasets.enable_progress_bars if enabled else datasets.disable_progress_bars
+    )
     datasets.disable_progress_bars()
     try:
         yield
@@ -185,13 +187,13 @@ def _no_bars(datasets: Any) -> Iterator[None]:
         set_back()
 
 
-def _swap(made: Path, path: Path, before: Path) -> None:
+def _swap(built: Path, path: Path, before: Path) -> None:
     if not path.exists():
-        made.rename(path)
+        built.rename(path)
         return
     path.rename(before)
     try:
-        made.rename(path)
+        built.rename(path)
     except OSError:
         before.rename(path)
         raise

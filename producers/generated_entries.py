@@ -44,7 +44,7 @@ def exports(run: Run) -> Iterator[Export]:
             f"run {run.name!r} is a {run.kind} run: only {' and '.join(DATA_QUEUES)} runs make texts"
         )
     if run.kind == "reason":
-        return (_with_texts(*made, run.options["label"]) for made in results.by_entry(run.name))
+        return (_with_texts(*item, run.options["label"]) for item in results.by_entry(run.name))
     return _translated(run)
 
 
@@ -58,7 +58,7 @@ def _with_texts(text: str, values: list[tuple[int, dict[str, Any]]], label: str)
     asked = Entry.model_validate(source).questions
     questions = [
         # The answer is taken as it was read, since it may be missing or blank in the text.
-        _anew(source["questions"][index], asked[index].answer, _made(value["texts"], label))
+        _merged(source["questions"][index], asked[index].answer, _fields(value["texts"], label))
         for index, value in values
         if value["texts"]
     ]
@@ -66,24 +66,24 @@ def _with_texts(text: str, values: list[tuple[int, dict[str, Any]]], label: str)
     return Export({**source, "questions": questions} if questions else None, len(questions), dropped)
 
 
-def _anew(question: dict[str, Any], answer: str | None, made: dict[str, Any]) -> dict[str, Any]:
-    old = {"reasoning", "wrong", "votequeue"} - made.keys()
+def _merged(question: dict[str, Any], answer: str | None, fields: dict[str, Any]) -> dict[str, Any]:
+    old = {"reasoning", "wrong", "votequeue"} - fields.keys()
     kept = {name: value for name, value in question.items() if name not in old}
-    return {**kept, "answer": answer, **made}
+    return {**kept, "answer": answer, **fields}
 
 
-def _made(found: list[dict[str, Any]], label: str) -> dict[str, Any]:
+def _fields(texts: list[dict[str, Any]], label: str) -> dict[str, Any]:
     if label == "correct":
-        return {"reasoning": found[0]["text"], "votequeue": _maker(found[0], label)}
+        return {"reasoning": texts[0]["text"], "votequeue": _provenance(texts[0], label)}
     return {
         "wrong": [
-            {"answer": text["letter"], "reasoning": text["text"], "votequeue": _maker(text, label)}
-            for text in found
+            {"answer": text["letter"], "reasoning": text["text"], "votequeue": _provenance(text, label)}
+            for text in texts
         ]
     }
 
 
-def _maker(text: dict[str, Any], label: str) -> dict[str, Any]:
+def _provenance(text: dict[str, Any], label: str) -> dict[str, Any]:
     return {
         "label": label,
         "origin": "reason",

@@ -95,8 +95,8 @@ def add_lora(folder: Path) -> ListedModel:
         UserError: the folder holds none.
     """
     try:
-        told = text_files.read_object(folder / "adapter_config.json")
-        base = str(told["base_model_name_or_path"])
+        adapter_config = text_files.read_object(folder / "adapter_config.json")
+        base = str(adapter_config["base_model_name_or_path"])
         weights = folder / "adapter_model.safetensors"
         weights.stat()
     except (UserError, OSError, KeyError) as error:
@@ -105,9 +105,9 @@ def add_lora(folder: Path) -> ListedModel:
         ) from None
     trained = settings.load().trained_folder
     file_permissions.make_folder(trained)
-    mask = settings.load().trained_mask
-    with file_permissions.masked(mask), tempfile.TemporaryDirectory(dir=trained, prefix=".adding-") as made:
-        copy = Path(made) / "adapter"
+    masked = file_permissions.masked(settings.load().trained_mask)
+    with masked, tempfile.TemporaryDirectory(dir=trained, prefix=".adding-") as workspace:
+        copy = Path(workspace) / "adapter"
         copy.mkdir()
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             shutil.copyfile(folder / name, copy / name)
@@ -115,7 +115,7 @@ def add_lora(folder: Path) -> ListedModel:
         name = model_store.name_of("lora", copy)
         if not (trained / name).exists():
             copy.rename(trained / name)
-    model = Model(name, "lora", "", base, f"added from {folder}", name, told, "", {}, None)
+    model = Model(name, "lora", "", base, f"added from {folder}", name, adapter_config, "", {}, None)
     with engine.writing() as connection:
         models.add(connection, model, ())
     return find(name)

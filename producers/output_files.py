@@ -36,16 +36,19 @@ def _reader(path: Path) -> str | None:
     own = sqlite_files.of_url(settings.load().ledger)
     if own and not own[0].exists():
         return None  # no ledger, no runs, and looking must not make one
-    noted = runs.input_files()
-    known = _Output(path, dataset.digest(path) if path.is_file() else None)
-    return next((run.name for run in runs.list_runs() if known.is_of(run, noted.get(run.name))), None)
+    recorded = runs.input_files()
+    output = _Output(path, dataset.digest(path) if path.is_file() else None)
+    return next((run.name for run in runs.list_runs() if output.is_of(run, recorded.get(run.name))), None)
 
 
 def _of_source(run: Run) -> list[Path]:
     """Give what the source of a run may mean, from before its files were recorded."""
-    told = run.source.split(", ") if run.kind == "train" else [run.source]
-    plain = [one.removesuffix(" (test)").partition(" x ")[0] if run.kind == "train" else one for one in told]
-    return [Path(one) for one in plain if one and not one.startswith(_NOT_FILES)]
+    sources = run.source.split(", ") if run.kind == "train" else [run.source]
+    names = [
+        source.removesuffix(" (test)").partition(" x ")[0] if run.kind == "train" else source
+        for source in sources
+    ]
+    return [Path(source) for source in names if source and not source.startswith(_NOT_FILES)]
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,13 @@ class _Output:
     path: Path
     digest: str | None
 
-    def is_of(self, run: Run, noted: list[Path] | None) -> bool:
+    def is_of(self, run: Run, recorded: list[Path] | None) -> bool:
         """Tell whether a run reads it; ``noted`` are the run's files, if they are on record."""
-        places = noted or _of_source(run)
+        places = recorded or _of_source(run)
         if any(self._is(place) for place in places):
             return True
         # Not where all are in their places: an answered data set may be the same as its source, to the byte.
-        digests = {None if noted else run.examples}
+        digests = {None if recorded else run.examples}
         if not all(place.is_absolute() and _is_there(place) for place in places):
             digests = {run.digest, run.examples}
         return self.digest is not None and self.digest in digests

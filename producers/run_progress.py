@@ -12,7 +12,8 @@ from producers import console, time_left
 from producers.time_left import Votes
 from shared import broker
 from shared.errors import ServiceUnreachable, UserError
-from shared.ledger import progress, runs
+from shared.ledger import progress as ledger_progress
+from shared.ledger import runs
 from shared.ledger.schema import OPEN, State
 from shared.strategies import STRATEGIES
 
@@ -87,7 +88,7 @@ def progress_of(name: str) -> RunProgress:
         UserError: there is no such run.
     """
     run = runs.get_run(name)
-    counts = progress.of_run(run, RATE_WINDOW)
+    counts = ledger_progress.of_run(run, RATE_WINDOW)
     begun_at = counts.begun_at or counts.now
     states = {state.value: sum(counts.rounds[state].values()) for state in State}
     open_items = sum(states[state] for state in OPEN)
@@ -124,25 +125,25 @@ def progress_of(name: str) -> RunProgress:
     )
 
 
-def line(standing: RunProgress) -> str:
+def summary(progress: RunProgress) -> str:
     """Say in one line how far a run is."""
-    states = standing.states
+    states = progress.states
     held, pending, died = states[State.LEASED], states[State.PENDING], states[State.DEAD]
-    waiting = f"waiting ({standing.put_off} of them put off)" if standing.put_off else "waiting"
-    parts = [f"{standing.settled}/{standing.total} settled"]
+    waiting = f"waiting ({progress.put_off} of them put off)" if progress.put_off else "waiting"
+    parts = [f"{progress.settled}/{progress.total} settled"]
     parts += [
         f"{count} {word}" for count, word in [(held, "held"), (pending, waiting), (died, "dead")] if count
     ]
-    pace = [f"{standing.rate:.1f}/min"] if standing.rate else []
-    if standing.open and standing.eta is not None:
-        word = "at most" if standing.eta_at_most else "about"
-        pace.append(f"{word} {console.span(standing.eta)} left (from {standing.eta_rests_on})")
-    return "; ".join(", ".join(part) for part in (parts, _votes(standing), pace) if part)
+    pace = [f"{progress.rate:.1f}/min"] if progress.rate else []
+    if progress.open and progress.eta is not None:
+        word = "at most" if progress.eta_at_most else "about"
+        pace.append(f"{word} {console.span(progress.eta)} left (from {progress.eta_rests_on})")
+    return "; ".join(", ".join(part) for part in (parts, _votes(progress), pace) if part)
 
 
-def _votes(standing: RunProgress) -> list[str]:
-    votes = standing.votes
-    if votes is None or not standing.open:
+def _votes(progress: RunProgress) -> list[str]:
+    votes = progress.votes
+    if votes is None or not progress.open:
         return []
     parts = [f"{votes.done} of {votes.total} votes"]
     if votes.not_begun:
@@ -152,13 +153,13 @@ def _votes(standing: RunProgress) -> list[str]:
     return parts
 
 
-def stall(standing: RunProgress) -> str:
+def describe_stall(progress: RunProgress) -> str:
     """Say that nobody works, and what to do."""
-    loads = standing.kind in ("infer", "train")
+    loads = progress.kind in ("infer", "train")
     patience = " (one that starts needs a minute for its model)" if loads else ""
     return (
-        f"no worker is taking {console.plural(standing.unit)}{patience}: "
-        f"start one with `votequeue up` or `votequeue worker {standing.kind}`"
+        f"no worker is taking {console.plural(progress.unit)}{patience}: "
+        f"start one with `votequeue up` or `votequeue worker {progress.kind}`"
     )
 
 
@@ -175,15 +176,15 @@ def count_items(run: str) -> int:
     return sum(runs.count_states(run).values())
 
 
-def require_questions(run: str) -> runs.Run:
+def require_questions(name: str) -> runs.Run:
     """Look up a run that answers questions.
 
     Raises:
         UserError: there is no such run, or it has none.
     """
-    known = runs.get_run(run)
-    if known.kind != "infer":
+    run = runs.get_run(name)
+    if run.kind != "infer":
         raise UserError(
-            f"run {run!r} is a {known.kind} run, which has no questions: see `votequeue status {run}`"
+            f"run {name!r} is a {run.kind} run, which has no questions: see `votequeue status {name}`"
         )
-    return known
+    return run

@@ -101,14 +101,14 @@ def _deal(rng: Random, query: Query, place: int, wrong: bool) -> Entry:
     _prove(query, options)
     letters = {option: chr(ord("A") + at) for at, option in enumerate(options)}
     # One voice for both texts: a scorer must find the error, not the manner.
-    told = phrasing.draw(rng)
+    voice = phrasing.draw(rng)
 
-    def tell(chain: Chain) -> Entry:
+    def write_out(chain: Chain) -> Entry:
         letter = letters[chain.result]
-        return {"answer": letter, "reasoning": told.tell(chain, letter)}
+        return {"answer": letter, "reasoning": voice.render(chain, letter)}
 
-    question = {"question": f"选择题 {place}：\n{query.ask}", "options": options, **tell(query.right)}
-    return question | {"wrong": [tell(slip)]} if wrong else question
+    question = {"question": f"选择题 {place}：\n{query.ask}", "options": options, **write_out(query.right)}
+    return question | {"wrong": [write_out(slip)]} if wrong else question
 
 
 def _prove(query: Query, options: list[str]) -> None:

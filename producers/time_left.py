@@ -68,19 +68,19 @@ def votes(run: Run, counts: RunCounts, open_items: int) -> Votes | None:
     )
 
 
-def by_votes(found: Votes) -> Eta | None:
+def by_votes(votes: Votes) -> Eta | None:
     """Tell when a run may end from what its engines sample; ``None`` while that tells little.
 
     The first prompts hold the rate down, and the first votes to finish are the short ones.
     """
-    reading = 2 * found.not_begun > found.under_way or (found.bounded and found.not_begun)
-    few = not found.bounded and found.done < FEW
-    if not found.tokens_per_second or reading or few:
+    reading = 2 * votes.not_begun > votes.under_way or (votes.bounded and votes.not_begun)
+    few = not votes.bounded and votes.done < FEW
+    if not votes.tokens_per_second or reading or few:
         return None
     rests_on = (
-        f"all {found.max_tokens} tokens for each vote" if found.bounded else "the votes finished so far"
+        f"all {votes.max_tokens} tokens for each vote" if votes.bounded else "the votes finished so far"
     )
-    return Eta(found.tokens_left / found.tokens_per_second, found.bounded, rests_on)
+    return Eta(votes.tokens_left / votes.tokens_per_second, votes.bounded, rests_on)
 
 
 def by_items(open_items: int, settled: int, counted: str, seconds: float, window: float) -> Eta | None:

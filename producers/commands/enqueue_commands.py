@@ -47,27 +47,28 @@ def infer(
     """Answer every question of a data set; the same command again continues it."""
     chosen = options.sampling(given)
     from producers import console
-    from producers.enqueue import inputs, publish
-    from producers.enqueue import rescore as again
+    from producers.enqueue import inputs, publish, rescore
     from producers.reports import render
 
     source = inputs.find_source(data)
     if isinstance(source, Path):
-        done = publish.infer(source, chosen, run, examples, skip_bad)
+        enqueued = publish.infer(source, chosen, run, examples, skip_bad)
     else:
-        why = f"the votes of {data} are judged as they are"
-        options.refuse_others({"examples": examples, **given}, RESCORING, why, Sampling)
+        reason = f"the votes of {data} are judged as they are"
+        options.refuse_others({"examples": examples, **given}, RESCORING, reason, Sampling)
         changes = {name: getattr(chosen, name) for name in given}
         # Which scorer judges is what this is for: the one in use now, unless another is named.
-        done = again.again(data, {"scorer": chosen.scorer, **changes}, run)
+        enqueued = rescore.rescore(data, {"scorer": chosen.scorer, **changes}, run)
     if examples is None and isinstance(source, Path):
         console.note("no --examples: the prompts carry no solved questions")
     if json:
-        return render.as_json(done)
-    shown = f", with {console.count(done.examples, 'solved question')} to show" if examples else ""
-    before = "continued" if done.continued else "enqueued"
-    counts = f"{console.count(done.items, 'question')}, {console.count(done.sent, 'message')} sent"
-    return render.text(f"run {done.run} {before}: {counts}{shown}")
+        return render.as_json(enqueued)
+    examples_note = (
+        f", with {console.count(enqueued.examples, 'solved question')} to show" if examples else ""
+    )
+    before = "continued" if enqueued.continued else "enqueued"
+    counts = f"{console.count(enqueued.items, 'question')}, {console.count(enqueued.sent, 'message')} sent"
+    return render.text(f"run {enqueued.run} {before}: {counts}{examples_note}")
 
 
 @app.command("reason")
@@ -122,11 +123,11 @@ def _order(order: "Plan", budget: float | None, dry_run: bool, json: bool) -> No
     from producers.enqueue import estimate, plan
     from producers.reports import render
 
-    known = plan.check(order, budget)
+    continued = plan.check(order, budget)
     if dry_run:
         if json:
-            return render.as_json({**render.plain(order), "run": order.run.name, "continued": known})
-        would = "would be continued" if known else "would be enqueued"
+            return render.as_json({**render.plain(order), "run": order.run.name, "continued": continued})
+        would = "would be continued" if continued else "would be enqueued"
         items = console.count(order.items, order.unit)
         render.text(f"run {order.run.name} {would}: {items}; nothing was written or sent")
         render.table(estimate.rows(order.estimate), ["estimate", "expected", "at most"])
@@ -134,6 +135,6 @@ def _order(order: "Plan", budget: float | None, dry_run: bool, json: bool) -> No
             render.text(remark)
         return None
     if order.estimate.services:
-        console.note(estimate.line(order.estimate))
-    done = plan.place(order, budget)
-    return render.as_json(done) if json else render.text(done.line)
+        console.note(estimate.summary(order.estimate))
+    placed = plan.place(order, budget)
+    return render.as_json(placed) if json else render.text(placed.summary)

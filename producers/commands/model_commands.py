@@ -25,8 +25,10 @@ def models(context: typer.Context, json: Json = False) -> None:
     from producers import models
     from producers.reports import render, render_reports
 
-    found = models.listed()
-    return render.as_json([model.as_dict() for model in found]) if json else render_reports.listing(found)
+    listed = models.listed()
+    return (
+        render.as_json([model.as_dict() for model in listed]) if json else render_reports.model_table(listed)
+    )
 
 
 @app.command("show")
@@ -35,8 +37,8 @@ def show_one(name: Name, json: Json = False) -> None:
     from producers import models
     from producers.reports import render, render_reports
 
-    found = models.find(name)
-    return render.as_json(found.as_dict()) if json else render_reports.one(found)
+    listed = models.find(name)
+    return render.as_json(listed.as_dict()) if json else render_reports.model_details(listed)
 
 
 @app.command("use")
@@ -51,14 +53,13 @@ def use(
     from producers import console, models
     from producers.reports import render
 
-    done = models.use(name)
-    if not done.here:
-        console.note(f"the files of {done.model} are not on this machine: the workers must have them")
+    decision = models.use(name)
+    if not decision.here:
+        console.note(f"the files of {decision.model} are not on this machine: the workers must have them")
     if json:
-        return render.as_json(done)
-    return render.text(
-        f"{done.kind} in use from now on: {done.model or 'none'} (before: {done.before or 'none'})"
-    )
+        return render.as_json(decision)
+    change = f"{decision.model or 'none'} (before: {decision.before or 'none'})"
+    return render.text(f"{decision.kind} in use from now on: {change}")
 
 
 @app.command("add")
@@ -70,5 +71,5 @@ def add(
     from producers import models
     from producers.reports import render
 
-    found = models.add_lora(folder)
-    return render.as_json(found.as_dict()) if json else render.text(found.model.name)
+    added = models.add_lora(folder)
+    return render.as_json(added.as_dict()) if json else render.text(added.model.name)

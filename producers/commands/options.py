@@ -96,10 +96,10 @@ def _default(model: type[BaseModel], name: str, flag: Flag, unset: str) -> str:
     default = model.model_fields[name].default
     if default is PydanticUndefined or (default is None and unset != "none"):
         return unset
-    shown = "none" if default is None else str(default)
+    text = "none" if default is None else str(default)
     if not issubclass(model, Sampling):
-        return shown
-    return f"{shown}; {PREFIX}{'BATCH_SIZE' if name == 'batch' else name.upper()}"
+        return text
+    return f"{text}; {PREFIX}{'BATCH_SIZE' if name == 'batch' else name.upper()}"
 
 
 def _kind(annotation: Any) -> type:
@@ -154,7 +154,7 @@ def refuse_others(
             raise typer.BadParameter(why, param_hint=option_of(name, model))
 
 
-def words(text: str) -> tuple[str, ...]:
+def split_commas(text: str) -> tuple[str, ...]:
     """Split a text at its commas."""
     return tuple(filter(None, map(str.strip, text.split(","))))
 

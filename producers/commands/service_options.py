@@ -43,7 +43,8 @@ Budget = Annotated[
 ]
 _CHATTING = ", ".join(name for name, provider in PROVIDERS.built_in.items() if provider.chats)
 _FREE = ", ".join(name for name, strategy in STRATEGIES.built_in.items() if not strategy.ability)
-_OWN_MODEL = {"chats": "chat_model", "translates": "translation_model"}
+_VERBS = {"chats": "chat", "translates": "translation"}
+_DEFAULT_MODEL = {"chats": "chat_model", "translates": "translation_model"}
 
 # Of one that gets reasonings
 Chatting = Annotated[str, typer.Option("--provider", help=f"who is asked: {_CHATTING}")]
@@ -98,7 +99,7 @@ def reasoning(
         "label": label,
         "letters": letters or "next",
         "provider": provider,
-        "models": tuple(dict.fromkeys([*filter(None, models or [])] or [_own_model(provider, "chats")])),
+        "models": tuple(dict.fromkeys([*filter(None, models or [])] or [_default_model(provider, "chats")])),
         "prompt": prompts.version("explaining"),
         "reader": settings.load().reader,
     }
@@ -114,25 +115,25 @@ def augmentation(
         typer.BadParameter: a value that cannot be, or that the strategy has no use for, or that is missing.
     """
     options.filled(Augmentation, {"strategy": strategy}, {})
-    known = STRATEGIES[strategy]
-    service = {} if known.ability else {"provider": provider, "model": model}
-    why = f"the strategy {strategy} has no use for it"
-    options.refuse_others(given | service, known.options, why, Augmentation)
-    defaults = {**known.options} | ({"reader": settings.load().reader} if "reader" in known.options else {})
-    if known.ability:
-        defaults |= _service(known, known.ability, provider, model)
+    spec = STRATEGIES[strategy]
+    service = {} if spec.ability else {"provider": provider, "model": model}
+    reason = f"the strategy {strategy} has no use for it"
+    options.refuse_others(given | service, spec.options, reason, Augmentation)
+    defaults = {**spec.options} | ({"reader": settings.load().reader} if "reader" in spec.options else {})
+    if spec.ability:
+        defaults |= _service(spec, spec.ability, provider, model)
     chosen = options.filled(Augmentation, {"strategy": strategy, **defaults}, given)
-    _require_sense(chosen)
+    _require_consistent(chosen)
     return chosen
 
 
 def _service(strategy: Strategy, ability: str, provider: str | None, model: str | None) -> dict[str, Any]:
     if provider is None:
-        raise typer.BadParameter(f"name one of: {', '.join(_able(ability))}", param_hint="--provider")
+        raise typer.BadParameter(f"name one of: {', '.join(_capable(ability))}", param_hint="--provider")
     _require_provider(provider, ability)
     return {
         "provider": provider,
-        "model": model or _own_model(provider, ability),
+        "model": model or _default_model(provider, ability),
         # Who does not chat is not prompted.
         "prompt": strategy.prompt if PROVIDERS[provider].chats else None,
     }
@@ -144,32 +145,34 @@ def _require_provider(provider: str, ability: str) -> None:
     Raises:
         typer.BadParameter: naming those that can.
     """
-    able = _able(ability)
+    able = _capable(ability)
     if provider not in able:
-        no = "no provider is called so" if provider not in PROVIDERS else f"it is none that {ability}"
-        raise typer.BadParameter(f"{provider!r}: {no}; there are: {', '.join(able)}", param_hint="--provider")
+        problem = f"does not support {_VERBS[ability]}" if provider in PROVIDERS else "does not exist"
+        raise typer.BadParameter(
+            f"provider {provider!r} {problem}; choose one of: {', '.join(able)}", param_hint="--provider"
+        )
 
 
-def _able(ability: str) -> list[str]:
-    return [name for name, known in PROVIDERS.items() if getattr(known, ability)]
+def _capable(ability: str) -> list[str]:
+    return [name for name, provider in PROVIDERS.items() if getattr(provider, ability)]
 
 
-def _own_model(provider: str, ability: str) -> str:
-    known = getattr(PROVIDERS[provider], _OWN_MODEL[ability])
-    model = settings.load().model if provider == "local" else known
+def _default_model(provider: str, ability: str) -> str:
+    default = getattr(PROVIDERS[provider], _DEFAULT_MODEL[ability])
+    model = settings.load().model if provider == "local" else default
     if model is None:
         raise typer.BadParameter(f"provider {provider} has none of its own: name one", param_hint="--model")
     return str(model)
 
 
-def _require_sense(chosen: Augmentation) -> None:
+def _require_consistent(chosen: Augmentation) -> None:
     if chosen.samples is not None and chosen.agree is not None and chosen.agree > chosen.samples:
-        told = f"{chosen.agree} of {chosen.samples} samples cannot agree"
-        raise typer.BadParameter(told, param_hint="--agree")
+        message = f"{chosen.agree} of {chosen.samples} samples cannot agree"
+        raise typer.BadParameter(message, param_hint="--agree")
     if chosen.pivot is not None and chosen.pivot == chosen.language:
         raise typer.BadParameter(f"the data are in {chosen.pivot} already", param_hint="--pivot")
     try:
         re.compile(chosen.skip or "")
     except re.error as error:
-        told = f"{chosen.skip!r} is no regular expression: {error}"
-        raise typer.BadParameter(told, param_hint="--skip-pattern") from None
+        message = f"{chosen.skip!r} is no regular expression: {error}"
+        raise typer.BadParameter(message, param_hint="--skip-pattern") from None

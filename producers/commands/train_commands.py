@@ -37,10 +37,10 @@ def scorer(
     from producers import console
     from producers.enqueue import train
 
-    found = _sources(data, source, test, weight)
-    if chosen.recipe == "reference" and (unlike := training_options.unlike_recipe(chosen)):
-        console.note(f"not the reference's own: {'; '.join(unlike)}")
-    _tell(train.scorer(chosen, found, run), json)
+    sources = _sources(data, source, test, weight)
+    if chosen.recipe == "reference" and (deviations := training_options.deviations(chosen)):
+        console.note(f"not the reference's own: {'; '.join(deviations)}")
+    _print_enqueued(train.scorer(chosen, sources, run), json)
 
 
 @app.command("lora")
@@ -58,7 +58,7 @@ def lora(
     chosen = training_options.lora(given, report_to)
     from producers.enqueue import train
 
-    _tell(train.lora(chosen, _sources(data, source, None, None), run), json)
+    _print_enqueued(train.lora(chosen, _sources(data, source, None, None), run), json)
 
 
 def _sources(
@@ -71,15 +71,15 @@ def _sources(
     return train.sources([Path(file) for file in data or []], source or [], test or [], weight or [])
 
 
-def _tell(done: "EnqueuedTraining", json: bool) -> None:
+def _print_enqueued(enqueued: "EnqueuedTraining", json: bool) -> None:
     from producers import console
     from producers.reports import render
 
     if json:
-        return render.as_json(done)
-    before = "continued" if done.continued else "enqueued"
-    learns = f"{console.count(done.questions, 'question')} with {done.right} right and "
-    learns += console.count(done.wrong, "wrong text")
-    tries = f", {done.tested} more to try it on" if done.tested else ""
-    sent = console.count(done.sent, "message")
-    return render.text(f"run {done.run} {before}: {learns}{tries}, {sent} sent")
+        return render.as_json(enqueued)
+    before = "continued" if enqueued.continued else "enqueued"
+    texts = f"{console.count(enqueued.questions, 'question')} with {enqueued.right} right and "
+    texts += console.count(enqueued.wrong, "wrong text")
+    held_out = f", {enqueued.tested} more to try it on" if enqueued.tested else ""
+    sent = console.count(enqueued.sent, "message")
+    return render.text(f"run {enqueued.run} {before}: {texts}{held_out}, {sent} sent")

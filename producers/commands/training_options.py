@@ -54,7 +54,7 @@ def scorer(given: dict[str, Any], report_to: str | None = None) -> ScorerTrainin
 def lora(given: dict[str, Any], report_to: str | None = None) -> LoraTraining:
     """Fill in what was not given from the recipe; raises as `scorer` does."""
     if "targets" in given:
-        given = {**given, "targets": options.words(given["targets"])}
+        given = {**given, "targets": options.split_commas(given["targets"])}
     return options.filled(LoraTraining, _defaults(LoraTraining, given, report_to), given)
 
 
@@ -64,10 +64,10 @@ def _defaults(
     loaded = settings.load()
     trackers = loaded.report_to if report_to is None else report_to
     recipe = recipes.load(given.get("recipe", model.model_fields["recipe"].default), model)
-    return {"base": loaded.model, **recipe, "report_to": options.words(trackers)}
+    return {"base": loaded.model, **recipe, "report_to": options.split_commas(trackers)}
 
 
-def unlike_recipe(chosen: ScorerTraining) -> list[str]:
+def deviations(chosen: ScorerTraining) -> list[str]:
     """Tell in which options a training is not its recipe's own: ``layers 6, not none``."""
     own = recipes.load(chosen.recipe, ScorerTraining)
     return [

@@ -77,10 +77,10 @@ def order(argument: str, options: Augmentation, name: str | None = None, skip_ba
         lines = inputs.counted(source.lines(), advance)
         work = _work(sieve.count(lines), options)
     _require_some(source, sieve)
-    told = options.model_dump(mode="json")
-    chosen = name or publish.default_name(source.stem, "translate", source.digest, told)
+    record = options.model_dump(mode="json")
+    chosen = name or publish.default_name(source.stem, "translate", source.digest, record)
     return Plan(
-        run=Run(chosen, "translate", source.place, source.digest, None, told),
+        run=Run(chosen, "translate", source.place, source.digest, None, record),
         items=sieve.labelled if options.per_question else sieve.entries,
         entries=sieve.entries,
         bad=source.bad,
@@ -93,16 +93,16 @@ def order(argument: str, options: Augmentation, name: str | None = None, skip_ba
 
 
 def _source(argument: str, skip_bad: bool) -> DataSource:
-    found = inputs.find_source(argument)
-    if isinstance(found, Path):
-        return inputs.check([found], skip_bad)[0]
-    states = runs.count_states(found.name)
+    data = inputs.find_source(argument)
+    if isinstance(data, Path):
+        return inputs.check([data], skip_bad)[0]
+    states = runs.count_states(data.name)
     waiting = sum(states[state] for state in OPEN)
-    if waiting and found.kind != "infer":
+    if waiting and data.kind != "infer":
         console.note(
-            f"run {found.name}: {waiting} of its items still open, and what they come to is not in this"
+            f"run {data.name}: {waiting} of its items still open, and what they come to is not in this"
         )
-    return inputs.made_by(found)
+    return inputs.from_run(data)
 
 
 def _work(entries: Iterator[Entry], options: Augmentation) -> Workload:
@@ -115,15 +115,17 @@ def _work(entries: Iterator[Entry], options: Augmentation) -> Workload:
 
 def _require_some(source: DataSource, sieve: _Sieve) -> None:
     if not sieve.entries:
-        left = [
-            f"{count} {what}"
-            for count, what in [
+        reasons = [
+            f"{count} {kind}"
+            for count, kind in [
                 (sieve.augmented, "made from others"),
                 (len(sieve.tasks), "translation tasks"),
             ]
             if count
         ]
-        raise UserError(f"{source.name}: of {source.entries} entries none is left: {', '.join(left)}")
+        raise UserError(f"{source.name}: of {source.entries} entries none is left: {', '.join(reasons)}")
     if sieve.options.per_question and not sieve.labelled:
-        made = f"{sieve.options.strategy}s"
-        raise UserError(f"{source.name}: no question in it has an answer, and {made} are made of solved ones")
+        product = f"{sieve.options.strategy}s"
+        raise UserError(
+            f"{source.name}: no question in it has an answer, and {product} are made of solved ones"
+        )

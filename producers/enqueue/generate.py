@@ -25,10 +25,10 @@ def order(data: Path, options: Reasoning, name: str | None = None, skip_bad: boo
     with console.bar("estimating", source.entries, "entries") as advance:
         entries = (line.entry for line in inputs.counted(source.lines(), advance))
         work = workload.reasonings(entries, options)
-    told = options.model_dump(mode="json")
-    chosen = name or publish.default_name(source.stem, "reason", source.digest, told)
+    record = options.model_dump(mode="json")
+    chosen = name or publish.default_name(source.stem, "reason", source.digest, record)
     return Plan(
-        run=Run(chosen, "reason", source.place, source.digest, None, told),
+        run=Run(chosen, "reason", source.place, source.digest, None, record),
         items=source.labelled,
         entries=source.entries,
         bad=source.bad,

@@ -21,7 +21,7 @@ from shared.ledger import engine, runs
 from shared.ledger.runs import Run
 from shared.prompts import FewShotExample
 
-SHOWN_BAD_LINES = 50
+REPORTED_BAD_LINES = 50
 _T = TypeVar("_T")
 
 
@@ -35,7 +35,7 @@ class _Tally:
     solved: int = 0
     augmented: int = 0
     bad: int = 0
-    shown: list[BadLine] = field(default_factory=list)
+    reported: list[BadLine] = field(default_factory=list)
 
     def add(self, line: Line | BadLine) -> None:
         if isinstance(line, Line):
@@ -46,8 +46,8 @@ class _Tally:
             self.augmented += line.entry.augmented
             return
         self.bad += 1
-        if self.bad <= SHOWN_BAD_LINES:
-            self.shown.append(line)
+        if self.bad <= REPORTED_BAD_LINES:
+            self.reported.append(line)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Examples:
 NO_EXAMPLES = Examples(None, 0, tuple)
 
 
-def find_source(argument: str, told: str = "") -> Path | Run:
+def find_source(argument: str, prefix: str = "") -> Path | Run:
     """Tell whether data were asked for from a file or from a run; ``told`` stands before its name.
 
     Raises:
@@ -97,11 +97,11 @@ def find_source(argument: str, told: str = "") -> Path | Run:
     """
     path, run = Path(argument), runs.find_run(argument)
     if path.exists() and run is not None:
-        raise UserError(f"{told}{argument}: a file and a run are called so; ./{argument} is the file")
+        raise UserError(f"{prefix}{argument}: a file and a run are called so; ./{argument} is the file")
     if argument == "-":
-        raise UserError(f"{told}-: standard input can be read only once: save its data to a file first")
+        raise UserError(f"{prefix}-: standard input can be read only once: save its data to a file first")
     if not path.exists() and run is None:
-        raise UserError(f"{told}{argument}: there is no such file and no such run")
+        raise UserError(f"{prefix}{argument}: there is no such file and no such run")
     return run or path
 
 
@@ -134,12 +134,12 @@ def _check_one(path: Path) -> DataSource:
     with console.bar(f"checking {path.name}", _count_lines(path), "lines") as advance:
         for line in counted(dataset.scan(path), advance):
             tally.add(line)
-    for bad in tally.shown:
+    for bad in tally.reported:
         console.note(str(bad))
-    if tally.bad > len(tally.shown):
-        console.note(f"{path}: and {tally.bad - len(tally.shown)} more bad lines")
-    found = _source(str(path), path.stem, digest, tally, lambda: _good_lines(path, digest))
-    return replace(found, files=(path,))
+    if tally.bad > len(tally.reported):
+        console.note(f"{path}: and {tally.bad - len(tally.reported)} more bad lines")
+    source = _source(str(path), path.stem, digest, tally, lambda: _good_lines(path, digest))
+    return replace(source, files=(path,))
 
 
 def _source(
@@ -181,29 +181,29 @@ def _good_lines(path: Path, digest: str) -> Iterator[Line]:
 # Runs
 
 
-def made_by(run: Run) -> DataSource:
+def from_run(run: Run) -> DataSource:
     """Look at what a run has made so far; of a run that answers questions, at the data it is made from.
 
     Raises:
         UserError: it has made nothing, or nothing that has questions.
     """
-    found, tally = hashlib.sha256(), _Tally()
+    hasher, tally = hashlib.sha256(), _Tally()
     for line in _lines_of(run):
-        found.update(line.text.encode() + b"\n")
+        hasher.update(line.text.encode() + b"\n")
         tally.add(line)
     if not tally.entries:
         raise UserError(f"run {run.name!r} has made nothing yet: see `votequeue status {run.name}`")
-    same = found.hexdigest()
-    digest = run.digest if run.kind == "infer" else same
-    return _source(f"run {run.name}", run.name, digest, tally, lambda: _same_lines(run, same))
+    content_digest = hasher.hexdigest()
+    digest = run.digest if run.kind == "infer" else content_digest
+    return _source(f"run {run.name}", run.name, digest, tally, lambda: _same_lines(run, content_digest))
 
 
 def _same_lines(run: Run, digest: str) -> Iterator[Line]:
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for line in _lines_of(run):
-        found.update(line.text.encode() + b"\n")
+        hasher.update(line.text.encode() + b"\n")
         yield line
-    if found.hexdigest() != digest:
+    if hasher.hexdigest() != digest:
         raise UserError(f"run {run.name!r} went on while it was being read: nothing was enqueued, try again")
 
 

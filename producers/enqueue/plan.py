@@ -68,7 +68,7 @@ class Placed:
     left_out: LeftOut
 
     @property
-    def line(self) -> str:
+    def summary(self) -> str:
         """Say what was done."""
         before = "continued" if self.continued else "enqueued"
         sent = console.count(self.sent, "message")
@@ -86,29 +86,29 @@ def check(order: Plan, budget: float | None) -> bool:
     Raises:
         UserError: another run has its name, or its budget would never stop anything.
     """
-    known = publish.is_known(order.run)
+    continued = publish.exists(order.run)
     estimate.require_price(order.estimate, budget)
     for note in _notes(order, budget):
         console.note(note)
-    return known
+    return continued
 
 
 def _notes(order: Plan, budget: float | None) -> Iterator[str]:
-    left = order.left_out
-    if left.unlabelled:
-        yield f"left out, having no answer: {console.count(left.unlabelled, 'question')}"
-    if left.augmented:
-        yield f"left out, having been made from others: {left.augmented} of the entries"
-    if left.translation_tasks:
-        yield f"left out, being translation tasks: {', '.join(map(str, left.translation_tasks))}"
+    left_out = order.left_out
+    if left_out.unlabelled:
+        yield f"left out, having no answer: {console.count(left_out.unlabelled, 'question')}"
+    if left_out.augmented:
+        yield f"left out, having been made from others: {left_out.augmented} of the entries"
+    if left_out.translation_tasks:
+        yield f"left out, being translation tasks: {', '.join(map(str, left_out.translation_tasks))}"
     if order.provider:
         yield from service_checks.notes(order.provider)
     cost, spent = order.estimate.cost, calls.spent(order.run.name).spent
     if budget is not None and cost is not None and budget - spent < cost.expected:
         money = estimate.money(cost.expected, order.estimate)
         yield f"the budget of {budget:g} will not do: {money} are expected, and {spent:g} are spent"
-    if budget is not None and (told := estimate.too_small(order.estimate, budget - spent)):
-        yield told
+    if budget is not None and (warning := estimate.too_small(order.estimate, budget - spent)):
+        yield warning
 
 
 def place(order: Plan, budget: float | None) -> Placed:

@@ -58,21 +58,21 @@ def infer(
         UserError: the data, the examples or the run's name will not do; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
-    source, shown = _look_at(data, examples, skip_bad)
+    source, few_shot = _check_data(data, examples, skip_bad)
     identity = sampling.model_dump(exclude={"model", "prompt"})
-    chosen = name or default_name(data.stem, "infer", source.digest, shown.digest, identity)
-    run = Run(chosen, "infer", source.place, source.digest, shown.digest, pinned(sampling).model_dump())
+    chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, identity)
+    run = Run(chosen, "infer", source.place, source.digest, few_shot.digest, pinned(sampling).model_dump())
 
     def write() -> None:
-        if shown.digest is not None:
-            runs.add_examples(shown.digest, shown.read())
+        if few_shot.digest is not None:
+            runs.add_examples(few_shot.digest, few_shot.read())
         with console.bar("recording", source.entries, "entries") as advance:
             lines = inputs.counted(source.lines(), advance)
-            runs.open_run(run, lines, files=(*source.files, *shown.files))
+            runs.open_run(run, lines, files=(*source.files, *few_shot.files))
 
     continued = begin(_follow_up(run, sampling), write)
     sent = publish(chosen)
-    return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, shown.count, source.bad, continued)
+    return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, few_shot.count, source.bad, continued)
 
 
 def pinned(sampling: Sampling) -> Sampling:
@@ -105,14 +105,16 @@ def _follow_up(run: Run, sampling: Sampling) -> Run:
     return dataclasses.replace(run, options={**run.options, **kept})
 
 
-def _look_at(data: Path, examples: str | None, skip_bad: bool) -> tuple[DataSource, Examples]:
-    shown = None if examples is None else inputs.find_source(examples, "--examples ")
+def _check_data(data: Path, examples: str | None, skip_bad: bool) -> tuple[DataSource, Examples]:
+    examples_source = None if examples is None else inputs.find_source(examples, "--examples ")
     # One look at both, so that the bad lines of both are listed; the same file is looked at once.
-    files = [data, shown] if isinstance(shown, Path) else [data]
+    files = [data, examples_source] if isinstance(examples_source, Path) else [data]
     checked = inputs.check(list(dict.fromkeys(files)), skip_bad)
-    if shown is None:
+    if examples_source is None:
         return checked[0], inputs.NO_EXAMPLES
-    return checked[0], inputs.examples_of(checked[-1] if isinstance(shown, Path) else inputs.made_by(shown))
+    return checked[0], inputs.examples_of(
+        checked[-1] if isinstance(examples_source, Path) else inputs.from_run(examples_source)
+    )
 
 
 def begin(run: Run, write: Callable[[], object]) -> bool:
@@ -122,11 +124,11 @@ def begin(run: Run, write: Callable[[], object]) -> bool:
         UserError: another run has the name; the message says what differs.
         ServiceUnreachable: the broker does not answer, and nothing was written.
     """
-    known = is_known(run)
+    continued = exists(run)
     broker.ping()
-    if not known:
+    if not continued:
         write()
-    return known
+    return continued
 
 
 def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) -> bool:
@@ -143,19 +145,19 @@ def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) 
     return continued
 
 
-def is_known(run: Run) -> bool:
+def exists(run: Run) -> bool:
     """Tell whether a run is there already, with the same data and options.
 
     Raises:
         UserError: its name cannot be one, or another run has it; the message says what differs.
     """
     require_name(run.name)
-    known = runs.find_run(run.name)
-    if known is not None and (differences := list(_differences(known, run))):
+    recorded = runs.find_run(run.name)
+    if recorded is not None and (differences := list(_differences(recorded, run))):
         raise UserError(
             f"there is a run {run.name!r} already, and {'; '.join(differences)}: name another with --run"
         )
-    return known is not None
+    return recorded is not None
 
 
 # What runs had that are older than an option.
@@ -167,32 +169,32 @@ _BEFORE = {
 }
 
 
-def _differences(known: Run, wanted: Run) -> Iterator[str]:
-    if known.kind != wanted.kind:
-        yield f"it is for the {known.kind} queue"
+def _differences(recorded: Run, requested: Run) -> Iterator[str]:
+    if recorded.kind != requested.kind:
+        yield f"it is for the {recorded.kind} queue"
         return
-    if known.digest != wanted.digest:
-        yield f"its data is not the same ({known.source})"
-    if known.examples != wanted.examples:
-        yield "its examples are " + ("not the same" if known.examples else "none")
-    for option in sorted(known.options.keys() | wanted.options.keys()):
-        if option in ("model", "prompt") and option not in known.options:
+    if recorded.digest != requested.digest:
+        yield f"its data is not the same ({recorded.source})"
+    if recorded.examples != requested.examples:
+        yield "its examples are " + ("not the same" if recorded.examples else "none")
+    for option in sorted(recorded.options.keys() | requested.options.keys()):
+        if option in ("model", "prompt") and option not in recorded.options:
             continue  # it is older than the record of these
-        before = known.options.get(option, _BEFORE.get((known.kind, option)))
-        now = wanted.options.get(option)
+        before = recorded.options.get(option, _BEFORE.get((recorded.kind, option)))
+        now = requested.options.get(option)
         if before != now:
-            yield f"its {option.replace('_', '-')} is {_shown(before)}, not {_shown(now)}"
+            yield f"its {option.replace('_', '-')} is {_format_option(before)}, not {_format_option(now)}"
 
 
-def _shown(option: object) -> str:
+def _format_option(option: object) -> str:
     return ", ".join(map(str, option)) if isinstance(option, list) else str(option)
 
 
 def default_name(stem: str, *identity: object) -> str:
     """Name a run after its file and everything that makes it the same run."""
-    told = json.dumps(identity, sort_keys=True, ensure_ascii=False, default=str)
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False, default=str)
     plain = _NO_NAME.sub("-", stem)[:100].strip("-") or "run"
-    return f"{plain}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def require_name(name: str) -> None:
@@ -250,15 +252,15 @@ def _send_chunk(channel: broker.Sender, jobs: Sequence[Job]) -> None:
         outbox.mark_sent(out)
 
 
-def resume(run: str) -> int:
+def resume(name: str) -> int:
     """Send again whatever has no answer and is not being worked on; give how many messages went out."""
-    found = runs.get_run(run)
+    run = runs.get_run(name)
     broker.ping()
-    if found.kind in DATA_QUEUES:
-        _stop_waiting(found)
+    if run.kind in DATA_QUEUES:
+        _stop_waiting(run)
     claims.expire(settings.load().max_losses)
-    outbox.forget_sent(run=run)
-    return publish(run)
+    outbox.forget_sent(run=name)
+    return publish(name)
 
 
 def _stop_waiting(run: Run) -> None:
@@ -279,16 +281,16 @@ def _lift(provider: str) -> list[str]:
     slow = service_pauses.forget(provider)
     paused = {pause.service: pause.reason for pause in calls.pauses(provider)}
     calls.lift(provider)
-    reasons = {one.service: one.said for one in slow if one.left} | paused
+    reasons = {slowdown.service: slowdown.said for slowdown in slow if slowdown.left} | paused
     notes = [f"{service} is called again; it was paused: {reason}" for service, reason in reasons.items()]
     if any(reason.startswith(calls.OWN_QUOTA) for reason in paused.values()):
         notes.append("what per_day has stopped pauses again unless VOTEQUEUE_LIMITS allows the workers more")
     return notes
 
 
-def retry_dead(run: str) -> int:
+def retry_dead(name: str) -> int:
     """Give a run's dead items another chance; give how many messages went out."""
-    found = runs.get_run(run)
+    run = runs.get_run(name)
     broker.ping()
-    outbox.revive(run, recount=found.kind in DATA_QUEUES)
-    return publish(run)
+    outbox.revive(name, recount=run.kind in DATA_QUEUES)
+    return publish(name)

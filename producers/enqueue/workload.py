@@ -69,20 +69,20 @@ class Workload:
 
 def reasonings(entries: Iterable[Entry], options: Reasoning) -> Workload:
     """Work out what it takes to get reasonings for the labelled questions of some entries."""
-    asked = tokens = bound = largest = known = 0
+    missing = tokens = bound = largest = reused = 0
     for chunk in engine.chunks(_wanted(entries, options)):
-        for wanted, there in zip(chunk, cache.have_reasonings(chunk, options.models), strict=True):
-            known += there
-            if not there:
-                asked += 1
+        for wanted, recorded in zip(chunk, cache.have_reasonings(chunk, options.models), strict=True):
+            reused += recorded
+            if not recorded:
+                missing += 1
                 prompt = prompts.explaining(wanted.asked, wanted.letter)
                 tokens += prompts.tokens(prompt)
                 bound += token_bounds.message(prompt)
                 largest = max(largest, token_bounds.message(prompt))
     agree = AGREE[options.label]
-    said = f"{10 * agree:.0f} of 10 replies agree with the letter and have {REPLY} tokens"
-    call = Usage(largest, options.max_tokens) if asked else NO_CALL
-    return Workload(list(_by_model(asked, (tokens, bound), call, options)), known, [said])
+    premise = f"{10 * agree:.0f} of 10 replies agree with the letter and have {REPLY} tokens"
+    call = Usage(largest, options.max_tokens) if missing else NO_CALL
+    return Workload(list(_by_model(missing, (tokens, bound), call, options)), reused, [premise])
 
 
 def _wanted(entries: Iterable[Entry], options: Reasoning) -> Iterator[Wanted]:
@@ -116,10 +116,10 @@ def variants(entries: Iterable[Entry], options: Augmentation) -> Workload:
     for entry in entries:
         for index, question in enumerate(entry.questions):
             if question.answer is not None:
-                known = runs.asked(entry, index)
+                asked_question = runs.asked(entry, index)
                 asked += 1
-                writing = prompts.varying(prompts.FewShotExample(known, "", question.answer))
-                answering = prompts.answering(known)
+                writing = prompts.varying(prompts.FewShotExample(asked_question, "", question.answer))
+                answering = prompts.answering(asked_question)
                 read += prompts.tokens(writing) + samples * prompts.tokens(answering)
                 bound += token_bounds.message(writing) + samples * token_bounds.message(answering)
                 largest = max(largest, token_bounds.message(writing), token_bounds.message(answering))
@@ -134,8 +134,10 @@ def variants(entries: Iterable[Entry], options: Augmentation) -> Workload:
         Amount(calls * writes, bound * writes, calls * writes * longest),
         Usage(largest, longest) if asked else NO_CALL,
     )
-    said = f"{10 * KEPT:.0f} of 10 variants are kept, the others written again, {writes} times in all"
-    return Workload([load], 0, [said, f"variants are as long as the originals, replies have {REPLY} tokens"])
+    premise = f"{10 * KEPT:.0f} of 10 variants are kept, the others written again, {writes} times in all"
+    return Workload(
+        [load], 0, [premise, f"variants are as long as the originals, replies have {REPLY} tokens"]
+    )
 
 
 FILLED = 0.9  # how full a packed call is
@@ -148,8 +150,8 @@ _OTHER_LENGTH = (3.0, 1.5)
 
 
 @dataclass
-class _Way:
-    """One direction of a translation: what goes that way, and how many calls it is, each entry by itself."""
+class _Leg:
+    """One leg of a translation: what goes that way, and how many calls it is, each entry by itself."""
 
     texts: float = 0.0
     characters: float = 0.0
@@ -159,7 +161,7 @@ class _Way:
 
 def translations(entries: Iterable[Entry], options: Augmentation) -> Workload:
     """Work out what it takes to translate some entries into another language and back."""
-    there, back, known = _Way(), _Way(), 0
+    there, back, reused = _Leg(), _Leg(), 0
     lengths = [_LENGTHS.get(word or "", _OTHER_LENGTH) for word in (options.language, options.pivot)]
     ratio = lengths[1][0] / lengths[0][0], lengths[1][1] / lengths[0][1]
     size = _call_size(options)
@@ -167,12 +169,12 @@ def translations(entries: Iterable[Entry], options: Augmentation) -> Workload:
         (_pieces(entry, options.language or "", size[0]) for entry in entries), size=50
     ):
         memory = _remembered({text for texts in pieces for text in texts}, options)
-        known += sum(memory.values())
+        reused += sum(memory.values())
         for texts in pieces:
             # What an entry before it in the chunk asks for is in the memory by then.
-            ways = [(text, memory.pop(text)) for text in texts if text in memory]
-            _add(there, [text for text, found in ways if found < 1], (1.0, 1.0), size)
-            _add(back, [text for text, found in ways if found < 2], ratio, size)
+            missing = [(text, memory.pop(text)) for text in texts if text in memory]
+            _add(there, [text for text, ways_known in missing if ways_known < 1], (1.0, 1.0), size)
+            _add(back, [text for text, ways_known in missing if ways_known < 2], ratio, size)
     loads = [_translated(there, ratio, options), _translated(back, (1 / ratio[0], 1 / ratio[1]), options)]
     load = Load(
         options.provider or "",
@@ -182,37 +184,37 @@ def translations(entries: Iterable[Entry], options: Augmentation) -> Workload:
         _largest(there, options) if there.texts or back.texts else NO_CALL,
     )
     grown = f"a text has {ratio[0]:.3g} times its length in {options.pivot}"
-    return Workload([load], known, [grown, f"packed calls are {100 * FILLED:.0f} % full"])
+    return Workload([load], reused, [grown, f"packed calls are {100 * FILLED:.0f} % full"])
 
 
 def _pieces(entry: Entry, language: str, longest: float) -> list[str]:
     most = None if longest == math.inf else int(longest)
-    found = (piece for text in segments.texts(entry) for piece in segments.split(text, language, most))
-    return list(dict.fromkeys(piece.text for piece in found if piece.text))
+    parts = (piece for text in segments.texts(entry) for piece in segments.split(text, language, most))
+    return list(dict.fromkeys(piece.text for piece in parts if piece.text))
 
 
 def _remembered(texts: set[str], options: Augmentation) -> dict[str, int]:
     """Tell for each text how many of its two ways are in the memory."""
     ways = cache.routes(options)
-    there = _found(texts, ways[0])
-    back = _found(set(there.values()), ways[1])
+    there = _known_translations(texts, ways[0])
+    back = _known_translations(set(there.values()), ways[1])
     return {text: (text in there) + (there.get(text) in back) for text in texts}
 
 
-def _found(texts: set[str], route: Route) -> dict[str, str]:
+def _known_translations(texts: set[str], route: Route) -> dict[str, str]:
     # A few at a time: a statement takes only so many values.
-    found: dict[str, str] = {}
+    translations: dict[str, str] = {}
     for some in engine.chunks(texts):
-        found |= cache.find_translations(some, route)
-    return found
+        translations |= cache.find_translations(some, route)
+    return translations
 
 
-def _add(way: _Way, texts: list[str], ratio: tuple[float, float], size: tuple[float, float]) -> None:
+def _add(leg: _Leg, texts: list[str], ratio: tuple[float, float], size: tuple[float, float]) -> None:
     characters = sum(map(len, texts)) * ratio[0]
-    way.texts += len(texts)
-    way.characters += characters
-    way.tokens += sum(map(prompts.tokens, texts)) * ratio[1]
-    way.alone += math.ceil(max(characters / size[0], len(texts) / size[1]))
+    leg.texts += len(texts)
+    leg.characters += characters
+    leg.tokens += sum(map(prompts.tokens, texts)) * ratio[1]
+    leg.alone += math.ceil(max(characters / size[0], len(texts) / size[1]))
 
 
 def _call_size(options: Augmentation) -> tuple[float, float]:
@@ -224,15 +226,15 @@ def _call_size(options: Augmentation) -> tuple[float, float]:
     return limits.characters or math.inf, texts or math.inf
 
 
-def _translated(way: _Way, ratio: tuple[float, float], options: Augmentation) -> tuple[Amount, Amount]:
+def _translated(leg: _Leg, ratio: tuple[float, float], options: Augmentation) -> tuple[Amount, Amount]:
     size = _call_size(options)
-    calls = math.ceil(max(way.characters / size[0] / FILLED, way.texts / size[1], way.texts > 0))
-    most = max(calls, way.alone)
+    calls = math.ceil(max(leg.characters / size[0] / FILLED, leg.texts / size[1], leg.texts > 0))
+    most = max(calls, leg.alone)
     if options.prompt is None and not _by_tokens(options):
-        return Amount(calls, characters=way.characters), Amount(most, characters=way.characters)
-    framed = way.tokens + (2 * way.texts if options.prompt else 0)
+        return Amount(calls, characters=leg.characters), Amount(most, characters=leg.characters)
+    framed = leg.tokens + (2 * leg.texts if options.prompt else 0)
     frame = prompts.tokens(prompts.translating([], "zh", "ja")) if options.prompt else 0
-    characters = 0.0 if options.prompt else way.characters
+    characters = 0.0 if options.prompt else leg.characters
     return (
         Amount(calls, calls * frame + framed, framed * ratio[1], characters),
         Amount(
@@ -241,9 +243,9 @@ def _translated(way: _Way, ratio: tuple[float, float], options: Augmentation) ->
     )
 
 
-def _largest(way: _Way, options: Augmentation) -> Usage:
+def _largest(leg: _Leg, options: Augmentation) -> Usage:
     """Bound one call: it holds all that its service takes a call, or all that there is."""
-    characters = math.ceil(min(_call_size(options)[0], way.characters))
+    characters = math.ceil(min(_call_size(options)[0], leg.characters))
     if options.prompt is None and not _by_tokens(options):
         return Usage(characters=characters)
     tokens = BYTES * characters

@@ -56,10 +56,10 @@ class ApiUsage:
     @property
     def outcomes(self) -> Counter[str]:
         """Count the calls by how they ended."""
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for tally in self.tallies:
-            found[tally.outcome] += tally.calls
-        return found
+            counts[tally.outcome] += tally.calls
+        return counts
 
 
 def of_run(run: Run) -> ApiUsage:
@@ -96,16 +96,16 @@ def halts(run: Run) -> list[Halt]:
 def _slowdowns(run: Run) -> list[Slowdown]:
     provider = _provider(run)
     try:
-        found = service_pauses.of(provider) if provider else []
+        slowdowns = service_pauses.of(provider) if provider else []
     except ServiceUnreachable:
         return []
-    return [slowdown for slowdown in found if _is_of(slowdown.service, run)]
+    return [slowdown for slowdown in slowdowns if _is_of(slowdown.service, run)]
 
 
 def _passed(run: Run) -> dict[str, float]:
     provider = _provider(run)
-    found = token_charges.passed(provider) if provider else {}
-    return {service: times for service, times in found.items() if _is_of(service, run)}
+    ratios = token_charges.passed(provider) if provider else {}
+    return {service: ratio for service, ratio in ratios.items() if _is_of(service, run)}
 
 
 def _provider(run: Run) -> str | None:
@@ -118,12 +118,12 @@ def _is_of(service: str, run: Run) -> bool:
     return service.rpartition("@")[0] in [provider, *(f"{provider}/{model}" for model in models)]
 
 
-def halts_in_words(run: Run) -> list[str]:
+def describe_halts(run: Run) -> list[str]:
     """Say which services of a run are not called, why, until when, and what to do."""
-    return [in_words(halt, run.name) for halt in halts(run)]
+    return [describe_halt(halt, run.name) for halt in halts(run)]
 
 
-def in_words(halt: Halt, run: str) -> str:
+def describe_halt(halt: Halt, run: str) -> str:
     """Say why a service is not called, until when, and what to do."""
     if halt.until_at is None:
         return (

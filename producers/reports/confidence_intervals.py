@@ -37,7 +37,7 @@ def interval(counts: Sequence[float], sizes: Sequence[int]) -> Interval | None:
     def share(right: Any, of: Any, axis: int = -1) -> Any:
         return right.sum(axis=axis) / of.sum(axis=axis)
 
-    found = stats.bootstrap(
+    bounds = stats.bootstrap(
         (np.asarray(counts, float), np.asarray(sizes, float)),
         share,
         paired=True,
@@ -47,4 +47,4 @@ def interval(counts: Sequence[float], sizes: Sequence[int]) -> Interval | None:
         method="percentile",
         rng=np.random.default_rng(SEED),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(bounds.low), float(bounds.high)

@@ -39,9 +39,9 @@ def out() -> Console:
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
-def text(words: str) -> None:
+def text(message: str) -> None:
     """Print a text as it is."""
-    print(console.printable(words))
+    print(console.printable(message))
 
 
 def as_json(value: Any) -> None:
@@ -54,15 +54,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, Share):
         return {"right": value.right, "of": value.of, "share": value.value}
     if dataclasses.is_dataclass(value):
-        shown = [field.name for field in dataclasses.fields(value) if field.repr]
-        return plain({name: getattr(value, name) for name in shown})
+        names = [field.name for field in dataclasses.fields(value) if field.repr]
+        return plain({name: getattr(value, name) for name in names})
     if isinstance(value, dict):
         return {
-            str(name): _time(found) if _is_time(name, found) else plain(found)
-            for name, found in value.items()
+            str(name): _time(item) if _is_time(name, item) else plain(item) for name, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [plain(found) for found in value]
+        return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
@@ -92,42 +91,46 @@ def table(rows: Iterable[Sequence[str]], headings: Sequence[str], title: str | N
 # status
 
 
-def overview(found: Sequence[tuple[Run, dict[str, int]]]) -> None:
+def overview(run_states: Sequence[tuple[Run, dict[str, int]]]) -> None:
     """Print all runs."""
-    if not found:
+    if not run_states:
         text("no runs yet: `votequeue enqueue infer DATA` makes one")
         return
     rows = [
         [run.name, run.kind, clock(run.created_at), *(str(states[state]) for state in State), run.source]
-        for run, states in found
+        for run, states in run_states
     ]
     table(rows, ["run", "queue", "enqueued", *State, "source"])
 
 
-def standing(found: RunProgress, waiting: int | None) -> None:
+def progress(progress: RunProgress, waiting: int | None) -> None:
     """Print how far a run is."""
-    text(f"run {found.run}: {found.kind}, {found.source}, enqueued {clock(found.created_at)}")
-    text(run_progress.line(found))
-    attempts = sorted({attempt for counts in found.rounds.values() for attempt in counts})
+    text(f"run {progress.run}: {progress.kind}, {progress.source}, enqueued {clock(progress.created_at)}")
+    text(run_progress.summary(progress))
+    attempts = sorted({attempt for counts in progress.rounds.values() for attempt in counts})
     rows = [
-        [state, str(found.states[state]), *(str(found.rounds[state].get(attempt, 0)) for attempt in attempts)]
+        [
+            state,
+            str(progress.states[state]),
+            *(str(progress.rounds[state].get(attempt, 0)) for attempt in attempts),
+        ]
         for state in State
     ]
     table(rows, ["state", "items", *(f"attempt {attempt}" for attempt in attempts)])
-    if found.put_off and found.due_at is not None:
-        text(_put_off(found, found.due_at))
-    if found.open:
+    if progress.put_off and progress.due_at is not None:
+        text(_put_off(progress, progress.due_at))
+    if progress.open:
         text(f"messages in the queue: {waiting}" if waiting is not None else "the broker does not answer")
-    if found.stalled:
-        text(run_progress.stall(found))
-    if found.states[State.DEAD]:
-        text(f"why some are dead: `votequeue failed {found.run}`")
-    if found.result:
-        table(result_rows(found.result), ["result", ""])
+    if progress.stalled:
+        text(run_progress.describe_stall(progress))
+    if progress.states[State.DEAD]:
+        text(f"why some are dead: `votequeue failed {progress.run}`")
+    if progress.result:
+        table(result_rows(progress.result), ["result", ""])
 
 
-def _put_off(found: RunProgress, due_at: float) -> str:
-    many = console.count(found.put_off, found.unit)
+def _put_off(progress: RunProgress, due_at: float) -> str:
+    many = console.count(progress.put_off, progress.unit)
     if due_at > time.time() + _YEAR:
         return f"{many} put off until somebody has mended what stops the run, see below"
     return f"{many} put off, the first until {clock(due_at)}"
@@ -136,11 +139,11 @@ def _put_off(found: RunProgress, due_at: float) -> str:
 def result_rows(value: dict[str, Any], prefix: str = "") -> Rows:
     """Flatten a result for people: ``held_out.accuracy``, ``0.731``; a table of numbers is left out."""
     rows: Rows = []
-    for name, found in value.items():
-        if isinstance(found, dict):
-            rows += result_rows(found, f"{prefix}{name}.")
-        elif not _is_table(found):
-            rows.append((prefix + name, _shown(found)))
+    for name, item in value.items():
+        if isinstance(item, dict):
+            rows += result_rows(item, f"{prefix}{name}.")
+        elif not _is_table(item):
+            rows.append((prefix + name, _format_value(item)))
     return rows
 
 
@@ -148,9 +151,9 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(part, list | dict) for part in value)
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(map(_shown, value)) or "-"
+        return ", ".join(map(_format_value, value)) or "-"
     if value is None or isinstance(value, bool):
         return {None: "-", True: "yes", False: "no"}[value]
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -159,31 +162,31 @@ def _shown(value: Any) -> str:
 # trace, failed
 
 
-def history(found: History) -> None:
+def history(history: History) -> None:
     """Print everything that happened to a question."""
-    text(f"{found.key} (item {found.number} of run {found.run}): {found.state}")
-    text(f"\n{found.problem}\n\n{found.question}")
-    options(found.options, found.gold)
-    claims(found.claims)
+    text(f"{history.key} (item {history.number} of run {history.run}): {history.state}")
+    text(f"\n{history.problem}\n\n{history.question}")
+    options(history.options, history.gold)
+    claims(history.claims)
     before = None
-    for sampled in found.rounds:
+    for sampled in history.rounds:
         _round(sampled, before)
         before = sampled.prompt
-    for vote in found.votes:
+    for vote in history.votes:
         _vote(vote)
-    _end(found)
+    _end(history)
 
 
-def options(found: Sequence[str], gold: str | None) -> None:
+def options(texts: Sequence[str], gold: str | None) -> None:
     """Print a question's options with their letters, the right one marked where it is known."""
-    for letter, option in zip(LETTERS, prompts.without_letters(found), strict=False):
+    for letter, option in zip(LETTERS, prompts.without_letters(texts), strict=False):
         text(f"{letter}. {option}{'   (right)' if letter == gold else ''}")
 
 
-def claims(found: Sequence[dict[str, Any]]) -> None:
+def claims(rows: Sequence[dict[str, Any]]) -> None:
     """Print who claimed an item, when, and how each claim ended."""
-    text("\nclaims" if found else "\nno worker has claimed it yet")
-    for claim in found:
+    text("\nclaims" if rows else "\nno worker has claimed it yet")
+    for claim in rows:
         ended = f"to {clock(claim['ended_at'])}" if claim["ended_at"] else "and held still"
         text(
             f"  attempt {claim['attempt']} by {claim['worker']}, from {clock(claim['claimed_at'])} {ended}: "
@@ -221,34 +224,34 @@ def _vote(vote: dict[str, Any]) -> None:
 
 
 def _ending(vote: dict[str, Any]) -> str:
-    told = [
+    parts = [
         f"finish reason {vote['finish_reason']}" if vote["finish_reason"] else "",
         "" if vote["mean_logprob"] is None else f"mean log-probability {vote['mean_logprob']:.3f}",
         f"scorer {vote['scorer']}" if vote["scorer"] else "",
     ]
-    return "".join(f", {part}" for part in told if part)
+    return "".join(f", {part}" for part in parts if part)
 
 
-def quoted(words: str) -> None:
+def quoted(quotation: str) -> None:
     """Print somebody else's text, each line marked as such."""
-    text("\n".join(f"  | {line}" for line in words.split("\n")))
+    text("\n".join(f"  | {line}" for line in quotation.split("\n")))
 
 
-def _end(found: History) -> None:
-    if found.answer is not None:
-        answer = found.answer
+def _end(history: History) -> None:
+    if history.answer is not None:
+        answer = history.answer
         votes = console.count(answer["support"], "vote")
         text(
             f"\nanswer {answer['letter']}: {answer['how']}, {votes} for it, "
             f"in round {answer['attempt']}, {clock(answer['answered_at'])}"
         )
     else:
-        text(f"\nno answer: {found.reason}" if found.reason else "\nno answer yet")
+        text(f"\nno answer: {history.reason}" if history.reason else "\nno answer yet")
 
 
-def dead(found: Sequence[Dead]) -> None:
+def dead(items: Sequence[Dead]) -> None:
     """Print dead items and why they died."""
-    rows = [[str(item.number), item.key, str(item.attempt), str(item.losses), item.reason] for item in found]
+    rows = [[str(item.number), item.key, str(item.attempt), str(item.losses), item.reason] for item in items]
     table(rows, ["item", "key", "attempt", "losses", "reason"])
 
 

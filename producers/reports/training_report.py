@@ -26,7 +26,7 @@ class TrainingReport:
     run: str
     source: str
     options: dict[str, Any]
-    standing: RunProgress = field(repr=False)
+    progress: RunProgress = field(repr=False)
     step: int | None = None
     of: int | None = None
     loss: float | None = None
@@ -40,8 +40,8 @@ class TrainingReport:
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Give a figure over the steps at which it was told."""
-        found = [(told.step, float(told.told[name])) for told in self.curve if name in told.told]
-        return [step for step, _ in found], [value for _, value in found]
+        points = [(logged.step, float(logged.told[name])) for logged in self.curve if name in logged.told]
+        return [step for step, _ in points], [value for _, value in points]
 
     def last(self, name: str) -> float | None:
         """Give a figure as it was told last."""
@@ -56,22 +56,22 @@ def report_of(name: str) -> TrainingReport:
         UserError: there is no such run, or it trains nothing.
     """
     run = require_training(name)
-    standing = run_progress.progress_of(name)
-    found = TrainingReport(name, run.source, run.options, standing, result=standing.result)
-    found.curve = training_log.curve(name)
-    if found.curve:
-        found.step, found.of = found.curve[-1].step, found.curve[-1].of
-        found.loss, found.learning_rate = found.last("loss"), found.last("learning_rate")
-        found.auc = found.last("eval_auc")
-        saved, _ = found.series("saved")
-        found.saved = saved[-1] if saved else None
-        found.steps_a_minute = _pace(found.curve)
-    if standing.open and found.steps_a_minute and found.of is not None and found.step is not None:
-        found.eta = 60 * (found.of - found.step) / found.steps_a_minute
-    return found
+    progress = run_progress.progress_of(name)
+    report = TrainingReport(name, run.source, run.options, progress, result=progress.result)
+    report.curve = training_log.curve(name)
+    if report.curve:
+        report.step, report.of = report.curve[-1].step, report.curve[-1].of
+        report.loss, report.learning_rate = report.last("loss"), report.last("learning_rate")
+        report.auc = report.last("eval_auc")
+        saved, _ = report.series("saved")
+        report.saved = saved[-1] if saved else None
+        report.steps_a_minute = _pace(report.curve)
+    if progress.open and report.steps_a_minute and report.of is not None and report.step is not None:
+        report.eta = 60 * (report.of - report.step) / report.steps_a_minute
+    return report
 
 
-def line(report: TrainingReport) -> str:
+def summary(report: TrainingReport) -> str:
     """Say in one line how far a training is."""
     parts = [f"step {report.step} of {report.of}"]
     parts += [
@@ -83,11 +83,11 @@ def line(report: TrainingReport) -> str:
         ]
         if value is not None
     ]
-    words = ", ".join(parts)
+    text = ", ".join(parts)
     if report.steps_a_minute is not None:
-        words += f"; {report.steps_a_minute:.1f} steps/min"
-        words += f", about {console.span(report.eta)} left" if report.eta is not None else ""
-    return words + (
+        text += f"; {report.steps_a_minute:.1f} steps/min"
+        text += f", about {console.span(report.eta)} left" if report.eta is not None else ""
+    return text + (
         f"; checkpoint at step {report.saved}" if report.saved is not None else "; no checkpoint yet"
     )
 

@@ -22,7 +22,7 @@ def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged(
     home: Path, votequeue: Command, start_worker: Start
 ) -> None:
     loaded = settings.load()
-    if weights.kept(loaded.model, loaded.cache) is None:
+    if weights.find_folder(loaded.model, loaded.cache) is None:
         pytest.skip("the weights are not in the cache: `votequeue weights` gets them")
     solved, data, answers = home / "solved.jsonl", home / "data.jsonl", home / "answers.jsonl"
     sample.write(sample.generate(24, seed=1, difficulty=1, wrong=True), solved)

@@ -176,7 +176,7 @@ def test_what_a_person_must_mend_is_told_with_what_to_do_then(run: Run, votequeu
 def test_midnight_is_shown_as_such_half_a_second_off() -> None:
     for off in (-0.5, 0.5):
         halt = api_usage.Halt("qianfan", "qianfan@1", "used up", 0.0, MIDNIGHT + off)
-        assert "until 2026-11-23 00:00 (Asia/Shanghai)" in api_usage.in_words(halt, "r")
+        assert "until 2026-11-23 00:00 (Asia/Shanghai)" in api_usage.describe_halt(halt, "r")
 
 
 @pytest.mark.usefixtures("any_ledger")
@@ -190,7 +190,7 @@ def test_items_put_off_are_counted_and_nobody_is_missed_for_them(
     time.sleep(0.01)
     standing = run_progress.progress_of("r")
     assert (standing.put_off, standing.stalled) == (4, True)
-    assert run_progress.line(standing) == "0/5 settled, 5 waiting (4 of them put off)"
+    assert run_progress.summary(standing) == "0/5 settled, 5 waiting (4 of them put off)"
     claims.release([call_fixtures.claim(run, 4)], "used up", 7200)
     standing = run_progress.progress_of("r")
     assert (standing.put_off, standing.stalled) == (5, False)
@@ -223,8 +223,8 @@ def test_missing_workers_are_called_by_what_they_would_take(
     call_fixtures.reason_run(home, run_fixtures.entry("p1"))
     call_fixtures.translate_run(home, run_fixtures.entry("p1"))
     told = "no worker is taking {}: start one with `votequeue up` or `votequeue worker {}`"
-    assert run_progress.stall(run_progress.progress_of("r")) == told.format("questions", "reason")
-    assert run_progress.stall(run_progress.progress_of("t")) == told.format("entries", "translate")
+    assert run_progress.describe_stall(run_progress.progress_of("r")) == told.format("questions", "reason")
+    assert run_progress.describe_stall(run_progress.progress_of("t")) == told.format("entries", "translate")
 
 
 def test_what_keeps_a_run_is_said_once_while_it_is_watched(
@@ -345,7 +345,7 @@ def test_a_run_on_which_nobody_worked_has_a_report_too(run: Run, home: Path, vot
     ],
 )
 def test_reasons_that_differ_in_letters_and_numbers_are_one(reason: str, kind: str) -> None:
-    assert generation_report.kind_of(reason) == kind
+    assert generation_report.generalize_reason(reason) == kind
 
 
 # trace, failed

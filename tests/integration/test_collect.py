@@ -180,7 +180,7 @@ def test_waiting_questions_that_nobody_takes_are_said_to_be_so(
     monkeypatch.setattr(run_progress, "IDLE_AFTER", 0.0)
     time.sleep(0.01)
     assert run_progress.progress_of(run).stalled
-    assert "`votequeue worker infer`" in run_progress.stall(run_progress.progress_of(run))
+    assert "`votequeue worker infer`" in run_progress.describe_stall(run_progress.progress_of(run))
     held = run_fixtures.claim(run, 0)
     assert not run_progress.progress_of(run).stalled
     claims.release(held, "shutdown")

@@ -135,8 +135,8 @@ def test_a_provider_with_a_model_of_its_own_needs_none_named(
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ("--label correct --provider baidu", "no provider is called so; there are: local, chat, qianfan"),
-        ("--label correct --provider tencent", "it is none that chats; there are: local, chat, qianfan"),
+        ("--label correct --provider baidu", "does not exist; choose one of: local, chat, qianfan"),
+        ("--label correct --provider tencent", "does not support chat; choose one of: local, chat, qianfan"),
         ("--label correct --provider chat", "has none of its own: name one"),
         ("--label right --provider local", "Input should be 'correct' or 'wrong'"),
         ("--label wrong --letters all --provider local", "Input should be 'next' or 'every'"),

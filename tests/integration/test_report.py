@@ -9,7 +9,7 @@ import pytest
 
 from producers.enqueue import publish
 from producers.reports import inference_plots, inference_report, report_files
-from producers.reports.inference_report import Known
+from producers.reports.inference_report import Verdict
 from shared import metrics
 from shared.ledger import claims, votes
 from tests.conftest import Command
@@ -121,25 +121,25 @@ def drawn(run: str, folder: Path) -> set[str]:
 
 def test_agreement_is_set_against_what_is_right(answered: str) -> None:
     firsts = inference_report.figures(answered).first_rounds
-    assert [(first.votes, first.agreeing, first.known) for first in firsts] == [
-        (3, 2, Known.RIGHT),
-        (3, 1, Known.RIGHT),
-        (3, 2, Known.WRONG),
-        (1, 1, Known.UNKNOWN),
+    assert [(first.votes, first.agreeing, first.verdict) for first in firsts] == [
+        (3, 2, Verdict.RIGHT),
+        (3, 1, Verdict.RIGHT),
+        (3, 2, Verdict.WRONG),
+        (1, 1, Verdict.UNKNOWN),
     ]
 
 
 def test_questions_are_counted_by_how_they_ended(answered: str, home: Path) -> None:
     found = inference_report.figures(answered)
     assert found.outcomes == {
-        "majority": {Known.RIGHT: 2, Known.WRONG: 1},
-        "unscored majority": {Known.UNKNOWN: 1},
+        "majority": {Verdict.RIGHT: 2, Verdict.WRONG: 1},
+        "unscored majority": {Verdict.UNKNOWN: 1},
     }
     publish.infer(home / "data.jsonl", SAMPLING, "other")
     claims.bury(run_fixtures.claim("other", 0)[0], "too long")
     assert inference_report.figures("other").outcomes == {
-        "given up": {Known.UNANSWERED: 1},
-        "still open": {Known.UNANSWERED: 3},
+        "given up": {Verdict.UNANSWERED: 1},
+        "still open": {Verdict.UNANSWERED: 3},
     }
 
 
@@ -168,7 +168,8 @@ def test_an_unlabelled_run_has_pictures_too(home: Path) -> None:
     for held, letters in zip(run_fixtures.claim("u", 0, 1), ("AAB", "BBB"), strict=True):
         run_fixtures.vote(held, [ballot(letter) for letter in letters])
     assert drawn("u", home / "out") == {"agreement", "outcomes", "letters"}
-    assert {first.known for first in inference_report.figures("u").first_rounds} == {Known.UNKNOWN}
+    firsts = inference_report.figures("u").first_rounds
+    assert {first.verdict for first in firsts} == {Verdict.UNKNOWN}
 
 
 def test_a_scorer_s_calibration_is_drawn_once_enough_votes_tell(run: str, home: Path) -> None:

@@ -132,7 +132,7 @@ def test_without_any_score_the_majority_is_still_told(data: Path, votequeue: Com
     assert [row.name for row in found.rows] == ["one vote", "majority", "some vote right"]
     assert (found.scorer, found.auc) == (None, None)
     shown = votequeue("report", "r", "--revote").out
-    assert "no scorer has judged these votes: `votequeue enqueue infer r --scorer NAME` lets one" in shown
+    assert "no scorer has scored these votes: run `votequeue enqueue infer r --scorer NAME`" in shown
 
 
 def test_a_run_without_votes_or_answers_has_nothing_to_replay(home: Path, data: Path) -> None:

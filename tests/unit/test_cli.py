@@ -171,9 +171,9 @@ def test_what_is_not_given_is_the_recipes() -> None:
     assert training_options.scorer({}).optimizer == "adamw_torch"
     reference = training_options.scorer({"recipe": "reference"})
     assert (reference.optimizer, reference.input, reference.epochs) == ("lomo", "reasoning", 3)
-    assert training_options.unlike_recipe(reference) == []
+    assert training_options.deviations(reference) == []
     changed = training_options.scorer({"recipe": "reference", "layers": 6, "epochs": 1})
-    assert training_options.unlike_recipe(changed) == ["epochs 1.0, not 3", "layers 6.0, not none"]
+    assert training_options.deviations(changed) == ["epochs 1.0, not 3", "layers 6.0, not none"]
 
 
 def test_the_reference_is_the_recipe_to_the_number() -> None:

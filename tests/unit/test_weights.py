@@ -105,7 +105,7 @@ def test_a_wrong_sum_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match="not the expected ones") as caught:
         weights.ensure(weights.GENERATOR, tmp_path)
     assert "\n" not in str(caught.value)
-    assert weights.kept(weights.GENERATOR, tmp_path) is None
+    assert weights.find_folder(weights.GENERATOR, tmp_path) is None
 
 
 @pytest.mark.usefixtures("no_hub", "pip")
@@ -122,7 +122,7 @@ def test_a_killed_conversion_is_begun_afresh(tmp_path: Path, converted: list[byt
 def test_a_file_of_the_wrong_size_is_not_complete(tmp_path: Path, converted: list[bytes]) -> None:
     folder = weights.ensure(weights.GENERATOR, tmp_path)
     (folder / "model.safetensors").write_bytes(b"cut off")
-    assert weights.kept(weights.GENERATOR, tmp_path) is None
+    assert weights.find_folder(weights.GENERATOR, tmp_path) is None
     weights.ensure(weights.GENERATOR, tmp_path)
     assert len(converted) == 2
     assert weights.complete(folder)
@@ -131,7 +131,7 @@ def test_a_file_of_the_wrong_size_is_not_complete(tmp_path: Path, converted: lis
 def test_a_persons_own_folder_will_do(tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()
-    assert weights.kept(str(own), tmp_path) is None
+    assert weights.find_folder(str(own), tmp_path) is None
     (own / "config.json").write_text("{}")
     (own / "model.safetensors").touch()
     assert weights.ensure(str(own), tmp_path / "cache") == own
@@ -208,7 +208,7 @@ def test_a_cut_hub_download_is_kept_for_the_next_time(
     with pytest.raises(UserError, match=r"stopped in the middle .*reset by peer; run it again"):
         weights.ensure("org/model", tmp_path)
     assert (tmp_path / "models" / "org" / ".model.hub" / "config.json").exists()
-    assert weights.kept("org/model", tmp_path) is None
+    assert weights.find_folder("org/model", tmp_path) is None
 
 
 def test_a_full_disk_in_a_hub_download_is_not_the_hubs_fault(
