@@ -2,9 +2,8 @@
 
     up(settings, {"infer": 2, "train": 1}, detach=True)  ...  down(settings)
 
-`up` returns, or says that all is well, only when every service answers. `down` leaves no process behind, not
-even those of a supervisord that was killed: each program's note (see `parent_death`) says which process
-group is ours. `programs` says what the programs are.
+`up` succeeds only when every service answers. `down` leaves no process behind, not even those of a killed
+supervisord: each program's note (see `parent_death`) identifies its process group.
 """
 
 import contextlib
@@ -33,12 +32,12 @@ ANSWER_SECONDS = 90.0  # for a service to answer after its start; a busy laptop 
 LOADING_SECONDS = 600.0  # for an engine to load its model
 POLL_SECONDS = 0.3
 ENDED = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
-START_ATTEMPTS = 4  # that may fail, before `up` takes it that a program does not start
+START_ATTEMPTS = 4  # failures after which `up` reports that a program does not start
 
 
 @dataclass(frozen=True)
 class Running:
-    """What supervisord says of a program; ``ended_at`` is when it last ended, in seconds since the epoch."""
+    """A program's state in supervisord; ``ended_at`` is its last end, in seconds since the epoch."""
 
     name: str
     state: str
@@ -47,12 +46,12 @@ class Running:
 
 
 def up(settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool = False) -> None:
-    """Start everything; then stay until Ctrl-C and stop it again, or return and leave it running.
+    """Start everything; then run until Ctrl-C and stop it, or return if detached.
 
-    What runs already is looked over: programs that were given up are started again.
+    If it runs already, failed programs are started again.
 
     Raises:
-        UserError: it runs already, a port is taken, weights are missing, a service does not come up.
+        UserError: it runs already, a port is taken, weights are missing, or a service does not start.
     """
     layout = programs.layout(settings)
     selected = programs.programs(settings, workers, serve)
@@ -80,7 +79,7 @@ def up(settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool
 
 
 def down(settings: Settings) -> None:
-    """Stop everything that `up` started and wait until it is gone; nothing running is no error."""
+    """Stop everything that `up` started, and wait for its end; no error if nothing runs."""
     layout = programs.layout(settings)
     if not layout.folder.is_dir():
         say("nothing is running")
@@ -104,27 +103,27 @@ def running(settings: Settings) -> list[Running]:
 
 
 def refuse_if_running(layout: Layout) -> None:
-    """Stop when this home's services run already; name those that do not."""
+    """Fail if this home's services run already; name one that does not start."""
     if SUPERVISORD not in process_groups.living(layout.notes):
         return
     for program in list_programs(layout):
         if program.state == "BACKOFF":
             raise UserError(
-                f"votequeue is up already here, but {program.name} does not start: "
+                f"votequeue is already running here, but {program.name} does not start: "
                 f"{last_error(layout, program.name)}"
             )
-    raise UserError("votequeue is up already here: `votequeue down` stops it")
+    raise UserError("votequeue is already running here: `votequeue down` stops it")
 
 
 def start_given_up(layout: Layout) -> list[str]:
-    """Start again what supervisord has given up, or what ended for good; give the names.
+    """Restart failed and ended programs; return their names.
 
     Raises:
         UserError: one of them does not start.
     """
     names = {program.name for program in list_programs(layout) if program.state in ENDED}
     if names:
-        say(f"votequeue is up already here; starting again: {', '.join(sorted(names))}")
+        say(f"votequeue is already running here; restarting: {', '.join(sorted(names))}")
         with supervisor(layout) as server:
             for name in sorted(names):
                 server.startProcess(name, False)
@@ -133,33 +132,35 @@ def start_given_up(layout: Layout) -> list[str]:
 
 
 def names_of(layout: Layout, state: str) -> set[str]:
-    """Name the programs in a state."""
+    """Return the names of the programs in a state."""
     return {program.name for program in list_programs(layout) if program.state == state}
 
 
 def refuse_without_weights(settings: Settings, needed: bool) -> None:
-    """Stop before an engine finds out by itself."""
+    """Fail early if an engine would find no weights."""
     if needed and weights.find_folder(settings.model, settings.cache) is None:
-        raise UserError(f"the weights of {settings.model} are not here: `votequeue weights` gets them")
+        raise UserError(
+            f"the weights of {settings.model} are not on this machine: get them with `votequeue weights`"
+        )
 
 
 def refuse_without_index(settings: Settings, workers: Mapping[str, int]) -> None:
-    """Stop before an infer worker finds out by itself that its Qdrant server does not answer."""
+    """Fail early if the Qdrant server of the infer workers does not answer."""
     if not settings.qdrant_url or not workers.get("infer") or health.leads_through_socks(settings.qdrant_url):
         return
     if (error := health.probe_error(f"{settings.qdrant_url.rstrip('/')}/readyz")) is not None:
         raise UserError(
-            f"Qdrant at {settings.qdrant_url} does not answer ({error}): start it, or mend "
+            f"Qdrant at {settings.qdrant_url} does not answer ({error}): start it, or fix "
             "VOTEQUEUE_QDRANT_URL (empty: an index in each worker's memory)"
         )
 
 
 def refuse_taken_ports(settings: Settings, serve: bool) -> None:
-    """Stop when someone else listens where Valkey, Flower or the chat server should."""
+    """Fail if a port of Valkey, Flower or the chat server is taken."""
     broker, flower = programs.embedded_broker(settings), programs.flower(settings)
     if broker and not broker.free():
         raise UserError(
-            f"port {broker.port} on {broker.host} is taken: stop what listens there, or put another port "
+            f"port {broker.port} on {broker.host} is taken: stop its listener, or set another port "
             "in VOTEQUEUE_BROKER_URL"
         )
     if not flower.free():
@@ -182,7 +183,7 @@ def start(settings: Settings, layout: Layout, configuration: Path, detach: bool)
     command = [*PYTHON, "-m", "infra.supervisord", "-c", str(configuration)]
     wrapper = [] if detach else [*PYTHON, "-m", "infra.parent_death", "-", "--"]
     with layout.log("supervisord-start").open("w") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own words
+        process = subprocess.Popen(  # noqa: S603 - our own command
             [*wrapper, *command],
             cwd=layout.home,
             env=programs.environment(settings),
@@ -191,7 +192,7 @@ def start(settings: Settings, layout: Layout, configuration: Path, detach: bool)
             stderr=log,
             start_new_session=True,
         )
-    threading.Thread(target=process.wait, daemon=True).start()  # no zombie, however it ends
+    threading.Thread(target=process.wait, daemon=True).start()  # reaps the process
     process_groups.write_note(layout.notes / SUPERVISORD, process.pid)
 
 
@@ -215,7 +216,7 @@ def wait_for(layout: Layout, name: str, answers: Callable[[], bool], seconds: fl
     """Wait until a service answers.
 
     Raises:
-        UserError: it has given up, supervisord is gone, or time is.
+        UserError: it failed to start, supervisord ended, or the time-out passed.
     """
     say(f"waiting for {name}")
     deadline = time.monotonic() + seconds
@@ -226,7 +227,7 @@ def wait_for(layout: Layout, name: str, answers: Callable[[], bool], seconds: fl
         for program in list_programs(layout):
             if program.state == "BACKOFF":
                 failures.setdefault(program.name, set()).add(program.ended_at)
-            # Supervisord itself tries for ever; whoever starts it wants to know what a person must mend.
+            # supervisord retries forever; the user needs to see the error.
             if program.state == "FATAL" or len(failures.get(program.name, ())) >= START_ATTEMPTS:
                 raise UserError(f"{program.name} does not start: {last_error(layout, program.name)}")
         if time.monotonic() > deadline:
@@ -235,7 +236,7 @@ def wait_for(layout: Layout, name: str, answers: Callable[[], bool], seconds: fl
 
 
 def own_broker_answers(settings: Settings, layout: Layout) -> bool:
-    """Tell whether the Valkey that answers is the one supervisord started."""
+    """Return whether the Valkey that answers is the one supervisord started."""
     with contextlib.suppress(redis.RedisError):
         client = redis.Redis.from_url(settings.broker, socket_timeout=2, socket_connect_timeout=2)
         with contextlib.closing(client):
@@ -246,7 +247,7 @@ def own_broker_answers(settings: Settings, layout: Layout) -> bool:
 
 
 def last_error(layout: Layout, *names: str) -> str:
-    """Give the last line of a program's log, and where the log is."""
+    """Return the last error in a program's log, and the path of the log."""
     for name in names:
         log = layout.log(name)
         if log.is_file() and (lines := log.read_text(errors="replace").split("\n")):
@@ -254,11 +255,11 @@ def last_error(layout: Layout, *names: str) -> str:
             if messages:
                 errors = [line for line in messages if line.startswith("Error:")]
                 return f"{(errors or messages)[-1][:300]} (log: {log})"
-    return f"it said nothing (logs: {layout.logs})"
+    return f"no output (logs: {layout.logs})"
 
 
 def print_status(settings: Settings, layout: Layout) -> None:
-    """Say what runs and where to look."""
+    """Print the programs with their states and logs."""
     for program in list_programs(layout):
         say(f"  {program.name:<12} {program.state:<10} log: {layout.log(program.name)}")
     flower = programs.flower(settings)
@@ -269,7 +270,7 @@ def print_status(settings: Settings, layout: Layout) -> None:
 
 
 def stay_up(layout: Layout) -> None:
-    """Show what changes until Ctrl-C or SIGTERM, then stop everything."""
+    """Print state changes until Ctrl-C or SIGTERM, then stop everything."""
     say("up; Ctrl-C stops everything")
     last_seen = {program.name: program for program in list_programs(layout)}
     try:
@@ -290,11 +291,11 @@ def stay_up(layout: Layout) -> None:
 
 
 def stop(layout: Layout) -> None:
-    """Stop workers and Flower together, then the broker and supervisord, then whatever is left."""
+    """Stop workers and Flower, then broker and supervisord, then remaining processes."""
     with silence_tolerated(), supervisor(layout) as server:
         for program in list_programs(layout):
             if program.name != "valkey" and program.state not in ENDED:
-                with contextlib.suppress(xmlrpc.client.Fault):  # it ended by itself
+                with contextlib.suppress(xmlrpc.client.Fault):  # already ended
                     server.stopProcess(program.name, False)
         until(lambda: {each.name for each in list_programs(layout) if each.state not in ENDED} <= {"valkey"})
         server.shutdown()
@@ -304,14 +305,14 @@ def stop(layout: Layout) -> None:
 
 
 def until(true: Callable[[], bool]) -> None:
-    """Wait for something that a stop brings about; what takes too long is swept afterwards."""
+    """Wait for a condition with a time-out; remaining processes are killed afterwards."""
     deadline = time.monotonic() + programs.STOP_SECONDS + 5
     while not true() and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 
 
 def sweep(layout: Layout) -> None:
-    """End every process that a note points at: supervisord first, since it would start others anew."""
+    """Kill all noted processes; supervisord first, because it restarts the others."""
     process_groups.end(process_groups.living(layout.notes).get(SUPERVISORD, []))
     process_groups.end(
         [process for group in process_groups.living(layout.notes).values() for process in group]
@@ -319,17 +320,17 @@ def sweep(layout: Layout) -> None:
 
 
 def clear(layout: Layout) -> None:
-    """Remove what only a running supervisord needs."""
+    """Remove the runtime files of supervisord."""
     for leftover in (*layout.notes.glob("*"), layout.socket, layout.folder / "supervisord.pid"):
         leftover.unlink(missing_ok=True)
 
 
-# Supervisord's own interface
+# supervisord's XML-RPC interface
 
 
 @contextlib.contextmanager
 def supervisor(layout: Layout) -> Iterator[Any]:
-    """Open supervisord's interface over its socket."""
+    """Open supervisord's XML-RPC interface over its socket."""
     from supervisor.xmlrpc import SupervisorTransport  # an extra
 
     transport = SupervisorTransport(None, None, serverurl=f"unix://{layout.socket}")
@@ -341,12 +342,12 @@ def supervisor(layout: Layout) -> Iterator[Any]:
 
 
 def silence_tolerated() -> contextlib.suppress:
-    """Bear with a supervisord that is gone, not there yet, or going."""
+    """Ignore a supervisord that is not running, or stopping."""
     return contextlib.suppress(OSError, xmlrpc.client.Error, http.client.HTTPException)
 
 
 def list_programs(layout: Layout) -> list[Running]:
-    """Ask supervisord for its programs; none when it does not answer."""
+    """List supervisord's programs; empty if it does not answer."""
     if not layout.socket.exists():
         return []
     with silence_tolerated(), supervisor(layout) as server:
@@ -355,12 +356,12 @@ def list_programs(layout: Layout) -> list[Running]:
     return []
 
 
-# Around it
+# Locks, errors and signals
 
 
 @contextlib.contextmanager
 def exclusive(layout: Layout) -> Iterator[None]:
-    """Let one `up` or `down` at a time change this home."""
+    """Lock this home, so that only one `up` or `down` changes it."""
     file_permissions.make_folder(layout.folder)
     try:
         with filelock.FileLock(layout.folder / "lock", timeout=60):
@@ -371,18 +372,18 @@ def exclusive(layout: Layout) -> Iterator[None]:
 
 @contextlib.contextmanager
 def disk_errors_explained(layout: Layout) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into a sentence."""
+    """Turn a full disk or an unwritable folder into a UserError."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot write below {layout.home}: {error.strerror or error}; make room or set VOTEQUEUE_HOME"
+            f"cannot write below {layout.home}: {error.strerror or error}; free space or set VOTEQUEUE_HOME"
         ) from error
 
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does."""
+    """Treat SIGTERM and SIGHUP like Ctrl-C."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -393,14 +394,14 @@ def stopped_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_ignored() -> Iterator[None]:
-    """Finish stopping, however often Ctrl-C is pressed."""
+    """Ignore signals, so that stopping completes."""
     with handled(signal.SIG_IGN, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         yield
 
 
 @contextlib.contextmanager
 def handled(handler: Any, *signals: signal.Signals) -> Iterator[None]:
-    """Handle signals in this way for a while; only the main thread can."""
+    """Install a signal handler temporarily; a no-op outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -413,5 +414,5 @@ def handled(handler: Any, *signals: signal.Signals) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Show a line at once."""
+    """Print a line and flush it."""
     print(text, flush=True)

@@ -1,10 +1,10 @@
-"""Write a run's results to a file: the data set with its answers, or the entries that a run has made.
+"""Write a run's results to a file: the answered data set, or the generated entries.
 
     collect("round1", Path("answers.jsonl"))  ->  Collected(questions=1328, answered=1327, dead=[...], open=0)
     collect("correct", Path("train.parquet"))  ->  Exported(unit="question", items=1328, done=1290, ...)
 
-An answered data set keeps its entries, order, ids and fields. All of the file or none of it. How answers and
-texts came about is not told here.
+An answered data set keeps its entries, order, ids and fields. `trace` shows how an answer was reached. The
+file is written atomically.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from shared.ledger.runs import Run
 
 @dataclass(frozen=True)
 class Collected:
-    """What was written: questions with an answer, those given up, those still being worked on."""
+    """Counts of a written data set: questions answered, dead and open."""
 
     run: str
     path: Path
@@ -32,26 +32,26 @@ class Collected:
 
     @property
     def open(self) -> int:
-        """Count the questions that may still get an answer."""
+        """Count the questions that are still open."""
         return self.questions - self.answered - len(self.dead)
 
     @property
     def summary(self) -> str:
-        """Say what is in the file."""
+        """Summarize the contents of the file."""
         return f"{self.path}: {self.answered} of {self.questions} questions answered"
 
     @property
     def missing(self) -> str:
-        """Say what is not."""
+        """Summarize what the file lacks."""
         return f"{self.questions - self.answered} of {self.questions} questions have no answer"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written of a run that makes texts: items that came to one, parts of these that did not.
+    """Counts of written generated entries: items done and dead, and dropped parts.
 
-    An item is an entry or a question (``unit``); ``dropped`` counts the questions of done entries, or the
-    letters of done questions, that there is nothing for; ``entries`` is how many the file has.
+    An item is an entry or a question (``unit``). ``dropped`` counts the questions of done entries, or the
+    letters of done questions, that have no text. ``entries`` counts the entries in the file.
     """
 
     run: str
@@ -67,7 +67,7 @@ class Exported:
 
     @property
     def open(self) -> int:
-        """Count the items that may still come to something."""
+        """Count the items that are still open."""
         return self.items - self.done - len(self.dead)
 
     @property
@@ -76,7 +76,7 @@ class Exported:
 
     @property
     def summary(self) -> str:
-        """Say what is in the file."""
+        """Summarize the contents of the file."""
         plural = console.plural(self.unit)
         parts = "letters" if self.kind == "reason" else "questions"
         dropped = f"; {self.dropped} of their {parts} dropped, see the report" if self.dropped else ""
@@ -84,14 +84,14 @@ class Exported:
 
     @property
     def missing(self) -> str:
-        """Say what is not."""
+        """Summarize what the file lacks."""
         return f"{self.items - self.done} of {self.items} {console.plural(self.unit)} have no {self._product}"
 
 
 def collect(name: str, path: Path, wait: bool = False, force: bool = False) -> Collected | Exported:
-    """Write what there is of a run's results; ``wait`` until no more can come.
+    """Write a run's results so far, or all of them with ``wait``.
 
-    ``force`` allows to write over a file that a run reads.
+    ``force`` allows overwriting a file that a run reads.
 
     Raises:
         UserError: there is no such run, it has nothing to collect, or the file cannot be written.
@@ -99,12 +99,12 @@ def collect(name: str, path: Path, wait: bool = False, force: bool = False) -> C
     run = runs.get_run(name)
     if run.kind not in DATA_QUEUES:
         run_progress.require_questions(name)
-    # Said before a long wait rather than after it.
+    # Fail before a long wait rather than after it.
     _require_place(path, force)
     if wait:
         watch.follow(name)
         _require_place(path, force)
-    # Whatever ends between reading the two is then missing from the dead, not counted twice.
+    # Read first: an item that dies between the two reads is then missing here, not counted twice.
     given_up = progress.dead(name)
     return (_export if run.kind in DATA_QUEUES else _answers)(run, path, given_up)
 
@@ -148,8 +148,8 @@ def _generated(run: Run, counts: list[int]) -> Iterator[dict[str, Any]]:
 
 
 def describe_missing(results: Collected | Exported) -> str:
-    """Say how many questions (or entries) there is nothing for, and what to do about it."""
-    parts = [f"{results.open} still open: `--wait` waits for them"] if results.open else []
+    """Describe how many items have no result, and how to proceed."""
+    parts = [f"{results.open} still open: use `--wait`"] if results.open else []
     parts += [f"{len(results.dead)} given up: see `votequeue failed {results.run}`"] if results.dead else []
     return f"{results.missing} ({'; '.join(parts)})"
 

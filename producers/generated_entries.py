@@ -1,10 +1,10 @@
-"""Turn what a `reason` or `translate` run made into entries of the data format.
+"""Convert the results of a `reason` or `translate` run into data set entries.
 
     {"id": "p1", "problem": "……", "questions": [{"question": "……", "options": ["甲", "乙"], "answer": "A",
         "reasoning": "……答案是：A", "votequeue": {"label": "correct", ...}}]}
 
-Of answers and reasonings only what the run itself made is there: a question without a text of this run is
-left out, and an entry of which nothing is left. The user's own fields stay. Entries are read a few at a time.
+Only this run's answers and reasonings are included. Questions without a text from this run are left out, and
+so are entries without questions. User fields are kept. Entries are streamed.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from shared.ledger.runs import Run
 
 @dataclass(frozen=True)
 class Export:
-    """One entry, from how many items it comes, and how many parts of these were dropped."""
+    """One entry, the number of items behind it, and the number of their dropped parts."""
 
     entry: dict[str, Any] | None
     items: int
@@ -29,7 +29,7 @@ class Export:
 
 
 def entries(run: Run) -> Iterator[dict[str, Any]]:
-    """Give what a run has made so far, in the order of its data set.
+    """Return the entries generated so far, in data set order.
 
     Raises:
         UserError: it is a run of another kind.
@@ -38,7 +38,7 @@ def entries(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def exports(run: Run) -> Iterator[Export]:
-    """Give what a run has made so far, with what was dropped on the way; raises as `entries` does."""
+    """Return the entries generated so far with counts of dropped parts; raises as `entries` does."""
     if run.kind not in DATA_QUEUES:
         raise UserError(
             f"run {run.name!r} is a {run.kind} run: only {' and '.join(DATA_QUEUES)} runs make texts"
@@ -57,7 +57,7 @@ def _with_texts(text: str, values: list[tuple[int, dict[str, Any]]], label: str)
     source = legacy_entries.renamed(json_text.loads(text))
     asked = Entry.model_validate(source).questions
     questions = [
-        # The answer is taken as it was read, since it may be missing or blank in the text.
+        # Use the parsed answer: in the source text it may be missing or blank.
         _merged(source["questions"][index], asked[index].answer, _fields(value["texts"], label))
         for index, value in values
         if value["texts"]

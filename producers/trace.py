@@ -1,9 +1,9 @@
-"""Everything on record about one question of an `infer` run, or one item of a `reason` or `translate` run.
+"""Collect the history of one question of an `infer` run or one item of a `reason` or `translate` run.
 
     history("round1", "p1#2")  ->  History(state="done", claims=[...], votes=[...], ...)
     trace_item("correct", "p1#2")  ->  ItemTrace(state="done", claims=[...], calls=[...], result={...}, ...)
 
-Rows are as the ledger has them. A call that served several items at once is none of one item's.
+Rows are the ledger's. Calls that served several items are not part of any item's trace.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from shared.prompts import PromptQuestion
 
 @dataclass(frozen=True)
 class ItemTrace:
-    """One item: the entry or the question it is about, who worked on it, what was asked for it, its end."""
+    """One item: its entry or question, its claims, its calls and its result."""
 
     run: str
     kind: str
@@ -38,10 +38,10 @@ class ItemTrace:
 
 
 def trace_item(name: str, key: str) -> ItemTrace:
-    """Tell everything on record of an item, named by its key (``p1#2``, or an entry's id) or its number.
+    """Return everything recorded about an item, given its key (``p1#2``, or an entry id) or number.
 
     Raises:
-        UserError: there is no such run or item; the message names those with a name like it.
+        UserError: there is no such run or item; the message lists similar names.
     """
     run = runs.get_run(name)
     unit = run_progress.unit(run)
@@ -67,10 +67,10 @@ def trace_item(name: str, key: str) -> ItemTrace:
 
 @dataclass(frozen=True)
 class Round:
-    """What a round's votes were sampled from.
+    """The inputs of a round's sampling.
 
-    ``examples`` are the positions of the solved questions shown, among those of the run. ``prompt`` is the
-    exact prompt; None where this version of votequeue would build another one.
+    ``examples`` are the positions of the few-shot examples within the run's. ``prompt`` is the exact prompt,
+    or None if this version of votequeue would build a different one.
     """
 
     attempt: int
@@ -87,7 +87,7 @@ class Round:
 
 @dataclass(frozen=True)
 class History:
-    """Everything that happened to one question; rows as the ledger has them."""
+    """The full history of one question; rows as in the ledger."""
 
     run: str
     key: str
@@ -105,10 +105,10 @@ class History:
 
 
 def history(name: str, key: str) -> History:
-    """Tell everything that happened to a question, named by its key (``p1#2``) or its item number.
+    """Return the full history of a question, given its key (``p1#2``) or item number.
 
     Raises:
-        UserError: there is no such run or question; the message names those with a name like it.
+        UserError: there is no such run or question; the message lists similar names.
     """
     run = run_progress.require_questions(name)
     item = item_history.read(name, key)
@@ -136,7 +136,7 @@ def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:
     sampling = {name: run.options.get(name) for name in ("votes", "temperature", "top_p", "max_tokens")}
     rounds = []
     for attempt, record, generator in votes.sampled_rounds(run.name, number):
-        # A run over another one's votes has its examples too.
+        # A rescoring run shares the examples of the run that sampled the votes.
         examples = [solved[position] for position in record.examples if position in solved]
         prompt = prompts.answering(question, examples)
         rounds.append(

@@ -1,8 +1,8 @@
-"""Follow a run until every item of it has ended.
+"""Follow a run until all its items have ended.
 
     12/25 settled, 13 held; 61 of 125 votes, 104 tokens/s; about 47 s left (from the votes finished so far)
 
-It reads the ledger only, so it may be stopped and started again at any time.
+It only reads the ledger, so it can be interrupted and restarted at any time.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from producers.reports import api_usage, training_report
 from producers.run_progress import RunProgress
 from shared.ledger import runs
 
-Show = Callable[[float, str, bool], None]  # the share done, a line that says how far that is, is it over
-_BIG = 20_000  # items from which counting them every second would be felt
+Show = Callable[[float, str, bool], None]  # completed share, status line, whether the run has ended
+_BIG = 20_000  # items above which counting every second is too expensive
 
 
 def follow(name: str) -> RunProgress:
-    """Show a run's progress until no item of it is pending or held; give how it ended.
+    """Show a run's progress until no item is pending or leased; return its final progress.
 
-    Whatever keeps it from going on is said once.
+    Each problem that blocks the run is printed once.
 
     Raises:
         UserError: there is no such run.

@@ -2,7 +2,7 @@
 
     votequeue enqueue infer test.jsonl --examples solved.jsonl
 
-As in `cli`, a command imports what it stands on when it runs.
+As in `cli`, each command imports its dependencies when it runs.
 """
 
 from pathlib import Path
@@ -16,9 +16,9 @@ from shared.options import Augmentation, Reasoning, Sampling
 if TYPE_CHECKING:
     from producers.enqueue.plan import Plan
 
-app = typer.Typer(help="Put work into a queue.", no_args_is_help=True)
+app = typer.Typer(help="Enqueue a run.", no_args_is_help=True)
 app.add_typer(train_commands.app, name="train")
-# The options that say how votes are judged, rather than how they are sampled.
+# The options that apply to scoring rather than sampling.
 RESCORING = ("reader", "scorer", "use", "threshold", "fallback", "batch")
 
 
@@ -29,22 +29,20 @@ def infer(
         str,
         typer.Argument(
             metavar="DATA|RUN",
-            help="data set, JSON Lines in the recipe's format; or a run, whose votes are judged again",
+            help="data set (JSON Lines), or a run whose votes are scored again",
         ),
     ],
     *,
     run: options.NewRun = None,
     examples: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE|RUN", help="solved questions to show in prompts: a data set, or a run's own"
-        ),
+        typer.Option(metavar="FILE|RUN", help="solved questions for few-shot prompts: a data set, or a run"),
     ] = None,
     given: dict[str, Any],
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
-    """Answer every question of a data set; the same command again continues it."""
+    """Answer every question of a data set; repeat the command to continue the run."""
     chosen = options.sampling(given)
     from producers import console
     from producers.enqueue import inputs, publish, rescore
@@ -54,17 +52,19 @@ def infer(
     if isinstance(source, Path):
         enqueued = publish.infer(source, chosen, run, examples, skip_bad)
     else:
-        reason = f"the votes of {data} are judged as they are"
+        reason = f"the recorded votes of {data} are reused"
         options.refuse_others({"examples": examples, **given}, RESCORING, reason, Sampling)
         changes = {name: getattr(chosen, name) for name in given}
-        # Which scorer judges is what this is for: the one in use now, unless another is named.
+        # Use the scorer in use now, unless another is named.
         enqueued = rescore.rescore(data, {"scorer": chosen.scorer, **changes}, run)
     if examples is None and isinstance(source, Path):
-        console.note("no --examples: the prompts carry no solved questions")
+        console.note("no --examples: the prompts contain no solved questions")
     if json:
         return render.as_json(enqueued)
     examples_note = (
-        f", with {console.count(enqueued.examples, 'solved question')} to show" if examples else ""
+        f", with {console.count(enqueued.examples, 'solved question')} as few-shot examples"
+        if examples
+        else ""
     )
     before = "continued" if enqueued.continued else "enqueued"
     counts = f"{console.count(enqueued.items, 'question')}, {console.count(enqueued.sent, 'message')} sent"
@@ -87,7 +87,7 @@ def reason(  # noqa: PLR0913  Typer reads options from the signature
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
-    """Get a reasoning for every labelled question; the same command again continues, or with more money."""
+    """Generate a reasoning for every labelled question; repeat the command to continue the run."""
     chosen = service_options.reasoning(label, letters, provider, model, given)
     from producers.enqueue import generate
 
@@ -97,7 +97,9 @@ def reason(  # noqa: PLR0913  Typer reads options from the signature
 @app.command("translate")
 @options.flags_of(Augmentation)
 def translate(  # noqa: PLR0913  as above
-    data: Annotated[str, typer.Argument(metavar="DATA|RUN", help="data set, or a run for what it has made")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA|RUN", help="data set, or a run for its generated entries")
+    ],
     *,
     strategy: service_options.StrategyName,
     provider: service_options.Provider = None,
@@ -109,7 +111,7 @@ def translate(  # noqa: PLR0913  as above
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
-    """Make new entries from old ones; the same command again continues, or with more money."""
+    """Generate new entries from old ones; repeat the command to continue the run."""
     chosen = service_options.augmentation(strategy, provider, model, given)
     if chosen.provider is None and budget is not None:
         raise typer.BadParameter(f"the strategy {strategy} costs nothing", param_hint="--budget")

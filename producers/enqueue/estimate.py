@@ -3,8 +3,7 @@
     of(workload)  ->  Estimate(calls=Between(1475, 3984), cost=Between(3.2, 9.8), seconds=Between(720, 2400),
                                currency="CNY", services=[Forecast("chat", "deepseek-chat", ...)], ...)
 
-Prices and limits are the settings' and the services' documented ones. What is asked of the services,
-`workload` has worked out.
+Prices and limits come from the settings and the services' documentation; the amounts come from `workload`.
 """
 
 import math
@@ -18,18 +17,18 @@ from shared import providers, settings
 from shared.errors import UserError
 from shared.providers import Limits, Price, Usage
 
-USED = 0.95  # share of an allowed rate that the limiter uses
-LATENCY = 1.0  # seconds until a service begins to answer
-SPEED = 40.0  # tokens a second of one answer
-LOCAL_SPEED = 5.0  # the same, of our own weights on a laptop's processor, many answers at once
+USED = 0.95  # share of a rate limit that the limiter uses
+LATENCY = 1.0  # seconds to first token
+SPEED = 40.0  # tokens per second of one reply
+LOCAL_SPEED = 5.0  # the same for our own weights on a laptop CPU with concurrent requests
 DAY = 86_400.0  # seconds
-MUCH = 1.5  # times what is expected: more than that is said
+MUCH = 1.5  # ratio to the expected cost above which a remark is printed
 WORKER = "the calls in flight of one worker"
 
 
 @dataclass(frozen=True)
 class Between:
-    """An amount as it is expected, and at the most."""
+    """An expected and a maximum amount."""
 
     expected: float
     most: float
@@ -37,10 +36,10 @@ class Between:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one model's part comes to; ``bound_by`` names the limit that makes it last so long.
+    """The estimate for one model; ``bound_by`` names the limit that determines the duration.
 
-    A budget counts one call as ``call_cost`` at the most, until its reply tells what it used. Without a price
-    that and ``cost`` are ``None``.
+    A budget reserves ``call_cost`` for one call until its reply reports the usage. Without a price,
+    ``call_cost`` and ``cost`` are ``None``.
     """
 
     provider: str
@@ -57,13 +56,13 @@ class Forecast:
 
     @property
     def name(self) -> str:
-        """Name the model as settings do."""
+        """Return the model's name as in the settings: ``provider/model``."""
         return f"{self.provider}/{self.model}"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run comes to; ``on_record`` counts the texts that are there already, at no cost."""
+    """The estimate for a run; ``on_record`` counts the recorded texts, which cost nothing."""
 
     calls: Between
     input_tokens: Between
@@ -85,7 +84,7 @@ def of(work: Workload) -> Estimate:
     assumptions = [
         *work.assumptions,
         "one worker is there, " + "; ".join(sorted({_pace(load.provider) for load in work.loads})),
-        "calls that fail are made again, and are not counted here",
+        "retries of failed calls are not included",
     ]
     return Estimate(
         calls=_sum(service.calls for service in services),
@@ -94,7 +93,7 @@ def of(work: Workload) -> Estimate:
         characters=_sum(service.characters for service in services),
         cost=_sum(service.cost for service in services),
         currency=settings.load().currency,
-        # Models are asked at the same time, each for other questions.
+        # Models are called concurrently.
         seconds=Between(
             max((service.seconds.expected for service in services), default=0.0),
             max((service.seconds.most for service in services), default=0.0),
@@ -108,7 +107,7 @@ def of(work: Workload) -> Estimate:
 
 def _pace(provider: str) -> str:
     where = " on a laptop" if provider == "local" else ""
-    return f"a reply begins after {LATENCY:g} s and has {_speed(provider):g} tokens a second{where}"
+    return f"a reply starts after {LATENCY:g} s and streams {_speed(provider):g} tokens/s{where}"
 
 
 def _speed(provider: str) -> float:
@@ -116,7 +115,7 @@ def _speed(provider: str) -> float:
 
 
 def _sum(amounts: Iterable[Between | None]) -> Any:
-    # One price that is not known leaves the whole cost unknown.
+    # One unknown price makes the total unknown.
     listed = list(amounts)
     known = [amount for amount in listed if amount is not None]
     if len(known) < len(listed):
@@ -152,7 +151,7 @@ def _forecast(load: Load) -> Forecast:
 
 
 def has_price(provider: str, model: str) -> bool:
-    """Tell whether a price was set for a model; one's own machine has none to set."""
+    """Return whether a model has a price; provider local needs none."""
     return provider == "local" or bool({provider, f"{provider}/{model}"} & settings.load().prices.keys())
 
 
@@ -162,7 +161,7 @@ def _cost(price: Price, amount: Amount) -> float:
 
 
 def _times(amount: Amount, limits: Limits, speed: float) -> dict[str, float]:
-    """Tell in seconds how long a work lasts for each limit; ``speed``: tokens a second of one answer."""
+    """Return the duration in seconds under each limit; ``speed``: tokens per second of one reply."""
     if not amount.calls:
         return {"nothing": 0.0}
     call_seconds = LATENCY + amount.output_tokens / amount.calls / speed
@@ -184,32 +183,32 @@ def _times(amount: Amount, limits: Limits, speed: float) -> dict[str, float]:
 
 
 def require_price(estimate: Estimate, budget: float | None) -> None:
-    """Refuse a budget that nothing would be counted against.
+    """Refuse a budget if a price is missing.
 
     Raises:
-        UserError: the price of a model is not known.
+        UserError: a model has no price.
     """
     unknown = unpriced(estimate)
     if budget is not None and unknown:
         raise UserError(
-            f"--budget {budget:g} would never stop anything: no price is set for {', '.join(unknown)}; "
-            "set it in VOTEQUEUE_PRICES, to {} for what is free"
+            f"--budget {budget:g} needs a price for {', '.join(unknown)}; "
+            "set it in VOTEQUEUE_PRICES ({} if free)"
         )
 
 
 def too_small(estimate: Estimate, left: float) -> str | None:
-    """Say so where what is left of a budget may not do for a single call."""
+    """Describe a remaining budget that may not cover one call; ``None`` if it does."""
     for service in estimate.services:
         if service.call_cost and left < service.call_cost:
             return (
-                f"{left:g} are left of the budget, and one call to {service.name} counts as up to "
+                f"the remaining budget {left:g} may not cover a call to {service.name}: it counts as up to "
                 f"{money(service.call_cost, estimate)} until its reply reports its usage"
             )
     return None
 
 
 def unpriced(estimate: Estimate) -> list[str]:
-    """List the models that no price is set for."""
+    """List the models without a price."""
     return [service.name for service in estimate.services if service.cost is None]
 
 
@@ -228,7 +227,7 @@ def summary(estimate: Estimate) -> str:
 
 
 def money(amount: float, estimate: Estimate) -> str:
-    """Write an amount of money."""
+    """Format an amount of money."""
     return f"{_digits(amount)} {estimate.currency}"
 
 
@@ -257,9 +256,9 @@ def rows(estimate: Estimate) -> list[tuple[str, str, str]]:
 
 
 def remarks(estimate: Estimate) -> list[str]:
-    """Say what an estimate rests on: limits, prices, what is on record, and what is taken for granted."""
+    """List the basis of an estimate: limits, prices, recorded texts and assumptions."""
     notes = [f"no price is set for {name}: VOTEQUEUE_PRICES" for name in unpriced(estimate)]
-    notes += [f"on record already, at no cost: {estimate.on_record}"] if estimate.on_record else []
+    notes += [f"already on record, at no cost: {estimate.on_record}"] if estimate.on_record else []
     for service in estimate.services:
         limits = ", ".join(f"{name} {value:g}" for name, value in service.limits.items()) or "none known"
         cost, calls = service.cost, service.calls.expected

@@ -2,8 +2,8 @@
 
     infer(Path("test.jsonl"), sampling)  ->  EnqueuedRun("test-9f3c01ab", items=1328, sent=1328, ...)
 
-Nothing is written before all is known to be good and the broker answers; then one transaction, then the
-messages. Interrupted anywhere, the same call continues.
+All input is checked and the broker pinged first; then one transaction records the run, and messages are sent.
+An interrupted call can be repeated and continues.
 """
 
 import dataclasses
@@ -26,16 +26,16 @@ from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
 from shared.options import Reasoning, Sampling
 
-LOOKAHEAD = 10_000  # items listed at once for sending
-CHUNK = 500  # messages sent between two notes in the ledger
-SENDING_LEASE = 15.0  # seconds; what a dead producer did not send, workers send after this
+LOOKAHEAD = 10_000  # items read at once for sending
+CHUNK = 500  # messages sent between two updates of the ledger
+SENDING_LEASE = 15.0  # seconds, after which workers send what a dead producer did not
 Also = Callable[[Connection], object]  # what is written in the same transaction
 _NO_NAME = re.compile(r"[^\w.+@-]+")
 
 
 @dataclass(frozen=True)
 class EnqueuedRun:
-    """What an `enqueue` did; ``bad`` lines were left out, ``continued`` says the run was there already."""
+    """The result of an `enqueue`; ``bad`` lines were skipped; ``continued``: the run existed already."""
 
     run: str
     items: int
@@ -55,7 +55,7 @@ def infer(
     """Enqueue every question of a data set.
 
     Raises:
-        UserError: the data, the examples or the run's name will not do; nothing was enqueued.
+        UserError: the data, the examples or the run's name are invalid; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
     source, few_shot = _check_data(data, examples, skip_bad)
@@ -76,10 +76,10 @@ def infer(
 
 
 def pinned(sampling: Sampling) -> Sampling:
-    """Put the generator, the prompt's version, scorer and adapter of this moment into a run's options.
+    """Pin the current generator, prompt version, scorer and adapter in a run's options.
 
     Raises:
-        UserError: a model is named that there is not.
+        UserError: a named model does not exist.
     """
     return sampling.model_copy(
         update={
@@ -92,7 +92,7 @@ def pinned(sampling: Sampling) -> Sampling:
 
 
 def _follow_up(run: Run, sampling: Sampling) -> Run:
-    """Take over the models that a run was enqueued with, where the one in use is wanted: it keeps to them."""
+    """Keep the models that an existing run was enqueued with where the one in use is requested."""
     before = runs.find_run(run.name)
     kept = {
         kind: before.options[kind]
@@ -101,13 +101,13 @@ def _follow_up(run: Run, sampling: Sampling) -> Run:
     }
     for kind, model in kept.items():
         if model not in (run.options[kind], models.IN_USE):
-            console.note(f"run {run.name} keeps the {kind} that it was enqueued with: {model}")
+            console.note(f"run {run.name} keeps its pinned {kind}: {model}")
     return dataclasses.replace(run, options={**run.options, **kept})
 
 
 def _check_data(data: Path, examples: str | None, skip_bad: bool) -> tuple[DataSource, Examples]:
     examples_source = None if examples is None else inputs.find_source(examples, "--examples ")
-    # One look at both, so that the bad lines of both are listed; the same file is looked at once.
+    # Check both together to list the bad lines of both; check the same file only once.
     files = [data, examples_source] if isinstance(examples_source, Path) else [data]
     checked = inputs.check(list(dict.fromkeys(files)), skip_bad)
     if examples_source is None:
@@ -118,7 +118,7 @@ def _check_data(data: Path, examples: str | None, skip_bad: bool) -> tuple[DataS
 
 
 def begin(run: Run, write: Callable[[], object]) -> bool:
-    """Record a run unless it is there already; tell whether it was.
+    """Record a run unless it exists; return whether it did.
 
     Raises:
         UserError: another run has the name; the message says what differs.
@@ -132,9 +132,9 @@ def begin(run: Run, write: Callable[[], object]) -> bool:
 
 
 def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) -> bool:
-    """Record a run that pays for its calls, with its budget; tell whether it was there already.
+    """Record a run with a budget unless it exists; return whether it did.
 
-    Another budget replaces the one there was, and what a smaller one had stopped goes on. Raises as `begin`.
+    A new budget replaces the old one. If it is larger, stopped items resume. Raises as `begin`.
     """
     continued = begin(run, lambda: write(lambda connection: calls.put_budget(connection, run.name, budget)))
     if continued:
@@ -146,21 +146,21 @@ def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) 
 
 
 def exists(run: Run) -> bool:
-    """Tell whether a run is there already, with the same data and options.
+    """Return whether a run exists already with the same data and options.
 
     Raises:
-        UserError: its name cannot be one, or another run has it; the message says what differs.
+        UserError: its name is invalid, or another run has it; the message says what differs.
     """
     require_name(run.name)
     recorded = runs.find_run(run.name)
     if recorded is not None and (differences := list(_differences(recorded, run))):
         raise UserError(
-            f"there is a run {run.name!r} already, and {'; '.join(differences)}: name another with --run"
+            f"run {run.name!r} exists already, but {'; '.join(differences)}: choose another name with --run"
         )
     return recorded is not None
 
 
-# What runs had that are older than an option.
+# Defaults for runs that are older than an option.
 _BEFORE = {
     (kind.queue, name): options.OLDER.get(name, field.default)
     for kind, model in ((Infer, Sampling), (Reason, Reasoning))
@@ -179,7 +179,7 @@ def _differences(recorded: Run, requested: Run) -> Iterator[str]:
         yield "its examples are " + ("not the same" if recorded.examples else "none")
     for option in sorted(recorded.options.keys() | requested.options.keys()):
         if option in ("model", "prompt") and option not in recorded.options:
-            continue  # it is older than the record of these
+            continue  # the run predates these options
         before = recorded.options.get(option, _BEFORE.get((recorded.kind, option)))
         now = requested.options.get(option)
         if before != now:
@@ -191,21 +191,21 @@ def _format_option(option: object) -> str:
 
 
 def default_name(stem: str, *identity: object) -> str:
-    """Name a run after its file and everything that makes it the same run."""
+    """Derive a run's name from its file and a hash of its identity."""
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False, default=str)
     plain = _NO_NAME.sub("-", stem)[:100].strip("-") or "run"
     return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def require_name(name: str) -> None:
-    """Refuse a run's name that a shell, a task id or a table would trip over.
+    """Refuse a run's name that is unsafe in shells, task ids or tables.
 
     Raises:
-        UserError: saying what a name may hold.
+        UserError: stating the allowed characters.
     """
     if not 1 <= len(name) <= 200 or _NO_NAME.search(name) or name.startswith("-"):
         raise UserError(
-            f"{name!r} cannot name a run: 1 to 200 letters, digits and . _ + @ -, not beginning with a dash"
+            f"invalid run name {name!r}: use 1 to 200 letters, digits and . _ + @ -, not starting with a dash"
         )
 
 
@@ -213,16 +213,16 @@ def require_name(name: str) -> None:
 
 
 def publish(run: str) -> int:
-    """Send a message for each item that is due and has none on the way; give how many.
+    """Send a message for each due item without one; return their number.
 
     Raises:
-        ServiceUnreachable: the broker went away; what was sent is noted, the same call sends the rest.
+        ServiceUnreachable: the broker is gone; sent messages are recorded, and the same call sends the rest.
     """
     sent = 0
     total = outbox.count_unsent(run)
     if not total:
         return 0
-    # While this lock is held, the workers' reconcile loops leave what is not sent yet to us.
+    # While this lock is held, the reconcile loops do not send this run's messages.
     lock, holder = outbox.sending(run), f"producer:{uuid.uuid4().hex}"
     locks.hold(lock, holder, SENDING_LEASE)
     try:
@@ -235,7 +235,7 @@ def publish(run: str) -> int:
                 sent += len(jobs)
     except ServiceUnreachable as error:
         raise ServiceUnreachable(
-            f"{error}; run {run!r} is recorded: the same command, or `votequeue resume {run}`, goes on"
+            f"{error}; run {run!r} is recorded: repeat the command, or run `votequeue resume {run}`"
         ) from None
     finally:
         locks.hold(lock, holder, 0)
@@ -253,7 +253,7 @@ def _send_chunk(channel: broker.Sender, jobs: Sequence[Job]) -> None:
 
 
 def resume(name: str) -> int:
-    """Send again whatever has no answer and is not being worked on; give how many messages went out."""
+    """Lift pauses and requeue all unfinished items that no worker holds; return the number of messages."""
     run = runs.get_run(name)
     broker.ping()
     if run.kind in DATA_QUEUES:
@@ -264,11 +264,11 @@ def resume(name: str) -> int:
 
 
 def _stop_waiting(run: Run) -> None:
-    # Whoever resumes says that what a service complained of is mended, or wants to see it complain again.
+    # Resuming means that the cause of the pause is fixed, or should be tested again.
     provider = run.options.get("provider")
     for note in _lift(provider) if provider else []:
         console.note(note)
-    # Other runs wait for the same service, and would wait for ever.
+    # Other runs of this provider wait for the same pause.
     same = [
         other.name for other in runs.list_runs() if provider and other.options.get("provider") == provider
     ]
@@ -276,20 +276,20 @@ def _stop_waiting(run: Run) -> None:
 
 
 def _lift(provider: str) -> list[str]:
-    """Lift all pauses of a provider's services, for all workers; say what was lifted."""
-    # First in Redis: a worker that still saw a long pause there would write it into the ledger again.
+    """Lift all pauses of a provider's services for all workers; return a note for each."""
+    # Redis first: a worker that still saw a long pause there would record it in the ledger again.
     slow = service_pauses.forget(provider)
     paused = {pause.service: pause.reason for pause in calls.pauses(provider)}
     calls.lift(provider)
     reasons = {slowdown.service: slowdown.said for slowdown in slow if slowdown.left} | paused
     notes = [f"{service} is called again; it was paused: {reason}" for service, reason in reasons.items()]
     if any(reason.startswith(calls.OWN_QUOTA) for reason in paused.values()):
-        notes.append("what per_day has stopped pauses again unless VOTEQUEUE_LIMITS allows the workers more")
+        notes.append("calls stopped by per_day pause again unless the workers' VOTEQUEUE_LIMITS is raised")
     return notes
 
 
 def retry_dead(name: str) -> int:
-    """Give a run's dead items another chance; give how many messages went out."""
+    """Reset a run's dead items and requeue them; return the number of messages."""
     run = runs.get_run(name)
     broker.ping()
     outbox.revive(name, recount=run.kind in DATA_QUEUES)

@@ -2,7 +2,7 @@
 
     again("test", {"scorer": "scorer-3f9c01ab12cd"})  ->  EnqueuedRun("test-9f3c01ab", items=275, ...)
 
-What comes of it is a run like any other: to be reported, explained and collected.
+The result is an ordinary run that can be reported, traced and collected.
 """
 
 from typing import Any
@@ -17,18 +17,20 @@ from shared.options import Sampling
 
 
 def rescore(source: str, changes: dict[str, Any], name: str | None = None) -> EnqueuedRun:
-    """Enqueue the questions of a run that has come to its end, to be answered from its votes.
+    """Enqueue the questions of a finished run to be answered from its recorded votes.
 
-    ``changes`` are options of the sampling that have to do with judging.
+    ``changes`` are the sampling options that apply to scoring.
 
     Raises:
-        UserError: there is no such run, it still goes on, or another run has the name.
+        UserError: there is no such run, it is unfinished, or another run has the name.
         ServiceUnreachable: the broker does not answer.
     """
     source_run = run_progress.require_questions(source)
     progress = run_progress.progress_of(source)
     if progress.open:
-        raise UserError(f"run {source!r} still goes on: wait for it with `votequeue status {source} --watch`")
+        raise UserError(
+            f"run {source!r} is not finished: wait for it with `votequeue status {source} --watch`"
+        )
     sampling = Sampling.of_record(source_run.options).model_copy(update={**changes, "votes_of": source})
     scorer = models.pinned("scorer", sampling.scorer)
     sampling = sampling.model_copy(update={"scorer": scorer})

@@ -3,8 +3,8 @@
     gather([TrainingSource("mine", weight=1.0), TrainingSource("more.jsonl", weight=0.3)])
         ->  TrainingExample(...), TrainingExample(...), ...
 
-A run over labelled questions gives its own votes, told right from wrong by their letters; a `reason` or
-`translate` run and a data file give the reasonings they hold.
+A labelled `infer` run yields its votes, which are right or wrong by their letters. A `reason` or `translate`
+run and a data file yield their reasonings.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class TrainingSource:
 
     @property
     def label(self) -> str:
-        """Say what it is: ``votes of mine``, ``texts of wrong x 0.5``."""
+        """Describe the source: ``votes of mine``, ``texts of wrong x 0.5``."""
         text = self.name
         if self.path is None:
             text = f"{'texts' if runs.get_run(self.name).kind in DATA_QUEUES else 'votes'} of {self.name}"
@@ -45,7 +45,7 @@ class TrainingSource:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a training would learn from: questions, right and wrong texts counted, all of it digested."""
+    """Counts and digest of a training's examples."""
 
     digest: str
     examples: int
@@ -57,7 +57,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class EnqueuedTraining:
-    """What an `enqueue train` did; ``tested`` counts the texts that are for trying the model only."""
+    """The result of an `enqueue train`; ``tested`` counts the texts that are used only for testing."""
 
     run: str
     questions: int
@@ -71,10 +71,10 @@ class EnqueuedTraining:
 def sources(
     files: Sequence[Path], names: Sequence[str], tests: Sequence[str], weights: Sequence[str]
 ) -> list[TrainingSource]:
-    """Look up what to learn from; ``weights`` are ``NAME=0.5``, where a name is a run's or a file's.
+    """Look up the sources; ``weights`` are ``NAME=0.5``, with the name of a run or a file.
 
     Raises:
-        UserError: there is no such run, it has nothing to learn from, or a weight is for nothing.
+        UserError: there is no such run, it has no examples, or a weight names no source.
     """
     weight_of = dict(map(_weight, weights))
     selected = [TrainingSource(str(path), path, weight_of.pop(str(path), 1.0)) for path in files]
@@ -82,10 +82,10 @@ def sources(
     selected += [TrainingSource(name, None, test=True) for name in tests]
     if weight_of:
         listed = ", ".join(source.name for source in selected)
-        raise UserError(f"--weight {next(iter(weight_of))}: it is not among what is learned from ({listed})")
+        raise UserError(f"--weight {next(iter(weight_of))}: it is not a training source ({listed})")
     twice = {name for name in tests if name in names}
     if twice:
-        raise UserError(f"--test {twice.pop()}: what is learned from cannot be what the model is tried on")
+        raise UserError(f"--test {twice.pop()}: a run cannot be used for both training and testing")
     for source in selected:
         if source.path is None:
             _require_texts(source)
@@ -99,7 +99,7 @@ def _weight(argument: str) -> tuple[str, float]:
     except ValueError:
         weight = 0.0
     if not name or not 0 < weight <= 100:
-        raise UserError(f"--weight {argument}: write NAME=0.5, with a number above 0 and up to 100")
+        raise UserError(f"--weight {argument}: expected NAME=NUMBER, with a number above 0 and up to 100")
     return name, weight
 
 
@@ -109,12 +109,12 @@ def _require_texts(source: TrainingSource) -> None:
     if run.kind in DATA_QUEUES and not source.test:
         if next(generated_entries.entries(run), None) is None:
             raise UserError(
-                f"{option} {source.name}: it has made nothing yet, see `votequeue status {source.name}`"
+                f"{option} {source.name}: it has no results yet, see `votequeue status {source.name}`"
             )
         return
     run_progress.require_questions(source.name)
     if not any(result.gold is not None and result.votes for result in votes.of_run(source.name)):
-        raise UserError(f"{option} {source.name}: it has no vote on a question whose right answer is known")
+        raise UserError(f"{option} {source.name}: it has no vote on a labelled question")
 
 
 # Enqueuing
@@ -126,7 +126,7 @@ def scorer(
     """Enqueue the training of a scorer.
 
     Raises:
-        UserError: a bad file, or not both right and wrong texts where they are read; nothing was enqueued.
+        UserError: a file is invalid, or right or wrong texts are missing; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
     survey = survey_sources(sources)
@@ -139,7 +139,7 @@ def scorer(
 
 def _require_labels(survey: Survey) -> None:
     if not survey.questions:
-        raise UserError("there is no question to train on whose right answer is known")
+        raise UserError("there is no labelled question to train on")
 
 
 def _require_both(survey: Survey) -> None:
@@ -157,7 +157,7 @@ def lora(
     """Enqueue the training of a LoRA adapter for the generator, from right texts.
 
     Raises:
-        UserError: a bad file, or no right text; nothing was enqueued.
+        UserError: a file is invalid, or there is no right text; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
     survey = survey_sources(sources)
@@ -166,7 +166,7 @@ def lora(
             "there is no right text to train on: `--from RUN` takes right votes, or what a reason run has "
             "made, `--data FILE` the reasonings in a file"
         )
-    # What a run's prompts showed when it sampled, they show when its votes are learned from.
+    # Training prompts show the same few-shot examples as the run that sampled the votes.
     names = [source.name for source in sources if source.path is None]
     digests = dict.fromkeys(digest for name in names if (digest := runs.get_run(name).examples))
     return _enqueue("lora", options.model_copy(update={"examples": tuple(digests)}), sources, survey, name)
@@ -197,7 +197,7 @@ def _enqueue(
 
 
 def survey_sources(sources: Sequence[TrainingSource]) -> Survey:
-    """Count and hash what there is to train on.
+    """Count and hash the training examples.
 
     Raises:
         UserError: a file has a bad line.
@@ -240,7 +240,7 @@ def gather(sources: Sequence[TrainingSource]) -> Iterator[TrainingExample]:
 
 
 def _entries(source: TrainingSource) -> Iterator[Entry] | None:
-    """Give the entries of a file or of a run that has made some; ``None`` of one that has votes."""
+    """Return the entries of a file or of a generating run; ``None`` for an infer run."""
     if source.path is not None:
         return (line.entry for line in dataset.scan(source.path) if isinstance(line, Line))
     run = runs.get_run(source.name)
@@ -267,7 +267,7 @@ def _of_entries(entries: Iterator[Entry], source: TrainingSource) -> Iterator[Tr
             texts = [Text(text=wrong.reasoning, letter=wrong.answer) for wrong in question.wrong]
             if question.answer and question.reasoning and question.reasoning.strip():
                 texts.insert(0, Text(text=question.reasoning, letter=question.answer))
-            # A question whose answer is known teaches something without any text, too.
+            # A labelled question is a training example even without a text.
             if texts or question.answer:
                 yield _example(entry, index, source, tuple(texts), kind="texts")
 

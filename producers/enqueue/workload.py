@@ -1,12 +1,11 @@
-"""Work out what a run will ask of outside services: calls, tokens, characters.
+"""Compute the workload of a run: calls, tokens and characters by external service.
 
     reasonings(entries, options)
         ->  Workload(loads=[Load("chat", "deepseek-chat", Amount(calls=1475, ...), Amount(calls=3984, ...))],
                      on_record=12, assumptions=["9 of 10 replies agree with the letter", ...])
 
-Each amount is there twice: as it is expected, and at the most, with prompts bounded by their bytes as budgets
-bound them. What is on record already is left out. Nothing is sent or written; what it all costs, and how long
-it takes, is `estimate`'s.
+Each amount has an expected and a maximum value; for the maximum, prompts count one token per byte, as in
+budgets. Recorded texts are left out. Nothing is sent or written. `estimate` computes cost and duration.
 """
 
 import math
@@ -20,15 +19,15 @@ from shared.ledger.cache import Route, Wanted
 from shared.options import WRITES, Augmentation, Reasoning
 from shared.providers import Usage
 
-AGREE = {"correct": 0.9, "wrong": 0.6}  # share of replies that come to the letter they were given
+AGREE = {"correct": 0.9, "wrong": 0.6}  # share of replies that conclude with the given letter
 KEPT = 0.5  # share of variants that are kept
 NO_CALL = Usage()
-REPLY = 400  # tokens of a usual reasoning
+REPLY = 400  # tokens of a typical reasoning
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is asked of a service; means, so no whole numbers."""
+    """The amount requested from a service; means, so not whole numbers."""
 
     calls: float = 0.0
     input_tokens: float = 0.0
@@ -46,7 +45,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked of one model; ``call`` is the most that the largest call may use."""
+    """The load of one model; ``call`` is the maximum usage of its largest call."""
 
     provider: str
     model: str
@@ -57,7 +56,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is asked of all models; ``on_record`` counts the texts that are there already."""
+    """The load of all models; ``on_record`` counts the recorded texts."""
 
     loads: list[Load] = field(default_factory=list)
     on_record: int = 0
@@ -68,7 +67,7 @@ class Workload:
 
 
 def reasonings(entries: Iterable[Entry], options: Reasoning) -> Workload:
-    """Work out what it takes to get reasonings for the labelled questions of some entries."""
+    """Compute the workload of reasonings for the labelled questions of some entries."""
     missing = tokens = bound = largest = reused = 0
     for chunk in engine.chunks(_wanted(entries, options)):
         for wanted, recorded in zip(chunk, cache.have_reasonings(chunk, options.models), strict=True):
@@ -94,12 +93,12 @@ def _wanted(entries: Iterable[Entry], options: Reasoning) -> Iterator[Wanted]:
 
 
 def _by_model(asked: int, tokens: tuple[int, int], call: Usage, options: Reasoning) -> Iterator[Load]:
-    # Without chance in it, the same prompt has the same reply: it is asked once.
+    # At temperature 0 the same prompt gets the same reply, so it is asked once.
     asks = options.asks if options.temperature > 0 else 1
     missing = 1 - AGREE[options.label]
     reply = min(REPLY, options.max_tokens)
     for place, model in enumerate(options.models):
-        # The next model is asked only where those before it never agreed.
+        # Each model is asked only where the ones before it never agreed.
         times = missing ** (asks * place) * (1 - missing**asks) / (1 - missing)
         expected = Amount(asked * times, tokens[0] * times, asked * times * reply)
         most = Amount(asked * asks, tokens[1] * asks, asked * asks * options.max_tokens)
@@ -110,7 +109,7 @@ def _by_model(asked: int, tokens: tuple[int, int], call: Usage, options: Reasoni
 
 
 def variants(entries: Iterable[Entry], options: Augmentation) -> Workload:
-    """Work out what it takes to get a variant of each labelled question, and to have it answered."""
+    """Compute the workload of writing and answering a variant of each labelled question."""
     samples, longest = options.samples or 0, options.max_tokens or 0
     asked = read = bound = largest = 0
     for entry in entries:
@@ -123,7 +122,7 @@ def variants(entries: Iterable[Entry], options: Augmentation) -> Workload:
                 read += prompts.tokens(writing) + samples * prompts.tokens(answering)
                 bound += token_bounds.message(writing) + samples * token_bounds.message(answering)
                 largest = max(largest, token_bounds.message(writing), token_bounds.message(answering))
-    # Without chance in it, the same prompt has the same variant.
+    # At temperature 0 the same prompt gives the same variant.
     writes = WRITES if options.temperature else 1
     tries = (1 - (1 - KEPT) ** writes) / KEPT
     calls = asked * (1 + samples)
@@ -140,11 +139,11 @@ def variants(entries: Iterable[Entry], options: Augmentation) -> Workload:
     )
 
 
-FILLED = 0.9  # how full a packed call is
-BYTES = 3  # of a Chinese character, which an estimate takes for one token and a budget for so many
-LONGER = 2  # at the most, a translation has so many times the tokens of its text
+FILLED = 0.9  # fill level of a packed call
+BYTES = 3  # per Chinese character; an estimate counts one token, a budget one per byte
+LONGER = 2  # maximum ratio of a translation's tokens to its text's
 
-# A text's length by language, that of the Chinese one being 1: in characters, and in tokens.
+# A text's length by language relative to Chinese: in characters, and in tokens.
 _LENGTHS = {"zh": (1.0, 1.0), "ja": (1.4, 1.4), "ko": (1.3, 1.3)}
 _OTHER_LENGTH = (3.0, 1.5)
 
@@ -160,7 +159,7 @@ class _Leg:
 
 
 def translations(entries: Iterable[Entry], options: Augmentation) -> Workload:
-    """Work out what it takes to translate some entries into another language and back."""
+    """Compute the workload of translating some entries into another language and back."""
     there, back, reused = _Leg(), _Leg(), 0
     lengths = [_LENGTHS.get(word or "", _OTHER_LENGTH) for word in (options.language, options.pivot)]
     ratio = lengths[1][0] / lengths[0][0], lengths[1][1] / lengths[0][1]
@@ -171,7 +170,7 @@ def translations(entries: Iterable[Entry], options: Augmentation) -> Workload:
         memory = _remembered({text for texts in pieces for text in texts}, options)
         reused += sum(memory.values())
         for texts in pieces:
-            # What an entry before it in the chunk asks for is in the memory by then.
+            # Texts of earlier entries in the chunk are in the memory by then.
             missing = [(text, memory.pop(text)) for text in texts if text in memory]
             _add(there, [text for text, ways_known in missing if ways_known < 1], (1.0, 1.0), size)
             _add(back, [text for text, ways_known in missing if ways_known < 2], ratio, size)
@@ -194,7 +193,7 @@ def _pieces(entry: Entry, language: str, longest: float) -> list[str]:
 
 
 def _remembered(texts: set[str], options: Augmentation) -> dict[str, int]:
-    """Tell for each text how many of its two ways are in the memory."""
+    """Return for each text how many of its two legs are in the translation memory."""
     ways = cache.routes(options)
     there = _known_translations(texts, ways[0])
     back = _known_translations(set(there.values()), ways[1])
@@ -202,7 +201,7 @@ def _remembered(texts: set[str], options: Augmentation) -> dict[str, int]:
 
 
 def _known_translations(texts: set[str], route: Route) -> dict[str, str]:
-    # A few at a time: a statement takes only so many values.
+    # In chunks, because a statement has a limited number of parameters.
     translations: dict[str, str] = {}
     for some in engine.chunks(texts):
         translations |= cache.find_translations(some, route)
@@ -221,7 +220,7 @@ def _call_size(options: Augmentation) -> tuple[float, float]:
     limits = providers.limits(options.provider or "", options.model or "", settings.load().limits)
     if options.prompt is not None:
         return limits.characters or providers.PROMPTED_CHARACTERS, limits.texts or providers.PROMPTED_TEXTS
-    # One text a call holds many lines.
+    # A single text may hold many lines.
     texts = None if limits.texts == 1 else limits.texts
     return limits.characters or math.inf, texts or math.inf
 
@@ -244,7 +243,7 @@ def _translated(leg: _Leg, ratio: tuple[float, float], options: Augmentation) ->
 
 
 def _largest(leg: _Leg, options: Augmentation) -> Usage:
-    """Bound one call: it holds all that its service takes a call, or all that there is."""
+    """Return the maximum usage of one call: its service's limit, or all texts."""
     characters = math.ceil(min(_call_size(options)[0], leg.characters))
     if options.prompt is None and not _by_tokens(options):
         return Usage(characters=characters)
@@ -254,5 +253,5 @@ def _largest(leg: _Leg, options: Augmentation) -> Usage:
 
 
 def _by_tokens(options: Augmentation) -> bool:
-    # A translation service counts characters; the language models that it offers besides count tokens.
+    # A translation service bills characters; its language models bill tokens.
     return options.model != providers.PROVIDERS[options.provider or ""].translation_model

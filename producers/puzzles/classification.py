@@ -123,14 +123,14 @@ def _trace(world: _World, level: int, slip: tuple[str, int] | None) -> Finding:
 
 
 def _examine(theme: _Theme, person: str, has: list[bool], level: int) -> str:
-    """Say of one person every feature the class needs, then the verdict."""
+    """Render the relevant features of one person, then the verdict."""
     features = [theme.features[at][0 if has[at] else 1] for at in range(level + 2)]
     belongs = has[0] and has[1] and not any(has[2 : level + 2])
     return f"{person}{'，'.join(features)}，{'是' if belongs else '不是'}{theme.classes[level]}。"
 
 
 def _solve(world: _World) -> list[list[str]]:
-    """Apply the rules in order, each to the class the one before it made; give every class's members."""
+    """Apply the rules in order, each to the class the one before it made; return every class's members."""
     stages = [[one for one in world.people if world.has[one][0] and world.has[one][1]]]
     for level in range(1, world.levels):
         stages.append([one for one in stages[-1] if not world.has[one][level + 1]])

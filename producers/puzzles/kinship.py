@@ -45,7 +45,7 @@ class _Family:
         return (self.father if side == "父亲" else self.mother)[child]
 
     def around(self, person: str, role: str) -> list[str]:
-        """Give a person's parent or siblings by role."""
+        """Return a person's parent or siblings by role."""
         if role in ("父亲", "母亲"):
             parent_of = self.father if role == "父亲" else self.mother
             return [parent_of[person]] if person in parent_of else []

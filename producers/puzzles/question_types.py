@@ -56,7 +56,7 @@ def claim(rng: Random, ask: str, right: Chain, slips: Sequence[Chain], answer: s
 
 
 def near(rng: Random, number: int, step: int = 1) -> list[str]:
-    """Give a few other numbers close by, none negative, in random order."""
+    """Return a few other numbers close by, none negative, in random order."""
     close = [number + step * away for away in (-3, -2, -1, 1, 2, 3) if number + step * away >= 0]
     rng.shuffle(close)
     return [str(one) for one in close]

@@ -38,7 +38,7 @@ def make(rng: Random, difficulty: int) -> Puzzle | None:
 
 
 def _slips(rng: Random, towns: list[str], roads: list[Road]) -> list[list[Road]]:
-    """Give the roads with one turned round, or read as going elsewhere."""
+    """Return the roads with one turned round, or read as going elsewhere."""
     slipped = []
     for place, (one, other) in enumerate(roads):
         away = rng.choice([town for town in towns if town not in (one, other)])

@@ -129,7 +129,7 @@ def _sentence(names: list[str], job: _Job, done: dict[int, int], start: int, day
 
 
 def _play(jobs: list[_Job]) -> list[int]:
-    """Work day by day until every job is done; give the day each is done."""
+    """Work day by day until every job is done; return the day each is done."""
     days_left = [job.days for job in jobs]
     done = [0] * len(jobs)
     day = 0

@@ -1,9 +1,9 @@
-"""Figures of a `reason` or `translate` run: what agreed or passed, what was dropped and why.
+"""Compute the figures of a `reason` or `translate` run: results, and dropped parts with reasons.
 
     figures("correct")  ->  GenerationReport(items=500, done=471, agreement=Share(471, 500), ...)
 
-A part is what an item comes to several of: a question of an entry, or a letter of a question. Calls and money
-are `api_usage`'.
+An item has several parts: the questions of an entry, or the letters of a question. `api_usage` covers calls
+and cost.
 """
 
 import re
@@ -21,7 +21,7 @@ from shared.ledger import calls, progress, results, runs
 from shared.ledger.runs import Run
 from shared.ledger.schema import OPEN, State
 
-# What differs from item to item in reasons of one kind: quoted text, single letters, numbers, lists of these.
+# The variable parts of a reason: quoted text, single letters, numbers, and lists of these.
 _SHORTENED = (
     (re.compile(r"“[^”]*”|「[^」]*」|'[^']*'|\"[^\"]*\""), "…"),
     (re.compile(r"(?<![\w/.-])[A-Z](?![\w/-])"), "X"),
@@ -32,12 +32,12 @@ _SHORTENED = (
 
 @dataclass
 class GenerationReport:
-    """All figures of a run that makes texts; times in seconds.
+    """All figures of a generating run; times in seconds.
 
-    ``agreement``: items with a result, of those that have an end and were not stopped by the budget.
-    ``asks``: by how many replies they took, texts that were not on record before (``reused``).
-    ``models``: of each model's replies, those that became texts. ``dropped``, ``given_up``: why parts of done
-    items were dropped, and why whole items were.
+    ``agreement``: the share of finished items with a result, without those stopped by the budget.
+    ``asks``: new texts by the number of replies they took; ``reused`` counts the recorded ones.
+    ``models``: by model, the share of replies that were kept. ``dropped`` and ``given_up`` count the reasons
+    of dropped parts and of dead items.
     """
 
     run: str
@@ -64,14 +64,14 @@ class GenerationReport:
 
 
 def figures(name: str) -> GenerationReport:
-    """Work out a run's figures from the ledger.
+    """Compute a run's figures from the ledger.
 
     Raises:
-        UserError: there is no such run, or it makes no texts.
+        UserError: there is no such run, or it is not a generating run.
     """
     run = runs.get_run(name)
     if run.kind not in DATA_QUEUES:
-        raise UserError(f"run {name!r} is a {run.kind} run, which makes no texts")
+        raise UserError(f"run {name!r} is a {run.kind} run, which generates no texts")
     services = api_usage.of_run(run)
     report = GenerationReport(name, run.source, run.kind, run_progress.unit(run), run.options, services)
     _count_states(report)
@@ -82,7 +82,7 @@ def figures(name: str) -> GenerationReport:
 
 
 def generalize_reason(reason: str) -> str:
-    """Make a reason one with those that only differ in letters, numbers and quoted text."""
+    """Replace letters, numbers and quoted text in a reason, so that similar reasons are equal."""
     for pattern, mark in _SHORTENED:
         reason = pattern.sub(mark, reason)
     return reason
@@ -97,7 +97,7 @@ def _count_states(report: GenerationReport) -> None:
 
 
 def _count_texts(report: GenerationReport, run: Run) -> None:
-    # A step begins with the letter that it asks for, as in "B:2:yi-34b".
+    # A step starts with the requested letter, as in "B:2:yi-34b".
     asks = Counter((number, step.partition(":")[0]) for number, step in calls.answered_steps(run.name))
     for tally in report.services.tallies:
         if tally.outcome == calls.OK:

@@ -2,10 +2,10 @@
 
     draw(Figure, figures, Path("out"))  ->  [Path("out/agreement.png"), Path("out/letters.png")]
 
-agreement      how many votes agree, and whether the more they agree the more is right
-outcomes       how answers came about: by majority, by weights, by the fallback, or not at all
-letters        which letters votes and answers give, and which are right: a model's liking for places
-calibration    whether votes with a score of 0.7 are right seven times in ten
+agreement      agreement of the votes, and accuracy by agreement
+outcomes       how questions were answered: majority, weights, fallback, or not at all
+letters        distribution of letters in votes, answers and gold answers: shows position bias
+calibration    share of right votes by score
 
 The figures come from `inference_report`.
 """
@@ -19,7 +19,7 @@ from producers.reports.inference_report import NO_LETTER, Figures, Verdict
 
 SIZE = (6, 3.5)  # inches
 DPI = 120
-# Told apart by those who see no red and green, and on paper without colours.
+# Distinguishable with red-green colour blindness and in greyscale.
 COLOURS = {
     Verdict.RIGHT: "#4477aa",
     Verdict.WRONG: "#ee9966",
@@ -29,11 +29,11 @@ COLOURS = {
 LABELS = {
     Verdict.RIGHT: "right",
     Verdict.WRONG: "wrong",
-    Verdict.UNKNOWN: "right answer not known",
+    Verdict.UNKNOWN: "gold answer unknown",
     Verdict.UNANSWERED: "no answer",
 }
 BINS = 10  # of scores
-FEW = 40  # scored votes below which a calibration is noise
+FEW = 40  # minimum number of scored votes for a calibration plot
 Bins = list[list[float]]
 
 AGREEMENT, OUTCOMES, LETTERS, CALIBRATION = NAMES = (
@@ -45,7 +45,7 @@ AGREEMENT, OUTCOMES, LETTERS, CALIBRATION = NAMES = (
 
 
 def draw(figure: Any, figures: Figures, folder: Path) -> list[Path]:
-    """Draw what there is to see; give the files."""
+    """Draw the plots that have enough data; return the files."""
     wanted: list[tuple[str, Callable[[Any, Figures], bool]]] = [
         (AGREEMENT, _agreement),
         (OUTCOMES, _outcomes),
@@ -65,7 +65,7 @@ def _drawn(
 
 
 def _agreement(axes: Any, figures: Figures) -> bool:
-    """Stack questions by the votes of the first round that the commonest letter has."""
+    """Stack questions by the number of first-round votes for the commonest letter."""
     firsts = figures.first_rounds
     size = max((first.votes for first in firsts), default=0)
     if size < 2 or len({first.agreeing for first in firsts}) < 2:
@@ -89,7 +89,7 @@ def _agreement(axes: Any, figures: Figures) -> bool:
 
 
 def _outcomes(axes: Any, figures: Figures) -> bool:
-    """Stack questions by how their answers came about."""
+    """Stack questions by outcome."""
     if len(figures.outcomes) < 2:
         return False
     bars = sorted(figures.outcomes, key=lambda how: -sum(figures.outcomes[how].values()))
@@ -102,7 +102,7 @@ def _outcomes(axes: Any, figures: Figures) -> bool:
 
 
 def _letters(axes: Any, figures: Figures) -> bool:
-    """Set the shares of letters side by side: in votes, in answers, in what is right."""
+    """Draw the shares of letters side by side: in votes, answers and gold answers."""
     rows = [
         (name, counts, colour)
         for name, counts, colour in [
@@ -128,7 +128,7 @@ def _letters(axes: Any, figures: Figures) -> bool:
 
 
 def _calibration(axes: Any, figures: Figures) -> bool:
-    """Draw how often votes of a score are right."""
+    """Draw the share of right votes by score."""
     judged = figures.scorer
     if min(len(judged.right_scores), len(judged.wrong_scores)) < 1:
         return False
@@ -140,7 +140,7 @@ def _calibration(axes: Any, figures: Figures) -> bool:
 
 
 def reliability(right: Sequence[float], wrong: Sequence[float]) -> Bins:
-    """Part scored votes into bins of equal width: [mean score, share right, votes] of each that has any."""
+    """Return bins of scored votes with equal width: [mean score, share right, votes], without empty bins."""
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
     for score, is_right in [*((score, True) for score in right), *((score, False) for score in wrong)]:
         bins[min(int(score * BINS), BINS - 1)].append((score, is_right))
@@ -152,8 +152,8 @@ def reliability(right: Sequence[float], wrong: Sequence[float]) -> Bins:
 
 
 def calibration(axes: Any, bins: Bins, label: str) -> None:
-    """Draw bins of [mean score, share right, votes]: on the diagonal, scores are what they say."""
-    axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="a perfect scorer's")
+    """Draw a reliability diagram from bins of [mean score, share right, votes]."""
+    axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="perfect calibration")
     axes.plot([score for score, _, _ in bins], [share for _, share, _ in bins], marker="o", label=label)
     for score, share, votes in bins:
         axes.annotate(f"{votes:.0f}", (score, share), textcoords="offset points", xytext=(4, -10), fontsize=7)
@@ -175,14 +175,14 @@ _ABOVE: dict[str, Any] = {
 
 
 def _stack(axes: Any, bars: Sequence[str], stacked: dict[Verdict, list[int]]) -> None:
-    """Draw stacked bars; what is all zero has no part and no word."""
+    """Draw stacked bars; series of zeros are left out."""
     bottom = [0] * len(bars)
     for verdict, values in stacked.items():
         if any(values):
             style: dict[str, Any] = {"color": COLOURS[verdict], "label": LABELS[verdict]}
             axes.bar(bars, values, bottom=bottom, width=0.6, **style)
             bottom = [below + value for below, value in zip(bottom, values, strict=True)]
-    # Room for the words above the bars.
+    # Room for the labels above the bars.
     axes.set_ylim(0, 1.15 * max(bottom))
     axes.yaxis.get_major_locator().set_params(integer=True)
     if sum(any(values) for values in stacked.values()) > 1:

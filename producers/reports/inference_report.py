@@ -2,8 +2,8 @@
 
     figures("round1")  ->  Figures(questions=64, one_vote=Share(118, 320), majority=Share(31, 64), ...)
 
-"One vote" and "majority" are over each question's first round of votes, before any scorer; "final" is the
-answer given. `inference_plots` draws the figures, `render_reports` prints them.
+"One vote" and "majority" refer to the first round of each question, without the scorer; "final" is the
+recorded answer. `inference_plots` draws the figures, `render_reports` prints them.
 """
 
 import enum
@@ -20,11 +20,11 @@ from shared.ledger.schema import OPEN, State
 from shared.ledger.votes import QuestionResult, RecordedVote
 from shared.voting import Vote
 
-NO_LETTER = "none"  # beside the letters
+NO_LETTER = "none"  # label for votes without a letter
 
 
 class Verdict(enum.Enum):
-    """Whether an answer is right, where there is one and that is known."""
+    """Whether an answer is right."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -34,7 +34,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class FirstRound:
-    """A question's first round: its votes, how many give the commonest letter, and whether that is right."""
+    """A question's first round: votes, votes for the commonest letter, and whether that letter is right."""
 
     votes: int
     agreeing: int
@@ -43,7 +43,7 @@ class FirstRound:
 
 @dataclass
 class Share:
-    """How many of how many."""
+    """A fraction: ``right`` out of ``of``."""
 
     right: int = 0
     of: int = 0
@@ -55,13 +55,13 @@ class Share:
 
     @property
     def value(self) -> float | None:
-        """Give the share as a number from 0 to 1; ``None`` of nothing."""
+        """Return the fraction from 0 to 1; ``None`` if ``of`` is 0."""
         return self.right / self.of if self.of else None
 
 
 @dataclass
 class Judgement:
-    """The scorer against the truth, over votes with a score, a letter and a known right answer."""
+    """The scorer's verdicts compared with gold answers, over votes with a score and a letter."""
 
     accepted_right: int = 0
     accepted_wrong: int = 0
@@ -74,7 +74,7 @@ class Judgement:
 
 @dataclass
 class Losses:
-    """Claims whose worker died or whose engine failed, and how soon somebody else took them (seconds)."""
+    """Lost claims (dead worker or failed engine), and seconds until the next claim."""
 
     lost: int = 0
     taken_again: int = 0
@@ -84,7 +84,7 @@ class Losses:
 
 @dataclass
 class Worker:
-    """What one worker did: questions claimed, claims that it saw through, claims lost with it."""
+    """One worker's claims: in total, ended and lost."""
 
     claims: int = 0
     ended: int = 0
@@ -93,7 +93,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Source:
-    """How many votes came from one model; ``None``: there was none, or it is not on record."""
+    """The number of votes from one model; ``None``: not used, or not recorded."""
 
     model: str | None
     weights: str | None
@@ -123,7 +123,7 @@ class Figures:
     unreadable: Share = field(default_factory=Share)
     accepted: Share = field(default_factory=Share)
     scorer: Judgement = field(default_factory=Judgement)
-    # Votes by what sampled and scored them: model, weights, engine, adapter, scorer; None: not on record.
+    # Votes by model, weights, engine, adapter and scorer; None: not recorded.
     sources: list[Source] = field(default_factory=list)
     tokens: int = 0
     wall_seconds: float | None = None
@@ -131,7 +131,7 @@ class Figures:
     workers: dict[str, Worker] = field(default_factory=dict)
     losses: Losses = field(default_factory=Losses)
     answer_times: list[float] = field(default_factory=list, repr=False)
-    # What the pictures are drawn from.
+    # Data of the plots.
     first_rounds: list[FirstRound] = field(default_factory=list, repr=False)
     outcomes: defaultdict[str, Counter[Verdict]] = field(
         default_factory=lambda: defaultdict(Counter), repr=False
@@ -142,10 +142,10 @@ class Figures:
 
 
 def figures(run: str) -> Figures:
-    """Work out a run's figures from the ledger.
+    """Compute a run's figures from the ledger.
 
     Raises:
-        UserError: there is no such run, or it answers no questions.
+        UserError: there is no such run, or it is not an infer run.
     """
     figures = Figures(run, run_progress.require_questions(run).source)
     for result in votes.of_run(run):
@@ -189,7 +189,7 @@ def _count_votes(figures: Figures, result: QuestionResult) -> None:
         figures.accepted.add(vote.accepted)
         figures.vote_letters[vote.letter or NO_LETTER] += 1
     first = first_round(result)
-    # The first seen of equals, as in the plain majority.
+    # Ties go to the letter seen first, as in the plain majority.
     for letter, agreeing in Counter(vote.letter for vote in first if vote.letter is not None).most_common(1):
         figures.first_rounds.append(FirstRound(len(first), agreeing, _verdict(letter, result.gold)))
 
@@ -201,7 +201,7 @@ def _verdict(letter: str, gold: str | None) -> Verdict:
 
 
 def first_round(result: QuestionResult) -> list[RecordedVote]:
-    """Give the votes of a question's first round."""
+    """Return the votes of a question's first round."""
     return [vote for vote in result.votes if vote.attempt == result.votes[0].attempt]
 
 

@@ -1,9 +1,9 @@
-"""Print runs that call outside services.
+"""Print runs that call external services.
 
     spent             3.21 of 20 CNY
     calls             812 (790 ok, 14 throttled, 8 no reply)
 
-Texts of models and services are shown literally, as in `render`.
+Texts of models and services are printed literally, as in `render`.
 """
 
 import json
@@ -21,13 +21,13 @@ from producers.trace import ItemTrace
 from shared.ledger import calls
 from shared.ledger.calls import Tally
 
-_KINDS_SHOWN = 12  # reasons of drops; --json has all of them
+_KINDS_SHOWN = 12  # reasons printed; --json has all of them
 
 # status
 
 
 def status(progress: RunProgress, usage: ApiUsage) -> None:
-    """Print what a run has had of outside services, and what keeps it from going on."""
+    """Print a run's usage of external services and what blocks it."""
     render.text("")
     for name, value in service_rows(usage):
         render.text(f"{name}: {value}")
@@ -38,16 +38,16 @@ def status(progress: RunProgress, usage: ApiUsage) -> None:
         if slowdown.service not in paused:
             render.text(f"{slowdown.service} pauses for {console.span(slowdown.left)}: {slowdown.said}")
     for service, ratio in usage.passed.items():
-        render.text(f"{service} used {ratio:.2g} times the tokens that a call allowed: budgets allow for it")
+        render.text(f"{service} used {ratio:.2g} times the tokens that a call allowed; budgets reserve more")
     if usage.stopped:
         render.text(
             f"stopped by its budget: {console.count(usage.stopped, progress.unit)} given up; "
-            "the same command with a larger --budget goes on"
+            "repeat the command with a larger --budget to continue"
         )
 
 
 def service_rows(usage: ApiUsage) -> Rows:
-    """Put money, calls and what they used into words."""
+    """Return cost, calls and usage as rows."""
     budget = f" of {usage.budget:g}" if usage.budget is not None else ""
     ended = ", ".join(f"{count} {outcome}" for outcome, count in usage.outcomes.most_common())
     used = [
@@ -74,7 +74,7 @@ def _sum(usage: ApiUsage, name: str) -> int:
 
 
 def report(report: GenerationReport) -> None:
-    """Print a run's figures: in all, by model and outcome, and what was dropped for which reason."""
+    """Print a run's figures: totals, calls by model and outcome, and drops by reason."""
     render.table(rows(report), [f"run {report.run}", ""])
     if report.services.tallies:
         render.text("")
@@ -86,7 +86,7 @@ def report(report: GenerationReport) -> None:
 
 
 def rows(report: GenerationReport) -> Rows:
-    """Put a run's figures into words and numbers."""
+    """Return a run's figures as table rows."""
     unit = console.plural(report.unit)
     table = [
         (unit, f"{report.items}: {report.done} done, {report.dead} dead, {report.open} open"),
@@ -99,7 +99,7 @@ def rows(report: GenerationReport) -> Rows:
     )
     table += service_rows(report.services)
     if report.calls_a_minute is not None:
-        pace = f"{report.calls_a_minute:.1f} on average, {report.busiest_minute} at the most"
+        pace = f"{report.calls_a_minute:.1f} on average, {report.busiest_minute} maximum"
         table.append(("calls a minute", pace))
     if report.wall_seconds is not None:
         table.append(("first claim to last result", console.span(report.wall_seconds)))
@@ -107,7 +107,7 @@ def rows(report: GenerationReport) -> Rows:
 
 
 def _reason_figures(report: GenerationReport) -> Rows:
-    texts = [("texts", str(report.parts.right)), ("of them on record before", str(report.reused))]
+    texts = [("texts", str(report.parts.right)), ("of which reused", str(report.reused))]
     if report.parts.of != report.parts.right:
         texts.append(("letters kept, in questions with a result", render.percent(report.parts)))
     asks = [(f"agreed at ask {ask}", str(count)) for ask, count in sorted(report.asks.items())]
@@ -136,7 +136,7 @@ def _reason_rows(reasons: Counter[str]) -> list[list[str]]:
 
 
 def page_rows(report: GenerationReport) -> Rows:
-    """Put all figures into rows of one table, for a page."""
+    """Return all figures as rows of one table."""
     calls = [
         (f"{tally.provider}/{tally.model}: {tally.outcome}", f"{tally.calls} calls, {tally.cost:.4g}")
         for tally in report.services.tallies
@@ -153,7 +153,7 @@ def page_rows(report: GenerationReport) -> Rows:
 
 
 def trace(item: ItemTrace) -> None:
-    """Print everything on record of an item."""
+    """Print the trace of an item."""
     render.text(f"{item.key} (item {item.number} of run {item.run}): {item.state}")
     render.text(f"\n{item.problem}")
     for question in item.questions:
@@ -163,7 +163,7 @@ def trace(item: ItemTrace) -> None:
     for call in item.calls:
         _call(call)
     if item.kind == "translate" and not item.calls:
-        render.text("\nno calls for this item alone: texts of several go in one call, and known ones in none")
+        render.text("\nno calls for this item alone: calls are shared, and cached texts need none")
     _end(item)
 
 
@@ -187,13 +187,13 @@ def _end(item: ItemTrace) -> None:
         for text in item.result["texts"]:
             _text(text)
     else:
-        render.text("\nmade of it")
+        render.text("\ngenerated entry")
         render.quoted(json.dumps(item.result["entry"], ensure_ascii=False, indent=2))
     return _dropped(item.result.get("dropped", ()))
 
 
 def _text(text: dict[str, Any]) -> None:
-    before = ", on record before" if text["reused"] else ""
+    before = ", reused" if text["reused"] else ""
     maker = f"{text['provider']}/{text['model']}, prompt {text['prompt']}"
     render.text(f"\nreasoning for {text['letter']} by {maker}{before}")
     render.quoted(text["text"])

@@ -1,4 +1,4 @@
-"""Print the figures of inference, trainings, revotes and models.
+"""Print the figures of inference, training, revotes and models.
 
     ("accuracy of one vote", "118/320  36.9 %")
 
@@ -20,7 +20,7 @@ from shared.ledger.models import Model
 
 
 def inference_rows(figures: Figures) -> Rows:
-    """Put a run's figures into words and numbers."""
+    """Return a run's figures as table rows."""
     rows = [("questions", _counts(figures)), *_accuracy_rows(figures)]
     rows += [
         (f"answered by {how}", render.percent(Share(count, figures.answered)))
@@ -42,7 +42,7 @@ def _counts(figures: Figures) -> str:
 
 def _accuracy_rows(figures: Figures) -> Rows:
     if not figures.final.of and not figures.one_vote.of:
-        return [("accuracy", "no right answers are known")]
+        return [("accuracy", "no gold answers")]
     return [
         ("accuracy of one vote", render.percent(figures.one_vote)),
         ("accuracy of the first round's majority", render.percent(figures.majority)),
@@ -82,7 +82,7 @@ def _work_rows(figures: Figures) -> Rows:
         rows.append(("tokens a second", f"{figures.tokens_per_second:.1f}"))
     for name, worker in figures.workers.items():
         lost = f", {worker.lost} lost" if worker.lost else ""
-        rows.append((f"worker {name}", f"{worker.claims} claims, {worker.ended} seen through{lost}"))
+        rows.append((f"worker {name}", f"{worker.claims} claims, {worker.ended} ended{lost}"))
     losses = figures.losses
     if losses.lost:
         again = f"{losses.lost}, {losses.taken_again} taken again"
@@ -105,7 +105,7 @@ HEADINGS = [
 
 
 def report(comparison: Revote) -> None:
-    """Print all ways to answer, and what they were compared on."""
+    """Print the comparison of all voting modes."""
     render.text(f"run {comparison.run}, {compared_on(comparison)}")
     render.table(map(cells, comparison.rows), HEADINGS)
     if comparison.scorer is None:
@@ -115,7 +115,7 @@ def report(comparison: Revote) -> None:
 
 
 def compared_on(comparison: Revote) -> str:
-    """Say whose scores these are, over which questions."""
+    """Describe the scorer and the questions of a comparison."""
     parts = [f"{comparison.questions} questions"]
     parts += [
         f"{count} left out ({reason})"
@@ -132,13 +132,13 @@ def compared_on(comparison: Revote) -> str:
 
 
 def page_rows(comparison: Revote) -> Rows:
-    """Put the comparison into rows of two, for a page."""
+    """Return the comparison as rows of two cells."""
     rows = [(row[0], ", ".join(filter(None, row[1:]))) for row in map(cells, comparison.rows)]
     return [("compared on", compared_on(comparison)), *rows]
 
 
 def cells(row: Row) -> list[str]:
-    """Put one way to answer into cells, as `HEADINGS` has them."""
+    """Return one voting mode as table cells, in the order of `HEADINGS`."""
     name = row.name if row.threshold is None else f"{row.name} from {row.threshold:.2f}"
     over = "" if row.over_majority is None else f"{100 * row.over_majority:+.1f}"
     if over and row.over_interval is not None:
@@ -158,18 +158,18 @@ def _points(interval: Interval) -> str:
 
 
 def status(training: TrainingReport) -> None:
-    """Print how far a training is."""
+    """Print the progress of a training."""
     if training.step is not None and training.progress.open:
         render.text(training_report.summary(training))
 
 
 def training_rows(training: TrainingReport) -> Rows:
-    """Put a training's figures into words and numbers."""
+    """Return a training's figures as table rows."""
     rows = [("trained on", training.source)]
     if training.step is not None:
         rows.append(
             (
-                "way",
+                "progress",
                 training_report.summary(training)
                 if training.progress.open
                 else f"{training.step} of {training.of} steps",
@@ -192,7 +192,7 @@ def model_table(models: Sequence[ListedModel]) -> None:
             render.clock(model.created_at),
             describe_metrics(model.metrics),
             describe_rule(model),
-            model.source if listed.here else f"{model.source} (its files are not here)",
+            model.source if listed.here else f"{model.source} (its files are not on this machine)",
         ]
         for listed in models
         for model in (listed.model,)
@@ -201,7 +201,7 @@ def model_table(models: Sequence[ListedModel]) -> None:
 
 
 def describe_metrics(metrics: dict[str, Any]) -> str:
-    """Say in a few words what a model was measured to do."""
+    """Summarize a model's metrics."""
     parts = []
     if metrics.get("auc") is not None:
         parts.append(f"AUC {metrics['auc']:.3f}")
@@ -213,7 +213,7 @@ def describe_metrics(metrics: dict[str, Any]) -> str:
 
 
 def describe_rule(model: Model) -> str:
-    """Say how a scorer's scores are used."""
+    """Describe how a scorer's scores are used."""
     if model.rule is None:
         return "-"
     use, threshold = model.rule.use, model.rule.threshold
@@ -221,16 +221,16 @@ def describe_rule(model: Model) -> str:
 
 
 def model_details(listed: ListedModel) -> None:
-    """Print all that is known of a model."""
+    """Print all facts about a model."""
     model = listed.model
     rows = [
         ("kind", model.kind),
         ("in use", "yes" if listed.in_use else "no"),
-        ("files", "here" if listed.here else "not below this machine's folder of trained models"),
+        ("files", "on this machine" if listed.here else "not on this machine"),
         ("made", render.clock(model.created_at)),
         ("by run", model.run or "-"),
         ("trained on", model.source),
-        ("digest of that", model.digest),
+        ("data digest", model.digest),
         ("base", model.base),
         ("code", model.code or "-"),
         ("use", describe_rule(model)),

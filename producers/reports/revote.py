@@ -1,8 +1,8 @@
-"""Compare voting modes on recorded votes: what each would have answered. Nothing is sampled.
+"""Compare all voting modes on recorded votes; nothing is sampled.
 
     revote("test")  ->  Revote("test", "scorer-3f9c01ab12cd", rows=[Row("gate", Share(150, 275), ...)], ...)
 
-Questions about problems that the scorer was trained on prove nothing, and are left out.
+Questions about problems in the scorer's training data are left out.
 """
 
 import itertools
@@ -28,9 +28,9 @@ ONE_VOTE, ORACLE = "one vote", "some vote right"
 
 @dataclass
 class Row:
-    """One way to answer: how many it gets right, how sure that is, and what it takes.
+    """One voting mode: its accuracy with interval, and its mean rounds and tokens.
 
-    ``over_majority`` is its gain over the plain majority on the same questions, with the interval of that.
+    ``over_majority`` is the gain over the plain majority, with ``over_interval``, on the same questions.
     """
 
     name: str
@@ -45,10 +45,10 @@ class Row:
 
 @dataclass
 class Revote:
-    """All ways to answer a run's questions; ``auc`` is the scorer's over their readable votes.
+    """All voting modes on a run's questions; ``auc`` is the scorer's over readable votes.
 
-    ``unlabelled``, ``learned`` and ``otherwise`` count the questions left out: without a right letter, about
-    problems that the scorer was trained on, judged by another scorer or by none.
+    ``unlabelled``, ``learned`` and ``otherwise`` count the questions left out: without a gold answer, about
+    problems that the scorer was trained on, scored by another scorer or by none.
     """
 
     run: str
@@ -75,9 +75,9 @@ class _Case:
 
 
 def revote(name: str, scorer: str | None = None) -> Revote:
-    """Answer a run's labelled questions in all ways, by the scores on record.
+    """Answer a run's labelled questions with all voting modes, using the recorded scores.
 
-    ``scorer`` names the one whose scores count; left out, the one that judged most of the votes.
+    ``scorer`` names the scorer to use, by default the one that scored most votes.
 
     Raises:
         UserError: there is no such run or scorer, or the run has no votes on labelled questions.
@@ -88,7 +88,7 @@ def revote(name: str, scorer: str | None = None) -> Revote:
     comparison = Revote(name, model.name if model else None)
     cases = list(_cases(comparison, model))
     if not cases:
-        raise UserError(f"run {name!r}: no labelled question has votes to count again{_why(comparison)}")
+        raise UserError(f"run {name!r}: no labelled question has usable votes{_why(comparison)}")
     comparison.questions = len(cases)
     comparison.auc = _auc(cases) if model else None
     comparison.rows = list(_rows(cases, model, sampling))
@@ -123,9 +123,9 @@ def _rounds(result: QuestionResult) -> list[list[RecordedVote]]:
 
 def _why(comparison: Revote) -> str:
     reasons = [
-        (comparison.unlabelled, "have no right letter"),
+        (comparison.unlabelled, "have no gold answer"),
         (comparison.learned, f"are about problems that {comparison.scorer} was trained on"),
-        (comparison.otherwise, f"were not judged by {comparison.scorer}"),
+        (comparison.otherwise, f"were not scored by {comparison.scorer}"),
     ]
     left_out = ", ".join(f"{count} {reason}" for count, reason in reasons if count)
     return f" ({left_out})" if left_out else ""
@@ -140,7 +140,7 @@ def _auc(cases: Sequence[_Case]) -> float | None:
     return metrics.auc(scores[True], scores[False])
 
 
-# Ways to answer
+# Voting modes
 
 
 def _rows(cases: Sequence[_Case], model: Model | None, sampling: Sampling) -> Iterator[Row]:
@@ -166,7 +166,7 @@ def _rows(cases: Sequence[_Case], model: Model | None, sampling: Sampling) -> It
 def _answers(
     cases: Sequence[_Case], rule: Rule, sampling: Sampling
 ) -> tuple[list[int], list[int], list[int]]:
-    """Answer all questions by one rule: right or not, rounds and tokens taken."""
+    """Answer all questions by one rule; return correctness, rounds and tokens of each."""
     right, rounds, tokens = [], [], []
     for case in cases:
         answer, taken = voting.revote(case.votes, rule, sampling.fallback)

@@ -1,8 +1,8 @@
-"""The report of a run of any kind: its figures, its table, its printing.
+"""Select and print the report of a run of any kind.
 
     print_summary(of_run("mine"))
 
-Each kind of run has a module for its figures and functions that render them; this module pairs them.
+Each kind of run has a module that computes its figures and functions that render them.
 """
 
 from producers import run_progress
@@ -25,7 +25,7 @@ Summary = Figures | GenerationReport | TrainingReport | Revote
 
 
 def of_run(run: str) -> Figures | GenerationReport | TrainingReport:
-    """Work out what a run came to.
+    """Compute the report of a run.
 
     Raises:
         UserError: there is no such run.
@@ -37,7 +37,7 @@ def of_run(run: str) -> Figures | GenerationReport | TrainingReport:
 
 
 def rows(summary: Summary) -> Rows:
-    """Put all figures into rows of one table, for a page."""
+    """Return all figures as rows of one table."""
     match summary:
         case GenerationReport():
             return render_api_usage.page_rows(summary)

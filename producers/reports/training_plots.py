@@ -1,8 +1,8 @@
-"""Plots of a training (curves over steps, calibration) and of a revote (ways to answer side by side).
+"""Plots of a training (curves, calibration) and of a revote (voting modes side by side).
 
     draw(Figure, course, Path("out"))  ->  [Path("out/loss.png"), Path("out/learning_rate.png"), ...]
 
-What is drawn is worked out elsewhere.
+The figures come from `training_report` and `revote`.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from producers.reports.training_report import TrainingReport
 
 
 def draw(figure: Any, training: TrainingReport, folder: Path) -> list[Path]:
-    """Draw what a training has told: loss, learning rate, held-out AUC, calibration."""
+    """Draw the training curves: loss, learning rate, held-out AUC; and the calibration."""
     plots = [
         ("loss.png", "Loss", {"training": "loss", "held out": "eval_loss"}),
         ("learning_rate.png", "Learning rate", {"": "learning_rate"}),
@@ -32,7 +32,7 @@ def _curve(
     figure: Any, training: TrainingReport, path: Path, title: str, lines: dict[str, str]
 ) -> Path | None:
     series = {label: training.series(name) for label, name in lines.items()}
-    # One point is no curve.
+    # A curve needs two points.
     if not any(len(steps) > 1 for steps, _ in series.values()):
         return None
     drawn = figure(figsize=SIZE, layout="constrained")
@@ -56,7 +56,7 @@ def _calibration(figure: Any, bins: inference_plots.Bins, path: Path) -> Path:
 
 
 def draw_comparison(figure: Any, comparison: Revote, path: Path) -> Path:
-    """Draw the ways to answer side by side, with their intervals."""
+    """Draw the voting modes side by side, with their intervals."""
     drawn = figure(figsize=SIZE, layout="constrained")
     axes = drawn.subplots()
     rows = [row for row in comparison.rows if row.right.value is not None]

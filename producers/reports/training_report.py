@@ -1,4 +1,4 @@
-"""Figures of a training: its curve, its pace, and what its model reached.
+"""Compute the figures of a training: curve, speed and result.
 
 report_of("judge")  ->  TrainingReport(step=120, of=300, loss=0.61, steps_a_minute=4.2, eta=2571.0, ...)
 """
@@ -13,14 +13,14 @@ from shared.ledger import runs, training_log
 from shared.ledger.runs import Run
 from shared.ledger.training_log import LoggedStep
 
-PACE_STEPS = 30  # steps told that the pace looks back over
+PACE_STEPS = 30  # logged steps over which the speed is measured
 
 
 @dataclass
 class TrainingReport:
-    """A training's way so far; times in seconds; ``curve`` has all that was told of its steps.
+    """A training's progress; times in seconds; ``curve`` has all logged steps.
 
-    ``saved`` is the last step that a checkpoint keeps.
+    ``saved`` is the step of the last checkpoint.
     """
 
     run: str
@@ -39,21 +39,21 @@ class TrainingReport:
     curve: list[LoggedStep] = field(default_factory=list, repr=False)
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
-        """Give a figure over the steps at which it was told."""
+        """Return the steps and values of a logged metric."""
         points = [(logged.step, float(logged.told[name])) for logged in self.curve if name in logged.told]
         return [step for step, _ in points], [value for _, value in points]
 
     def last(self, name: str) -> float | None:
-        """Give a figure as it was told last."""
+        """Return the last value of a logged metric."""
         _, values = self.series(name)
         return values[-1] if values else None
 
 
 def report_of(name: str) -> TrainingReport:
-    """Tell how far a training is.
+    """Return the progress of a training.
 
     Raises:
-        UserError: there is no such run, or it trains nothing.
+        UserError: there is no such run, or it is not a training.
     """
     run = require_training(name)
     progress = run_progress.progress_of(name)
@@ -72,7 +72,7 @@ def report_of(name: str) -> TrainingReport:
 
 
 def summary(report: TrainingReport) -> str:
-    """Say in one line how far a training is."""
+    """Summarize the progress of a training in one line."""
     parts = [f"step {report.step} of {report.of}"]
     parts += [
         f"{word} {value:.3g}"
@@ -93,10 +93,10 @@ def summary(report: TrainingReport) -> str:
 
 
 def require_training(name: str) -> Run:
-    """Look up a run that trains a model.
+    """Look up a train run.
 
     Raises:
-        UserError: there is no such run, or it trains none.
+        UserError: there is no such run, or it is not a train run.
     """
     run = runs.get_run(name)
     if run.kind != "train":

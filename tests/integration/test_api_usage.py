@@ -158,16 +158,14 @@ def test_a_pause_that_workers_wait_for_is_told_with_what_the_service_said(
 def test_a_service_that_uses_more_than_its_calls_allow_is_told(run: Run, votequeue: Command) -> None:
     with engine.writing() as connection:
         token_charges.learn(connection, "chat/m1@1f0c22aa", Usage(100, 50), Usage(90, 155))
-    told = "chat/m1@1f0c22aa used 3.1 times the tokens that a call allowed: budgets allow for it\n"
+    told = "chat/m1@1f0c22aa used 3.1 times the tokens that a call allowed; budgets reserve more\n"
     assert told in votequeue("status", "r").out
 
 
 @pytest.mark.usefixtures("any_ledger")
 def test_what_a_person_must_mend_is_told_with_what_to_do_then(run: Run, votequeue: Command) -> None:
     calls.pause("chat@1f0c22aa", "the account has no credit: top it up.", None)
-    told = (
-        "provider chat is stopped: the account has no credit: top it up; mend it, then `votequeue resume r`"
-    )
+    told = "is stopped: the account has no credit: top it up; fix it, then run `votequeue resume r`"
     assert told in votequeue("status", "r").out
     assert calls.lift("chat") == 1
     assert "is stopped" not in votequeue("status", "r").out
@@ -200,7 +198,7 @@ def test_items_put_off_are_counted_and_nobody_is_missed_for_them(
 
 def test_items_that_wait_for_a_person_are_not_given_a_date(run: Run, votequeue: Command) -> None:
     claims.release([call_fixtures.claim(run, 0)], "no credit", 10 * 365 * 86_400)
-    told = "1 question put off until somebody has mended what stops the run, see below"
+    told = "1 question put off until the problem below is fixed"
     assert told in votequeue("status", "r").out
 
 
@@ -211,7 +209,7 @@ def test_a_run_stopped_by_its_budget_says_so_and_what_to_do(run: Run, votequeue:
         calls.begin(CallPurpose("r", 1, "B:1:m1", "chat", "m1"), 0.2)
     claims.bury(call_fixtures.claim(run, 0), str(over.value))
     claims.bury(call_fixtures.claim(run, 1), "no reasoning for B: chat/m1 said C")
-    told = "stopped by its budget: 1 question given up; the same command with a larger --budget goes on"
+    told = "stopped by its budget: 1 question given up; repeat the command with a larger --budget to continue"
     assert told in votequeue("status", "r").out
     assert status(votequeue, "r")["services"]["stopped"] == 1
 

@@ -111,7 +111,7 @@ def test_what_is_up_answers_changes_nothing_for_strangers_and_goes_down_whole(
     assert {post(settings, path, None) for path in CONTROLS} == {401}
     assert {post(settings, path, "me:wrong") for path in CONTROLS} == {401}
     assert {path: post(settings, path, "me:secret") for path in CONTROLS} == dict.fromkeys(CONTROLS, 403)
-    with pytest.raises(UserError, match="up already"):
+    with pytest.raises(UserError, match="already running"):
         local.up(settings, {}, detach=True)
     assert "word" not in (programs.layout(settings).folder / "supervisord.conf").read_text()
 

@@ -92,7 +92,7 @@ def test_a_run_without_answers_has_a_report_too(run: str, votequeue: Command) ->
     ended = votequeue("report", run)
     assert ended.code == 0
     assert "4: 0 answered, 0 dead, 4 open" in ended.out
-    assert "no right answers are known" in ended.out
+    assert "no gold answers" in ended.out
 
 
 def test_the_report_is_a_table_a_page_data_and_pictures(
@@ -231,7 +231,7 @@ def test_explain_speaks_json(answered: str, votequeue: Command) -> None:
 def test_explain_shows_a_dead_question_and_one_nobody_touched(run: str, votequeue: Command) -> None:
     claims.bury(run_fixtures.claim(run, 0)[0], "too long")
     assert "no answer: too long" in votequeue("trace", run, "0").out
-    assert "no worker has claimed it yet" in votequeue("trace", run, "1").out
+    assert "not claimed yet" in votequeue("trace", run, "1").out
 
 
 @pytest.mark.usefixtures("any_ledger")
