@@ -356,7 +356,7 @@ def test_explain_tells_claims_calls_and_texts(worked: Run, votequeue: Command) -
     assert "call B:3:m1 to chat/m1, " in shown
     assert ": ok, 100 tokens in, 50 out, cost 0.1\n  | 答案是：B" in shown
     assert "\nreasoning for B by chat/m1, prompt 1a2b3c4d\n  | 因为如此。\n  | 答案是：B" in shown
-    assert "on record before" in votequeue("trace", "r", "2").out
+    assert "1a2b3c4d, reused" in votequeue("trace", "r", "2").out
     failed = votequeue("trace", "r", "p2#2").out
     assert ": no reply, 0 tokens in, 0 out, cost 0.05\n  | timed out" in failed
     assert "no result: no reasoning for A" in failed
