@@ -263,7 +263,7 @@ def test_a_worker_that_fails_again_and_again_is_never_given_up_and_another_up_sa
     time.sleep(12)  # long enough for the four starts after which supervisord used to give up
     assert local.names_of(where, "FATAL") == set()
     until(lambda: "train-1" in local.names_of(where, "BACKOFF"), 10)
-    with pytest.raises(UserError, match="already running here, but train-1 does not start: its model is gone"):
+    with pytest.raises(UserError, match="running here, but train-1 does not start: its model is gone"):
         local.up(settings, {"train": 1}, detach=True)
     broken.unlink()
     until(lambda: "train-1" in local.names_of(where, "RUNNING"), 20)
