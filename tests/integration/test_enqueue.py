@@ -262,7 +262,7 @@ def test_a_broker_that_goes_away_while_sending_leaves_a_run_to_go_on_with(
 
     with monkeypatch.context() as patched:
         patched.setattr(broker.Sender, "send", gone)
-        with pytest.raises(ServiceUnreachable, match="run 'r' is recorded: the same command"):
+        with pytest.raises(ServiceUnreachable, match="run 'r' is recorded: repeat the command"):
             publish.infer(data, SAMPLING, "r")
     assert publish.infer(data, SAMPLING, "r").sent == 4
 

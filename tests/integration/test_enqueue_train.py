@@ -153,7 +153,7 @@ def test_without_a_known_answer_there_is_nothing_to_learn(home: Path, votequeue:
             ["--weight", "mine=0"],
             "--weight mine=0: expected NAME=NUMBER, with a number above 0 and up to 100",
         ),
-        (["--weight", "mine"], "--weight mine: write NAME=0.5"),
+        (["--weight", "mine"], "--weight mine: expected NAME=NUMBER"),
         (["--weight", "other=2"], "--weight other: it is not a training source (mine)"),
         (["--test", "mine"], "--test mine: a run cannot be used for both training and testing"),
         (["--test", "nobody"], "no run is called 'nobody'"),

@@ -142,7 +142,7 @@ def test_variants_have_an_item_a_labelled_question(data: Path, votequeue: Comman
         ("--strategy synonym --budget 3", "synonym costs nothing"),
         ("--strategy synonym --share 0", "greater than 0"),
         ("--strategy back-translation --provider tencent --seed 3", "not used by strategy back-translation"),
-        ("--strategy back-translation --provider tencent --pivot zh", "the data are in zh already"),
+        ("--strategy back-translation --provider tencent --pivot zh", "the data are already in zh"),
         ("--strategy back-translation --provider tencent --skip-pattern (", "is not a regular expression"),
     ],
 )

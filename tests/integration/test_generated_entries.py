@@ -191,7 +191,7 @@ def test_a_folder_of_ours_is_replaced_and_any_other_refused(home: Path) -> None:
         collect.collect("r", home / "out.hf")
         assert len(from_folder(home / "out.hf")[0]["questions"]) == number + 1
     (home / "mine.hf").mkdir()
-    with pytest.raises(UserError, match="was not written by `votequeue collect`: name another"):
+    with pytest.raises(UserError, match="was not written by `votequeue collect`: choose another"):
         collect.collect("r", home / "mine.hf", wait=True)
     assert not [path.name for path in home.iterdir() if path.name.startswith(".out")]
 

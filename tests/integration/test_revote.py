@@ -179,7 +179,7 @@ def test_only_what_has_come_to_its_end_is_judged_again(data: Path, votequeue: Co
     publish.infer(data, SAMPLING, "r")
     ended = votequeue("enqueue", "infer", "r", "--run", "again")
     assert ended.code == 1
-    assert "run 'r' still goes on: wait for it" in ended.err
+    assert "run 'r' is not finished: wait for it" in ended.err
 
 
 @pytest.mark.parametrize("words", [["--votes", "3"], ["--examples", "x"], ["--lora", "none"], ["--siblings"]])
