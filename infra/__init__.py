@@ -1,1 +1,1 @@
-"""What runs around the code: embedded services, weights, images."""
+"""Infrastructure of one machine: embedded services, weights, demo."""

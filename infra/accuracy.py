@@ -2,9 +2,9 @@
 
     | way to answer | right | 95 % interval | points over the majority | rounds | tokens a question |
 
-Votes are sampled once, on problems that no scorer has learned from, and answered in all ways: one vote, the
-majority, the reference's scorer, ours, and an oracle. Every step is a command that a person could type; what
-comes of it stays in var/accuracy.
+Votes are sampled once, on problems outside all training data, and answered with all voting modes: one vote,
+the majority, the reference's scorer, ours, and an oracle. Every step is a real command. Results stay in
+var/accuracy.
 """
 
 import os
@@ -19,17 +19,17 @@ from shared import dataset
 from shared.dataset import Line
 from shared.errors import UserError
 
-# What two cores do in an hour; a variable that is set already wins.
+# Settings for two cores and one hour; existing variables take precedence.
 PACE = {
     "VOTEQUEUE_MAX_TOKENS": "384",
     "VOTEQUEUE_MAX_MODEL_LEN": "4096",
 }
 PUZZLES = ("-n", "300", "--seed", "7", "--difficulty", "1", "--wrong")
-TESTED, VOTED = 100, 40  # questions: to test on, and to sample votes of that choose thresholds
-LEARNED_SHARE = 2 / 3  # of the entries, the first; the rest are for testing
-# The reference's recipe, but for what would take two cores a night.
+TESTED, VOTED = 100, 40  # questions to test on, and to choose thresholds on
+LEARNED_SHARE = 2 / 3  # share of entries for training; the rest is for testing
+# The reference's recipe, reduced to fit two cores.
 REFERENCE = ("--recipe", "reference", "--layers", "8", "--freeze-embeddings", "--epochs", "1")
-ROUNDS = 2  # that a gate may ask for
+ROUNDS = 2  # maximum rounds with a gate
 STEPS = 10
 THEIRS, OURS = "the reference's scorer", "our scorer"
 HEADINGS = "| way to answer | right | 95 % | points over the majority | rounds | tokens a question |"
@@ -44,31 +44,31 @@ ROWS = {
 
 
 def play(accuracy: Stage) -> None:
-    """Go through the steps; the services are gone at the end, whatever happens."""
+    """Run all steps; the services are always stopped at the end."""
     data = os.environ.get("DATA")
     with accuracy.step("get the weights"):
         accuracy.votequeue("weights")
     with accuracy.services():
         with accuracy.step("start broker, workers, the chat server and Flower", "supervisord"):
             accuracy.votequeue("up", "--detach", "--serve")
-        with accuracy.step("part the data into what is learned from and what is tested on"):
-            files = _parted(accuracy, Path(data) if data else _puzzles(accuracy))
-        with accuracy.step("sample votes that thresholds are chosen by", "infer-1"):
-            votes = _answered(accuracy, files["voted"], files["learned"], "votes", 1, "--scorer", "none")
+        with accuracy.step("split the data into training and test data"):
+            files = _split(accuracy, Path(data) if data else _puzzles(accuracy))
+        with accuracy.step("sample votes for choosing thresholds", "infer-1"):
+            votes = _infer(accuracy, files["voted"], files["learned"], "votes", 1, "--scorer", "none")
         with accuracy.step("make the reference's data: wrong reasonings, and synonyms of all", "reason-1"):
             sources = _reference_data(accuracy, files["voted"])
         with accuracy.step("train the reference's scorer", "train-1"):
-            reference = _trained(accuracy, "reference", *REFERENCE, *sources)
+            reference = _train(accuracy, "reference", *REFERENCE, *sources)
         with accuracy.step("train ours", "train-1"):
-            ours = _trained(accuracy, "ours", "--from", votes, "--data", files["learned"])
-        with accuracy.step("sample votes to test on; the reference's gate asks again", "infer-1"):
+            ours = _train(accuracy, "ours", "--from", votes, "--data", files["learned"])
+        with accuracy.step("sample test votes with the reference's gate", "infer-1"):
             gate = ("--scorer", reference, "--use", "gate")
-            tested = _answered(accuracy, files["tested"], files["learned"], "tested", ROUNDS, *gate)
-        with accuracy.step("judge the same votes by ours, and compare", "infer-1"):
-            judged = _done(accuracy, "judged", "infer", tested, "--scorer", ours)
-            told = _told(accuracy, tested, judged)
-    accuracy.tell()
-    _write(accuracy.folder / "accuracy.md", told)
+            tested = _infer(accuracy, files["tested"], files["learned"], "tested", ROUNDS, *gate)
+        with accuracy.step("score the same votes with ours, and compare", "infer-1"):
+            judged = _run_to_end(accuracy, "judged", "infer", tested, "--scorer", ours)
+            lines = _comparison(accuracy, tested, judged)
+    accuracy.print_times()
+    _write(accuracy.folder / "accuracy.md", lines)
 
 
 # Data
@@ -80,8 +80,8 @@ def _puzzles(accuracy: Stage) -> Path:
     return path
 
 
-def _parted(accuracy: Stage, data: Path) -> dict[str, Path]:
-    """Part labelled entries: the first to learn from (some with votes), of the rest some to test on."""
+def _split(accuracy: Stage, data: Path) -> dict[str, Path]:
+    """Split labelled entries into training data (some with votes) and test data."""
     lines = [line for line in dataset.scan(data) if isinstance(line, Line)]
     whole = [line for line in lines if all(question.answer for question in line.entry.questions)]
     at = round(len(whole) * LEARNED_SHARE)
@@ -91,7 +91,7 @@ def _parted(accuracy: Stage, data: Path) -> dict[str, Path]:
         raise UserError(f"{data}: too few entries whose questions all have answers ({len(whole)})")
     files = {name: accuracy.folder / f"{name}.jsonl" for name in parts}
     if any(path.exists() and path.samefile(data) for path in files.values()):
-        raise UserError(f"{data} would be written over: copy it out of {accuracy.folder} and name the copy")
+        raise UserError(f"{data} would be overwritten: copy it out of {accuracy.folder} and use the copy")
     for name, path in files.items():
         with dataset.writing(path) as file:
             file.writelines(f"{line.text}\n" for line in parts[name])
@@ -101,56 +101,59 @@ def _parted(accuracy: Stage, data: Path) -> dict[str, Path]:
 
 
 def _first(lines: Iterable[Line], questions: int) -> list[Line]:
-    found: list[Line] = []
+    selected: list[Line] = []
     for line in lines:
-        if sum(len(known.entry.questions) for known in found) >= questions:
+        if sum(len(chosen.entry.questions) for chosen in selected) >= questions:
             break
-        found.append(line)
-    return found
+        selected.append(line)
+    return selected
 
 
 def _reference_data(accuracy: Stage, data: Path) -> list[str | Path]:
-    """Get right and wrong reasonings of some questions, and a second version of each; give where they are."""
+    """Generate wrong reasonings and synonym versions; return all training sources."""
     sources: list[str | Path] = ["--data", data]
     texts: list[str | Path] = [data]
     if not any(question.wrong for entry in dataset.read(data) for question in entry.questions):
-        wrong = _done(accuracy, "wrong", "reason", data, "--label", "wrong", "--provider", "local")
+        wrong = _run_to_end(accuracy, "wrong", "reason", data, "--label", "wrong", "--provider", "local")
         sources += ["--from", wrong]
         texts.append(wrong)
     for at, text in enumerate(texts, start=1):
-        sources += ["--from", _done(accuracy, f"synonyms-{at}", "translate", text, "--strategy", "synonym")]
+        sources += [
+            "--from",
+            _run_to_end(accuracy, f"synonyms-{at}", "translate", text, "--strategy", "synonym"),
+        ]
     return sources
 
 
 # Steps
 
 
-def _done(accuracy: Stage, name: str, *words: str | Path) -> str:
-    """Enqueue a run and wait for its end; give what it is called."""
+def _run_to_end(accuracy: Stage, name: str, *arguments: str | Path) -> str:
+    """Enqueue a run and wait for its end; return its name."""
     run = f"{accuracy.run}-{name}"
-    accuracy.votequeue("enqueue", *words, "--run", run)
+    accuracy.votequeue("enqueue", *arguments, "--run", run)
     accuracy.votequeue("status", run, "--watch", watched=True)
     return run
 
 
-def _answered(accuracy: Stage, data: Path, examples: Path, name: str, rounds: int, *options: str) -> str:
-    return _done(
+def _infer(accuracy: Stage, data: Path, examples: Path, name: str, rounds: int, *options: str) -> str:
+    return _run_to_end(
         accuracy, name, "infer", data, "--examples", examples, "--max-attempts", str(rounds), *options
     )
 
 
-def _trained(accuracy: Stage, name: str, *options: str | Path) -> str:
-    run = _done(accuracy, name, "train", "scorer", "--no-promote", *options)
+def _train(accuracy: Stage, name: str, *options: str | Path) -> str:
+    run = _run_to_end(accuracy, name, "train", "scorer", "--no-promote", *options)
     accuracy.votequeue("report", run, "-o", accuracy.folder / name)
-    return accuracy.trained(run)
+    return accuracy.trained_model(run)
 
 
 # The table
 
 
-def _told(accuracy: Stage, reference: str, ours: str) -> list[str]:
-    """Compare both scorers on the same votes, as the lines of a page."""
-    theirs, own = (accuracy.asked("report", run, "--revote") for run in (reference, ours))
+def _comparison(accuracy: Stage, reference: str, ours: str) -> list[str]:
+    """Compare both scorers on the same votes; return the lines of a page."""
+    theirs, own = (accuracy.query("report", run, "--revote") for run in (reference, ours))
     # The reference has a gate only.
     rows = [
         *_rows(theirs, "", "one vote", "majority"),
@@ -158,21 +161,21 @@ def _told(accuracy: Stage, reference: str, ours: str) -> list[str]:
         *_rows(own, OURS, "gate", "weighted", "gate-weighted"),
         *_rows(theirs, "", "some vote right"),
     ]
-    known = f"{theirs['questions']} questions on problems that no scorer has learned from"
+    scope = f"{theirs['questions']} questions on problems outside the training data"
     aucs = f"{theirs['auc']:.2f} of {THEIRS} and {own['auc']:.2f} of {OURS}"
-    head = [f"{known}. AUC over readable votes: {aucs}.", ""]
+    head = [f"{scope}. AUC over readable votes: {aucs}.", ""]
     return [*head, HEADINGS, "|---|---|---|---|---|---|", *rows]
 
 
-def _rows(revote: dict[str, Any], whose: str, *names: str) -> list[str]:
-    found = {row["name"]: row for row in revote["rows"]}
-    return [_row(found[name], whose) for name in names]
+def _rows(revote: dict[str, Any], scorer: str, *names: str) -> list[str]:
+    by_name = {row["name"]: row for row in revote["rows"]}
+    return [_row(by_name[name], scorer) for name in names]
 
 
-def _row(row: dict[str, Any], whose: str) -> str:
+def _row(row: dict[str, Any], scorer: str) -> str:
     right, over = row["right"], row["over_majority"]
     cells = [
-        ROWS[row["name"]].format(whose),
+        ROWS[row["name"]].format(scorer),
         f"{100 * right['share']:.1f} %",
         _points(row["interval"]),
         "" if over is None else f"{100 * over:+.1f} ({_points(row['over_interval'])})",
@@ -195,4 +198,4 @@ def _write(path: Path, lines: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(scenario.played("accuracy", PACE, STEPS, play))
+    sys.exit(scenario.run_scenario("accuracy", PACE, STEPS, play))

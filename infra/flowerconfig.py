@@ -29,7 +29,7 @@ port = _address.port
 basic_auth = [_login] if _login else []
 read_only = True
 
-# What happened is in the ledger; Flower's own memory may go with it.
+# The ledger keeps the history; Flower's own state is not saved.
 persistent = False
 max_tasks = 20_000  # the newest; 5 kB each (measured), so 100 MB at most
 tasks_columns = "name,uuid,state,args,kwargs,result,received,started,runtime,worker"

@@ -16,30 +16,30 @@ SECONDS = 5.0
 
 
 def flower_answers(settings: Settings) -> bool:
-    """Tell whether Flower answers; its health page asks for no password."""
+    """Return whether Flower answers; its health page needs no password."""
     flower = programs.flower(settings)
     host = f"[{flower.near}]" if ":" in flower.near else flower.near
-    return silence(f"http://{host}:{flower.port}/healthcheck") is None
+    return probe_error(f"http://{host}:{flower.port}/healthcheck") is None
 
 
 def chat_answers(settings: Settings) -> bool:
-    """Tell whether the chat server of provider local has its model loaded."""
-    return silence(f"{settings.local_url.rstrip('/')}/models") is None
+    """Return whether the chat server of provider local has loaded its model."""
+    return probe_error(f"{settings.local_url.rstrip('/')}/models") is None
 
 
-def silence(url: str) -> str | None:
-    """Ask for a page; give why there is none, ``None`` where it came."""
+def probe_error(url: str) -> str | None:
+    """Request a page; return the error, or ``None`` on success."""
     try:
         with _opener(url).open(url, timeout=SECONDS):
             return None
-    except ValueError:  # whose words quote the proxy's address, password and all
-        return "the proxy that the environment names has no address"
+    except ValueError:  # its message contains the proxy's address and password
+        return "the proxy in the environment has no address"
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         return str(error) or type(error).__name__
 
 
 def leads_through_socks(url: str) -> bool:
-    """Tell whether calls to an address go through a SOCKS proxy, which no probe speaks."""
+    """Return whether calls to an address use a SOCKS proxy, which the probes do not support."""
     host = urlsplit(url).hostname or ""
     if urls.is_loopback(host) or urllib.request.proxy_bypass(host):
         return False
@@ -47,6 +47,6 @@ def leads_through_socks(url: str) -> bool:
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
-    # A proxy cannot reach this machine's loopback, and many a machine has one and no `no_proxy`.
+    # A proxy cannot reach this machine's loopback, and `no_proxy` is often not set.
     here = [urllib.request.ProxyHandler({})] if urls.stays_here(url) else []
     return urllib.request.build_opener(*here)

@@ -1,8 +1,8 @@
-"""Convert a GGUF file into a folder of safetensors that transformers and vLLM load.
+"""Convert a GGUF file into a safetensors folder for transformers and vLLM.
 
     model.gguf (Q4_K_M, 0.5 GB)  ->  config, model.safetensors (bf16, 1.0 GB), tokenizer, chat template
 
-Needs torch, transformers and gguf, imported when asked for; 3.2 GB of memory for Qwen2.5-Coder-0.5B.
+Needs torch, transformers and gguf (imported lazily), and 3.2 GB of memory for Qwen2.5-Coder-0.5B.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def plain(packed: "PreTrainedModel") -> "PreTrainedModel":
-    """Copy a model that came from a GGUF into one that can be saved (the first cannot: transformers 5.19).
+    """Copy a model loaded from a GGUF into one that can be saved (transformers 5.19 cannot save the former).
 
     Qwen2.5-0.5B's input and output embeddings are one table. The file holds it twice, as Q5 for the input and
-    as Q8 for the output: take the better one for both, as the model was made.
+    as Q8 for the output; the more precise one is used for both.
     """
     from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -63,6 +63,6 @@ def plain(packed: "PreTrainedModel") -> "PreTrainedModel":
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Hide the bars that the GGUF reader draws whatever it is told; an exception still shows."""
+    """Hide the progress bars of the GGUF reader, which cannot be disabled."""
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
         yield

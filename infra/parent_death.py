@@ -2,9 +2,9 @@
 
     python -m infra.parent_death var/supervisor/pids/infer-1 -- python -m producers.cli worker infer
 
-The process becomes the command (exec), so its pid is the command's. The note holds the pid and the time
-the process started, in seconds since the epoch: a pid alone may long be another's. An empty note name ("-")
-leaves none. On systems other than Linux the command runs on after its parent.
+The process replaces itself with the command (exec), so its pid is the command's. The note holds the pid and
+the start time in seconds since the epoch, because pids are reused. The note name "-" writes none. On systems
+other than Linux the command outlives its parent.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from shared import parent_death
 
 
 def fasten() -> None:
-    """Ask the kernel to kill this process when its parent goes; go on where the kernel refuses."""
+    """Ask the kernel to kill this process when its parent dies; ignore a refusal."""
     with contextlib.suppress(OSError):
         parent_death.tie(os.getppid())
 
 
 def main() -> None:
-    """Write the note, ask to be killed with the parent, and become the command."""
+    """Request death with the parent, write the note, and exec the command."""
     name, separator, *command = sys.argv[1:]
     if separator != "--" or not command:
         sys.exit("usage: python -m infra.parent_death NOTE -- COMMAND [ARGUMENT ...]")
@@ -30,7 +30,7 @@ def main() -> None:
     if name != "-":
         from infra import process_groups  # without a note, psutil is not needed
 
-        # What the program's last life left behind (an engine) holds memory and a GPU.
+        # Leftover processes of an earlier start (an engine) hold memory and a GPU.
         process_groups.end(process_groups.living(Path(name).parent).get(Path(name).name, []))
         process_groups.write_note(Path(name), os.getpid())
     os.execvp(command[0], command)  # noqa: S606 - no shell is wanted

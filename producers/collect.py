@@ -1,10 +1,10 @@
-"""Write a run's results to a file: the data set with its answers, or the entries that a run has made.
+"""Write a run's results to a file: the answered data set, or the generated entries.
 
     collect("round1", Path("answers.jsonl"))  ->  Collected(questions=1328, answered=1327, dead=[...], open=0)
     collect("correct", Path("train.parquet"))  ->  Exported(unit="question", items=1328, done=1290, ...)
 
-An answered data set keeps its entries, order, ids and fields. All of the file or none of it. How answers and
-texts came about is not told here.
+An answered data set keeps its entries, order, ids and fields. `trace` shows how an answer was reached. The
+file is written atomically.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from shared.ledger.runs import Run
 
 @dataclass(frozen=True)
 class Collected:
-    """What was written: questions with an answer, those given up, those still being worked on."""
+    """Counts of a written data set: questions answered, dead and open."""
 
     run: str
     path: Path
@@ -32,26 +32,26 @@ class Collected:
 
     @property
     def open(self) -> int:
-        """Count the questions that may still get an answer."""
+        """Count the questions that are still open."""
         return self.questions - self.answered - len(self.dead)
 
     @property
-    def line(self) -> str:
-        """Say what is in the file."""
+    def summary(self) -> str:
+        """Summarize the contents of the file."""
         return f"{self.path}: {self.answered} of {self.questions} questions answered"
 
     @property
-    def lack(self) -> str:
-        """Say what is not."""
+    def missing(self) -> str:
+        """Summarize what the file lacks."""
         return f"{self.questions - self.answered} of {self.questions} questions have no answer"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written of a run that makes texts: items that came to one, parts of these that did not.
+    """Counts of written generated entries: items done and dead, and dropped parts.
 
-    An item is an entry or a question (``unit``); ``dropped`` counts the questions of done entries, or the
-    letters of done questions, that there is nothing for; ``entries`` is how many the file has.
+    An item is an entry or a question (``unit``). ``dropped`` counts the questions of done entries, or the
+    letters of done questions, that have no text. ``entries`` counts the entries in the file.
     """
 
     run: str
@@ -67,55 +67,55 @@ class Exported:
 
     @property
     def open(self) -> int:
-        """Count the items that may still come to something."""
+        """Count the items that are still open."""
         return self.items - self.done - len(self.dead)
 
     @property
-    def _made(self) -> str:
+    def _product(self) -> str:
         return "text" if self.kind == "reason" else "new version"
 
     @property
-    def line(self) -> str:
-        """Say what is in the file."""
+    def summary(self) -> str:
+        """Summarize the contents of the file."""
         plural = console.plural(self.unit)
         parts = "letters" if self.kind == "reason" else "questions"
         dropped = f"; {self.dropped} of their {parts} dropped, see the report" if self.dropped else ""
-        return f"{self.path}: {self.done} of {self.items} {plural} with a {self._made}{dropped}"
+        return f"{self.path}: {self.done} of {self.items} {plural} with a {self._product}{dropped}"
 
     @property
-    def lack(self) -> str:
-        """Say what is not."""
-        return f"{self.items - self.done} of {self.items} {console.plural(self.unit)} have no {self._made}"
+    def missing(self) -> str:
+        """Summarize what the file lacks."""
+        return f"{self.items - self.done} of {self.items} {console.plural(self.unit)} have no {self._product}"
 
 
-def collect(run: str, path: Path, wait: bool = False, force: bool = False) -> Collected | Exported:
-    """Write what there is of a run's results; ``wait`` until no more can come.
+def collect(name: str, path: Path, wait: bool = False, force: bool = False) -> Collected | Exported:
+    """Write a run's results so far, or all of them with ``wait``.
 
-    ``force`` allows to write over a file that a run reads.
+    ``force`` allows overwriting a file that a run reads.
 
     Raises:
         UserError: there is no such run, it has nothing to collect, or the file cannot be written.
     """
-    found = runs.get_run(run)
-    if found.kind not in DATA_QUEUES:
-        run_progress.require_questions(run)
-    # Said before a long wait rather than after it.
+    run = runs.get_run(name)
+    if run.kind not in DATA_QUEUES:
+        run_progress.require_questions(name)
+    # Fail before a long wait rather than after it.
     _require_place(path, force)
     if wait:
-        watch.follow(run)
+        watch.follow(name)
         _require_place(path, force)
-    # Whatever ends between reading the two is then missing from the dead, not counted twice.
-    given_up = progress.dead(run)
-    return (_export if found.kind in DATA_QUEUES else _answers)(found, path, given_up)
+    # Read first: an item that dies between the two reads is then missing here, not counted twice.
+    given_up = progress.dead(name)
+    return (_export if run.kind in DATA_QUEUES else _answers)(run, path, given_up)
 
 
 def _answers(run: Run, path: Path, given_up: list[progress.Dead]) -> Collected:
     counts = [0, 0]
-    written = formats.write(_filled(run.name, counts), path, run.name)
+    written = formats.write(_answered(run.name, counts), path, run.name)
     return Collected(run.name, path, counts[0], counts[1], given_up, written.left_out)
 
 
-def _filled(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
+def _answered(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
     for text, letters in votes.letters_of(run):
         counts[0] += len(letters)
         counts[1] += sum(letter is not None for letter in letters)
@@ -124,7 +124,7 @@ def _filled(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
 
 def _export(run: Run, path: Path, given_up: list[progress.Dead]) -> Exported:
     counts = [0, 0]
-    written = formats.write(_made(run, counts), path, run.name)
+    written = formats.write(_generated(run, counts), path, run.name)
     return Exported(
         run=run.name,
         path=path,
@@ -139,7 +139,7 @@ def _export(run: Run, path: Path, given_up: list[progress.Dead]) -> Exported:
     )
 
 
-def _made(run: Run, counts: list[int]) -> Iterator[dict[str, Any]]:
+def _generated(run: Run, counts: list[int]) -> Iterator[dict[str, Any]]:
     for export in generated_entries.exports(run):
         counts[0] += export.items
         counts[1] += export.dropped
@@ -147,11 +147,11 @@ def _made(run: Run, counts: list[int]) -> Iterator[dict[str, Any]]:
             yield export.entry
 
 
-def lacking(done: Collected | Exported) -> str:
-    """Say how many questions (or entries) there is nothing for, and what to do about it."""
-    parts = [f"{done.open} still open: `--wait` waits for them"] if done.open else []
-    parts += [f"{len(done.dead)} given up: see `votequeue failed {done.run}`"] if done.dead else []
-    return f"{done.lack} ({'; '.join(parts)})"
+def describe_missing(results: Collected | Exported) -> str:
+    """Describe how many items have no result, and how to proceed."""
+    parts = [f"{results.open} still open: use `--wait`"] if results.open else []
+    parts += [f"{len(results.dead)} given up: see `votequeue failed {results.run}`"] if results.dead else []
+    return f"{results.missing} ({'; '.join(parts)})"
 
 
 def _require_place(path: Path, force: bool) -> None:

@@ -22,43 +22,43 @@ from rich.progress import (
 )
 from rich.text import Text
 
-LOG_EVERY = 10.0  # seconds between lines where no terminal shows a live bar
+LOG_EVERY = 10.0  # seconds between lines without a terminal
 Advance = Callable[[int], None]
 
 
 def console() -> Console:
-    """Give the console of notes and progress; it takes every text literally."""
+    """Return the console for notes and progress; markup in texts is not interpreted."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """Print one line for the person, on stderr."""
+    """Print one line on stderr."""
     console().print(printable(text))
 
 
 def printable(text: str) -> str:
-    """Show a text's control characters instead of obeying them: models and data may hold any."""
+    """Replace control characters, which a model's or user's text may contain."""
     return "".join(map(_shown, text))
 
 
 def _shown(character: str) -> str:
-    # Controls below the space and from DEL to the last of Latin-1's; a terminal would act on them.
+    # C0 controls, DEL and C1 controls, which a terminal would interpret.
     control = character < " " or "\x7f" <= character < "\xa0"
     return "\N{REPLACEMENT CHARACTER}" if control and character not in "\n\t" else character
 
 
 def plural(word: str) -> str:
-    """Give the plural: ``questions``, ``entries``."""
+    """Return the plural: ``questions``, ``entries``."""
     return "entries" if word == "entry" else word + "s"
 
 
 def count(number: int, word: str) -> str:
-    """Put a number before a word: ``1 question``, ``2 entries``."""
+    """Format a count: ``1 question``, ``2 entries``."""
     return f"{number} {word if number == 1 else plural(word)}"
 
 
 def span(seconds: float) -> str:
-    """Write a length of time for people: ``47 s``, ``12 min``, ``3 h 20 min``."""
+    """Format a duration: ``47 s``, ``12 min``, ``3 h 20 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -67,7 +67,7 @@ def span(seconds: float) -> str:
 
 @contextlib.contextmanager
 def bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """Count up to ``total`` of ``unit``; call what this gives with each amount done."""
+    """Show a progress bar up to ``total``; call the yielded function with each amount done."""
     out = console()
     if not out.is_terminal:
         lines = _Lines(out, label, total, unit)
@@ -82,7 +82,7 @@ def bar(label: str, total: int | None, unit: str) -> Iterator[Advance]:
 
 @contextlib.contextmanager
 def steps() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Show a work of several steps; call what this gives with a step's name, bytes done, bytes in all."""
+    """Show progress in several steps; call the yielded function with step name, bytes done, total bytes."""
     out = console()
     if not out.is_terminal:
         yield _Steps(out).report
@@ -105,7 +105,7 @@ def steps() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 class _Steps:
-    """Steps for what is no terminal: a line a step, and one every ten seconds of it."""
+    """Steps without a terminal: one line per step, and one every ten seconds."""
 
     def __init__(self, out: Console) -> None:
         self._out, self._step, self._told = out, "", 0.0
@@ -129,7 +129,7 @@ class _Count(ProgressColumn):
 
 
 class _Lines:
-    """A bar for what is no terminal."""
+    """A progress bar without a terminal."""
 
     def __init__(self, out: Console, label: str, total: int | None, unit: str) -> None:
         self._out, self._label, self._total, self._unit = out, label, total, unit

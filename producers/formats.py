@@ -2,8 +2,8 @@
 
     write(entries, Path("train.parquet"), "correct")  ->  WrittenFile(entries=1204, left_out=["source"])
 
-A table has one schema for all its rows: the recipe's fields, ids as text. Other fields are left out of it,
-and named. Whatever was written appears under its name all at once.
+A table has one schema: the documented fields, with ids as text. Other fields are dropped and listed. Files
+are written atomically.
 """
 
 import contextlib
@@ -30,26 +30,26 @@ Rows = Iterator[list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """How many entries a file has, and which fields of theirs it has no place for."""
+    """The number of entries in a file, and the fields that its schema lacks."""
 
     entries: int
     left_out: list[str]
 
 
 def require(path: Path) -> None:
-    """Refuse a place, or a format, that cannot be written.
+    """Refuse a path or format that cannot be written.
 
     Raises:
-        UserError: saying what is in the way, or what to install.
+        UserError: the path is not writable, or a package is missing.
     """
     if path.suffix in (PARQUET, FOLDER) and importlib.util.find_spec("datasets") is None:
         raise UserError(f"{path.suffix} needs the package datasets: pip install 'votequeue[collect]'")
     if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent}: make it first")
+        raise UserError(f"folder {path.parent} does not exist: create it first")
     if path.suffix != FOLDER:
         dataset.require_writable(path)
     elif path.exists() and not _is_ours(path):
-        raise UserError(f"{path} is there already, and `votequeue collect` did not write it: name another")
+        raise UserError(f"{path} exists and was not written by `votequeue collect`: choose another path")
 
 
 def _is_ours(folder: Path) -> bool:
@@ -61,10 +61,10 @@ def _is_ours(folder: Path) -> bool:
 
 
 def write(entries: Iterable[dict[str, Any]], path: Path, run: str) -> WrittenFile:
-    """Write entries in the format that the path's ending names, JSON Lines for any other; all or nothing.
+    """Write entries atomically in the format of the path's suffix, by default JSON Lines.
 
     Raises:
-        UserError: the place or the format will not do, the disk is full, or a table would be empty.
+        UserError: the path or format cannot be written, the disk is full, or a table would be empty.
     """
     require(path)
     if path.suffix not in (PARQUET, FOLDER):
@@ -75,7 +75,7 @@ def write(entries: Iterable[dict[str, Any]], path: Path, run: str) -> WrittenFil
 
 
 class _Table:
-    """Entries as rows of one schema, a few at a time, counting what is left out."""
+    """Streams entries as rows of one schema and records dropped fields."""
 
     def __init__(self, entries: Iterable[dict[str, Any]]) -> None:
         self._entries = iter(entries)
@@ -116,14 +116,14 @@ class _Table:
             return None
         return {name: _text(value) for name, value in self._known(note, fields, prefix).items()}
 
-    def _known(self, found: dict[str, Any], fields: Iterable[str], prefix: str = "") -> dict[str, Any]:
+    def _known(self, record: dict[str, Any], fields: Iterable[str], prefix: str = "") -> dict[str, Any]:
         names = set(fields)
-        self.left_out |= {prefix + name for name in found.keys() - names}
-        return {name: found.get(name) for name in names}
+        self.left_out |= {prefix + name for name in record.keys() - names}
+        return {name: record.get(name) for name in names}
 
 
 def _text(value: Any) -> str | None:
-    # A lone surrogate has no UTF-8; JSON Lines shows it in this way too.
+    # A lone surrogate has no UTF-8 encoding; escape it as JSON Lines does.
     return None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
 
 
@@ -131,10 +131,10 @@ def _features() -> Any:
     from datasets import Features, List, Value
 
     text = Value("string")
-    made = dict.fromkeys(TextProvenance.model_fields, text)
-    wrong = {"answer": text, "reasoning": text, "votequeue": made}
+    text_provenance = dict.fromkeys(TextProvenance.model_fields, text)
+    wrong = {"answer": text, "reasoning": text, "votequeue": text_provenance}
     plain = dict.fromkeys(("question", "answer", "reasoning"), text)
-    question = {**plain, "options": List(text), "wrong": List(wrong), "votequeue": made}
+    question = {**plain, "options": List(text), "wrong": List(wrong), "votequeue": text_provenance}
     provenance = dict.fromkeys(Provenance.model_fields, text)
     return Features({"id": text, "problem": text, "questions": List(question), "votequeue": provenance})
 
@@ -149,12 +149,12 @@ def _write_parquet(rows: Rows, path: Path, run: str) -> None:
 
 
 def _write_folder(rows: Rows, path: Path, run: str) -> None:
-    path = Path(os.path.realpath(path))  # through a link, the folder that it leads to is written
+    path = Path(os.path.realpath(path))  # write to the target of a symbolic link
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as workshop:
-            made = Path(workshop, "made")
-            _save(rows, Path(workshop, "rows.arrow"), made, f"{_MARK} from run {run}.")
-            _swap(made, path, Path(workshop, "before"))
+            built = Path(workshop, "made")
+            _save(rows, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
+            _swap(built, path, Path(workshop, "before"))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -167,17 +167,19 @@ def _save(rows: Rows, stream: Path, folder: Path, description: str) -> None:
     with stream.open("wb") as file, ipc.new_stream(file, schema) as out:
         for chunk in rows:
             out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
-    made = datasets.Dataset.from_file(str(stream), info=datasets.DatasetInfo(description=description))
-    if not len(made):
+    data_set = datasets.Dataset.from_file(str(stream), info=datasets.DatasetInfo(description=description))
+    if not len(data_set):
         raise UserError(f"there is nothing to write yet, and `datasets` cannot load an empty {FOLDER}")
     with _no_bars(datasets):
-        made.save_to_disk(folder)
+        data_set.save_to_disk(folder)
 
 
 @contextlib.contextmanager
 def _no_bars(datasets: Any) -> Iterator[None]:
-    shown: bool = datasets.is_progress_bar_enabled()
-    set_back: Callable[[], None] = datasets.enable_progress_bars if shown else datasets.disable_progress_bars
+    enabled: bool = datasets.is_progress_bar_enabled()
+    set_back: Callable[[], None] = (
+        datasets.enable_progress_bars if enabled else datasets.disable_progress_bars
+    )
     datasets.disable_progress_bars()
     try:
         yield
@@ -185,13 +187,13 @@ def _no_bars(datasets: Any) -> Iterator[None]:
         set_back()
 
 
-def _swap(made: Path, path: Path, before: Path) -> None:
+def _swap(built: Path, path: Path, before: Path) -> None:
     if not path.exists():
-        made.rename(path)
+        built.rename(path)
         return
     path.rename(before)
     try:
-        made.rename(path)
+        built.rename(path)
     except OSError:
         before.rename(path)
         raise

@@ -1,10 +1,10 @@
-"""Turn what a `reason` or `translate` run made into entries of the data format.
+"""Convert the results of a `reason` or `translate` run into data set entries.
 
     {"id": "p1", "problem": "……", "questions": [{"question": "……", "options": ["甲", "乙"], "answer": "A",
         "reasoning": "……答案是：A", "votequeue": {"label": "correct", ...}}]}
 
-Of answers and reasonings only what the run itself made is there: a question without a text of this run is
-left out, and an entry of which nothing is left. The user's own fields stay. Entries are read a few at a time.
+Only this run's answers and reasonings are included. Questions without a text from this run are left out, and
+so are entries without questions. User fields are kept. Entries are streamed.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from shared.ledger.runs import Run
 
 @dataclass(frozen=True)
 class Export:
-    """One entry, from how many items it comes, and how many parts of these were dropped."""
+    """One entry, the number of items behind it, and the number of their dropped parts."""
 
     entry: dict[str, Any] | None
     items: int
@@ -29,7 +29,7 @@ class Export:
 
 
 def entries(run: Run) -> Iterator[dict[str, Any]]:
-    """Give what a run has made so far, in the order of its data set.
+    """Return the entries generated so far, in data set order.
 
     Raises:
         UserError: it is a run of another kind.
@@ -38,13 +38,13 @@ def entries(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def exports(run: Run) -> Iterator[Export]:
-    """Give what a run has made so far, with what was dropped on the way; raises as `entries` does."""
+    """Return the entries generated so far with counts of dropped parts; raises as `entries` does."""
     if run.kind not in DATA_QUEUES:
         raise UserError(
             f"run {run.name!r} is a {run.kind} run: only {' and '.join(DATA_QUEUES)} runs make texts"
         )
     if run.kind == "reason":
-        return (_with_texts(*made, run.options["label"]) for made in results.by_entry(run.name))
+        return (_with_texts(*item, run.options["label"]) for item in results.by_entry(run.name))
     return _translated(run)
 
 
@@ -57,8 +57,8 @@ def _with_texts(text: str, values: list[tuple[int, dict[str, Any]]], label: str)
     source = legacy_entries.renamed(json_text.loads(text))
     asked = Entry.model_validate(source).questions
     questions = [
-        # The answer is taken as it was read, since it may be missing or blank in the text.
-        _anew(source["questions"][index], asked[index].answer, _made(value["texts"], label))
+        # Use the parsed answer: in the source text it may be missing or blank.
+        _merged(source["questions"][index], asked[index].answer, _fields(value["texts"], label))
         for index, value in values
         if value["texts"]
     ]
@@ -66,24 +66,24 @@ def _with_texts(text: str, values: list[tuple[int, dict[str, Any]]], label: str)
     return Export({**source, "questions": questions} if questions else None, len(questions), dropped)
 
 
-def _anew(question: dict[str, Any], answer: str | None, made: dict[str, Any]) -> dict[str, Any]:
-    old = {"reasoning", "wrong", "votequeue"} - made.keys()
+def _merged(question: dict[str, Any], answer: str | None, fields: dict[str, Any]) -> dict[str, Any]:
+    old = {"reasoning", "wrong", "votequeue"} - fields.keys()
     kept = {name: value for name, value in question.items() if name not in old}
-    return {**kept, "answer": answer, **made}
+    return {**kept, "answer": answer, **fields}
 
 
-def _made(found: list[dict[str, Any]], label: str) -> dict[str, Any]:
+def _fields(texts: list[dict[str, Any]], label: str) -> dict[str, Any]:
     if label == "correct":
-        return {"reasoning": found[0]["text"], "votequeue": _maker(found[0], label)}
+        return {"reasoning": texts[0]["text"], "votequeue": _provenance(texts[0], label)}
     return {
         "wrong": [
-            {"answer": text["letter"], "reasoning": text["text"], "votequeue": _maker(text, label)}
-            for text in found
+            {"answer": text["letter"], "reasoning": text["text"], "votequeue": _provenance(text, label)}
+            for text in texts
         ]
     }
 
 
-def _maker(text: dict[str, Any], label: str) -> dict[str, Any]:
+def _provenance(text: dict[str, Any], label: str) -> dict[str, Any]:
     return {
         "label": label,
         "origin": "reason",

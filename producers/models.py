@@ -1,8 +1,8 @@
-"""List trained models and change which is in use.
+"""List trained models and select the model in use.
 
     listed()  ->  [ListedModel(Model("scorer-3f9c01ab12cd", "scorer", ...), in_use=True, here=True)]
 
-A decision holds for the runs that are enqueued from then on, and for those that follow.
+A selection applies to runs enqueued later, and to runs with `--scorer follow` or `--lora follow`.
 """
 
 import shutil
@@ -17,19 +17,19 @@ from shared.ledger import engine, models
 from shared.ledger.models import Model
 from shared.model_store import KINDS, Kind
 
-NOTHING = {f"no-{kind}": kind for kind in KINDS}  # what `use` takes to use none of a kind
+NOTHING = {f"no-{kind}": kind for kind in KINDS}  # arguments of `use` that deselect a kind
 
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A model, whether it is in use, and whether its files are below this machine's folder (``here``)."""
+    """A model, whether it is in use, and whether its files are on this machine (``here``)."""
 
     model: Model
     in_use: bool
     here: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """Give all that is known of the model, flat, for programs."""
+        """Return all facts about the model as a flat dict."""
         facts = dict(vars(self.model))
         rule, created_at = facts.pop("rule"), facts.pop("created_at")
         use, threshold = (rule.use, rule.threshold) if rule else (None, None)
@@ -39,7 +39,7 @@ class ListedModel:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is in use from now on, and what was before; ``here`` says whether this machine has its files."""
+    """The model in use from now on, and the one before; ``here``: its files are on this machine."""
 
     kind: str
     model: str | None
@@ -54,10 +54,10 @@ def listed() -> list[ListedModel]:
 
 
 def find(name: str) -> ListedModel:
-    """Look a model up by its name, or by a beginning that only it has.
+    """Look up a model by its name or a unique prefix.
 
     Raises:
-        UserError: there is none, or there are several.
+        UserError: no model matches, or several do.
     """
     model = models.get(name)
     return ListedModel(model, model.name == _name_of(models.in_use(model.kind)), _is_here(model))
@@ -72,10 +72,10 @@ def _is_here(model: Model) -> bool:
 
 
 def use(name: str) -> Decision:
-    """Let a model be used from now on, or none of a kind (``no-scorer``, ``no-lora``).
+    """Select the model in use, or none of a kind (``no-scorer``, ``no-lora``).
 
     Raises:
-        UserError: there is no such model, or its files are not whole.
+        UserError: there is no such model, or its files are incomplete.
     """
     model = None if name in NOTHING else models.get(name)
     kind: Kind = NOTHING[name] if model is None else model.kind
@@ -89,14 +89,14 @@ def use(name: str) -> Decision:
 
 
 def add_lora(folder: Path) -> ListedModel:
-    """Register a LoRA adapter that was trained elsewhere: its files are copied.
+    """Register a LoRA adapter that was trained elsewhere; its files are copied.
 
     Raises:
-        UserError: the folder holds none.
+        UserError: the folder holds no adapter.
     """
     try:
-        told = text_files.read_object(folder / "adapter_config.json")
-        base = str(told["base_model_name_or_path"])
+        adapter_config = text_files.read_object(folder / "adapter_config.json")
+        base = str(adapter_config["base_model_name_or_path"])
         weights = folder / "adapter_model.safetensors"
         weights.stat()
     except (UserError, OSError, KeyError) as error:
@@ -105,9 +105,9 @@ def add_lora(folder: Path) -> ListedModel:
         ) from None
     trained = settings.load().trained_folder
     file_permissions.make_folder(trained)
-    mask = settings.load().trained_mask
-    with file_permissions.masked(mask), tempfile.TemporaryDirectory(dir=trained, prefix=".adding-") as made:
-        copy = Path(made) / "adapter"
+    masked = file_permissions.masked(settings.load().trained_mask)
+    with masked, tempfile.TemporaryDirectory(dir=trained, prefix=".adding-") as workspace:
+        copy = Path(workspace) / "adapter"
         copy.mkdir()
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             shutil.copyfile(folder / name, copy / name)
@@ -115,7 +115,7 @@ def add_lora(folder: Path) -> ListedModel:
         name = model_store.name_of("lora", copy)
         if not (trained / name).exists():
             copy.rename(trained / name)
-    model = Model(name, "lora", "", base, f"added from {folder}", name, told, "", {}, None)
+    model = Model(name, "lora", "", base, f"added from {folder}", name, adapter_config, "", {}, None)
     with engine.writing() as connection:
         models.add(connection, model, ())
     return find(name)

@@ -1,9 +1,9 @@
 """Refuse to overwrite the ledger or a file that a run reads, unless `--force` is given.
 
-    require_free(Path("train.jsonl"))  ->  UserError: train.jsonl is data of run 'mine': name another ...
+    require_free(Path("train.jsonl"))  ->  UserError: train.jsonl is data of run 'mine': choose another ...
 
-A file is known by what it is, not by what it is called: through another folder, a symbolic or a hard link it
-is the same data; and where a run's file is no longer in its place, one with the same bytes is taken for it.
+Files are compared by identity, so symbolic links, hard links and other paths to an input are refused too. If
+a run's input file was moved, a file with the same bytes counts as that input.
 """
 
 import os
@@ -15,53 +15,58 @@ from shared.errors import UserError
 from shared.ledger import runs, sqlite_files
 from shared.ledger.runs import Run
 
-_NOT_FILES = ("run ", "votes of ", "texts of ")  # what the source of a run begins with that is none
+_NOT_FILES = ("run ", "votes of ", "texts of ")  # prefixes of a run's source that is not a file
 
 
 def require_free(path: Path, force: bool = False) -> None:
-    """Refuse to write over a file (or a folder with a file) that some run reads; ``force`` allows it.
+    """Refuse to overwrite a file (or a folder with a file) that a run reads, unless ``force``.
 
     Raises:
-        UserError: saying whose data it is.
+        UserError: the path holds the ledger or a run's input.
     """
     if not path.exists():
         return
     if any(_holds(path, own) for own in sqlite_files.of_url(settings.load().ledger)):
-        raise UserError(f"{path} is where the ledger is: name another file")
+        raise UserError(f"{path} is the ledger: choose another file")
     if not force and (run := _reader(path)):
-        raise UserError(f"{path} is data of run {run!r}: name another file, or say --force to lose it")
+        raise UserError(
+            f"{path} is data of run {run!r}: choose another file, or pass --force to overwrite it"
+        )
 
 
 def _reader(path: Path) -> str | None:
     own = sqlite_files.of_url(settings.load().ledger)
     if own and not own[0].exists():
-        return None  # no ledger, no runs, and looking must not make one
-    noted = runs.input_files()
-    known = _Output(path, dataset.digest(path) if path.is_file() else None)
-    return next((run.name for run in runs.list_runs() if known.is_of(run, noted.get(run.name))), None)
+        return None  # without a ledger there are no runs; a lookup must not create one
+    recorded = runs.input_files()
+    output = _Output(path, dataset.digest(path) if path.is_file() else None)
+    return next((run.name for run in runs.list_runs() if output.is_of(run, recorded.get(run.name))), None)
 
 
 def _of_source(run: Run) -> list[Path]:
-    """Give what the source of a run may mean, from before its files were recorded."""
-    told = run.source.split(", ") if run.kind == "train" else [run.source]
-    plain = [one.removesuffix(" (test)").partition(" x ")[0] if run.kind == "train" else one for one in told]
-    return [Path(one) for one in plain if one and not one.startswith(_NOT_FILES)]
+    """Return the input paths in a run's source, for runs older than recorded input files."""
+    sources = run.source.split(", ") if run.kind == "train" else [run.source]
+    names = [
+        source.removesuffix(" (test)").partition(" x ")[0] if run.kind == "train" else source
+        for source in sources
+    ]
+    return [Path(source) for source in names if source and not source.startswith(_NOT_FILES)]
 
 
 @dataclass(frozen=True)
 class _Output:
-    """A file or folder that is there already and would be written over."""
+    """An existing file or folder that would be overwritten."""
 
     path: Path
     digest: str | None
 
-    def is_of(self, run: Run, noted: list[Path] | None) -> bool:
-        """Tell whether a run reads it; ``noted`` are the run's files, if they are on record."""
-        places = noted or _of_source(run)
+    def is_of(self, run: Run, recorded: list[Path] | None) -> bool:
+        """Return whether a run reads it; ``noted`` are the run's files, if they are on record."""
+        places = recorded or _of_source(run)
         if any(self._is(place) for place in places):
             return True
-        # Not where all are in their places: an answered data set may be the same as its source, to the byte.
-        digests = {None if noted else run.examples}
+        # Skip this if all inputs exist: an answered data set may equal its source byte for byte.
+        digests = {None if recorded else run.examples}
         if not all(place.is_absolute() and _is_there(place) for place in places):
             digests = {run.digest, run.examples}
         return self.digest is not None and self.digest in digests
@@ -69,7 +74,7 @@ class _Output:
     def _is(self, place: Path) -> bool:
         if place.is_absolute():
             return _holds(self.path, place)
-        # Older versions recorded paths as they were typed, and where that was nobody knows any more.
+        # Older versions recorded relative paths without their working directory.
         home = settings.load().home.absolute().parent
         if any(_holds(self.path, folder / place) for folder in (Path.cwd(), home)):
             return True
@@ -86,10 +91,10 @@ def _is_there(place: Path) -> bool:
 
 
 def _holds(path: Path, place: Path) -> bool:
-    """Tell whether a path leads to a file, or to a folder that has it."""
+    """Return whether a path is the given file, or a folder that contains it."""
     try:
         if path.is_dir():
             return place.exists() and place.resolve().is_relative_to(path.resolve())
         return path.samefile(place)
     except OSError:
-        return False  # it is not there any more, or not for us to see
+        return False  # missing or not accessible

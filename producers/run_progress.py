@@ -1,8 +1,8 @@
-"""Work out from counts of the ledger how far a run is, how fast it goes, and how long it takes yet.
+"""Compute the progress, rate and remaining time of a run from counts in the ledger.
 
     progress_of("round1")  ->  RunProgress(run="round1", total=1328, states={"done": 412, ...}, ...)
 
-Nothing is written here, no message sent and nothing printed.
+This module only reads: it neither writes to the ledger nor sends or prints anything.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,17 @@ from producers import console, time_left
 from producers.time_left import Votes
 from shared import broker
 from shared.errors import ServiceUnreachable, UserError
-from shared.ledger import progress, runs
+from shared.ledger import progress as ledger_progress
+from shared.ledger import runs
 from shared.ledger.schema import OPEN, State
 from shared.strategies import STRATEGIES
 
-RATE_WINDOW = 300.0  # seconds that the present rate looks back
-IDLE_AFTER = 15.0  # seconds without a claim after which nobody seems to be there
+RATE_WINDOW = 300.0  # seconds over which the current rate is measured
+IDLE_AFTER = 15.0  # seconds without a claim after which a run counts as stalled
 
 
 def unit(run: runs.Run) -> str:
-    """Give the word for an item of a run: ``question``, ``entry`` or ``job``."""
+    """Return the unit of a run's items: ``question``, ``entry`` or ``job``."""
     if run.kind == "translate":
         strategy = STRATEGIES.get(run.options["strategy"])
         return "question" if strategy and strategy.per_question else "entry"
@@ -30,11 +31,11 @@ def unit(run: runs.Run) -> str:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is. Rate: items settled a minute; eta and idle: seconds; ``rounds[state][attempt]``.
+    """The progress of a run; rate in items per minute, eta and idle in seconds.
 
-    ``eta_rests_on`` says what the time left is worked out from, ``eta_at_most`` that it cannot take longer.
-    ``votes`` are those of a run whose votes are sampled. Of the pending items, ``put_off`` wait for a time to
-    come, the first of them for ``due_at``.
+    ``rounds[state][attempt]`` counts items. ``eta_rests_on`` names the basis of ``eta``, an upper bound if
+    ``eta_at_most``. ``votes`` is set if the run samples votes. ``put_off`` counts the pending items
+    that are scheduled for later, the first for ``due_at``.
     """
 
     run: str
@@ -58,36 +59,36 @@ class RunProgress:
 
     @property
     def open(self) -> int:
-        """Count the items that have no end yet."""
+        """Count the unfinished items."""
         return sum(self.states[state] for state in OPEN)
 
     @property
     def settled(self) -> int:
-        """Count the items that have an end, good or bad."""
+        """Count the finished items, done or dead."""
         return self.total - self.open
 
     @property
     def share(self) -> float:
-        """Give how much of the work is done, from 0 to 1: by votes where they are known, else by items."""
+        """Return the completed share of the work, from 0 to 1: by votes if known, otherwise by items."""
         if self.votes is not None and self.votes.total:
             return self.votes.done / self.votes.total
         return self.settled / self.total if self.total else 1.0
 
     @property
     def stalled(self) -> bool:
-        """Tell whether items wait for a worker, and none has shown itself for a while."""
+        """Return whether items are due but no worker has claimed any recently."""
         due = self.states[State.PENDING] - self.put_off
         return due > 0 and not self.held_in_kind and self.idle > IDLE_AFTER
 
 
 def progress_of(name: str) -> RunProgress:
-    """Tell how far a run is.
+    """Return the progress of a run.
 
     Raises:
         UserError: there is no such run.
     """
     run = runs.get_run(name)
-    counts = progress.of_run(run, RATE_WINDOW)
+    counts = ledger_progress.of_run(run, RATE_WINDOW)
     begun_at = counts.begun_at or counts.now
     states = {state.value: sum(counts.rounds[state].values()) for state in State}
     open_items = sum(states[state] for state in OPEN)
@@ -95,7 +96,7 @@ def progress_of(name: str) -> RunProgress:
     seconds = max(min(RATE_WINDOW, counts.now - begun_at), 1.0)
     settled = console.count(counts.settled, unit(run))
     eta = time_left.by_items(open_items, counts.settled, settled, seconds, RATE_WINDOW)
-    # While fewer items wait than are held, they end together: only their votes tell how far they are.
+    # With fewer pending than leased items, the last batch ends together: only votes show progress.
     if votes is not None and states[State.PENDING] < max(states[State.LEASED], 1):
         eta = time_left.by_votes(votes) or eta
     if open_items:
@@ -124,41 +125,41 @@ def progress_of(name: str) -> RunProgress:
     )
 
 
-def line(standing: RunProgress) -> str:
-    """Say in one line how far a run is."""
-    states = standing.states
+def summary(progress: RunProgress) -> str:
+    """Summarize the progress of a run in one line."""
+    states = progress.states
     held, pending, died = states[State.LEASED], states[State.PENDING], states[State.DEAD]
-    waiting = f"waiting ({standing.put_off} of them put off)" if standing.put_off else "waiting"
-    parts = [f"{standing.settled}/{standing.total} settled"]
+    waiting = f"waiting ({progress.put_off} of them put off)" if progress.put_off else "waiting"
+    parts = [f"{progress.settled}/{progress.total} settled"]
     parts += [
         f"{count} {word}" for count, word in [(held, "held"), (pending, waiting), (died, "dead")] if count
     ]
-    pace = [f"{standing.rate:.1f}/min"] if standing.rate else []
-    if standing.open and standing.eta is not None:
-        word = "at most" if standing.eta_at_most else "about"
-        pace.append(f"{word} {console.span(standing.eta)} left (from {standing.eta_rests_on})")
-    return "; ".join(", ".join(part) for part in (parts, _votes(standing), pace) if part)
+    pace = [f"{progress.rate:.1f}/min"] if progress.rate else []
+    if progress.open and progress.eta is not None:
+        word = "at most" if progress.eta_at_most else "about"
+        pace.append(f"{word} {console.span(progress.eta)} left (from {progress.eta_rests_on})")
+    return "; ".join(", ".join(part) for part in (parts, _votes(progress), pace) if part)
 
 
-def _votes(standing: RunProgress) -> list[str]:
-    votes = standing.votes
-    if votes is None or not standing.open:
+def _votes(progress: RunProgress) -> list[str]:
+    votes = progress.votes
+    if votes is None or not progress.open:
         return []
     parts = [f"{votes.done} of {votes.total} votes"]
     if votes.not_begun:
-        parts.append(f"{votes.not_begun} not begun (prompts are being read)")
+        parts.append(f"{votes.not_begun} not begun (prefill)")
     if votes.tokens_per_second:
         parts.append(f"{votes.tokens_per_second:.0f} tokens/s")
     return parts
 
 
-def stall(standing: RunProgress) -> str:
-    """Say that nobody works, and what to do."""
-    loads = standing.kind in ("infer", "train")
-    patience = " (one that starts needs a minute for its model)" if loads else ""
+def describe_stall(progress: RunProgress) -> str:
+    """Describe a stalled run and how to resume it."""
+    loads = progress.kind in ("infer", "train")
+    patience = " (a starting worker needs about a minute to load its model)" if loads else ""
     return (
-        f"no worker is taking {console.plural(standing.unit)}{patience}: "
-        f"start one with `votequeue up` or `votequeue worker {standing.kind}`"
+        f"no worker is taking {console.plural(progress.unit)}{patience}: "
+        f"start one with `votequeue up` or `votequeue worker {progress.kind}`"
     )
 
 
@@ -175,15 +176,15 @@ def count_items(run: str) -> int:
     return sum(runs.count_states(run).values())
 
 
-def require_questions(run: str) -> runs.Run:
-    """Look up a run that answers questions.
+def require_questions(name: str) -> runs.Run:
+    """Look up an infer run.
 
     Raises:
-        UserError: there is no such run, or it has none.
+        UserError: there is no such run, or it is not an infer run.
     """
-    known = runs.get_run(run)
-    if known.kind != "infer":
+    run = runs.get_run(name)
+    if run.kind != "infer":
         raise UserError(
-            f"run {run!r} is a {known.kind} run, which has no questions: see `votequeue status {run}`"
+            f"run {name!r} is a {run.kind} run, which has no questions: see `votequeue status {name}`"
         )
-    return known
+    return run

@@ -1,9 +1,9 @@
-"""Generate labelled closed-world puzzles, for demos, tests and training without data of your own.
+"""Generate labelled closed-world puzzles for demos, tests and training.
 
     {"id": "sample-7-00000", "problem": "…", "questions": [{"question": "选择题 1：\\n…",
      "options": ["3", "5"], "answer": "B", "reasoning": "…\\n\\n答案是：B"}], "family": "recursion"}
 
-Families draw and prove the puzzles; this module deals the letters.
+The families generate and verify the puzzles; this module assigns the option letters.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,10 +43,10 @@ def generate(
 
 
 def write(entries: Iterable[Entry], path: Path, force: bool = False) -> dict[str, int]:
-    """Write entries as JSON Lines, all or nothing; give the numbers of entries, questions and wrong texts.
+    """Write entries as JSON Lines, atomically; return the numbers of entries, questions and wrong texts.
 
     Raises:
-        UserError: the file cannot be written, or a run reads it and ``force`` was not said.
+        UserError: the file cannot be written, or a run reads it and ``force`` is false.
     """
     output_files.require_free(path, force)
     counts = {"entries": 0, "questions": 0, "wrong": 0}
@@ -79,7 +79,7 @@ def _entries(n: int, seed: int, difficulty: int, families: tuple[str, ...], wron
 
 
 def _fresh(rng: Random, family: str, difficulty: int, seen: set[str]) -> Puzzle:
-    """Draw until a puzzle is fair and its text is new."""
+    """Draw until a puzzle is valid and its text is new."""
     for _ in range(_PATIENCE):
         puzzle = FAMILIES[family](rng, difficulty)
         if puzzle is None:
@@ -88,27 +88,27 @@ def _fresh(rng: Random, family: str, difficulty: int, seen: set[str]) -> Puzzle:
         if text not in seen:
             seen.add(text)
             return puzzle
-    raise UserError(f"no new {family} puzzle of difficulty {difficulty} turned up: ask for fewer entries")
+    raise UserError(f"no new {family} puzzle of difficulty {difficulty} was found: request fewer entries")
 
 
 def _deal(rng: Random, query: Query, place: int, wrong: bool) -> Entry:
-    """Choose and shuffle the options, and tell the right chain and one wrong one in the same voice."""
-    # Drawn even when nobody wants the wrong text: the rest must not change with `wrong`.
+    """Choose and shuffle the options; render the right chain and a wrong one with the same phrasing."""
+    # Drawn even if unused, so that `wrong` does not change the other random draws.
     slip = rng.choice(query.slips)
     others = [slip.result, *rng.sample([one.result for one in query.slips], len(query.slips)), *query.spare]
     options = list(dict.fromkeys((query.right.result, *others)))[: rng.choice(_SIZES)]
     rng.shuffle(options)
     _prove(query, options)
     letters = {option: chr(ord("A") + at) for at, option in enumerate(options)}
-    # One voice for both texts: a scorer must find the error, not the manner.
-    told = phrasing.draw(rng)
+    # Same phrasing for both texts: a scorer must find the error, not the style.
+    voice = phrasing.draw(rng)
 
-    def tell(chain: Chain) -> Entry:
+    def write_out(chain: Chain) -> Entry:
         letter = letters[chain.result]
-        return {"answer": letter, "reasoning": told.tell(chain, letter)}
+        return {"answer": letter, "reasoning": voice.render(chain, letter)}
 
-    question = {"question": f"选择题 {place}：\n{query.ask}", "options": options, **tell(query.right)}
-    return question | {"wrong": [tell(slip)]} if wrong else question
+    question = {"question": f"选择题 {place}：\n{query.ask}", "options": options, **write_out(query.right)}
+    return question | {"wrong": [write_out(slip)]} if wrong else question
 
 
 def _prove(query: Query, options: list[str]) -> None:

@@ -1,9 +1,9 @@
-"""Estimate the time left of a run: from the engine's token counts at first, later from settled items.
+"""Estimate the remaining time of a run, from token counts at first and settled items later.
 
     Eta(seconds=118.0, at_most=False, rests_on="the votes finished so far")
 
-All votes of a short run are under way at once, and its questions end together: only the votes tell how far it
-is. Of a long run, the questions settled in the last minutes tell more.
+In a short run all votes are sampled at once and the questions end together, so only the votes show progress.
+In a long run the rate of settled questions is the better estimate.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from shared.ledger.progress import RunCounts
 from shared.ledger.runs import Run
 from shared.options import Sampling
 
-FEW = 3  # finished votes, from which their length tells something
+FEW = 3  # finished votes needed to estimate their length
 
 
 @dataclass(frozen=True)
 class Votes:
-    """Votes of a run: finished, expected in all if no question is asked again, and being sampled now.
+    """Vote counts of a run: finished, expected in total without further rounds, and in progress.
 
-    Of these, ``not_begun`` have no token yet: the engines are reading their prompts.
-    ``tokens_left`` is what the votes to come may take; ``bounded`` says that it is the most they can take,
-    since too few are finished to tell more.
+    ``not_begun`` counts the votes in progress without a token yet (prompt prefill).
+    ``tokens_left`` estimates the tokens of the remaining votes; if ``bounded``, it is the upper limit,
+    because too few votes have finished for an estimate.
     """
 
     done: int
@@ -36,7 +36,7 @@ class Votes:
 
 @dataclass(frozen=True)
 class Eta:
-    """Seconds until a run's end, as far as can be told, and what tells it."""
+    """Estimated seconds until the end of a run, and the basis of the estimate."""
 
     seconds: float
     at_most: bool
@@ -44,17 +44,17 @@ class Eta:
 
 
 def votes(run: Run, counts: RunCounts, open_items: int) -> Votes | None:
-    """Count a run's votes, those in the engines included; ``None`` where no engine samples them."""
+    """Count a run's votes, including those in progress; ``None`` if no engine samples them."""
     sampled = counts.sampled
     if sampled is None:
         return None
     sampling = Sampling.of_record(run.options)
     total = counts.votes + open_items * sampling.votes
-    # A worker's word is seconds old: what it had in play may be recorded meanwhile.
+    # Worker reports are seconds old: votes in play may have been recorded since.
     done = min(counts.votes + sampled.votes_in_play, total)
     left = total - done
     tokens_left = float(max(left * sampling.max_tokens - sampled.tokens_under_way, 0))
-    # Tokens of unfinished votes count too: those that finish first are the short ones.
+    # Include tokens of unfinished votes, because the first votes to finish are the short ones.
     likely = sampled.tokens * left / sampled.votes if sampled.votes else tokens_left
     return Votes(
         done=done,
@@ -68,25 +68,25 @@ def votes(run: Run, counts: RunCounts, open_items: int) -> Votes | None:
     )
 
 
-def by_votes(found: Votes) -> Eta | None:
-    """Tell when a run may end from what its engines sample; ``None`` while that tells little.
+def by_votes(votes: Votes) -> Eta | None:
+    """Estimate the remaining time from the token rate; ``None`` while the data are insufficient.
 
-    The first prompts hold the rate down, and the first votes to finish are the short ones.
+    Prefill lowers the rate at first, and the first votes to finish are the short ones.
     """
-    reading = 2 * found.not_begun > found.under_way or (found.bounded and found.not_begun)
-    few = not found.bounded and found.done < FEW
-    if not found.tokens_per_second or reading or few:
+    reading = 2 * votes.not_begun > votes.under_way or (votes.bounded and votes.not_begun)
+    few = not votes.bounded and votes.done < FEW
+    if not votes.tokens_per_second or reading or few:
         return None
     rests_on = (
-        f"all {found.max_tokens} tokens for each vote" if found.bounded else "the votes finished so far"
+        f"all {votes.max_tokens} tokens for each vote" if votes.bounded else "the votes finished so far"
     )
-    return Eta(found.tokens_left / found.tokens_per_second, found.bounded, rests_on)
+    return Eta(votes.tokens_left / votes.tokens_per_second, votes.bounded, rests_on)
 
 
 def by_items(open_items: int, settled: int, counted: str, seconds: float, window: float) -> Eta | None:
-    """Tell when a run may end from the items settled within the last seconds; ``None`` if there are none.
+    """Estimate the remaining time from the items settled within the window; ``None`` if there are none.
 
-    ``counted`` says how many there are, in words.
+    ``counted`` is the formatted number of settled items.
     """
     if not settled:
         return None

@@ -1,9 +1,9 @@
-"""Everything on record about one question of an `infer` run, or one item of a `reason` or `translate` run.
+"""Collect the history of one question of an `infer` run or one item of a `reason` or `translate` run.
 
     history("round1", "p1#2")  ->  History(state="done", claims=[...], votes=[...], ...)
     trace_item("correct", "p1#2")  ->  ItemTrace(state="done", claims=[...], calls=[...], result={...}, ...)
 
-Rows are as the ledger has them. A call that served several items at once is none of one item's.
+Rows are the ledger's. Calls that served several items are not part of any item's trace.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from shared.prompts import PromptQuestion
 
 @dataclass(frozen=True)
 class ItemTrace:
-    """One item: the entry or the question it is about, who worked on it, what was asked for it, its end."""
+    """One item: its entry or question, its claims, its calls and its result."""
 
     run: str
     kind: str
@@ -37,20 +37,20 @@ class ItemTrace:
     result: dict[str, Any] | None
 
 
-def trace_item(run: str, key: str) -> ItemTrace:
-    """Tell everything on record of an item, named by its key (``p1#2``, or an entry's id) or its number.
+def trace_item(name: str, key: str) -> ItemTrace:
+    """Return everything recorded about an item, given its key (``p1#2``, or an entry id) or number.
 
     Raises:
-        UserError: there is no such run or item; the message names those with a name like it.
+        UserError: there is no such run or item; the message lists similar names.
     """
-    known = runs.get_run(run)
-    unit = run_progress.unit(known)
-    item = item_history.read(run, key, unit)
-    entry = runs.load_entry(run, item.entry)
-    asked = [entry.questions[item.question]] if unit == "question" else entry.questions
+    run = runs.get_run(name)
+    unit = run_progress.unit(run)
+    item = item_history.read(name, key, unit)
+    entry = runs.load_entry(name, item.entry)
+    questions = [entry.questions[item.question]] if unit == "question" else entry.questions
     return ItemTrace(
-        run=run,
-        kind=known.kind,
+        run=name,
+        kind=run.kind,
         unit=unit,
         key=item.key,
         number=item.number,
@@ -58,7 +58,7 @@ def trace_item(run: str, key: str) -> ItemTrace:
         reason=item.reason,
         not_before_at=item.not_before_at,
         problem=entry.problem,
-        questions=[question.model_dump(include={"question", "options", "answer"}) for question in asked],
+        questions=[question.model_dump(include={"question", "options", "answer"}) for question in questions],
         claims=item.claims,
         calls=item.calls,
         result=item.result,
@@ -67,10 +67,10 @@ def trace_item(run: str, key: str) -> ItemTrace:
 
 @dataclass(frozen=True)
 class Round:
-    """What a round's votes were sampled from.
+    """The inputs of a round's sampling.
 
-    ``examples`` are the positions of the solved questions shown, among those of the run. ``prompt`` is the
-    exact prompt; None where this version of votequeue would build another one.
+    ``examples`` are the positions of the few-shot examples within the run's. ``prompt`` is the exact prompt,
+    or None if this version of votequeue would build a different one.
     """
 
     attempt: int
@@ -87,7 +87,7 @@ class Round:
 
 @dataclass(frozen=True)
 class History:
-    """Everything that happened to one question; rows as the ledger has them."""
+    """The full history of one question; rows as in the ledger."""
 
     run: str
     key: str
@@ -104,41 +104,41 @@ class History:
     answer: dict[str, Any] | None
 
 
-def history(run: str, question: str) -> History:
-    """Tell everything that happened to a question, named by its key (``p1#2``) or its item number.
+def history(name: str, key: str) -> History:
+    """Return the full history of a question, given its key (``p1#2``) or item number.
 
     Raises:
-        UserError: there is no such run or question; the message names those with a name like it.
+        UserError: there is no such run or question; the message lists similar names.
     """
-    known = run_progress.require_questions(run)
-    item = item_history.read(run, question)
-    entry = runs.load_entry(run, item.entry)
-    asked = entry.questions[item.question]
+    run = run_progress.require_questions(name)
+    item = item_history.read(name, key)
+    entry = runs.load_entry(name, item.entry)
+    question = entry.questions[item.question]
     return History(
-        run=run,
+        run=name,
         key=item.key,
         number=item.number,
         state=item.state,
         reason=item.reason,
         problem=entry.problem,
-        question=asked.question,
-        options=asked.options,
-        gold=asked.answer,
+        question=question.question,
+        options=question.options,
+        gold=question.answer,
         claims=item.claims,
-        rounds=_rounds(known, item.number, runs.asked(entry, item.question)),
+        rounds=_rounds(run, item.number, runs.asked(entry, item.question)),
         votes=item.votes,
         answer=item.answer,
     )
 
 
-def _rounds(run: Run, number: int, asked: PromptQuestion) -> list[Round]:
+def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:
     solved = {example.position: example for example in runs.load_examples(run.examples or "")}
     sampling = {name: run.options.get(name) for name in ("votes", "temperature", "top_p", "max_tokens")}
     rounds = []
     for attempt, record, generator in votes.sampled_rounds(run.name, number):
-        # A run over another one's votes has its examples too.
+        # A rescoring run shares the examples of the run that sampled the votes.
         examples = [solved[position] for position in record.examples if position in solved]
-        prompt = prompts.answering(asked, examples)
+        prompt = prompts.answering(question, examples)
         rounds.append(
             Round(
                 attempt=attempt,

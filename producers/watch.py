@@ -1,8 +1,8 @@
-"""Follow a run until every item of it has ended.
+"""Follow a run until all its items have ended.
 
     12/25 settled, 13 held; 61 of 125 votes, 104 tokens/s; about 47 s left (from the votes finished so far)
 
-It reads the ledger only, so it may be stopped and started again at any time.
+It only reads the ledger, so it can be interrupted and restarted at any time.
 """
 
 import contextlib
@@ -16,66 +16,66 @@ from producers.reports import api_usage, training_report
 from producers.run_progress import RunProgress
 from shared.ledger import runs
 
-Show = Callable[[float, str, bool], None]  # the share done, a line that says how far that is, is it over
-_BIG = 20_000  # items from which counting them every second would be felt
+Show = Callable[[float, str, bool], None]  # completed share, status line, whether the run has ended
+_BIG = 20_000  # items above which counting every second is too expensive
 
 
 def follow(name: str) -> RunProgress:
-    """Show a run's progress until no item of it is pending or held; give how it ended.
+    """Show a run's progress until no item is pending or leased; return its final progress.
 
-    Whatever keeps it from going on is said once.
+    Each problem that blocks the run is printed once.
 
     Raises:
         UserError: there is no such run.
     """
-    standing = run_progress.progress_of(name)
-    told: list[str] = []
-    with _screen(standing) as show:
-        while standing.open:
-            show(*_seen(standing), False)
-            before, told = told, _troubles(standing)
-            for sentence in told:
-                if sentence not in before:
-                    console.note(sentence)
-            time.sleep(1.0 if standing.total < _BIG else 5.0)
-            standing = run_progress.progress_of(name)
-        show(1.0, run_progress.line(standing), True)
-    return standing
+    progress = run_progress.progress_of(name)
+    problems: list[str] = []
+    with _display(progress) as show:
+        while progress.open:
+            show(*_progress_line(progress), False)
+            before, problems = problems, _problems(progress)
+            for problem in problems:
+                if problem not in before:
+                    console.note(problem)
+            time.sleep(1.0 if progress.total < _BIG else 5.0)
+            progress = run_progress.progress_of(name)
+        show(1.0, run_progress.summary(progress), True)
+    return progress
 
 
-def _seen(standing: RunProgress) -> tuple[float, str]:
-    if standing.kind == "train":
-        found = training_report.report_of(standing.run)
-        if found.step is not None and found.of:
-            return found.step / found.of, training_report.line(found)
-    return standing.share, run_progress.line(standing)
+def _progress_line(progress: RunProgress) -> tuple[float, str]:
+    if progress.kind == "train":
+        report = training_report.report_of(progress.run)
+        if report.step is not None and report.of:
+            return report.step / report.of, training_report.summary(report)
+    return progress.share, run_progress.summary(progress)
 
 
-def _troubles(standing: RunProgress) -> list[str]:
-    stalled = [run_progress.stall(standing)] if standing.stalled else []
-    return stalled + api_usage.halts_in_words(runs.get_run(standing.run))
+def _problems(progress: RunProgress) -> list[str]:
+    stalled = [run_progress.describe_stall(progress)] if progress.stalled else []
+    return stalled + api_usage.describe_halts(runs.get_run(progress.run))
 
 
 @contextlib.contextmanager
-def _screen(standing: RunProgress) -> Iterator[Show]:
+def _display(progress: RunProgress) -> Iterator[Show]:
     out = console.console()
     if not out.is_terminal:
-        yield _logging(standing.run)
+        yield _logging(progress.run)
         return
     columns = BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[line]}", markup=False)
     with Progress(*columns, console=out) as bars:
         task = bars.add_task("", total=1.0, line="")
-        yield lambda share, words, _: bars.update(task, completed=share, line=words)
+        yield lambda share, line, _: bars.update(task, completed=share, line=line)
 
 
 def _logging(run: str) -> Show:
-    told_at, told = 0.0, ""
+    printed_at, printed = 0.0, ""
 
-    def show(_share: float, words: str, over: bool) -> None:
-        nonlocal told_at, told
-        if time.monotonic() - told_at >= console.LOG_EVERY or over:
-            told_at = time.monotonic()
-            if told != (told := words):
-                console.note(f"{run}: {told}")
+    def show(_share: float, line: str, over: bool) -> None:
+        nonlocal printed_at, printed
+        if time.monotonic() - printed_at >= console.LOG_EVERY or over:
+            printed_at = time.monotonic()
+            if printed != (printed := line):
+                console.note(f"{run}: {printed}")
 
     return show

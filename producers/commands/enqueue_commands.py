@@ -2,7 +2,7 @@
 
     votequeue enqueue infer test.jsonl --examples solved.jsonl
 
-As in `cli`, a command imports what it stands on when it runs.
+As in `cli`, each command imports its dependencies when it runs.
 """
 
 from pathlib import Path
@@ -16,9 +16,9 @@ from shared.options import Augmentation, Reasoning, Sampling
 if TYPE_CHECKING:
     from producers.enqueue.plan import Plan
 
-app = typer.Typer(help="Put work into a queue.", no_args_is_help=True)
+app = typer.Typer(help="Enqueue a run.", no_args_is_help=True)
 app.add_typer(train_commands.app, name="train")
-# The options that say how votes are judged, rather than how they are sampled.
+# The options that apply to scoring rather than sampling.
 RESCORING = ("reader", "scorer", "use", "threshold", "fallback", "batch")
 
 
@@ -29,45 +29,46 @@ def infer(
         str,
         typer.Argument(
             metavar="DATA|RUN",
-            help="data set, JSON Lines in the recipe's format; or a run, whose votes are judged again",
+            help="data set (JSON Lines), or a run whose votes are scored again",
         ),
     ],
     *,
     run: options.NewRun = None,
     examples: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE|RUN", help="solved questions to show in prompts: a data set, or a run's own"
-        ),
+        typer.Option(metavar="FILE|RUN", help="solved questions for few-shot prompts: a data set, or a run"),
     ] = None,
     given: dict[str, Any],
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
-    """Answer every question of a data set; the same command again continues it."""
+    """Answer every question of a data set; repeat the command to continue the run."""
     chosen = options.sampling(given)
     from producers import console
-    from producers.enqueue import inputs, publish
-    from producers.enqueue import rescore as again
+    from producers.enqueue import inputs, publish, rescore
     from producers.reports import render
 
     source = inputs.find_source(data)
     if isinstance(source, Path):
-        done = publish.infer(source, chosen, run, examples, skip_bad)
+        enqueued = publish.infer(source, chosen, run, examples, skip_bad)
     else:
-        why = f"the votes of {data} are judged as they are"
-        options.refuse_others({"examples": examples, **given}, RESCORING, why, Sampling)
+        reason = f"the recorded votes of {data} are reused"
+        options.refuse_others({"examples": examples, **given}, RESCORING, reason, Sampling)
         changes = {name: getattr(chosen, name) for name in given}
-        # Which scorer judges is what this is for: the one in use now, unless another is named.
-        done = again.again(data, {"scorer": chosen.scorer, **changes}, run)
+        # Use the scorer in use now, unless another is named.
+        enqueued = rescore.rescore(data, {"scorer": chosen.scorer, **changes}, run)
     if examples is None and isinstance(source, Path):
-        console.note("no --examples: the prompts carry no solved questions")
+        console.note("no --examples: the prompts contain no solved questions")
     if json:
-        return render.as_json(done)
-    shown = f", with {console.count(done.examples, 'solved question')} to show" if examples else ""
-    before = "continued" if done.continued else "enqueued"
-    counts = f"{console.count(done.items, 'question')}, {console.count(done.sent, 'message')} sent"
-    return render.text(f"run {done.run} {before}: {counts}{shown}")
+        return render.as_json(enqueued)
+    examples_note = (
+        f", with {console.count(enqueued.examples, 'solved question')} as few-shot examples"
+        if examples
+        else ""
+    )
+    before = "continued" if enqueued.continued else "enqueued"
+    counts = f"{console.count(enqueued.items, 'question')}, {console.count(enqueued.sent, 'message')} sent"
+    return render.text(f"run {enqueued.run} {before}: {counts}{examples_note}")
 
 
 @app.command("reason")
@@ -86,7 +87,7 @@ def reason(  # noqa: PLR0913  Typer reads options from the signature
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
-    """Get a reasoning for every labelled question; the same command again continues, or with more money."""
+    """Generate a reasoning for every labelled question; repeat the command to continue the run."""
     chosen = service_options.reasoning(label, letters, provider, model, given)
     from producers.enqueue import generate
 
@@ -96,7 +97,9 @@ def reason(  # noqa: PLR0913  Typer reads options from the signature
 @app.command("translate")
 @options.flags_of(Augmentation)
 def translate(  # noqa: PLR0913  as above
-    data: Annotated[str, typer.Argument(metavar="DATA|RUN", help="data set, or a run for what it has made")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA|RUN", help="data set, or a run for its generated entries")
+    ],
     *,
     strategy: service_options.StrategyName,
     provider: service_options.Provider = None,
@@ -108,7 +111,7 @@ def translate(  # noqa: PLR0913  as above
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
-    """Make new entries from old ones; the same command again continues, or with more money."""
+    """Generate new entries from old ones; repeat the command to continue the run."""
     chosen = service_options.augmentation(strategy, provider, model, given)
     if chosen.provider is None and budget is not None:
         raise typer.BadParameter(f"the strategy {strategy} costs nothing", param_hint="--budget")
@@ -122,11 +125,11 @@ def _order(order: "Plan", budget: float | None, dry_run: bool, json: bool) -> No
     from producers.enqueue import estimate, plan
     from producers.reports import render
 
-    known = plan.check(order, budget)
+    continued = plan.check(order, budget)
     if dry_run:
         if json:
-            return render.as_json({**render.plain(order), "run": order.run.name, "continued": known})
-        would = "would be continued" if known else "would be enqueued"
+            return render.as_json({**render.plain(order), "run": order.run.name, "continued": continued})
+        would = "would be continued" if continued else "would be enqueued"
         items = console.count(order.items, order.unit)
         render.text(f"run {order.run.name} {would}: {items}; nothing was written or sent")
         render.table(estimate.rows(order.estimate), ["estimate", "expected", "at most"])
@@ -134,6 +137,6 @@ def _order(order: "Plan", budget: float | None, dry_run: bool, json: bool) -> No
             render.text(remark)
         return None
     if order.estimate.services:
-        console.note(estimate.line(order.estimate))
-    done = plan.place(order, budget)
-    return render.as_json(done) if json else render.text(done.line)
+        console.note(estimate.summary(order.estimate))
+    placed = plan.place(order, budget)
+    return render.as_json(placed) if json else render.text(placed.summary)

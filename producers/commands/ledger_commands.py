@@ -2,7 +2,7 @@
 
     votequeue ledger backup monday.db
 
-As in `cli`, a command imports what it stands on when it runs.
+As in `cli`, each command imports its dependencies when it runs.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="SQLite: a ledger; Po
 
 @app.command()
 def upgrade() -> None:
-    """Bring the ledger of an older votequeue to this one's tables; stop all workers first."""
+    """Upgrade the ledger of an older votequeue version; stop all workers first."""
     from producers.reports import render
     from shared.ledger import engine
 
@@ -28,15 +28,15 @@ def upgrade() -> None:
 
 @app.command()
 def backup(
-    file: File, force: Annotated[bool, typer.Option("--force", help="write over the file")] = False
+    file: File, force: Annotated[bool, typer.Option("--force", help="overwrite the file")] = False
 ) -> None:
-    """Write the whole ledger to a file; workers may go on."""
+    """Write the whole ledger to a file; workers may keep running."""
     from producers import output_files
     from producers.reports import render
     from shared.ledger import backups
 
     if file.exists() and not force:
-        raise UserError(f"{file} is there already: name another file, or say --force to write over it")
+        raise UserError(f"{file} exists: choose another file, or pass --force to overwrite it")
     output_files.require_free(file, force)
     backups.back_up(file)
     render.text(str(file))
@@ -45,9 +45,9 @@ def backup(
 @app.command()
 def restore(
     file: File,
-    force: Annotated[bool, typer.Option("--force", help="replace a ledger that has runs")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace a ledger that contains runs")] = False,
 ) -> None:
-    """Put a backup in place of the ledger; stop all workers first."""
+    """Replace the ledger with a backup; stop all workers first."""
     from producers.reports import render
     from shared.ledger import backups
 

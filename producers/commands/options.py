@@ -3,9 +3,9 @@
     @options.flags_of(Sampling)
     def infer(data: ..., given: dict[str, Any]): ...    has --votes, --max-tokens, ...
 
-Typer reads a command's options from its signature, so `flags_of` puts one parameter for each field there.
-cyclopts and tyro take such models as they are, but neither keeps the group of commands, the shell completion
-and the error style that Typer gives the rest of this command line.
+Typer reads a command's options from its signature, so `flags_of` adds one parameter per field. cyclopts and
+tyro support such models directly, but lack the command groups, shell completion and error style that Typer
+gives the rest of this command line.
 """
 
 import inspect
@@ -27,10 +27,10 @@ _GIVEN = "given"
 # The strategy that an option of `enqueue translate` is shown under.
 _USERS = {name: strategy for strategy in STRATEGIES.built_in.values() for name in strategy.options}
 
-NewRun = Annotated[str | None, typer.Option("--run", help="name of the run; left out: made from the data")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad lines out, and list them")]
-Force = Annotated[bool, typer.Option("--force", help="write over a file even if a run reads it")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+NewRun = Annotated[str | None, typer.Option("--run", help="name of the run; default: derived from the data")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="skip invalid lines and list them")]
+Force = Annotated[bool, typer.Option("--force", help="overwrite the file even if a run reads it")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 ReportTo = Annotated[
     str | None,
     typer.Option(
@@ -42,9 +42,9 @@ ReportTo = Annotated[
 
 
 def flags_of(model: type[BaseModel], unset: str = "none") -> Callable[[Callable[..., None]], Any]:
-    """Give a command a flag for each option of a model; what was given comes as one dict, ``given``.
+    """Add a flag for each option of a model; the command receives the given ones as a dict, ``given``.
 
-    ``unset`` says in the help where the value of an option without a default comes from.
+    ``unset`` is the help text for the default of an option that has none.
     """
     flags = {name: flag for name in model.model_fields if (flag := options.flag_of(model, name))}
 
@@ -96,14 +96,14 @@ def _default(model: type[BaseModel], name: str, flag: Flag, unset: str) -> str:
     default = model.model_fields[name].default
     if default is PydanticUndefined or (default is None and unset != "none"):
         return unset
-    shown = "none" if default is None else str(default)
+    text = "none" if default is None else str(default)
     if not issubclass(model, Sampling):
-        return shown
-    return f"{shown}; {PREFIX}{'BATCH_SIZE' if name == 'batch' else name.upper()}"
+        return text
+    return f"{text}; {PREFIX}{'BATCH_SIZE' if name == 'batch' else name.upper()}"
 
 
 def _kind(annotation: Any) -> type:
-    """Give the type that a flag is read as; the model checks the value."""
+    """Return the type with which a flag is parsed; the model validates the value."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _kind(get_args(annotation)[0])
@@ -111,16 +111,16 @@ def _kind(annotation: Any) -> type:
         return str
     if origin in (Union, types.UnionType):
         return _kind(next(kind for kind in get_args(annotation) if kind is not type(None)))
-    # A list of words is given as one text, with commas.
+    # A list is given as one comma-separated text.
     kind: type = str if origin is tuple else annotation
     return kind
 
 
 def sampling(given: dict[str, Any]) -> Sampling:
-    """Fill in what was not given from the settings.
+    """Fill in missing options from the settings.
 
     Raises:
-        typer.BadParameter: a value that cannot be.
+        typer.BadParameter: a value is invalid.
     """
     loaded = settings.load()
     defaults = {name: getattr(loaded, name) for name in options.SamplingDefaults.model_fields}
@@ -128,10 +128,10 @@ def sampling(given: dict[str, Any]) -> Sampling:
 
 
 def filled(model: type[_M], defaults: dict[str, Any], given: dict[str, Any]) -> _M:
-    """Make a model of what was given, and of defaults for the rest.
+    """Build a model from the given options and the defaults.
 
     Raises:
-        typer.BadParameter: a value that cannot be.
+        typer.BadParameter: a value is invalid.
     """
     try:
         return model.model_validate({**defaults, **given})
@@ -144,22 +144,22 @@ def filled(model: type[_M], defaults: dict[str, Any], given: dict[str, Any]) -> 
 def refuse_others(
     given: Mapping[str, Any], allowed: Container[str], why: str, model: type[BaseModel]
 ) -> None:
-    """Refuse options that were given although they have no use here.
+    """Refuse options that do not apply.
 
     Raises:
-        typer.BadParameter: naming the first of them.
+        typer.BadParameter: for the first of them.
     """
     for name, value in given.items():
         if value is not None and name not in allowed:
             raise typer.BadParameter(why, param_hint=option_of(name, model))
 
 
-def words(text: str) -> tuple[str, ...]:
+def split_commas(text: str) -> tuple[str, ...]:
     """Split a text at its commas."""
     return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def option_of(field: str, model: type[BaseModel] | None = None) -> str:
-    """Name the option that a run's field is given by."""
+    """Return the command-line flag of a run's field."""
     flag = options.flag_of(model, field) if model is not None and field in model.model_fields else None
     return (flag and flag.spelling) or "--" + field.replace("_", "-")

@@ -2,7 +2,7 @@
 
     votequeue enqueue train scorer --from mine --test other
 
-As in `cli`, a command imports what it stands on when it runs.
+As in `cli`, each command imports its dependencies when it runs.
 """
 
 from pathlib import Path
@@ -32,15 +32,15 @@ def scorer(
     report_to: options.ReportTo = None,
     json: options.Json = False,
 ) -> None:
-    """Train the scorer that judges votes, from right and wrong texts."""
+    """Train a scorer from right and wrong texts."""
     chosen = training_options.scorer(given, report_to)
     from producers import console
     from producers.enqueue import train
 
-    found = _sources(data, source, test, weight)
-    if chosen.recipe == "reference" and (unlike := training_options.unlike_recipe(chosen)):
-        console.note(f"not the reference's own: {'; '.join(unlike)}")
-    _tell(train.scorer(chosen, found, run), json)
+    sources = _sources(data, source, test, weight)
+    if chosen.recipe == "reference" and (deviations := training_options.deviations(chosen)):
+        console.note(f"differs from the reference: {'; '.join(deviations)}")
+    _print_enqueued(train.scorer(chosen, sources, run), json)
 
 
 @app.command("lora")
@@ -54,32 +54,32 @@ def lora(
     report_to: options.ReportTo = None,
     json: options.Json = False,
 ) -> None:
-    """Fine-tune the generator by a LoRA adapter, on right texts as it is asked for them."""
+    """Fine-tune the generator with a LoRA adapter on right texts, in the prompt format of `infer`."""
     chosen = training_options.lora(given, report_to)
     from producers.enqueue import train
 
-    _tell(train.lora(chosen, _sources(data, source, None, None), run), json)
+    _print_enqueued(train.lora(chosen, _sources(data, source, None, None), run), json)
 
 
 def _sources(
     data: list[str] | None, source: list[str] | None, test: list[str] | None, weight: list[str] | None
 ) -> "list[TrainingSource]":
     if not data and not source:
-        raise typer.BadParameter("name data to train on", param_hint="--data or --from")
+        raise typer.BadParameter("training data are required", param_hint="--data or --from")
     from producers.enqueue import train
 
     return train.sources([Path(file) for file in data or []], source or [], test or [], weight or [])
 
 
-def _tell(done: "EnqueuedTraining", json: bool) -> None:
+def _print_enqueued(enqueued: "EnqueuedTraining", json: bool) -> None:
     from producers import console
     from producers.reports import render
 
     if json:
-        return render.as_json(done)
-    before = "continued" if done.continued else "enqueued"
-    learns = f"{console.count(done.questions, 'question')} with {done.right} right and "
-    learns += console.count(done.wrong, "wrong text")
-    tries = f", {done.tested} more to try it on" if done.tested else ""
-    sent = console.count(done.sent, "message")
-    return render.text(f"run {done.run} {before}: {learns}{tries}, {sent} sent")
+        return render.as_json(enqueued)
+    before = "continued" if enqueued.continued else "enqueued"
+    texts = f"{console.count(enqueued.questions, 'question')} with {enqueued.right} right and "
+    texts += console.count(enqueued.wrong, "wrong text")
+    held_out = f", {enqueued.tested} more for testing" if enqueued.tested else ""
+    sent = console.count(enqueued.sent, "message")
+    return render.text(f"run {enqueued.run} {before}: {texts}{held_out}, {sent} sent")

@@ -1,4 +1,4 @@
-"""Options of `enqueue train`: a value that is given wins over the recipe's.
+"""Options of `enqueue train`: given values override the recipe's.
 
 scorer("reference", {"layers": 6})  ->  ScorerTraining(recipe="reference", layers=6, optimizer="lomo", ...)
 """
@@ -19,7 +19,7 @@ Runs = Annotated[
     typer.Option(
         "--from",
         metavar="RUN",
-        help="a labelled infer run, for its votes, or a reason or translate run; repeatable",
+        help="labelled infer run (its votes), or reason or translate run (its texts); repeatable",
     ),
 ]
 Tests = Annotated[
@@ -27,8 +27,7 @@ Tests = Annotated[
     typer.Option(
         "--test",
         metavar="RUN",
-        help="a labelled infer run whose entries are kept out, and on whose votes the scorer is tried; "
-        "repeatable",
+        help="labelled infer run to test the scorer on; its entries are not trained on; repeatable",
     ),
 ]
 Weights = Annotated[
@@ -36,17 +35,17 @@ Weights = Annotated[
     typer.Option(
         "--weight",
         metavar="NAME=NUMBER",
-        help="how often texts of a run or file are learned from, where others are once; repeatable",
+        help="training weight of a run's or file's texts, by default 1; repeatable",
     ),
 ]
 
 
 def scorer(given: dict[str, Any], report_to: str | None = None) -> ScorerTraining:
-    """Fill in what was not given from the recipe.
+    """Fill in missing options from the recipe.
 
     Raises:
-        UserError: there is no such recipe, or it has what it cannot.
-        typer.BadParameter: a value that cannot be.
+        UserError: there is no such recipe, or it is invalid.
+        typer.BadParameter: a value is invalid.
     """
     return options.filled(ScorerTraining, _defaults(ScorerTraining, given, report_to), given)
 
@@ -54,7 +53,7 @@ def scorer(given: dict[str, Any], report_to: str | None = None) -> ScorerTrainin
 def lora(given: dict[str, Any], report_to: str | None = None) -> LoraTraining:
     """Fill in what was not given from the recipe; raises as `scorer` does."""
     if "targets" in given:
-        given = {**given, "targets": options.words(given["targets"])}
+        given = {**given, "targets": options.split_commas(given["targets"])}
     return options.filled(LoraTraining, _defaults(LoraTraining, given, report_to), given)
 
 
@@ -64,11 +63,11 @@ def _defaults(
     loaded = settings.load()
     trackers = loaded.report_to if report_to is None else report_to
     recipe = recipes.load(given.get("recipe", model.model_fields["recipe"].default), model)
-    return {"base": loaded.model, **recipe, "report_to": options.words(trackers)}
+    return {"base": loaded.model, **recipe, "report_to": options.split_commas(trackers)}
 
 
-def unlike_recipe(chosen: ScorerTraining) -> list[str]:
-    """Tell in which options a training is not its recipe's own: ``layers 6, not none``."""
+def deviations(chosen: ScorerTraining) -> list[str]:
+    """List the options that differ from the recipe: ``layers 6, not none``."""
     own = recipes.load(chosen.recipe, ScorerTraining)
     return [
         f"{name.replace('_', '-')} {value}, not {'none' if own.get(name) is None else own[name]}"

@@ -1,1 +1,1 @@
-"""Work into the queues: data checked, runs recorded, messages sent."""
+"""Enqueueing: check data, record runs, send messages."""

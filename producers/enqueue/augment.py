@@ -2,8 +2,8 @@
 
     order("train.jsonl", options)  ->  Plan(run=Run("train-51d0c9aa", "translate", ...), items=640, ...)
 
-Some strategies want one item a labelled question. Entries that were made from others are left out, and for
-back-translation those that are translation tasks.
+Some strategies use one item a labelled question. Generated entries are left out, and back-translation also
+leaves out translation tasks.
 """
 
 import collections
@@ -29,7 +29,7 @@ from shared.strategies import STRATEGIES
 
 @dataclass
 class _Sieve:
-    """Keeps the entries that a run can use, and counts what it leaves out."""
+    """Filters the entries that a run can use, and counts the others."""
 
     options: Augmentation
     entries: int = 0
@@ -55,7 +55,7 @@ class _Sieve:
                 yield entry
 
     def _is_task(self, entry: Entry) -> bool:
-        # Back-translated, a task of translating would not be the same task.
+        # Back-translation would change a translation task.
         texts = (entry.problem, *(question.question for question in entry.questions))
         return bool(self.options.skip) and any(re.search(self.options.skip or "", text) for text in texts)
 
@@ -66,10 +66,10 @@ class _Sieve:
 
 
 def order(argument: str, options: Augmentation, name: str | None = None, skip_bad: bool = False) -> Plan:
-    """Work out a run that makes new entries from a data set or a run; nothing is written.
+    """Plan a run that generates new entries from a data set or a run; nothing is written.
 
     Raises:
-        UserError: there is no such data, or none of it can be used.
+        UserError: the data do not exist, or no entry can be used.
     """
     source = _source(argument, skip_bad)
     sieve = _Sieve(options)
@@ -77,10 +77,10 @@ def order(argument: str, options: Augmentation, name: str | None = None, skip_ba
         lines = inputs.counted(source.lines(), advance)
         work = _work(sieve.count(lines), options)
     _require_some(source, sieve)
-    told = options.model_dump(mode="json")
-    chosen = name or publish.default_name(source.stem, "translate", source.digest, told)
+    record = options.model_dump(mode="json")
+    chosen = name or publish.default_name(source.stem, "translate", source.digest, record)
     return Plan(
-        run=Run(chosen, "translate", source.place, source.digest, None, told),
+        run=Run(chosen, "translate", source.place, source.digest, None, record),
         items=sieve.labelled if options.per_question else sieve.entries,
         entries=sieve.entries,
         bad=source.bad,
@@ -93,37 +93,37 @@ def order(argument: str, options: Augmentation, name: str | None = None, skip_ba
 
 
 def _source(argument: str, skip_bad: bool) -> DataSource:
-    found = inputs.find_source(argument)
-    if isinstance(found, Path):
-        return inputs.check([found], skip_bad)[0]
-    states = runs.count_states(found.name)
+    data = inputs.find_source(argument)
+    if isinstance(data, Path):
+        return inputs.check([data], skip_bad)[0]
+    states = runs.count_states(data.name)
     waiting = sum(states[state] for state in OPEN)
-    if waiting and found.kind != "infer":
-        console.note(
-            f"run {found.name}: {waiting} of its items still open, and what they come to is not in this"
-        )
-    return inputs.made_by(found)
+    if waiting and data.kind != "infer":
+        console.note(f"run {data.name}: {waiting} items still open; their results are not included")
+    return inputs.from_run(data)
 
 
 def _work(entries: Iterator[Entry], options: Augmentation) -> Workload:
     estimator = STRATEGIES[options.strategy].workload
     work: Workload = pkgutil.resolve_name(estimator)(entries, options) if estimator else Workload()
-    # Where nobody is asked for anything, the entries are counted on their way all the same.
+    # Consume the entries even without an estimator, because the sieve counts them.
     collections.deque(entries, maxlen=0)
     return work
 
 
 def _require_some(source: DataSource, sieve: _Sieve) -> None:
     if not sieve.entries:
-        left = [
-            f"{count} {what}"
-            for count, what in [
-                (sieve.augmented, "made from others"),
+        reasons = [
+            f"{count} {kind}"
+            for count, kind in [
+                (sieve.augmented, "generated"),
                 (len(sieve.tasks), "translation tasks"),
             ]
             if count
         ]
-        raise UserError(f"{source.name}: of {source.entries} entries none is left: {', '.join(left)}")
+        raise UserError(
+            f"{source.name}: none of its {source.entries} entries can be used: {', '.join(reasons)}"
+        )
     if sieve.options.per_question and not sieve.labelled:
-        made = f"{sieve.options.strategy}s"
-        raise UserError(f"{source.name}: no question in it has an answer, and {made} are made of solved ones")
+        product = f"{sieve.options.strategy}s"
+        raise UserError(f"{source.name}: it has no labelled question, which {product} require")

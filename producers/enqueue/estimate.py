@@ -3,8 +3,7 @@
     of(workload)  ->  Estimate(calls=Between(1475, 3984), cost=Between(3.2, 9.8), seconds=Between(720, 2400),
                                currency="CNY", services=[Forecast("chat", "deepseek-chat", ...)], ...)
 
-Prices and limits are the settings' and the services' documented ones. What is asked of the services,
-`workload` has worked out.
+Prices and limits come from the settings and the services' documentation; the amounts come from `workload`.
 """
 
 import math
@@ -18,18 +17,18 @@ from shared import providers, settings
 from shared.errors import UserError
 from shared.providers import Limits, Price, Usage
 
-USED = 0.95  # share of an allowed rate that the limiter uses
-LATENCY = 1.0  # seconds until a service begins to answer
-SPEED = 40.0  # tokens a second of one answer
-LOCAL_SPEED = 5.0  # the same, of our own weights on a laptop's processor, many answers at once
+USED = 0.95  # share of a rate limit that the limiter uses
+LATENCY = 1.0  # seconds to first token
+SPEED = 40.0  # tokens per second of one reply
+LOCAL_SPEED = 5.0  # the same for our own weights on a laptop CPU with concurrent requests
 DAY = 86_400.0  # seconds
-MUCH = 1.5  # times what is expected: more than that is said
+MUCH = 1.5  # ratio to the expected cost above which a remark is printed
 WORKER = "the calls in flight of one worker"
 
 
 @dataclass(frozen=True)
 class Between:
-    """An amount as it is expected, and at the most."""
+    """An expected and a maximum amount."""
 
     expected: float
     most: float
@@ -37,10 +36,10 @@ class Between:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one model's part comes to; ``bound_by`` names the limit that makes it last so long.
+    """The estimate for one model; ``bound_by`` names the limit that determines the duration.
 
-    A budget counts one call as ``call_cost`` at the most, until its reply tells what it used. Without a price
-    that and ``cost`` are ``None``.
+    A budget reserves ``call_cost`` for one call until its reply reports the usage. Without a price,
+    ``call_cost`` and ``cost`` are ``None``.
     """
 
     provider: str
@@ -57,13 +56,13 @@ class Forecast:
 
     @property
     def name(self) -> str:
-        """Name the model as settings do."""
+        """Return the model's name as in the settings: ``provider/model``."""
         return f"{self.provider}/{self.model}"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run comes to; ``on_record`` counts the texts that are there already, at no cost."""
+    """The estimate for a run; ``on_record`` counts the recorded texts, which cost nothing."""
 
     calls: Between
     input_tokens: Between
@@ -81,23 +80,23 @@ class Estimate:
 def of(work: Workload) -> Estimate:
     """Estimate what a workload costs and how long it takes."""
     services = [_forecast(load) for load in work.loads]
-    slowest = max(services, key=lambda one: one.seconds.expected, default=None)
+    slowest = max(services, key=lambda service: service.seconds.expected, default=None)
     assumptions = [
         *work.assumptions,
         "one worker is there, " + "; ".join(sorted({_pace(load.provider) for load in work.loads})),
-        "calls that fail are made again, and are not counted here",
+        "retries of failed calls are not included",
     ]
     return Estimate(
-        calls=_sum(one.calls for one in services),
-        input_tokens=_sum(one.input_tokens for one in services),
-        output_tokens=_sum(one.output_tokens for one in services),
-        characters=_sum(one.characters for one in services),
-        cost=_sum(one.cost for one in services),
+        calls=_sum(service.calls for service in services),
+        input_tokens=_sum(service.input_tokens for service in services),
+        output_tokens=_sum(service.output_tokens for service in services),
+        characters=_sum(service.characters for service in services),
+        cost=_sum(service.cost for service in services),
         currency=settings.load().currency,
-        # Models are asked at the same time, each for other questions.
+        # Models are called concurrently.
         seconds=Between(
-            max((one.seconds.expected for one in services), default=0.0),
-            max((one.seconds.most for one in services), default=0.0),
+            max((service.seconds.expected for service in services), default=0.0),
+            max((service.seconds.most for service in services), default=0.0),
         ),
         bound_by=slowest.bound_by if slowest else "nothing",
         on_record=work.on_record,
@@ -108,7 +107,7 @@ def of(work: Workload) -> Estimate:
 
 def _pace(provider: str) -> str:
     where = " on a laptop" if provider == "local" else ""
-    return f"a reply begins after {LATENCY:g} s and has {_speed(provider):g} tokens a second{where}"
+    return f"a reply starts after {LATENCY:g} s and streams {_speed(provider):g} tokens/s{where}"
 
 
 def _speed(provider: str) -> float:
@@ -116,10 +115,10 @@ def _speed(provider: str) -> float:
 
 
 def _sum(amounts: Iterable[Between | None]) -> Any:
-    # One price that is not known leaves the whole cost unknown.
-    found = list(amounts)
-    known = [amount for amount in found if amount is not None]
-    if len(known) < len(found):
+    # One unknown price makes the total unknown.
+    listed = list(amounts)
+    known = [amount for amount in listed if amount is not None]
+    if len(known) < len(listed):
         return None
     return Between(sum(one.expected for one in known), sum(one.most for one in known))
 
@@ -152,7 +151,7 @@ def _forecast(load: Load) -> Forecast:
 
 
 def has_price(provider: str, model: str) -> bool:
-    """Tell whether a price was set for a model; one's own machine has none to set."""
+    """Return whether a model has a price; provider local needs none."""
     return provider == "local" or bool({provider, f"{provider}/{model}"} & settings.load().prices.keys())
 
 
@@ -162,18 +161,18 @@ def _cost(price: Price, amount: Amount) -> float:
 
 
 def _times(amount: Amount, limits: Limits, speed: float) -> dict[str, float]:
-    """Tell in seconds how long a work lasts for each limit; ``speed``: tokens a second of one answer."""
+    """Return the duration in seconds under each limit; ``speed``: tokens per second of one reply."""
     if not amount.calls:
         return {"nothing": 0.0}
-    one = LATENCY + amount.output_tokens / amount.calls / speed
+    call_seconds = LATENCY + amount.output_tokens / amount.calls / speed
     tokens = amount.input_tokens + amount.output_tokens
     times = {
-        "the length of a call": one,
+        "the length of a call": call_seconds,
         "per_second": amount.calls / ((limits.per_second or math.inf) * USED),
         "per_minute": 60 * amount.calls / ((limits.per_minute or math.inf) * USED),
         "tokens_per_minute": 60 * tokens / ((limits.tokens_per_minute or math.inf) * USED),
-        "at_once": one * amount.calls / (limits.at_once or math.inf),
-        WORKER: one * amount.calls / settings.load().calls_in_flight,
+        "at_once": call_seconds * amount.calls / (limits.at_once or math.inf),
+        WORKER: call_seconds * amount.calls / settings.load().calls_in_flight,
     }
     if limits.per_day:
         times["per_day"] = DAY * (math.ceil(amount.calls / limits.per_day) - 1)
@@ -183,87 +182,90 @@ def _times(amount: Amount, limits: Limits, speed: float) -> dict[str, float]:
 # Budgets
 
 
-def require_price(found: Estimate, budget: float | None) -> None:
-    """Refuse a budget that nothing would be counted against.
+def require_price(estimate: Estimate, budget: float | None) -> None:
+    """Refuse a budget if a price is missing.
 
     Raises:
-        UserError: the price of a model is not known.
+        UserError: a model has no price.
     """
-    unknown = unpriced(found)
+    unknown = unpriced(estimate)
     if budget is not None and unknown:
         raise UserError(
-            f"--budget {budget:g} would never stop anything: no price is set for {', '.join(unknown)}; "
-            "set it in VOTEQUEUE_PRICES, to {} for what is free"
+            f"--budget {budget:g} needs a price for {', '.join(unknown)}; "
+            "set it in VOTEQUEUE_PRICES ({} if free)"
         )
 
 
-def too_small(found: Estimate, left: float) -> str | None:
-    """Say so where what is left of a budget may not do for a single call."""
-    for one in found.services:
-        if one.call_cost and left < one.call_cost:
+def too_small(estimate: Estimate, left: float) -> str | None:
+    """Describe a remaining budget that may not cover one call; ``None`` if it does."""
+    for service in estimate.services:
+        if service.call_cost and left < service.call_cost:
             return (
-                f"{left:g} are left of the budget, and one call to {one.name} counts as up to "
-                f"{money(one.call_cost, found)} until its reply tells what it used: some may not be made"
+                f"the remaining budget {left:g} may not cover a call to {service.name}: it counts as up to "
+                f"{money(service.call_cost, estimate)} until its reply reports its usage"
             )
     return None
 
 
-def unpriced(found: Estimate) -> list[str]:
-    """List the models that no price is set for."""
-    return [one.name for one in found.services if one.cost is None]
+def unpriced(estimate: Estimate) -> list[str]:
+    """List the models without a price."""
+    return [service.name for service in estimate.services if service.cost is None]
 
 
-# Words
+# Rendering
 
 
-def line(found: Estimate) -> str:
-    """Say in one line what a run comes to."""
-    calls = f"{found.calls.expected:,.0f} calls (at most {found.calls.most:,.0f})"
-    cost = (
-        f"{money(found.cost.expected, found)} (at most {money(found.cost.most, found)})" if found.cost else ""
-    )
-    length = f"about {console.span(found.seconds.expected)} (bound by {found.bound_by})"
-    return "estimate: " + ", ".join(part for part in (calls, cost or "no price is set", length) if part)
+def summary(estimate: Estimate) -> str:
+    """Summarize an estimate in one line."""
+    calls = f"{estimate.calls.expected:,.0f} calls (at most {estimate.calls.most:,.0f})"
+    cost = "no price is set"
+    if estimate.cost:
+        expected, most = (money(amount, estimate) for amount in (estimate.cost.expected, estimate.cost.most))
+        cost = f"{expected} (at most {most})"
+    length = f"about {console.span(estimate.seconds.expected)} (bound by {estimate.bound_by})"
+    return f"estimate: {calls}, {cost}, {length}"
 
 
-def money(amount: float, found: Estimate) -> str:
-    """Write an amount of money."""
-    return f"{_digits(amount)} {found.currency}"
+def money(amount: float, estimate: Estimate) -> str:
+    """Format an amount of money."""
+    return f"{_digits(amount)} {estimate.currency}"
 
 
 def _digits(amount: float) -> str:
     return f"{amount:,.2f}" if amount >= 0.1 or not amount else f"{amount:.2g}"
 
 
-def rows(found: Estimate) -> list[tuple[str, str, str]]:
-    """Put an estimate into rows: what, expected, at most."""
+def rows(estimate: Estimate) -> list[tuple[str, str, str]]:
+    """Return an estimate as table rows: quantity, expected, at most."""
+    services, cost = estimate.services, estimate.cost
     sizes = [
-        ("calls", found.calls),
-        *((f"calls to {one.name}", one.calls) for one in found.services if len(found.services) > 1),
-        ("input tokens", found.input_tokens),
-        ("output tokens", found.output_tokens),
-        ("characters", found.characters),
+        ("calls", estimate.calls),
+        *((f"calls to {one.name}", one.calls) for one in services if len(services) > 1),
+        ("input tokens", estimate.input_tokens),
+        ("output tokens", estimate.output_tokens),
+        ("characters", estimate.characters),
     ]
-    told = [
+    table = [
         (word, f"{size.expected:,.0f}", f"{size.most:,.0f}")
         for word, size in sizes
         if size.most or word == "calls"
     ]
-    if found.cost is not None:
-        told.append((f"cost ({found.currency})", _digits(found.cost.expected), _digits(found.cost.most)))
-    return [*told, ("time", console.span(found.seconds.expected), console.span(found.seconds.most))]
+    if cost is not None:
+        table.append((f"cost ({estimate.currency})", _digits(cost.expected), _digits(cost.most)))
+    return [*table, ("time", console.span(estimate.seconds.expected), console.span(estimate.seconds.most))]
 
 
-def remarks(found: Estimate) -> list[str]:
-    """Say what an estimate rests on: limits, prices, what is on record, and what is taken for granted."""
-    told = [f"no price is set for {name}: VOTEQUEUE_PRICES" for name in unpriced(found)]
-    told += [f"on record already, at no cost: {found.on_record}"] if found.on_record else []
-    for one in found.services:
-        limits = ", ".join(f"{name} {value:g}" for name, value in one.limits.items()) or "none known"
-        if one.call_cost and one.cost and one.call_cost > MUCH * one.cost.expected / one.calls.expected:
-            told.append(
-                f"a budget counts a call to {one.name} as up to {money(one.call_cost, found)}, a byte of its "
-                "prompt as a token, until its reply tells what it used"
+def remarks(estimate: Estimate) -> list[str]:
+    """List the basis of an estimate: limits, prices, recorded texts and assumptions."""
+    notes = [f"no price is set for {name}: VOTEQUEUE_PRICES" for name in unpriced(estimate)]
+    notes += [f"already on record, at no cost: {estimate.on_record}"] if estimate.on_record else []
+    for service in estimate.services:
+        limits = ", ".join(f"{name} {value:g}" for name, value in service.limits.items()) or "none known"
+        cost, calls = service.cost, service.calls.expected
+        if service.call_cost and cost and service.call_cost > MUCH * cost.expected / calls:
+            notes.append(
+                f"a budget counts a call to {service.name} as up to {money(service.call_cost, estimate)}, "
+                "one token per byte of its prompt, until its reply reports its usage"
             )
-        told.append(f"limits of {one.name}: {limits}; the time is bound by {one.bound_by}")
-    return told + [f"assumed: {assumption}" for assumption in found.assumptions]
+        notes.append(f"limits of {service.name}: {limits}; the time is bound by {service.bound_by}")
+    return notes + [f"assumed: {assumption}" for assumption in estimate.assumptions]

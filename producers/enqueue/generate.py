@@ -14,21 +14,21 @@ from shared.options import Reasoning
 
 
 def order(data: Path, options: Reasoning, name: str | None = None, skip_bad: bool = False) -> Plan:
-    """Work out a run that gets the reasonings of a data set; nothing is written.
+    """Plan a run that generates reasonings for a data set; nothing is written.
 
     Raises:
-        UserError: the data will not do.
+        UserError: the data are invalid or have no labelled question.
     """
     source = inputs.check([data], skip_bad)[0]
     if not source.labelled:
-        raise UserError(f"{data}: no question in it has an answer, so that no letter is right or wrong")
+        raise UserError(f"{data}: it has no labelled question")
     with console.bar("estimating", source.entries, "entries") as advance:
         entries = (line.entry for line in inputs.counted(source.lines(), advance))
         work = workload.reasonings(entries, options)
-    told = options.model_dump(mode="json")
-    chosen = name or publish.default_name(source.stem, "reason", source.digest, told)
+    record = options.model_dump(mode="json")
+    chosen = name or publish.default_name(source.stem, "reason", source.digest, record)
     return Plan(
-        run=Run(chosen, "reason", source.place, source.digest, None, told),
+        run=Run(chosen, "reason", source.place, source.digest, None, record),
         items=source.labelled,
         entries=source.entries,
         bad=source.bad,

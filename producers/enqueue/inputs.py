@@ -2,8 +2,8 @@
 
     data.jsonl line 3, questions[0].answer: answer 'F' is not one of the 4 options (A-D)
 
-Data come from a file, or from what a run has made. They are read again and again rather than held: 100,000
-questions need no more memory than a few.
+Data come from a file or from a run's generated entries. They are streamed on every pass, so memory use does
+not depend on their size.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from shared.ledger import engine, runs
 from shared.ledger.runs import Run
 from shared.prompts import FewShotExample
 
-SHOWN_BAD_LINES = 50
+REPORTED_BAD_LINES = 50
 _T = TypeVar("_T")
 
 
 @dataclass
 class _Tally:
-    """What was counted on the way through some data."""
+    """Counts from one pass over some data."""
 
     entries: int = 0
     questions: int = 0
@@ -35,7 +35,7 @@ class _Tally:
     solved: int = 0
     augmented: int = 0
     bad: int = 0
-    shown: list[BadLine] = field(default_factory=list)
+    reported: list[BadLine] = field(default_factory=list)
 
     def add(self, line: Line | BadLine) -> None:
         if isinstance(line, Line):
@@ -46,16 +46,16 @@ class _Tally:
             self.augmented += line.entry.augmented
             return
         self.bad += 1
-        if self.bad <= SHOWN_BAD_LINES:
-            self.shown.append(line)
+        if self.bad <= REPORTED_BAD_LINES:
+            self.reported.append(line)
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """Data that were looked at to the end: what they hold, and how to read their good lines again.
+    """Checked data: their counts, and a function that reads their valid lines again.
 
-    ``files`` are what they were read from, ``stem`` what a run made from them is named after; ``lines``
-    raises a `UserError` once it has read them all, if they are no longer what was looked at.
+    ``files`` are the input files; ``stem`` is the prefix of default run names. ``lines`` raises a `UserError`
+    at its end if the data have changed since the check.
     """
 
     name: str
@@ -72,13 +72,13 @@ class DataSource:
 
     @property
     def place(self) -> str:
-        """Name where the data are, whatever folder that is read in: an absolute path, or a run."""
+        """Return the location of the data: an absolute path, or a run."""
         return engine.storable(str(self.files[0].absolute())) if self.files else self.name
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Solved questions to show in prompts: whose they are, how many, and how to read them."""
+    """Solved questions for few-shot prompts: their digest, their number, and a function that reads them."""
 
     digest: str | None
     count: int
@@ -89,19 +89,21 @@ class Examples:
 NO_EXAMPLES = Examples(None, 0, tuple)
 
 
-def find_source(argument: str, told: str = "") -> Path | Run:
-    """Tell whether data were asked for from a file or from a run; ``told`` stands before its name.
+def find_source(argument: str, prefix: str = "") -> Path | Run:
+    """Resolve an argument to a file or a run; ``prefix`` starts the error messages.
 
     Raises:
-        UserError: from neither, or it could be either.
+        UserError: it is neither, or both.
     """
     path, run = Path(argument), runs.find_run(argument)
     if path.exists() and run is not None:
-        raise UserError(f"{told}{argument}: a file and a run are called so; ./{argument} is the file")
+        raise UserError(
+            f"{prefix}{argument}: both a file and a run have this name; use ./{argument} for the file"
+        )
     if argument == "-":
-        raise UserError(f"{told}-: standard input can be read only once: save its data to a file first")
+        raise UserError(f"{prefix}-: standard input cannot be read twice: save it to a file first")
     if not path.exists() and run is None:
-        raise UserError(f"{told}{argument}: there is no such file and no such run")
+        raise UserError(f"{prefix}{argument}: there is no such file and no such run")
     return run or path
 
 
@@ -109,37 +111,37 @@ def find_source(argument: str, told: str = "") -> Path | Run:
 
 
 def check(paths: Sequence[Path], skip_bad: bool = False) -> list[DataSource]:
-    """Look at every line of some data sets, listing the bad ones on stderr.
+    """Check every line of some data sets and list the bad ones on stderr.
 
     Raises:
-        UserError: there are bad lines and they are not to be skipped, or no good one is left.
+        UserError: there are bad lines and not ``skip_bad``, or no valid line.
     """
     checked = [_check_one(path) for path in paths]
     bad = sum(source.bad for source in checked)
     if bad and not skip_bad:
         lines = console.count(bad, "bad line")
-        raise UserError(f"{lines}, nothing was enqueued: mend them, or leave them out with --skip-bad")
+        raise UserError(f"{lines}, nothing was enqueued: fix them, or skip them with --skip-bad")
     for source in checked:
         if not source.entries:
-            raise UserError(f"{source.name} has no good line")
+            raise UserError(f"{source.name} has no valid line")
     return checked
 
 
 def _check_one(path: Path) -> DataSource:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(
-            f"{path} is no regular file, and is read more than once: save its data to a file first"
+            f"{path} is not a regular file and cannot be read twice: save its data to a file first"
         )
     digest, tally = dataset.digest(path), _Tally()
     with console.bar(f"checking {path.name}", _count_lines(path), "lines") as advance:
         for line in counted(dataset.scan(path), advance):
             tally.add(line)
-    for bad in tally.shown:
+    for bad in tally.reported:
         console.note(str(bad))
-    if tally.bad > len(tally.shown):
-        console.note(f"{path}: and {tally.bad - len(tally.shown)} more bad lines")
-    found = _source(str(path), path.stem, digest, tally, lambda: _good_lines(path, digest))
-    return replace(found, files=(path,))
+    if tally.bad > len(tally.reported):
+        console.note(f"{path}: and {tally.bad - len(tally.reported)} more bad lines")
+    source = _source(str(path), path.stem, digest, tally, lambda: _good_lines(path, digest))
+    return replace(source, files=(path,))
 
 
 def _source(
@@ -165,7 +167,7 @@ def _count_lines(path: Path) -> int:
 
 
 def counted(values: Iterable[_T], advance: console.Advance) -> Iterator[_T]:
-    """Pass values through, telling a bar every few hundred."""
+    """Pass values through and advance a progress bar in chunks."""
     source = iter(values)
     while chunk := list(itertools.islice(source, 200)):
         yield from chunk
@@ -181,30 +183,30 @@ def _good_lines(path: Path, digest: str) -> Iterator[Line]:
 # Runs
 
 
-def made_by(run: Run) -> DataSource:
-    """Look at what a run has made so far; of a run that answers questions, at the data it is made from.
+def from_run(run: Run) -> DataSource:
+    """Check the entries that a run has generated so far; for an infer run, its input data.
 
     Raises:
-        UserError: it has made nothing, or nothing that has questions.
+        UserError: it has generated nothing yet.
     """
-    found, tally = hashlib.sha256(), _Tally()
+    hasher, tally = hashlib.sha256(), _Tally()
     for line in _lines_of(run):
-        found.update(line.text.encode() + b"\n")
+        hasher.update(line.text.encode() + b"\n")
         tally.add(line)
     if not tally.entries:
-        raise UserError(f"run {run.name!r} has made nothing yet: see `votequeue status {run.name}`")
-    same = found.hexdigest()
-    digest = run.digest if run.kind == "infer" else same
-    return _source(f"run {run.name}", run.name, digest, tally, lambda: _same_lines(run, same))
+        raise UserError(f"run {run.name!r} has no results yet: see `votequeue status {run.name}`")
+    content_digest = hasher.hexdigest()
+    digest = run.digest if run.kind == "infer" else content_digest
+    return _source(f"run {run.name}", run.name, digest, tally, lambda: _same_lines(run, content_digest))
 
 
 def _same_lines(run: Run, digest: str) -> Iterator[Line]:
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for line in _lines_of(run):
-        found.update(line.text.encode() + b"\n")
+        hasher.update(line.text.encode() + b"\n")
         yield line
-    if found.hexdigest() != digest:
-        raise UserError(f"run {run.name!r} went on while it was being read: nothing was enqueued, try again")
+    if hasher.hexdigest() != digest:
+        raise UserError(f"run {run.name!r} changed while it was being read: nothing was enqueued, try again")
 
 
 def _lines_of(run: Run) -> Iterator[Line]:
@@ -222,14 +224,14 @@ def _texts_of(run: Run) -> Iterator[str]:
 
 
 def examples_of(source: DataSource) -> Examples:
-    """Find the solved questions of some data.
+    """Return the solved questions of some data.
 
     Raises:
-        UserError: they have none.
+        UserError: there are none.
     """
     if not source.solved:
         name = source.name.removeprefix("run ")
-        others = f"; {source.augmented} of its entries were made from others" if source.augmented else ""
+        others = f"; {source.augmented} of its entries are generated" if source.augmented else ""
         raise UserError(f"--examples {name}: no question in it has both an answer and a reasoning{others}")
 
     def read() -> Iterator[FewShotExample]:
@@ -240,7 +242,7 @@ def examples_of(source: DataSource) -> Examples:
 
 
 def solved_questions(entry: Entry) -> Iterator[FewShotExample]:
-    """Give an entry's questions that have an answer and a reasoning; none if it was made from another."""
+    """Yield an entry's questions with answer and reasoning; none if the entry is generated."""
     if entry.augmented:
         return
     for index, question in enumerate(entry.questions):

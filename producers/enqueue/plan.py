@@ -2,7 +2,7 @@
 
     place(order, budget=20.0)  ->  Placed(run="test-9f3c01ab", items=1328, sent=1328, continued=False, ...)
 
-Nothing is written before an order is placed, and then its budget stands on record before any message is sent.
+Nothing is written before a plan is placed; then its budget is recorded before any message is sent.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,9 +20,9 @@ from shared.ledger.runs import Run
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What of the data the run has no items for.
+    """The data for which a run has no items.
 
-    Questions without an answer, entries that were made from others, and the ids of translation tasks.
+    Counts of unlabelled questions and generated entries, and the ids of translation tasks.
     """
 
     unlabelled: int = 0
@@ -32,7 +32,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run to be, with the lines it records and the questions of them that it wants."""
+    """A planned run with its lines and counts."""
 
     run: Run
     items: int
@@ -46,18 +46,18 @@ class Plan:
 
     @property
     def unit(self) -> str:
-        """Give the word for one item."""
+        """Return the unit of the items."""
         return run_progress.unit(self.run)
 
     @property
     def provider(self) -> str | None:
-        """Name the provider that will be called, if any."""
+        """Return the provider to be called, if any."""
         return self.run.options.get("provider")
 
 
 @dataclass(frozen=True)
 class Placed:
-    """What an `enqueue` did; ``continued`` says that the run was there already."""
+    """The result of an `enqueue`; ``continued``: the run existed already."""
 
     run: str
     items: int
@@ -68,54 +68,54 @@ class Placed:
     left_out: LeftOut
 
     @property
-    def line(self) -> str:
-        """Say what was done."""
+    def summary(self) -> str:
+        """Summarize the result in one line."""
         before = "continued" if self.continued else "enqueued"
         sent = console.count(self.sent, "message")
         return f"run {self.run} {before}: {console.count(self.items, self.unit)}, {sent} sent"
 
 
 def labelled(question: Question) -> bool:
-    """Tell whether a question's right answer is known."""
+    """Return whether a question has a gold answer."""
     return question.answer is not None
 
 
 def check(order: Plan, budget: float | None) -> bool:
-    """Tell whether an order's run is there already, and on stderr what is to be known of it beforehand.
+    """Return whether the planned run exists already, and print notes about the plan on stderr.
 
     Raises:
-        UserError: another run has its name, or its budget would never stop anything.
+        UserError: another run has its name, or the budget lacks a price.
     """
-    known = publish.is_known(order.run)
+    continued = publish.exists(order.run)
     estimate.require_price(order.estimate, budget)
     for note in _notes(order, budget):
         console.note(note)
-    return known
+    return continued
 
 
 def _notes(order: Plan, budget: float | None) -> Iterator[str]:
-    left = order.left_out
-    if left.unlabelled:
-        yield f"left out, having no answer: {console.count(left.unlabelled, 'question')}"
-    if left.augmented:
-        yield f"left out, having been made from others: {left.augmented} of the entries"
-    if left.translation_tasks:
-        yield f"left out, being translation tasks: {', '.join(map(str, left.translation_tasks))}"
+    left_out = order.left_out
+    if left_out.unlabelled:
+        yield f"left out (no answer): {console.count(left_out.unlabelled, 'question')}"
+    if left_out.augmented:
+        yield f"left out (generated): {left_out.augmented} entries"
+    if left_out.translation_tasks:
+        yield f"left out (translation tasks): {', '.join(map(str, left_out.translation_tasks))}"
     if order.provider:
         yield from service_checks.notes(order.provider)
     cost, spent = order.estimate.cost, calls.spent(order.run.name).spent
     if budget is not None and cost is not None and budget - spent < cost.expected:
         money = estimate.money(cost.expected, order.estimate)
-        yield f"the budget of {budget:g} will not do: {money} are expected, and {spent:g} are spent"
-    if budget is not None and (told := estimate.too_small(order.estimate, budget - spent)):
-        yield told
+        yield f"the budget of {budget:g} is too small: {money} expected, {spent:g} spent already"
+    if budget is not None and (warning := estimate.too_small(order.estimate, budget - spent)):
+        yield warning
 
 
 def place(order: Plan, budget: float | None) -> Placed:
-    """Record an order's run and send its messages; if it is there already, go on with it.
+    """Record a planned run and send its messages; an existing run is continued.
 
     Raises:
-        UserError: the data are no longer what was looked at; nothing was enqueued.
+        UserError: the data changed after the check; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
 

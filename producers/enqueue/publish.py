@@ -2,8 +2,8 @@
 
     infer(Path("test.jsonl"), sampling)  ->  EnqueuedRun("test-9f3c01ab", items=1328, sent=1328, ...)
 
-Nothing is written before all is known to be good and the broker answers; then one transaction, then the
-messages. Interrupted anywhere, the same call continues.
+All input is checked and the broker pinged first; then one transaction records the run, and messages are sent.
+An interrupted call can be repeated and continues.
 """
 
 import dataclasses
@@ -26,16 +26,16 @@ from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
 from shared.options import Reasoning, Sampling
 
-LOOKAHEAD = 10_000  # items listed at once for sending
-CHUNK = 500  # messages sent between two notes in the ledger
-SENDING_LEASE = 15.0  # seconds; what a dead producer did not send, workers send after this
+LOOKAHEAD = 10_000  # items read at once for sending
+CHUNK = 500  # messages sent between two updates of the ledger
+SENDING_LEASE = 15.0  # seconds, after which workers send what a dead producer did not
 Also = Callable[[Connection], object]  # what is written in the same transaction
 _NO_NAME = re.compile(r"[^\w.+@-]+")
 
 
 @dataclass(frozen=True)
 class EnqueuedRun:
-    """What an `enqueue` did; ``bad`` lines were left out, ``continued`` says the run was there already."""
+    """The result of an `enqueue`; ``bad`` lines were skipped; ``continued``: the run existed already."""
 
     run: str
     items: int
@@ -55,31 +55,31 @@ def infer(
     """Enqueue every question of a data set.
 
     Raises:
-        UserError: the data, the examples or the run's name will not do; nothing was enqueued.
+        UserError: the data, the examples or the run's name are invalid; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
-    source, shown = _look_at(data, examples, skip_bad)
+    source, few_shot = _check_data(data, examples, skip_bad)
     identity = sampling.model_dump(exclude={"model", "prompt"})
-    chosen = name or default_name(data.stem, "infer", source.digest, shown.digest, identity)
-    run = Run(chosen, "infer", source.place, source.digest, shown.digest, pinned(sampling).model_dump())
+    chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, identity)
+    run = Run(chosen, "infer", source.place, source.digest, few_shot.digest, pinned(sampling).model_dump())
 
     def write() -> None:
-        if shown.digest is not None:
-            runs.add_examples(shown.digest, shown.read())
+        if few_shot.digest is not None:
+            runs.add_examples(few_shot.digest, few_shot.read())
         with console.bar("recording", source.entries, "entries") as advance:
             lines = inputs.counted(source.lines(), advance)
-            runs.open_run(run, lines, files=(*source.files, *shown.files))
+            runs.open_run(run, lines, files=(*source.files, *few_shot.files))
 
     continued = begin(_follow_up(run, sampling), write)
     sent = publish(chosen)
-    return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, shown.count, source.bad, continued)
+    return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, few_shot.count, source.bad, continued)
 
 
 def pinned(sampling: Sampling) -> Sampling:
-    """Put the generator, the prompt's version, scorer and adapter of this moment into a run's options.
+    """Pin the current generator, prompt version, scorer and adapter in a run's options.
 
     Raises:
-        UserError: a model is named that there is not.
+        UserError: a named model does not exist.
     """
     return sampling.model_copy(
         update={
@@ -92,7 +92,7 @@ def pinned(sampling: Sampling) -> Sampling:
 
 
 def _follow_up(run: Run, sampling: Sampling) -> Run:
-    """Take over the models that a run was enqueued with, where the one in use is wanted: it keeps to them."""
+    """Keep the models that an existing run was enqueued with where the one in use is requested."""
     before = runs.find_run(run.name)
     kept = {
         kind: before.options[kind]
@@ -101,38 +101,40 @@ def _follow_up(run: Run, sampling: Sampling) -> Run:
     }
     for kind, model in kept.items():
         if model not in (run.options[kind], models.IN_USE):
-            console.note(f"run {run.name} keeps the {kind} that it was enqueued with: {model}")
+            console.note(f"run {run.name} keeps its pinned {kind}: {model}")
     return dataclasses.replace(run, options={**run.options, **kept})
 
 
-def _look_at(data: Path, examples: str | None, skip_bad: bool) -> tuple[DataSource, Examples]:
-    shown = None if examples is None else inputs.find_source(examples, "--examples ")
-    # One look at both, so that the bad lines of both are listed; the same file is looked at once.
-    files = [data, shown] if isinstance(shown, Path) else [data]
+def _check_data(data: Path, examples: str | None, skip_bad: bool) -> tuple[DataSource, Examples]:
+    examples_source = None if examples is None else inputs.find_source(examples, "--examples ")
+    # Check both together to list the bad lines of both; check the same file only once.
+    files = [data, examples_source] if isinstance(examples_source, Path) else [data]
     checked = inputs.check(list(dict.fromkeys(files)), skip_bad)
-    if shown is None:
+    if examples_source is None:
         return checked[0], inputs.NO_EXAMPLES
-    return checked[0], inputs.examples_of(checked[-1] if isinstance(shown, Path) else inputs.made_by(shown))
+    return checked[0], inputs.examples_of(
+        checked[-1] if isinstance(examples_source, Path) else inputs.from_run(examples_source)
+    )
 
 
 def begin(run: Run, write: Callable[[], object]) -> bool:
-    """Record a run unless it is there already; tell whether it was.
+    """Record a run unless it exists; return whether it did.
 
     Raises:
         UserError: another run has the name; the message says what differs.
         ServiceUnreachable: the broker does not answer, and nothing was written.
     """
-    known = is_known(run)
+    continued = exists(run)
     broker.ping()
-    if not known:
+    if not continued:
         write()
-    return known
+    return continued
 
 
 def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) -> bool:
-    """Record a run that pays for its calls, with its budget; tell whether it was there already.
+    """Record a run with a budget unless it exists; return whether it did.
 
-    Another budget replaces the one there was, and what a smaller one had stopped goes on. Raises as `begin`.
+    A new budget replaces the old one. If it is larger, stopped items resume. Raises as `begin`.
     """
     continued = begin(run, lambda: write(lambda connection: calls.put_budget(connection, run.name, budget)))
     if continued:
@@ -143,22 +145,22 @@ def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) 
     return continued
 
 
-def is_known(run: Run) -> bool:
-    """Tell whether a run is there already, with the same data and options.
+def exists(run: Run) -> bool:
+    """Return whether a run exists already with the same data and options.
 
     Raises:
-        UserError: its name cannot be one, or another run has it; the message says what differs.
+        UserError: its name is invalid, or another run has it; the message says what differs.
     """
     require_name(run.name)
-    known = runs.find_run(run.name)
-    if known is not None and (differences := list(_differences(known, run))):
+    recorded = runs.find_run(run.name)
+    if recorded is not None and (differences := list(_differences(recorded, run))):
         raise UserError(
-            f"there is a run {run.name!r} already, and {'; '.join(differences)}: name another with --run"
+            f"run {run.name!r} exists already, but {'; '.join(differences)}: choose another name with --run"
         )
-    return known is not None
+    return recorded is not None
 
 
-# What runs had that are older than an option.
+# Defaults for runs that are older than an option.
 _BEFORE = {
     (kind.queue, name): options.OLDER.get(name, field.default)
     for kind, model in ((Infer, Sampling), (Reason, Reasoning))
@@ -167,43 +169,43 @@ _BEFORE = {
 }
 
 
-def _differences(known: Run, wanted: Run) -> Iterator[str]:
-    if known.kind != wanted.kind:
-        yield f"it is for the {known.kind} queue"
+def _differences(recorded: Run, requested: Run) -> Iterator[str]:
+    if recorded.kind != requested.kind:
+        yield f"it is for the {recorded.kind} queue"
         return
-    if known.digest != wanted.digest:
-        yield f"its data is not the same ({known.source})"
-    if known.examples != wanted.examples:
-        yield "its examples are " + ("not the same" if known.examples else "none")
-    for option in sorted(known.options.keys() | wanted.options.keys()):
-        if option in ("model", "prompt") and option not in known.options:
-            continue  # it is older than the record of these
-        before = known.options.get(option, _BEFORE.get((known.kind, option)))
-        now = wanted.options.get(option)
+    if recorded.digest != requested.digest:
+        yield f"its data is not the same ({recorded.source})"
+    if recorded.examples != requested.examples:
+        yield "its examples are " + ("not the same" if recorded.examples else "none")
+    for option in sorted(recorded.options.keys() | requested.options.keys()):
+        if option in ("model", "prompt") and option not in recorded.options:
+            continue  # the run predates these options
+        before = recorded.options.get(option, _BEFORE.get((recorded.kind, option)))
+        now = requested.options.get(option)
         if before != now:
-            yield f"its {option.replace('_', '-')} is {_shown(before)}, not {_shown(now)}"
+            yield f"its {option.replace('_', '-')} is {_format_option(before)}, not {_format_option(now)}"
 
 
-def _shown(option: object) -> str:
+def _format_option(option: object) -> str:
     return ", ".join(map(str, option)) if isinstance(option, list) else str(option)
 
 
 def default_name(stem: str, *identity: object) -> str:
-    """Name a run after its file and everything that makes it the same run."""
-    told = json.dumps(identity, sort_keys=True, ensure_ascii=False, default=str)
+    """Derive a run's name from its file and a hash of its identity."""
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False, default=str)
     plain = _NO_NAME.sub("-", stem)[:100].strip("-") or "run"
-    return f"{plain}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def require_name(name: str) -> None:
-    """Refuse a run's name that a shell, a task id or a table would trip over.
+    """Refuse a run's name that is unsafe in shells, task ids or tables.
 
     Raises:
-        UserError: saying what a name may hold.
+        UserError: stating the allowed characters.
     """
     if not 1 <= len(name) <= 200 or _NO_NAME.search(name) or name.startswith("-"):
         raise UserError(
-            f"{name!r} cannot name a run: 1 to 200 letters, digits and . _ + @ -, not beginning with a dash"
+            f"invalid run name {name!r}: use 1 to 200 letters, digits and . _ + @ -, not starting with a dash"
         )
 
 
@@ -211,16 +213,16 @@ def require_name(name: str) -> None:
 
 
 def publish(run: str) -> int:
-    """Send a message for each item that is due and has none on the way; give how many.
+    """Send a message for each due item without one; return their number.
 
     Raises:
-        ServiceUnreachable: the broker went away; what was sent is noted, the same call sends the rest.
+        ServiceUnreachable: the broker is gone; sent messages are recorded, and the same call sends the rest.
     """
     sent = 0
     total = outbox.count_unsent(run)
     if not total:
         return 0
-    # While this lock is held, the workers' reconcile loops leave what is not sent yet to us.
+    # While this lock is held, the reconcile loops do not send this run's messages.
     lock, holder = outbox.sending(run), f"producer:{uuid.uuid4().hex}"
     locks.hold(lock, holder, SENDING_LEASE)
     try:
@@ -233,7 +235,7 @@ def publish(run: str) -> int:
                 sent += len(jobs)
     except ServiceUnreachable as error:
         raise ServiceUnreachable(
-            f"{error}; run {run!r} is recorded: the same command, or `votequeue resume {run}`, goes on"
+            f"{error}; run {run!r} is recorded: repeat the command, or run `votequeue resume {run}`"
         ) from None
     finally:
         locks.hold(lock, holder, 0)
@@ -250,23 +252,23 @@ def _send_chunk(channel: broker.Sender, jobs: Sequence[Job]) -> None:
         outbox.mark_sent(out)
 
 
-def resume(run: str) -> int:
-    """Send again whatever has no answer and is not being worked on; give how many messages went out."""
-    found = runs.get_run(run)
+def resume(name: str) -> int:
+    """Lift pauses and requeue all unfinished items that no worker holds; return the number of messages."""
+    run = runs.get_run(name)
     broker.ping()
-    if found.kind in DATA_QUEUES:
-        _stop_waiting(found)
+    if run.kind in DATA_QUEUES:
+        _stop_waiting(run)
     claims.expire(settings.load().max_losses)
-    outbox.forget_sent(run=run)
-    return publish(run)
+    outbox.forget_sent(run=name)
+    return publish(name)
 
 
 def _stop_waiting(run: Run) -> None:
-    # Whoever resumes says that what a service complained of is mended, or wants to see it complain again.
+    # Resuming means that the cause of the pause is fixed, or should be tested again.
     provider = run.options.get("provider")
     for note in _lift(provider) if provider else []:
         console.note(note)
-    # Other runs wait for the same service, and would wait for ever.
+    # Other runs of this provider wait for the same pause.
     same = [
         other.name for other in runs.list_runs() if provider and other.options.get("provider") == provider
     ]
@@ -274,21 +276,21 @@ def _stop_waiting(run: Run) -> None:
 
 
 def _lift(provider: str) -> list[str]:
-    """Lift all pauses of a provider's services, for all workers; say what was lifted."""
-    # First in Redis: a worker that still saw a long pause there would write it into the ledger again.
+    """Lift all pauses of a provider's services for all workers; return a note for each."""
+    # Redis first: a worker that still saw a long pause there would record it in the ledger again.
     slow = service_pauses.forget(provider)
     paused = {pause.service: pause.reason for pause in calls.pauses(provider)}
     calls.lift(provider)
-    reasons = {one.service: one.said for one in slow if one.left} | paused
+    reasons = {slowdown.service: slowdown.said for slowdown in slow if slowdown.left} | paused
     notes = [f"{service} is called again; it was paused: {reason}" for service, reason in reasons.items()]
     if any(reason.startswith(calls.OWN_QUOTA) for reason in paused.values()):
-        notes.append("what per_day has stopped pauses again unless VOTEQUEUE_LIMITS allows the workers more")
+        notes.append("calls stopped by per_day pause again unless the workers' VOTEQUEUE_LIMITS is raised")
     return notes
 
 
-def retry_dead(run: str) -> int:
-    """Give a run's dead items another chance; give how many messages went out."""
-    found = runs.get_run(run)
+def retry_dead(name: str) -> int:
+    """Reset a run's dead items and requeue them; return the number of messages."""
+    run = runs.get_run(name)
     broker.ping()
-    outbox.revive(run, recount=found.kind in DATA_QUEUES)
-    return publish(run)
+    outbox.revive(name, recount=run.kind in DATA_QUEUES)
+    return publish(name)

@@ -2,7 +2,7 @@
 
     again("test", {"scorer": "scorer-3f9c01ab12cd"})  ->  EnqueuedRun("test-9f3c01ab", items=275, ...)
 
-What comes of it is a run like any other: to be reported, explained and collected.
+The result is an ordinary run that can be reported, traced and collected.
 """
 
 from typing import Any
@@ -16,30 +16,32 @@ from shared.ledger.runs import Run
 from shared.options import Sampling
 
 
-def again(source: str, changes: dict[str, Any], name: str | None = None) -> EnqueuedRun:
-    """Enqueue the questions of a run that has come to its end, to be answered from its votes.
+def rescore(source: str, changes: dict[str, Any], name: str | None = None) -> EnqueuedRun:
+    """Enqueue the questions of a finished run to be answered from its recorded votes.
 
-    ``changes`` are options of the sampling that have to do with judging.
+    ``changes`` are the sampling options that apply to scoring.
 
     Raises:
-        UserError: there is no such run, it still goes on, or another run has the name.
+        UserError: there is no such run, it is unfinished, or another run has the name.
         ServiceUnreachable: the broker does not answer.
     """
-    found = run_progress.require_questions(source)
-    standing = run_progress.progress_of(source)
-    if standing.open:
-        raise UserError(f"run {source!r} still goes on: wait for it with `votequeue status {source} --watch`")
-    sampling = Sampling.of_record(found.options).model_copy(update={**changes, "votes_of": source})
+    source_run = run_progress.require_questions(source)
+    progress = run_progress.progress_of(source)
+    if progress.open:
+        raise UserError(
+            f"run {source!r} is not finished: wait for it with `votequeue status {source} --watch`"
+        )
+    sampling = Sampling.of_record(source_run.options).model_copy(update={**changes, "votes_of": source})
     scorer = models.pinned("scorer", sampling.scorer)
     sampling = sampling.model_copy(update={"scorer": scorer})
-    made = inputs.made_by(found)
+    data = inputs.from_run(source_run)
     options = sampling.model_dump(mode="json")
-    chosen = name or publish.default_name(source, "infer", made.digest, options)
-    run = Run(chosen, "infer", f"votes of {source}", made.digest, found.examples, options)
+    chosen = name or publish.default_name(source, "infer", data.digest, options)
+    run = Run(chosen, "infer", f"votes of {source}", data.digest, source_run.examples, options)
 
     def write() -> None:
-        with console.bar("recording", made.entries, "entries") as advance:
-            runs.open_run(run, inputs.counted(made.lines(), advance))
+        with console.bar("recording", data.entries, "entries") as advance:
+            runs.open_run(run, inputs.counted(data.lines(), advance))
 
     continued = publish.begin(run, write)
     sent = publish.publish(chosen)

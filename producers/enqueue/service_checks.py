@@ -1,8 +1,8 @@
-"""Check the settings of outside services before enqueueing; problems are notes, never refusals.
+"""Check the settings of external services before enqueueing; problems are only reported.
 
     provider tencent: VOTEQUEUE_TENCENT_SECRET_ID and VOTEQUEUE_TENCENT_SECRET_KEY are not set here, but ...
 
-The calls are the workers', who may well have what is missing here. No service is called.
+The workers make the calls and may have settings that are missing here. No service is called.
 """
 
 import socket
@@ -15,15 +15,15 @@ PATIENCE = 1.0  # seconds for the local server to answer
 
 
 def notes(provider: str) -> list[str]:
-    """Say what a provider's calls would lack on this machine."""
+    """List the problems that a provider's calls would have on this machine."""
     missing = _missing(provider)
-    told = [f"provider {provider}: {missing} not set here, but the workers need them"] if missing else []
+    problems = [f"provider {provider}: {missing} not set here, but the workers need them"] if missing else []
     url = settings.load().local_url
     if provider == "local" and not _answers(url):
-        told.append(
+        problems.append(
             f"nothing answers at {urls.shown(url)}: start it with `votequeue serve` or `votequeue up --serve`"
         )
-    return told
+    return problems
 
 
 def _missing(provider: str) -> str:
@@ -34,8 +34,8 @@ def _missing(provider: str) -> str:
     ]
     if not all(lacks):
         return ""
-    told = [" and ".join(PREFIX + name.upper() for name in names) for names in lacks]
-    return ", or ".join(told) + " are"
+    alternatives = [" and ".join(PREFIX + name.upper() for name in names) for names in lacks]
+    return ", or ".join(alternatives) + " are"
 
 
 def _answers(url: str) -> bool:

@@ -3,8 +3,8 @@
     gather([TrainingSource("mine", weight=1.0), TrainingSource("more.jsonl", weight=0.3)])
         ->  TrainingExample(...), TrainingExample(...), ...
 
-A run over labelled questions gives its own votes, told right from wrong by their letters; a `reason` or
-`translate` run and a data file give the reasonings they hold.
+A labelled `infer` run yields its votes, which are right or wrong by their letters. A `reason` or `translate`
+run and a data file yield their reasonings.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from shared.training_examples import Text, TrainingExample
 
 @dataclass(frozen=True)
 class TrainingSource:
-    """Where lessons come from: a run or a file; how much each text counts; whether it is for tests only."""
+    """A run or a file of training examples, the weight of its texts, and whether it is for testing only."""
 
     name: str
     path: Path | None = None
@@ -35,20 +35,20 @@ class TrainingSource:
     test: bool = False
 
     @property
-    def told(self) -> str:
-        """Say what it is: ``votes of mine``, ``texts of wrong x 0.5``."""
-        what = self.name
+    def label(self) -> str:
+        """Describe the source: ``votes of mine``, ``texts of wrong x 0.5``."""
+        text = self.name
         if self.path is None:
-            what = f"{'texts' if runs.get_run(self.name).kind in DATA_QUEUES else 'votes'} of {self.name}"
-        return what + (f" x {self.weight:g}" if self.weight != 1 else "") + (" (test)" if self.test else "")
+            text = f"{'texts' if runs.get_run(self.name).kind in DATA_QUEUES else 'votes'} of {self.name}"
+        return text + (f" x {self.weight:g}" if self.weight != 1 else "") + (" (test)" if self.test else "")
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a training would learn from: questions, right and wrong texts counted, all of it digested."""
+    """Counts and digest of a training's examples."""
 
     digest: str
-    lessons: int
+    examples: int
     questions: int
     right: int
     wrong: int
@@ -57,7 +57,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class EnqueuedTraining:
-    """What an `enqueue train` did; ``tested`` counts the texts that are for trying the model only."""
+    """The result of an `enqueue train`; ``tested`` counts the texts that are used only for testing."""
 
     run: str
     questions: int
@@ -71,35 +71,35 @@ class EnqueuedTraining:
 def sources(
     files: Sequence[Path], names: Sequence[str], tests: Sequence[str], weights: Sequence[str]
 ) -> list[TrainingSource]:
-    """Look up what to learn from; ``weights`` are ``NAME=0.5``, where a name is a run's or a file's.
+    """Look up the sources; ``weights`` are ``NAME=0.5``, with the name of a run or a file.
 
     Raises:
-        UserError: there is no such run, it has nothing to learn from, or a weight is for nothing.
+        UserError: there is no such run, it has no examples, or a weight names no source.
     """
-    wanted = dict(map(_weight, weights))
-    found = [TrainingSource(str(path), path, wanted.pop(str(path), 1.0)) for path in files]
-    found += [TrainingSource(name, None, wanted.pop(name, 1.0)) for name in names]
-    found += [TrainingSource(name, None, test=True) for name in tests]
-    if wanted:
-        known = ", ".join(source.name for source in found)
-        raise UserError(f"--weight {next(iter(wanted))}: it is not among what is learned from ({known})")
+    weight_of = dict(map(_weight, weights))
+    selected = [TrainingSource(str(path), path, weight_of.pop(str(path), 1.0)) for path in files]
+    selected += [TrainingSource(name, None, weight_of.pop(name, 1.0)) for name in names]
+    selected += [TrainingSource(name, None, test=True) for name in tests]
+    if weight_of:
+        listed = ", ".join(source.name for source in selected)
+        raise UserError(f"--weight {next(iter(weight_of))}: it is not a training source ({listed})")
     twice = {name for name in tests if name in names}
     if twice:
-        raise UserError(f"--test {twice.pop()}: what is learned from cannot be what the model is tried on")
-    for source in found:
+        raise UserError(f"--test {twice.pop()}: a run cannot be used for both training and testing")
+    for source in selected:
         if source.path is None:
             _require_texts(source)
-    return found
+    return selected
 
 
-def _weight(told: str) -> tuple[str, float]:
-    name, _, number = told.rpartition("=")
+def _weight(argument: str) -> tuple[str, float]:
+    name, _, number = argument.rpartition("=")
     try:
         weight = float(number)
     except ValueError:
         weight = 0.0
     if not name or not 0 < weight <= 100:
-        raise UserError(f"--weight {told}: write NAME=0.5, with a number above 0 and up to 100")
+        raise UserError(f"--weight {argument}: expected NAME=NUMBER, with a number above 0 and up to 100")
     return name, weight
 
 
@@ -109,41 +109,41 @@ def _require_texts(source: TrainingSource) -> None:
     if run.kind in DATA_QUEUES and not source.test:
         if next(generated_entries.entries(run), None) is None:
             raise UserError(
-                f"{option} {source.name}: it has made nothing yet, see `votequeue status {source.name}`"
+                f"{option} {source.name}: it has no results yet, see `votequeue status {source.name}`"
             )
         return
     run_progress.require_questions(source.name)
     if not any(result.gold is not None and result.votes for result in votes.of_run(source.name)):
-        raise UserError(f"{option} {source.name}: it has no vote on a question whose right answer is known")
+        raise UserError(f"{option} {source.name}: it has no vote on a labelled question")
 
 
 # Enqueuing
 
 
 def scorer(
-    options: ScorerTraining, found: Sequence[TrainingSource], name: str | None = None
+    options: ScorerTraining, sources: Sequence[TrainingSource], name: str | None = None
 ) -> EnqueuedTraining:
     """Enqueue the training of a scorer.
 
     Raises:
-        UserError: a bad file, or not both right and wrong texts where they are read; nothing was enqueued.
+        UserError: a file is invalid, or right or wrong texts are missing; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
-    seen = survey(found)
+    survey = survey_sources(sources)
     if INPUTS[options.input].answers:
-        _require_labels(seen)
+        _require_labels(survey)
     else:
-        _require_both(seen)
-    return _enqueue("scorer", options, found, seen, name)
+        _require_both(survey)
+    return _enqueue("scorer", options, sources, survey, name)
 
 
-def _require_labels(seen: Survey) -> None:
-    if not seen.questions:
-        raise UserError("there is no question to train on whose right answer is known")
+def _require_labels(survey: Survey) -> None:
+    if not survey.questions:
+        raise UserError("there is no labelled question to train on")
 
 
-def _require_both(seen: Survey) -> None:
-    missing = [word for word, count in [("right", seen.right), ("wrong", seen.wrong)] if not count]
+def _require_both(survey: Survey) -> None:
+    missing = [word for word, count in [("right", survey.right), ("wrong", survey.wrong)] if not count]
     if missing:
         raise UserError(
             f"there is no {' and no '.join(missing)} text to train on: `--from RUN` takes the votes of a "
@@ -151,92 +151,96 @@ def _require_both(seen: Survey) -> None:
         )
 
 
-def lora(options: LoraTraining, found: Sequence[TrainingSource], name: str | None = None) -> EnqueuedTraining:
+def lora(
+    options: LoraTraining, sources: Sequence[TrainingSource], name: str | None = None
+) -> EnqueuedTraining:
     """Enqueue the training of a LoRA adapter for the generator, from right texts.
 
     Raises:
-        UserError: a bad file, or no right text; nothing was enqueued.
+        UserError: a file is invalid, or there is no right text; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
-    seen = survey(found)
-    if not seen.right:
+    survey = survey_sources(sources)
+    if not survey.right:
         raise UserError(
             "there is no right text to train on: `--from RUN` takes right votes, or what a reason run has "
             "made, `--data FILE` the reasonings in a file"
         )
-    # What a run's prompts showed when it sampled, they show when its votes are learned from.
-    names = [source.name for source in found if source.path is None]
+    # Training prompts show the same few-shot examples as the run that sampled the votes.
+    names = [source.name for source in sources if source.path is None]
     digests = dict.fromkeys(digest for name in names if (digest := runs.get_run(name).examples))
-    return _enqueue("lora", options.model_copy(update={"examples": tuple(digests)}), found, seen, name)
+    return _enqueue("lora", options.model_copy(update={"examples": tuple(digests)}), sources, survey, name)
 
 
 def _enqueue(
     stem: str,
     options: Training,
-    found: Sequence[TrainingSource],
-    seen: Survey,
+    sources: Sequence[TrainingSource],
+    survey: Survey,
     name: str | None,
 ) -> EnqueuedTraining:
-    told = options.model_dump(mode="json")
-    chosen = name or publish.default_name(stem, "train", seen.digest, told)
-    run = Run(chosen, "train", ", ".join(source.told for source in found), seen.digest, None, told)
+    record = options.model_dump(mode="json")
+    chosen = name or publish.default_name(stem, "train", survey.digest, record)
+    run = Run(chosen, "train", ", ".join(source.label for source in sources), survey.digest, None, record)
 
     def write() -> None:
-        with console.bar("recording", seen.lessons, "lessons") as advance:
-            lessons = inputs.counted(_same(seen, found), advance)
-            files = [source.path for source in found if source.path is not None]
-            runs.open_single(run, options.target, lessons, files)
+        with console.bar("recording", survey.examples, "training examples") as advance:
+            examples = inputs.counted(_unchanged(survey, sources), advance)
+            files = [source.path for source in sources if source.path is not None]
+            runs.open_single(run, options.target, examples, files)
 
     continued = publish.begin(run, write)
     sent = publish.publish(chosen)
-    return EnqueuedTraining(chosen, seen.questions, seen.right, seen.wrong, seen.tested, sent, continued)
+    return EnqueuedTraining(
+        chosen, survey.questions, survey.right, survey.wrong, survey.tested, sent, continued
+    )
 
 
-def survey(found: Sequence[TrainingSource]) -> Survey:
-    """Count and digest what there is to train on.
+def survey_sources(sources: Sequence[TrainingSource]) -> Survey:
+    """Count and hash the training examples.
 
     Raises:
         UserError: a file has a bad line.
     """
-    inputs.check([source.path for source in found if source.path is not None])
+    inputs.check([source.path for source in sources if source.path is not None])
     digest = hashlib.sha256()
-    lessons = labelled = right = wrong = tested = 0
-    with console.bar("reading", None, "lessons") as advance:
-        for lesson in inputs.counted(gather(found), advance):
-            digest.update(lesson.model_dump_json().encode() + b"\n")
-            lessons += 1
-            if lesson.test:
-                tested += len(lesson.texts)
+    examples = labelled = right = wrong = tested = 0
+    with console.bar("reading", None, "training examples") as advance:
+        for example in inputs.counted(gather(sources), advance):
+            digest.update(example.model_dump_json().encode() + b"\n")
+            examples += 1
+            if example.test:
+                tested += len(example.texts)
                 continue
-            labelled += bool(lesson.answer)
-            rights = sum(lesson.is_right(text) for text in lesson.texts)
+            labelled += bool(example.answer)
+            rights = sum(example.is_right(text) for text in example.texts)
             right += rights
-            wrong += len(lesson.texts) - rights
-    return Survey(digest.hexdigest(), lessons, labelled, right, wrong, tested)
+            wrong += len(example.texts) - rights
+    return Survey(digest.hexdigest(), examples, labelled, right, wrong, tested)
 
 
-def _same(seen: Survey, found: Sequence[TrainingSource]) -> Iterator[str]:
+def _unchanged(survey: Survey, sources: Sequence[TrainingSource]) -> Iterator[str]:
     digest = hashlib.sha256()
-    for lesson in gather(found):
-        text = lesson.model_dump_json()
+    for example in gather(sources):
+        text = example.model_dump_json()
         digest.update(text.encode() + b"\n")
         yield text
-    if digest.hexdigest() != seen.digest:
+    if digest.hexdigest() != survey.digest:
         raise UserError("the data changed while it was being read: nothing was enqueued, try again")
 
 
-# Lessons
+# Training examples
 
 
-def gather(found: Sequence[TrainingSource]) -> Iterator[TrainingExample]:
-    """Give all lessons of some sources."""
-    for source in found:
+def gather(sources: Sequence[TrainingSource]) -> Iterator[TrainingExample]:
+    """Yield the training examples of all sources."""
+    for source in sources:
         entries = _entries(source)
         yield from _of_votes(source) if entries is None else _of_entries(entries, source)
 
 
 def _entries(source: TrainingSource) -> Iterator[Entry] | None:
-    """Give the entries of a file or of a run that has made some; ``None`` of one that has votes."""
+    """Return the entries of a file or of a generating run; ``None`` for an infer run."""
     if source.path is not None:
         return (line.entry for line in dataset.scan(source.path) if isinstance(line, Line))
     run = runs.get_run(source.name)
@@ -254,7 +258,7 @@ def _of_votes(source: TrainingSource) -> Iterator[TrainingExample]:
             Text(text=reader.cut(vote.text), letter=vote.letter, attempt=vote.attempt, place=vote.place)
             for vote in result.votes
         )
-        yield _lesson(result.entry, result.question, source, texts, kind="votes")
+        yield _example(result.entry, result.question, source, texts, kind="votes")
 
 
 def _of_entries(entries: Iterator[Entry], source: TrainingSource) -> Iterator[TrainingExample]:
@@ -263,12 +267,12 @@ def _of_entries(entries: Iterator[Entry], source: TrainingSource) -> Iterator[Tr
             texts = [Text(text=wrong.reasoning, letter=wrong.answer) for wrong in question.wrong]
             if question.answer and question.reasoning and question.reasoning.strip():
                 texts.insert(0, Text(text=question.reasoning, letter=question.answer))
-            # A question whose answer is known teaches something without any text, too.
+            # A labelled question is a training example even without a text.
             if texts or question.answer:
-                yield _lesson(entry, index, source, tuple(texts), kind="texts")
+                yield _example(entry, index, source, tuple(texts), kind="texts")
 
 
-def _lesson(
+def _example(
     entry: Entry, index: int, source: TrainingSource, texts: tuple[Text, ...], **more: str
 ) -> TrainingExample:
     question = entry.questions[index]

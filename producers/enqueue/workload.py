@@ -1,12 +1,11 @@
-"""Work out what a run will ask of outside services: calls, tokens, characters.
+"""Compute the workload of a run: calls, tokens and characters by external service.
 
     reasonings(entries, options)
         ->  Workload(loads=[Load("chat", "deepseek-chat", Amount(calls=1475, ...), Amount(calls=3984, ...))],
                      on_record=12, assumptions=["9 of 10 replies agree with the letter", ...])
 
-Each amount is there twice: as it is expected, and at the most, with prompts bounded by their bytes as budgets
-bound them. What is on record already is left out. Nothing is sent or written; what it all costs, and how long
-it takes, is `estimate`'s.
+Each amount has an expected and a maximum value; for the maximum, prompts count one token per byte, as in
+budgets. Recorded texts are left out. Nothing is sent or written. `estimate` computes cost and duration.
 """
 
 import math
@@ -20,15 +19,15 @@ from shared.ledger.cache import Route, Wanted
 from shared.options import WRITES, Augmentation, Reasoning
 from shared.providers import Usage
 
-AGREE = {"correct": 0.9, "wrong": 0.6}  # share of replies that come to the letter they were given
+AGREE = {"correct": 0.9, "wrong": 0.6}  # share of replies that conclude with the given letter
 KEPT = 0.5  # share of variants that are kept
 NO_CALL = Usage()
-REPLY = 400  # tokens of a usual reasoning
+REPLY = 400  # tokens of a typical reasoning
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is asked of a service; means, so no whole numbers."""
+    """The amount requested from a service; means, so not whole numbers."""
 
     calls: float = 0.0
     input_tokens: float = 0.0
@@ -46,7 +45,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked of one model; ``call`` is the most that the largest call may use."""
+    """The load of one model; ``call`` is the maximum usage of its largest call."""
 
     provider: str
     model: str
@@ -57,7 +56,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is asked of all models; ``on_record`` counts the texts that are there already."""
+    """The load of all models; ``on_record`` counts the recorded texts."""
 
     loads: list[Load] = field(default_factory=list)
     on_record: int = 0
@@ -68,21 +67,21 @@ class Workload:
 
 
 def reasonings(entries: Iterable[Entry], options: Reasoning) -> Workload:
-    """Work out what it takes to get reasonings for the labelled questions of some entries."""
-    asked = tokens = bound = largest = known = 0
+    """Compute the workload of reasonings for the labelled questions of some entries."""
+    missing = tokens = bound = largest = reused = 0
     for chunk in engine.chunks(_wanted(entries, options)):
-        for wanted, there in zip(chunk, cache.have_reasonings(chunk, options.models), strict=True):
-            known += there
-            if not there:
-                asked += 1
+        for wanted, recorded in zip(chunk, cache.have_reasonings(chunk, options.models), strict=True):
+            reused += recorded
+            if not recorded:
+                missing += 1
                 prompt = prompts.explaining(wanted.asked, wanted.letter)
                 tokens += prompts.tokens(prompt)
                 bound += token_bounds.message(prompt)
                 largest = max(largest, token_bounds.message(prompt))
     agree = AGREE[options.label]
-    said = f"{10 * agree:.0f} of 10 replies agree with the letter and have {REPLY} tokens"
-    call = Usage(largest, options.max_tokens) if asked else NO_CALL
-    return Workload(list(_by_model(asked, (tokens, bound), call, options)), known, [said])
+    premise = f"{10 * agree:.0f} of 10 replies agree with the letter and have {REPLY} tokens"
+    call = Usage(largest, options.max_tokens) if missing else NO_CALL
+    return Workload(list(_by_model(missing, (tokens, bound), call, options)), reused, [premise])
 
 
 def _wanted(entries: Iterable[Entry], options: Reasoning) -> Iterator[Wanted]:
@@ -94,12 +93,12 @@ def _wanted(entries: Iterable[Entry], options: Reasoning) -> Iterator[Wanted]:
 
 
 def _by_model(asked: int, tokens: tuple[int, int], call: Usage, options: Reasoning) -> Iterator[Load]:
-    # Without chance in it, the same prompt has the same reply: it is asked once.
+    # At temperature 0 the same prompt gets the same reply, so it is asked once.
     asks = options.asks if options.temperature > 0 else 1
     missing = 1 - AGREE[options.label]
     reply = min(REPLY, options.max_tokens)
     for place, model in enumerate(options.models):
-        # The next model is asked only where those before it never agreed.
+        # Each model is asked only where the ones before it never agreed.
         times = missing ** (asks * place) * (1 - missing**asks) / (1 - missing)
         expected = Amount(asked * times, tokens[0] * times, asked * times * reply)
         most = Amount(asked * asks, tokens[1] * asks, asked * asks * options.max_tokens)
@@ -110,20 +109,20 @@ def _by_model(asked: int, tokens: tuple[int, int], call: Usage, options: Reasoni
 
 
 def variants(entries: Iterable[Entry], options: Augmentation) -> Workload:
-    """Work out what it takes to get a variant of each labelled question, and to have it answered."""
+    """Compute the workload of writing and answering a variant of each labelled question."""
     samples, longest = options.samples or 0, options.max_tokens or 0
     asked = read = bound = largest = 0
     for entry in entries:
         for index, question in enumerate(entry.questions):
             if question.answer is not None:
-                known = runs.asked(entry, index)
+                asked_question = runs.asked(entry, index)
                 asked += 1
-                writing = prompts.varying(prompts.FewShotExample(known, "", question.answer))
-                answering = prompts.answering(known)
+                writing = prompts.varying(prompts.FewShotExample(asked_question, "", question.answer))
+                answering = prompts.answering(asked_question)
                 read += prompts.tokens(writing) + samples * prompts.tokens(answering)
                 bound += token_bounds.message(writing) + samples * token_bounds.message(answering)
                 largest = max(largest, token_bounds.message(writing), token_bounds.message(answering))
-    # Without chance in it, the same prompt has the same variant.
+    # At temperature 0 the same prompt gives the same variant.
     writes = WRITES if options.temperature else 1
     tries = (1 - (1 - KEPT) ** writes) / KEPT
     calls = asked * (1 + samples)
@@ -134,22 +133,24 @@ def variants(entries: Iterable[Entry], options: Augmentation) -> Workload:
         Amount(calls * writes, bound * writes, calls * writes * longest),
         Usage(largest, longest) if asked else NO_CALL,
     )
-    said = f"{10 * KEPT:.0f} of 10 variants are kept, the others written again, {writes} times in all"
-    return Workload([load], 0, [said, f"variants are as long as the originals, replies have {REPLY} tokens"])
+    premise = f"{10 * KEPT:.0f} of 10 variants are kept, the others written again, {writes} times in all"
+    return Workload(
+        [load], 0, [premise, f"variants are as long as the originals, replies have {REPLY} tokens"]
+    )
 
 
-FILLED = 0.9  # how full a packed call is
-BYTES = 3  # of a Chinese character, which an estimate takes for one token and a budget for so many
-LONGER = 2  # at the most, a translation has so many times the tokens of its text
+FILLED = 0.9  # fill level of a packed call
+BYTES = 3  # per Chinese character; an estimate counts one token, a budget one per byte
+LONGER = 2  # maximum ratio of a translation's tokens to its text's
 
-# A text's length by language, that of the Chinese one being 1: in characters, and in tokens.
+# A text's length by language relative to Chinese: in characters, and in tokens.
 _LENGTHS = {"zh": (1.0, 1.0), "ja": (1.4, 1.4), "ko": (1.3, 1.3)}
 _OTHER_LENGTH = (3.0, 1.5)
 
 
 @dataclass
-class _Way:
-    """One direction of a translation: what goes that way, and how many calls it is, each entry by itself."""
+class _Leg:
+    """One leg of a translation: what goes that way, and how many calls it is, each entry by itself."""
 
     texts: float = 0.0
     characters: float = 0.0
@@ -158,8 +159,8 @@ class _Way:
 
 
 def translations(entries: Iterable[Entry], options: Augmentation) -> Workload:
-    """Work out what it takes to translate some entries into another language and back."""
-    there, back, known = _Way(), _Way(), 0
+    """Compute the workload of translating some entries into another language and back."""
+    there, back, reused = _Leg(), _Leg(), 0
     lengths = [_LENGTHS.get(word or "", _OTHER_LENGTH) for word in (options.language, options.pivot)]
     ratio = lengths[1][0] / lengths[0][0], lengths[1][1] / lengths[0][1]
     size = _call_size(options)
@@ -167,12 +168,12 @@ def translations(entries: Iterable[Entry], options: Augmentation) -> Workload:
         (_pieces(entry, options.language or "", size[0]) for entry in entries), size=50
     ):
         memory = _remembered({text for texts in pieces for text in texts}, options)
-        known += sum(memory.values())
+        reused += sum(memory.values())
         for texts in pieces:
-            # What an entry before it in the chunk asks for is in the memory by then.
-            ways = [(text, memory.pop(text)) for text in texts if text in memory]
-            _add(there, [text for text, found in ways if found < 1], (1.0, 1.0), size)
-            _add(back, [text for text, found in ways if found < 2], ratio, size)
+            # Texts of earlier entries in the chunk are in the memory by then.
+            missing = [(text, memory.pop(text)) for text in texts if text in memory]
+            _add(there, [text for text, ways_known in missing if ways_known < 1], (1.0, 1.0), size)
+            _add(back, [text for text, ways_known in missing if ways_known < 2], ratio, size)
     loads = [_translated(there, ratio, options), _translated(back, (1 / ratio[0], 1 / ratio[1]), options)]
     load = Load(
         options.provider or "",
@@ -182,57 +183,57 @@ def translations(entries: Iterable[Entry], options: Augmentation) -> Workload:
         _largest(there, options) if there.texts or back.texts else NO_CALL,
     )
     grown = f"a text has {ratio[0]:.3g} times its length in {options.pivot}"
-    return Workload([load], known, [grown, f"packed calls are {100 * FILLED:.0f} % full"])
+    return Workload([load], reused, [grown, f"packed calls are {100 * FILLED:.0f} % full"])
 
 
 def _pieces(entry: Entry, language: str, longest: float) -> list[str]:
     most = None if longest == math.inf else int(longest)
-    found = (piece for text in segments.texts(entry) for piece in segments.split(text, language, most))
-    return list(dict.fromkeys(piece.text for piece in found if piece.text))
+    parts = (piece for text in segments.texts(entry) for piece in segments.split(text, language, most))
+    return list(dict.fromkeys(piece.text for piece in parts if piece.text))
 
 
 def _remembered(texts: set[str], options: Augmentation) -> dict[str, int]:
-    """Tell for each text how many of its two ways are in the memory."""
+    """Return for each text how many of its two legs are in the translation memory."""
     ways = cache.routes(options)
-    there = _found(texts, ways[0])
-    back = _found(set(there.values()), ways[1])
+    there = _known_translations(texts, ways[0])
+    back = _known_translations(set(there.values()), ways[1])
     return {text: (text in there) + (there.get(text) in back) for text in texts}
 
 
-def _found(texts: set[str], route: Route) -> dict[str, str]:
-    # A few at a time: a statement takes only so many values.
-    found: dict[str, str] = {}
+def _known_translations(texts: set[str], route: Route) -> dict[str, str]:
+    # In chunks, because a statement has a limited number of parameters.
+    translations: dict[str, str] = {}
     for some in engine.chunks(texts):
-        found |= cache.find_translations(some, route)
-    return found
+        translations |= cache.find_translations(some, route)
+    return translations
 
 
-def _add(way: _Way, texts: list[str], ratio: tuple[float, float], size: tuple[float, float]) -> None:
+def _add(leg: _Leg, texts: list[str], ratio: tuple[float, float], size: tuple[float, float]) -> None:
     characters = sum(map(len, texts)) * ratio[0]
-    way.texts += len(texts)
-    way.characters += characters
-    way.tokens += sum(map(prompts.tokens, texts)) * ratio[1]
-    way.alone += math.ceil(max(characters / size[0], len(texts) / size[1]))
+    leg.texts += len(texts)
+    leg.characters += characters
+    leg.tokens += sum(map(prompts.tokens, texts)) * ratio[1]
+    leg.alone += math.ceil(max(characters / size[0], len(texts) / size[1]))
 
 
 def _call_size(options: Augmentation) -> tuple[float, float]:
     limits = providers.limits(options.provider or "", options.model or "", settings.load().limits)
     if options.prompt is not None:
         return limits.characters or providers.PROMPTED_CHARACTERS, limits.texts or providers.PROMPTED_TEXTS
-    # One text a call holds many lines.
+    # A single text may hold many lines.
     texts = None if limits.texts == 1 else limits.texts
     return limits.characters or math.inf, texts or math.inf
 
 
-def _translated(way: _Way, ratio: tuple[float, float], options: Augmentation) -> tuple[Amount, Amount]:
+def _translated(leg: _Leg, ratio: tuple[float, float], options: Augmentation) -> tuple[Amount, Amount]:
     size = _call_size(options)
-    calls = math.ceil(max(way.characters / size[0] / FILLED, way.texts / size[1], way.texts > 0))
-    most = max(calls, way.alone)
+    calls = math.ceil(max(leg.characters / size[0] / FILLED, leg.texts / size[1], leg.texts > 0))
+    most = max(calls, leg.alone)
     if options.prompt is None and not _by_tokens(options):
-        return Amount(calls, characters=way.characters), Amount(most, characters=way.characters)
-    framed = way.tokens + (2 * way.texts if options.prompt else 0)
+        return Amount(calls, characters=leg.characters), Amount(most, characters=leg.characters)
+    framed = leg.tokens + (2 * leg.texts if options.prompt else 0)
     frame = prompts.tokens(prompts.translating([], "zh", "ja")) if options.prompt else 0
-    characters = 0.0 if options.prompt else way.characters
+    characters = 0.0 if options.prompt else leg.characters
     return (
         Amount(calls, calls * frame + framed, framed * ratio[1], characters),
         Amount(
@@ -241,9 +242,9 @@ def _translated(way: _Way, ratio: tuple[float, float], options: Augmentation) ->
     )
 
 
-def _largest(way: _Way, options: Augmentation) -> Usage:
-    """Bound one call: it holds all that its service takes a call, or all that there is."""
-    characters = math.ceil(min(_call_size(options)[0], way.characters))
+def _largest(leg: _Leg, options: Augmentation) -> Usage:
+    """Return the maximum usage of one call: its service's limit, or all texts."""
+    characters = math.ceil(min(_call_size(options)[0], leg.characters))
     if options.prompt is None and not _by_tokens(options):
         return Usage(characters=characters)
     tokens = BYTES * characters
@@ -252,5 +253,5 @@ def _largest(way: _Way, options: Augmentation) -> Usage:
 
 
 def _by_tokens(options: Augmentation) -> bool:
-    # A translation service counts characters; the language models that it offers besides count tokens.
+    # A translation service bills characters; its language models bill tokens.
     return options.model != providers.PROVIDERS[options.provider or ""].translation_model

@@ -1,1 +1,1 @@
-"""Closed-world puzzles that prove their own answers: one subject a file, `types` the shapes they share."""
+"""Closed-world puzzles with verified answers: one module a family; `types` has the shared types."""

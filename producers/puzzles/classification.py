@@ -98,24 +98,24 @@ def make(rng: Random, difficulty: int) -> Puzzle | None:
         rng, f"{theme.scene}：{'、'.join(people)}。", rng.sample(facts, len(facts)), world.rules()
     )
     wanted = rng.randint(1, 2)
-    asked = rng.sample(range(levels), wanted)
-    queries = [_ask(rng, world, level) for level in asked for _ in range(2)]
+    levels_asked = rng.sample(range(levels), wanted)
+    queries = [_ask(rng, world, level) for level in levels_asked for _ in range(2)]
     return puzzle(problem, queries, wanted)
 
 
 def _ask(rng: Random, world: _World, level: int) -> Query | None:
     slips = [(one, at) for one in world.people for at in range(level + 2)]
-    found = _trace(world, level, None)
+    right = _trace(world, level, None)
     slipped = [_trace(world, level, slip) for slip in slips]
     name = world.theme.classes[level]
     wording = Wording(f"哪些人是{name}？", f"有几个人是{name}？", f"{{}}是{name}吗？", f"所以，{name}有{{}}")
-    return question_types.members(rng, wording, found, slipped, world.people, _solve(world)[level])
+    return question_types.members(rng, wording, right, slipped, world.people, _solve(world)[level])
 
 
 def _trace(world: _World, level: int, slip: tuple[str, int] | None) -> Finding:
     steps, members = [], []
     for one in world.people:
-        has = [known != ((one, at) == slip) for at, known in enumerate(world.has[one])]
+        has = [stated != ((one, at) == slip) for at, stated in enumerate(world.has[one])]
         steps.append(_examine(world.theme, one, has, level))
         if has[0] and has[1] and not any(has[2 : level + 2]):
             members.append(one)
@@ -123,14 +123,14 @@ def _trace(world: _World, level: int, slip: tuple[str, int] | None) -> Finding:
 
 
 def _examine(theme: _Theme, person: str, has: list[bool], level: int) -> str:
-    """Say of one person every feature the class needs, then the verdict."""
-    told = [theme.features[at][0 if has[at] else 1] for at in range(level + 2)]
+    """Render the relevant features of one person, then the verdict."""
+    features = [theme.features[at][0 if has[at] else 1] for at in range(level + 2)]
     belongs = has[0] and has[1] and not any(has[2 : level + 2])
-    return f"{person}{'，'.join(told)}，{'是' if belongs else '不是'}{theme.classes[level]}。"
+    return f"{person}{'，'.join(features)}，{'是' if belongs else '不是'}{theme.classes[level]}。"
 
 
 def _solve(world: _World) -> list[list[str]]:
-    """Apply the rules in order, each to the class the one before it made; give every class's members."""
+    """Apply the rules in order, each to the class the one before it made; return every class's members."""
     stages = [[one for one in world.people if world.has[one][0] and world.has[one][1]]]
     for level in range(1, world.levels):
         stages.append([one for one in stages[-1] if not world.has[one][level + 1]])

@@ -1,8 +1,8 @@
-"""The puzzle families: name -> what makes a puzzle of it.
+"""Registry of puzzle families: name -> generator function.
 
     FAMILIES["ranking"](random, difficulty)  ->  Puzzle(problem="甲比乙高。……", ...)
 
-A new family is a module beside this one, an entry here, and a second solver in
+A new family needs a module beside this one, an entry here, and a second solver in
 `tests/unit/test_puzzle_answers.py`, which reads the printed puzzle and must come to the same answers.
 """
 

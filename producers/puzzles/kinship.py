@@ -45,10 +45,10 @@ class _Family:
         return (self.father if side == "父亲" else self.mother)[child]
 
     def around(self, person: str, role: str) -> list[str]:
-        """Give a person's parent or siblings by role."""
+        """Return a person's parent or siblings by role."""
         if role in ("父亲", "母亲"):
-            known = self.father if role == "父亲" else self.mother
-            return [known[person]] if person in known else []
+            parent_of = self.father if role == "父亲" else self.mother
+            return [parent_of[person]] if person in parent_of else []
         pool = self.men if role == "兄弟" else self.women
         mine = self.father.get(person)
         return [one for one in pool if one != person and mine and self.father.get(one) == mine]
@@ -107,11 +107,11 @@ class _Subject:
 def _ask(rng: Random, family: _Family, young: _Subject) -> Query | None:
     side, role = rng.choice(list(_TITLES))
     title = _TITLES[side, role]
-    found = _relatives(family, young.name, title)
-    if len(found) != 1:
+    relatives = _relatives(family, young.name, title)
+    if len(relatives) != 1:
         return None
     if rng.random() < 0.5:
-        return _ask_title(family, young, found[0], side, role)
+        return _ask_title(family, young, relatives[0], side, role)
     right = _find(family, young, title, (side, role), (side, role))
     if right is None:
         return None
@@ -125,24 +125,24 @@ def _ask(rng: Random, family: _Family, young: _Subject) -> Query | None:
     everyone = family.everyone()
     spare = [one for one in rng.sample(everyone, len(everyone)) if one != young.name]
     fair = [chain for chain in slips if chain]
-    return question_types.value(f"谁是{young.called}的{title}？", right, fair, spare, found[0])
+    return question_types.value(f"谁是{young.called}的{title}？", right, fair, spare, relatives[0])
 
 
 def _find(
-    family: _Family, young: _Subject, title: str, said: tuple[str, str], path: tuple[str, str]
+    family: _Family, young: _Subject, title: str, named: tuple[str, str], path: tuple[str, str]
 ) -> Chain | None:
     """Look for the one relative along a path, calling it what is said; None when there is not just one."""
     parent = family.parent(young.name, path[0])
-    found = family.around(parent, path[1])
-    if len(found) != 1:
+    relatives = family.around(parent, path[1])
+    if len(relatives) != 1:
         return None
     steps = (
-        f"{young.name}的{title}就是{young.name}的{'的'.join(said)}。",
-        f"{young.name}的{said[0]}是{parent}。",
-        _near(family, parent, found[0], said[1]),
-        f"所以要找的人是{found[0]}。",
+        f"{young.name}的{title}就是{young.name}的{'的'.join(named)}。",
+        f"{young.name}的{named[0]}是{parent}。",
+        _near(family, parent, relatives[0], named[1]),
+        f"所以要找的人是{relatives[0]}。",
     )
-    return Chain((*young.lead, *steps), found[0])
+    return Chain((*young.lead, *steps), relatives[0])
 
 
 def _near(family: _Family, parent: str, one: str, role: str) -> str:
@@ -184,8 +184,8 @@ def _is(family: _Family, one: str, role: str, other: str) -> bool:
     if role in _SIDES:
         return (family.father if role == "父亲" else family.mother).get(other) == one
     shared = [
-        known[one]
-        for known in (family.father, family.mother)
-        if one in known and known[one] == known.get(other)
+        parent_of[one]
+        for parent_of in (family.father, family.mother)
+        if one in parent_of and parent_of[one] == parent_of.get(other)
     ]
     return one != other and bool(shared) and (one in family.men) == (role == "兄弟")

@@ -22,7 +22,7 @@ class _Saying:
     speaker: int
     about: int
 
-    def words(self, names: list[str]) -> str:
+    def render(self, names: list[str]) -> str:
         other = names[self.about]
         return {
             "both": f"我和{other}都是{KNAVE}",
@@ -48,10 +48,10 @@ def make(rng: Random, difficulty: int) -> Puzzle | None:
     solved = _solve(sayings, len(names))
     if solved is None:
         return None
-    said = [f"{names[one.speaker]}说：“{one.words(names)}。”" for one in sayings]
+    statements = [f"{names[one.speaker]}说：“{one.render(names)}。”" for one in sayings]
     scene = rng.choice(("一个岛上住着两种人", "某个村子里有两种人"))
     scene += f"：{KNIGHT}永远说真话，{KNAVE}永远说假话。这里有{len(names)}个人：{'、'.join(names)}。"
-    problem = statement(rng, scene, rng.sample(said, len(said)))
+    problem = statement(rng, scene, rng.sample(statements, len(statements)))
     wanted = rng.randint(1, 2)
     queries = [_ask(rng, names, sayings, solved) for _ in range(wanted * 3)]
     return puzzle(problem, queries, wanted)
@@ -82,7 +82,7 @@ def _ask(rng: Random, names: list[str], sayings: list[_Saying], solved: tuple[bo
     if rng.random() < 0.12:
         return _ask_one(rng, names, traces, solved)
     kind = rng.choice((KNIGHT, KNAVE))
-    findings = [_members(names, steps, found, kind == KNIGHT) for steps, found in traces]
+    findings = [_members(names, steps, knights, kind == KNIGHT) for steps, knights in traces]
     wording = Wording(f"谁是{kind}？", f"这里有几个{kind}？", f"{{}}是{kind}吗？", f"综上，{kind}是{{}}")
     right = [name for name, knight in zip(names, solved, strict=True) if knight == (kind == KNIGHT)]
     return question_types.members(rng, wording, findings[0], findings[1:], names, right)
@@ -93,15 +93,17 @@ def _ask_one(
 ) -> Query | None:
     who = rng.randrange(len(names))
     chains = [
-        Chain((*steps, f"所以{names[who]}是{_type(found[who])}。"), _type(found[who]))
-        for steps, found in traces
+        Chain((*steps, f"所以{names[who]}是{_type(knights[who])}。"), _type(knights[who]))
+        for steps, knights in traces
     ]
     spare = (KNIGHT, KNAVE)
     return question_types.value(f"{names[who]}是什么人？", chains[0], chains[1:], spare, _type(solved[who]))
 
 
-def _members(names: list[str], steps: list[str], found: list[bool], knight: bool) -> Finding:
-    return Finding(tuple(steps), tuple(name for name, one in zip(names, found, strict=True) if one == knight))
+def _members(names: list[str], steps: list[str], knights: list[bool], knight: bool) -> Finding:
+    return Finding(
+        tuple(steps), tuple(name for name, one in zip(names, knights, strict=True) if one == knight)
+    )
 
 
 def _trace(names: list[str], sayings: list[_Saying], slip: int | None) -> tuple[list[str], list[bool]]:
@@ -109,14 +111,14 @@ def _trace(names: list[str], sayings: list[_Saying], slip: int | None) -> tuple[
     opening = sayings[0]
     liar = opening.kind == "both"
     other = liar != (slip == 0)
-    found = {0: not liar, 1: other}
+    knights = {0: not liar, 1: other}
     steps = [_open(names, opening, _type(other))]
     for place, saying in enumerate(sayings[1:], 1):
-        new = saying.about if saying.speaker in found else saying.speaker
-        known = found[saying.speaker + saying.about - new]
-        found[new] = (known == (saying.kind == "knight")) != (place == slip)
-        steps.append(_pass_on(names, saying, new, known, _type(found[new])))
-    return steps, [found[place] for place in range(len(names))]
+        new = saying.about if saying.speaker in knights else saying.speaker
+        is_knight = knights[saying.speaker + saying.about - new]
+        knights[new] = (is_knight == (saying.kind == "knight")) != (place == slip)
+        steps.append(_pass_on(names, saying, new, is_knight, _type(knights[new])))
+    return steps, [knights[place] for place in range(len(names))]
 
 
 def _open(names: list[str], saying: _Saying, other: str) -> str:
@@ -125,15 +127,15 @@ def _open(names: list[str], saying: _Saying, other: str) -> str:
         why = f"{me}如果是{KNIGHT}，就等于承认自己是{KNAVE}，矛盾，所以{me}是{KNAVE}，这句话是假的"
     else:
         why = f"{me}如果是{KNAVE}，这句话就成了真话，矛盾，所以{me}是{KNIGHT}，这句话是真的"
-    return f"{me}说“{saying.words(names)}”。{why}，因此{you}是{other}。"
+    return f"{me}说“{saying.render(names)}”。{why}，因此{you}是{other}。"
 
 
-def _pass_on(names: list[str], saying: _Saying, new: int, known: bool, conclusion: str) -> str:
-    who, said = names[saying.speaker], saying.words(names)
+def _pass_on(names: list[str], saying: _Saying, new: int, is_knight: bool, conclusion: str) -> str:
+    who, text = names[saying.speaker], saying.render(names)
     if new == saying.about:
-        manner = "真话" if known else "假话"
-        return f"{who}是{_type(known)}，说的是{manner}，{who}说“{said}”，所以{names[new]}是{conclusion}。"
-    return f"{who}说“{said}”，已知{names[saying.about]}是{_type(known)}，所以{who}是{conclusion}。"
+        manner = "真话" if is_knight else "假话"
+        return f"{who}是{_type(is_knight)}，说的是{manner}，{who}说“{text}”，所以{names[new]}是{conclusion}。"
+    return f"{who}说“{text}”，已知{names[saying.about]}是{_type(is_knight)}，所以{who}是{conclusion}。"
 
 
 def _type(knight: bool) -> str:

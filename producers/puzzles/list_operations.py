@@ -24,7 +24,7 @@ class _Operation:
 
 
 def make(rng: Random, difficulty: int) -> Puzzle | None:
-    """Draw a list and operations, and ask what becomes of it."""
+    """Draw a list and operations, and ask for the result."""
     numbers = [rng.randint(1, 20) for _ in range(4 + difficulty)]
     operations = [_operation(rng, pair) for pair in rng.sample(range(6), 2 + difficulty)]
     opening = rng.choice(

@@ -23,10 +23,10 @@ WOMEN = (
 
 
 def people(rng: Random, count: int) -> list[str]:
-    """Draw that many different people."""
+    """Draw distinct people."""
     return rng.sample(_PEOPLE, count)
 
 
 def places(rng: Random, count: int) -> list[str]:
-    """Draw that many different places."""
+    """Draw distinct places."""
     return rng.sample(_PLACES, count)

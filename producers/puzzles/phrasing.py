@@ -26,13 +26,13 @@ _LAYOUTS = ("numbered", "dashed", "prose", "connected")
 
 @dataclass(frozen=True)
 class Voice:
-    """One way of telling a chain."""
+    """One phrasing of a chain."""
 
     opener: str
     layout: str
     closing: str
 
-    def tell(self, chain: Chain, letter: str) -> str:
+    def render(self, chain: Chain, letter: str) -> str:
         """Render a chain that ends at the option with this letter."""
         closing = self.closing.format(letter=letter, result=chain.result)
         return "\n\n".join((self.opener, self._body(chain.steps), closing, f"答案是：{letter}"))
@@ -52,5 +52,5 @@ class Voice:
 
 
 def draw(rng: Random) -> Voice:
-    """Draw a voice."""
+    """Draw a phrasing."""
     return Voice(rng.choice(_OPENERS), rng.choice(_LAYOUTS), rng.choice(_CLOSINGS))

@@ -32,9 +32,9 @@ class _Taste:
     kind: str
     others: tuple[int, ...]
 
-    def words(self, names: list[str], me: int) -> str:
+    def render(self, names: list[str], me: int) -> str:
         who, kind = names[me], _KINDS[self.kind]
-        known = [names[one] for one in self.others]
+        others = [names[one] for one in self.others]
         return {
             "kind": "{who}喜欢所有{kind}",
             "some": "{who}喜欢{one}喜欢的食物里的所有{kind}",
@@ -43,7 +43,7 @@ class _Taste:
             "and": "{who}喜欢{both}都喜欢的所有食物",
             "or": "{who}喜欢{either}喜欢的所有食物",
         }[self.form].format(
-            who=who, kind=kind, one="".join(known[:1]), both="和".join(known), either="或".join(known)
+            who=who, kind=kind, one="".join(others[:1]), both="和".join(others), either="或".join(others)
         )
 
     def likes(self, food: str, before: Callable[[int, str], bool]) -> bool:
@@ -84,7 +84,7 @@ def make(rng: Random, difficulty: int) -> Puzzle | None:
     if any(len(solved[place]) in (0, len(foods)) for place in range(len(names))):
         return None
     facts = [f"{food}是{'、'.join(_KINDS[kind] for kind in _FOODS[food].split())}。" for food in foods]
-    rules = [f"{taste.words(names, place)}。" for place, taste in enumerate(tastes)]
+    rules = [f"{taste.render(names, place)}。" for place, taste in enumerate(tastes)]
     order = rng.sample(range(len(rules)), len(rules))
     scene = f"有{len(foods)}种食物，{'、'.join(names)}{len(names)}个人各有自己的口味，没有提到的都不成立。"
     problem = statement(rng, scene, facts, [rules[place] for place in order])
@@ -107,11 +107,11 @@ def _taste(rng: Random, foods: list[str], place: int) -> _Taste:
 
 
 def _needed(tastes: list[_Taste], target: int) -> list[int]:
-    wanted = {target}
+    needed = {target}
     for place in range(target, -1, -1):
-        if place in wanted:
-            wanted.update(tastes[place].others)
-    return sorted(wanted)
+        if place in needed:
+            needed.update(tastes[place].others)
+    return sorted(needed)
 
 
 def _ask(rng: Random, foods: list[str], names: list[str], tastes: list[_Taste], target: int) -> Query | None:
@@ -119,13 +119,13 @@ def _ask(rng: Random, foods: list[str], names: list[str], tastes: list[_Taste], 
     slips = [_Slip(at, food) for at in needed for food in foods]
     # There are many foods to misjudge and one rule to misread: weigh them alike.
     slips += [_Slip(at, "") for at in needed if tastes[at].form in _OPPOSITE] * 3
-    found = _trace(foods, names, tastes, needed, None)
+    right = _trace(foods, names, tastes, needed, None)
     slipped = [_trace(foods, names, tastes, needed, slip) for slip in slips]
     who = names[target]
     wording = Wording(
         f"{who}喜欢哪些食物？", f"{who}喜欢几种食物？", f"{who}喜欢{{}}吗？", f"所以{who}喜欢的是{{}}"
     )
-    return question_types.members(rng, wording, found, slipped, foods, _solve(foods, tastes)[target])
+    return question_types.members(rng, wording, right, slipped, foods, _solve(foods, tastes)[target])
 
 
 def _trace(
@@ -145,7 +145,7 @@ def _trace(
         liked[at] = [
             food for food in foods if read.likes(food, lambda one, it: it in liked[one]) != (food == wrong)
         ]
-        steps.append(f"{taste.words(names, at)}，也就是{'、'.join(liked[at]) or '什么都没有'}。")
+        steps.append(f"{taste.render(names, at)}，也就是{'、'.join(liked[at]) or '什么都没有'}。")
     return Finding(tuple(steps), tuple(liked[needed[-1]]))
 
 
@@ -153,9 +153,9 @@ def _solve(foods: list[str], tastes: list[_Taste]) -> list[list[str]]:
     """Derive single facts person by person, since a rule may deny what an earlier person likes."""
     facts: set[tuple[int, str]] = set()
 
-    def known(person: int, food: str) -> bool:
+    def likes(person: int, food: str) -> bool:
         return (person, food) in facts
 
     for person, taste in enumerate(tastes):
-        facts.update([(person, food) for food in foods if taste.likes(food, known)])
+        facts.update([(person, food) for food in foods if taste.likes(food, likes)])
     return [[food for food in foods if (person, food) in facts] for person in range(len(tastes))]

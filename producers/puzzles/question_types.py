@@ -24,12 +24,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Wording:
-    """How a set is asked about; `whether` and `verdict` hold one {} for a member, `found` one for the set."""
+    """How a set is asked about; {} holds a member in `whether`, the set in `conclusion`."""
 
     which: str
     count: str
     whether: str
-    found: str
+    conclusion: str
 
 
 def value(ask: str, right: Chain, slips: Iterable[Chain], spare: Iterable[str], answer: str) -> Query | None:
@@ -44,19 +44,19 @@ def claim(rng: Random, ask: str, right: Chain, slips: Sequence[Chain], answer: s
     wrong = [slip.result for slip in slips if slip.result != answer]
     if not wrong:
         return None
-    said = answer if rng.random() < 0.5 else rng.choice(wrong)
+    claimed = answer if rng.random() < 0.5 else rng.choice(wrong)
 
     def judge(chain: Chain) -> Chain:
-        same = chain.result == said
-        last = f"算出的结果与题中所说的{said}{'相同' if same else '不同'}。"
+        same = chain.result == claimed
+        last = f"算出的结果与题中所说的{claimed}{'相同' if same else '不同'}。"
         return Chain((*chain.steps, last), YES if same else NO)
 
-    verdict = YES if said == answer else NO
-    return value(ask.format(said), judge(right), [judge(slip) for slip in slips], (YES, NO), verdict)
+    verdict = YES if claimed == answer else NO
+    return value(ask.format(claimed), judge(right), [judge(slip) for slip in slips], (YES, NO), verdict)
 
 
 def near(rng: Random, number: int, step: int = 1) -> list[str]:
-    """Give a few other numbers close by, none negative, in random order."""
+    """Return a few other numbers close by, none negative, in random order."""
     close = [number + step * away for away in (-3, -2, -1, 1, 2, 3) if number + step * away >= 0]
     rng.shuffle(close)
     return [str(one) for one in close]
@@ -65,7 +65,7 @@ def near(rng: Random, number: int, step: int = 1) -> list[str]:
 def members(
     rng: Random,
     wording: Wording,
-    found: Finding,
+    right: Finding,
     slipped: Sequence[Finding],
     universe: Sequence[str],
     solved: Sequence[str],
@@ -74,10 +74,10 @@ def members(
     slipped = [slip for slip in slipped if slip.members and slip.members != tuple(solved)]
     if not slipped or not solved:
         return None
-    way = rng.choice((_which, _which, _count, _whether))
-    if way is not _whether:
+    ask = rng.choice((_which, _which, _count, _whether))
+    if ask is not _whether:
         slipped = _one_sided(rng, slipped, len(solved))
-    return way(rng, wording, found, slipped, universe, solved)
+    return ask(rng, wording, right, slipped, universe, solved)
 
 
 def _one_sided(rng: Random, slipped: Sequence[Finding], size: int) -> Sequence[Finding]:
@@ -89,44 +89,43 @@ def _one_sided(rng: Random, slipped: Sequence[Finding], size: int) -> Sequence[F
 def _which(
     rng: Random,
     wording: Wording,
-    found: Finding,
+    right: Finding,
     slipped: Sequence[Finding],
     universe: Sequence[str],
     solved: Sequence[str],
 ) -> Query | None:
     def end(finding: Finding) -> Chain:
         label = "、".join(finding.members)
-        return Chain((*finding.steps, wording.found.format(label) + "。"), label)
+        return Chain((*finding.steps, wording.conclusion.format(label) + "。"), label)
 
     toggled = [[one for one in universe if (one in solved) != (one == other)] for other in universe]
     spare = ["、".join(some) for some in toggled if some]
     rng.shuffle(spare)
-    return value(wording.which, end(found), [end(slip) for slip in slipped], spare, "、".join(solved))
+    return value(wording.which, end(right), [end(slip) for slip in slipped], spare, "、".join(solved))
 
 
 def _count(
     rng: Random,
     wording: Wording,
-    found: Finding,
+    right: Finding,
     slipped: Sequence[Finding],
     universe: Sequence[str],
     solved: Sequence[str],
 ) -> Query | None:
     def end(finding: Finding) -> Chain:
         size = len(finding.members)
-        return Chain(
-            (*finding.steps, f"{wording.found.format('、'.join(finding.members))}，共{size}个。"), str(size)
-        )
+        conclusion = wording.conclusion.format("、".join(finding.members))
+        return Chain((*finding.steps, f"{conclusion}，共{size}个。"), str(size))
 
     size = len(solved)
     spare = [one for one in near(rng, size) if int(one) <= len(universe)]
-    return value(wording.count, end(found), [end(slip) for slip in slipped], spare, str(size))
+    return value(wording.count, end(right), [end(slip) for slip in slipped], spare, str(size))
 
 
 def _whether(
     rng: Random,
     wording: Wording,
-    found: Finding,
+    right: Finding,
     slipped: Sequence[Finding],
     universe: Sequence[str],
     solved: Sequence[str],
@@ -141,10 +140,9 @@ def _whether(
 
     def end(finding: Finding) -> Chain:
         inside = target in finding.members
-        last = (
-            f"{wording.found.format('、'.join(finding.members))}，其中{'有' if inside else '没有'}{target}。"
-        )
+        conclusion = wording.conclusion.format("、".join(finding.members))
+        last = f"{conclusion}，其中{'有' if inside else '没有'}{target}。"
         return Chain((*finding.steps, last), YES if inside else NO)
 
     chains = [end(slip) for slip in slipped]
-    return value(wording.whether.format(target), end(found), chains, (YES, NO), YES if true else NO)
+    return value(wording.whether.format(target), end(right), chains, (YES, NO), YES if true else NO)

@@ -27,7 +27,7 @@ class _Clue:
     other: int | None
     away: int
 
-    def words(self, names: list[str], unit: str) -> str:
+    def render(self, names: list[str], unit: str) -> str:
         who = names[self.who]
         if self.other is None:
             return f"{who}是第{self.away}{unit}"
@@ -53,7 +53,7 @@ def make(rng: Random, difficulty: int) -> Puzzle | None:
         return None
     scene, unit = rng.choice(_SCENES)
     listed = rng.sample(clues, len(clues))
-    lines = [f"{clue.words(names, unit)}。" for clue in listed]
+    lines = [f"{clue.render(names, unit)}。" for clue in listed]
     problem = statement(rng, scene.format("、".join(names)) + "。", lines)
     numbers = {clue: place for place, clue in enumerate(listed, 1)}
     traces = [_trace(names, unit, clues, numbers, slip) for slip in _slips(clues)]
@@ -100,9 +100,9 @@ def _trace(
         if at in order.values() or not 1 <= at <= len(names):
             return None
         order[clue.who] = at
-        known = "" if clue.other is None else f"，{names[clue.other]}是第{order[clue.other]}{unit}"
-        told = f"线索{numbers[clue]}说{clue.words(names, unit)}{known}"
-        steps.append(f"{told}{'' if clue.other is None else f'，所以{names[clue.who]}是第{at}{unit}'}。")
+        reference = "" if clue.other is None else f"，{names[clue.other]}是第{order[clue.other]}{unit}"
+        clue_text = f"线索{numbers[clue]}说{clue.render(names, unit)}{reference}"
+        steps.append(f"{clue_text}{'' if clue.other is None else f'，所以{names[clue.who]}是第{at}{unit}'}。")
     last = next(who for who in range(len(names)) if who not in order)
     order[last] = next(at for at in range(1, len(names) + 1) if at not in order.values())
     steps.append(f"剩下的{names[last]}就是第{order[last]}{unit}。")
@@ -121,10 +121,10 @@ def _ask(
             ask, chains[0], chains[1:], rng.sample(names, len(names)), names[solved.index(at + 1)]
         )
     if kind == "order":
-        chains = [Chain(steps, _line(names, order)) for steps, order in traces]
-        spare = [_line(names, tuple(rng.sample(solved, len(solved)))) for _ in range(4)]
+        chains = [Chain(steps, _render_order(names, order)) for steps, order in traces]
+        spare = [_render_order(names, tuple(rng.sample(solved, len(solved)))) for _ in range(4)]
         return question_types.value(
-            "从前到后的顺序是怎样的？", chains[0], chains[1:], spare, _line(names, solved)
+            "从前到后的顺序是怎样的？", chains[0], chains[1:], spare, _render_order(names, solved)
         )
     chains = [Chain(steps, f"第{order[at]}{unit}") for steps, order in traces]
     if kind == "claim":
@@ -136,5 +136,5 @@ def _ask(
     )
 
 
-def _line(names: list[str], order: tuple[int, ...]) -> str:
+def _render_order(names: list[str], order: tuple[int, ...]) -> str:
     return "、".join(name for _, name in sorted(zip(order, names, strict=True)))

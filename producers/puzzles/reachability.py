@@ -26,8 +26,8 @@ def make(rng: Random, difficulty: int) -> Puzzle | None:
     towns = name_lists.places(rng, 4 + difficulty)
     pairs = [(one, other) for one in towns for other in towns if one != other]
     roads = rng.sample(pairs, 3 + 2 * difficulty)
-    scene, words = rng.choice(_SCENES)
-    facts = [words.format(*road) for road in roads]
+    scene, template = rng.choice(_SCENES)
+    facts = [template.format(*road) for road in roads]
     start = rng.choice(towns)
     rule = [_RULE, "除此以外没有别的走法。"]
     problem = statement(rng, scene + f"涉及的地方有{'、'.join(towns)}。", facts, rule)
@@ -38,7 +38,7 @@ def make(rng: Random, difficulty: int) -> Puzzle | None:
 
 
 def _slips(rng: Random, towns: list[str], roads: list[Road]) -> list[list[Road]]:
-    """Give the roads with one turned round, or read as going elsewhere."""
+    """Return the roads with one turned round, or read as going elsewhere."""
     slipped = []
     for place, (one, other) in enumerate(roads):
         away = rng.choice([town for town in towns if town not in (one, other)])
@@ -50,8 +50,8 @@ def _slips(rng: Random, towns: list[str], roads: list[Road]) -> list[list[Road]]
 
 
 def _members(rng: Random, towns: list[str], roads: list[Road], start: str) -> Query | None:
-    def find(known: list[Road]) -> Finding:
-        steps, distances = _spread(known, start)
+    def find(read: list[Road]) -> Finding:
+        steps, distances = _spread(read, start)
         return Finding(steps, tuple(town for town in towns if town in distances and town != start))
 
     wording = Wording(
@@ -72,8 +72,8 @@ def _distance(rng: Random, towns: list[str], roads: list[Road], start: str) -> Q
         return None
     goal = rng.choice(far)
 
-    def find(known: list[Road]) -> Chain | None:
-        steps, distances = _spread(known, start)
+    def find(read: list[Road]) -> Chain | None:
+        steps, distances = _spread(read, start)
         if distances.get(goal, 0) < 2:
             return None
         return Chain((*steps, f"{goal}是第{distances[goal]}段路到的。"), str(distances[goal]))
@@ -98,11 +98,11 @@ def _spread(roads: list[Road], start: str) -> tuple[tuple[str, ...], dict[str, i
         fresh = [other for other in onward if other not in distances]
         distances.update((other, distances[town] + 1) for other in fresh)
         queue.extend(fresh)
-        steps.append(_tell(town, onward, fresh, distances[town] + 1))
+        steps.append(_sentence(town, onward, fresh, distances[town] + 1))
     return tuple(steps), distances
 
 
-def _tell(town: str, onward: list[str], fresh: list[str], length: int) -> str:
+def _sentence(town: str, onward: list[str], fresh: list[str], length: int) -> str:
     if not onward:
         return f"从{town}没有路可走。"
     news = f"，其中新到的是{'、'.join(fresh)}，用{length}段路" if fresh else "，都已经到过"

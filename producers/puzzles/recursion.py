@@ -36,7 +36,7 @@ class _Function:
         return [*lines, odd, f"当n是大于0的偶数时，{f}(n)={f}(n-1)+{plus}。"]
 
     def rule(self, n: int, misapplied: bool) -> int:
-        """Give the number of the rule a step goes by."""
+        """Return the number of the rule a step goes by."""
         even = self.kind == "parity" and (n % 2 == 0) != misapplied
         return len(self.bases) + (2 if even else 1)
 
@@ -53,7 +53,7 @@ class _Function:
         return before * self.times if n % 2 else before + self.plus
 
     def step(self, n: int, values: list[int], misapplied: bool) -> tuple[str, str, int]:
-        """Give the formula, the formula in numbers, its value; misapplied, a near rule's."""
+        """Return the formula, the formula in numbers, its value; misapplied, a near rule's."""
         f, times, plus, last = self.name, self.times, self.plus, values[n - 1]
         if self.kind == "linear":
             if misapplied:

@@ -137,7 +137,7 @@ def _slip(
     default: str,
     right: Chain,
 ) -> Chain:
-    """Misread one attribute or misjudge one comparison; give the right chain when the draw falls flat."""
+    """Misread one attribute or misjudge one comparison; return the right chain if that has no effect."""
     if rng.random() < 0.65:
         attribute, values = rng.randrange(4), list(item.values)
         values[attribute] = rng.choice(others).values[attribute]
@@ -151,7 +151,7 @@ def _slip(
 
 
 def _close_call(theme: _Theme, rule: _Rule, item: _Item) -> bool:
-    """Say whether a comparison is near enough to be got wrong."""
+    """Return whether a comparison is close enough for a plausible mistake."""
     if rule.attribute >= 2:
         return False
     _, _, low, high = theme.measures[rule.attribute]

@@ -93,11 +93,11 @@ def _ask(rng: Random, jobs: list[_Job], names: list[str], target: int | None) ->
 def _needed(jobs: list[_Job], target: int | None) -> list[int]:
     if target is None:
         return list(range(len(jobs)))
-    wanted = {target}
+    needed = {target}
     for place in range(target, -1, -1):
-        if place in wanted:
-            wanted.update(jobs[place].after)
-    return sorted(wanted)
+        if place in needed:
+            needed.update(jobs[place].after)
+    return sorted(needed)
 
 
 def _derive(
@@ -111,14 +111,14 @@ def _derive(
         ready = [done[one] for one in jobs[at].after]
         start = (min if here.earlier else max)(ready, default=0)
         done[at] = start + days
-        steps.append(_tell(names, jobs[at], done, start, days))
+        steps.append(_sentence(names, jobs[at], done, start, days))
     last = max(done.values()) if target is None else done[target]
     if target is None:
         steps.append(f"最晚完成的是第{last}天，所以一共要{last}天。")
     return Chain(tuple(steps), str(last))
 
 
-def _tell(names: list[str], job: _Job, done: dict[int, int], start: int, days: int) -> str:
+def _sentence(names: list[str], job: _Job, done: dict[int, int], start: int, days: int) -> str:
     if not job.after:
         return f"“{job.name}”不用等，做{days}天，第{days}天完成。"
     waits = "、".join(f"“{names[one]}”第{done[one]}天完成" for one in job.after)
@@ -129,14 +129,14 @@ def _tell(names: list[str], job: _Job, done: dict[int, int], start: int, days: i
 
 
 def _play(jobs: list[_Job]) -> list[int]:
-    """Work day by day until every job is done; give the day each is done."""
-    left = [job.days for job in jobs]
+    """Work day by day until every job is done; return the day each is done."""
+    days_left = [job.days for job in jobs]
     done = [0] * len(jobs)
     day = 0
     while not all(done):
         day += 1
         free = [all(0 < done[one] < day for one in job.after) for job in jobs]
         for at in (at for at in range(len(jobs)) if free[at] and not done[at]):
-            left[at] -= 1
-            done[at] = day if left[at] == 0 else 0
+            days_left[at] -= 1
+            done[at] = day if days_left[at] == 0 else 0
     return done

@@ -3,7 +3,7 @@
     Chain(("f(0)=2。", "f(1)=2×f(0)+1=5。"), "5")
 
 A family draws a world, renders it, and derives a right chain and chains with one slip from the same code;
-a solver of its own says which option holds. This module does not know letters: `sample` deals those.
+a separate solver decides which option holds. `sample` assigns the option letters.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from shared.errors import VotequeueError
 
 
 class Unproved(VotequeueError):
-    """A chain and the solver disagree: a generator's defect, never emitted."""
+    """A chain and the solver disagree, which is a bug in the generator."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Puzzle:
 
 
 Maker = Callable[[Random, int], Puzzle | None]
-"""Draws one puzzle of a difficulty (1-3); None when the draw did not make a fair puzzle."""
+"""Draws one puzzle of a difficulty (1-3); None if the draw is not a valid puzzle."""
 
 _OUTROS = (
     "根据以上信息，回答以下选择题：",
@@ -69,7 +69,7 @@ def number(lines: Sequence[str]) -> str:
 
 
 def puzzle(problem: str, queries: Sequence[Query | None], wanted: int) -> Puzzle | None:
-    """Keep the first `wanted` distinct questions that came out fair; None when there are too few."""
+    """Keep the first `wanted` distinct valid questions; None if there are too few."""
     fair: dict[str, Query] = {}
     for query in queries:
         if query is not None:

@@ -1,1 +1,1 @@
-"""What runs came to: figures, plots and the words for them."""
+"""Reports on runs: figures, plots and their rendering."""

@@ -1,4 +1,4 @@
-"""Usage of outside services by a run: calls by outcome, tokens, cost, pauses.
+"""Usage of external services by a run: calls by outcome, tokens, cost, pauses.
 
     of_run(run)  ->  ApiUsage(budget=20.0, spent=3.21, tallies=[Tally("chat", "deepseek", "ok", 790, ...)],
                               halts=[Halt("qianfan", "qianfan@1f0c22aa", "no credit is left", ...)], ...)
@@ -22,7 +22,7 @@ from shared.service_pauses import Slowdown
 
 @dataclass(frozen=True)
 class Halt:
-    """A service of a run that is not called, until a time or (``None``) until a person has mended it."""
+    """A paused service of a run; ``until_at`` is ``None`` if it waits for `votequeue resume`."""
 
     provider: str
     service: str
@@ -33,10 +33,10 @@ class Halt:
 
 @dataclass(frozen=True)
 class ApiUsage:
-    """What a run has had of outside services; ``stopped``: items given up since the budget is spent.
+    """A run's usage of external services; ``stopped`` counts the items that the budget stopped.
 
-    ``slowdowns`` are pauses that workers wait for; ``passed`` has the services whose calls used more tokens
-    than they allowed, and how many times as many.
+    ``slowdowns`` are short pauses that workers wait for. ``passed`` maps each service that exceeded the token
+    limit of its calls to the largest ratio of used to allowed tokens.
     """
 
     currency: str
@@ -50,20 +50,20 @@ class ApiUsage:
 
     @property
     def calls(self) -> int:
-        """Count the calls that went out."""
+        """Count the calls that were made."""
         return sum(tally.calls for tally in self.tallies if tally.outcome != calls.NOT_MADE)
 
     @property
     def outcomes(self) -> Counter[str]:
-        """Count the calls by how they ended."""
-        found: Counter[str] = Counter()
+        """Count the calls by outcome."""
+        counts: Counter[str] = Counter()
         for tally in self.tallies:
-            found[tally.outcome] += tally.calls
-        return found
+            counts[tally.outcome] += tally.calls
+        return counts
 
 
 def of_run(run: Run) -> ApiUsage:
-    """Tell what a run has had of outside services so far."""
+    """Return a run's usage of external services so far."""
     money = calls.spent(run.name)
     tallies, stopped = calls.tally(run.name)
     return ApiUsage(
@@ -82,7 +82,7 @@ def of_run(run: Run) -> ApiUsage:
 
 
 def halts(run: Run) -> list[Halt]:
-    """List the services of a run that are not called now."""
+    """List the paused services of a run."""
     provider = _provider(run)
     if provider is None:
         return []
@@ -96,16 +96,16 @@ def halts(run: Run) -> list[Halt]:
 def _slowdowns(run: Run) -> list[Slowdown]:
     provider = _provider(run)
     try:
-        found = service_pauses.of(provider) if provider else []
+        slowdowns = service_pauses.of(provider) if provider else []
     except ServiceUnreachable:
         return []
-    return [slowdown for slowdown in found if _is_of(slowdown.service, run)]
+    return [slowdown for slowdown in slowdowns if _is_of(slowdown.service, run)]
 
 
 def _passed(run: Run) -> dict[str, float]:
     provider = _provider(run)
-    found = token_charges.passed(provider) if provider else {}
-    return {service: times for service, times in found.items() if _is_of(service, run)}
+    ratios = token_charges.passed(provider) if provider else {}
+    return {service: ratio for service, ratio in ratios.items() if _is_of(service, run)}
 
 
 def _provider(run: Run) -> str | None:
@@ -118,28 +118,28 @@ def _is_of(service: str, run: Run) -> bool:
     return service.rpartition("@")[0] in [provider, *(f"{provider}/{model}" for model in models)]
 
 
-def halts_in_words(run: Run) -> list[str]:
-    """Say which services of a run are not called, why, until when, and what to do."""
-    return [in_words(halt, run.name) for halt in halts(run)]
+def describe_halts(run: Run) -> list[str]:
+    """Describe each paused service of a run: why, until when, and what to do."""
+    return [describe_halt(halt, run.name) for halt in halts(run)]
 
 
-def in_words(halt: Halt, run: str) -> str:
-    """Say why a service is not called, until when, and what to do."""
+def describe_halt(halt: Halt, run: str) -> str:
+    """Describe a paused service: why, until when, and what to do."""
     if halt.until_at is None:
         return (
             f"provider {halt.provider} is stopped: {halt.reason.rstrip('.')}; "
-            f"mend it, then `votequeue resume {run}`"
+            f"fix it, then run `votequeue resume {run}`"
         )
     return f"provider {halt.provider} pauses until {_at(halt)}: {halt.reason}"
 
 
 def _at(halt: Halt) -> str:
-    # A day's quota comes back at midnight there, which is what the provider's documents speak of.
+    # A daily quota resets at midnight in the provider's time zone.
     name = providers.PROVIDERS[halt.provider].timezone if halt.provider in providers.PROVIDERS else "UTC"
     try:
         zone: zoneinfo.ZoneInfo | None = zoneinfo.ZoneInfo(name)
     except zoneinfo.ZoneInfoNotFoundError:
         zone, name = None, "local time"
-    # To the nearest minute, since midnight may be half a second past or before.
+    # Round to the nearest minute.
     moment = render.moment((halt.until_at or 0.0) + 30).astimezone(zone)
     return f"{moment:%Y-%m-%d %H:%M} ({name})"

@@ -2,7 +2,7 @@
 
     interval([2, 0, 1], [2, 1, 1])  ->  (0.0, 1.0)
 
-Entries are drawn, not questions: questions about one problem stand and fall together.
+Entries are resampled rather than questions, because questions about one problem are correlated.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Interval = tuple[float, float]
 
 
 def interval(counts: Sequence[float], sizes: Sequence[int]) -> Interval | None:
-    """Give the percentile interval of ``sum(counts) / sum(sizes)`` over entries; ``None`` for fewer than two.
+    """Return the percentile interval of ``sum(counts) / sum(sizes)``; ``None`` for fewer than two entries.
 
     Efron 1979. ``counts`` may be differences of right answers, to compare two ways on the same
     questions.
@@ -37,7 +37,7 @@ def interval(counts: Sequence[float], sizes: Sequence[int]) -> Interval | None:
     def share(right: Any, of: Any, axis: int = -1) -> Any:
         return right.sum(axis=axis) / of.sum(axis=axis)
 
-    found = stats.bootstrap(
+    bounds = stats.bootstrap(
         (np.asarray(counts, float), np.asarray(sizes, float)),
         share,
         paired=True,
@@ -47,4 +47,4 @@ def interval(counts: Sequence[float], sizes: Sequence[int]) -> Interval | None:
         method="percentile",
         rng=np.random.default_rng(SEED),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(bounds.low), float(bounds.high)

@@ -1,9 +1,9 @@
-"""Figures of a `reason` or `translate` run: what agreed or passed, what was dropped and why.
+"""Compute the figures of a `reason` or `translate` run: results, and dropped parts with reasons.
 
     figures("correct")  ->  GenerationReport(items=500, done=471, agreement=Share(471, 500), ...)
 
-A part is what an item comes to several of: a question of an entry, or a letter of a question. Calls and money
-are `api_usage`'.
+An item has several parts: the questions of an entry, or the letters of a question. `api_usage` covers calls
+and cost.
 """
 
 import re
@@ -21,7 +21,7 @@ from shared.ledger import calls, progress, results, runs
 from shared.ledger.runs import Run
 from shared.ledger.schema import OPEN, State
 
-# What differs from item to item in reasons of one kind: quoted text, single letters, numbers, lists of these.
+# The variable parts of a reason: quoted text, single letters, numbers, and lists of these.
 _SHORTENED = (
     (re.compile(r"“[^”]*”|「[^」]*」|'[^']*'|\"[^\"]*\""), "…"),
     (re.compile(r"(?<![\w/.-])[A-Z](?![\w/-])"), "X"),
@@ -32,12 +32,12 @@ _SHORTENED = (
 
 @dataclass
 class GenerationReport:
-    """All figures of a run that makes texts; times in seconds.
+    """All figures of a generating run; times in seconds.
 
-    ``agreement``: items with a result, of those that have an end and were not stopped by the budget.
-    ``asks``: by how many replies they took, texts that were not on record before (``reused``).
-    ``models``: of each model's replies, those that became texts. ``dropped``, ``given_up``: why parts of done
-    items were dropped, and why whole items were.
+    ``agreement``: the share of finished items with a result, without those stopped by the budget.
+    ``asks``: new texts by the number of replies they took; ``reused`` counts the recorded ones.
+    ``models``: by model, the share of replies that were kept. ``dropped`` and ``given_up`` count the reasons
+    of dropped parts and of dead items.
     """
 
     run: str
@@ -63,77 +63,77 @@ class GenerationReport:
     call_times: list[float] = field(default_factory=list, repr=False)
 
 
-def figures(run: str) -> GenerationReport:
-    """Work out a run's figures from the ledger.
+def figures(name: str) -> GenerationReport:
+    """Compute a run's figures from the ledger.
 
     Raises:
-        UserError: there is no such run, or it makes no texts.
+        UserError: there is no such run, or it is not a generating run.
     """
-    known = runs.get_run(run)
-    if known.kind not in DATA_QUEUES:
-        raise UserError(f"run {run!r} is a {known.kind} run, which makes no texts")
-    services = api_usage.of_run(known)
-    found = GenerationReport(run, known.source, known.kind, run_progress.unit(known), known.options, services)
-    _count_states(found)
-    (_count_texts if known.kind == "reason" else _count_entries)(found, known)
-    found.given_up = Counter(kind_of(dead.reason) for dead in progress.dead(run))
-    _count_time(found)
-    return found
+    run = runs.get_run(name)
+    if run.kind not in DATA_QUEUES:
+        raise UserError(f"run {name!r} is a {run.kind} run, which generates no texts")
+    services = api_usage.of_run(run)
+    report = GenerationReport(name, run.source, run.kind, run_progress.unit(run), run.options, services)
+    _count_states(report)
+    (_count_texts if run.kind == "reason" else _count_entries)(report, run)
+    report.given_up = Counter(generalize_reason(dead.reason) for dead in progress.dead(name))
+    _count_time(report)
+    return report
 
 
-def kind_of(reason: str) -> str:
-    """Make a reason one with those that only differ in letters, numbers and quoted text."""
+def generalize_reason(reason: str) -> str:
+    """Replace letters, numbers and quoted text in a reason, so that similar reasons are equal."""
     for pattern, mark in _SHORTENED:
         reason = pattern.sub(mark, reason)
     return reason
 
 
-def _count_states(found: GenerationReport) -> None:
-    states = runs.count_states(found.run)
-    found.items = sum(states.values())
-    found.done, found.dead = states[State.DONE], states[State.DEAD]
-    found.open = sum(states[state] for state in OPEN)
-    found.agreement.add(found.done, found.done + found.dead - found.services.stopped)
+def _count_states(report: GenerationReport) -> None:
+    states = runs.count_states(report.run)
+    report.items = sum(states.values())
+    report.done, report.dead = states[State.DONE], states[State.DEAD]
+    report.open = sum(states[state] for state in OPEN)
+    report.agreement.add(report.done, report.done + report.dead - report.services.stopped)
 
 
-def _count_texts(found: GenerationReport, run: Run) -> None:
-    # A step begins with the letter that it asks for, as in "B:2:yi-34b".
+def _count_texts(report: GenerationReport, run: Run) -> None:
+    # A step starts with the requested letter, as in "B:2:yi-34b".
     asks = Counter((number, step.partition(":")[0]) for number, step in calls.answered_steps(run.name))
-    for tally in found.services.tallies:
+    for tally in report.services.tallies:
         if tally.outcome == calls.OK:
-            found.models[f"{tally.provider}/{tally.model}"] = Share(0, tally.calls)
+            report.models[f"{tally.provider}/{tally.model}"] = Share(0, tally.calls)
     for number, value in results.of_run(run.name):
-        _count_dropped(found, value, len(value["texts"]))
+        _count_dropped(report, value, len(value["texts"]))
         for text in value["texts"]:
             if text["reused"]:
-                found.reused += 1
+                report.reused += 1
                 continue
-            found.models.setdefault(f"{text['provider']}/{text['model']}", Share()).right += 1
-            found.asks[asks[number, text["letter"]]] += 1
+            report.models.setdefault(f"{text['provider']}/{text['model']}", Share()).right += 1
+            report.asks[asks[number, text["letter"]]] += 1
 
 
-def _count_entries(found: GenerationReport, run: Run) -> None:
+def _count_entries(report: GenerationReport, run: Run) -> None:
     for _, value in results.of_run(run.name):
-        _count_dropped(found, value, len(value["entry"]["questions"]))
+        _count_dropped(report, value, len(value["entry"]["questions"]))
 
 
-def _count_dropped(found: GenerationReport, value: dict[str, Any], kept: int) -> None:
+def _count_dropped(report: GenerationReport, value: dict[str, Any], kept: int) -> None:
     dropped = value.get("dropped", ())
-    found.parts.add(kept, kept + len(dropped))
-    found.dropped.update(kind_of(part["reason"]) for part in dropped)
+    report.parts.add(kept, kept + len(dropped))
+    report.dropped.update(generalize_reason(part["reason"]) for part in dropped)
 
 
-def _count_time(found: GenerationReport) -> None:
-    timing = results.timing(found.run)
+def _count_time(report: GenerationReport) -> None:
+    timing = results.timing(report.run)
     if timing.begun_at is not None and timing.ended_at is not None:
-        found.wall_seconds = timing.ended_at - timing.begun_at
+        report.wall_seconds = timing.ended_at - timing.begun_at
     if timing.calls_at:
-        found.call_times = [time - timing.calls_at[0] for time in timing.calls_at]
-        minutes = max(found.call_times[-1] / 60, 1.0)
-        found.calls_a_minute = len(found.call_times) / minutes
-        found.busiest_minute = max(by_minute(found).values())
+        report.call_times = [time - timing.calls_at[0] for time in timing.calls_at]
+        minutes = max(report.call_times[-1] / 60, 1.0)
+        report.calls_a_minute = len(report.call_times) / minutes
+        report.busiest_minute = max(by_minute(report).values())
 
 
-def by_minute(found: GenerationReport) -> Counter[int]:
+def by_minute(report: GenerationReport) -> Counter[int]:
     """Count a run's calls by the minute since its first one."""
-    return Counter(int(time // 60) for time in found.call_times)
+    return Counter(int(time // 60) for time in report.call_times)

@@ -2,37 +2,38 @@
 
     draw(Figure, figures, Path("out"))  ->  [Path("out/agreement.png"), Path("out/letters.png")]
 
-agreement      how many votes agree, and whether the more they agree the more is right
-outcomes       how answers came about: by majority, by weights, by the fallback, or not at all
-letters        which letters votes and answers give, and which are right: a model's liking for places
-calibration    whether votes with a score of 0.7 are right seven times in ten
+agreement      agreement of the votes, and accuracy by agreement
+outcomes       how questions were answered: majority, weights, fallback, or not at all
+letters        distribution of letters in votes, answers and gold answers: shows position bias
+calibration    share of right votes by score
 
 The figures come from `inference_report`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from producers.reports.inference_report import NO_LETTER, Figures, Known
+from producers.reports.inference_report import NO_LETTER, Figures, Verdict
 
 SIZE = (6, 3.5)  # inches
 DPI = 120
-# Told apart by those who see no red and green, and on paper without colours.
+# Distinguishable with red-green colour blindness and in greyscale.
 COLOURS = {
-    Known.RIGHT: "#4477aa",
-    Known.WRONG: "#ee9966",
-    Known.UNKNOWN: "#88a0b0",
-    Known.UNANSWERED: "#cccccc",
+    Verdict.RIGHT: "#4477aa",
+    Verdict.WRONG: "#ee9966",
+    Verdict.UNKNOWN: "#88a0b0",
+    Verdict.UNANSWERED: "#cccccc",
 }
-WORDS = {
-    Known.RIGHT: "right",
-    Known.WRONG: "wrong",
-    Known.UNKNOWN: "right answer not known",
-    Known.UNANSWERED: "no answer",
+LABELS = {
+    Verdict.RIGHT: "right",
+    Verdict.WRONG: "wrong",
+    Verdict.UNKNOWN: "gold answer unknown",
+    Verdict.UNANSWERED: "no answer",
 }
 BINS = 10  # of scores
-FEW = 40  # scored votes below which a calibration is noise
+FEW = 40  # minimum number of scored votes for a calibration plot
 Bins = list[list[float]]
 
 AGREEMENT, OUTCOMES, LETTERS, CALIBRATION = NAMES = (
@@ -43,42 +44,42 @@ AGREEMENT, OUTCOMES, LETTERS, CALIBRATION = NAMES = (
 )
 
 
-def draw(figure: Any, found: Figures, folder: Path) -> list[Path]:
-    """Draw what there is to see; give the files."""
+def draw(figure: Any, figures: Figures, folder: Path) -> list[Path]:
+    """Draw the plots that have enough data; return the files."""
     wanted: list[tuple[str, Callable[[Any, Figures], bool]]] = [
         (AGREEMENT, _agreement),
         (OUTCOMES, _outcomes),
         (LETTERS, _letters),
         (CALIBRATION, _calibration),
     ]
-    return [path for name, drawer in wanted for path in _drawn(figure, found, folder / name, drawer)]
+    return [path for name, drawer in wanted for path in _drawn(figure, figures, folder / name, drawer)]
 
 
-def _drawn(figure: Any, found: Figures, path: Path, drawer: Callable[[Any, Figures], bool]) -> Iterator[Path]:
+def _drawn(
+    figure: Any, figures: Figures, path: Path, drawer: Callable[[Any, Figures], bool]
+) -> Iterator[Path]:
     drawn = figure(figsize=SIZE, layout="constrained")
-    if drawer(drawn.subplots(), found):
+    if drawer(drawn.subplots(), figures):
         drawn.savefig(path, dpi=DPI)
         yield path
 
 
-def _agreement(axes: Any, found: Figures) -> bool:
-    """Stack questions by the votes of the first round that the commonest letter has."""
-    firsts = found.first_rounds
+def _agreement(axes: Any, figures: Figures) -> bool:
+    """Stack questions by the number of first-round votes for the commonest letter."""
+    firsts = figures.first_rounds
     size = max((first.votes for first in firsts), default=0)
     if size < 2 or len({first.agreeing for first in firsts}) < 2:
         return False
     counts = range(1, size + 1)
     bars = [str(count) for count in counts]
-    stacked = {
-        known: [sum(first.agreeing == count and first.known is known for first in firsts) for count in counts]
-        for known in Known
-    }
+    tally = Counter((first.agreeing, first.verdict) for first in firsts)
+    stacked = {verdict: [tally[count, verdict] for count in counts] for verdict in Verdict}
     _stack(axes, bars, stacked)
-    for at, (right, wrong) in enumerate(zip(stacked[Known.RIGHT], stacked[Known.WRONG], strict=True)):
-        if right + wrong:
+    for at, right in enumerate(stacked[Verdict.RIGHT]):
+        if right + (wrong := stacked[Verdict.WRONG][at]):
             total = sum(values[at] for values in stacked.values())
             axes.annotate(f"{100 * right / (right + wrong):.0f} % right", (at, total), **_ABOVE)
-    labelled = any(first.known is not Known.UNKNOWN for first in firsts)
+    labelled = any(first.verdict is not Verdict.UNKNOWN for first in firsts)
     axes.set(
         title="Agreement of votes and right answers" if labelled else "Agreement of votes",
         xlabel=f"votes for the commonest letter, of {size} in the first round",
@@ -87,34 +88,34 @@ def _agreement(axes: Any, found: Figures) -> bool:
     return True
 
 
-def _outcomes(axes: Any, found: Figures) -> bool:
-    """Stack questions by how their answers came about."""
-    if len(found.outcomes) < 2:
+def _outcomes(axes: Any, figures: Figures) -> bool:
+    """Stack questions by outcome."""
+    if len(figures.outcomes) < 2:
         return False
-    bars = sorted(found.outcomes, key=lambda how: -sum(found.outcomes[how].values()))
-    _stack(axes, bars, {known: [found.outcomes[how][known] for how in bars] for known in Known})
+    bars = sorted(figures.outcomes, key=lambda how: -sum(figures.outcomes[how].values()))
+    _stack(axes, bars, {each: [figures.outcomes[how][each] for how in bars] for each in Verdict})
     for at, how in enumerate(bars):
-        count = sum(found.outcomes[how].values())
-        axes.annotate(f"{count} ({100 * count / found.questions:.0f} %)", (at, count), **_ABOVE)
+        count = sum(figures.outcomes[how].values())
+        axes.annotate(f"{count} ({100 * count / figures.questions:.0f} %)", (at, count), **_ABOVE)
     axes.set(title="How the questions ended", ylabel="questions")
     return True
 
 
-def _letters(axes: Any, found: Figures) -> bool:
-    """Set the shares of letters side by side: in votes, in answers, in what is right."""
+def _letters(axes: Any, figures: Figures) -> bool:
+    """Draw the shares of letters side by side: in votes, answers and gold answers."""
     rows = [
         (name, counts, colour)
         for name, counts, colour in [
-            ("votes", found.vote_letters, "#4477aa"),
-            ("answers", found.answer_letters, "#66ccee"),
-            ("right answers", found.right_letters, "#bbbbbb"),
+            ("votes", figures.vote_letters, "#4477aa"),
+            ("answers", figures.answer_letters, "#66ccee"),
+            ("right answers", figures.right_letters, "#bbbbbb"),
         ]
         if counts
     ]
-    if not found.vote_letters:
+    if not figures.vote_letters:
         return False
     letters = sorted({letter for _, counts, _ in rows for letter in counts} - {NO_LETTER})
-    letters += [NO_LETTER] if found.vote_letters[NO_LETTER] else []
+    letters += [NO_LETTER] if figures.vote_letters[NO_LETTER] else []
     width = 0.8 / len(rows)
     for at, (name, counts, colour) in enumerate(rows):
         shares = [100 * counts[letter] / counts.total() for letter in letters]
@@ -126,9 +127,9 @@ def _letters(axes: Any, found: Figures) -> bool:
     return True
 
 
-def _calibration(axes: Any, found: Figures) -> bool:
-    """Draw how often votes of a score are right."""
-    judged = found.scorer
+def _calibration(axes: Any, figures: Figures) -> bool:
+    """Draw the share of right votes by score."""
+    judged = figures.scorer
     if min(len(judged.right_scores), len(judged.wrong_scores)) < 1:
         return False
     if len(judged.right_scores) + len(judged.wrong_scores) < FEW:
@@ -139,7 +140,7 @@ def _calibration(axes: Any, found: Figures) -> bool:
 
 
 def reliability(right: Sequence[float], wrong: Sequence[float]) -> Bins:
-    """Part scored votes into bins of equal width: [mean score, share right, votes] of each that has any."""
+    """Return bins of scored votes with equal width: [mean score, share right, votes], without empty bins."""
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
     for score, is_right in [*((score, True) for score in right), *((score, False) for score in wrong)]:
         bins[min(int(score * BINS), BINS - 1)].append((score, is_right))
@@ -151,8 +152,8 @@ def reliability(right: Sequence[float], wrong: Sequence[float]) -> Bins:
 
 
 def calibration(axes: Any, bins: Bins, label: str) -> None:
-    """Draw bins of [mean score, share right, votes]: on the diagonal, scores are what they say."""
-    axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="a perfect scorer's")
+    """Draw a reliability diagram from bins of [mean score, share right, votes]."""
+    axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="perfect calibration")
     axes.plot([score for score, _, _ in bins], [share for _, share, _ in bins], marker="o", label=label)
     for score, share, votes in bins:
         axes.annotate(f"{votes:.0f}", (score, share), textcoords="offset points", xytext=(4, -10), fontsize=7)
@@ -173,14 +174,15 @@ _ABOVE: dict[str, Any] = {
 }
 
 
-def _stack(axes: Any, bars: Sequence[str], stacked: dict[Known, list[int]]) -> None:
-    """Draw stacked bars; what is all zero has no part and no word."""
+def _stack(axes: Any, bars: Sequence[str], stacked: dict[Verdict, list[int]]) -> None:
+    """Draw stacked bars; series of zeros are left out."""
     bottom = [0] * len(bars)
-    for known, values in stacked.items():
+    for verdict, values in stacked.items():
         if any(values):
-            axes.bar(bars, values, bottom=bottom, width=0.6, color=COLOURS[known], label=WORDS[known])
+            style: dict[str, Any] = {"color": COLOURS[verdict], "label": LABELS[verdict]}
+            axes.bar(bars, values, bottom=bottom, width=0.6, **style)
             bottom = [below + value for below, value in zip(bottom, values, strict=True)]
-    # Room for the words above the bars.
+    # Room for the labels above the bars.
     axes.set_ylim(0, 1.15 * max(bottom))
     axes.yaxis.get_major_locator().set_params(integer=True)
     if sum(any(values) for values in stacked.values()) > 1:

@@ -2,8 +2,8 @@
 
     figures("round1")  ->  Figures(questions=64, one_vote=Share(118, 320), majority=Share(31, 64), ...)
 
-"One vote" and "majority" are over each question's first round of votes, before any scorer; "final" is the
-answer given. `inference_plots` draws the figures, `render_reports` prints them.
+"One vote" and "majority" refer to the first round of each question, without the scorer; "final" is the
+recorded answer. `inference_plots` draws the figures, `render_reports` prints them.
 """
 
 import enum
@@ -20,11 +20,11 @@ from shared.ledger.schema import OPEN, State
 from shared.ledger.votes import QuestionResult, RecordedVote
 from shared.voting import Vote
 
-NO_LETTER = "none"  # beside the letters
+NO_LETTER = "none"  # label for votes without a letter
 
 
-class Known(enum.Enum):
-    """Whether an answer is right, where there is one and that is known."""
+class Verdict(enum.Enum):
+    """Whether an answer is right."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -34,16 +34,16 @@ class Known(enum.Enum):
 
 @dataclass(frozen=True)
 class FirstRound:
-    """A question's first round: its votes, how many give the commonest letter, and whether that is right."""
+    """A question's first round: votes, votes for the commonest letter, and whether that letter is right."""
 
     votes: int
     agreeing: int
-    known: Known
+    verdict: Verdict
 
 
 @dataclass
 class Share:
-    """How many of how many."""
+    """A fraction: ``right`` out of ``of``."""
 
     right: int = 0
     of: int = 0
@@ -55,13 +55,13 @@ class Share:
 
     @property
     def value(self) -> float | None:
-        """Give the share as a number from 0 to 1; ``None`` of nothing."""
+        """Return the fraction from 0 to 1; ``None`` if ``of`` is 0."""
         return self.right / self.of if self.of else None
 
 
 @dataclass
 class Judgement:
-    """The scorer against the truth, over votes with a score, a letter and a known right answer."""
+    """The scorer's verdicts compared with gold answers, over votes with a score and a letter."""
 
     accepted_right: int = 0
     accepted_wrong: int = 0
@@ -74,7 +74,7 @@ class Judgement:
 
 @dataclass
 class Losses:
-    """Claims whose worker died or whose engine failed, and how soon somebody else took them (seconds)."""
+    """Lost claims (dead worker or failed engine), and seconds until the next claim."""
 
     lost: int = 0
     taken_again: int = 0
@@ -84,7 +84,7 @@ class Losses:
 
 @dataclass
 class Worker:
-    """What one worker did: questions claimed, claims that it saw through, claims lost with it."""
+    """One worker's claims: in total, ended and lost."""
 
     claims: int = 0
     ended: int = 0
@@ -93,7 +93,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Source:
-    """How many votes came from one model; ``None``: there was none, or it is not on record."""
+    """The number of votes from one model; ``None``: not used, or not recorded."""
 
     model: str | None
     weights: str | None
@@ -123,7 +123,7 @@ class Figures:
     unreadable: Share = field(default_factory=Share)
     accepted: Share = field(default_factory=Share)
     scorer: Judgement = field(default_factory=Judgement)
-    # Votes by what sampled and scored them: model, weights, engine, adapter, scorer; None: not on record.
+    # Votes by model, weights, engine, adapter and scorer; None: not recorded.
     sources: list[Source] = field(default_factory=list)
     tokens: int = 0
     wall_seconds: float | None = None
@@ -131,9 +131,9 @@ class Figures:
     workers: dict[str, Worker] = field(default_factory=dict)
     losses: Losses = field(default_factory=Losses)
     answer_times: list[float] = field(default_factory=list, repr=False)
-    # What the pictures are drawn from.
+    # Data of the plots.
     first_rounds: list[FirstRound] = field(default_factory=list, repr=False)
-    outcomes: defaultdict[str, Counter[Known]] = field(
+    outcomes: defaultdict[str, Counter[Verdict]] = field(
         default_factory=lambda: defaultdict(Counter), repr=False
     )
     vote_letters: Counter[str] = field(default_factory=Counter, repr=False)
@@ -142,91 +142,91 @@ class Figures:
 
 
 def figures(run: str) -> Figures:
-    """Work out a run's figures from the ledger.
+    """Compute a run's figures from the ledger.
 
     Raises:
-        UserError: there is no such run, or it answers no questions.
+        UserError: there is no such run, or it is not an infer run.
     """
-    found = Figures(run, run_progress.require_questions(run).source)
-    for told in votes.of_run(run):
-        _count_state(found, told)
-        _count_votes(found, told)
-        if told.gold is not None:
-            _count_first_round(found, told, told.gold)
-            _count_judgement(found.scorer, told, told.gold)
-    if found.first_rounds:
-        found.agreement = statistics.fmean(first.agreeing / first.votes for first in found.first_rounds)
-    found.scorer.auc = metrics.auc(found.scorer.right_scores, found.scorer.wrong_scores)
-    found.sources = [Source(*counted) for counted in votes.count_sources(run)]
-    _count_claims(found, run)
-    return found
+    figures = Figures(run, run_progress.require_questions(run).source)
+    for result in votes.of_run(run):
+        _count_state(figures, result)
+        _count_votes(figures, result)
+        if result.gold is not None:
+            _count_first_round(figures, result, result.gold)
+            _count_judgement(figures.scorer, result, result.gold)
+    if figures.first_rounds:
+        figures.agreement = statistics.fmean(first.agreeing / first.votes for first in figures.first_rounds)
+    figures.scorer.auc = metrics.auc(figures.scorer.right_scores, figures.scorer.wrong_scores)
+    figures.sources = [Source(*counted) for counted in votes.count_sources(run)]
+    _count_claims(figures, run)
+    return figures
 
 
-def _count_state(found: Figures, told: QuestionResult) -> None:
-    found.questions += 1
-    found.open += told.state in OPEN
-    found.dead += told.state == State.DEAD
-    if told.gold is not None:
-        found.right_letters[told.gold] += 1
-    if told.letter is None:
-        found.outcomes["given up" if told.state == State.DEAD else "still open"][Known.UNANSWERED] += 1
+def _count_state(figures: Figures, result: QuestionResult) -> None:
+    figures.questions += 1
+    figures.open += result.state in OPEN
+    figures.dead += result.state == State.DEAD
+    if result.gold is not None:
+        figures.right_letters[result.gold] += 1
+    if result.letter is None:
+        figures.outcomes["given up" if result.state == State.DEAD else "still open"][Verdict.UNANSWERED] += 1
         return
-    found.outcomes[str(told.how)][_known(told.letter, told.gold)] += 1
-    found.answer_letters[told.letter] += 1
-    found.answered += 1
-    found.how[str(told.how)] += 1
-    found.rounds[told.attempt] += 1
-    if told.answered_at is not None:
-        found.answer_times.append(told.answered_at)
-    if told.gold is not None:
-        found.final.add(told.letter == told.gold)
+    figures.outcomes[str(result.how)][_verdict(result.letter, result.gold)] += 1
+    figures.answer_letters[result.letter] += 1
+    figures.answered += 1
+    figures.how[str(result.how)] += 1
+    figures.rounds[result.attempt] += 1
+    if result.answered_at is not None:
+        figures.answer_times.append(result.answered_at)
+    if result.gold is not None:
+        figures.final.add(result.letter == result.gold)
 
 
-def _count_votes(found: Figures, told: QuestionResult) -> None:
-    for vote in told.votes:
-        found.tokens += vote.tokens
-        found.unreadable.add(vote.letter is None)
-        found.accepted.add(vote.accepted)
-        found.vote_letters[vote.letter or NO_LETTER] += 1
-    first = first_round(told)
-    # The first seen of equals, as in the plain majority.
+def _count_votes(figures: Figures, result: QuestionResult) -> None:
+    for vote in result.votes:
+        figures.tokens += vote.tokens
+        figures.unreadable.add(vote.letter is None)
+        figures.accepted.add(vote.accepted)
+        figures.vote_letters[vote.letter or NO_LETTER] += 1
+    first = first_round(result)
+    # Ties go to the letter seen first, as in the plain majority.
     for letter, agreeing in Counter(vote.letter for vote in first if vote.letter is not None).most_common(1):
-        found.first_rounds.append(FirstRound(len(first), agreeing, _known(letter, told.gold)))
+        figures.first_rounds.append(FirstRound(len(first), agreeing, _verdict(letter, result.gold)))
 
 
-def _known(letter: str, gold: str | None) -> Known:
+def _verdict(letter: str, gold: str | None) -> Verdict:
     if gold is None:
-        return Known.UNKNOWN
-    return Known.RIGHT if letter == gold else Known.WRONG
+        return Verdict.UNKNOWN
+    return Verdict.RIGHT if letter == gold else Verdict.WRONG
 
 
-def first_round(told: QuestionResult) -> list[RecordedVote]:
-    """Give the votes of a question's first round."""
-    return [vote for vote in told.votes if vote.attempt == told.votes[0].attempt]
+def first_round(result: QuestionResult) -> list[RecordedVote]:
+    """Return the votes of a question's first round."""
+    return [vote for vote in result.votes if vote.attempt == result.votes[0].attempt]
 
 
-def _count_first_round(found: Figures, told: QuestionResult, gold: str) -> None:
-    first = first_round(told)
+def _count_first_round(figures: Figures, result: QuestionResult, gold: str) -> None:
+    first = first_round(result)
     if not first:
         return
     right = sum(vote.letter == gold for vote in first)
-    found.one_vote.add(right, len(first))
+    figures.one_vote.add(right, len(first))
     plain = voting.fall_back([Vote(vote.letter, True) for vote in first], "majority")
-    found.majority.add(plain.letter == gold)
-    found.some_vote_right.add(right > 0)
+    figures.majority.add(plain.letter == gold)
+    figures.some_vote_right.add(right > 0)
 
 
-def _count_judgement(found: Judgement, told: QuestionResult, gold: str) -> None:
-    for vote in told.votes:
+def _count_judgement(judgement: Judgement, result: QuestionResult, gold: str) -> None:
+    for vote in result.votes:
         if vote.score is None or vote.letter is None:
             continue
         right = vote.letter == gold
-        (found.right_scores if right else found.wrong_scores).append(vote.score)
+        (judgement.right_scores if right else judgement.wrong_scores).append(vote.score)
         name = f"{'accepted' if vote.accepted else 'void'}_{'right' if right else 'wrong'}"
-        setattr(found, name, getattr(found, name) + 1)
+        setattr(judgement, name, getattr(judgement, name) + 1)
 
 
-def _count_claims(found: Figures, run: str) -> None:
+def _count_claims(figures: Figures, run: str) -> None:
     begun: float | None = None
     recoveries: list[float] = []
     for _number, rows in itertools.groupby(votes.claims_of(run), key=attrgetter("number")):
@@ -237,16 +237,16 @@ def _count_claims(found: Figures, run: str) -> None:
                 recoveries.append(row.claimed_at - lost_at)
             lost = (row.outcome or "").startswith("lost")
             lost_at = row.ended_at if lost else None
-            _count_worker(found.workers.setdefault(row.worker, Worker()), row.ended_at is not None, lost)
-            found.losses.lost += lost
+            _count_worker(figures.workers.setdefault(row.worker, Worker()), row.ended_at is not None, lost)
+            figures.losses.lost += lost
     if recoveries:
-        found.losses.taken_again = len(recoveries)
-        found.losses.median_seconds = statistics.median(recoveries)
-        found.losses.longest_seconds = max(recoveries)
-    if begun is not None and found.answer_times:
-        found.wall_seconds = max(found.answer_times) - begun
-        found.tokens_per_second = found.tokens / max(found.wall_seconds, 1e-3)
-        found.answer_times = sorted(time - begun for time in found.answer_times)
+        figures.losses.taken_again = len(recoveries)
+        figures.losses.median_seconds = statistics.median(recoveries)
+        figures.losses.longest_seconds = max(recoveries)
+    if begun is not None and figures.answer_times:
+        figures.wall_seconds = max(figures.answer_times) - begun
+        figures.tokens_per_second = figures.tokens / max(figures.wall_seconds, 1e-3)
+        figures.answer_times = sorted(time - begun for time in figures.answer_times)
 
 
 def _count_worker(worker: Worker, ended: bool, lost: bool) -> None:

@@ -1,9 +1,9 @@
-"""Print tables and text on stdout; plain where stdout is no terminal.
+"""Print tables and text on stdout; plain if stdout is not a terminal.
 
     one vote      118/320  36.9 %
     majority      31/64    48.4 %
 
-Texts of models and data are shown literally: no markup in them is obeyed, no control character either.
+Markup in texts is not interpreted, and control characters are replaced.
 """
 
 import dataclasses
@@ -29,40 +29,39 @@ from shared.ledger.runs import Run
 from shared.ledger.schema import State
 
 Rows = list[tuple[str, str]]
-_WIDE = 160  # columns, where no terminal says how many there are
+_WIDE = 160  # columns, without a terminal
 _YEAR = 365 * 86_400.0  # seconds
 
 
 def out() -> Console:
-    """Give the console of results."""
+    """Return the console for results."""
     width = None if sys.stdout.isatty() else _WIDE
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
-def text(words: str) -> None:
-    """Print a text as it is."""
-    print(console.printable(words))
+def text(message: str) -> None:
+    """Print a text literally."""
+    print(console.printable(message))
 
 
 def as_json(value: Any) -> None:
-    """Print a value for programs."""
+    """Print a value as JSON."""
     print(json.dumps(plain(value), ensure_ascii=False, indent=2))
 
 
 def plain(value: Any) -> Any:
-    """Turn our values into JSON's: dataclasses to objects, times (``..._at``) to ISO 8601 in UTC."""
+    """Convert values for JSON: dataclasses to objects, times (``..._at``) to ISO 8601 in UTC."""
     if isinstance(value, Share):
         return {"right": value.right, "of": value.of, "share": value.value}
     if dataclasses.is_dataclass(value):
-        shown = [field.name for field in dataclasses.fields(value) if field.repr]
-        return plain({name: getattr(value, name) for name in shown})
+        names = [field.name for field in dataclasses.fields(value) if field.repr]
+        return plain({name: getattr(value, name) for name in names})
     if isinstance(value, dict):
         return {
-            str(name): _time(found) if _is_time(name, found) else plain(found)
-            for name, found in value.items()
+            str(name): _time(item) if _is_time(name, item) else plain(item) for name, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [plain(found) for found in value]
+        return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
@@ -75,12 +74,12 @@ def _time(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Write a time for people, by this machine's clock."""
+    """Format a time in the local time zone."""
     return moment(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def table(rows: Iterable[Sequence[str]], headings: Sequence[str], title: str | None = None) -> None:
-    """Print a table; what does not fit is wrapped, never cut."""
+    """Print a table; long cells wrap."""
     drawn = Table(*headings, title=title, title_justify="left", box=None, pad_edge=False)
     for column in drawn.columns:
         column.overflow = "fold"
@@ -92,55 +91,59 @@ def table(rows: Iterable[Sequence[str]], headings: Sequence[str], title: str | N
 # status
 
 
-def overview(found: Sequence[tuple[Run, dict[str, int]]]) -> None:
+def overview(run_states: Sequence[tuple[Run, dict[str, int]]]) -> None:
     """Print all runs."""
-    if not found:
+    if not run_states:
         text("no runs yet: `votequeue enqueue infer DATA` makes one")
         return
     rows = [
         [run.name, run.kind, clock(run.created_at), *(str(states[state]) for state in State), run.source]
-        for run, states in found
+        for run, states in run_states
     ]
     table(rows, ["run", "queue", "enqueued", *State, "source"])
 
 
-def standing(found: RunProgress, waiting: int | None) -> None:
-    """Print how far a run is."""
-    text(f"run {found.run}: {found.kind}, {found.source}, enqueued {clock(found.created_at)}")
-    text(run_progress.line(found))
-    attempts = sorted({attempt for counts in found.rounds.values() for attempt in counts})
+def progress(progress: RunProgress, waiting: int | None) -> None:
+    """Print the progress of a run."""
+    text(f"run {progress.run}: {progress.kind}, {progress.source}, enqueued {clock(progress.created_at)}")
+    text(run_progress.summary(progress))
+    attempts = sorted({attempt for counts in progress.rounds.values() for attempt in counts})
     rows = [
-        [state, str(found.states[state]), *(str(found.rounds[state].get(attempt, 0)) for attempt in attempts)]
+        [
+            state,
+            str(progress.states[state]),
+            *(str(progress.rounds[state].get(attempt, 0)) for attempt in attempts),
+        ]
         for state in State
     ]
     table(rows, ["state", "items", *(f"attempt {attempt}" for attempt in attempts)])
-    if found.put_off and found.due_at is not None:
-        text(_put_off(found, found.due_at))
-    if found.open:
+    if progress.put_off and progress.due_at is not None:
+        text(_put_off(progress, progress.due_at))
+    if progress.open:
         text(f"messages in the queue: {waiting}" if waiting is not None else "the broker does not answer")
-    if found.stalled:
-        text(run_progress.stall(found))
-    if found.states[State.DEAD]:
-        text(f"why some are dead: `votequeue failed {found.run}`")
-    if found.result:
-        table(result_rows(found.result), ["result", ""])
+    if progress.stalled:
+        text(run_progress.describe_stall(progress))
+    if progress.states[State.DEAD]:
+        text(f"reasons of dead items: `votequeue failed {progress.run}`")
+    if progress.result:
+        table(result_rows(progress.result), ["result", ""])
 
 
-def _put_off(found: RunProgress, due_at: float) -> str:
-    many = console.count(found.put_off, found.unit)
+def _put_off(progress: RunProgress, due_at: float) -> str:
+    many = console.count(progress.put_off, progress.unit)
     if due_at > time.time() + _YEAR:
-        return f"{many} put off until somebody has mended what stops the run, see below"
+        return f"{many} put off until the problem below is fixed"
     return f"{many} put off, the first until {clock(due_at)}"
 
 
 def result_rows(value: dict[str, Any], prefix: str = "") -> Rows:
-    """Flatten a result for people: ``held_out.accuracy``, ``0.731``; a table of numbers is left out."""
+    """Flatten a result into rows: ``held_out.accuracy``, ``0.731``; tables are left out."""
     rows: Rows = []
-    for name, found in value.items():
-        if isinstance(found, dict):
-            rows += result_rows(found, f"{prefix}{name}.")
-        elif not _is_table(found):
-            rows.append((prefix + name, _shown(found)))
+    for name, item in value.items():
+        if isinstance(item, dict):
+            rows += result_rows(item, f"{prefix}{name}.")
+        elif not _is_table(item):
+            rows.append((prefix + name, _format_value(item)))
     return rows
 
 
@@ -148,9 +151,9 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(part, list | dict) for part in value)
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(map(_shown, value)) or "-"
+        return ", ".join(map(_format_value, value)) or "-"
     if value is None or isinstance(value, bool):
         return {None: "-", True: "yes", False: "no"}[value]
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -159,32 +162,32 @@ def _shown(value: Any) -> str:
 # trace, failed
 
 
-def history(found: History) -> None:
-    """Print everything that happened to a question."""
-    text(f"{found.key} (item {found.number} of run {found.run}): {found.state}")
-    text(f"\n{found.problem}\n\n{found.question}")
-    options(found.options, found.gold)
-    claims(found.claims)
+def history(history: History) -> None:
+    """Print the history of a question."""
+    text(f"{history.key} (item {history.number} of run {history.run}): {history.state}")
+    text(f"\n{history.problem}\n\n{history.question}")
+    options(history.options, history.gold)
+    claims(history.claims)
     before = None
-    for sampled in found.rounds:
+    for sampled in history.rounds:
         _round(sampled, before)
         before = sampled.prompt
-    for vote in found.votes:
+    for vote in history.votes:
         _vote(vote)
-    _end(found)
+    _end(history)
 
 
-def options(found: Sequence[str], gold: str | None) -> None:
-    """Print a question's options with their letters, the right one marked where it is known."""
-    for letter, option in zip(LETTERS, prompts.without_letters(found), strict=False):
+def options(texts: Sequence[str], gold: str | None) -> None:
+    """Print a question's options with letters; the gold answer is marked."""
+    for letter, option in zip(LETTERS, prompts.without_letters(texts), strict=False):
         text(f"{letter}. {option}{'   (right)' if letter == gold else ''}")
 
 
-def claims(found: Sequence[dict[str, Any]]) -> None:
-    """Print who claimed an item, when, and how each claim ended."""
-    text("\nclaims" if found else "\nno worker has claimed it yet")
-    for claim in found:
-        ended = f"to {clock(claim['ended_at'])}" if claim["ended_at"] else "and held still"
+def claims(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the claims of an item: worker, times and outcome."""
+    text("\nclaims" if rows else "\nnot claimed yet")
+    for claim in rows:
+        ended = f"to {clock(claim['ended_at'])}" if claim["ended_at"] else "still held"
         text(
             f"  attempt {claim['attempt']} by {claim['worker']}, from {clock(claim['claimed_at'])} {ended}: "
             f"{claim['outcome'] or 'no outcome yet'}"
@@ -202,9 +205,9 @@ def _round(sampled: Round, before: str | None) -> None:
     text(f"  examples shown: {', '.join(f'number {position}' for position in sampled.examples) or 'none'}")
     tokens = "" if sampled.prompt_tokens is None else f" ({sampled.prompt_tokens} tokens)"
     if sampled.prompt is None:
-        text(f"  prompt{tokens}: built by another version of votequeue, which can show it")
+        text(f"  prompt{tokens}: not shown, because another version of votequeue built it")
     elif sampled.prompt == before:
-        text(f"  prompt{tokens}: that of the round before")
+        text(f"  prompt{tokens}: same as in the round before")
     else:
         text(f"  prompt{tokens}:")
         quoted(sampled.prompt)
@@ -221,34 +224,34 @@ def _vote(vote: dict[str, Any]) -> None:
 
 
 def _ending(vote: dict[str, Any]) -> str:
-    told = [
+    parts = [
         f"finish reason {vote['finish_reason']}" if vote["finish_reason"] else "",
         "" if vote["mean_logprob"] is None else f"mean log-probability {vote['mean_logprob']:.3f}",
         f"scorer {vote['scorer']}" if vote["scorer"] else "",
     ]
-    return "".join(f", {part}" for part in told if part)
+    return "".join(f", {part}" for part in parts if part)
 
 
-def quoted(words: str) -> None:
-    """Print somebody else's text, each line marked as such."""
-    text("\n".join(f"  | {line}" for line in words.split("\n")))
+def quoted(quotation: str) -> None:
+    """Print a quotation with a mark before each line."""
+    text("\n".join(f"  | {line}" for line in quotation.split("\n")))
 
 
-def _end(found: History) -> None:
-    if found.answer is not None:
-        answer = found.answer
+def _end(history: History) -> None:
+    if history.answer is not None:
+        answer = history.answer
         votes = console.count(answer["support"], "vote")
         text(
             f"\nanswer {answer['letter']}: {answer['how']}, {votes} for it, "
             f"in round {answer['attempt']}, {clock(answer['answered_at'])}"
         )
     else:
-        text(f"\nno answer: {found.reason}" if found.reason else "\nno answer yet")
+        text(f"\nno answer: {history.reason}" if history.reason else "\nno answer yet")
 
 
-def dead(found: Sequence[Dead]) -> None:
-    """Print dead items and why they died."""
-    rows = [[str(item.number), item.key, str(item.attempt), str(item.losses), item.reason] for item in found]
+def dead(items: Sequence[Dead]) -> None:
+    """Print dead items with their reasons."""
+    rows = [[str(item.number), item.key, str(item.attempt), str(item.losses), item.reason] for item in items]
     table(rows, ["item", "key", "attempt", "losses", "reason"])
 
 
@@ -256,22 +259,22 @@ def dead(found: Sequence[Dead]) -> None:
 
 
 def percent(share: Share) -> str:
-    """Write a share: ``31/64  48.4 %``."""
+    """Format a share: ``31/64  48.4 %``."""
     return f"{share.right}/{share.of}" + (f"  {100 * share.value:.1f} %" if share.value is not None else "")
 
 
 def markdown(title: str, rows: Rows, pictures: Sequence[Path]) -> str:
-    """Write rows and pictures as a Markdown page."""
+    """Render rows and pictures as a Markdown page."""
     lines = [f"# {title}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |".replace("\n", " ") for name, value in rows]
     lines += [part for picture in pictures for part in ("", f"![{picture.stem}]({picture.name})")]
     return "\n".join(lines) + "\n"
 
 
-# A day less than datetime's last, so that every time zone has it.
+# One day before datetime's maximum, so that it exists in every time zone.
 LAST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 
 
 def moment(seconds: float) -> datetime:
-    """Give a time, in UTC."""
+    """Convert seconds since the epoch to a datetime in UTC."""
     return datetime.fromtimestamp(min(max(0.0, seconds), LAST), UTC)

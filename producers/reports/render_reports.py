@@ -1,4 +1,4 @@
-"""Print the figures of inference, trainings, revotes and models.
+"""Print the figures of inference, training, revotes and models.
 
     ("accuracy of one vote", "118/320  36.9 %")
 
@@ -19,40 +19,40 @@ from producers.reports.training_report import TrainingReport
 from shared.ledger.models import Model
 
 
-def inference_rows(found: Figures) -> Rows:
-    """Put a run's figures into words and numbers."""
-    told = [("questions", _counts(found)), *_accuracy_rows(found)]
-    told += [
-        (f"answered by {how}", render.percent(Share(count, found.answered)))
-        for how, count in found.how.items()
+def inference_rows(figures: Figures) -> Rows:
+    """Return a run's figures as table rows."""
+    rows = [("questions", _counts(figures)), *_accuracy_rows(figures)]
+    rows += [
+        (f"answered by {how}", render.percent(Share(count, figures.answered)))
+        for how, count in figures.how.items()
     ]
-    rounds = ", ".join(f"{count} in {attempt}" for attempt, count in sorted(found.rounds.items()))
-    told += [
+    rounds = ", ".join(f"{count} in {attempt}" for attempt, count in sorted(figures.rounds.items()))
+    rows += [
         ("rounds until the answer", rounds or "-"),
-        ("agreement (majority's share)", f"{100 * found.agreement:.1f} %" if found.agreement else "-"),
-        ("votes without a letter", render.percent(found.unreadable)),
-        ("votes accepted", render.percent(found.accepted)),
+        ("agreement (majority's share)", f"{100 * figures.agreement:.1f} %" if figures.agreement else "-"),
+        ("votes without a letter", render.percent(figures.unreadable)),
+        ("votes accepted", render.percent(figures.accepted)),
     ]
-    return told + _scorer_rows(found) + _source_rows(found) + _work_rows(found)
+    return rows + _scorer_rows(figures) + _source_rows(figures) + _work_rows(figures)
 
 
-def _counts(found: Figures) -> str:
-    return f"{found.questions}: {found.answered} answered, {found.dead} dead, {found.open} open"
+def _counts(figures: Figures) -> str:
+    return f"{figures.questions}: {figures.answered} answered, {figures.dead} dead, {figures.open} open"
 
 
-def _accuracy_rows(found: Figures) -> Rows:
-    if not found.final.of and not found.one_vote.of:
-        return [("accuracy", "no right answers are known")]
+def _accuracy_rows(figures: Figures) -> Rows:
+    if not figures.final.of and not figures.one_vote.of:
+        return [("accuracy", "no gold answers")]
     return [
-        ("accuracy of one vote", render.percent(found.one_vote)),
-        ("accuracy of the first round's majority", render.percent(found.majority)),
-        ("accuracy of the final answer", render.percent(found.final)),
-        ("some first-round vote right", render.percent(found.some_vote_right)),
+        ("accuracy of one vote", render.percent(figures.one_vote)),
+        ("accuracy of the first round's majority", render.percent(figures.majority)),
+        ("accuracy of the final answer", render.percent(figures.final)),
+        ("some first-round vote right", render.percent(figures.some_vote_right)),
     ]
 
 
-def _scorer_rows(found: Figures) -> Rows:
-    judged = found.scorer
+def _scorer_rows(figures: Figures) -> Rows:
+    judged = figures.scorer
     accepted, void = judged.accepted_right + judged.accepted_wrong, judged.void_right + judged.void_wrong
     if not accepted + void:
         return []
@@ -63,9 +63,9 @@ def _scorer_rows(found: Figures) -> Rows:
     ]
 
 
-def _source_rows(found: Figures) -> Rows:
+def _source_rows(figures: Figures) -> Rows:
     rows = []
-    for source in found.sources:
+    for source in figures.sources:
         model = (
             f"{source.model} (weights {source.weights}, {source.engine})" if source.model else "not on record"
         )
@@ -75,23 +75,23 @@ def _source_rows(found: Figures) -> Rows:
     return rows
 
 
-def _work_rows(found: Figures) -> Rows:
-    told = [("tokens sampled", str(found.tokens))]
-    if found.wall_seconds is not None and found.tokens_per_second is not None:
-        told.append(("first claim to last answer", console.span(found.wall_seconds)))
-        told.append(("tokens a second", f"{found.tokens_per_second:.1f}"))
-    for name, worker in found.workers.items():
+def _work_rows(figures: Figures) -> Rows:
+    rows = [("tokens sampled", str(figures.tokens))]
+    if figures.wall_seconds is not None and figures.tokens_per_second is not None:
+        rows.append(("first claim to last answer", console.span(figures.wall_seconds)))
+        rows.append(("tokens a second", f"{figures.tokens_per_second:.1f}"))
+    for name, worker in figures.workers.items():
         lost = f", {worker.lost} lost" if worker.lost else ""
-        told.append((f"worker {name}", f"{worker.claims} claims, {worker.ended} seen through{lost}"))
-    losses = found.losses
+        rows.append((f"worker {name}", f"{worker.claims} claims, {worker.ended} ended{lost}"))
+    losses = figures.losses
     if losses.lost:
         again = f"{losses.lost}, {losses.taken_again} taken again"
         if losses.median_seconds is not None and losses.longest_seconds is not None:
             again += (
                 f" after {losses.median_seconds:.1f} s (median), {losses.longest_seconds:.1f} s (longest)"
             )
-        told.append(("claims lost", again))
-    return told
+        rows.append(("claims lost", again))
+    return rows
 
 
 HEADINGS = [
@@ -104,41 +104,41 @@ HEADINGS = [
 ]
 
 
-def report(found: Revote) -> None:
-    """Print all ways to answer, and what they were compared on."""
-    render.text(f"run {found.run}, {compared_on(found)}")
-    render.table(map(cells, found.rows), HEADINGS)
-    if found.scorer is None:
+def report(comparison: Revote) -> None:
+    """Print the comparison of all voting modes."""
+    render.text(f"run {comparison.run}, {compared_on(comparison)}")
+    render.table(map(cells, comparison.rows), HEADINGS)
+    if comparison.scorer is None:
         render.text(
-            f"no scorer has judged these votes: `votequeue enqueue infer {found.run} --scorer NAME` lets one"
+            f"no scorer has scored these votes: run `votequeue enqueue infer {comparison.run} --scorer NAME`"
         )
 
 
-def compared_on(found: Revote) -> str:
-    """Say whose scores these are, over which questions."""
-    parts = [f"{found.questions} questions"]
+def compared_on(comparison: Revote) -> str:
+    """Describe the scorer and the questions of a comparison."""
+    parts = [f"{comparison.questions} questions"]
     parts += [
-        f"{count} left out ({why})"
-        for count, why in [
-            (found.unlabelled, "no right letter"),
-            (found.learned, "the scorer was trained on their problems"),
-            (found.otherwise, "not judged by this scorer"),
+        f"{count} left out ({reason})"
+        for count, reason in [
+            (comparison.unlabelled, "no right letter"),
+            (comparison.learned, "the scorer was trained on their problems"),
+            (comparison.otherwise, "not judged by this scorer"),
         ]
         if count
     ]
-    judged = f"scores of {found.scorer}" if found.scorer else "no scores"
-    auc = f", AUC {found.auc:.3f} over readable votes" if found.auc is not None else ""
+    judged = f"scores of {comparison.scorer}" if comparison.scorer else "no scores"
+    auc = f", AUC {comparison.auc:.3f} over readable votes" if comparison.auc is not None else ""
     return f"{judged}{auc}: {', '.join(parts)}"
 
 
-def page_rows(found: Revote) -> Rows:
-    """Put the comparison into rows of two, for a page."""
-    told = [(row[0], ", ".join(filter(None, row[1:]))) for row in map(cells, found.rows)]
-    return [("compared on", compared_on(found)), *told]
+def page_rows(comparison: Revote) -> Rows:
+    """Return the comparison as rows of two cells."""
+    rows = [(row[0], ", ".join(filter(None, row[1:]))) for row in map(cells, comparison.rows)]
+    return [("compared on", compared_on(comparison)), *rows]
 
 
 def cells(row: Row) -> list[str]:
-    """Put one way to answer into cells, as `HEADINGS` has them."""
+    """Return one voting mode as table cells, in the order of `HEADINGS`."""
     name = row.name if row.threshold is None else f"{row.name} from {row.threshold:.2f}"
     over = "" if row.over_majority is None else f"{100 * row.over_majority:+.1f}"
     if over and row.over_interval is not None:
@@ -153,33 +153,35 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def _points(found: Interval) -> str:
-    return " to ".join(f"{100 * end:.1f}" for end in found)
+def _points(interval: Interval) -> str:
+    return " to ".join(f"{100 * end:.1f}" for end in interval)
 
 
-def status(found: TrainingReport) -> None:
-    """Print how far a training is."""
-    if found.step is not None and found.standing.open:
-        render.text(training_report.line(found))
+def status(training: TrainingReport) -> None:
+    """Print the progress of a training."""
+    if training.step is not None and training.progress.open:
+        render.text(training_report.summary(training))
 
 
-def training_rows(found: TrainingReport) -> Rows:
-    """Put a training's figures into words and numbers."""
-    told = [("trained on", found.source)]
-    if found.step is not None:
-        told.append(
+def training_rows(training: TrainingReport) -> Rows:
+    """Return a training's figures as table rows."""
+    rows = [("trained on", training.source)]
+    if training.step is not None:
+        rows.append(
             (
-                "way",
-                training_report.line(found) if found.standing.open else f"{found.step} of {found.of} steps",
+                "progress",
+                training_report.summary(training)
+                if training.progress.open
+                else f"{training.step} of {training.of} steps",
             )
         )
-    told += render.result_rows(found.result or {})
-    return told + render.result_rows(found.options, "options.")
+    rows += render.result_rows(training.result or {})
+    return rows + render.result_rows(training.options, "options.")
 
 
-def listing(found: Sequence[ListedModel]) -> None:
+def model_table(models: Sequence[ListedModel]) -> None:
     """Print all models."""
-    if not found:
+    if not models:
         render.text("no models yet: `votequeue enqueue train scorer` or `... lora` trains one")
         return
     rows = [
@@ -188,18 +190,18 @@ def listing(found: Sequence[ListedModel]) -> None:
             model.name,
             model.run or "-",
             render.clock(model.created_at),
-            figures(model.metrics),
-            rule_of(model),
-            model.source if listed.here else f"{model.source} (its files are not here)",
+            describe_metrics(model.metrics),
+            describe_rule(model),
+            model.source if listed.here else f"{model.source} (its files are not on this machine)",
         ]
-        for listed in found
+        for listed in models
         for model in (listed.model,)
     ]
     render.table(rows, ["", "model", "run", "made", "held out", "use", "trained on"])
 
 
-def figures(metrics: dict[str, Any]) -> str:
-    """Say in a few words what a model was measured to do."""
+def describe_metrics(metrics: dict[str, Any]) -> str:
+    """Summarize a model's metrics."""
     parts = []
     if metrics.get("auc") is not None:
         parts.append(f"AUC {metrics['auc']:.3f}")
@@ -210,28 +212,28 @@ def figures(metrics: dict[str, Any]) -> str:
     return ", ".join(parts) or "-"
 
 
-def rule_of(model: Model) -> str:
-    """Say how a scorer's scores are used."""
+def describe_rule(model: Model) -> str:
+    """Describe how a scorer's scores are used."""
     if model.rule is None:
         return "-"
     use, threshold = model.rule.use, model.rule.threshold
     return f"{use} from {threshold:.2f}" if use.voids else use
 
 
-def one(listed: ListedModel) -> None:
-    """Print all that is known of a model."""
+def model_details(listed: ListedModel) -> None:
+    """Print all facts about a model."""
     model = listed.model
     rows = [
         ("kind", model.kind),
         ("in use", "yes" if listed.in_use else "no"),
-        ("files", "here" if listed.here else "not below this machine's folder of trained models"),
+        ("files", "on this machine" if listed.here else "not on this machine"),
         ("made", render.clock(model.created_at)),
         ("by run", model.run or "-"),
         ("trained on", model.source),
-        ("digest of that", model.digest),
+        ("data digest", model.digest),
         ("base", model.base),
         ("code", model.code or "-"),
-        ("use", rule_of(model)),
+        ("use", describe_rule(model)),
         *render.result_rows(model.metrics, "metrics."),
         *render.result_rows(model.options, "options."),
     ]

@@ -1,8 +1,8 @@
-"""Write a report to a folder: report.md, report.json and, where matplotlib is installed, plots.
+"""Write a report to a folder: report.md, report.json and, if matplotlib is installed, plots.
 
     save(figures, Path("out"))  ->  [Path("out/report.md"), Path("out/report.json"), ...]
 
-The words in the pictures are English: a run's own name may be written in letters that their font lacks.
+Plots use English labels only, because their font may lack the characters of a run's name.
 """
 
 import json
@@ -20,65 +20,65 @@ from producers.reports.training_report import TrainingReport
 from shared import dataset
 from shared.errors import UserError
 
-TITLE = "What run {run} came to"
+TITLE = "Report of run {run}"
 
 
-def save(found: Summary, folder: Path, force: bool = False) -> list[Path]:
-    """Write a report's files; give them.
+def save(summary: Summary, folder: Path, force: bool = False) -> list[Path]:
+    """Write a report's files; return their paths.
 
     Raises:
-        UserError: the folder cannot be made or written, or a run reads one of these files and ``force`` was
-            not said.
+        UserError: the folder cannot be made or written, or a run reads one of these files and ``force``
+            is false.
     """
     page, data = folder / "report.md", folder / "report.json"
-    replaced = [folder / name for name in inference_plots.NAMES] if isinstance(found, Figures) else []
+    replaced = [folder / name for name in inference_plots.NAMES] if isinstance(summary, Figures) else []
     for path in (page, data, *replaced):
         output_files.require_free(path, force)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Drawn aside first: a picture from before stays whole if the disk is full.
+        # Draw into a temporary folder first, so that a full disk leaves old plots intact.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".report.") as workshop:
-            drawn = draw(found, Path(workshop))
-            shown = [folder / path.name for path in drawn]
-            for path in shown:
+            drawn = draw(summary, Path(workshop))
+            plots = [folder / path.name for path in drawn]
+            for path in plots:
                 output_files.require_free(path, force)
-            for before, path in zip(drawn, shown, strict=True):
-                before.replace(path)
+            for unmoved, path in zip(drawn, plots, strict=True):
+                unmoved.replace(path)
         for path in replaced:
-            # A picture of an older report of the same run would be taken for one of this.
-            if path not in shown:
+            # Remove plots of an older report that this one does not have.
+            if path not in plots:
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
     with dataset.writing(page) as file:
-        file.write(render.markdown(TITLE.format(run=found.run), summaries.rows(found), shown))
+        file.write(render.markdown(TITLE.format(run=summary.run), summaries.rows(summary), plots))
     with dataset.writing(data) as file:
-        file.write(json.dumps(render.plain(found), ensure_ascii=False, indent=2) + "\n")
-    return [page, data, *shown]
+        file.write(json.dumps(render.plain(summary), ensure_ascii=False, indent=2) + "\n")
+    return [page, data, *plots]
 
 
-def draw(found: Summary, folder: Path) -> list[Path]:
-    """Draw what there is to see of a run: answers, calls over time, curves over steps, a comparison."""
+def draw(summary: Summary, folder: Path) -> list[Path]:
+    """Draw the plots of a run: answers, calls over time, training curves, or a comparison."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        console.note("no pictures: matplotlib is not installed (pip install 'votequeue[report]')")
+        console.note("no plots: matplotlib is not installed (pip install 'votequeue[report]')")
         return []
-    match found:
+    match summary:
         case GenerationReport():
-            return _calls(Figure, found, folder / "calls.png")
+            return _calls(Figure, summary, folder / "calls.png")
         case TrainingReport():
-            return training_plots.draw(Figure, found, folder)
+            return training_plots.draw(Figure, summary, folder)
         case Revote():
-            return [training_plots.ways(Figure, found, folder / "ways.png")]
+            return [training_plots.draw_comparison(Figure, summary, folder / "ways.png")]
         case Figures():
-            return inference_plots.draw(Figure, found, folder)
+            return inference_plots.draw(Figure, summary, folder)
 
 
-def _calls(figure: Any, found: GenerationReport, path: Path) -> list[Path]:
-    counted = generation_report.by_minute(found)
+def _calls(figure: Any, report: GenerationReport, path: Path) -> list[Path]:
+    counted = generation_report.by_minute(report)
     if len(counted) < 3:
-        # A bar or two say no more than the table does.
+        # Too few bars to add to the table.
         return []
     drawn = figure(figsize=(6, 3.5), layout="constrained")
     axes = drawn.subplots()

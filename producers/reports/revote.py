@@ -1,8 +1,8 @@
-"""Compare voting modes on recorded votes: what each would have answered. Nothing is sampled.
+"""Compare all voting modes on recorded votes; nothing is sampled.
 
     revote("test")  ->  Revote("test", "scorer-3f9c01ab12cd", rows=[Row("gate", Share(150, 275), ...)], ...)
 
-Questions about problems that the scorer was trained on prove nothing, and are left out.
+Questions about problems in the scorer's training data are left out.
 """
 
 import itertools
@@ -28,9 +28,9 @@ ONE_VOTE, ORACLE = "one vote", "some vote right"
 
 @dataclass
 class Row:
-    """One way to answer: how many it gets right, how sure that is, and what it takes.
+    """One voting mode: its accuracy with interval, and its mean rounds and tokens.
 
-    ``over_majority`` is its gain over the plain majority on the same questions, with the interval of that.
+    ``over_majority`` is the gain over the plain majority, with ``over_interval``, on the same questions.
     """
 
     name: str
@@ -45,10 +45,10 @@ class Row:
 
 @dataclass
 class Revote:
-    """All ways to answer a run's questions; ``auc`` is the scorer's over their readable votes.
+    """All voting modes on a run's questions; ``auc`` is the scorer's over readable votes.
 
-    ``unlabelled``, ``learned`` and ``otherwise`` count the questions left out: without a right letter, about
-    problems that the scorer was trained on, judged by another scorer or by none.
+    ``unlabelled``, ``learned`` and ``otherwise`` count the questions left out: without a gold answer, about
+    problems that the scorer was trained on, scored by another scorer or by none.
     """
 
     run: str
@@ -74,25 +74,25 @@ class _Case:
         return [[Vote(vote.letter, vote.score) for vote in votes] for votes in self.rounds]
 
 
-def revote(run: str, scorer: str | None = None) -> Revote:
-    """Answer a run's labelled questions in all ways, by the scores on record.
+def revote(name: str, scorer: str | None = None) -> Revote:
+    """Answer a run's labelled questions with all voting modes, using the recorded scores.
 
-    ``scorer`` names the one whose scores count; left out, the one that judged most of the votes.
+    ``scorer`` names the scorer to use, by default the one that scored most votes.
 
     Raises:
         UserError: there is no such run or scorer, or the run has no votes on labelled questions.
     """
-    found = run_progress.require_questions(run)
-    sampling = Sampling.of_record(found.options)
-    model = _model(run, scorer)
-    told = Revote(run, model.name if model else None)
-    cases = list(_cases(told, model))
+    run = run_progress.require_questions(name)
+    sampling = Sampling.of_record(run.options)
+    model = _model(name, scorer)
+    comparison = Revote(name, model.name if model else None)
+    cases = list(_cases(comparison, model))
     if not cases:
-        raise UserError(f"run {run!r}: no labelled question has votes to count again{_why(told)}")
-    told.questions = len(cases)
-    told.auc = _auc(cases) if model else None
-    told.rows = list(_rows(cases, model, sampling))
-    return told
+        raise UserError(f"run {name!r}: no labelled question has usable votes{_why(comparison)}")
+    comparison.questions = len(cases)
+    comparison.auc = _auc(cases) if model else None
+    comparison.rows = list(_rows(cases, model, sampling))
+    return comparison
 
 
 def _model(run: str, wanted: str | None) -> Model | None:
@@ -102,33 +102,33 @@ def _model(run: str, wanted: str | None) -> Model | None:
     return models.get(judge, "scorer") if judge else None
 
 
-def _cases(found: Revote, model: Model | None) -> Iterator[_Case]:
+def _cases(comparison: Revote, model: Model | None) -> Iterator[_Case]:
     learned = models.problems(model.name) if model else set()
-    for told in votes.of_run(found.run):
-        if not told.votes:
+    for result in votes.of_run(comparison.run):
+        if not result.votes:
             continue
-        if told.gold is None:
-            found.unlabelled += 1
-        elif dataset.identity(told.entry.problem) in learned:
-            found.learned += 1
-        elif model is not None and any(vote.scorer != model.name for vote in told.votes):
-            found.otherwise += 1
+        if result.gold is None:
+            comparison.unlabelled += 1
+        elif dataset.identity(result.entry.problem) in learned:
+            comparison.learned += 1
+        elif model is not None and any(vote.scorer != model.name for vote in result.votes):
+            comparison.otherwise += 1
         else:
-            yield _Case(told.gold, dataset.identity(told.entry.problem), _rounds(told))
+            yield _Case(result.gold, dataset.identity(result.entry.problem), _rounds(result))
 
 
-def _rounds(told: QuestionResult) -> list[list[RecordedVote]]:
-    return [list(group) for _, group in itertools.groupby(told.votes, key=attrgetter("attempt"))]
+def _rounds(result: QuestionResult) -> list[list[RecordedVote]]:
+    return [list(group) for _, group in itertools.groupby(result.votes, key=attrgetter("attempt"))]
 
 
-def _why(found: Revote) -> str:
+def _why(comparison: Revote) -> str:
     reasons = [
-        (found.unlabelled, "have no right letter"),
-        (found.learned, f"are about problems that {found.scorer} was trained on"),
-        (found.otherwise, f"were not judged by {found.scorer}"),
+        (comparison.unlabelled, "have no gold answer"),
+        (comparison.learned, f"are about problems that {comparison.scorer} was trained on"),
+        (comparison.otherwise, f"were not scored by {comparison.scorer}"),
     ]
-    told = ", ".join(f"{count} {what}" for count, what in reasons if count)
-    return f" ({told})" if told else ""
+    left_out = ", ".join(f"{count} {reason}" for count, reason in reasons if count)
+    return f" ({left_out})" if left_out else ""
 
 
 def _auc(cases: Sequence[_Case]) -> float | None:
@@ -140,7 +140,7 @@ def _auc(cases: Sequence[_Case]) -> float | None:
     return metrics.auc(scores[True], scores[False])
 
 
-# Ways to answer
+# Voting modes
 
 
 def _rows(cases: Sequence[_Case], model: Model | None, sampling: Sampling) -> Iterator[Row]:
@@ -166,7 +166,7 @@ def _rows(cases: Sequence[_Case], model: Model | None, sampling: Sampling) -> It
 def _answers(
     cases: Sequence[_Case], rule: Rule, sampling: Sampling
 ) -> tuple[list[int], list[int], list[int]]:
-    """Answer all questions by one rule: right or not, rounds and tokens taken."""
+    """Answer all questions by one rule; return correctness, rounds and tokens of each."""
     right, rounds, tokens = [], [], []
     for case in cases:
         answer, taken = voting.revote(case.votes, rule, sampling.fallback)

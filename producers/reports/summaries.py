@@ -1,8 +1,8 @@
-"""The report of a run of any kind: its figures, its table, its printing.
+"""Select and print the report of a run of any kind.
 
-    printed(of_run("mine"))
+    print_summary(of_run("mine"))
 
-Each kind of run has a module for its figures and functions that render them; this module pairs them.
+Each kind of run has a module that computes its figures and functions that render them.
 """
 
 from producers import run_progress
@@ -25,7 +25,7 @@ Summary = Figures | GenerationReport | TrainingReport | Revote
 
 
 def of_run(run: str) -> Figures | GenerationReport | TrainingReport:
-    """Work out what a run came to.
+    """Compute the report of a run.
 
     Raises:
         UserError: there is no such run.
@@ -36,25 +36,25 @@ def of_run(run: str) -> Figures | GenerationReport | TrainingReport:
     return training_report.report_of(run) if kind == "train" else inference_report.figures(run)
 
 
-def rows(found: Summary) -> Rows:
-    """Put all figures into rows of one table, for a page."""
-    match found:
+def rows(summary: Summary) -> Rows:
+    """Return all figures as rows of one table."""
+    match summary:
         case GenerationReport():
-            return render_api_usage.page_rows(found)
+            return render_api_usage.page_rows(summary)
         case TrainingReport():
-            return render_reports.training_rows(found)
+            return render_reports.training_rows(summary)
         case Revote():
-            return render_reports.page_rows(found)
+            return render_reports.page_rows(summary)
         case Figures():
-            return render_reports.inference_rows(found)
+            return render_reports.inference_rows(summary)
 
 
-def printed(found: Summary) -> None:
+def print_summary(summary: Summary) -> None:
     """Print the figures."""
-    match found:
+    match summary:
         case GenerationReport():
-            render_api_usage.report(found)
+            render_api_usage.report(summary)
         case Revote():
-            render_reports.report(found)
+            render_reports.report(summary)
         case _:
-            render.table(rows(found), [f"run {found.run}", ""])
+            render.table(rows(summary), [f"run {summary.run}", ""])

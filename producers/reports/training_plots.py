@@ -1,8 +1,8 @@
-"""Plots of a training (curves over steps, calibration) and of a revote (ways to answer side by side).
+"""Plots of a training (curves, calibration) and of a revote (voting modes side by side).
 
     draw(Figure, course, Path("out"))  ->  [Path("out/loss.png"), Path("out/learning_rate.png"), ...]
 
-What is drawn is worked out elsewhere.
+The figures come from `training_report` and `revote`.
 """
 
 from pathlib import Path
@@ -14,31 +14,33 @@ from producers.reports.revote import Revote, Row
 from producers.reports.training_report import TrainingReport
 
 
-def draw(figure: Any, found: TrainingReport, folder: Path) -> list[Path]:
-    """Draw what a training has told: loss, learning rate, held-out AUC, calibration."""
-    wanted = [
+def draw(figure: Any, training: TrainingReport, folder: Path) -> list[Path]:
+    """Draw the training curves: loss, learning rate, held-out AUC; and the calibration."""
+    plots = [
         ("loss.png", "Loss", {"training": "loss", "held out": "eval_loss"}),
         ("learning_rate.png", "Learning rate", {"": "learning_rate"}),
         ("auc.png", "AUC on held-out texts", {"": "eval_auc"}),
     ]
-    made = [_curve(figure, found, folder / name, title, lines) for name, title, lines in wanted]
-    bins = (found.result or {}).get("calibration")
+    paths = [_curve(figure, training, folder / name, title, lines) for name, title, lines in plots]
+    bins = (training.result or {}).get("calibration")
     if bins:
-        made.append(_calibration(figure, bins, folder / "calibration.png"))
-    return [path for path in made if path is not None]
+        paths.append(_calibration(figure, bins, folder / "calibration.png"))
+    return [path for path in paths if path is not None]
 
 
-def _curve(figure: Any, found: TrainingReport, path: Path, title: str, lines: dict[str, str]) -> Path | None:
-    told = {label: found.series(name) for label, name in lines.items()}
-    # One point is no curve.
-    if not any(len(steps) > 1 for steps, _ in told.values()):
+def _curve(
+    figure: Any, training: TrainingReport, path: Path, title: str, lines: dict[str, str]
+) -> Path | None:
+    series = {label: training.series(name) for label, name in lines.items()}
+    # A curve needs two points.
+    if not any(len(steps) > 1 for steps, _ in series.values()):
         return None
     drawn = figure(figsize=SIZE, layout="constrained")
     axes = drawn.subplots()
-    for label, (steps, values) in told.items():
+    for label, (steps, values) in series.items():
         axes.plot(steps, values, marker="o" if len(steps) < 20 else None, markersize=3, label=label or None)
     axes.set(title=title, xlabel="steps", ylabel=title)
-    if len(told) > 1:
+    if len(series) > 1:
         axes.legend()
     drawn.savefig(path, dpi=DPI)
     return path
@@ -53,11 +55,11 @@ def _calibration(figure: Any, bins: inference_plots.Bins, path: Path) -> Path:
     return path
 
 
-def ways(figure: Any, found: Revote, path: Path) -> Path:
-    """Draw the ways to answer side by side, with their intervals."""
+def draw_comparison(figure: Any, comparison: Revote, path: Path) -> Path:
+    """Draw the voting modes side by side, with their intervals."""
     drawn = figure(figsize=SIZE, layout="constrained")
     axes = drawn.subplots()
-    rows = [row for row in found.rows if row.right.value is not None]
+    rows = [row for row in comparison.rows if row.right.value is not None]
     values = [100 * (row.right.value or 0) for row in rows]
     axes.bar([row.name for row in rows], values, width=0.6, yerr=_errors(rows), capsize=3)
     axes.set(title="Right answers by the use of the scores", ylabel="% of questions", ylim=(0, 100))

@@ -1,4 +1,4 @@
-"""Figures of a training: its curve, its pace, and what its model reached.
+"""Compute the figures of a training: curve, speed and result.
 
 report_of("judge")  ->  TrainingReport(step=120, of=300, loss=0.61, steps_a_minute=4.2, eta=2571.0, ...)
 """
@@ -13,20 +13,20 @@ from shared.ledger import runs, training_log
 from shared.ledger.runs import Run
 from shared.ledger.training_log import LoggedStep
 
-PACE_STEPS = 30  # steps told that the pace looks back over
+PACE_STEPS = 30  # logged steps over which the speed is measured
 
 
 @dataclass
 class TrainingReport:
-    """A training's way so far; times in seconds; ``curve`` has all that was told of its steps.
+    """A training's progress; times in seconds; ``curve`` has all logged steps.
 
-    ``saved`` is the last step that a checkpoint keeps.
+    ``saved`` is the step of the last checkpoint.
     """
 
     run: str
     source: str
     options: dict[str, Any]
-    standing: RunProgress = field(repr=False)
+    progress: RunProgress = field(repr=False)
     step: int | None = None
     of: int | None = None
     loss: float | None = None
@@ -39,40 +39,40 @@ class TrainingReport:
     curve: list[LoggedStep] = field(default_factory=list, repr=False)
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
-        """Give a figure over the steps at which it was told."""
-        found = [(told.step, float(told.told[name])) for told in self.curve if name in told.told]
-        return [step for step, _ in found], [value for _, value in found]
+        """Return the steps and values of a logged metric."""
+        points = [(logged.step, float(logged.told[name])) for logged in self.curve if name in logged.told]
+        return [step for step, _ in points], [value for _, value in points]
 
     def last(self, name: str) -> float | None:
-        """Give a figure as it was told last."""
+        """Return the last value of a logged metric."""
         _, values = self.series(name)
         return values[-1] if values else None
 
 
 def report_of(name: str) -> TrainingReport:
-    """Tell how far a training is.
+    """Return the progress of a training.
 
     Raises:
-        UserError: there is no such run, or it trains nothing.
+        UserError: there is no such run, or it is not a training.
     """
     run = require_training(name)
-    standing = run_progress.progress_of(name)
-    found = TrainingReport(name, run.source, run.options, standing, result=standing.result)
-    found.curve = training_log.curve(name)
-    if found.curve:
-        found.step, found.of = found.curve[-1].step, found.curve[-1].of
-        found.loss, found.learning_rate = found.last("loss"), found.last("learning_rate")
-        found.auc = found.last("eval_auc")
-        saved, _ = found.series("saved")
-        found.saved = saved[-1] if saved else None
-        found.steps_a_minute = _pace(found.curve)
-    if standing.open and found.steps_a_minute and found.of is not None and found.step is not None:
-        found.eta = 60 * (found.of - found.step) / found.steps_a_minute
-    return found
+    progress = run_progress.progress_of(name)
+    report = TrainingReport(name, run.source, run.options, progress, result=progress.result)
+    report.curve = training_log.curve(name)
+    if report.curve:
+        report.step, report.of = report.curve[-1].step, report.curve[-1].of
+        report.loss, report.learning_rate = report.last("loss"), report.last("learning_rate")
+        report.auc = report.last("eval_auc")
+        saved, _ = report.series("saved")
+        report.saved = saved[-1] if saved else None
+        report.steps_a_minute = _pace(report.curve)
+    if progress.open and report.steps_a_minute and report.of is not None and report.step is not None:
+        report.eta = 60 * (report.of - report.step) / report.steps_a_minute
+    return report
 
 
-def line(report: TrainingReport) -> str:
-    """Say in one line how far a training is."""
+def summary(report: TrainingReport) -> str:
+    """Summarize the progress of a training in one line."""
     parts = [f"step {report.step} of {report.of}"]
     parts += [
         f"{word} {value:.3g}"
@@ -83,20 +83,20 @@ def line(report: TrainingReport) -> str:
         ]
         if value is not None
     ]
-    words = ", ".join(parts)
+    text = ", ".join(parts)
     if report.steps_a_minute is not None:
-        words += f"; {report.steps_a_minute:.1f} steps/min"
-        words += f", about {console.span(report.eta)} left" if report.eta is not None else ""
-    return words + (
+        text += f"; {report.steps_a_minute:.1f} steps/min"
+        text += f", about {console.span(report.eta)} left" if report.eta is not None else ""
+    return text + (
         f"; checkpoint at step {report.saved}" if report.saved is not None else "; no checkpoint yet"
     )
 
 
 def require_training(name: str) -> Run:
-    """Look up a run that trains a model.
+    """Look up a train run.
 
     Raises:
-        UserError: there is no such run, or it trains none.
+        UserError: there is no such run, or it is not a train run.
     """
     run = runs.get_run(name)
     if run.kind != "train":

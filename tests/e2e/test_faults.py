@@ -69,5 +69,5 @@ def test_a_key_that_is_refused_stops_the_provider_and_is_told_to_nobody(
     # Those that were in flight together; nobody after them asks.
     assert 1 <= calls <= faulty.AT_ONCE
     assert "votequeue resume r" in told
-    assert votequeue("failed", "r").out.strip() == "run r: nothing was given up"
+    assert votequeue("failed", "r").out.strip() == "run r: no dead items"
     assert faulty.KEY.encode() not in said_by(home) + told.encode()

@@ -158,16 +158,14 @@ def test_a_pause_that_workers_wait_for_is_told_with_what_the_service_said(
 def test_a_service_that_uses_more_than_its_calls_allow_is_told(run: Run, votequeue: Command) -> None:
     with engine.writing() as connection:
         token_charges.learn(connection, "chat/m1@1f0c22aa", Usage(100, 50), Usage(90, 155))
-    told = "chat/m1@1f0c22aa used 3.1 times the tokens that a call allowed: budgets allow for it\n"
+    told = "chat/m1@1f0c22aa used 3.1 times the tokens that a call allowed; budgets reserve more\n"
     assert told in votequeue("status", "r").out
 
 
 @pytest.mark.usefixtures("any_ledger")
 def test_what_a_person_must_mend_is_told_with_what_to_do_then(run: Run, votequeue: Command) -> None:
     calls.pause("chat@1f0c22aa", "the account has no credit: top it up.", None)
-    told = (
-        "provider chat is stopped: the account has no credit: top it up; mend it, then `votequeue resume r`"
-    )
+    told = "is stopped: the account has no credit: top it up; fix it, then run `votequeue resume r`"
     assert told in votequeue("status", "r").out
     assert calls.lift("chat") == 1
     assert "is stopped" not in votequeue("status", "r").out
@@ -176,7 +174,7 @@ def test_what_a_person_must_mend_is_told_with_what_to_do_then(run: Run, votequeu
 def test_midnight_is_shown_as_such_half_a_second_off() -> None:
     for off in (-0.5, 0.5):
         halt = api_usage.Halt("qianfan", "qianfan@1", "used up", 0.0, MIDNIGHT + off)
-        assert "until 2026-11-23 00:00 (Asia/Shanghai)" in api_usage.in_words(halt, "r")
+        assert "until 2026-11-23 00:00 (Asia/Shanghai)" in api_usage.describe_halt(halt, "r")
 
 
 @pytest.mark.usefixtures("any_ledger")
@@ -190,7 +188,7 @@ def test_items_put_off_are_counted_and_nobody_is_missed_for_them(
     time.sleep(0.01)
     standing = run_progress.progress_of("r")
     assert (standing.put_off, standing.stalled) == (4, True)
-    assert run_progress.line(standing) == "0/5 settled, 5 waiting (4 of them put off)"
+    assert run_progress.summary(standing) == "0/5 settled, 5 waiting (4 of them put off)"
     claims.release([call_fixtures.claim(run, 4)], "used up", 7200)
     standing = run_progress.progress_of("r")
     assert (standing.put_off, standing.stalled) == (5, False)
@@ -200,7 +198,7 @@ def test_items_put_off_are_counted_and_nobody_is_missed_for_them(
 
 def test_items_that_wait_for_a_person_are_not_given_a_date(run: Run, votequeue: Command) -> None:
     claims.release([call_fixtures.claim(run, 0)], "no credit", 10 * 365 * 86_400)
-    told = "1 question put off until somebody has mended what stops the run, see below"
+    told = "1 question put off until the problem below is fixed"
     assert told in votequeue("status", "r").out
 
 
@@ -211,7 +209,7 @@ def test_a_run_stopped_by_its_budget_says_so_and_what_to_do(run: Run, votequeue:
         calls.begin(CallPurpose("r", 1, "B:1:m1", "chat", "m1"), 0.2)
     claims.bury(call_fixtures.claim(run, 0), str(over.value))
     claims.bury(call_fixtures.claim(run, 1), "no reasoning for B: chat/m1 said C")
-    told = "stopped by its budget: 1 question given up; the same command with a larger --budget goes on"
+    told = "stopped by its budget: 1 question given up; repeat the command with a larger --budget to continue"
     assert told in votequeue("status", "r").out
     assert status(votequeue, "r")["services"]["stopped"] == 1
 
@@ -223,8 +221,8 @@ def test_missing_workers_are_called_by_what_they_would_take(
     call_fixtures.reason_run(home, run_fixtures.entry("p1"))
     call_fixtures.translate_run(home, run_fixtures.entry("p1"))
     told = "no worker is taking {}: start one with `votequeue up` or `votequeue worker {}`"
-    assert run_progress.stall(run_progress.progress_of("r")) == told.format("questions", "reason")
-    assert run_progress.stall(run_progress.progress_of("t")) == told.format("entries", "translate")
+    assert run_progress.describe_stall(run_progress.progress_of("r")) == told.format("questions", "reason")
+    assert run_progress.describe_stall(run_progress.progress_of("t")) == told.format("entries", "translate")
 
 
 def test_what_keeps_a_run_is_said_once_while_it_is_watched(
@@ -345,7 +343,7 @@ def test_a_run_on_which_nobody_worked_has_a_report_too(run: Run, home: Path, vot
     ],
 )
 def test_reasons_that_differ_in_letters_and_numbers_are_one(reason: str, kind: str) -> None:
-    assert generation_report.kind_of(reason) == kind
+    assert generation_report.generalize_reason(reason) == kind
 
 
 # trace, failed
@@ -358,7 +356,7 @@ def test_explain_tells_claims_calls_and_texts(worked: Run, votequeue: Command) -
     assert "call B:3:m1 to chat/m1, " in shown
     assert ": ok, 100 tokens in, 50 out, cost 0.1\n  | 答案是：B" in shown
     assert "\nreasoning for B by chat/m1, prompt 1a2b3c4d\n  | 因为如此。\n  | 答案是：B" in shown
-    assert "on record before" in votequeue("trace", "r", "2").out
+    assert "1a2b3c4d, reused" in votequeue("trace", "r", "2").out
     failed = votequeue("trace", "r", "p2#2").out
     assert ": no reply, 0 tokens in, 0 out, cost 0.05\n  | timed out" in failed
     assert "no result: no reasoning for A" in failed

@@ -56,7 +56,7 @@ def test_what_has_no_answer_has_none_in_the_file_and_exit_is_1(
     run_fixtures.answer_all(run, 1, "C")
     ended = votequeue("collect", run, "-o", "out.jsonl")
     assert ended.code == 1
-    assert "3 of 4 questions have no answer (3 still open: `--wait` waits for them)" in ended.err
+    assert "3 of 4 questions have no answer (3 still open: use `--wait`)" in ended.err
     assert letters(home / "out.jsonl") == [["C", ""], ["", None]]
 
 
@@ -66,7 +66,7 @@ def test_dead_questions_are_named_and_the_rest_is_written(run: str, home: Path, 
     claims.bury(run_fixtures.claim(run, 2)[0], "too long")
     ended = votequeue("collect", run, "-o", "out.jsonl", "--json")
     assert ended.code == 1
-    assert "p2#1 was given up: too long" in ended.err
+    assert "p2#1 is dead: too long" in ended.err
     said = json.loads(ended.out)
     assert (said["answered"], said["open"], said["dead"][0]["key"]) == (3, 0, "p2#1")
     assert letters(home / "out.jsonl") == [["A", "A"], ["", "A"]]
@@ -78,7 +78,7 @@ def test_answers_go_into_a_table_too(run: str, home: Path, votequeue: Command) -
     run_fixtures.answer_all(run, 3, "B")
     ended = votequeue("collect", run, "-o", "out.parquet")
     assert ended.out == "out.parquet: 3 of 4 questions answered\n"
-    assert ended.err.startswith("left out, since a table has no place for them: extra\n")
+    assert ended.err.startswith("fields dropped (not in the table schema): extra\n")
     rows = parquet.read_table(home / "out.parquet").to_pylist()
     assert [[question["answer"] for question in row["questions"]] for row in rows] == [
         ["B", "B"],
@@ -102,7 +102,7 @@ def test_wait_waits_until_nothing_is_open(run: str, home: Path, votequeue: Comma
 
 
 def test_a_file_that_cannot_be_written_is_said_before_waiting(run: str, home: Path) -> None:
-    for place, message in [(home, "is a folder"), (home / "no" / "out.jsonl", "there is no folder")]:
+    for place, message in [(home, "is a folder"), (home / "no" / "out.jsonl", "does not exist")]:
         with pytest.raises(UserError, match=message):
             collect.collect(run, place, wait=True)
 
@@ -180,7 +180,7 @@ def test_waiting_questions_that_nobody_takes_are_said_to_be_so(
     monkeypatch.setattr(run_progress, "IDLE_AFTER", 0.0)
     time.sleep(0.01)
     assert run_progress.progress_of(run).stalled
-    assert "`votequeue worker infer`" in run_progress.stall(run_progress.progress_of(run))
+    assert "`votequeue worker infer`" in run_progress.describe_stall(run_progress.progress_of(run))
     held = run_fixtures.claim(run, 0)
     assert not run_progress.progress_of(run).stalled
     claims.release(held, "shutdown")

@@ -116,7 +116,7 @@ def test_other_options_under_the_same_name_are_named(data: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "-r", "x" * 201])
 def test_a_name_that_would_trip_something_is_refused(name: str, data: Path) -> None:
-    with pytest.raises(UserError, match="cannot name a run"):
+    with pytest.raises(UserError, match="invalid run name"):
         publish.require_name(name)
 
 
@@ -149,7 +149,7 @@ def test_of_very_many_bad_lines_the_first_are_listed(home: Path, votequeue: Comm
     bad = home / "bad.jsonl"
     run_fixtures.write(bad, *(run_fixtures.entry(f"p{at}", "F") for at in range(70)))
     ended = votequeue("enqueue", "infer", bad)
-    assert ended.err.count('found "F"') == inputs.SHOWN_BAD_LINES
+    assert ended.err.count('found "F"') == inputs.REPORTED_BAD_LINES
     assert "and 20 more bad lines" in ended.err
 
 
@@ -158,7 +158,7 @@ def test_with_no_good_line_left_there_is_nothing_to_enqueue(home: Path, votequeu
     bad.write_text("x\n", encoding="utf-8")
     ended = votequeue("enqueue", "infer", bad, "--skip-bad")
     assert ended.code == 1
-    assert "has no good line" in ended.err
+    assert "has no valid line" in ended.err
 
 
 def test_a_file_that_changes_while_it_is_read_leaves_nothing_behind(
@@ -235,7 +235,7 @@ def test_a_bad_line_in_the_examples_stops_everything(data: Path, home: Path) -> 
 
 
 def test_prompts_without_examples_are_said_to_be_so(data: Path, votequeue: Command) -> None:
-    assert "the prompts carry no solved questions" in votequeue("enqueue", "infer", data).err
+    assert "the prompts contain no solved questions" in votequeue("enqueue", "infer", data).err
 
 
 # The broker
@@ -262,7 +262,7 @@ def test_a_broker_that_goes_away_while_sending_leaves_a_run_to_go_on_with(
 
     with monkeypatch.context() as patched:
         patched.setattr(broker.Sender, "send", gone)
-        with pytest.raises(ServiceUnreachable, match="run 'r' is recorded: the same command"):
+        with pytest.raises(ServiceUnreachable, match="run 'r' is recorded: repeat the command"):
             publish.infer(data, SAMPLING, "r")
     assert publish.infer(data, SAMPLING, "r").sent == 4
 
@@ -298,7 +298,7 @@ def test_failed_lists_what_died_and_replay_sends_it_again(data: Path, votequeue:
     assert json.loads(votequeue("failed", "r", "--json").out)["dead"][0]["key"] == "p2#1"
     assert "1 message sent" in votequeue("failed", "r", "--retry").out
     assert progress.dead("r") == []
-    assert "nothing was given up" in votequeue("failed", "r").out
+    assert "no dead items" in votequeue("failed", "r").out
 
 
 # As a process

@@ -86,7 +86,7 @@ def test_entries_without_any_answer_stay_in_the_data_and_have_no_item(home: Path
 
 def test_questions_without_an_answer_are_said_to_be_left_out(data: Path, votequeue: Command) -> None:
     ended = votequeue("enqueue", "reason", data, *CHAT, "--json")
-    assert "left out, having no answer: 1 question\n" in ended.err
+    assert "left out (no answer): 1 question\n" in ended.err
     assert json.loads(ended.out) == {
         "run": "r",
         "items": 3,
@@ -102,7 +102,7 @@ def test_data_without_any_answer_are_refused(home: Path, votequeue: Command) -> 
     data = run_fixtures.write(home / "d.jsonl", run_fixtures.entry("p1", "--"))
     ended = votequeue("enqueue", "reason", data, *CHAT)
     assert ended.code == 1
-    assert "no question in it has an answer" in ended.err
+    assert "it has no labelled question" in ended.err
     assert runs.list_runs() == []
 
 
@@ -135,15 +135,15 @@ def test_a_provider_with_a_model_of_its_own_needs_none_named(
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ("--label correct --provider baidu", "no provider is called so; there are: local, chat, qianfan"),
-        ("--label correct --provider tencent", "it is none that chats; there are: local, chat, qianfan"),
-        ("--label correct --provider chat", "has none of its own: name one"),
+        ("--label correct --provider baidu", "does not exist; choose one of: local, chat, qianfan"),
+        ("--label correct --provider tencent", "does not support chat; choose one of: local, chat, qianfan"),
+        ("--label correct --provider chat", "has no default model: name one"),
         ("--label right --provider local", "Input should be 'correct' or 'wrong'"),
         ("--label wrong --letters all --provider local", "Input should be 'next' or 'every'"),
-        ("--label correct --letters every --provider local", "there is one right letter only"),
+        ("--label correct --letters every --provider local", "only applies to --label wrong"),
         ("--label correct --provider local --asks 0", "should be greater than or equal to 1"),
-        ("--label correct --provider local --budget -1", "an amount of money is expected"),
-        ("--label correct --provider local --budget nan", "an amount of money is expected"),
+        ("--label correct --provider local --budget -1", "expected an amount of money"),
+        ("--label correct --provider local --budget nan", "expected an amount of money"),
         ("--provider local", "Missing option '--label'"),
         ("--label correct", "Missing option '--provider'"),
     ],
@@ -185,7 +185,7 @@ def test_other_options_under_the_same_name_are_named(data: Path, votequeue: Comm
     votequeue("enqueue", "reason", data, *CHAT)
     ended = votequeue("enqueue", "reason", data, *CHAT, "--model", "n", "--asks", 1)
     assert ended.code == 1
-    assert "its asks is 3, not 1; its models is m, not m, n: name another with --run" in ended.err
+    assert "its asks is 3, not 1; its models is m, not m, n: choose another name with --run" in ended.err
     assert broker.waiting("reason") == 3
 
 
@@ -266,16 +266,16 @@ def test_a_budget_that_nothing_counts_against_is_refused(data: Path, votequeue: 
     told = ("--label", "correct", "--provider", "qianfan", "--run", "r", "--budget", 5)
     ended = votequeue("enqueue", "reason", data, *told)
     assert ended.code == 1
-    assert "--budget 5 would never stop anything: no price is set for qianfan/Yi-34B-Chat" in ended.err
+    assert "--budget 5 needs a price for qianfan/Yi-34B-Chat" in ended.err
     assert runs.list_runs() == []
 
 
 def test_a_budget_that_will_not_do_is_said_to_be_so(data: Path, votequeue: Command) -> None:
     ended = votequeue("enqueue", "reason", data, *CHAT, "--budget", 0.0001)
     assert ended.code == 0
-    said = r"the budget of 0\.0001 will not do: 0\.00\d+ CNY are expected, and 0 are spent"
+    said = r"the budget of 0\.0001 is too small: 0\.00\d+ CNY expected, 0 spent already"
     assert re.search(said, ended.err)
-    assert "will not do" not in votequeue("enqueue", "reason", data, *CHAT, "--budget", 5).err
+    assert "is too small" not in votequeue("enqueue", "reason", data, *CHAT, "--budget", 5).err
 
 
 # Notes on this machine
@@ -364,7 +364,7 @@ def test_resume_lifts_what_redis_keeps_of_a_pause_too(data: Path, votequeue: Com
 def test_resume_says_that_a_quota_of_ours_will_pause_again(data: Path, votequeue: Command) -> None:
     votequeue("enqueue", "reason", data, *CHAT)
     calls.pause("chat/m@1f0c22aa", f"{calls.OWN_QUOTA}the day's 2 calls are made", time.time() + 3600)
-    told = "what per_day has stopped pauses again unless VOTEQUEUE_LIMITS allows the workers more"
+    told = "calls stopped by per_day pause again unless the workers' VOTEQUEUE_LIMITS is raised"
     assert told in votequeue("resume", "r").err
 
 

@@ -73,7 +73,7 @@ def test_a_question_whose_answer_is_not_known_has_no_lesson(voted: str, votequeu
     votequeue(*enqueue_train("--from", voted))
     assert [one.question for one in lessons("t")] == ["谁高？"] * 2
     publish.infer(Path("data.jsonl"), SAMPLING, "fresh")
-    with pytest.raises(UserError, match="it has no vote on a question whose right answer is known"):
+    with pytest.raises(UserError, match="it has no vote on a labelled question"):
         train.sources([], ["fresh"], [], [])
 
 
@@ -125,7 +125,7 @@ def test_what_data_runs_have_made_is_learned_from_and_stays_with_its_original(ho
 def test_votes_for_tests_are_told_apart(voted: str, home: Path, votequeue: Command) -> None:
     ended = votequeue(*enqueue_train("--data", with_wrong(home), "--test", voted, *READING))
     assert ended.out == (
-        "run t enqueued: 1 question with 1 right and 1 wrong text, 4 more to try it on, 1 message sent\n"
+        "run t enqueued: 1 question with 1 right and 1 wrong text, 4 more for testing, 1 message sent\n"
     )
     assert [(one.source, one.test) for one in lessons("t")][1:] == [("mine", True)] * 2
     assert runs.get_run("t").source == f"{home / 's1.jsonl'}, votes of mine (test)"
@@ -143,16 +143,19 @@ def test_without_a_known_answer_there_is_nothing_to_learn(home: Path, votequeue:
     data = run_fixtures.write(home / "s.jsonl", run_fixtures.entry("p1", "--"))
     ended = votequeue(*enqueue_train("--data", data))
     assert (ended.code, runs.list_runs()) == (1, [])
-    assert "there is no question to train on whose right answer is known" in ended.err
+    assert "there is no labelled question to train on" in ended.err
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--weight", "mine=0"], "--weight mine=0: write NAME=0.5, with a number above 0 and up to 100"),
-        (["--weight", "mine"], "--weight mine: write NAME=0.5"),
-        (["--weight", "other=2"], "--weight other: it is not among what is learned from (mine)"),
-        (["--test", "mine"], "--test mine: what is learned from cannot be what the model is tried on"),
+        (
+            ["--weight", "mine=0"],
+            "--weight mine=0: expected NAME=NUMBER, with a number above 0 and up to 100",
+        ),
+        (["--weight", "mine"], "--weight mine: expected NAME=NUMBER"),
+        (["--weight", "other=2"], "--weight other: it is not a training source (mine)"),
+        (["--test", "mine"], "--test mine: a run cannot be used for both training and testing"),
         (["--test", "nobody"], "no run is called 'nobody'"),
         (["--recipe", "secret"], "recipe 'secret': there are verifier, reference, or name a .toml file"),
     ],
@@ -168,16 +171,16 @@ def test_what_makes_no_sense_is_one_line(
 
 def test_a_run_that_has_made_nothing_yet_cannot_be_learnt_from(home: Path) -> None:
     call_fixtures.reason_run(home, run_fixtures.entry("p1"))
-    with pytest.raises(UserError, match="--from r: it has made nothing yet, see `votequeue status r`"):
+    with pytest.raises(UserError, match="--from r: it has no results yet, see `votequeue status r`"):
         train.sources([], ["r"], [], [])
 
 
 def test_the_reference_says_where_it_is_not_the_references_own(home: Path, votequeue: Command) -> None:
     data = with_wrong(home)
     ended = votequeue(*enqueue_train("--data", data, "--recipe", "reference", "--layers", 6))
-    assert "not the reference's own: layers 6.0, not none" in ended.err
+    assert "differs from the reference: layers 6.0, not none" in ended.err
     whole = votequeue("enqueue", "train", "scorer", "--data", data, "--recipe", "reference")
-    assert "not the reference's own" not in whole.err
+    assert "differs from the reference" not in whole.err
 
 
 # Adapters

@@ -106,7 +106,7 @@ def test_synonyms_need_nobody(data: Path, votequeue: Command) -> None:
 def test_variants_have_an_item_a_labelled_question(data: Path, votequeue: Command) -> None:
     ended = votequeue("enqueue", "translate", data, *VARIANT, "--samples", 7)
     assert items() == ["p1#1", "p1#2", "p2#2", "p3#1"]
-    assert "left out, having no answer: 1 question\n" in ended.err
+    assert "left out (no answer): 1 question\n" in ended.err
     assert chosen() == {
         "strategy": "variant",
         "provider": "chat",
@@ -127,20 +127,23 @@ def test_variants_have_an_item_a_labelled_question(data: Path, votequeue: Comman
         ("--strategy rhyme", "Input should be 'back-translation', 'synonym' or 'variant'"),
         ("--strategy back-translation", "name one of: local, chat, qianfan, tencent"),
         ("--strategy variant", "name one of: local, chat, qianfan"),
-        ("--strategy variant --provider tencent", "none that chats; there are: local, chat, qianfan"),
-        ("--strategy back-translation --provider deepl", "no provider is called so"),
-        ("--strategy back-translation --provider chat", "has none of its own: name one"),
+        (
+            "--strategy variant --provider tencent",
+            "does not support chat; choose one of: local, chat, qianfan",
+        ),
+        ("--strategy back-translation --provider deepl", "does not exist"),
+        ("--strategy back-translation --provider chat", "has no default model: name one"),
         ("--strategy variant --provider chat --model m --samples 3", "4 of 3 samples cannot agree"),
         ("--strategy variant --provider chat --model m --agree 0", "greater than or equal to 1"),
         ("--strategy variant --provider chat --model m --near-copy 2", "less than or equal to 1"),
-        ("--strategy variant --provider chat --model m --pivot en", "variant has no use for it"),
-        ("--strategy synonym --provider chat", "synonym has no use for it"),
-        ("--strategy synonym --skip-pattern x", "synonym has no use for it"),
+        ("--strategy variant --provider chat --model m --pivot en", "not used by strategy variant"),
+        ("--strategy synonym --provider chat", "not used by strategy synonym"),
+        ("--strategy synonym --skip-pattern x", "not used by strategy synonym"),
         ("--strategy synonym --budget 3", "synonym costs nothing"),
         ("--strategy synonym --share 0", "greater than 0"),
-        ("--strategy back-translation --provider tencent --seed 3", "back-translation has no use for it"),
-        ("--strategy back-translation --provider tencent --pivot zh", "the data are in zh already"),
-        ("--strategy back-translation --provider tencent --skip-pattern (", "is no regular expression"),
+        ("--strategy back-translation --provider tencent --seed 3", "not used by strategy back-translation"),
+        ("--strategy back-translation --provider tencent --pivot zh", "the data are already in zh"),
+        ("--strategy back-translation --provider tencent --skip-pattern (", "is not a regular expression"),
     ],
 )
 def test_an_option_that_cannot_be_is_a_usage_error(
@@ -157,8 +160,8 @@ def test_an_option_that_cannot_be_is_a_usage_error(
 
 def test_what_is_left_out_is_told_and_listed(data: Path, votequeue: Command) -> None:
     ended = votequeue("enqueue", "translate", data, *BACK, "--json")
-    assert "left out, having been made from others: 1 of the entries" in ended.err
-    assert "left out, being translation tasks: p3" in ended.err
+    assert "left out (generated): 1 entries" in ended.err
+    assert "left out (translation tasks): p3" in ended.err
     assert json.loads(ended.out)["left_out"] == {
         "unlabelled": 0,
         "augmented": 1,
@@ -185,14 +188,14 @@ def test_another_rule_under_the_same_name_is_named(data: Path, votequeue: Comman
 def test_data_of_which_nothing_is_left_are_refused(data: Path, votequeue: Command) -> None:
     ended = votequeue("enqueue", "translate", data, *BACK, "--skip-pattern", ".")
     assert ended.code == 1
-    assert "of 4 entries none is left: 1 made from others, 3 translation tasks" in ended.err
+    assert "none of its 4 entries can be used: 1 generated, 3 translation tasks" in ended.err
     assert runs.list_runs() == []
 
 
 def test_variants_of_data_without_an_answer_are_refused(home: Path, votequeue: Command) -> None:
     data = run_fixtures.write(home / "d.jsonl", run_fixtures.entry("p1", "-"))
     ended = votequeue("enqueue", "translate", data, *VARIANT)
-    assert (ended.code, "no question in it has an answer" in ended.err) == (1, True)
+    assert (ended.code, "it has no labelled question" in ended.err) == (1, True)
 
 
 # Continuing, and money
@@ -223,7 +226,7 @@ def test_what_a_reason_run_has_made_can_be_augmented(home: Path, votequeue: Comm
     reasoned(home, votequeue)
     ended = votequeue("enqueue", "translate", "r", *BACK[:-2])
     assert ended.code == 0
-    assert "run r: 1 of its items still open, and what they come to is not in this" in ended.err
+    assert "run r: 1 items still open; their results are not included" in ended.err
     run = runs.list_runs()[-1]
     assert (run.source, run.name.startswith("r-")) == ("run r", True)
     (entry,) = map(json.loads, runs.load_entries(run.name))
@@ -249,7 +252,7 @@ def test_the_data_of_an_answering_run_can_be_augmented(data: Path, home: Path, v
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [("r", "run 'r' has made nothing yet"), ("nothing", "nothing: there is no such file and no such run")],
+    [("r", "run 'r' has no results yet"), ("nothing", "nothing: there is no such file and no such run")],
 )
 def test_a_source_that_has_nothing_is_refused(source: str, said: str, home: Path, votequeue: Command) -> None:
     reasoned(home, votequeue, count=0)
@@ -274,7 +277,7 @@ def test_what_a_reason_run_has_made_can_be_the_examples(home: Path, votequeue: C
     told = ("--label", "correct", "--provider", "chat", "--model", "m", "--run", "r")
     votequeue("enqueue", "reason", data, *told)
     ended = votequeue("enqueue", "infer", data, "--examples", "r")
-    assert (ended.code, "run 'r' has made nothing yet" in ended.err) == (1, True)
+    assert (ended.code, "run 'r' has no results yet" in ended.err) == (1, True)
     held = claims.claim([Reason(run="r", item=0)], "one", 60)[0]
     text = {"letter": "A", "text": "甲最高。\n答案是：A", "provider": "chat", "model": "m", "prompt": "1a"}
     claims.complete(held, {"texts": [{**text, "reused": False}], "dropped": []})

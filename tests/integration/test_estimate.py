@@ -120,9 +120,9 @@ def test_a_dry_run_tells_the_bound_that_a_budget_counts_with(
     prompt = prompts.explaining(PromptQuestion("甲比乙高，乙比丙高。(p0)", "谁高？", ("甲", "乙", "丙")), "A")
     told = f"{(2000 * token_bounds.message(prompt) + 1000 * 1024) / 1e6:.2f} CNY"
     said = votequeue("enqueue", "reason", data, *REASON)
-    assert f"a budget counts a call to chat/m as up to {told}, a byte of its prompt as a token" in said.out
+    assert f"a budget counts a call to chat/m as up to {told}, one token per byte of its prompt" in said.out
     said = votequeue("enqueue", "reason", data, *REASON, "--budget", 2)
-    assert f"one call to chat/m counts as up to {told} until its reply tells" in said.err
+    assert f"one call to chat/m counts as up to {told} until its reply reports" in said.err
 
 
 def test_at_the_most_every_model_is_asked_every_time(data: Path, told: Any) -> None:

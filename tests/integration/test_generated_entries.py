@@ -143,7 +143,7 @@ def test_a_table_names_the_fields_it_has_no_place_for(
     run = call_fixtures.reason_run(home, {**run_fixtures.entry("p1"), "id": 17, "topic": {"a": 1}})
     call_fixtures.explain(run, 0, text("A", "半个\ud800。\n答案是：A"))
     ended = votequeue("collect", "r", "-o", name)
-    assert (ended.code, ended.err) == (0, "left out, since a table has no place for them: topic\n")
+    assert (ended.code, ended.err) == (0, "fields dropped (not in the table schema): topic\n")
     (row,) = read(home / name)
     assert (row["id"], "topic" in row) == ("17", False)
     assert row["questions"][0]["reasoning"] == "半个\\ud800。\n答案是：A"
@@ -167,8 +167,8 @@ def test_an_unfinished_run_is_written_as_far_as_it_is(name: str, home: Path, vot
     ended = votequeue("collect", "r", "-o", name)
     assert ended.code == 1
     assert ended.out == f"{name}: 0 of 3 questions with a text\n"
-    assert "p1#1 was given up: no reasoning for A" in ended.err
-    lack = "3 of 3 questions have no text (2 still open: `--wait` waits for them; 1 given up: see `votequeue"
+    assert "p1#1 is dead: no reasoning for A" in ended.err
+    lack = "3 of 3 questions have no text (2 still open: use `--wait`; 1 given up: see `votequeue"
     assert lack in ended.err
     assert (home / name).exists()
 
@@ -191,7 +191,7 @@ def test_a_folder_of_ours_is_replaced_and_any_other_refused(home: Path) -> None:
         collect.collect("r", home / "out.hf")
         assert len(from_folder(home / "out.hf")[0]["questions"]) == number + 1
     (home / "mine.hf").mkdir()
-    with pytest.raises(UserError, match="did not write it: name another"):
+    with pytest.raises(UserError, match="was not written by `votequeue collect`: choose another"):
         collect.collect("r", home / "mine.hf", wait=True)
     assert not [path.name for path in home.iterdir() if path.name.startswith(".out")]
 

@@ -111,7 +111,7 @@ def test_what_is_up_answers_changes_nothing_for_strangers_and_goes_down_whole(
     assert {post(settings, path, None) for path in CONTROLS} == {401}
     assert {post(settings, path, "me:wrong") for path in CONTROLS} == {401}
     assert {path: post(settings, path, "me:secret") for path in CONTROLS} == dict.fromkeys(CONTROLS, 403)
-    with pytest.raises(UserError, match="up already"):
+    with pytest.raises(UserError, match="already running"):
         local.up(settings, {}, detach=True)
     assert "word" not in (programs.layout(settings).folder / "supervisord.conf").read_text()
 
@@ -245,7 +245,7 @@ def test_what_was_given_up_is_started_again_by_another_up(
         server.stopProcess("train-2", True)
     capsys.readouterr()
     local.up(settings, {"train": 2}, detach=True)
-    assert "up already here; starting again: train-2" in capsys.readouterr().out
+    assert "already running here; restarting: train-2" in capsys.readouterr().out
     assert local.names_of(where, "RUNNING") == {"valkey", "train-1", "train-2", "flower"}
 
 
@@ -263,7 +263,7 @@ def test_a_worker_that_fails_again_and_again_is_never_given_up_and_another_up_sa
     time.sleep(12)  # long enough for the four starts after which supervisord used to give up
     assert local.names_of(where, "FATAL") == set()
     until(lambda: "train-1" in local.names_of(where, "BACKOFF"), 10)
-    with pytest.raises(UserError, match="up already here, but train-1 does not start: its model is gone"):
+    with pytest.raises(UserError, match="running here, but train-1 does not start: its model is gone"):
         local.up(settings, {"train": 1}, detach=True)
     broken.unlink()
     until(lambda: "train-1" in local.names_of(where, "RUNNING"), 20)

@@ -110,7 +110,7 @@ def test_the_list_says_what_is_in_use_what_it_is_worth_and_whether_it_is_here(vo
     assert "gate from 0.42" in lines[0]
     assert not lines[1].startswith("*")
     assert "weighted" in lines[1]
-    assert "its files are not here" in lines[1]
+    assert "its files are not on this machine" in lines[1]
     told = json.loads(votequeue("models", "--json").out)
     assert [(one["name"], one["in_use"], one["here"]) for one in told] == [
         (here, True, True),

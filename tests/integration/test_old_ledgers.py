@@ -316,7 +316,7 @@ def test_a_backup_is_restored(upgraded: str, home: Path, votequeue: Command) -> 
     file = home / "ledger.backup"
     assert votequeue("ledger", "backup", file).code == 0
     again = votequeue("ledger", "backup", file)
-    assert (again.code, "is there already" in again.err) == (1, True)
+    assert (again.code, "exists: choose another" in again.err) == (1, True)
     assert votequeue("ledger", "backup", file, "--force").code == 0
     with engine.writing() as connection:
         connection.execute(schema.answers.delete())

@@ -80,7 +80,7 @@ def test_a_file_that_a_run_reads_is_not_written_over(
     ended = votequeue(*words, "-o", path)
     assert ended.code == 1
     assert ended.err.endswith(
-        f"votequeue: {path} is data of run 'r': name another file, or say --force to lose it\n"
+        f"votequeue: {path} is data of run 'r': choose another file, or pass --force to overwrite it\n"
     )
     assert path.read_bytes() == before
     assert whole(folder)
@@ -158,7 +158,7 @@ def test_a_folder_with_data_in_it_is_not_replaced(folder: Path, votequeue: Comma
 
 def test_the_ledger_is_never_written_over(folder: Path, votequeue: Command) -> None:
     ended = votequeue("collect", "r", "-o", "../var/ledger.db", "--force")
-    assert ended.err.endswith("is where the ledger is: name another file\n")
+    assert ended.err.endswith("is the ledger: choose another file\n")
     assert runs.get_run("r").name == "r"
 
 

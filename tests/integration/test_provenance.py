@@ -81,8 +81,8 @@ def test_a_run_keeps_the_models_that_were_in_use_when_it_was_enqueued(
     again = publish.infer(data, SAMPLING)
     assert (again.run, again.continued, options(first.run)) == (first.run, True, pinned)
     said = capsys.readouterr().err
-    assert f"run {first.run} keeps the scorer that it was enqueued with: s1" in said
-    assert "keeps the lora that it was enqueued with: none" in said
+    assert f"run {first.run} keeps its pinned scorer: s1" in said
+    assert "keeps its pinned lora: none" in said
 
 
 def test_to_follow_what_is_in_use_is_said_in_the_record(data: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_run_is_not_continued_with_another_model_or_prompt(
     publish.infer(data, SAMPLING, "r")
     monkeypatch.setitem(prompts.PROMPTS, "answering", prompts.Template("another"))
     with pytest.raises(
-        UserError, match=r"its prompt is [0-9a-f]{8}, not [0-9a-f]{8}: name another with --run"
+        UserError, match=r"its prompt is [0-9a-f]{8}, not [0-9a-f]{8}: choose another name with --run"
     ):
         publish.infer(data, SAMPLING, "r")
     monkeypatch.undo()
@@ -157,7 +157,7 @@ def test_a_prompt_of_another_version_is_not_guessed(
     asyncio.run(rounds.play(claims.claim([Infer(run="r", item=0)], "one", 60)))
     monkeypatch.setattr(prompts, "HEAD", "另一个开头。\n")
     shown = votequeue("trace", "r", "p1#1").out
-    assert "built by another version of votequeue" in shown
+    assert "another version of votequeue built it" in shown
     assert "generator: unknown" in shown
 
 

@@ -75,7 +75,7 @@ def test_what_is_on_loopback_is_reached_whatever_the_proxy_is(
     dead: str, page: str, qdrant: tuple[str, State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_all(monkeypatch, dead)
-    assert health.silence(page) is None
+    assert health.probe_error(page) is None
     retrieval.open_client(qdrant[0], None).close()
 
 
@@ -88,7 +88,7 @@ def test_an_index_elsewhere_is_reached_through_the_proxy(
         assert asked == ["GET http://vectors.invalid:6333/collections"]
     with proxy.running(page) as (url, asked):
         monkeypatch.setenv("http_proxy", url)
-        assert health.silence("http://vectors.invalid:6333/readyz") is None
+        assert health.probe_error("http://vectors.invalid:6333/readyz") is None
         assert len(asked) == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from producers.enqueue import publish
 from producers.reports import inference_plots, inference_report, report_files
-from producers.reports.inference_report import Known
+from producers.reports.inference_report import Verdict
 from shared import metrics
 from shared.ledger import claims, votes
 from tests.conftest import Command
@@ -92,7 +92,7 @@ def test_a_run_without_answers_has_a_report_too(run: str, votequeue: Command) ->
     ended = votequeue("report", run)
     assert ended.code == 0
     assert "4: 0 answered, 0 dead, 4 open" in ended.out
-    assert "no right answers are known" in ended.out
+    assert "no gold answers" in ended.out
 
 
 def test_the_report_is_a_table_a_page_data_and_pictures(
@@ -121,25 +121,25 @@ def drawn(run: str, folder: Path) -> set[str]:
 
 def test_agreement_is_set_against_what_is_right(answered: str) -> None:
     firsts = inference_report.figures(answered).first_rounds
-    assert [(first.votes, first.agreeing, first.known) for first in firsts] == [
-        (3, 2, Known.RIGHT),
-        (3, 1, Known.RIGHT),
-        (3, 2, Known.WRONG),
-        (1, 1, Known.UNKNOWN),
+    assert [(first.votes, first.agreeing, first.verdict) for first in firsts] == [
+        (3, 2, Verdict.RIGHT),
+        (3, 1, Verdict.RIGHT),
+        (3, 2, Verdict.WRONG),
+        (1, 1, Verdict.UNKNOWN),
     ]
 
 
 def test_questions_are_counted_by_how_they_ended(answered: str, home: Path) -> None:
     found = inference_report.figures(answered)
     assert found.outcomes == {
-        "majority": {Known.RIGHT: 2, Known.WRONG: 1},
-        "unscored majority": {Known.UNKNOWN: 1},
+        "majority": {Verdict.RIGHT: 2, Verdict.WRONG: 1},
+        "unscored majority": {Verdict.UNKNOWN: 1},
     }
     publish.infer(home / "data.jsonl", SAMPLING, "other")
     claims.bury(run_fixtures.claim("other", 0)[0], "too long")
     assert inference_report.figures("other").outcomes == {
-        "given up": {Known.UNANSWERED: 1},
-        "still open": {Known.UNANSWERED: 3},
+        "given up": {Verdict.UNANSWERED: 1},
+        "still open": {Verdict.UNANSWERED: 3},
     }
 
 
@@ -168,7 +168,8 @@ def test_an_unlabelled_run_has_pictures_too(home: Path) -> None:
     for held, letters in zip(run_fixtures.claim("u", 0, 1), ("AAB", "BBB"), strict=True):
         run_fixtures.vote(held, [ballot(letter) for letter in letters])
     assert drawn("u", home / "out") == {"agreement", "outcomes", "letters"}
-    assert {first.known for first in inference_report.figures("u").first_rounds} == {Known.UNKNOWN}
+    firsts = inference_report.figures("u").first_rounds
+    assert {first.verdict for first in firsts} == {Verdict.UNKNOWN}
 
 
 def test_a_scorer_s_calibration_is_drawn_once_enough_votes_tell(run: str, home: Path) -> None:
@@ -230,7 +231,7 @@ def test_explain_speaks_json(answered: str, votequeue: Command) -> None:
 def test_explain_shows_a_dead_question_and_one_nobody_touched(run: str, votequeue: Command) -> None:
     claims.bury(run_fixtures.claim(run, 0)[0], "too long")
     assert "no answer: too long" in votequeue("trace", run, "0").out
-    assert "no worker has claimed it yet" in votequeue("trace", run, "1").out
+    assert "not claimed yet" in votequeue("trace", run, "1").out
 
 
 @pytest.mark.usefixtures("any_ledger")

@@ -132,17 +132,17 @@ def test_without_any_score_the_majority_is_still_told(data: Path, votequeue: Com
     assert [row.name for row in found.rows] == ["one vote", "majority", "some vote right"]
     assert (found.scorer, found.auc) == (None, None)
     shown = votequeue("report", "r", "--revote").out
-    assert "no scorer has judged these votes: `votequeue enqueue infer r --scorer NAME` lets one" in shown
+    assert "no scorer has scored these votes: run `votequeue enqueue infer r --scorer NAME`" in shown
 
 
 def test_a_run_without_votes_or_answers_has_nothing_to_replay(home: Path, data: Path) -> None:
     publish.infer(data, SAMPLING, "r")
-    with pytest.raises(UserError, match=r"no labelled question has votes to count again$"):
+    with pytest.raises(UserError, match=r"no labelled question has usable votes$"):
         revote.revote("r")
     unlabelled = run_fixtures.write(home / "u.jsonl", run_fixtures.entry("u1", "-"))
     publish.infer(unlabelled, SAMPLING, "u")
     settle("u", 0, [("A", None)], scorer=None)
-    with pytest.raises(UserError, match=r"votes to count again \(1 have no right letter\)"):
+    with pytest.raises(UserError, match=r"usable votes \(1 have no gold answer\)"):
         revote.revote("u")
 
 
@@ -179,7 +179,7 @@ def test_only_what_has_come_to_its_end_is_judged_again(data: Path, votequeue: Co
     publish.infer(data, SAMPLING, "r")
     ended = votequeue("enqueue", "infer", "r", "--run", "again")
     assert ended.code == 1
-    assert "run 'r' still goes on: wait for it" in ended.err
+    assert "run 'r' is not finished: wait for it" in ended.err
 
 
 @pytest.mark.parametrize("words", [["--votes", "3"], ["--examples", "x"], ["--lora", "none"], ["--siblings"]])
@@ -188,7 +188,7 @@ def test_options_of_sampling_make_no_sense_where_nothing_is_sampled(
 ) -> None:
     ended = votequeue("enqueue", "infer", run, *words, "--run", "again")
     assert ended.code == 2
-    assert "the votes of r are judged as they are" in ended.err
+    assert "the votes of r are reused" in ended.err
     assert runs.find_run("again") is None
 
 

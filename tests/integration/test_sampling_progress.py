@@ -44,7 +44,7 @@ def age(seconds: float) -> None:
 
 
 def line(run: str) -> str:
-    return run_progress.line(run_progress.progress_of(run))
+    return run_progress.summary(run_progress.progress_of(run))
 
 
 @pytest.mark.usefixtures("any_ledger")
@@ -62,17 +62,15 @@ def test_a_worker_s_word_replaces_its_last_one_and_workers_add_up(run: str) -> N
 def test_votes_move_while_no_question_is_settled(run: str) -> None:
     assert line(run) == "0/4 settled, 3 held, 1 waiting"
     tell(votes_under_way=15, votes_not_begun=15)
-    assert line(run) == (
-        "0/4 settled, 3 held, 1 waiting; 0 of 20 votes, 15 not begun (prompts are being read)"
-    )
+    assert line(run) == ("0/4 settled, 3 held, 1 waiting; 0 of 20 votes, 15 not begun (prefill)")
     # The first few tokens say nothing of the pace to come.
     tell(tokens=1, votes_under_way=15, votes_not_begun=10, tokens_under_way=1, tokens_per_second=0.3)
-    assert line(run).endswith("0 of 20 votes, 10 not begun (prompts are being read), 0 tokens/s")
+    assert line(run).endswith("0 of 20 votes, 10 not begun (prefill), 0 tokens/s")
     tell(tokens=60, votes_under_way=15, votes_not_begun=1, tokens_under_way=60, tokens_per_second=20)
-    assert line(run).endswith("0 of 20 votes, 1 not begun (prompts are being read), 20 tokens/s")
+    assert line(run).endswith("0 of 20 votes, 1 not begun (prefill), 20 tokens/s")
     tell(votes=4, tokens=300, votes_in_play=4, votes_under_way=11, tokens_under_way=60, tokens_per_second=100)
     standing = run_progress.progress_of(run)
-    assert run_progress.line(standing) == (
+    assert run_progress.summary(standing) == (
         "0/4 settled, 3 held, 1 waiting; 4 of 20 votes, 100 tokens/s; "
         "about 12 s left (from the votes finished so far)"
     )
@@ -108,7 +106,7 @@ def test_a_dead_worker_s_last_word_is_not_taken_for_work(run: str) -> None:
     tell(votes=4, tokens=300, votes_in_play=4, votes_under_way=11, tokens_per_second=100.0)
     age(sampling_progress.FRESH + 1)
     standing = run_progress.progress_of(run)
-    assert run_progress.line(standing) == "0/4 settled, 3 held, 1 waiting; 0 of 20 votes"
+    assert run_progress.summary(standing) == "0/4 settled, 3 held, 1 waiting; 0 of 20 votes"
     assert standing.eta is None
 
 

@@ -77,11 +77,11 @@ def test_a_value_that_cannot_be_is_no_command(words: list[str], votequeue: Comma
         (["enqueue", "infer", "no.jsonl"], "no.jsonl: there is no such file and no such run"),
         (["enqueue", "infer", "."], ". is a folder: name the JSON Lines file in it"),
         (["enqueue", "infer", "empty.jsonl"], "empty.jsonl is empty: it should hold one JSON object a line"),
-        (["enqueue", "infer", "/dev/null"], "/dev/null is no regular file"),
-        (["enqueue", "infer", "good.jsonl", "--run", "a b"], "'a b' cannot name a run"),
+        (["enqueue", "infer", "/dev/null"], "/dev/null is not a regular file"),
+        (["enqueue", "infer", "good.jsonl", "--run", "a b"], "'a b' invalid run name"),
         (["enqueue", "infer", "good.jsonl", "--examples", "x"], "there is no such file and no such run"),
         (["enqueue", "infer", "good.jsonl"], "does not answer"),
-        (["enqueue", "train", "scorer", "--data", "good.jsonl"], "whose right answer is known"),
+        (["enqueue", "train", "scorer", "--data", "good.jsonl"], "no labelled question to train on"),
         (["enqueue", "train", "scorer", "--from", "r"], "no run is called 'r'; there are: none yet"),
         (["resume", "r"], "no run is called 'r'; there are: none yet"),
         (["status", "r"], "no run is called 'r'; there are: none yet"),
@@ -171,9 +171,9 @@ def test_what_is_not_given_is_the_recipes() -> None:
     assert training_options.scorer({}).optimizer == "adamw_torch"
     reference = training_options.scorer({"recipe": "reference"})
     assert (reference.optimizer, reference.input, reference.epochs) == ("lomo", "reasoning", 3)
-    assert training_options.unlike_recipe(reference) == []
+    assert training_options.deviations(reference) == []
     changed = training_options.scorer({"recipe": "reference", "layers": 6, "epochs": 1})
-    assert training_options.unlike_recipe(changed) == ["epochs 1.0, not 3", "layers 6.0, not none"]
+    assert training_options.deviations(changed) == ["epochs 1.0, not 3", "layers 6.0, not none"]
 
 
 def test_the_reference_is_the_recipe_to_the_number() -> None:

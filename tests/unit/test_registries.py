@@ -180,8 +180,8 @@ def test_a_strategy_is_one_entry_for_the_command_line(rhyming: Path, votequeue: 
         return " ".join((ended.out + ended.err).replace("│", " ").split())
 
     assert "would be enqueued: 1 entry" in told("--share", "0.3")
-    assert "the strategy rhyme has no use for it" in told("--seed", "3")
-    assert "the strategy rhyme has no use for it" in told("--provider", "chat")
+    assert "not used by strategy rhyme" in told("--seed", "3")
+    assert "not used by strategy rhyme" in told("--provider", "chat")
     assert "the strategy rhyme costs nothing" in told("--budget", "3")
 
 

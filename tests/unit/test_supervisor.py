@@ -38,12 +38,12 @@ class Watch:
 
     def __init__(self) -> None:
         self.heard: list[Message] = []
-        self.asked = 0
+        self.query = 0
         self.holding: bool | Exception = True
         self.stop = False
 
     def holds(self) -> bool:
-        self.asked += 1
+        self.query += 1
         if isinstance(self.holding, Exception):
             raise self.holding
         return self.holding

@@ -148,7 +148,7 @@ def test_a_full_disk_is_said_in_one_sentence(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.usefixtures("no_hub")
 def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot keep weights under"):
+    with pytest.raises(UserError, match="cannot store weights under"):
         weights.ensure(weights.GENERATOR, tmp_path / "file")
 
 
