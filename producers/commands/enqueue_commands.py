@@ -61,11 +61,7 @@ def infer(
         console.note("no --examples: the prompts contain no solved questions")
     if json:
         return render.as_json(enqueued)
-    examples_note = (
-        f", with {console.count(enqueued.examples, 'solved question')} as few-shot examples"
-        if examples
-        else ""
-    )
+    examples_note = f", with {console.count(enqueued.examples, 'few-shot example')}" if examples else ""
     before = "continued" if enqueued.continued else "enqueued"
     counts = f"{console.count(enqueued.items, 'question')}, {console.count(enqueued.sent, 'message')} sent"
     return render.text(f"run {enqueued.run} {before}: {counts}{examples_note}")

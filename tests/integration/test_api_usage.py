@@ -239,7 +239,7 @@ def test_what_keeps_a_run_is_said_once_while_it_is_watched(
 
     monkeypatch.setattr("producers.watch.time.sleep", nap)
     ended = votequeue("status", "r", "--watch")
-    assert ended.err.count("provider chat is stopped: no credit; mend it") == 1
+    assert ended.err.count("provider chat is stopped: no credit; fix it") == 1
 
 
 # report

@@ -101,7 +101,7 @@ def test_a_run_whose_sending_was_cut_short_sends_only_the_rest(
 def test_another_file_under_the_same_name_is_refused(data: Path, home: Path) -> None:
     publish.infer(data, SAMPLING, "r")
     other = run_fixtures.write(home / "other.jsonl", run_fixtures.entry("p9"))
-    with pytest.raises(UserError, match=r"run 'r' already, and its data is not the same"):
+    with pytest.raises(UserError, match=r"run 'r' exists already, but its data is not the same"):
         publish.infer(other, SAMPLING, "r")
 
 
@@ -213,7 +213,7 @@ def test_examples_must_be_one_file_or_one_run(data: Path, home: Path) -> None:
         publish.infer(data, SAMPLING, "r", "nothing")
     publish.infer(data, SAMPLING, "both")
     run_fixtures.write(home / "both", run_fixtures.solved("s1"))
-    with pytest.raises(UserError, match=r"\./both is the file"):
+    with pytest.raises(UserError, match=r"\./both for the file"):
         publish.infer(data, SAMPLING, "r", "both")
     assert publish.infer(data, SAMPLING, "r", "./both").examples == 1
 

@@ -212,7 +212,7 @@ def test_a_translation_has_a_budget_too(
     data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = votequeue("enqueue", "translate", data, *BACK, "--budget", 3)
-    assert "no price is set for tencent/TextTranslateBatch" in ended.err
+    assert "needs a price for tencent/TextTranslateBatch" in ended.err
     monkeypatch.setenv("VOTEQUEUE_PRICES", '{"tencent/TextTranslateBatch": {"characters": 58}}')
     settings.load.cache_clear()
     assert votequeue("enqueue", "translate", data, *BACK, "--budget", 3).code == 0
@@ -282,7 +282,7 @@ def test_what_a_reason_run_has_made_can_be_the_examples(home: Path, votequeue: C
     text = {"letter": "A", "text": "甲最高。\n答案是：A", "provider": "chat", "model": "m", "prompt": "1a"}
     claims.complete(held, {"texts": [{**text, "reused": False}], "dropped": []})
     ended = votequeue("enqueue", "infer", data, "--examples", "r", "--run", "i")
-    assert ended.out.endswith("with 1 solved question to show\n")
+    assert ended.out.endswith("with 1 few-shot example\n")
     (example,) = runs.load_examples(str(runs.get_run("i").examples))
     assert example.reasoning.startswith("甲最高")
 

@@ -188,7 +188,7 @@ def test_options_of_sampling_make_no_sense_where_nothing_is_sampled(
 ) -> None:
     ended = votequeue("enqueue", "infer", run, *words, "--run", "again")
     assert ended.code == 2
-    assert "the votes of r are reused" in ended.err
+    assert "the recorded votes of r are reused" in ended.err
     assert runs.find_run("again") is None
 
 

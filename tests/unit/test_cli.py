@@ -78,7 +78,7 @@ def test_a_value_that_cannot_be_is_no_command(words: list[str], votequeue: Comma
         (["enqueue", "infer", "."], ". is a folder: name the JSON Lines file in it"),
         (["enqueue", "infer", "empty.jsonl"], "empty.jsonl is empty: it should hold one JSON object a line"),
         (["enqueue", "infer", "/dev/null"], "/dev/null is not a regular file"),
-        (["enqueue", "infer", "good.jsonl", "--run", "a b"], "'a b' invalid run name"),
+        (["enqueue", "infer", "good.jsonl", "--run", "a b"], "invalid run name 'a b'"),
         (["enqueue", "infer", "good.jsonl", "--examples", "x"], "there is no such file and no such run"),
         (["enqueue", "infer", "good.jsonl"], "does not answer"),
         (["enqueue", "train", "scorer", "--data", "good.jsonl"], "no labelled question to train on"),
