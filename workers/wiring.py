@@ -112,22 +112,22 @@ def rounds(settings: Settings) -> tuple[Rounds, Generator]:
 def trainer(
     options: Training, settings: Settings
 ) -> Callable[[Sequence[TrainingExample], str, TrainingContext], TrainedModel]:
-    """Give what trains a model, from lessons, the base's folder, and a workshop."""
+    """Give the function that trains a model from examples, the base's folder and a context."""
     if isinstance(options, ScorerTraining):
         from workers.training import scorer_trainer
 
-        return lambda lessons, base, workshop: scorer_trainer.train(lessons, options, base, workshop)
+        return lambda examples, base, context: scorer_trainer.train(examples, options, base, context)
     from workers.training import lora_trainer
 
-    return lambda lessons, base, workshop: lora_trainer.train(
-        lessons, options, base, workshop, lambda examples: _index(examples, settings)
+    return lambda examples, base, context: lora_trainer.train(
+        examples, options, base, context, lambda shown: _index(shown, settings)
     )
 
 
 def _index(examples: list[FewShotExample], settings: Settings) -> Retriever:
     from workers.models.retrieval import QdrantRetriever, open_client
 
-    # A training's examples are its own: whatever server there is, they are no data set.
+    # A training's examples are private to it and no data set: they never go to the index server.
     return QdrantRetriever(
         open_client(None, None), embedder(settings), settings.embedding, lambda _: examples
     )
