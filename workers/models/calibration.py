@@ -46,7 +46,7 @@ class Calibration:
     bias: float = 0.0
 
     def scores(self, case: Case, kind: str) -> list[float]:
-        """Give the score of each of a question's texts; with ``question+answer``, 0 for one without a letter."""
+        """Score each of a question's texts; with ``question+answer``, one without a letter scores 0."""
         return self.scores_of(case.margins, [text.letter for text in case.example.texts], kind)
 
     def scores_of(self, margins: Array, letters: Sequence[str | None], kind: str) -> list[float]:
