@@ -70,7 +70,7 @@ def weights(name: str, settings: Settings) -> str:
 
 def _folder(name: str, settings: Settings) -> Path | None:
     folders = (Path(name), settings.cache / "models" / name)
-    return next((found.resolve() for found in folders if (found / "config.json").exists()), None)
+    return next((folder.resolve() for folder in folders if (folder / "config.json").exists()), None)
 
 
 def rounds(settings: Settings) -> tuple[Rounds, Generator]:
@@ -154,11 +154,11 @@ def chat_model(provider: str, model: str, settings: Settings) -> ChatModel:
     Raises:
         UserError: the provider has none, or a setting that it needs is missing.
     """
-    known = PROVIDERS.get(provider)
-    if known is None or known.chat is None:
+    entry = PROVIDERS.get(provider)
+    if entry is None or entry.chat is None:
         able = ", ".join(each.name for each in PROVIDERS.values() if each.chats)
         raise UserError(f"provider {provider!r} has no chat models; these have: {able}")
-    client: ChatModel = pkgutil.resolve_name(known.chat)(_service(provider, model, settings), settings)
+    client: ChatModel = pkgutil.resolve_name(entry.chat)(_service(provider, model, settings), settings)
     return client
 
 
@@ -180,10 +180,10 @@ def translator(provider: str, model: str, settings: Settings) -> Translator:
     Raises:
         UserError: the provider has none, or a setting that it needs is missing.
     """
-    known = PROVIDERS.get(provider)
-    if known is not None and known.translator is not None:
+    entry = PROVIDERS.get(provider)
+    if entry is not None and entry.translator is not None:
         service = _service(provider, model, settings)
-        client: Translator = pkgutil.resolve_name(known.translator)(service, settings)
+        client: Translator = pkgutil.resolve_name(entry.translator)(service, settings)
         return client
     from workers.providers.prompted import PromptedTranslator
 
@@ -191,7 +191,7 @@ def translator(provider: str, model: str, settings: Settings) -> Translator:
 
 
 def account(*parts: str) -> str:
-    """Name an account by a digest of where it is and who we are there, so that no credential is told."""
+    """Name an account by a digest of its endpoint and credentials, which reveals neither."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
 
 
@@ -213,8 +213,8 @@ def _credentials(provider: str, settings: Settings) -> list[str]:
         values = [getattr(settings, name) for name in way]
         if all(values):
             return [*map(_plain, values)]
-    wanted = ", or ".join(" and ".join(PREFIX + name.upper() for name in way) for way in ways)
-    raise UserError(f"provider {provider} needs {wanted}: set them where the workers run")
+    required = ", or ".join(" and ".join(PREFIX + name.upper() for name in way) for way in ways)
+    raise UserError(f"provider {provider} needs {required}: set them where the workers run")
 
 
 def _plain(value: str | SecretStr) -> str:

@@ -279,7 +279,7 @@ def _lift(provider: str) -> list[str]:
     slow = service_pauses.forget(provider)
     paused = {pause.service: pause.reason for pause in calls.pauses(provider)}
     calls.lift(provider)
-    reasons = {one.service: one.said for one in slow if one.left} | paused
+    reasons = {one.service: one.message for one in slow if one.left} | paused
     notes = [f"{service} is called again; it was paused: {reason}" for service, reason in reasons.items()]
     if any(reason.startswith(calls.OWN_QUOTA) for reason in paused.values()):
         notes.append("what per_day has stopped pauses again unless VOTEQUEUE_LIMITS allows the workers more")

@@ -36,7 +36,7 @@ def status(standing: RunProgress, found: ApiUsage) -> None:
     paused = [halt.service for halt in found.halts]
     for slowdown in found.slowdowns:
         if slowdown.service not in paused:
-            render.text(f"{slowdown.service} pauses for {console.span(slowdown.left)}: {slowdown.said}")
+            render.text(f"{slowdown.service} pauses for {console.span(slowdown.left)}: {slowdown.message}")
     for service, times in found.passed.items():
         render.text(f"{service} used {times:.2g} times the tokens that a call allowed: budgets allow for it")
     if found.stopped:

@@ -82,8 +82,8 @@ class Backoff:
 class Reading:
     """A back-off, and when it was read: on the clock of the Redis server, and on the monotonic one (``at``).
 
-    ``starting``: calls have just resumed after an idle time. ``memory`` identifies the server's history of the
-    account's calls; empty: there is none, or it may be incomplete.
+    ``starting``: calls have just resumed after an idle time. ``memory`` identifies the server's history of
+    the account's calls; empty: there is none, or it may be incomplete.
     """
 
     backoff: Backoff

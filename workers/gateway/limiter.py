@@ -83,7 +83,7 @@ def _count_for_today(service: Service) -> None:
     # Not reset - now: within one zone that is wall time, which is wrong on days without 24 hours.
     delay = reset.timestamp() - now.timestamp()
     raise Exhausted(
-        f"{calls.OWN_QUOTA}all {most} calls of the day to {service.provider}/{service.model} are used: "
+        f"{calls.OWN_QUOTA}the day's {most} calls to {service.provider}/{service.model} were made: "
         f"the next ones are allowed from {reset:%Y-%m-%d %H:%M} {zone.key}",
         delay,
     )
