@@ -150,9 +150,7 @@ class Session:
             if self._key in set(self._connection.scalars(held)):
                 return self._key
         except SQLAlchemyError as error:
-            log.warning(
-                "lost the PostgreSQL session that shows that this worker is alive: %s", type(error).__name__
-            )
+            log.warning("lost the session that shows this worker alive: %s", type(error).__name__)
         self.close()
         return None
 

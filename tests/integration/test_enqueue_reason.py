@@ -256,7 +256,7 @@ def test_more_money_revives_what_the_budget_stopped_and_nothing_else(
 @pytest.mark.parametrize("budget", [20, 10])
 def test_no_more_money_revives_nothing(budget: int, data: Path, votequeue: Command) -> None:
     votequeue("enqueue", "reason", data, *CHAT, "--budget", 20)
-    bury(0, "the budget of 20 would be passed: 19.9 is spent, and the next call may cost 0.5")
+    bury(0, "the budget of 20 would be exceeded: 19.9 is spent, and the next call may cost 0.5")
     assert "0 messages sent" in votequeue("enqueue", "reason", data, *CHAT, "--budget", budget).out
     assert runs.count_states("r")[State.DEAD] == 1
     assert calls.spent("r").budget == budget

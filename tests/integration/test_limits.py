@@ -659,7 +659,7 @@ def test_slowing_down_is_put_down_with_the_services_words_and_an_hour_at_the_mos
     slow_down(limiter, service("n"), Throttled("429", 1e300).delay)
     slow_down(limiter, service("o"), Throttled("429", -5.0).delay)
     found = service_pauses.of("chat")
-    assert [(one.service, one.said) for one in found] == [
+    assert [(one.service, one.message) for one in found] == [
         ("chat/m@0a1b2c3d", "chat (h) says 429: slowly"),
         ("chat/n@0a1b2c3d", "429"),
         ("chat/o@0a1b2c3d", "429"),

@@ -66,8 +66,8 @@ class Backoff:
         """Give the back-off after a call that began at ``begun`` was throttled."""
         if begun < self.until:
             # The call began before the current pause, so this is no new throttling.
-            until = max(self.until, now + (delay or 0.0))
-            return dataclasses.replace(self, until=until, said=message) if delay else self
+            later = max(self.until, now + (delay or 0.0))
+            return dataclasses.replace(self, until=later, said=message) if delay else self
         pause = delay or min(FIRST * 2.0 ** min(self.refused, 16), LONGEST)
         # After consecutive throttlings the service is not back yet: a lower rate would not help.
         factor = self.factor if self.refused else max(LEAST, self.share(now) * SLOWER)
@@ -129,9 +129,7 @@ class Backoffs:
 
     def slow_down(self, key: str, begun: float | None, delay: float | None, message: str) -> None:
         """Record that a call that began at ``begun`` (None: now) was throttled."""
-        self._change(
-            key, lambda backoff, now: backoff.slower(now if begun is None else begun, now, delay, message)
-        )
+        self._change(key, lambda old, now: old.slower(now if begun is None else begun, now, delay, message))
 
     def succeeded(self, key: str, begun: float) -> None:
         """Record that a call that began at ``begun`` was answered."""

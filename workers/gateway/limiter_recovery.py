@@ -56,10 +56,8 @@ class LimiterRecovery:
         if not lock.acquire(blocking_timeout=RESTORING):
             return
         try:
-            memory = self._client.get(memory_key(key)) or b""
-            if not (memory.decode() if isinstance(memory, bytes) else memory).startswith(
-                reading.server + ":"
-            ):
+            name = self._client.get(memory_key(key)) or b""
+            if not (name.decode() if isinstance(name, bytes) else name).startswith(reading.server + ":"):
                 self._restore(key, service, reading.server)
         finally:
             with contextlib.suppress(LockError):

@@ -110,9 +110,8 @@ class TencentTranslator:
             )
         if len(translated.texts) != len(texts):
             raise Unreadable(f"{NAME} sent {len(translated.texts)} translations for {len(texts)} texts")
-        if any(
-            text.strip() and not result.strip() for text, result in zip(texts, translated.texts, strict=True)
-        ):
+        pairs = zip(texts, translated.texts, strict=True)
+        if any(text.strip() and not result.strip() for text, result in pairs):
             raise Unreadable(f"{NAME} sent an empty translation")
         return translated
 

@@ -59,9 +59,7 @@ class MetricsLogger(TrainerCallback):
         Raises:
             Refused: the loss is not finite.
         """
-        metrics = {
-            name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)
-        }
+        metrics = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
         diverged = [name for name in ("loss", "eval_loss") if not math.isfinite(metrics.get(name, 0.0))]
         if diverged:
             raise Refused(

@@ -171,9 +171,7 @@ def _death(code: int | None, out_of_memory: bool) -> VotequeueError:
         )
     if code is not None and code < 0:
         return EngineDied(f"the training process was killed ({signal.Signals(-code).name})")
-    return EngineDied(
-        f"the training process ended without a final message (exit {code}), see the worker's log"
-    )
+    return EngineDied(f"the training process ended without a final message (exit {code}), see its log")
 
 
 def _oom_kills() -> int:

@@ -13,12 +13,7 @@ from shared.errors import Refused
 MEMORY = "out of memory: lower --batch-size, --max-length or --layers, or train on a larger machine"
 # Libraries report these failures only in the text of their errors.
 _MEMORY_MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-_DISK_MESSAGES = (
-    "no space left on device",
-    "os error 28",
-    "pytorchstreamwriter failed",
-    "disk quota exceeded",
-)
+_DISK_FULL = ("no space left on device", "os error 28", "pytorchstreamwriter failed", "disk quota exceeded")
 _LEAST_ROOM = 100 * 2**20  # bytes
 
 
@@ -28,7 +23,7 @@ def explained(error: BaseException, folder: Path) -> str | None:
         message = str(cause).lower()
         if isinstance(cause, MemoryError) or any(sign in message for sign in _MEMORY_MESSAGES):
             return MEMORY
-        if _is_full(cause) or any(sign in message for sign in _DISK_MESSAGES):
+        if _is_full(cause) or any(sign in message for sign in _DISK_FULL):
             return f"the disk is full: make room below {folder}, then `votequeue failed RUN --retry` goes on"
     return None
 
