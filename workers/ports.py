@@ -261,9 +261,7 @@ class Permit(Protocol):
         """Report that the call was answered, and what it used."""
 
     def slow_down(self, delay: float | None, message: str) -> None:
-        """Make all callers wait, after the service throttled this call with ``message``.
-
-        ``delay`` is the wait in seconds that it asked for; None: it named none.
+        """Make all callers wait, as the service asked in ``message``: for ``delay`` seconds if it gave them.
 
         Raises:
             ServiceUnreachable: the broker does not answer.

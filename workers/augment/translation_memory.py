@@ -190,9 +190,7 @@ class Memory:
 def _blame(error: Exception, texts: Sequence[str]) -> Exception:
     # A refusal of several texts does not show which one caused it.
     if isinstance(error, Refused) and len(texts) > 1:
-        return Unavailable(
-            f"{len(texts)} texts were refused together, the cause among them is not known yet: {error}"
-        )
+        return Unavailable(f"{len(texts)} texts were refused together, the cause is not known yet: {error}")
     return error
 
 

@@ -86,11 +86,11 @@ def _flat(cases: Sequence[Case]) -> tuple[Array, Array]:
 
 
 def _answer_loss(cases: Sequence[Case], temperature: float) -> float:
-    cross_entropies = [
+    losses = [
         -np.log(np.maximum(softmax(case.margins / temperature)[LETTERS.index(case.example.answer)], 1e-12))
         for case in cases
     ]
-    return float(np.mean(cross_entropies))
+    return float(np.mean(losses))
 
 
 def _text_loss(margins: Array, right: Array) -> float:

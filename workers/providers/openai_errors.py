@@ -157,10 +157,8 @@ def _our_fault(
         mend = f"there may be no model {service.model!r} there: check --model and the base URL (with its /v1)"
         return Barred(f"{message}; {mend}, {AGAIN}", whole=False)
     if parameter is not None:
-        return Barred(
-            f"{message}; {unsupported_parameters.mend(parameter, extra, service.provider)}, {AGAIN}",
-            whole=False,
-        )
+        mend = unsupported_parameters.mend(parameter, extra, service.provider)
+        return Barred(f"{message}; {mend}, {AGAIN}", whole=False)
     return Unclear(message)
 
 
