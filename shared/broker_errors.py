@@ -3,8 +3,7 @@
     sentence(OutOfMemoryError("command not allowed ..."), "redis://:pw@queue.lan:6379/0")
         ->  "the broker at queue.lan:6379/0 is full (command not allowed ...): raise its maxmemory, or ..."
 
-Only a server that cannot be reached is said not to answer. Errors come from redis-py, or from kombu, which
-wraps them.
+Errors come from redis-py, or from kombu, which wraps them. Only an unreachable server "does not answer".
 """
 
 import re
@@ -18,12 +17,12 @@ from shared import urls
 
 SETTING = "VOTEQUEUE_BROKER_URL"
 _PIPELINED = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ")
-LONGEST = 120  # characters of a server's own words
+LONGEST = 120  # characters of a quoted server message
 LOGIN = f"put the right user name and password into {SETTING} (percent-encoded)"
 CLUSTER = f"is a cluster, which cannot carry the messages: name a single server in {SETTING}"
 TLS = f"and we do not agree on TLS: use redis:// or rediss:// and its certificates in {SETTING}"
 HUNG_UP = f"closed the connection: if it wants TLS, begin {SETTING} with rediss://"
-# The most particular class first.
+# The most specific class first.
 _BY_CLASS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.AuthenticationWrongNumberOfArgsError, f"does not accept our login: {LOGIN}"),
     (exceptions.AuthenticationError, f"does not accept our login: {LOGIN}"),
@@ -42,8 +41,8 @@ _BY_CLASS: tuple[tuple[type[Exception], str], ...] = (
         TLS,
     ),
 )
-# What has no class of its own; the servers' words (valkey/src/server.c, db.c, networking.c).
-_BY_WORDS: tuple[tuple[str, str], ...] = (
+# Errors without a class of their own, by the server's message (valkey/src/server.c, db.c, networking.c).
+_BY_MESSAGE: tuple[tuple[str, str], ...] = (
     ("MISCONF", "takes no messages since it cannot write them to its disk: make room there"),
     ("NOREPLICAS", "takes no messages since it lacks replicas: start them"),
     ("max number of clients", "has no connection left: raise its maxclients, or stop some workers"),
@@ -63,22 +62,22 @@ _BY_WORDS: tuple[tuple[str, str], ...] = (
 
 def sentence(error: BaseException, url: str) -> str:
     """Say what an error of the broker at this URL means, without the URL's password."""
-    cause, told = _told(list(_causes(error)), url)
+    cause, explanation = _explained(list(_causes(error)), url)
     reason = _PIPELINED.sub("", " ".join(str(cause).split())) or type(cause).__name__
-    said, colon, advice = told.partition(": ")
+    problem, colon, advice = explanation.partition(": ")
     place = urls.shown(url).partition("://")[2]
-    return f"the broker at {place} {said} ({reason[:LONGEST]}){colon}{advice}"
+    return f"the broker at {place} {problem} ({reason[:LONGEST]}){colon}{advice}"
 
 
-def _told(causes: list[BaseException], url: str) -> tuple[BaseException, str]:
-    for kind, said in _BY_CLASS:
+def _explained(causes: list[BaseException], url: str) -> tuple[BaseException, str]:
+    for kind, explanation in _BY_CLASS:
         for cause in causes:
             if isinstance(cause, kind):
-                return cause, said
-    for words, said in _BY_WORDS:
+                return cause, explanation
+    for message, explanation in _BY_MESSAGE:
         for cause in causes:
-            if words in str(cause):
-                return cause, said
+            if message in str(cause):
+                return cause, explanation
     for cause in causes:
         if isinstance(cause, exceptions.ResponseError):
             return cause, "refuses a command: see the server's log"
@@ -87,12 +86,11 @@ def _told(causes: list[BaseException], url: str) -> tuple[BaseException, str]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Follow an error back to what the network or the server said."""
+    """Follow an error back to its cause in the network or the server."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         yield current
         following = current.__cause__ or current.__context__
-        known = isinstance(following, redis.RedisError | OSError)
-        current = following if known else None
+        current = following if isinstance(following, redis.RedisError | OSError) else None

@@ -70,21 +70,21 @@ def letter(text: str) -> str | None:
     return _conclusion(_plain(_with_answers_told(thinking.strip(text))))
 
 
-def _plain(said: str) -> str:
+def _plain(text: str) -> str:
     """Give a text in plain characters: NFKC, simplified, without decoration; boxes become one mark."""
-    said = _INVISIBLE.sub("", unicodedata.normalize("NFKC", said))
-    said = said.translate(_BLACK).translate(_TRADITIONAL)
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    text = text.translate(_BLACK).translate(_TRADITIONAL)
     for pattern, instead in _MARKUP:
-        said = pattern.sub(instead, said)
-    return said.strip()
+        text = pattern.sub(instead, text)
+    return text.strip()
 
 
-def _conclusion(said: str) -> str | None:
-    said, markers = _own(said, _markers(said))
-    bare = _bare_line(said)
-    last = next(filter(None, (_statement(said, *marker) for marker in reversed(markers))), None)
+def _conclusion(text: str) -> str | None:
+    text, markers = _own(text, _markers(text))
+    bare = _bare_line(text)
+    last = next(filter(None, (_statement(text, *marker) for marker in reversed(markers))), None)
     if last is None:
-        return bare or _option(said) or _weakly(said)
+        return bare or _option(text) or _weakly(text)
     return last.letter if bare in (None, last.letter) else None
 
 
@@ -92,49 +92,49 @@ def is_statement(line: str) -> bool:
     """Tell whether a line does nothing but name an answer: "**因此，答案是：B. 乙**"."""
     if len(line) > LONGEST:
         return False
-    said = _plain(line)
-    if (bare := conclusion_patterns.BARE.fullmatch(said)) and bare[1].isupper():
+    text = _plain(line)
+    if (bare := conclusion_patterns.BARE.fullmatch(text)) and bare[1].isupper():
         return True
-    first = next(iter(_markers(said)), None)
+    first = next(iter(_markers(text)), None)
     return bool(
         first
-        and _statement(said, *first)
-        and conclusion_patterns.LEAD.fullmatch(said[: first[0].start()])
-        and conclusion_patterns.SHORT.fullmatch(said[first[0].end() :])
+        and _statement(text, *first)
+        and conclusion_patterns.LEAD.fullmatch(text[: first[0].start()])
+        and conclusion_patterns.SHORT.fullmatch(text[first[0].end() :])
     )
 
 
 # Statements
 
 
-def _markers(said: str) -> list[_Marker]:
-    found = [(marker, follow) for pattern, follow in _MARKERS for marker in pattern.finditer(said)]
-    return sorted(found, key=lambda marker: marker[0].start())
+def _markers(text: str) -> list[_Marker]:
+    markers = [(marker, follow) for pattern, follow in _MARKERS for marker in pattern.finditer(text)]
+    return sorted(markers, key=lambda marker: marker[0].start())
 
 
-def _own(said: str, markers: list[_Marker]) -> tuple[str, list[_Marker]]:
+def _own(text: str, markers: list[_Marker]) -> tuple[str, list[_Marker]]:
     """Cut off the next problem that a text has run on into after its answer."""
-    if not conclusion_patterns.NEXT_PROBLEM.search(said):
-        return said, markers
-    stated = filter(None, (_statement(said, *marker) for marker in markers))
+    if not conclusion_patterns.NEXT_PROBLEM.search(text):
+        return text, markers
+    stated = filter(None, (_statement(text, *marker) for marker in markers))
     answer = next((one for one in stated if one.letter), None)
-    following = answer and conclusion_patterns.NEXT_PROBLEM.search(said, answer.end)
+    following = answer and conclusion_patterns.NEXT_PROBLEM.search(text, answer.end)
     if not following:
-        return said, markers
-    own = said[: following.start()].rstrip()
+        return text, markers
+    own = text[: following.start()].rstrip()
     return own, [marker for marker in markers if marker[0].start() < len(own)]
 
 
-def _statement(said: str, marker: re.Match[str], follow: re.Pattern[str] | None) -> _Statement | None:
+def _statement(text: str, marker: re.Match[str], follow: re.Pattern[str] | None) -> _Statement | None:
     if "letter" in marker.re.groupindex:
-        return _lettered(said, marker)
-    statement = _read(said, marker, follow)
-    return statement if statement and not _withheld(said, statement.at) else None
+        return _lettered(text, marker)
+    statement = _read(text, marker, follow)
+    return statement if statement and not _withheld(text, statement.at) else None
 
 
-def _read(said: str, marker: re.Match[str], follow: re.Pattern[str] | None) -> _Statement | None:
+def _read(text: str, marker: re.Match[str], follow: re.Pattern[str] | None) -> _Statement | None:
     """Read what follows a marker; ``None`` where that is no statement."""
-    tail = conclusion_patterns.TAIL.match(said, marker.end())
+    tail = conclusion_patterns.TAIL.match(text, marker.end())
     if tail is None:  # no text does that: all its parts may be empty
         return None
     at, run = tail.end("gap"), tail["run"] or ""
@@ -144,8 +144,8 @@ def _read(said: str, marker: re.Match[str], follow: re.Pattern[str] | None) -> _
     if len(run) != 1:
         several = run.isupper() and len(run) <= 5
         stated = firm and follow is None and not boxed
-        return none if stated or several or conclusion_patterns.NONE.match(said, at) else None
-    rest = said[tail.end() : tail.end() + WINDOW]
+        return none if stated or several or conclusion_patterns.NONE.match(text, at) else None
+    rest = text[tail.end() : tail.end() + WINDOW]
     if conclusion_patterns.ASKED.match(rest):
         return None
     if _taken_back(run, rest):
@@ -155,11 +155,11 @@ def _read(said: str, marker: re.Match[str], follow: re.Pattern[str] | None) -> _
     return none if firm and follow is None else None
 
 
-def _withheld(said: str, at: int) -> bool:
+def _withheld(text: str, at: int) -> bool:
     """Tell whether what stands before a marker makes it no statement of the text's own."""
-    before = conclusion_patterns.ENDS.split(said[max(0, at - WINDOW) : at])[-1]
+    before = conclusion_patterns.ENDS.split(text[max(0, at - WINDOW) : at])[-1]
     since = conclusion_patterns.THEN.split(before)[-1]
-    conditional = conclusion_patterns.CONDITION.search(since) and not conclusion_patterns.THEN.match(said, at)
+    conditional = conclusion_patterns.CONDITION.search(since) and not conclusion_patterns.THEN.match(text, at)
     return bool(conditional or conclusion_patterns.UNSURE.search(since.rpartition(",")[2]))
 
 
@@ -193,21 +193,21 @@ def _fits(run: str, rest: str, firm: bool, marker: re.Match[str], follow: re.Pat
     return bool((conclusion_patterns.END if marker.lastgroup else conclusion_patterns.STOP).match(rest))
 
 
-def _lettered(said: str, marker: re.Match[str]) -> _Statement | None:
+def _lettered(text: str, marker: re.Match[str]) -> _Statement | None:
     """Read a statement that begins with its letter: "B 是正确答案"."""
     at, end = marker.start("letter"), marker.end()
-    if conclusion_patterns.ASKED.match(said[end : end + WINDOW]) or _withheld(said, at):
+    if conclusion_patterns.ASKED.match(text[end : end + WINDOW]) or _withheld(text, at):
         return None
-    several = conclusion_patterns.ALSO_BEFORE.search(said[max(0, at - 20) : at])
+    several = conclusion_patterns.ALSO_BEFORE.search(text[max(0, at - 20) : at])
     return _Statement(at, end, None if several else marker["letter"])
 
 
 # Texts without a statement
 
 
-def _bare_line(said: str) -> str | None:
+def _bare_line(text: str) -> str | None:
     """Read the letter that the last line, or the first, consists of."""
-    lines = [line for line in said.splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) == 1 and (only := conclusion_patterns.BARE.fullmatch(lines[0])):
         return only[1].upper()
     for line, neighbour in [(lines[-1], lines[-2]), (lines[0], lines[1])] if len(lines) > 1 else []:
@@ -217,22 +217,22 @@ def _bare_line(said: str) -> str | None:
     return None
 
 
-def _option(said: str) -> str | None:
+def _option(text: str) -> str | None:
     """Read the letter of a last line that is an option, "B. 乙", where no other line is one."""
-    lines = [line for line in said.splitlines() if line.strip()]
-    found = [conclusion_patterns.OPTION.match(line) for line in lines]
-    return found[-1][1] if found and found[-1] and not any(found[:-1]) else None
+    lines = [line for line in text.splitlines() if line.strip()]
+    matches = [conclusion_patterns.OPTION.match(line) for line in lines]
+    return matches[-1][1] if matches and matches[-1] and not any(matches[:-1]) else None
 
 
-def _weakly(said: str) -> str | None:
+def _weakly(text: str) -> str | None:
     """Read the one letter that is called right, be it after "therefore" or in the last sentence."""
-    last = max((end.end() for end in conclusion_patterns.ENDS.finditer(said.rstrip("。.!;\n "))), default=0)
-    weak = [one for marker in conclusion_patterns.WEAK.finditer(said) if (one := _lettered(said, marker))]
+    last = max((end.end() for end in conclusion_patterns.ENDS.finditer(text.rstrip("。.!;\n "))), default=0)
+    weak = [one for marker in conclusion_patterns.WEAK.finditer(text) if (one := _lettered(text, marker))]
     letters = {one.letter for one in weak}
     concluded = any(
         one.at >= last
         or conclusion_patterns.SOLE.search(
-            conclusion_patterns.ENDS.split(said[max(0, one.at - WINDOW) : one.at])[-1]
+            conclusion_patterns.ENDS.split(text[max(0, one.at - WINDOW) : one.at])[-1]
         )
         for one in weak
     )

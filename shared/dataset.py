@@ -51,7 +51,7 @@ Letter = Annotated[StrictStr, Field(pattern=r"^[A-Z]$")]
 
 
 class TextProvenance(BaseModel):
-    """How a text was made: for a right or a wrong letter, how, by whom, with which version of the prompt."""
+    """How a text was generated: label, origin, provider, model and prompt version."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     label: StrictStr | None = None
@@ -62,7 +62,7 @@ class TextProvenance(BaseModel):
 
 
 class Provenance(BaseModel):
-    """Where an entry comes from: how it was made, and what it stays with when texts are held out.
+    """Where an entry comes from, and the group that it is held out with.
 
     ``group`` is the `identity` of the original's problem, or a name of the user's own.
     """
@@ -135,17 +135,17 @@ class Entry(BaseModel):
 
     @property
     def origin(self) -> str | None:
-        """Name how the entry was made from another one, if it was."""
+        """Give how the entry was derived from another one, if it was."""
         return self.votequeue.origin if self.votequeue else None
 
     @property
     def group(self) -> str:
-        """Name what the entry stays with when texts are held out: its original's problem, or its own."""
+        """Give the group that the entry is held out with: its original's problem, or its own."""
         return (self.votequeue and self.votequeue.group) or identity(self.problem)
 
     @property
     def augmented(self) -> bool:
-        """Tell whether this entry was made from another one: such an entry is never retrieved."""
+        """Tell whether this entry was derived from another one: such entries are never retrieved."""
         return (self.origin or "") not in ORIGINALS
 
 
@@ -183,46 +183,46 @@ def identity(text: str) -> str:
 
 
 def entry_of(text: str) -> Entry:
-    """Read an entry's text as a ledger keeps it; it was looked at before it was recorded."""
+    """Parse an entry's text from the ledger; it was validated before it was recorded."""
     return Entry.model_validate(json_text.loads(text))
 
 
 def scan(path: Path) -> Iterator[Line | BadLine]:
-    """Read a data set line by line, giving each line as good or bad; memory stays flat but for the ids.
+    """Read a data set line by line, giving each line as good or bad; only the ids are kept in memory.
 
     Raises:
         UserError: the file itself cannot be read (missing, a directory, no permission, empty), or it is
-            something else than JSON Lines of ours.
+            not a JSON Lines data set.
     """
-    seen: dict[str, int] = {}
-    asked = False
+    lines_by_id: dict[str, int] = {}
+    detected = False
     for number, raw in _raw_lines(path):
         parsed = _parse(path, number, raw)
         if isinstance(parsed, Line):
-            first = seen.setdefault(str(parsed.entry.id), number)
+            first = lines_by_id.setdefault(str(parsed.entry.id), number)
             if first != number:
                 parsed = BadLine(
                     path, number, "id", f"{json_text.shown(parsed.entry.id)} stands on line {first} already"
                 )
-        elif not asked:
-            asked = True
+        elif not detected:
+            detected = True
             _require_lines(path)
         yield parsed
-    if not seen and not asked:
+    if not lines_by_id and not detected:
         raise UserError(f"{path} is empty: it should hold one JSON object a line")
 
 
 def _require_lines(path: Path) -> None:
     try:
-        told = file_detection.other_kind(path)
+        description = file_detection.other_kind(path)
     except OSError as error:
         raise _unreadable(path, error) from None
-    if told:
-        raise UserError(told)
+    if description:
+        raise UserError(description)
 
 
 def read(path: Path) -> Iterator[Entry]:
-    """Read a data set whose every line must be good.
+    """Read a data set in which every line must be good.
 
     Raises:
         UserError: at the first bad line, or as `scan`.
@@ -243,10 +243,10 @@ def digest(path: Path) -> str:
 
 
 def with_answers(text: str, letters: Iterable[str | None]) -> dict[str, Any]:
-    """Give an entry's JSON with answers filled in, its own field order kept.
+    """Give an entry's JSON with answers filled in, in its own field order.
 
-    ``letters`` has one letter a question, ``None`` where there is no answer: a gold letter that stood there
-    is blanked, since it would pass for one.
+    ``letters`` has one letter a question, ``None`` where there is no answer: a gold letter is then blanked,
+    since it would be taken for an answer.
     """
     entry: dict[str, Any] = json_text.loads(text)
     for question, letter in zip(entry["questions"], letters, strict=True):
@@ -259,13 +259,13 @@ def with_answers(text: str, letters: Iterable[str | None]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Any]:
-    """Open a text file that appears under its name only when everything was written.
+    """Write a text file atomically: it appears under its name once it is complete.
 
-    Through a symbolic link, the file that it leads to is written. A file that is there keeps its permissions.
+    Symbolic links are followed, and an existing file keeps its permissions.
 
     Raises:
-        UserError: the folder does not exist or cannot be written, the disk is full, or what is there is no
-            file that may be written over.
+        UserError: the folder does not exist or cannot be written, the disk is full, or the
+            existing file must not be overwritten.
     """
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     require_writable(path)
@@ -295,10 +295,10 @@ def writing(path: Path) -> Iterator[Any]:
 
 
 def require_writable(path: Path) -> None:
-    """Refuse to put a file where a folder, a device or a write-protected file is.
+    """Check that a path is not a folder, a device or a write-protected file.
 
     Raises:
-        UserError: saying what is there.
+        UserError: it is one of these.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file to write")
@@ -348,8 +348,8 @@ def _parse(path: Path, number: int, raw: bytes) -> Line | BadLine:
         value = json_text.loads(text)
     except (ValueError, RecursionError) as error:
         return BadLine(path, number, "", _no_json(raw, error))
-    found = _checked(value)
-    return Line(number, text, found) if isinstance(found, Entry) else BadLine(path, number, *found)
+    checked = _checked(value)
+    return Line(number, text, checked) if isinstance(checked, Entry) else BadLine(path, number, *checked)
 
 
 def _no_json(raw: bytes, error: ValueError | RecursionError) -> str:
@@ -367,8 +367,8 @@ def _checked(value: Any) -> Entry | tuple[str, str]:
     """Give the entry that a line holds, or its first problem: where, and what."""
     if not isinstance(value, dict):
         return "", f"found {json_text.shown(value)}, expected a JSON object"
-    if found := json_text.flaw(value):
-        return found
+    if flaw := json_text.flaw(value):
+        return flaw
     try:
         entry = Entry.model_validate(value)
     except ValidationError as error:
@@ -377,7 +377,7 @@ def _checked(value: Any) -> Entry | tuple[str, str]:
 
 
 def _first_unusable(entry: Entry) -> tuple[str, str] | None:
-    """Find what can be read, as older ledgers hold it, but is of no use in a new data set."""
+    """Find values that are accepted from older ledgers, but not in a new data set."""
     if len(str(entry.id)) > LONGEST_ID:
         return "id", f"it is {len(str(entry.id))} characters long, expected at most {LONGEST_ID}"
     for at, question in enumerate(entry.questions):

@@ -21,7 +21,7 @@ from typing import Any
 from shared import json_text
 
 NEEDED = ("id", "problem", "questions")
-_HEAD = 1 << 16  # bytes that a kind is told from
+_HEAD = 1 << 16  # bytes that a kind is detected from
 _WHOLE = 1 << 27  # bytes up to which a file is read as one JSON text
 _TEMPLATE = "docs/data.md has commands for such files"
 
@@ -79,24 +79,24 @@ _MARKUP = (
 
 
 def other_kind(path: Path) -> str | None:
-    """Say what a file is instead of JSON Lines of ours; ``None`` if it has such lines, or it is not known.
+    """Describe a file that is not a JSON Lines data set; ``None`` if it is one, or cannot be recognised.
 
     Raises:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    told = _by_bytes(path, head) or _by_encoding(path, head)
-    if told:
-        return f"{path} is {told}"
+    description = _by_bytes(path, head) or _by_encoding(path, head)
+    if description:
+        return f"{path} is {description}"
     survey = _survey(path)
-    told = (
+    description = (
         _by_wrong_encoding(path, survey)
         or _by_line_ends(path, head, survey)
         or _by_whole(path, survey)
         or _by_text(head, survey)
     )
-    return f"{path} {told}" if told else None
+    return f"{path} {description}" if description else None
 
 
 def _to(path: Path, word: str = "converted") -> str:
@@ -168,7 +168,7 @@ def _without_bom(head: bytes) -> str | None:
 
 @dataclass
 class _Survey:
-    """What the lines of a file are, counted; ``first`` is the first that is not blank."""
+    """Counts of a file's lines by kind; ``first`` is the first that is not blank."""
 
     lines: int = 0
     objects: int = 0
@@ -211,17 +211,17 @@ class _Survey:
 
 
 def breaks_off(raw: bytes, error: UnicodeDecodeError) -> bool:
-    """Tell whether a line is a file's last and ends within a character: the file was cut short."""
+    """Tell whether a line is a file's last and ends within a character: the file is truncated."""
     return error.reason == "unexpected end of data" and not raw.endswith(b"\n")
 
 
 def _survey(path: Path) -> _Survey:
-    found = _Survey()
+    survey = _Survey()
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             if raw.strip():
-                found.add(number, raw)
-    return found
+                survey.add(number, raw)
+    return survey
 
 
 def _by_wrong_encoding(path: Path, survey: _Survey) -> str | None:
@@ -271,10 +271,10 @@ def _by_whole(path: Path, survey: _Survey) -> str | None:
     if not (starts_list or starts_object) or path.stat().st_size > _WHOLE:
         return None
     try:
-        found = list(json_text.values(path.read_bytes().decode("utf-8-sig", "replace")))
+        values = list(json_text.values(path.read_bytes().decode("utf-8-sig", "replace")))
     except (ValueError, RecursionError) as error:
         return _broken_whole(survey, error)
-    return _told_of_whole(path, found, survey)
+    return _describe_whole(path, values, survey)
 
 
 def _broken_whole(survey: _Survey, error: Exception) -> str | None:
@@ -286,27 +286,26 @@ def _broken_whole(survey: _Survey, error: Exception) -> str | None:
     )
 
 
-def _told_of_whole(path: Path, found: list[Any], survey: _Survey) -> str | None:
+def _describe_whole(path: Path, values: list[Any], survey: _Survey) -> str | None:
     advice = " (jq -c {filter} {{file}} > {{new}})"
-    if len(found) == 1 and isinstance(found[0], list) and any(isinstance(one, dict) for one in found[0]):
-        told = f"is one JSON array of {len(found[0])} items: write one item a line"
-        return told + _filled(path, advice.format(filter="'.[]'"))
-    if len(found) == 1 and isinstance(found[0], dict):
+    if len(values) == 1 and isinstance(values[0], list) and any(isinstance(item, dict) for item in values[0]):
+        description = f"is one JSON array of {len(values[0])} items: write one item a line"
+        return description + _filled(path, advice.format(filter="'.[]'"))
+    if len(values) == 1 and isinstance(values[0], dict):
         lists = [
             name
-            for name, value in found[0].items()
-            if isinstance(value, list) and value and all(isinstance(one, dict) for one in value)
+            for name, value in values[0].items()
+            if isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
         ]
-        if lists and not any(name in found[0] for name in ("problem", "id")):
-            told = (
-                f"is one JSON object whose entries are in {json_text.shown(lists[0])}: write one entry a line"
-            )
+        if lists and not any(name in values[0] for name in ("problem", "id")):
+            name = json_text.shown(lists[0])
+            description = f"is one JSON object whose entries are in {name}: write one entry a line"
             chosen = shlex.quote(f".[{json.dumps(lists[0], ensure_ascii=False)}][]")
-            return told + _filled(path, advice.format(filter=chosen))
-    if all(isinstance(one, dict) for one in found) and (len(found) > 1 or survey.lines > 1):
+            return description + _filled(path, advice.format(filter=chosen))
+    if all(isinstance(item, dict) for item in values) and (len(values) > 1 or survey.lines > 1):
         how = "its objects over several lines" if survey.lines > 1 else "several objects on one line"
-        told = f"is JSON with {how}: write each object on a line of its own"
-        return told + _filled(path, advice.format(filter="."))
+        description = f"is JSON with {how}: write each object on a line of its own"
+        return description + _filled(path, advice.format(filter="."))
     return None
 
 
@@ -345,7 +344,7 @@ def _no_objects(head: bytes, survey: _Survey) -> str | None:
 
 
 def _other_layout(survey: _Survey) -> str | None:
-    """Tell of objects that are no entries: they all lack the same fields."""
+    """Describe objects that are not entries: they all lack the same fields."""
     missing = [name for name in NEEDED if not survey.fields[name]]
     if not missing or (survey.lines < 2 and len(missing) < 2):
         return None
@@ -363,7 +362,7 @@ def _and(names: Iterable[str]) -> str:
 
 
 def _table(text: str, cut: bool) -> str | None:
-    """Tell a table by two or more columns, as many in each of its first rows."""
+    """Detect a table: two or more columns, the same number in each of its first rows."""
     for delimiter, name in (
         ("\t", "a TSV table"),
         (",", "a CSV table"),

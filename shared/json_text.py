@@ -3,8 +3,8 @@
     loads('{"id": "p1", "score": 1e999}')  ->  {"id": "p1", "score": Number("1e999")}
     dumps({"id": "p1", "score": Number("1e999")})  ->  '{"id": "p1", "score": 1e999}'
 
-Numbers are written back as they were spelled, so that none is rounded or becomes infinite. `loads` reads
-whatever Python's parser reads, since old ledgers hold such texts; `flaw` says what a new text may not hold.
+Numbers are written back as they were spelled, so that none is rounded or becomes infinite. `loads` accepts
+everything that Python's parser does, since old ledgers hold such texts; `flaw` finds what new texts must not.
 """
 
 import json
@@ -31,13 +31,13 @@ class Number:
 
 @dataclass(frozen=True)
 class NotANumber:
-    """A word that Python's parser takes for a number and that is no JSON: ``NaN``, ``-Infinity``."""
+    """A word that Python's parser accepts as a number although it is not JSON: ``NaN``, ``-Infinity``."""
 
     word: str
 
 
 class Repeated(dict[str, Any]):
-    """An object in which a field stands twice, with the values that stood last."""
+    """An object with a repeated field, with the last values."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -46,8 +46,8 @@ class Repeated(dict[str, Any]):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else Repeated(pairs)
+    fields = dict(pairs)
+    return fields if len(fields) == len(pairs) else Repeated(pairs)
 
 
 def _integer(text: str) -> int | Number:
@@ -98,7 +98,7 @@ def _marked(value: object) -> str | None:
 
 
 def broken(error: ValueError, *, cut: bool = False) -> str:
-    """Say why a line is no JSON; ``cut``: it is a file's last one and has no end."""
+    """Say why a line is not JSON; ``cut``: it is a file's last line and has no line end."""
     if not isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error}"
     rest = error.doc[error.pos :].strip()
@@ -108,8 +108,8 @@ def broken(error: ValueError, *, cut: bool = False) -> str:
         return "not JSON: take the comma after the object away, each line stands alone"
     if error.doc.startswith("{'"):
         return "not JSON but Python's own notation: write it with json.dumps"
-    found = f", found {rest[:10]!r}" if rest else ""
-    return f"not JSON: {error.msg} at column {error.pos + 1}{found}"
+    excerpt = f", found {rest[:10]!r}" if rest else ""
+    return f"not JSON: {error.msg} at column {error.pos + 1}{excerpt}"
 
 
 def shown(value: Any, longest: int = 40) -> str:
@@ -119,7 +119,7 @@ def shown(value: Any, longest: int = 40) -> str:
 
 
 def flaw(value: Any) -> tuple[str, str] | None:
-    """Find what a text that was read may not hold: where, and what; ``None`` if there is nothing."""
+    """Find the first flaw of a parsed text: its field and a description; ``None``: there is none."""
     return next(_flaws(value, "", 1), None)
 
 
@@ -142,8 +142,8 @@ def _flaws(value: Any, where: str, depth: int) -> Iterator[tuple[str, str]]:
 
 
 def _unfit(text: str, where: str) -> Iterator[tuple[str, str]]:
-    if found := _UNFIT.search(text):
-        yield where, f"the character {found[0]!a} cannot be stored: take it out"
+    if unfit := _UNFIT.search(text):
+        yield where, f"the character {unfit[0]!a} cannot be stored: take it out"
 
 
 def below(where: str, part: str | int) -> str:
@@ -153,12 +153,12 @@ def below(where: str, part: str | int) -> str:
     return f"{where}.{part}" if where else part
 
 
-FAULTS = 200  # brackets that open nothing; each costs a look at all of the text before it
+FAULTS = 200  # brackets that open no value; each costs a scan of the text before it
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A value and where it stands in the text."""
+    """A value and its position in the text."""
 
     start: int
     end: int

@@ -3,7 +3,7 @@
     name_of("scorer", Path("made"))  ->  "scorer-3f9c01ab12cd"
 
 A folder holds the weights (safetensors), what the libraries need beside them, and `votequeue.json`: what
-votequeue knows of the model. Which models there are, the registry says.
+facts about the model. The registry lists the models.
 """
 
 import hashlib
@@ -25,15 +25,15 @@ _PARTS, _PART_BYTES = 64, 65_536
 
 
 def describe(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write down what is to be known of a model, beside its weights."""
+    """Write a model's manifest beside its weights."""
     (folder / MANIFEST).write_text(json.dumps(facts, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
 def described(folder: Path) -> dict[str, Any]:
-    """Read what is known of a model.
+    """Read a model's manifest.
 
     Raises:
-        UserError: nothing is.
+        UserError: it has none.
     """
     try:
         return text_files.read_object(folder / MANIFEST)
@@ -42,7 +42,7 @@ def described(folder: Path) -> dict[str, Any]:
 
 
 def name_of(kind: Kind, folder: Path) -> str:
-    """Name a model by its kind and its content: the weights, and what is known of them.
+    """Name a model by its kind and its content: the weights and the manifest.
 
     Raises:
         UserError: the folder holds no such model.
@@ -94,8 +94,8 @@ def _weight_files(folder: Path) -> list[Path]:
 def weights_version(folder: Path) -> str:
     """Give the version of a generator's weights: the hub's revision, else a digest of the files.
 
-    The digest is over names, sizes, the configuration and 64 parts of each weights file, since to read all of
-    them takes minutes: it tells models and trainings apart, and does not prove that a file is undamaged.
+    The digest is over names, sizes, the configuration and 64 parts of each weights file, since reading all of
+    them takes minutes. It distinguishes models and trainings, but does not prove that a file is undamaged.
     """
     if folder.parent.name == "snapshots":
         return folder.name
@@ -112,10 +112,10 @@ def weights_version(folder: Path) -> str:
 
 
 def checked(kind: Kind, name: str, trained: Path) -> Path:
-    """Find a model's folder below that of trained models, and make sure that it is what its name says.
+    """Find a model's folder in that of trained models, and verify its content against its name.
 
     Raises:
-        UserError: it is not there, or it is not whole.
+        UserError: it is missing or damaged.
     """
     folder = trained / name
     if not folder.is_dir():
@@ -123,11 +123,11 @@ def checked(kind: Kind, name: str, trained: Path) -> Path:
             f"the {kind} {name} is not in {trained}: let all machines share that folder (VOTEQUEUE_TRAINED), "
             "or use another model with `votequeue models use`"
         )
-    if (found := name_of(kind, folder)) != name:
-        raise UserError(f"{folder} is not what was trained (by its content it is {found}): copy it anew")
+    if (actual := name_of(kind, folder)) != name:
+        raise UserError(f"{folder} is not what was trained (by its content it is {actual}): copy it anew")
     return folder
 
 
 def number_of(name: str) -> int:
-    """Give a model a number of its own, from 1, as its name gives it one: vLLM tells adapters apart by it."""
+    """Derive a model's number (from 1) from its name: vLLM distinguishes adapters by it."""
     return int(name.rpartition("-")[2][:7], 16) + 1

@@ -1,9 +1,9 @@
-"""Pauses that services asked for, as workers keep them in the broker's Redis.
+"""Pauses that services asked for, kept in the broker's Redis.
 
     of("chat")      ->  [Slowdown("chat/m@1f0c22aa", "chat (api.deepseek.com) says 429: ...", left=41.5)]
-    forget("chat")  ->  the same, and the workers call at once, at the full rate
+    forget("chat")  ->  the same; workers then call at once, at the full rate
 
-Pauses that are long are in the ledger too (`calls.pauses`).
+Long pauses are in the ledger too (`calls.pauses`).
 """
 
 import json
@@ -19,46 +19,46 @@ SUFFIX = ":pace"
 
 @dataclass(frozen=True)
 class Slowdown:
-    """A service that is not called for ``left`` seconds, or (0) only more slowly than allowed."""
+    """A service that is not called for ``left`` seconds, or (0) at a reduced rate; ``message`` is its own."""
 
     service: str
-    said: str
+    message: str
     left: float
 
 
 def key(service: str) -> str:
-    """Give what the keys of all that is kept of a service begin with."""
+    """Give the prefix of all keys of a service."""
     return f"{broker.KEY_PREFIX}limit:{service}"
 
 
 def of(provider: str) -> list[Slowdown]:
-    """List the services of a provider that are not called now.
+    """List the paused services of a provider.
 
     Raises:
         ServiceUnreachable: the broker does not answer.
     """
     try:
-        return [slowdown for _, slowdown in _found(provider) if slowdown.left]
+        return [slowdown for _, slowdown in _slowdowns(provider) if slowdown.left]
     except redis.RedisError as error:
         raise broker.unreachable(error) from None
 
 
 def forget(provider: str) -> list[Slowdown]:
-    """Let a provider's services be called as if none had said "slow down"; give those that had.
+    """Delete the pauses and reduced rates of a provider's services; give them.
 
     Raises:
         ServiceUnreachable: the broker does not answer.
     """
     try:
-        found = _found(provider)
-        if found:
-            broker.client().delete(*(name for name, _ in found))
+        slowdowns = _slowdowns(provider)
+        if slowdowns:
+            broker.client().delete(*(name for name, _ in slowdowns))
     except redis.RedisError as error:
         raise broker.unreachable(error) from None
-    return [slowdown for _, slowdown in found]
+    return [slowdown for _, slowdown in slowdowns]
 
 
-def _found(provider: str) -> list[tuple[str, Slowdown]]:
+def _slowdowns(provider: str) -> list[tuple[str, Slowdown]]:
     client = broker.client()
     names = sorted(name.decode() for name in client.scan_iter(f"{key(provider)}/*{SUFFIX}", count=1000))
     seconds, micros = client.time()

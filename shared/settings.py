@@ -233,7 +233,7 @@ def load() -> Settings:
     try:
         return Settings(_env_ignore_empty=True)  # type: ignore[call-arg]
     except SettingsError as error:
-        # Its text is about fields and sources; what is wrong with the value, its cause knows.
+        # The error names fields and sources; its cause describes the value.
         field = re.search(r'field "(\w+)"', str(error))
         name = PREFIX + (field[1].upper() if field else "?")
         raise UserError(f"setting {name}: not JSON ({error.__cause__})") from None
@@ -243,12 +243,12 @@ def load() -> Settings:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
-    said = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
-        return f"settings: {said}"
+        return f"settings: {message}"
     name = " ".join([PREFIX + str(first["loc"][0]).upper(), *map(str, first["loc"][1:])])
-    # Our own checks say all there is to say, and what they look at may be secret.
-    return f"setting {name}: {said}" + (
+    # Messages of our own validators are complete, and the input may be secret.
+    return f"setting {name}: {message}" + (
         "" if first["type"] == "value_error" else f" (it is {first['input']!r})"
     )
 
@@ -283,17 +283,17 @@ _MOVED = {
 
 
 def refuse_unknown(names: Iterable[str]) -> None:
-    """Stop at a misspelt setting, which would otherwise be silently ignored.
+    """Reject misspelt settings, which would otherwise be ignored silently.
 
     Raises:
         UserError: a ``VOTEQUEUE_`` variable that no setting has.
     """
-    known = [name.upper() for name in Settings.model_fields]
+    fields = [name.upper() for name in Settings.model_fields]
     for name in names:
         word = name.upper().removeprefix(PREFIX)
-        if word != name.upper() and word not in known:
+        if word != name.upper() and word not in fields:
             if command := next((of for start, of in _MOVED.items() if word.startswith(start)), None):
                 raise UserError(f"{name} is no setting any more: see `votequeue enqueue {command} --help`")
-            close = difflib.get_close_matches(word, known, n=1)
+            close = difflib.get_close_matches(word, fields, n=1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else "; .env.example lists them all"
             raise UserError(f"no setting is called {name}{hint}")

@@ -22,15 +22,15 @@ _MARKS = re.compile(
 
 def strip(text: str) -> str:
     """Give a text without its thinking, and without white space around it."""
-    said: list[str] = []
+    kept: list[str] = []
     at, thinking = 0, False
     for mark in _MARKS.finditer(text):
         if mark["open"]:
             if not thinking:
-                said.append(text[at : mark.start()])
+                kept.append(text[at : mark.start()])
             thinking = True
         else:
             if not thinking:
-                said.clear()
+                kept.clear()
             at, thinking = mark.end(), False
-    return "".join(said if thinking else [*said, text[at:]]).strip()
+    return "".join(kept if thinking else [*kept, text[at:]]).strip()

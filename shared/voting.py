@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 CONSTANT = "A"
-# A score nearer to 0 or 1 counts as this near: no vote outweighs a hundred others.
+# Scores are clipped to this distance from 0 and 1, so that no vote outweighs a hundred others.
 SUREST = 0.01
 Fallback = Literal["majority", "constant"]
 
@@ -54,7 +54,7 @@ class Rule:
         return letter is not None and (score is None or not self.use.voids or score >= self.threshold)
 
 
-# As the reference has it; its scorer says 0 or 1.
+# The rule of the reference, whose scorer gives 0 or 1.
 GATE = Rule(VotingMode.GATE, 0.5)
 PLAIN = Rule(VotingMode.MAJORITY, 0.0)
 
@@ -70,9 +70,9 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Vote:
-    """One sampled opinion: the letter read from it, and its score.
+    """One sampled vote: the letter extracted from it, and its score.
 
-    ``score`` is the scorer's probability that the text is sound, ``None`` where no scorer judged it.
+    ``score`` is the scorer's probability that the text is sound, ``None`` without a scorer.
     """
 
     letter: str | None
@@ -97,7 +97,7 @@ def decide(votes: Sequence[Vote], rule: Rule) -> Answer | None:
     """
     accepted = [vote for vote in votes if rule.accepts(vote.letter, vote.score)]
     if rule.use not in SCORED:
-        # Not even ties are broken by what it does not heed.
+        # In this mode, scores must not break ties either.
         accepted = [Vote(vote.letter) for vote in accepted]
     if all(vote.score is None for vote in accepted):
         return _majority(accepted, Outcome.UNSCORED, weighs=False)
@@ -113,9 +113,9 @@ def fall_back(votes: Sequence[Vote], fallback: Fallback) -> Answer:
 
 
 def revote(rounds: Sequence[Sequence[Vote]], rule: Rule, fallback: Fallback) -> tuple[Answer, int]:
-    """Answer as a worker would that samples these rounds of votes one after the other; say how many it took.
+    """Answer as a worker that samples these rounds in turn; give the answer and how many rounds it took.
 
-    Where none of them gives an answer, the fallback does, and all were taken.
+    If no round gives an answer, the fallback does, after all rounds.
     """
     for taken, votes in enumerate(rounds, start=1):
         if (answer := decide(votes, rule)) is not None:
@@ -134,7 +134,7 @@ def _majority(votes: Sequence[Vote], how: Outcome, *, weighs: bool) -> Answer | 
         return None
     first, then = (total, count) if weighs else (count, total)
     # max keeps the first of equals, and dictionaries keep the order of first sight.
-    letter = max(count, key=lambda known: (first[known], then[known]))
+    letter = max(count, key=lambda candidate: (first[candidate], then[candidate]))
     return Answer(letter, how, count[letter])
 
 

@@ -358,6 +358,6 @@ class _FakeTurn:
         """Note it: lists take additions from any thread."""
         self._limiter.corrections.append((self._name, used))
 
-    def slow_down(self, delay: float | None, said: str) -> None:
+    def slow_down(self, delay: float | None, message: str) -> None:
         """Note it."""
         self._limiter.slow_downs.append((self._name, delay))

@@ -1,6 +1,6 @@
-"""Workshops for trainings in tests, and lessons that even tiny weights can learn.
+"""Contexts for trainings in tests, and examples that even tiny weights can learn.
 
-workshop(tmp_path, Ear())  ->  TrainingContext(...), whose training tells the ear what it would tell a worker
+context(tmp_path, RecordingListener())  ->  TrainingContext(...), which reports to the listener
 """
 
 from collections.abc import Callable
@@ -16,19 +16,19 @@ RIGHT, WRONG = "所以甲最高。", "推理是错误的，选乙。"
 
 
 @dataclass
-class Ear:
-    """Remembers what it hears; ``stop`` says when to stop, told what was heard so far."""
+class RecordingListener:
+    """Records all reports; ``stop`` decides from them when to stop."""
 
     steps: list[tuple[int, int, dict[str, float]]] = field(default_factory=list)
     checkpoints: list[tuple[int, int]] = field(default_factory=list)
-    stop: Callable[["Ear"], bool] = lambda _: False
+    stop: Callable[["RecordingListener"], bool] = lambda _: False
 
-    def step(self, step: int, of: int, told: dict[str, float]) -> None:
-        """Hear the figures of a step."""
-        self.steps.append((step, of, told))
+    def step(self, step: int, of: int, metrics: dict[str, float]) -> None:
+        """Record the metrics of a step."""
+        self.steps.append((step, of, metrics))
 
     def saved(self, step: int, of: int) -> None:
-        """Hear of a checkpoint."""
+        """Record a checkpoint."""
         self.checkpoints.append((step, of))
 
     def stopping(self) -> bool:
@@ -36,16 +36,18 @@ class Ear:
         return self.stop(self)
 
     def curve(self, name: str) -> list[float]:
-        """Give all values of a figure that was told."""
-        return [told[name] for _, _, told in self.steps if name in told]
+        """Give all reported values of a metric."""
+        return [metrics[name] for _, _, metrics in self.steps if name in metrics]
 
 
-def workshop(folder: Path, ear: Ear | None = None, fence: int = 1, every: float = 300) -> TrainingContext:
-    """Give a workshop in a folder."""
-    # Trainings share what is beside their folders.
+def context(
+    folder: Path, listener: RecordingListener | None = None, fence: int = 1, every: float = 300
+) -> TrainingContext:
+    """Give a training context in a folder."""
+    # Trainings share the files beside their folders.
     own = folder / "own"
     own.mkdir(parents=True, exist_ok=True)
-    return TrainingContext(own, fence, every, ear or Ear())
+    return TrainingContext(own, fence, every, listener or RecordingListener())
 
 
 def shelved(made: TrainedModel, trained: Path) -> str:
@@ -56,7 +58,7 @@ def shelved(made: TrainedModel, trained: Path) -> str:
     return made.name
 
 
-def lesson(at: int, letters: str = "ABAAB", *, kind: Kind = "votes", test: bool = False) -> TrainingExample:
+def example(at: int, letters: str = "ABAAB", *, kind: Kind = "votes", test: bool = False) -> TrainingExample:
     """Make a question whose right answer its problem gives away, with votes for letters ("-" for none)."""
     answer = "AB"[at % 2]
     texts = tuple(
@@ -80,6 +82,6 @@ def lesson(at: int, letters: str = "ABAAB", *, kind: Kind = "votes", test: bool 
     )
 
 
-def lessons(count: int, *, kind: Kind = "votes") -> list[TrainingExample]:
+def examples(count: int, *, kind: Kind = "votes") -> list[TrainingExample]:
     """Make questions with votes, right and wrong."""
-    return [lesson(at, kind=kind) for at in range(count)]
+    return [example(at, kind=kind) for at in range(count)]

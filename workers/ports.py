@@ -18,7 +18,7 @@ from shared.training_examples import Text
 
 
 class Interrupted(VotequeueError):
-    """The worker was told to stop before the work was through: the item is given back untouched."""
+    """The worker was stopped before the work was complete: the item is released unchanged."""
 
     policy = Policy.AGAIN
     outcome = "not made"
@@ -41,14 +41,14 @@ class Completion:
     mean_logprob: float | None = None
 
 
-class Ear(Protocol):
-    """Hears how far a training is, and says when to stop."""
+class TrainingListener(Protocol):
+    """Receives the progress of a training, and says when it must stop."""
 
-    def step(self, step: int, of: int, told: dict[str, float]) -> None:
-        """Hear the figures of one step of ``of``."""
+    def step(self, step: int, of: int, metrics: dict[str, float]) -> None:
+        """Receive the metrics of one step of ``of``."""
 
     def saved(self, step: int, of: int) -> None:
-        """Hear that a checkpoint is whole."""
+        """Learn that a checkpoint is complete."""
 
     def stopping(self) -> bool:
         """Tell whether the training is to stop after a checkpoint."""
@@ -56,7 +56,7 @@ class Ear(Protocol):
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """Where a training works: its job's folder, the fence of the claim it works under, who hears of it.
+    """Where a training works: its job's folder, the fence of its claim, and the listener it reports to.
 
     ``checkpoint_every`` is in seconds.
     """
@@ -64,20 +64,20 @@ class TrainingContext:
     folder: Path
     fence: int
     checkpoint_every: float
-    post: Ear
+    listener: TrainingListener
 
-    def made(self) -> Path:
-        """Give an empty folder for the model that comes of it."""
+    def output_folder(self) -> Path:
+        """Create an empty folder for the trained model."""
         folder = self.folder / str(self.fence) / "made"
         folder.mkdir(parents=True)
         return folder
 
 
 class Progress(Protocol):
-    """Hears how far the votes of one question are."""
+    """Receives the progress of one question's votes."""
 
     def count(self, vote: int, tokens: int, finished: bool) -> None:
-        """Hear how many tokens a vote has so far, and whether it is finished."""
+        """Receive how many tokens a vote has so far, and whether it is finished."""
 
 
 class Generator(Protocol):
@@ -85,10 +85,10 @@ class Generator(Protocol):
 
     @property
     def identity(self) -> GeneratorIdentity:
-        """Say what it is; known once it has started."""
+        """Give the identity; available once the generator has started."""
 
     async def start(self) -> None:
-        """Load the model; questions may be asked once this returns."""
+        """Load the model; the generator accepts prompts once this returns."""
 
     async def sample(
         self,
@@ -98,14 +98,14 @@ class Generator(Protocol):
         adapter: str | None = None,
         progress: Progress | None = None,
     ) -> list[Completion]:
-        """Sample ``sampling.votes`` texts after a prompt, with the LoRA adapter of a name or with none.
+        """Sample ``sampling.votes`` texts after a prompt, with the named LoRA adapter or with none.
 
-        ``progress`` hears of the tokens while they are made.
+        ``progress`` receives token counts during generation.
 
         Raises:
-            EngineDied: the engine is gone; the next call starts a new one.
-            Refused: the engine will never take this prompt.
-            UserError: there is no such adapter here.
+            EngineDied: the engine has died; the next call starts a new one.
+            Refused: the engine can never accept this prompt.
+            UserError: this worker has no such adapter.
         """
 
     def count_tokens(self, prompt: str) -> int:
@@ -119,29 +119,29 @@ class Generator(Protocol):
 
 
 class Scorer(Protocol):
-    """Judges whether reasonings are sound."""
+    """Estimates whether reasonings are sound."""
 
     def score(
         self, name: str, questions: Sequence[tuple[PromptQuestion, Sequence[Text]]]
     ) -> list[list[float]]:
         """Give, for each question and each of its round's votes, the probability in [0, 1] that it is sound.
 
-        ``name`` says which scorer judges. The votes' letters are those that their run's reader has read.
+        ``name`` selects the scorer. The votes' letters are those that their run's reader extracted.
 
         Raises:
-            UserError: there is no such scorer here.
+            UserError: this worker has no such scorer.
         """
 
 
 class Retriever(Protocol):
-    """Finds the solved questions nearest to those asked."""
+    """Finds the solved questions nearest to given ones."""
 
     def nearest(
         self, digest: str, asked: Sequence[PromptQuestion], count: int, siblings: bool
     ) -> list[list[FewShotExample]]:
         """Give up to ``count`` solved examples for each question, nearest first, never the question itself.
 
-        Without ``siblings``, none about its problem either.
+        Without ``siblings``, other questions about its problem are excluded too.
 
         Raises:
             ServiceUnreachable: the index server does not answer.
@@ -153,9 +153,9 @@ class Retriever(Protocol):
 
 @dataclass(frozen=True)
 class Service:
-    """One model of one account at one provider: what limits, quotas and pauses are kept for.
+    """One model of one account at one provider: the unit of limits, quotas and pauses.
 
-    ``account`` is a digest of who we are there, never a credential.
+    ``account`` is a digest of the account's identity, never a credential.
     """
 
     provider: str
@@ -186,7 +186,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a call may use: by estimate, for limits; at the most, for budgets."""
+    """What a call may use: ``likely`` is an estimate, for limits; ``most`` is an upper bound, for budgets."""
 
     likely: Usage
     most: Usage
@@ -194,7 +194,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Reply:
-    """A chat model's answer, and what it used."""
+    """A chat model's reply and its usage."""
 
     text: str
     usage: Usage
@@ -202,7 +202,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Translated:
-    """Translations in the order of the texts, and what they used."""
+    """Translations in the order of the texts, and their usage."""
 
     texts: list[str]
     usage: Usage
@@ -213,15 +213,15 @@ class ChatModel(Protocol):
 
     @property
     def service(self) -> Service:
-        """Say what it is."""
+        """Give the service that the model belongs to."""
 
     def complete(self, prompt: Prompt) -> Reply:
-        """Answer one message, in one call: nothing is retried here.
+        """Answer one message, in one call, without retries.
 
         Raises:
-            Throttled, Unavailable, Unreadable: again, later.
-            Exhausted, Barred: the service takes no calls from us.
-            Refused: it will never answer this one.
+            Throttled, Unavailable, Unreadable: the call may be retried later.
+            Exhausted, Barred: the service accepts no calls from this account.
+            Refused: the service will never answer this message.
         """
 
 
@@ -230,31 +230,31 @@ class Translator(Protocol):
 
     @property
     def service(self) -> Service:
-        """Say what it is; its limits say how many texts and characters a call may have."""
+        """Give the service; its limits bound the texts and characters of a call."""
 
     def estimate(self, texts: Sequence[str]) -> Needs:
-        """Tell what translating some texts may use."""
+        """Estimate what translating some texts uses."""
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
         """Translate some texts, in one call; raises as `ChatModel.complete` does."""
 
 
 class Permit(Protocol):
-    """One caller's turn at a service."""
+    """The right to make one call to a service."""
 
     def await_moment(self, call: int | None = None) -> None:
-        """Sleep until the call may be made; the very next thing to do is to make it.
+        """Sleep until the call may be made; the caller must then make it at once.
 
-        ``call`` is its number on record.
+        ``call`` is its number in the ledger.
 
         Raises:
             Interrupted: the worker stops.
-            Exhausted: the service wants so long a pause that the queue should not wait for it.
+            Exhausted: the service asks for a pause too long for a worker to wait out.
             ServiceUnreachable: the broker does not answer.
         """
 
     def rest(self, seconds: float) -> None:
-        """Wait before the call is begun.
+        """Wait before the call begins.
 
         Raises:
             Interrupted: the worker stops.
@@ -262,10 +262,10 @@ class Permit(Protocol):
         """
 
     def answered(self, used: Usage) -> None:
-        """Tell that the call was answered, and what it has used."""
+        """Report that the call was answered, and what it used."""
 
-    def slow_down(self, delay: float | None, said: str) -> None:
-        """Let all callers wait, since the service ``said`` so to this call, for ``delay`` seconds if it told.
+    def slow_down(self, delay: float | None, message: str) -> None:
+        """Make all callers wait, as the service asked in ``message``: for ``delay`` seconds if it gave them.
 
         Raises:
             ServiceUnreachable: the broker does not answer.
@@ -276,11 +276,11 @@ class Limiter(Protocol):
     """Keeps all workers of an account within its limits."""
 
     def admit(self, service: Service, needs: Needs) -> AbstractContextManager[Permit]:
-        """Wait until one of the calls at once is ours.
+        """Wait for one of the account's concurrent calls.
 
         Raises:
             Exhausted: the day's quota is used up.
-            Refused: no minute has so many tokens.
+            Refused: the call needs more tokens than the limit of a minute.
             Interrupted: the worker stops.
             ServiceUnreachable: the broker does not answer.
         """

@@ -40,7 +40,7 @@ class Explained:
 
 @dataclass(frozen=True)
 class DroppedLetter:
-    """A letter that no model came to, and what they said instead."""
+    """A letter that no model concluded, and the letters they concluded instead."""
 
     letter: str
     reason: str
@@ -72,7 +72,7 @@ class Explainer:
         self._gateway = gateway
         self._options = options
         self._chat_model = chat_model
-        # Without chance in it, the same prompt has the same reply.
+        # At temperature 0, a prompt gives the same reply again.
         self._asks = options.asks if options.temperature > 0 else 1
 
     def explain(self, job: Job, asked: PromptQuestion, letter: str) -> Explained | DroppedLetter:
@@ -83,43 +83,45 @@ class Explainer:
         """
         options = self._options
         wanted = Wanted(asked, letter, options.label, options.provider, options.prompt)
-        heard: dict[str, list[str]] = {}
+        replies: dict[str, list[str]] = {}
         for model in options.models:
-            heard[model] = []
+            replies[model] = []
             try:
-                explained = self._explain_by(model, job, wanted, heard)
+                explained = self._explain_by(model, job, wanted, replies)
             except Refused as error:
-                heard[model].append(f"nothing ({engine.storable(str(error))})")
+                replies[model].append(f"nothing ({engine.storable(str(error))})")
                 continue
             if explained is not None:
                 return explained
-        reasons = (f"{options.provider}/{model} said {', '.join(said)}" for model, said in heard.items())
+        reasons = (
+            f"{options.provider}/{model} said {', '.join(letters)}" for model, letters in replies.items()
+        )
         return DroppedLetter(letter, "; ".join(reasons))
 
     def _explain_by(
-        self, model: str, job: Job, wanted: Wanted, heard: dict[str, list[str]]
+        self, model: str, job: Job, wanted: Wanted, replies: dict[str, list[str]]
     ) -> Explained | None:
         for ask in range(1, self._asks + 1):
             step = f"{wanted.letter}:{ask}:{model}"
-            known = self._known(job, step, wanted)
-            if known is not None:
-                return Explained(wanted.letter, known[1], known[0], 0, reused=True)
+            cached = self._cached(job, step, wanted)
+            if cached is not None:
+                return Explained(wanted.letter, cached[1], cached[0], 0, reused=True)
             text, chosen = self._ask(job, step, model, wanted)
             if chosen == wanted.letter:
-                asks = 1 + sum(map(len, heard.values()))
+                asks = 1 + sum(map(len, replies.values()))
                 return self._keep(wanted, Explained(wanted.letter, text, model, asks, reused=False))
-            heard[model].append(chosen or "no letter")
+            replies[model].append(chosen or "no letter")
         return None
 
-    def _known(self, job: Job, step: str, wanted: Wanted) -> tuple[str, str] | None:
-        # Our own replies come first: what a round before this one has asked was not asked by others.
+    def _cached(self, job: Job, step: str, wanted: Wanted) -> tuple[str, str] | None:
+        # A recorded reply of this item takes precedence over the cache.
         if calls.reply(job.run, job.item, step) is not None:
             return None
-        known = cache.find_reasoning(wanted, self._options.models)
-        # It may have been kept by a run that read it otherwise.
-        if known is None:
+        cached = cache.find_reasoning(wanted, self._options.models)
+        # A run with another reader may have cached it.
+        if cached is None:
             return None
-        model, text = known[0], thinking.strip(known[1])
+        model, text = cached[0], thinking.strip(cached[1])
         return (model, text) if self._letter(text, wanted) == wanted.letter else None
 
     def _ask(self, job: Job, step: str, model: str, wanted: Wanted) -> tuple[str, str | None]:

@@ -1,7 +1,7 @@
 """The training process: `python -m workers.training_process`, started by `supervisor`.
 
-An order comes in on standard input, dispatches go out on standard output. The process works as long as its
-worker lives and says that the claim holds. What is learned, and how, `workers.models` knows.
+It reads an order from standard input and writes messages to standard output. It runs as long as its worker
+lives and confirms that the claim holds. The training itself is in `workers.training`.
 """
 
 import logging
@@ -22,27 +22,27 @@ from workers.training import training_errors
 from workers.training.ipc import Failed, Message, Saved, StartTraining, Step, Stopped, TrainedModel
 
 log = logging.getLogger(__name__)
-ABANDONED = 3  # exit code: nobody said any more that the claim holds
+ABANDONED = 3  # exit code: the worker is gone or has stopped confirming the claim
 
 
-class Post:
-    """Sends dispatches to the worker, and says when to stop."""
+class WorkerChannel:
+    """The training's listener: sends messages to the worker, and says when to stop."""
 
     def __init__(self, out: IO[str]) -> None:
         self._out = out
         self._stop = threading.Event()
 
-    def send(self, dispatch: Message) -> None:
-        """Send one dispatch."""
-        self._out.write(dispatch.model_dump_json() + "\n")
+    def send(self, message: Message) -> None:
+        """Send one message."""
+        self._out.write(message.model_dump_json() + "\n")
         self._out.flush()
 
-    def step(self, step: int, of: int, told: dict[str, float]) -> None:
-        """Tell a step's figures."""
-        self.send(Step(step=step, of=of, told=told))
+    def step(self, step: int, of: int, metrics: dict[str, float]) -> None:
+        """Send a step's metrics."""
+        self.send(Step(step=step, of=of, told=metrics))
 
     def saved(self, step: int, of: int) -> None:
-        """Tell that a checkpoint is whole."""
+        """Report a complete checkpoint."""
         self.send(Saved(step=step, of=of))
 
     def stop(self, *_: object) -> None:
@@ -50,29 +50,29 @@ class Post:
         self._stop.set()
 
     def stopping(self) -> bool:
-        """Tell whether it was asked to."""
+        """Tell whether a stop was requested."""
         return self._stop.is_set()
 
 
 def main() -> int:
-    """Carry out one order; 0 whenever its end was told."""
+    """Carry out one order; 0 once its end was reported."""
     logging_setup.configure(settings.load().log_level)
-    # What libraries print must not pass for a dispatch.
+    # Output of libraries must not mix with the messages: it goes to standard error.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     order = StartTraining.model_validate_json(sys.stdin.buffer.readline())
     parent_death.tie(order.parent)
-    post = Post(out)
-    signal.signal(signal.SIGTERM, post.stop)
-    # Ctrl-C reaches a whole terminal: the worker decides what it means for us.
+    channel = WorkerChannel(out)
+    signal.signal(signal.SIGTERM, channel.stop)
+    # Ctrl-C reaches every process of the terminal; only the worker may react to it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch, args=(order.patience,), daemon=True).start()
-    post.send(_carried_out(order, post))
+    channel.send(_outcome(order, channel))
     return 0
 
 
 def _watch(patience: float) -> None:
-    """End this process when its worker is gone, or has not said for too long that the claim holds."""
+    """Exit when the worker is gone, or has not confirmed the claim for ``patience`` seconds."""
     last = [time.monotonic()]
 
     def read() -> None:
@@ -83,34 +83,34 @@ def _watch(patience: float) -> None:
     threading.Thread(target=read, daemon=True).start()
     while time.monotonic() - last[0] < patience:
         time.sleep(patience / 20)
-    log.error("nobody says any more that this training's claim holds: it ends here")
+    log.error("the worker no longer confirms this training's claim: the training ends")
     os._exit(ABANDONED)
 
 
-def _carried_out(order: StartTraining, post: Post) -> Message:
+def _outcome(order: StartTraining, channel: WorkerChannel) -> Message:
     try:
-        return _learned(order, post)
+        return _train(order, channel)
     except Interrupted:
         return Stopped()
     except (Refused, UserError) as error:
         return Failed(reason=str(error))
     except Exception as error:
-        if (known := training_errors.explained(error, order.folder)) is None:
+        if (reason := training_errors.explained(error, order.folder)) is None:
             raise
         log.exception("training %s failed", order.run)
-        return Failed(reason=known)
+        return Failed(reason=reason)
 
 
-def _learned(order: StartTraining, post: Post) -> TrainedModel:
+def _train(order: StartTraining, channel: WorkerChannel) -> TrainedModel:
     loaded = settings.load()
     options = task_runner.training(order.run)
-    lessons = [TrainingExample.model_validate_json(text) for text in runs.load_entries(order.run)]
-    workshop = TrainingContext(order.folder, order.fence, loaded.checkpoint_every, post)
-    return wiring.trainer(options, loaded)(lessons, wiring.weights(options.base, loaded), workshop)
+    examples = [TrainingExample.model_validate_json(text) for text in runs.load_entries(order.run)]
+    context = TrainingContext(order.folder, order.fence, loaded.checkpoint_every, channel)
+    return wiring.trainer(options, loaded)(examples, wiring.weights(options.base, loaded), context)
 
 
 if __name__ == "__main__":
-    # Threads of libraries may be stuck; everything that matters was told and is on disk.
+    # Threads of libraries may be stuck; by now, every result is reported and on disk.
     code = main()
     sys.stderr.flush()
     os._exit(code)

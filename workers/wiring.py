@@ -106,22 +106,22 @@ def rounds(settings: Settings) -> tuple[Rounds, Generator]:
 def trainer(
     options: Training, settings: Settings
 ) -> Callable[[Sequence[TrainingExample], str, TrainingContext], TrainedModel]:
-    """Give what trains a model, from lessons, the base's folder, and a workshop."""
+    """Give the function that trains a model from examples, the base's folder and a context."""
     if isinstance(options, ScorerTraining):
         from workers.training import scorer_trainer
 
-        return lambda lessons, base, workshop: scorer_trainer.train(lessons, options, base, workshop)
+        return lambda examples, base, context: scorer_trainer.train(examples, options, base, context)
     from workers.training import lora_trainer
 
-    return lambda lessons, base, workshop: lora_trainer.train(
-        lessons, options, base, workshop, lambda examples: _index(examples, settings)
+    return lambda examples, base, context: lora_trainer.train(
+        examples, options, base, context, lambda shown: _index(shown, settings)
     )
 
 
 def _index(examples: list[FewShotExample], settings: Settings) -> Retriever:
     from workers.models.retrieval import QdrantRetriever, open_client
 
-    # A training's examples are its own: whatever server there is, they are no data set.
+    # A training's examples are private to it and no data set: they never go to the index server.
     return QdrantRetriever(
         open_client(None, None), embedder(settings), settings.embedding, lambda _: examples
     )
@@ -148,11 +148,11 @@ def chat_model(provider: str, model: str, settings: Settings) -> ChatModel:
     Raises:
         UserError: the provider has none, or a setting that it needs is missing.
     """
-    known = PROVIDERS.get(provider)
-    if known is None or known.chat is None:
+    entry = PROVIDERS.get(provider)
+    if entry is None or entry.chat is None:
         able = ", ".join(each.name for each in PROVIDERS.values() if each.chats)
         raise UserError(f"provider {provider!r} has no chat models; these have: {able}")
-    client: ChatModel = pkgutil.resolve_name(known.chat)(_service(provider, model, settings), settings)
+    client: ChatModel = pkgutil.resolve_name(entry.chat)(_service(provider, model, settings), settings)
     return client
 
 
@@ -174,10 +174,10 @@ def translator(provider: str, model: str, settings: Settings) -> Translator:
     Raises:
         UserError: the provider has none, or a setting that it needs is missing.
     """
-    known = PROVIDERS.get(provider)
-    if known is not None and known.translator is not None:
+    entry = PROVIDERS.get(provider)
+    if entry is not None and entry.translator is not None:
         service = _service(provider, model, settings)
-        client: Translator = pkgutil.resolve_name(known.translator)(service, settings)
+        client: Translator = pkgutil.resolve_name(entry.translator)(service, settings)
         return client
     from workers.providers.prompted import PromptedTranslator
 
@@ -185,7 +185,7 @@ def translator(provider: str, model: str, settings: Settings) -> Translator:
 
 
 def account(*parts: str) -> str:
-    """Name an account by a digest of where it is and who we are there, so that no credential is told."""
+    """Name an account by a digest of its endpoint and credentials, which reveals neither."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
 
 
@@ -207,8 +207,8 @@ def _credentials(provider: str, settings: Settings) -> list[str]:
         values = [getattr(settings, name) for name in way]
         if all(values):
             return [*map(_plain, values)]
-    wanted = ", or ".join(" and ".join(PREFIX + name.upper() for name in way) for way in ways)
-    raise UserError(f"provider {provider} needs {wanted}: set them where the workers run")
+    required = ", or ".join(" and ".join(PREFIX + name.upper() for name in way) for way in ways)
+    raise UserError(f"provider {provider} needs {required}: set them where the workers run")
 
 
 def _plain(value: str | SecretStr) -> str:

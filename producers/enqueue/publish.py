@@ -281,7 +281,7 @@ def _lift(provider: str) -> list[str]:
     slow = service_pauses.forget(provider)
     paused = {pause.service: pause.reason for pause in calls.pauses(provider)}
     calls.lift(provider)
-    reasons = {slowdown.service: slowdown.said for slowdown in slow if slowdown.left} | paused
+    reasons = {slowdown.service: slowdown.message for slowdown in slow if slowdown.left} | paused
     notes = [f"{service} is called again; it was paused: {reason}" for service, reason in reasons.items()]
     if any(reason.startswith(calls.OWN_QUOTA) for reason in paused.values()):
         notes.append("calls stopped by per_day pause again unless the workers' VOTEQUEUE_LIMITS is raised")

@@ -36,7 +36,7 @@ def status(progress: RunProgress, usage: ApiUsage) -> None:
     paused = [halt.service for halt in usage.halts]
     for slowdown in usage.slowdowns:
         if slowdown.service not in paused:
-            render.text(f"{slowdown.service} pauses for {console.span(slowdown.left)}: {slowdown.said}")
+            render.text(f"{slowdown.service} pauses for {console.span(slowdown.left)}: {slowdown.message}")
     for service, ratio in usage.passed.items():
         render.text(f"{service} used {ratio:.2g} times the tokens that a call allowed; budgets reserve more")
     if usage.stopped:

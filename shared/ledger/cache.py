@@ -1,9 +1,9 @@
-"""Cache of what outside services were paid for: reasonings and translations are never bought twice.
+"""Cached results of paid calls: reasonings and translations, none of which is paid for twice.
 
     reserve(["甲比乙高。"], Route("zh", "ja", "tencent", "TextTranslateBatch"), "host:812:9f", 60.0)
         ->  Reserved(found={}, mine=["甲比乙高。"], others=[])
 
-A text that is being translated is reserved by its translator, so that nobody else buys it meanwhile.
+A worker reserves a text while it translates it, so that no other worker pays for the same text.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ reasonings, translations = schema.reasonings.c, schema.translations.c
 
 
 def digest(*parts: object) -> str:
-    """Give the sha256 of some values, in hex: what a text or a question is found by."""
+    """Give the sha256 of some values in hex: the key of a text or a question."""
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -30,7 +30,7 @@ def digest(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A reasoning as it is asked for: for a question and a letter, right (label correct) or wrong."""
+    """A requested reasoning: for a question and a letter, right (label correct) or wrong."""
 
     asked: PromptQuestion
     letter: str
@@ -40,7 +40,7 @@ class Wanted:
 
     @property
     def key(self) -> dict[str, str]:
-        """Give the columns that it is found by, but for the model."""
+        """Give its key columns, except for the model."""
         question = digest(self.asked.problem, self.asked.question, self.asked.options)
         named = {"letter": self.letter, "label": self.label, "provider": self.provider, "prompt": self.prompt}
         return {"question": question, **named}
@@ -56,7 +56,7 @@ def find_reasoning(wanted: Wanted, models: Sequence[str]) -> tuple[str, str] | N
 
 
 def have_reasonings(wanted: Sequence[Wanted], models: Sequence[str]) -> list[bool]:
-    """Tell for each of many whether an agreeing reasoning by one of ``models`` is there."""
+    """Tell for each of many whether an agreeing reasoning by one of ``models`` is cached."""
     keys = [tuple(one.key.values()) for one in wanted]
     columns = reasonings.question, reasonings.letter, reasonings.label, reasonings.provider, reasonings.prompt
     query = sa.select(*columns).where(
@@ -86,9 +86,9 @@ class Route:
 
 
 def routes(options: Augmentation) -> tuple[Route, Route]:
-    """Give the ways there and back that a run's texts go.
+    """Give the routes of a run's texts: to the pivot language and back.
 
-    Another prompt is another translator: its translations are not the same.
+    The prompt is part of the route, since its translations differ.
     """
     language, pivot = options.language or "", options.pivot or ""
     model = f"{options.model}:{options.prompt}" if options.prompt else options.model or ""
@@ -98,7 +98,7 @@ def routes(options: Augmentation) -> tuple[Route, Route]:
 
 @dataclass(frozen=True)
 class Reserved:
-    """Texts with their translations, texts that are now ours to translate, and texts that others are at."""
+    """Cached translations, texts reserved for the caller, and texts that others have reserved."""
 
     found: dict[str, str]
     mine: list[str]
@@ -106,30 +106,30 @@ class Reserved:
 
 
 def find_translations(texts: Iterable[str], route: Route) -> dict[str, str]:
-    """Find the translations that are in the memory."""
+    """Find cached translations."""
     keys = {digest(text): text for text in texts}
-    found = {}
+    translated = {}
     with engine.reading() as connection:
         for row in connection.execute(sa.select(schema.translations).where(*_at(keys, route))):
             if row.result is not None:
-                found[keys[row.text]] = row.result
-    return found
+                translated[keys[row.text]] = row.result
+    return translated
 
 
 def reserve(texts: Iterable[str], route: Route, holder: str, lease: float) -> Reserved:
-    """Look texts up in the memory, and take those that nobody else is translating, for ``lease`` seconds.
+    """Look up texts, and reserve the missing ones that are free for ``lease`` seconds.
 
-    Who holds some already holds them for ``lease`` seconds more.
+    Texts that the holder has reserved already are extended to ``lease`` seconds from now.
     """
     keys = {digest(text): text for text in texts}
-    found: dict[str, str] = {}
+    translated: dict[str, str] = {}
     mine: list[str] = []
     others: list[str] = []
     with engine.writing() as connection:
         now = engine.now(connection)
         held = {"holder": holder, "until": now + lease}
         if keys:
-            # One order for all: two workers that reserve the same texts cannot wait for each other.
+            # In key order, so that two workers that reserve the same texts do not deadlock.
             rows = [{"text": key, **route.__dict__, **held} for key in sorted(keys)]
             engine.insert_missing(connection, schema.translations, rows)
         free = sa.or_(translations.until < now, translations.holder.is_(None), translations.holder == holder)
@@ -141,11 +141,11 @@ def reserve(texts: Iterable[str], route: Route, holder: str, lease: float) -> Re
         for row in connection.execute(sa.select(schema.translations).where(*_at(keys, route))):
             text = keys[row.text]
             if row.result is not None:
-                found[text] = row.result
+                translated[text] = row.result
             else:
                 (mine if row.holder == holder else others).append(text)
     order = {text: at for at, text in enumerate(keys.values())}
-    return Reserved(found, sorted(mine, key=order.__getitem__), sorted(others, key=order.__getitem__))
+    return Reserved(translated, sorted(mine, key=order.__getitem__), sorted(others, key=order.__getitem__))
 
 
 def keep_translations(connection: sa.Connection, translated: Mapping[str, str], route: Route) -> None:
@@ -159,7 +159,7 @@ def keep_translations(connection: sa.Connection, translated: Mapping[str, str], 
 
 
 def give_up(texts: Iterable[str], route: Route, holder: str) -> None:
-    """Let others translate what could not be translated now."""
+    """Release reserved texts that could not be translated now."""
     keys = [digest(text) for text in texts]
     with engine.writing() as connection:
         connection.execute(

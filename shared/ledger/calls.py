@@ -1,10 +1,10 @@
-"""The record of calls to outside services: what was asked, what came back, what it cost.
+"""The record of calls to outside services: purpose, reply, usage and cost.
 
     begin(CallPurpose("correct", 41, "B:1", "chat", "deepseek-chat"), 0.004)  ->  812
     finish(812, "ok", reply="……答案是：B", usage=Usage(640, 310), cost=0.0031)
 
-A reply is on record before anything is done with it, so that it is never bought again. Budgets are kept here,
-and what all workers must know of an account: a day's calls, a pause.
+A reply is recorded before it is used, so that it is never paid for twice. Budgets are kept here, as are the
+daily quotas and pauses of accounts, which all workers share.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ from shared.ledger.schema import State
 from shared.providers import Usage
 
 OK, NOT_MADE, NOT_ENDED = "ok", "not made", "under way"
-UNKNOWN = ("no reply", "unreadable")  # outcomes of calls that may have used what they were bounded by
-LATEST = 20_000  # calls that are looked at for those of the last minutes
-UNDER_WAY = 900.0  # seconds after which a call without an end is one whose worker has died
-SHOWING = 30.0  # seconds that the first calls to a service are waited for, to show what they use
-A_CALL = 5.0  # seconds until a call under way may be through
-OWN_QUOTA = "per_day is used up: "  # so begins the reason of a pause that a limit of ours asks for
-OVER_BUDGET = "the budget of "  # so begins the reason of what a budget has stopped
+UNKNOWN = ("no reply", "unreadable")  # outcomes of calls that may have used up to their bound
+LATEST = 20_000  # latest calls, among which those of the last minutes are searched
+UNDER_WAY = 900.0  # seconds after which an unfinished call counts as one of a dead worker
+SHOWING = 30.0  # seconds to wait for the first calls to a service, to learn what they use
+A_CALL = 5.0  # typical seconds until a call under way has ended
+OWN_QUOTA = "per_day is used up: "  # prefix of the reason of a pause for our own limit
+OVER_BUDGET = "the budget of "  # prefix of the reason of an item that a budget stopped
 calls, items, spending, pauses_of = schema.calls.c, schema.items.c, schema.spending.c, schema.pauses.c
 
 
@@ -50,7 +50,7 @@ class Spending:
 
 @dataclass(frozen=True)
 class Pause:
-    """A service that is not called until ``until`` (seconds, UTC), or (``None``) until a person mends it."""
+    """A service not to be called until ``until`` (seconds, UTC), or (``None``) until a person lifts it."""
 
     service: str
     reason: str
@@ -60,7 +60,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Tally:
-    """Calls of one model that ended in one way, and what they used; ``cost`` in the settings' currency."""
+    """Calls of one model with one outcome, and their usage; ``cost`` in the settings' currency."""
 
     provider: str
     model: str
@@ -74,7 +74,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Recent:
-    """The latest calls to a model: those under way, and (``unknown``) all whose tokens are not known.
+    """The latest calls to a model: those under way, and (``unknown``) those of unknown usage.
 
     ``used`` has a pair for each other call: seconds since its end, tokens. ``now`` is the ledger's time.
     """
@@ -89,14 +89,14 @@ class Recent:
 
 
 def begin(purpose: CallPurpose, most: float, others: int | None = None) -> int:
-    """Record that a call is made now, its cost at the most; give its number.
+    """Record that a call begins, with its upper cost bound; give its number.
 
     A run with a budget begins no call while more than ``others`` to the same model are under way.
 
     Raises:
-        Held: calls that are under way may leave enough of the run's budget, or are to show first what a
-            call costs; nothing was recorded.
-        OverBudget: the run would have spent more than its budget; nothing was recorded.
+        Held: the budget may suffice once calls under way have ended, or the first calls must show their
+            cost; nothing was recorded.
+        OverBudget: the run would exceed its budget; nothing was recorded.
     """
     with engine.writing() as connection:
         within = sa.or_(spending.budget.is_(None), spending.spent + most <= spending.budget)
@@ -110,8 +110,8 @@ def begin(purpose: CallPurpose, most: float, others: int | None = None) -> int:
         if others is not None and most:
             _let_first_calls_show(connection, purpose, others)
         values = {**purpose.__dict__, "begun_at": engine.now(connection), "cost": most}
-        made = connection.execute(schema.calls.insert().values(values).returning(calls.id))
-        return int(made.scalar_one())
+        number = connection.execute(schema.calls.insert().values(values).returning(calls.id))
+        return int(number.scalar_one())
 
 
 def _let_first_calls_show(connection: sa.Connection, purpose: CallPurpose, others: int) -> None:
@@ -125,7 +125,7 @@ def _let_first_calls_show(connection: sa.Connection, purpose: CallPurpose, other
     )
     if budget is not None and connection.execute(count).scalar_one() > others:
         name = f"{purpose.provider}/{purpose.model}"
-        raise Held(f"the first calls to {name} are to show what a call costs", A_CALL)
+        raise Held(f"the first calls to {name} must show what a call costs", A_CALL)
 
 
 def _over_budget(connection: sa.Connection, run: str, most: float) -> VotequeueError:
@@ -134,14 +134,14 @@ def _over_budget(connection: sa.Connection, run: str, most: float) -> VotequeueE
     under_way = sa.select(sa.func.coalesce(sa.func.sum(calls.cost), 0.0)).where(
         calls.run == run, calls.ended_at.is_(None), recent
     )
-    said = (
-        f"{OVER_BUDGET}{row.budget:g} would be passed: {row.spent:.4g} is spent, and the next call may cost "
+    reason = (
+        f"{OVER_BUDGET}{row.budget:g} would be exceeded: {row.spent:.4g} is spent, the next call may cost "
         f"{most:.4g}"
     )
-    # Most calls cost less than the most they may: what is under way may still leave enough.
+    # Most calls cost less than their bound, so the budget may suffice once those under way have ended.
     if row.spent - connection.execute(under_way).scalar_one() + most <= row.budget:
-        return Held(f"{said}, unless calls under way cost less than they may", A_CALL)
-    return OverBudget(said)
+        return Held(f"{reason}, unless calls under way cost less than their bounds", A_CALL)
+    return OverBudget(reason)
 
 
 def finish(
@@ -154,15 +154,15 @@ def finish(
     cost: float | None = 0.0,
     also: Callable[[sa.Connection], object] = lambda _: None,
 ) -> None:
-    """Record how a call ended and what it came to cost; ``also`` writes in the same transaction.
+    """Record the outcome and cost of a call; ``also`` writes in the same transaction.
 
-    ``cost`` None: nobody knows, so the most that it may cost stands.
+    ``cost`` None: it is unknown, so the upper bound stands.
     """
     used = usage or Usage()
     with engine.writing() as connection:
         query = sa.select(calls.run, calls.cost).where(calls.id == call)
         row = connection.execute(query.with_for_update()).one()
-        came_to = row.cost if cost is None else cost
+        final_cost = row.cost if cost is None else cost
         connection.execute(
             schema.calls.update()
             .where(calls.id == call)
@@ -171,25 +171,25 @@ def finish(
                 outcome=outcome,
                 detail=detail,
                 reply=None if reply is None else engine.storable(reply),
-                cost=came_to,
+                cost=final_cost,
                 **used.__dict__,
             )
         )
         connection.execute(
             schema.spending.update()
             .where(spending.run == row.run)
-            .values(spent=spending.spent + (came_to - row.cost))
+            .values(spent=spending.spent + (final_cost - row.cost))
         )
         also(connection)
 
 
 def raise_under_way(provider: str, model: str, factor: float) -> None:
-    """Multiply what the calls to a model that are under way count against their runs' budgets.
+    """Multiply the cost bounds of a model's calls under way, and what they charge to their runs' budgets.
 
-    A reply has shown that calls to it may cost more than they were bounded by when they began.
+    For use when a reply has shown that calls may cost more than their bounds.
     """
     with engine.writing() as connection:
-        # One that is being finished at this moment no longer matters, and is not waited for.
+        # A locked call is just being finished: it is skipped.
         rows = connection.execute(
             sa.select(calls.id, calls.run, calls.cost)
             .where(_of_latest(connection, provider, model), calls.ended_at.is_(None), calls.cost > 0)
@@ -208,11 +208,11 @@ def raise_under_way(provider: str, model: str, factor: float) -> None:
 
 
 def recent(provider: str, model: str, seconds: float) -> Recent:
-    """Tell which calls to a model may have been made within so many seconds."""
+    """Give the calls to a model that may have been made within so many seconds."""
     with engine.reading() as connection:
         now = engine.now(connection)
-        told = calls.input_tokens + calls.output_tokens
-        tokens = sa.case((sa.and_(calls.outcome.in_(UNKNOWN), told == 0), None), else_=told)
+        total = calls.input_tokens + calls.output_tokens
+        tokens = sa.case((sa.and_(calls.outcome.in_(UNKNOWN), total == 0), None), else_=total)
         query = (
             sa.select(calls.ended_at, tokens)
             .where(_of_latest(connection, provider, model), calls.outcome.is_distinct_from(NOT_MADE))
@@ -235,7 +235,7 @@ def begun_before(provider: str, model: str, moment: float, within: float) -> fro
 
 
 def _of_latest(connection: sa.Connection, provider: str, model: str) -> sa.ColumnElement[bool]:
-    # By number, which has an index: a ledger may hold millions of calls.
+    # Limited by number, which is indexed: a ledger may hold millions of calls.
     last = connection.scalar(sa.select(sa.func.max(calls.id))) or 0
     since = engine.now(connection) - UNDER_WAY
     return sa.and_(
@@ -244,7 +244,7 @@ def _of_latest(connection: sa.Connection, provider: str, model: str) -> sa.Colum
 
 
 def reply(run: str, number: int, step: str) -> str | None:
-    """Give the reply that is on record for a step of an item."""
+    """Give the recorded reply for a step of an item."""
     query = sa.select(calls.reply).where(
         calls.run == run, calls.number == number, calls.step == step, calls.outcome == OK
     )
@@ -262,7 +262,7 @@ def answered_steps(run: str) -> Iterator[tuple[int, str]]:
 
 
 def tally(run: str) -> tuple[list[Tally], int]:
-    """Sum up a run's calls by model and outcome; count the items that its budget has stopped."""
+    """Sum up a run's calls by model and outcome; count the items that its budget stopped."""
     used = calls.input_tokens, calls.output_tokens, calls.characters, calls.cost
     outcome = sa.func.coalesce(calls.outcome, NOT_ENDED)
     query = (
@@ -285,19 +285,19 @@ def tally(run: str) -> tuple[list[Tally], int]:
 
 
 def set_budget(run: str, budget: float | None) -> None:
-    """Give a run its budget, or another one; what it has spent stays."""
+    """Set or change a run's budget; its spending stays."""
     with engine.writing() as connection:
         put_budget(connection, run, budget)
 
 
 def put_budget(connection: sa.Connection, run: str, budget: float | None) -> None:
-    """Give a run its budget in a transaction that does more."""
+    """Set a run's budget in the caller's transaction."""
     engine.insert_missing(connection, schema.spending, [{"run": run, "spent": 0.0}])
     connection.execute(schema.spending.update().where(spending.run == run).values(budget=budget))
 
 
 def spent(run: str) -> Spending:
-    """Tell what a run may spend and has spent."""
+    """Give a run's budget and spending."""
     with engine.reading() as connection:
         row = connection.execute(
             sa.select(spending.budget, spending.spent).where(spending.run == run)
@@ -305,7 +305,7 @@ def spent(run: str) -> Spending:
     return Spending(row.budget, row.spent) if row else Spending(None, 0.0)
 
 
-# What all workers must know of an account
+# Quotas and pauses of accounts, shared by all workers
 
 
 def use_quota(service: str, day: str, limit: int) -> bool:
@@ -323,7 +323,7 @@ def use_quota(service: str, day: str, limit: int) -> bool:
 
 
 def pause(service: str, reason: str, until: float | None) -> None:
-    """Let no worker call a service, until a time (seconds, UTC) or until it is lifted."""
+    """Pause a service for all workers, until a time (seconds, UTC) or until the pause is lifted."""
     with engine.writing() as connection:
         now = engine.now(connection)
         engine.insert_missing(
@@ -361,7 +361,7 @@ def _of_provider(provider: str) -> sa.ColumnElement[bool]:
 def _pauses(where: sa.ColumnElement[bool]) -> list[Pause]:
     with engine.reading() as connection:
         now = engine.now(connection)
-        # However long it was asked for, by whichever version: a pause that is not for a person ends.
+        # A pause with an end is bounded, whatever length an older version recorded.
         lasting = sa.and_(pauses_of.until > now, pauses_of.since > now - LONGEST_DAY)
         query = sa.select(schema.pauses).where(where, sa.or_(pauses_of.until.is_(None), lasting))
         rows = connection.execute(query.order_by(pauses_of.service)).all()

@@ -2,8 +2,8 @@
 
     workers: ("host:812:9f", lease_until 1795340412.5, "6f1c…:4026531836", 812, 118829)
 
-One row a worker, however much it has claimed: a heartbeat writes one row, and a dead worker's claims are
-found together. On PostgreSQL, a worker also holds a lock for as long as its session lasts.
+There is one row per worker, however many claims it has: a heartbeat writes one row, and a dead worker's
+claims are found together. On PostgreSQL, a worker also holds a lock as long as its session lasts.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.ledger import engine, schema
 
 log = logging.getLogger(__name__)
-LONGEST = 600.0  # seconds: no lease lasts longer, so one that seems to tells of a clock that was put back
-SESSION_LOCKS = 7015  # the class of the advisory locks that workers' sessions hold
+LONGEST = 600.0  # seconds: no lease lasts longer; one that seems to shows that the clock was set back
+SESSION_LOCKS = 7015  # class of the advisory locks that workers' sessions hold
 GONE = ("Z", "X")  # states of a process that is dead and not yet reaped by its parent
 _STATE, _STARTED = 0, 19  # fields of /proc/PID/stat after the command's name (proc(5): 3 and 22)
 workers = schema.workers.c
@@ -33,7 +33,7 @@ workers = schema.workers.c
 class Process:
     """A process of one kernel and pid namespace; ``started`` is its start in clock ticks since the boot.
 
-    The start time tells it from a later process with the same pid; unlike the time of day, it never jumps.
+    The start time distinguishes it from a later process with the same pid; it never jumps, unlike wall time.
     """
 
     place: str
@@ -43,7 +43,7 @@ class Process:
 
 @functools.cache
 def own_process() -> Process | None:
-    """Describe this process; ``None`` where the system does not tell."""
+    """Describe this process; ``None`` where the system does not provide it."""
     place, started = _place(), process_start(os.getpid())
     return None if place is None or started is None else Process(place, os.getpid(), started)
 
@@ -58,14 +58,14 @@ def _place() -> str | None:
 
 def _stat(pid: int) -> list[str] | None:
     try:
-        # The name of the command may hold blanks and brackets: what follows its last bracket does not.
+        # The command's name may contain spaces and brackets; the fields after its last bracket do not.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
 
 
 def process_start(pid: int) -> int | None:
-    """Give when a process was started, in clock ticks since the boot; ``None``: it is gone."""
+    """Give a process's start time in clock ticks since the boot; ``None``: it is gone."""
     stat = _stat(pid)
     return None if stat is None or stat[_STATE] in GONE else int(stat[_STARTED])
 
@@ -77,9 +77,9 @@ def process_state(pid: int) -> str | None:
 
 
 def extend(connection: sa.Connection, worker: str, lease: float, **signs: object) -> float:
-    """Let a worker's lease last ``lease`` seconds from now on; give the ledger's time.
+    """Extend a worker's lease to ``lease`` seconds from now; give the ledger's time.
 
-    ``signs`` are the columns that tell whether it lives.
+    ``signs`` are the columns that show whether it is alive.
     """
     now = engine.now(connection)
     engine.put(connection, schema.workers, {"name": worker}, {"lease_until": now + lease, **signs})
@@ -99,7 +99,7 @@ def heartbeat(worker: str, lease: float, process: Process | None = None, session
 
 @engine.retried
 def retire(worker: str) -> None:
-    """Forget a worker that has given back all that it held."""
+    """Delete a worker that has released all its claims."""
     with engine.writing() as connection:
         connection.execute(schema.workers.delete().where(workers.name == worker))
 
@@ -122,7 +122,7 @@ def _locked_sessions() -> sa.Select[tuple[int]]:
 
 
 def without_session() -> list[str]:
-    """Name the workers that had a PostgreSQL session whose lock nobody holds any more."""
+    """Name the workers whose PostgreSQL session no longer holds its lock."""
     with engine.reading() as connection:
         query = sa.select(workers.name).where(
             workers.session.is_not(None), workers.session.not_in(_locked_sessions())
@@ -131,7 +131,7 @@ def without_session() -> list[str]:
 
 
 class Session:
-    """A PostgreSQL session that holds one lock for as long as this process lives."""
+    """A PostgreSQL session that holds one lock as long as this process lives."""
 
     def __init__(self) -> None:
         self._key = secrets.randbelow(1 << 31)
@@ -139,28 +139,28 @@ class Session:
         self._since = 0.0
 
     def keep(self) -> int | None:
-        """Make sure that the lock is held; give its key, or ``None`` where it cannot be held."""
+        """Ensure that the lock is held; give its key, or ``None`` where that fails."""
         try:
             if self._connection is None:
                 connection = engine.engine().connect().execution_options(isolation_level="AUTOCOMMIT")
                 connection.execute(sa.select(sa.func.pg_advisory_lock(SESSION_LOCKS, self._key)))
                 self._connection, self._since = connection, time.monotonic()
-            # A pooler may have given us another server's session since.
+            # A connection pooler may have switched to another server session.
             held = _locked_sessions().where(sa.text("pid = pg_backend_pid()"))
             if self._key in set(self._connection.scalars(held)):
                 return self._key
         except SQLAlchemyError as error:
-            log.warning("the session that shows that this worker lives is lost: %s", type(error).__name__)
+            log.warning("lost the session that shows this worker alive: %s", type(error).__name__)
         self.close()
         return None
 
     @property
     def age(self) -> float:
-        """Give for how many seconds the lock has been held without a break."""
+        """Give the seconds for which the lock has been held without interruption."""
         return time.monotonic() - self._since if self._connection is not None else 0.0
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         if self._connection is not None:
             with contextlib.suppress(SQLAlchemyError):
                 self._connection.invalidate()
@@ -179,7 +179,7 @@ def is_worker_here(pid: int) -> bool:
 
 
 def take_lapsed(connection: sa.Connection, now: float) -> list[str]:
-    """Forget the workers whose leases have run out; name them."""
+    """Delete the workers whose leases have expired; name them."""
     connection.execute(
         schema.workers.update().where(workers.lease_until > now + LONGEST).values(lease_until=now + LONGEST)
     )
@@ -187,12 +187,12 @@ def take_lapsed(connection: sa.Connection, now: float) -> list[str]:
 
 
 def take(connection: sa.Connection, names: Collection[str]) -> list[str]:
-    """Forget workers that have died; name those that nobody else has forgotten yet."""
+    """Delete workers that have died; name those that this call deleted."""
     return _take(connection, workers.name.in_(names))
 
 
 def _take(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[str]:
-    # Locked rows are left out: a living worker's heartbeat, or another worker that finds the same.
+    # Locked rows are skipped: a live worker's heartbeat, or another worker's clean-up.
     query = sa.select(workers.name).where(which).order_by(workers.name).with_for_update(skip_locked=True)
     names = list(connection.scalars(query))
     if names:

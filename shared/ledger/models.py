@@ -2,8 +2,8 @@
 
     in_use("scorer")  ->  Model("scorer-3f9c01ab12cd", "scorer", run="judge", rule=Rule(GATE, 0.42), ...)
 
-A model's files are a folder of its name, under the folder of trained models; its name is made from their
-content. What is not registered is used by nobody, however complete its folder may be.
+A model's files are in a folder of its name, in the folder of trained models; the name is a digest of their
+content. A model that is not registered is never used.
 """
 
 import difflib
@@ -19,8 +19,8 @@ from shared.ledger import engine, schema
 from shared.model_store import Kind
 from shared.voting import GATE, Rule, VotingMode
 
-# What stands for a model where one is named: no model, the one that is in use when a run is enqueued (in the
-# record of a run from before revision 3: as `FOLLOW`), the one that is in use when a batch begins.
+# Reserved names: no model; the model in use when a run is enqueued (in records before revision 3: the
+# same as `FOLLOW`); the model in use when a batch begins.
 NONE, IN_USE, FOLLOW = "none", "in-use", "follow"
 
 models, learned, promotions = schema.models.c, schema.learned.c, schema.promotions.c
@@ -28,7 +28,7 @@ models, learned, promotions = schema.models.c, schema.learned.c, schema.promotio
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model; ``rule`` is a scorer's: how its scores are best used, as its held-out part says."""
+    """A trained model; ``rule`` is a scorer's: the best use of its scores on the held-out part."""
 
     name: str
     kind: Kind
@@ -43,7 +43,7 @@ class Model:
     created_at: float = 0.0
 
     def threshold(self, use: VotingMode) -> float:
-        """Give the threshold that suits a use, as the held-out part says."""
+        """Give the threshold that was best for a use on the held-out part."""
         best = self.rule or GATE
         return float(self.metrics.get("thresholds", {}).get(use, best.threshold))
 
@@ -58,13 +58,13 @@ class GeneratorIdentity:
 
     @property
     def name(self) -> str:
-        """Name it by a digest of the rest."""
+        """Give its name: a digest of the other fields."""
         return hashlib.sha256("\0".join((self.model, self.weights, self.engine)).encode()).hexdigest()[:16]
 
 
 @engine.retried
 def add_generator(generator: GeneratorIdentity) -> None:
-    """Register what samples votes, once."""
+    """Register a generator, once."""
     with engine.writing() as connection:
         row: dict[str, object] = {"name": generator.name, **generator.__dict__}
         engine.insert_missing(connection, schema.generators, [row])
@@ -73,7 +73,7 @@ def add_generator(generator: GeneratorIdentity) -> None:
 def add(connection: sa.Connection, model: Model, problems: Iterable[str]) -> None:
     """Register a model, with the `dataset.identity` of each problem it was trained on.
 
-    The same files again, as from a training that was interrupted at its very end, are the same model.
+    Files that are registered already, as by a training that was interrupted at its end, are the same model.
     """
     row = {
         name: value
@@ -89,13 +89,13 @@ def add(connection: sa.Connection, model: Model, problems: Iterable[str]) -> Non
 
 
 def promote(connection: sa.Connection, kind: Kind, name: str | None, reason: str) -> None:
-    """Let a model, or none, be the one of its kind that is in use from now on."""
+    """Put a model, or none, in use for its kind from now on."""
     row = {"kind": kind, "model": name, "reason": reason, "promoted_at": engine.now(connection)}
     connection.execute(schema.promotions.insert().values(**row))
 
 
 def in_use(kind: Kind) -> Model | None:
-    """Give the model of a kind that is in use; ``None`` where none is."""
+    """Give the model in use for a kind; ``None``: there is none."""
     last = sa.select(promotions.model).where(promotions.kind == kind).order_by(promotions.id.desc()).limit(1)
     query = sa.select(schema.models).where(models.name == last.scalar_subquery())
     with engine.reading() as connection:
@@ -115,7 +115,7 @@ def chosen(kind: Kind, wanted: str) -> Model | None:
 
 
 def pinned(kind: Kind, wanted: str) -> str:
-    """Give the full name of the model that ``wanted`` names now, or `NONE`; `FOLLOW` stays what it is.
+    """Resolve ``wanted`` to a full name or `NONE`; `FOLLOW` stays unresolved.
 
     Raises:
         UserError: there is no such model.
@@ -125,20 +125,20 @@ def pinned(kind: Kind, wanted: str) -> str:
 
 
 def get(name: str, kind: Kind | None = None) -> Model:
-    """Look a model up by its name, or by a beginning that only it has.
+    """Look up a model by its name or a unique prefix of it.
 
     Raises:
-        UserError: there is none, or there are several; the message names them.
+        UserError: there is no such model, or there are several, which the message names.
     """
-    known = [model for model in every() if kind in (None, model.kind)]
-    found = [model for model in known if model.name == name] or [
-        model for model in known if name and model.name.startswith(name)
+    candidates = [model for model in every() if kind in (None, model.kind)]
+    matches = [model for model in candidates if model.name == name] or [
+        model for model in candidates if name and model.name.startswith(name)
     ]
-    if len(found) == 1:
-        return found[0]
-    names = [model.name for model in found or known]
-    if found:
-        raise UserError(f"{name!r} may be {' or '.join(names)}: say more of its name")
+    if len(matches) == 1:
+        return matches[0]
+    names = [model.name for model in matches or candidates]
+    if matches:
+        raise UserError(f"{name!r} is ambiguous, it may be {' or '.join(names)}: give more of its name")
     close = difflib.get_close_matches(name, names, n=3) or names[-3:]
     what = kind or "model"
     raise UserError(f"no {what} is called {name!r}; there are: {', '.join(close) or 'none yet'}")

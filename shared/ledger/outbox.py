@@ -1,8 +1,8 @@
-"""Items that want a message, and items whose message was sent.
+"""Items that need a message, and items whose message was sent.
 
     unsent(2000)  ->  [Infer(run="round1", item=41), ...]
 
-A message may be lost at any time: what is noted here is only what was sent. Who works on what is `claims`'.
+A message may be lost at any time: only its sending is recorded here. `claims` records who works on an item.
 """
 
 import itertools
@@ -16,10 +16,8 @@ from shared.ledger import engine, schema
 from shared.ledger.schema import CLAIMED_BEFORE, PENDING, State
 
 items = schema.items.c
-SUSPECT = 3  # deaths in a row from which an item may well be the cause of them
-LOOKED_AT = (
-    2000  # items of a run that were claimed before, of which those that have waited longest are chosen
-)
+SUSPECT = 3  # consecutive deaths from which an item is suspected as their cause
+EXAMINED = 2000  # previously claimed items of a run, among which the longest waiting are chosen
 
 
 def sending(run: str) -> str:
@@ -28,11 +26,11 @@ def sending(run: str) -> str:
 
 
 def unsent(limit: int, run: str | None = None, *, lost: bool = False) -> list[Job]:
-    """List items that are due and have no message on the way.
+    """List items that are due and have no message under way.
 
-    Without a ``run``, those runs are left out whose producer is still at it. ``lost``: only items that were
-    claimed before and came back, as from a dead worker. Suspects are left out of these: each time that one
-    comes first, it may kill another worker.
+    Without a ``run``, runs whose producer is still sending are excluded. ``lost``: only items that were
+    claimed before and released, as by a dead worker. Suspects are excluded from these: one that comes first
+    each time might kill one worker after another.
     """
     locks = schema.locks.c
     with engine.reading() as connection:
@@ -42,7 +40,7 @@ def unsent(limit: int, run: str | None = None, *, lost: bool = False) -> list[Jo
         )
         which = ~sending_now if run is None else schema.runs.c.name == run
         jobs: list[Job] = []
-        # In the order of its index, each.
+        # Each state is read in the order of its index.
         state, order = (
             (sa.and_(CLAIMED_BEFORE, items.losses < SUSPECT), [items.number])
             if lost
@@ -62,7 +60,7 @@ def unsent(limit: int, run: str | None = None, *, lost: bool = False) -> list[Jo
 
 
 def count_unsent(run: str) -> int:
-    """Count a run's items that are pending and have no message on the way."""
+    """Count a run's pending items without a message under way."""
     query = sa.select(sa.func.count()).where(
         items.run == run, items.state == State.PENDING, items.sent_at.is_(None)
     )
@@ -71,28 +69,28 @@ def count_unsent(run: str) -> int:
 
 
 def left_over(kind: str, limit: int, sent_before: float) -> list[Job]:
-    """List items that were claimed before and whose new message nobody took for ``sent_before`` seconds.
+    """List previously claimed items whose new message nobody took for ``sent_before`` seconds.
 
-    Those come first that have waited longest.
+    The longest waiting come first.
     """
-    found: list[tuple[float, str, int]] = []
+    waiting: list[tuple[float, str, int]] = []
     with engine.reading() as connection:
         now = engine.now(connection)
         for run, _ in _open_runs(connection, schema.runs.c.kind == kind):
-            # In the order of its index, or the planner takes that of all that is pending.
+            # In the order of its index; otherwise the planner uses the index of all pending items.
             query = (
                 sa.select(items.sent_at, items.run, items.number)
                 .where(items.run == run, CLAIMED_BEFORE, items.not_before + 0 <= now)
                 .where(items.sent_at + 0 <= now - sent_before)
                 .order_by(items.number)
-                .limit(LOOKED_AT)
+                .limit(EXAMINED)
             )
-            found += [tuple(row) for row in connection.execute(query)]
-    return [KINDS[kind](run=run, item=number) for _, run, number in sorted(found)[:limit]]
+            waiting += [tuple(row) for row in connection.execute(query)]
+    return [KINDS[kind](run=run, item=number) for _, run, number in sorted(waiting)[:limit]]
 
 
 def _open_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
-    """Name those of some runs that have something pending, with their kinds."""
+    """Name the runs among some that have pending items, with their kinds."""
     pending = [
         sa.exists().where(items.run == schema.runs.c.name, PENDING, sent)
         for sent in (items.sent_at.is_(None), items.sent_at.is_not(None))
@@ -103,7 +101,7 @@ def _open_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list
 
 @engine.retried
 def mark_sent(jobs: Sequence[Job]) -> None:
-    """Note that messages are on the way."""
+    """Record that messages were sent."""
     if not jobs:
         return
     with engine.writing() as connection:
@@ -121,9 +119,9 @@ def mark_sent(jobs: Sequence[Job]) -> None:
 
 @engine.retried
 def forget_sent(older_than: float = 0.0, kind: str | None = None, run: str | None = None) -> int:
-    """Take messages for lost: pending items sent more than ``older_than`` seconds ago count as unsent.
+    """Presume messages lost: pending items sent more than ``older_than`` seconds ago count as unsent.
 
-    So do those that were sent in the future, since the ledger's clock was put back after it.
+    So do those with a future sending time, which the ledger's clock was set back after.
     """
     which: sa.ColumnElement[bool] = sa.true()
     if run is not None:
@@ -137,13 +135,13 @@ def forget_sent(older_than: float = 0.0, kind: str | None = None, run: str | Non
                 connection, sa.and_(items.run == name, PENDING, lost), {"sent_at": None}, skip=True
             )
             for name, _ in _open_runs(connection, which)
-            # Not in one condition: an index leads to each, and to no alternative.
+            # Two statements: the index serves each condition, but not their disjunction.
             for lost in (items.sent_at <= now - older_than, items.sent_at > now)
         )
 
 
 def worked_on(jobs: Iterable[Job]) -> set[Job]:
-    """Give those jobs that somebody has claimed now."""
+    """Give the jobs that are claimed now."""
     with engine.reading() as connection:
         return {
             KINDS[kind](run=run, item=number)
@@ -158,7 +156,7 @@ def worked_on(jobs: Iterable[Job]) -> set[Job]:
 
 @engine.retried
 def forget_taken(jobs: Iterable[Job], older_than: float) -> int:
-    """Take jobs' messages for lost that were sent more than ``older_than`` seconds ago; give how many."""
+    """Presume jobs' messages lost that were sent more than ``older_than`` seconds ago; give how many."""
     with engine.writing() as connection:
         late = sa.and_(PENDING, items.sent_at <= engine.now(connection) - older_than)
         return sum(
@@ -178,12 +176,12 @@ def _by_run(jobs: Iterable[Job]) -> Iterator[tuple[str, str, list[int]]]:
         yield kind, run, [number for _, _, number in members]
 
 
-# Items that wait or are dead, asked for again
+# Retrying items that wait or are dead
 
 
 @engine.retried
 def make_due(*runs: str) -> int:
-    """Let no pending item of some runs wait for its time any longer; give how many did."""
+    """Make all pending items of some runs due now; give how many were not."""
     with engine.writing() as connection:
         where = items.run.in_(runs) & (items.state == State.PENDING)
         late = where & (items.not_before > engine.now(connection))
@@ -192,10 +190,10 @@ def make_due(*runs: str) -> int:
 
 @engine.retried
 def revive(run: str, reason: str = "", recount: bool = False) -> int:
-    """Make a run's dead items pending again, their losses forgiven; give how many.
+    """Make a run's dead items pending again, their deaths reset; give how many.
 
-    With a ``reason``, only those are whose own begins so. ``recount`` forgets their attempts too, which an
-    item with votes must not: they are numbered by attempt.
+    With a ``reason``, only items whose reason begins with it. ``recount`` resets their attempts too, which is
+    wrong for items with votes: votes are numbered by attempt.
     """
     changes: dict[str, Any] = {"state": State.PENDING, "losses": 0, "reason": None, "settled_at": None}
     if recount:

@@ -1,4 +1,4 @@
-"""Count how far runs are: items by state and attempt, claims, votes, and what was given up.
+"""Progress of runs: items by state and attempt, claims, votes, and dead items.
 
 of_run(run, window=300.0)  ->  RunCounts(rounds={"done": {1: 400, 2: 12}, ...}, settled=81, ...)
 """
@@ -25,7 +25,7 @@ class RunCounts:
     the last end of all. ``seen_at`` is when a claim last began or ended. ``held_in_kind`` counts the items of
     all runs of the kind that are claimed now. Of the pending items, ``put_off`` wait for a time to come, the
     first for ``due_at``.
-    ``sampled`` is what engines say of a run that samples votes, ``votes`` how many of these are recorded.
+    ``sampled`` is what workers report of a run that samples votes, ``votes`` how many votes are recorded.
     """
 
     now: float

@@ -1,8 +1,8 @@
 """Sampling progress that workers report every few seconds: votes and tokens so far.
 
-    tell("host:812:9f", [Sampled("round1", votes=61, tokens=7310, votes_in_play=61, ...)])
+    record("host:812:9f", [Sampled("round1", votes=61, tokens=7310, votes_in_play=61, ...)])
 
-It is for people who wait, and for nothing else: no answer depends on it, and a row may be seconds old.
+It serves progress displays only: no answer depends on it, and a row may be seconds old.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from shared.ledger import engine, schema
 
-FRESH = 15.0  # seconds after which a worker's word no longer tells what it does now
+FRESH = 15.0  # seconds after which a worker's report no longer counts as current
 columns = schema.worker_progress.c
 
 
@@ -35,27 +35,30 @@ class Sampled:
     tokens_per_second: float
 
 
-def tell(worker: str, told: Sequence[Sampled]) -> None:
-    """Write down how far a worker is, in place of what it said before."""
+def record(worker: str, progress: Sequence[Sampled]) -> None:
+    """Record a worker's progress in place of its previous report."""
     with engine.writing() as connection:
         now = engine.now(connection)
-        runs = [sampled.run for sampled in told]
+        runs = [sampled.run for sampled in progress]
         connection.execute(
             schema.worker_progress.delete().where(columns.worker == worker, columns.run.in_(runs))
         )
         connection.execute(
             schema.worker_progress.insert(),
-            [{"worker": worker, "told_at": now, **asdict(sampled)} for sampled in told],
+            [{"worker": worker, "told_at": now, **asdict(sampled)} for sampled in progress],
         )
 
 
-def of_run(connection: sa.Connection, run: str) -> Sampled | None:
-    """Sum up what all workers have sampled for a run; ``None`` where none has said anything.
+tell = record  # until workers.infer calls it by its new name
 
-    Only those that spoke within `FRESH` seconds have anything in play.
+
+def of_run(connection: sa.Connection, run: str) -> Sampled | None:
+    """Sum up what all workers have sampled for a run; ``None`` where none has reported.
+
+    Only reports of the last `FRESH` seconds count as in play.
     """
     if not sa.inspect(connection).has_table(schema.worker_progress.name):
-        # An older ledger that is opened for reading only: nobody has made the table.
+        # An older ledger that is opened read-only has no such table.
         return None
     fresh = columns.told_at > engine.now(connection) - FRESH
     query = sa.select(

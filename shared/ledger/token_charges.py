@@ -1,11 +1,11 @@
-"""Upper bounds of what a call may be charged, corrected by what replies have shown.
+"""Upper bounds of a call's usage, corrected by observed usage.
 
     seen = of("chat/m@1f0c22aa")       ->  UsageSeen(replies=16, output_share=3.1, ...)
     seen.bound(Usage(428, 1024))       ->  Usage(428, 3968)
 
-A call is bounded before it is made: its prompt by its tokens, its reply by max_tokens. A service that uses
-more than that (a system prompt of its own, thinking that max_tokens does not end) shows it in its replies,
-and its later calls are bounded by the largest share seen.
+A call is bounded before it is made: its prompt by its tokens, its reply by max_tokens. Some services use more
+(a system prompt of their own, thinking beyond max_tokens). Their later calls are bounded by the largest share
+of the bound that a reply has used.
 """
 
 import math
@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from shared.ledger import engine, schema
 from shared.providers import Usage
 
-# Replies after which a service has shown what it uses; until then, few calls are made at once.
+# Replies after which a service's usage counts as known; until then, concurrency is limited.
 PROVEN = 16
-# Where a bound was passed there is no bound: the next reply may use more than any before it.
+# Factor on exceeded bounds: the next reply may use even more than the largest so far.
 MARGIN = 1.25
 seen = schema.usage_seen.c
 _SHARES = ("input_share", "output_share", "characters_share")
@@ -26,7 +26,7 @@ _SHARES = ("input_share", "output_share", "characters_share")
 
 @dataclass(frozen=True)
 class UsageSeen:
-    """What a service's replies have shown: how many there were (up to `PROVEN`), the largest shares used."""
+    """Observed usage of a service: number of replies (up to `PROVEN`) and the largest shares of bounds."""
 
     replies: int = 0
     input_share: float = 0.0
@@ -34,20 +34,20 @@ class UsageSeen:
     characters_share: float = 0.0
 
     def bound(self, most: Usage) -> Usage:
-        """Give what a call may be charged whose prompt and max_tokens allow ``most``."""
+        """Give the bound of a call whose prompt and max_tokens allow ``most``."""
         return Usage(
-            _passed(most.input_tokens, self.input_share),
-            _passed(most.output_tokens, self.output_share),
-            _passed(most.characters, self.characters_share),
+            _scaled(most.input_tokens, self.input_share),
+            _scaled(most.output_tokens, self.output_share),
+            _scaled(most.characters, self.characters_share),
         )
 
     @property
     def others(self) -> int | None:
-        """Say how many other calls may be under way as long as few have shown what they use; None: any."""
+        """Give how many other calls may be under way until usage is known; None: any number."""
         return None if self.replies >= PROVEN else self.replies
 
 
-def _passed(most: int, share: float) -> int:
+def _scaled(most: int, share: float) -> int:
     return math.ceil(most * _multiple(share))
 
 
@@ -56,23 +56,23 @@ def _multiple(share: float) -> float:
 
 
 def of(service: str) -> UsageSeen:
-    """Tell what the replies of a service have shown."""
+    """Give the observed usage of a service."""
     with engine.reading() as connection:
         return _read(connection, service)
 
 
 def passed(provider: str) -> dict[str, float]:
-    """Give the services of a provider that used more than their calls allowed, and how many times as much."""
-    found = sa.case((seen.input_share > seen.output_share, seen.input_share), else_=seen.output_share)
-    query = sa.select(seen.service, found).where(
-        seen.service.startswith(provider + "/", autoescape=True), found > 1
+    """Give the services of a provider that exceeded their calls' bounds, and by which factor."""
+    largest = sa.case((seen.input_share > seen.output_share, seen.input_share), else_=seen.output_share)
+    query = sa.select(seen.service, largest).where(
+        seen.service.startswith(provider + "/", autoescape=True), largest > 1
     )
     with engine.reading() as connection:
         return {service: float(share) for service, share in connection.execute(query.order_by(seen.service))}
 
 
 def learn(connection: sa.Connection, service: str, most: Usage, used: Usage) -> float:
-    """Note what a reply used of ``most``; give the factor by which later bounds rise (1.0: none)."""
+    """Record a reply's usage against ``most``; give the factor by which later bounds rise (1.0: none)."""
     if used == Usage():
         return 1.0
     shares = (
@@ -81,8 +81,8 @@ def learn(connection: sa.Connection, service: str, most: Usage, used: Usage) -> 
         _share(used.characters, most.characters),
     )
     before = _read(connection, service)
-    known = (before.input_share, before.output_share, before.characters_share)
-    factor = max(1.0, *(_multiple(new) / _multiple(old) for new, old in zip(shares, known, strict=True)))
+    largest = (before.input_share, before.output_share, before.characters_share)
+    factor = max(1.0, *(_multiple(new) / _multiple(old) for new, old in zip(shares, largest, strict=True)))
     if before.replies < PROVEN or factor > 1:
         engine.insert_missing(connection, schema.usage_seen, [{"service": service}])
         connection.execute(

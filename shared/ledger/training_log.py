@@ -1,8 +1,8 @@
 """Per-step training metrics, written under the training's claim.
 
-    tell(claim, 120, 300, {"loss": 0.61, "learning_rate": 8e-05})  ->  True
+    record(claim, 120, 300, {"loss": 0.61, "learning_rate": 8e-05})  ->  True
 
-A training that goes on from a checkpoint takes back what was told of later steps.
+A training that resumes from a checkpoint replaces the metrics of later steps.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ columns = schema.steps.c
 
 @dataclass(frozen=True)
 class LoggedStep:
-    """The figures of one step of ``of``, and when they were told."""
+    """The metrics of one step of ``of`` (``told``), and when they were recorded."""
 
     step: int
     of: int
@@ -26,27 +26,30 @@ class LoggedStep:
     told: dict[str, Any]
 
 
-def tell(claim: Claim, step: int, of: int, told: dict[str, float], saved: bool = False) -> bool:
-    """Write down a step's figures, beside others of the same step; tell whether the claim still holds.
+def record(claim: Claim, step: int, of: int, metrics: dict[str, float], saved: bool = False) -> bool:
+    """Record a step's metrics, merged with others of the same step; tell whether the claim still holds.
 
-    With ``saved``, there is a checkpoint too: work that was lost before it counts no longer.
+    ``saved``: there is a checkpoint of the step, and the item's count of deaths is reset.
     """
     where = columns.run == claim.job.run
-    figures = {**told, "saved": 1.0} if saved else told
+    recorded = {**metrics, "saved": 1.0} if saved else metrics
     with engine.writing() as connection:
         if not claims.still_holds(connection, claim):
             return False
         before = connection.scalar(sa.select(columns.told).where(where, columns.step == step))
         connection.execute(schema.steps.delete().where(where, columns.step >= step))
-        row = {"run": claim.job.run, "step": step, "of": of, "told": {**(before or {}), **figures}}
+        row = {"run": claim.job.run, "step": step, "of": of, "told": {**(before or {}), **recorded}}
         connection.execute(schema.steps.insert().values(**row, told_at=engine.now(connection)))
         if saved:
             claims.forgive(connection, claim)
         return True
 
 
+tell = record  # until workers.train calls it by its new name
+
+
 def curve(run: str) -> list[LoggedStep]:
-    """Read all that a training has told, in the order of its steps."""
+    """Read all metrics of a training, in the order of its steps."""
     query = (
         sa.select(columns.step, columns.of, columns.told_at, columns.told)
         .where(columns.run == run)

@@ -70,7 +70,7 @@ class Deaf(RedisPermit):
     def __init__(self, turn: RedisPermit) -> None:
         vars(self).update(vars(turn))
 
-    def slow_down(self, delay: float | None, said: str) -> None:
+    def slow_down(self, delay: float | None, message: str) -> None:
         pass
 
 

@@ -41,7 +41,7 @@ def open_training(weights: Path, max_steps: int) -> None:
     }
     told = training_options.scorer(given)
     run = Run("t", "train", "votes of mine", "digest", None, told.model_dump(mode="json"))
-    runs.open_single(run, "scorer", (one.model_dump_json() for one in training_fixtures.lessons(40)))
+    runs.open_single(run, "scorer", (one.model_dump_json() for one in training_fixtures.examples(40)))
 
 
 def holder() -> str | None:
@@ -91,7 +91,7 @@ def test_a_training_goes_on_from_its_checkpoint_on_another_worker_and_never_on_t
     await_that(lambda: is_complete("t"), 240, survivor.log)
     if blow is signal.SIGSTOP:
         assert learning(victim) == []
-    assert "going on from" in survivor.log.read_text()
+    assert "resuming from" in survivor.log.read_text()
     assert reached > 0
     curve = training_log.curve("t")
     assert [told.step for told in curve] == sorted({told.step for told in curve})

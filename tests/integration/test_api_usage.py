@@ -297,7 +297,7 @@ def test_the_checks_that_translations_fail_are_counted(home: Path, votequeue: Co
 
 def test_what_the_budget_stopped_is_no_disagreement(run: Run) -> None:
     call_fixtures.explain(run, 0, text("A"))
-    claims.bury(call_fixtures.claim(run, 1), "the budget of 1 would be passed: 0.9 is spent")
+    claims.bury(call_fixtures.claim(run, 1), "the budget of 1 would be exceeded: 0.9 is spent")
     assert generation_report.figures("r").agreement.value == 1.0
 
 

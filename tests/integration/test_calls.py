@@ -50,7 +50,7 @@ def test_a_call_whose_worker_died_stays_at_its_estimate() -> None:
 def test_a_call_over_budget_is_not_recorded() -> None:
     calls.set_budget("r", 1.0)
     calls.finish(calls.begin(ERRAND, 0.75), calls.OK, reply="", cost=0.75)
-    with pytest.raises(OverBudget, match=r"budget of 1 would be passed: 0\.75 is spent.*may cost 0\.5"):
+    with pytest.raises(OverBudget, match=r"budget of 1 would be exceeded: 0\.75 is spent.*may cost 0\.5"):
         calls.begin(ERRAND, 0.5)
     assert calls.spent("r").spent == 0.75
     with engine.reading() as connection:
@@ -149,7 +149,7 @@ def _in(seconds: float) -> float:
 def test_with_a_budget_few_calls_are_under_way_while_nobody_knows_what_they_cost() -> None:
     calls.set_budget("r", 100.0)
     first = calls.begin(ERRAND, 1.0, others=0)
-    with pytest.raises(Held, match="the first calls to chat/m are to show what a call costs"):
+    with pytest.raises(Held, match="the first calls to chat/m must show what a call costs"):
         calls.begin(ERRAND, 1.0, others=0)
     assert calls.spent("r").spent == 1.0
     calls.begin(ERRAND, 1.0, others=1)

@@ -256,7 +256,7 @@ def test_more_money_revives_what_the_budget_stopped_and_nothing_else(
 @pytest.mark.parametrize("budget", [20, 10])
 def test_no_more_money_revives_nothing(budget: int, data: Path, votequeue: Command) -> None:
     votequeue("enqueue", "reason", data, *CHAT, "--budget", 20)
-    bury(0, "the budget of 20 would be passed: 19.9 is spent, and the next call may cost 0.5")
+    bury(0, "the budget of 20 would be exceeded: 19.9 is spent, and the next call may cost 0.5")
     assert "0 messages sent" in votequeue("enqueue", "reason", data, *CHAT, "--budget", budget).out
     assert runs.count_states("r")[State.DEAD] == 1
     assert calls.spent("r").budget == budget
@@ -347,16 +347,16 @@ def test_resume_lifts_the_providers_pauses_and_lets_nothing_wait(data: Path, vot
 
 def test_resume_lifts_what_redis_keeps_of_a_pause_too(data: Path, votequeue: Command) -> None:
     votequeue("enqueue", "reason", data, *CHAT)
-    paces = Backoffs(broker.client())
+    backoffs = Backoffs(broker.client())
     for name, delay in (("chat/m@1f0c22aa", 3600.0), ("chat/n@1f0c22aa", 60.0), ("qianfan/m@1f0c22aa", 60.0)):
-        paces.slow_down(service_pauses.key(name), None, delay, f"{name} says 429")
+        backoffs.slow_down(service_pauses.key(name), None, delay, f"{name} says 429")
     calls.pause("chat/m@1f0c22aa", "chat/m asked for a pause: 429", time.time() + 3600)
     ended = votequeue("resume", "r")
     assert ended.code == 0
     assert "chat/m@1f0c22aa is called again; it was paused: chat/m asked for a pause: 429" in ended.err
     assert "chat/n@1f0c22aa is called again; it was paused: chat/n@1f0c22aa says 429" in ended.err
     assert service_pauses.of("chat") == calls.pauses("chat") == []
-    assert paces.read(service_pauses.key("chat/m@1f0c22aa")).pace == Backoff()
+    assert backoffs.read(service_pauses.key("chat/m@1f0c22aa")).backoff == Backoff()
     assert [one.service for one in service_pauses.of("qianfan")] == ["qianfan/m@1f0c22aa"]
     assert "called again" not in votequeue("resume", "r").err
 

@@ -339,7 +339,7 @@ def test_a_budget_is_used_up_to_its_last_call_and_never_passed() -> None:
     gateway, model = exact(FakeLimiter()), FakeChat(service=PRICED)
     for ask in range(4):
         gateway.chat(JOB, f"B:{ask}:m", model, PROMPT)
-    with pytest.raises(OverBudget, match=r"the budget of 6 would be passed: 6 is spent"):
+    with pytest.raises(OverBudget, match=r"the budget of 6 would be exceeded: 6 is spent"):
         gateway.chat(JOB, "B:5:m", model, PROMPT)
     assert len(model.prompts) == len(made()) == 4
     assert spent() == 4 * MOST

@@ -83,7 +83,7 @@ def turn(limiter: RedisLimiter, of: Service, asked: int = 0, *, used: int | None
 
 def slow_down(limiter: RedisLimiter, of: Service, delay: float | None, said: str = "429") -> None:
     """Be told to slow down, as a call that another worker made."""
-    RedisPermit(limiter._books, of, NOTHING).slow_down(delay, said)
+    RedisPermit(limiter._state, of, NOTHING).slow_down(delay, said)
 
 
 def at_once(calls: int, make: Callable[[], object]) -> None:
@@ -140,21 +140,21 @@ def test_four_processes_of_four_threads_are_never_over_the_limit_as_the_server_c
 def test_one_more_call_than_allowed_takes_longer_than_the_period_even_if_the_first_is_late(
     per_second: int | None, per_minute: int | None
 ) -> None:
-    apart = gcra.spacing(Limits(per_second=per_second, per_minute=per_minute))
-    if apart is None:
+    spacing = gcra.spacing(Limits(per_second=per_second, per_minute=per_minute))
+    if spacing is None:
         assert per_second is per_minute is None
         return
     for count, period in ((per_second, 1.0), (per_minute, 60.0)):
         if count is not None:
-            assert count * apart.interval - 2 * apart.tolerance > period
+            assert count * spacing.interval - 2 * spacing.tolerance > period
 
 
 def test_places_in_the_line_are_evenly_spaced_and_only_taken_shortly_before(limiter: RedisLimiter) -> None:
-    lines, apart = CallSchedule(broker.client()), gcra.Spacing(gcra.AHEAD * 0.8, 0.01)
-    first, second = lines.place(KEY, apart, 1.0), lines.place(KEY, apart, 1.0)
+    schedule, spacing = CallSchedule(broker.client()), gcra.Spacing(gcra.BURST * 0.8, 0.01)
+    first, second = schedule.reserve(KEY, spacing, 1.0), schedule.reserve(KEY, spacing, 1.0)
     assert second.wait == first.wait == 0.0
-    assert second.at - first.at == pytest.approx(apart.interval, abs=0.05)
-    assert lines.place(KEY, apart, 1.0).wait > 0
+    assert second.at - first.at == pytest.approx(spacing.interval, abs=0.05)
+    assert schedule.reserve(KEY, spacing, 1.0).wait > 0
 
 
 def test_who_wakes_up_far_too_late_takes_another_place(
@@ -162,20 +162,20 @@ def test_who_wakes_up_far_too_late_takes_another_place(
 ) -> None:
     now = time.monotonic()
     places = iter([CallSlot(now, now - 1), CallSlot(now, now - 2), CallSlot(now, now + 60)])
-    monkeypatch.setattr(CallSchedule, "place", lambda *_: next(places))
+    monkeypatch.setattr(CallSchedule, "reserve", lambda *_: next(places))
     turn(limiter, service(per_second=5, tokens_per_minute=100), 100, used=0)
     assert next(places, None) is None
 
 
 def test_those_after_a_late_call_are_put_off_by_as_much(limiter: RedisLimiter) -> None:
-    lines, apart = CallSchedule(broker.client()), gcra.Spacing(10.0, 0.5)
-    first = lines.place(KEY, apart, 1.0)
-    assert lines.keep(KEY, first, apart)
-    assert lines.place(KEY, apart, 1.0).wait < 10.0
+    schedule, spacing = CallSchedule(broker.client()), gcra.Spacing(10.0, 0.5)
+    first = schedule.reserve(KEY, spacing, 1.0)
+    assert schedule.hold(KEY, first, spacing)
+    assert schedule.reserve(KEY, spacing, 1.0).wait < 10.0
     late = CallSlot(first.at, first.due - 5.0)
-    assert lines.keep(KEY, late, apart)
-    assert 14.5 < lines.place(KEY, apart, 1.0).wait < 15.1
-    assert not lines.keep(KEY, CallSlot(first.at, first.due - 11.0), apart)
+    assert schedule.hold(KEY, late, spacing)
+    assert 14.5 < schedule.reserve(KEY, spacing, 1.0).wait < 15.1
+    assert not schedule.hold(KEY, CallSlot(first.at, first.due - 11.0), spacing)
 
 
 # Calls at once
@@ -276,14 +276,14 @@ def test_no_minute_has_more_tokens_than_allowed(limiter: RedisLimiter) -> None:
 def test_a_call_that_is_late_is_charged_when_it_is_sent(
     limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limited, keep = service(tokens_per_minute=1000), limiter._books.lines.keep
+    limited, keep = service(tokens_per_minute=1000), limiter._state.schedule.hold
 
     def late(*args: Any) -> bool:
         time.sleep(1.0)
         return keep(*args)
 
     with limiter.admit(limited, tokens_of(600)) as admitted, monkeypatch.context() as standing_still:
-        standing_still.setattr(limiter._books.lines, "keep", late)
+        standing_still.setattr(limiter._state.schedule, "hold", late)
         admitted.await_moment()
     sent = time.monotonic()
     admitted.answered(Usage(600))
@@ -295,7 +295,7 @@ def test_a_call_that_is_late_is_charged_when_it_is_sent(
 def test_a_call_that_is_a_minute_late_waits_for_room_again(
     limiter: RedisLimiter, other: RedisLimiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limited, keep = service(tokens_per_minute=1000), limiter._books.lines.keep
+    limited, keep = service(tokens_per_minute=1000), limiter._state.schedule.hold
     stood_still: list[float] = []
 
     def late(*args: Any) -> bool:
@@ -305,7 +305,7 @@ def test_a_call_that_is_a_minute_late_waits_for_room_again(
             stood_still.append(time.monotonic())
         return keep(*args)
 
-    monkeypatch.setattr(limiter._books.lines, "keep", late)
+    monkeypatch.setattr(limiter._state.schedule, "hold", late)
     turn(limiter, limited, 600)
     assert time.monotonic() - stood_still[0] > 1.0
 
@@ -355,8 +355,8 @@ def test_a_ratio_rises_at_once_and_falls_slowly(limiter: RedisLimiter) -> None:
     needs = Needs(Usage(100, 100), Usage(300, 100))
 
     def charged() -> int:
-        charge = limiter._books.tokens.charge(KEY, 10_000, 1.0, needs)
-        limiter._books.tokens.give_back(KEY, charge, "another memory")
+        charge = limiter._state.tokens.charge(KEY, 10_000, 1.0, needs)
+        limiter._state.tokens.give_back(KEY, charge, "another memory")
         return charge.tokens
 
     def replied(prompt: int, reply: int) -> int:
@@ -498,10 +498,10 @@ def test_three_calls_a_minute_are_three_across_a_flush(limiter: RedisLimiter) ->
         broker.client().flushall()
         Backoffs(broker.client()).read(KEY)
         reading = Backoffs(broker.client()).read(KEY)
-        limiter._books.memories.begin(KEY, calling.service, reading)
-    apart = gcra.spacing(calling.service.limits)
-    assert apart is not None
-    assert CallSchedule(broker.client()).place(KEY, apart, 1.0).wait > 20.0
+        limiter._state.recovery.begin(KEY, calling.service, reading)
+    spacing = gcra.spacing(calling.service.limits)
+    assert spacing is not None
+    assert CallSchedule(broker.client()).reserve(KEY, spacing, 1.0).wait > 20.0
 
 
 @pytest.mark.parametrize("limits", [{"per_minute": 1}, {"tokens_per_minute": 100}, {"at_once": 1}])
@@ -527,11 +527,11 @@ def test_a_correction_of_what_was_lost_changes_nothing(limiter: RedisLimiter) ->
 
 
 def test_a_line_that_was_slow_is_taken_up_at_the_full_rate(limiter: RedisLimiter) -> None:
-    lines, apart = CallSchedule(broker.client()), gcra.Spacing(1.0, 0.01)
-    lines.place(KEY, apart, 0.05)
-    assert lines.place(KEY, apart, 0.05).wait > 19.0
-    assert 0.9 < lines.place(KEY, apart, 1.0).wait < 20.0  # it is noticed here
-    assert 0.9 < lines.place(KEY, apart, 1.0).wait < 1.3
+    schedule, spacing = CallSchedule(broker.client()), gcra.Spacing(1.0, 0.01)
+    schedule.reserve(KEY, spacing, 0.05)
+    assert schedule.reserve(KEY, spacing, 0.05).wait > 19.0
+    assert 0.9 < schedule.reserve(KEY, spacing, 1.0).wait < 20.0  # it is noticed here
+    assert 0.9 < schedule.reserve(KEY, spacing, 1.0).wait < 1.3
 
 
 # Calls a day
@@ -572,15 +572,15 @@ def test_who_has_a_place_when_a_pause_begins_waits_too(
     limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paused, begun = service(per_second=50), time.monotonic()
-    place = CallSchedule.place
+    reserve = CallSchedule.reserve
 
-    def slow_down_then_place(lines: CallSchedule, *asked: object) -> CallSlot:
+    def slow_down_then_reserve(schedule: CallSchedule, *asked: object) -> CallSlot:
         monkeypatch.undo()
-        made = place(lines, *asked)  # type: ignore[arg-type]
+        made = reserve(schedule, *asked)  # type: ignore[arg-type]
         slow_down(limiter, paused, 0.5)
         return made
 
-    monkeypatch.setattr(CallSchedule, "place", slow_down_then_place)
+    monkeypatch.setattr(CallSchedule, "reserve", slow_down_then_reserve)
     turn(limiter, paused)
     assert time.monotonic() - begun > 0.5
 
@@ -659,7 +659,7 @@ def test_slowing_down_is_put_down_with_the_services_words_and_an_hour_at_the_mos
     slow_down(limiter, service("n"), Throttled("429", 1e300).delay)
     slow_down(limiter, service("o"), Throttled("429", -5.0).delay)
     found = service_pauses.of("chat")
-    assert [(one.service, one.said) for one in found] == [
+    assert [(one.service, one.message) for one in found] == [
         ("chat/m@0a1b2c3d", "chat (h) says 429: slowly"),
         ("chat/n@0a1b2c3d", "429"),
         ("chat/o@0a1b2c3d", "429"),
@@ -686,12 +686,12 @@ def test_a_pause_too_long_to_wait_for_pauses_the_queue(limiter: RedisLimiter) ->
 
 
 def test_the_first_calls_after_a_while_are_further_apart(on_broker: str) -> None:
-    paces = Backoffs(broker.client())
-    assert [paces.read(KEY).share for _ in range(2)] == [backoff.START_SHARE] * 2
+    backoffs = Backoffs(broker.client())
+    assert [backoffs.read(KEY).share for _ in range(2)] == [backoff.START_SHARE] * 2
     broker.client().delete(f"{KEY}:starting")  # as it ends by itself
-    assert paces.read(KEY).share == 1.0
+    assert backoffs.read(KEY).share == 1.0
     broker.client().delete(f"{KEY}:active")
-    assert paces.read(KEY).share == backoff.START_SHARE
+    assert backoffs.read(KEY).share == backoff.START_SHARE
 
 
 def test_pauses_double_while_nothing_succeeds_and_the_rate_falls_once() -> None:
@@ -737,11 +737,11 @@ def test_many_refusals_at_once_are_one_pause_and_a_success_ends_the_row(
         admitted.slow_down(None, "429")
 
     at_once(6, refused)
-    paces = Backoffs(broker.client())
-    assert paces.read(KEY).pace.refused == 1
-    assert paces.read(KEY).pace.factor == pytest.approx(0.7)
+    backoffs = Backoffs(broker.client())
+    assert backoffs.read(KEY).backoff.refused == 1
+    assert backoffs.read(KEY).backoff.factor == pytest.approx(0.7)
     turn(limiter, limited)
-    assert paces.read(KEY).pace.refused == 0
+    assert backoffs.read(KEY).backoff.refused == 0
 
 
 def test_with_no_rate_to_slow_down_fewer_calls_are_made_at_once(limiter: RedisLimiter) -> None:

@@ -14,7 +14,7 @@ from shared.prompts import FewShotExample, PromptQuestion
 from shared.recipes import LoraTraining
 from shared.training_examples import TrainingExample
 from tests import tiny, training_fixtures
-from tests.training_fixtures import RIGHT, Ear
+from tests.training_fixtures import RIGHT, RecordingListener
 from workers.models.lora_adapters import Adapters
 from workers.training import lora_trainer
 from workers.training.ipc import TrainedModel
@@ -54,9 +54,9 @@ def train(
     training: LoraTraining,
     found: Sequence[TrainingExample],
     index: Index | None = None,
-    ear: Ear | None = None,
+    listener: RecordingListener | None = None,
 ) -> TrainedModel:
-    place = training_fixtures.workshop(folder, ear)
+    place = training_fixtures.context(folder, listener)
     return lora_trainer.train(found, training, training.base, place, index or Index())
 
 
@@ -79,7 +79,7 @@ def texts(base: Path, row: dict[str, Any]) -> tuple[str, str]:
 def test_a_row_is_the_inference_prompt_with_two_others_solved_and_the_loss_is_on_what_follows(
     base: Path,
 ) -> None:
-    found = training_fixtures.lessons(4)
+    found = training_fixtures.examples(4)
     index = Index()(lora_trainer._solved(found))
     first, *_ = rows(options(base, max_length=4096), found, index)
     prompt, completion = texts(base, first)
@@ -90,11 +90,11 @@ def test_a_row_is_the_inference_prompt_with_two_others_solved_and_the_loss_is_on
 
 
 def test_only_right_texts_are_learned_each_once_and_not_too_many_of_one_question(base: Path) -> None:
-    lesson = training_fixtures.lesson(0, letters="ABABA")
-    several = lesson.model_copy(
+    example = training_fixtures.example(0, letters="ABABA")
+    several = example.model_copy(
         update={
             "texts": tuple(
-                one.model_copy(update={"text": f"{at}{one.text}"}) for at, one in enumerate(lesson.texts)
+                one.model_copy(update={"text": f"{at}{one.text}"}) for at, one in enumerate(example.texts)
             )
         }
     )
@@ -105,7 +105,7 @@ def test_only_right_texts_are_learned_each_once_and_not_too_many_of_one_question
 
 
 def test_examples_are_left_out_from_the_far_end_until_it_fits(base: Path) -> None:
-    found = training_fixtures.lessons(4)
+    found = training_fixtures.examples(4)
     index = Index()(lora_trainer._solved(found))
     whole = len(rows(options(base, max_length=4096), found[:1], index)[0]["input_ids"])
     (shorter,) = rows(options(base, max_length=whole - 1), found[:1], index)
@@ -115,14 +115,14 @@ def test_examples_are_left_out_from_the_far_end_until_it_fits(base: Path) -> Non
 
 
 def test_what_does_not_fit_at_all_is_left_out_and_told(base: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert rows(options(base, max_length=20), training_fixtures.lessons(2), Index()) == []
+    assert rows(options(base, max_length=20), training_fixtures.examples(2), Index()) == []
     assert "2 texts do not fit 20 tokens" in caplog.text
     with pytest.raises(Refused, match="the training part has no right text that fits 20 tokens"):
-        train(Path("work"), options(base, max_length=20), training_fixtures.lessons(8))
+        train(Path("work"), options(base, max_length=20), training_fixtures.examples(8))
 
 
 def test_no_paraphrase_is_an_example_nor_anything_that_is_held_out(base: Path) -> None:
-    found = training_fixtures.lessons(12)
+    found = training_fixtures.examples(12)
     paraphrase = found[0].model_copy(update={"augmented": True, "problem": "换了说法"})
     index = Index()
     made = train(Path("work"), options(base, max_steps=1), [*found, paraphrase], index)
@@ -140,20 +140,23 @@ def test_what_prompts_showed_when_votes_were_sampled_is_shown_again(base: Path) 
     train(
         Path("work"),
         options(base, max_steps=1).model_copy(update={"examples": ("shown",)}),
-        training_fixtures.lessons(8),
+        training_fixtures.examples(8),
         index,
     )
     assert index.solved == [known]
 
 
 def test_an_adapter_learns_and_is_found_by_its_name(base: Path, tmp_path: Path) -> None:
-    ear = Ear()
+    listener = RecordingListener()
     made = train(
-        tmp_path / "work", options(base, max_steps=12, rank=4), training_fixtures.lessons(16), ear=ear
+        tmp_path / "work",
+        options(base, max_steps=12, rank=4),
+        training_fixtures.examples(16),
+        listener=listener,
     )
     assert made.metrics["loss"] < made.metrics["loss_before"]
-    assert len(ear.curve("loss")) >= 2
-    assert len(ear.curve("eval_loss")) >= 6
+    assert len(listener.curve("loss")) >= 2
+    assert len(listener.curve("eval_loss")) >= 6
     assert (made.rule, made.beats_majority) == (None, None)
     name = training_fixtures.shelved(made, tmp_path / "trained")
     found = Adapters(tmp_path / "trained").find(name)
@@ -162,7 +165,7 @@ def test_an_adapter_learns_and_is_found_by_its_name(base: Path, tmp_path: Path) 
 
 def test_an_adapter_is_small_and_safe(base: Path) -> None:
     made = train(
-        Path("work"), options(base, max_steps=1, targets="q_proj,v_proj"), training_fixtures.lessons(8)
+        Path("work"), options(base, max_steps=1, targets="q_proj,v_proj"), training_fixtures.examples(8)
     )
     assert not [path for path in made.folder.rglob("*") if path.suffix in {".bin", ".pt", ".pkl", ".pth"}]
     from safetensors.torch import load_file
@@ -177,4 +180,4 @@ def test_an_adapter_is_small_and_safe(base: Path) -> None:
 )
 def test_settings_that_will_not_do_are_refused(changes: dict[str, Any], reason: str, base: Path) -> None:
     with pytest.raises(Refused, match=reason):
-        train(Path("work"), options(base, max_steps=10, **changes), training_fixtures.lessons(16))
+        train(Path("work"), options(base, max_steps=10, **changes), training_fixtures.examples(16))

@@ -75,7 +75,7 @@ def test_a_model_is_found_by_a_beginning_that_only_it_has() -> None:
     model_fixtures.put("scorer-3f0000000000")
     assert models.get("scorer-3f9").name == "scorer-3f9c01ab12cd"
     with pytest.raises(
-        UserError, match="'scorer-3f' may be scorer-3f9c01ab12cd or scorer-3f0000000000: say more"
+        UserError, match="'scorer-3f' is ambiguous, it may be scorer-3f9c01ab12cd or scorer-3f00"
     ):
         models.get("scorer-3f")
     with pytest.raises(UserError, match="no lora is called 'scorer-3f9'; there are: none yet"):

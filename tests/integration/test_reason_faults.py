@@ -221,7 +221,7 @@ def test_a_run_spends_its_budget_and_not_more_with_eight_at_once(stage: Stage) -
     assert max(seen) <= 30.0
     assert calls.spent(run).spent == pytest.approx(1.5 * len(chat.prompts))
     # Whoever is left out would have passed it.
-    assert all("the budget of 30 would be passed" in str(standing(run, item)[2]) for item in dead(run))
+    assert all("the budget of 30 would be exceeded" in str(standing(run, item)[2]) for item in dead(run))
     assert stage.built == ["a"]
 
 
@@ -238,7 +238,7 @@ def test_a_budget_is_no_matter_to_what_is_on_record(stage: Stage) -> None:
     work(open_run())
     assert work(open_run(budget=0.0)) == "B: on record already"
     assert work(open_run(run_fixtures.entry("q", "B"), budget=0.0)).startswith(
-        "dead: the budget of 0 would be passed"
+        "dead: the budget of 0 would be exceeded"
     )
 
 

@@ -33,7 +33,7 @@ def run(home: Path) -> str:
 
 
 def tell(worker: str = "one", **changes: float) -> None:
-    sampling_progress.tell(worker, [dataclasses.replace(NONE_YET, **changes)])  # type: ignore[arg-type]
+    sampling_progress.record(worker, [dataclasses.replace(NONE_YET, **changes)])  # type: ignore[arg-type]
 
 
 def age(seconds: float) -> None:
@@ -52,7 +52,7 @@ def test_a_worker_s_word_replaces_its_last_one_and_workers_add_up(run: str) -> N
     tell(votes=3, tokens=200, votes_in_play=3)
     tell(votes=6, tokens=500, votes_in_play=4, votes_under_way=11, tokens_per_second=50.0)
     tell("two", votes=1, tokens=90, votes_in_play=1, votes_under_way=4, tokens_per_second=54.0)
-    sampling_progress.tell("one", [dataclasses.replace(NONE_YET, run="another")])
+    sampling_progress.record("one", [dataclasses.replace(NONE_YET, run="another")])
     with engine.reading() as connection:
         found = sampling_progress.of_run(connection, "r")
         assert found == Sampled("r", 7, 590, 5, 15, 0, 0, 104.0)
@@ -140,7 +140,7 @@ def test_judging_votes_again_waits_for_no_engine(run: str, votequeue: Command) -
         connection.execute(schema.items.update().values(state="pending", holder=None))
     run_fixtures.answer_all(run, 4)
     assert votequeue("enqueue", "infer", run, "--run", "again").code == 0
-    sampling_progress.tell("one", [dataclasses.replace(NONE_YET, run="again")])
+    sampling_progress.record("one", [dataclasses.replace(NONE_YET, run="again")])
     assert line("again") == "0/4 settled, 4 waiting"
 
 

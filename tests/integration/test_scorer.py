@@ -17,7 +17,7 @@ from shared.recipes import ScorerTraining
 from shared.training_examples import Text, TrainingExample
 from shared.voting import GATE, VotingMode
 from tests import tiny, training_fixtures
-from tests.training_fixtures import RIGHT, WRONG, Ear
+from tests.training_fixtures import RIGHT, WRONG, RecordingListener
 from workers.models.scorer import SoundnessScorer
 from workers.ports import Interrupted, TrainingContext
 from workers.training import checkpoints, scorer_trainer
@@ -51,21 +51,24 @@ def options(base: Path, /, **changes: Any) -> ScorerTraining:
 
 
 def train(
-    folder: Path, training: ScorerTraining, found: Sequence[TrainingExample], ear: Ear | None = None
+    folder: Path,
+    training: ScorerTraining,
+    found: Sequence[TrainingExample],
+    listener: RecordingListener | None = None,
 ) -> TrainedModel:
-    return scorer_trainer.train(found, training, training.base, training_fixtures.workshop(folder, ear))
+    return scorer_trainer.train(found, training, training.base, training_fixtures.context(folder, listener))
 
 
 @pytest.fixture(scope="module")
-def heard() -> Ear:
+def listener() -> RecordingListener:
     """Remember what the training of `trained` told."""
-    return Ear()
+    return RecordingListener()
 
 
 @pytest.fixture(scope="module")
-def made(base: Path, heard: Ear, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+def made(base: Path, listener: RecordingListener, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     """Train one scorer that reads votes with their questions."""
-    return train(tmp_path_factory.mktemp("work"), options(base), training_fixtures.lessons(40), heard)
+    return train(tmp_path_factory.mktemp("work"), options(base), training_fixtures.examples(40), listener)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +97,10 @@ def test_votes_that_are_read_are_told_apart_whatever_is_trained_and_how(
     tune: str, objective: str, base: Path, tmp_path: Path
 ) -> None:
     training = options(base, tune=tune, objective=objective)
-    made = train(tmp_path / "work", training, training_fixtures.lessons(40))
+    made = train(tmp_path / "work", training, training_fixtures.examples(40))
     assert made.metrics["auc"] > 0.95
     name = training_fixtures.shelved(made, tmp_path / "trained")
-    right, wrong = score(tmp_path / "trained", name, training_fixtures.lesson(90).asked, RIGHT, WRONG)
+    right, wrong = score(tmp_path / "trained", name, training_fixtures.example(90).asked, RIGHT, WRONG)
     assert 0 <= wrong < 0.3 < 0.7 < right <= 1
     config = json.loads((tmp_path / "trained" / name / "config.json").read_text("utf-8"))
     assert config["architectures"] == ["Qwen2ForSequenceClassification"]
@@ -108,7 +111,7 @@ def test_votes_that_are_read_are_told_apart_whatever_is_trained_and_how(
 @pytest.mark.parametrize("objective", ["classification", "pairwise"])
 @pytest.mark.parametrize("kind", [ANSWER, VOTE])
 def test_a_head_on_frozen_layers_learns_too(kind: str, objective: str, base: Path, tmp_path: Path) -> None:
-    ear = Ear()
+    listener = RecordingListener()
     training = options(
         base,
         tune="head",
@@ -119,23 +122,23 @@ def test_a_head_on_frozen_layers_learns_too(kind: str, objective: str, base: Pat
         batch_size=16,
         learning_rate=0.02,
     )
-    made = train(tmp_path / "work", training, training_fixtures.lessons(40), ear)
+    made = train(tmp_path / "work", training, training_fixtures.examples(40), listener)
     assert made.metrics["auc"] > 0.8
     assert made.metrics["folds"] == 4
     config = json.loads((made.folder / "config.json").read_text("utf-8"))
     assert config["num_hidden_layers"] == 1
     # Every question was read, as a step of the whole, before the steps of the head.
-    steps, totals = zip(*[(step, of) for step, of, _ in ear.steps], strict=True)
+    steps, totals = zip(*[(step, of) for step, of, _ in listener.steps], strict=True)
     assert min(steps) <= 10
     assert set(totals) == {max(steps)}
     assert max(steps) > 40
-    assert ear.checkpoints[0] == (40, max(steps))
+    assert listener.checkpoints[0] == (40, max(steps))
 
 
 def test_a_head_is_tried_on_every_entry_by_one_that_never_saw_it(base: Path, tmp_path: Path) -> None:
     # Each question has its own truth: whatever is known of one says nothing of another.
     by_heart = [
-        training_fixtures.lesson(at).model_copy(
+        training_fixtures.example(at).model_copy(
             update={"answer": "AB"[(at * 7919) % 13 % 2], "problem": f"第{at}题"}
         )
         for at in range(40)
@@ -153,26 +156,26 @@ def test_a_frozen_model_scores_as_it_was_measured(base: Path, tmp_path: Path) ->
     training = options(
         base, tune="head", input=ANSWER, layers=1, epochs=30, batch_size=16, learning_rate=0.02
     )
-    made = train(tmp_path / "work", training, training_fixtures.lessons(40))
+    made = train(tmp_path / "work", training, training_fixtures.examples(40))
     name = training_fixtures.shelved(made, tmp_path / "trained")
-    told = [training_fixtures.lesson(at) for at in (90, 91)]
-    for lesson in told:
-        a, b, none = score(tmp_path / "trained", name, lesson.asked, "答案是：A", "答案是：B", "我不知道")
+    told = [training_fixtures.example(at) for at in (90, 91)]
+    for example in told:
+        a, b, none = score(tmp_path / "trained", name, example.asked, "答案是：A", "答案是：B", "我不知道")
         assert a + b == pytest.approx(1, abs=1e-5)
         assert none == 0
-        assert (a > b) == (lesson.answer == "A")
+        assert (a > b) == (example.answer == "A")
 
 
 def test_lomo_trains_a_scorer_too_with_layers_cut_and_embeddings_frozen(base: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    ear = Ear()
+    listener = RecordingListener()
     training = options(
         base, optimizer="lomo", learning_rate=1e-2, epochs=1, layers=1, freeze_embeddings=True, input=BLIND
     )
-    made = train(tmp_path, training, training_fixtures.lessons(24), ear)
+    made = train(tmp_path, training, training_fixtures.examples(24), listener)
     assert made.metrics["training_loss"] > 0
-    assert set(ear.curve("grad_norm")) == {0.0}
+    assert set(listener.curve("grad_norm")) == {0.0}
     config = json.loads((made.folder / "config.json").read_text("utf-8"))
     assert config["num_hidden_layers"] == 1
     before, after = load_file(base / "model.safetensors"), load_file(made.folder / "model.safetensors")
@@ -186,13 +189,13 @@ def test_the_reference_learns_from_texts_alone_and_judges_as_the_recipe_does(
 ) -> None:
     reference = {**recipes.load("reference", ScorerTraining), "base": str(base), "report_to": ()}
     training = ScorerTraining(**{**reference, "held_out": 0.25, "max_length": 64})
-    made = train(tmp_path / "work", training, training_fixtures.lessons(24, kind="texts"))
+    made = train(tmp_path / "work", training, training_fixtures.examples(24, kind="texts"))
     assert (made.rule, made.beats_majority) == (GATE, None)
     assert (made.metrics["temperature"], made.metrics["bias"]) == (1.0, 0.0)
     assert "answers" not in made.metrics
     name = training_fixtures.shelved(made, tmp_path / "trained")
     one, other = (
-        score(tmp_path / "trained", name, training_fixtures.lesson(at).asked, RIGHT) for at in (0, 1)
+        score(tmp_path / "trained", name, training_fixtures.example(at).asked, RIGHT) for at in (0, 1)
     )
     assert one == pytest.approx(other, abs=1e-3)
 
@@ -201,13 +204,13 @@ def test_the_reference_learns_from_texts_alone_and_judges_as_the_recipe_does(
 
 
 @pytest.mark.usefixtures("made")
-def test_the_curve_has_loss_rate_and_the_held_out_figures(heard: Ear) -> None:
-    assert len(heard.curve("loss")) > 3
-    assert len(heard.curve("learning_rate")) == len(heard.curve("loss"))
-    assert len(heard.curve("eval_auc")) >= 8
-    assert heard.curve("eval_auc")[-1] > 0.95
-    assert heard.curve("eval_loss")[-1] < heard.curve("eval_loss")[0]
-    assert heard.checkpoints[-1] == heard.steps[-1][:2]
+def test_the_curve_has_loss_rate_and_the_held_out_figures(listener: RecordingListener) -> None:
+    assert len(listener.curve("loss")) > 3
+    assert len(listener.curve("learning_rate")) == len(listener.curve("loss"))
+    assert len(listener.curve("eval_auc")) >= 8
+    assert listener.curve("eval_auc")[-1] > 0.95
+    assert listener.curve("eval_loss")[-1] < listener.curve("eval_loss")[0]
+    assert listener.checkpoints[-1] == listener.steps[-1][:2]
 
 
 def test_the_best_use_of_the_scores_is_found_and_beats_the_majority(made: TrainedModel) -> None:
@@ -225,22 +228,22 @@ def test_the_best_use_of_the_scores_is_found_and_beats_the_majority(made: Traine
 def test_test_votes_decide_and_their_entries_are_never_learned_from(base: Path, tmp_path: Path) -> None:
     # The tests' votes are all right: no scorer can beat their majority.
     tests = [
-        training_fixtures.lesson(at, letters="AB"[at % 2] * 5, test=True).model_copy(
+        training_fixtures.example(at, letters="AB"[at % 2] * 5, test=True).model_copy(
             update={"problem": f"试{at}", "group": f"t{at}"}
         )
         for at in range(4)
     ]
-    copies = [lesson.model_copy(update={"test": False, "source": "copy"}) for lesson in tests]
-    made = train(tmp_path, options(base), [*training_fixtures.lessons(40), *copies, *tests])
+    copies = [example.model_copy(update={"test": False, "source": "copy"}) for example in tests]
+    made = train(tmp_path, options(base), [*training_fixtures.examples(40), *copies, *tests])
     assert made.metrics["answers"]["best"] > made.metrics["answers"]["majority"]
     assert made.metrics["test"]["answers"]["majority"] == 1.0
     assert made.beats_majority is False
     assert made.metrics["dropped"] == 4
-    assert not {dataset.identity(lesson.problem) for lesson in tests} & set(made.problems)
+    assert not {dataset.identity(example.problem) for example in tests} & set(made.problems)
 
 
 def test_it_is_known_which_problems_were_learned_from(made: TrainedModel) -> None:
-    every = {dataset.identity(lesson.problem) for lesson in training_fixtures.lessons(40)}
+    every = {dataset.identity(example.problem) for example in training_fixtures.examples(40)}
     assert set(made.problems) < every
     assert len(made.problems) == 40 - made.metrics["answers"]["questions"]
 
@@ -269,7 +272,7 @@ def test_whether_the_question_is_seen_is_stored_with_the_model(
     model_store.describe(tmp_path / "made", {**facts, "options": {**facts["options"], "input": BLIND}})
     blind = model_store.name_of("scorer", tmp_path / "made")
     (tmp_path / "made").rename(tmp_path / blind)
-    asked = [training_fixtures.lesson(at).asked for at in (0, 1)]
+    asked = [training_fixtures.example(at).asked for at in (0, 1)]
     first, second = (logit(score(tmp_path, blind, one, "所以")[0]) for one in asked)
     assert first == pytest.approx(second, abs=1e-3)
     first, second = (logit(score(trained, made.name, one, "所以")[0]) for one in asked)
@@ -277,7 +280,7 @@ def test_whether_the_question_is_seen_is_stored_with_the_model(
 
 
 def test_many_votes_score_as_one_by_one_would(made: TrainedModel, trained: Path) -> None:
-    asked = [training_fixtures.lesson(at).asked for at in (0, 1)]
+    asked = [training_fixtures.example(at).asked for at in (0, 1)]
     votes = ["因为" * (at * 3) + closing for at in range(12) for closing in (RIGHT, WRONG, "")]
     together = SoundnessScorer(trained).score(made.name, [(one, read(votes)) for one in asked])
     for one, found in zip(asked, together, strict=True):
@@ -288,10 +291,10 @@ def test_many_votes_score_as_one_by_one_would(made: TrainedModel, trained: Path)
 
 @pytest.mark.parametrize("text", ["", " \n", "？" * 5000, "🙂\x00"])
 def test_no_text_chokes_it(text: str, made: TrainedModel, trained: Path) -> None:
-    scores = score(trained, made.name, training_fixtures.lesson(0).asked, text, RIGHT)
+    scores = score(trained, made.name, training_fixtures.example(0).asked, text, RIGHT)
     assert all(0 <= found <= 1 for found in scores)
     assert SoundnessScorer(trained).score(made.name, []) == []
-    assert score(trained, made.name, training_fixtures.lesson(0).asked) == []
+    assert score(trained, made.name, training_fixtures.example(0).asked) == []
 
 
 def test_a_long_problem_leaves_room_for_the_vote(made: TrainedModel, trained: Path) -> None:
@@ -306,7 +309,7 @@ def test_a_scorer_is_loaded_when_it_is_named_and_not_again(
     judge = SoundnessScorer(trained)
     with caplog.at_level(logging.INFO, "workers.models.scorer"):
         for _ in range(3):
-            judge.score(made.name, [(training_fixtures.lesson(0).asked, read([RIGHT]))])
+            judge.score(made.name, [(training_fixtures.example(0).asked, read([RIGHT]))])
     said = [record.getMessage() for record in caplog.records if record.name == "workers.models.scorer"]
     assert said == [f"scorer {made.name} judges from now on"]
 
@@ -315,11 +318,11 @@ def test_a_scorer_that_is_not_there_or_not_whole_is_said_so(
     made: TrainedModel, trained: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"the scorer scorer-0 is not in .*VOTEQUEUE_TRAINED"):
-        score(trained, "scorer-0", training_fixtures.lesson(0).asked, RIGHT)
+        score(trained, "scorer-0", training_fixtures.example(0).asked, RIGHT)
     shutil.copytree(trained / made.name, tmp_path / made.name)
     (tmp_path / made.name / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(UserError, match="is not what was trained"):
-        score(tmp_path, made.name, training_fixtures.lesson(0).asked, RIGHT)
+        score(tmp_path, made.name, training_fixtures.example(0).asked, RIGHT)
 
 
 # What cannot be trained
@@ -327,13 +330,13 @@ def test_a_scorer_that_is_not_there_or_not_whole_is_said_so(
 
 @pytest.mark.parametrize("letters", ["AA", "BB"])
 def test_data_of_one_class_is_refused(letters: str, base: Path, tmp_path: Path) -> None:
-    one = [training_fixtures.lesson(2 * at, letters) for at in range(24)]
+    one = [training_fixtures.example(2 * at, letters) for at in range(24)]
     with pytest.raises(Refused, match="both are needed: give more data"):
         train(tmp_path, options(base), one)
 
 
 def test_too_little_data_to_hold_any_out_is_refused(base: Path, tmp_path: Path) -> None:
-    for few in (training_fixtures.lessons(1), []):
+    for few in (training_fixtures.examples(1), []):
         for tune in ("all", "head"):
             with pytest.raises(Refused, match=r"both are needed|one part of"):
                 train(tmp_path, options(base, tune=tune, input=VOTE), few)
@@ -342,7 +345,7 @@ def test_too_little_data_to_hold_any_out_is_refused(base: Path, tmp_path: Path) 
 def test_votes_that_are_never_both_right_and_wrong_on_one_question_are_refused(
     base: Path, tmp_path: Path
 ) -> None:
-    apart = [training_fixtures.lesson(at, letters="AA") for at in range(24)]
+    apart = [training_fixtures.example(at, letters="AA") for at in range(24)]
     with pytest.raises(Refused, match="no question has both right and wrong texts"):
         train(tmp_path, options(base), apart)
     made = train(tmp_path, options(base, balance=False, epochs=1), apart)
@@ -355,14 +358,14 @@ def test_votes_that_are_never_both_right_and_wrong_on_one_question_are_refused(
         ({"learning_rate": 1e8}, "--learning-rate"),
         ({"optimizer": "nonsense"}, "nonsense"),
         ({"base": "/nowhere"}, "/nowhere cannot be loaded"),
-        ({"report_to": ("nobody",)}, "--report-to nobody: it is not installed here"),
+        ({"report_to": ("nobody",)}, "--report-to nobody: no such integration, or not installed here"),
     ],
 )
 def test_a_training_that_cannot_succeed_is_refused_and_makes_nothing(
     changes: dict[str, Any], reason: str, base: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Refused, match=reason):
-        train(tmp_path, options(base, **changes), training_fixtures.lessons(24))
+        train(tmp_path, options(base, **changes), training_fixtures.examples(24))
     assert list(tmp_path.rglob("made")) == []
 
 
@@ -374,17 +377,17 @@ def test_a_training_that_is_stopped_goes_on_from_its_checkpoint_and_comes_to_the
     tune: str, base: Path, tmp_path: Path
 ) -> None:
     training = options(base, tune=tune)
-    found = training_fixtures.lessons(40)
+    found = training_fixtures.examples(40)
     straight = train(tmp_path / "straight", training, found)
-    stopped = Ear(stop=lambda ear: len(ear.curve("loss")) >= 3)
+    stopped = RecordingListener(stop=lambda listener: len(listener.curve("loss")) >= 3)
     with pytest.raises(Interrupted):
         train(tmp_path / "work", training, found, stopped)
     last = checkpoints.newest(tmp_path / "work" / "own")
     assert last is not None
     assert stopped.checkpoints[-1][0] == stopped.steps[-1][0]
-    again = Ear()
+    again = RecordingListener()
     made = scorer_trainer.train(
-        found, training, training.base, training_fixtures.workshop(tmp_path / "work", again, 2)
+        found, training, training.base, training_fixtures.context(tmp_path / "work", again, 2)
     )
     assert again.steps[0][0] > stopped.checkpoints[-1][0] - 1
     assert made.metrics["auc"] == pytest.approx(straight.metrics["auc"], abs=1e-6)
@@ -393,34 +396,34 @@ def test_a_training_that_is_stopped_goes_on_from_its_checkpoint_and_comes_to_the
 
 def test_what_was_read_of_the_questions_is_not_read_again(base: Path, tmp_path: Path) -> None:
     training = options(base, tune="head", input=ANSWER)
-    stopped = Ear(stop=lambda ear: len(ear.steps) >= 1)
+    stopped = RecordingListener(stop=lambda listener: len(listener.steps) >= 1)
     with pytest.raises(Interrupted, match="while it read"):
-        train(tmp_path, training, training_fixtures.lessons(40), stopped)
+        train(tmp_path, training, training_fixtures.examples(40), stopped)
     assert stopped.checkpoints == [(10, stopped.steps[0][1])]
-    again = Ear()
+    again = RecordingListener()
     scorer_trainer.train(
-        training_fixtures.lessons(40),
+        training_fixtures.examples(40),
         training,
         training.base,
-        training_fixtures.workshop(tmp_path, again, fence=2),
+        training_fixtures.context(tmp_path, again, fence=2),
     )
     assert [step for step, _, told in again.steps if not told] == [20, 30, 40]
     # Nor by another training, which reads what is new to it.
-    other = Ear()
+    other = RecordingListener()
     place = tmp_path / "other"
     place.mkdir()
     reseeded = options(base, tune="head", input=ANSWER, seed=7)
     scorer_trainer.train(
-        training_fixtures.lessons(50), reseeded, training.base, TrainingContext(place, 1, 300, other)
+        training_fixtures.examples(50), reseeded, training.base, TrainingContext(place, 1, 300, other)
     )
     assert [step for step, _, told in other.steps if not told] == [50]
 
 
 def test_checkpoints_come_by_the_clock(base: Path, tmp_path: Path) -> None:
-    ear = Ear()
-    workshop = training_fixtures.workshop(tmp_path, ear, every=0)
-    scorer_trainer.train(training_fixtures.lessons(40), options(base, max_steps=7), str(base), workshop)
-    assert [step for step, _ in ear.checkpoints] == [1, 2, 3, 4, 5, 6, 7]
+    listener = RecordingListener()
+    context = training_fixtures.context(tmp_path, listener, every=0)
+    scorer_trainer.train(training_fixtures.examples(40), options(base, max_steps=7), str(base), context)
+    assert [step for step, _ in listener.checkpoints] == [1, 2, 3, 4, 5, 6, 7]
     kept = sorted(tmp_path.glob("own/1/checkpoint-*"))
     assert [path.name for path in kept] == ["checkpoint-6", "checkpoint-7"]
     assert all(map(checkpoints.is_whole, kept))

@@ -232,7 +232,7 @@ def test_what_failed_too_often_is_dead_with_the_last_reason(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    "error", [Refused("content filtered"), OverBudget("the budget of 20 would be passed")]
+    "error", [Refused("content filtered"), OverBudget("the budget of 20 would be exceeded")]
 )
 def test_what_another_try_would_not_change_is_dead_with_its_reason(error: Exception) -> None:
     assert task_runner.run(JOB, raising(error)) == f"dead: {error}"

@@ -60,7 +60,7 @@ def open_training(found: Sequence[TrainingExample], name: str = "t", **options: 
 
 def _open(name: str, told: Any, found: Sequence[TrainingExample]) -> None:
     run = Run(name, "train", "votes of mine", "digest", None, told.model_dump(mode="json"))
-    runs.open_single(run, told.target, (lesson.model_dump_json() for lesson in found))
+    runs.open_single(run, told.target, (example.model_dump_json() for example in found))
 
 
 def claim(name: str = "t", worker: str = "one") -> Claim:
@@ -114,7 +114,7 @@ def kill() -> None:
 
 
 def test_a_model_that_beats_the_majority_is_registered_and_used(votequeue: Command) -> None:
-    name = open_training(training_fixtures.lessons(40))
+    name = open_training(training_fixtures.examples(40))
     said = train(claim())
     used = models.in_use("scorer")
     assert used is not None
@@ -123,7 +123,7 @@ def test_a_model_that_beats_the_majority_is_registered_and_used(votequeue: Comma
     assert used.code.startswith("0.1.0")
     assert used.rule is not None
     assert models.problems(used.name) < {
-        dataset.identity(one.problem) for one in training_fixtures.lessons(40)
+        dataset.identity(one.problem) for one in training_fixtures.examples(40)
     }
     assert model_store.checked("scorer", used.name, settings.load().trained_folder)
     assert state() is State.DONE
@@ -139,7 +139,7 @@ def test_a_model_that_beats_the_majority_is_registered_and_used(votequeue: Comma
 
 def test_a_model_that_is_no_better_is_kept_and_not_used() -> None:
     # All votes of a question agree and are right: there is nothing to win.
-    same = [training_fixtures.lesson(at, letters="AB"[at % 2] * 4 + "C") for at in range(40)]
+    same = [training_fixtures.example(at, letters="AB"[at % 2] * 4 + "C") for at in range(40)]
     open_training(same)
     said = train(claim())
     assert said.endswith("not in use: it does not beat the plain majority on what was held out")
@@ -148,20 +148,20 @@ def test_a_model_that_is_no_better_is_kept_and_not_used() -> None:
 
 
 def test_a_model_is_not_used_against_a_persons_wish() -> None:
-    open_training(training_fixtures.lessons(40), promote=False)
+    open_training(training_fixtures.examples(40), promote=False)
     assert "not in use, as was wished: it beats" in train(claim())
     assert models.in_use("scorer") is None
 
 
 def test_without_votes_nobody_knows_whether_it_is_better() -> None:
-    open_training(training_fixtures.lessons(24, kind="texts"))
+    open_training(training_fixtures.examples(24, kind="texts"))
     assert "not in use: no held-out votes say" in train(claim())
 
 
 def test_an_adapter_is_named_by_its_content_and_waits_to_be_tried() -> None:
     quick = {"max_steps": 3, "max_length": 512, "learning_rate": 1e-2, "held_out": 0.2, "batch_size": 2}
     told = training_options.lora({**quick, "accumulation": 1})
-    _open("l", told, training_fixtures.lessons(20))
+    _open("l", told, training_fixtures.examples(20))
     said = train(claim("l"))
     (model,) = models.every()
     assert (
@@ -177,7 +177,7 @@ def test_an_adapter_is_named_by_its_content_and_waits_to_be_tried() -> None:
 
 
 def test_data_that_will_not_do_is_dead_with_the_reason(votequeue: Command) -> None:
-    open_training([training_fixtures.lesson(2 * at, letters="AA") for at in range(20)])
+    open_training([training_fixtures.example(2 * at, letters="AA") for at in range(20)])
     assert train(claim()).startswith("dead: the training part has")
     assert state() is State.DEAD
     assert "both are needed" in votequeue("failed", "t").out
@@ -185,7 +185,7 @@ def test_data_that_will_not_do_is_dead_with_the_reason(votequeue: Command) -> No
 
 
 def test_a_training_that_diverges_is_dead_and_leaves_no_model() -> None:
-    open_training(training_fixtures.lessons(40), learning_rate=1e9)
+    open_training(training_fixtures.examples(40), learning_rate=1e9)
     said = train(claim())
     assert said.startswith("dead: ")
     assert "lower --learning-rate" in said
@@ -193,7 +193,7 @@ def test_a_training_that_diverges_is_dead_and_leaves_no_model() -> None:
 
 
 def test_weights_that_are_not_here_are_said_so() -> None:
-    open_training(training_fixtures.lessons(20), base="no-such-model")
+    open_training(training_fixtures.examples(20), base="no-such-model")
     assert "no weights called 'no-such-model'" in train(claim())
     assert state() is State.DEAD
 
@@ -202,7 +202,7 @@ def test_weights_that_are_not_here_are_said_so() -> None:
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint_in_another_worker() -> None:
-    open_training(training_fixtures.lessons(40), **LONG, max_steps=150)
+    open_training(training_fixtures.examples(40), **LONG, max_steps=150)
 
     assert during("t", kill) == "lost: the training's process was killed (SIGKILL)"
     assert state() is State.PENDING
@@ -217,7 +217,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_in_another_worker() -> No
 
 
 def test_its_process_dies_with_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_training(training_fixtures.lessons(40), **LONG)
+    open_training(training_fixtures.examples(40), **LONG)
     pid = os.fork()
     if pid == 0:
         engine.engine().dispose(close=False)
@@ -233,7 +233,7 @@ def test_its_process_dies_with_the_worker(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_stopped_worker_gives_the_training_back_after_a_checkpoint() -> None:
-    open_training(training_fixtures.lessons(40), **LONG)
+    open_training(training_fixtures.examples(40), **LONG)
     assert during("t", queue._stopping.set) == "given back: training was stopped"
     assert state() is State.PENDING
     curve = training_log.curve("t")
@@ -243,7 +243,7 @@ def test_a_stopped_worker_gives_the_training_back_after_a_checkpoint() -> None:
 
 
 def test_a_training_that_somebody_else_has_taken_ends_and_makes_nothing() -> None:
-    open_training(training_fixtures.lessons(40), **LONG)
+    open_training(training_fixtures.examples(40), **LONG)
 
     def overtake() -> None:
         locks.hold("reconcile", "two", 60)
@@ -259,7 +259,7 @@ def test_a_training_that_somebody_else_has_taken_ends_and_makes_nothing() -> Non
 
 
 def test_two_claims_write_into_folders_of_their_own() -> None:
-    open_training(training_fixtures.lessons(40), **LONG)
+    open_training(training_fixtures.examples(40), **LONG)
     during("t", kill)
     (folder,) = work()
 
@@ -274,7 +274,7 @@ def test_two_claims_write_into_folders_of_their_own() -> None:
 def test_a_worker_that_dies_before_it_has_registered_its_model_makes_no_second_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    open_training(training_fixtures.lessons(40))
+    open_training(training_fixtures.examples(40))
     complete, failures = claims.complete, [ServiceUnreachable("the ledger does not answer")]
 
     def failing(*arguments: Any) -> bool:
@@ -289,7 +289,7 @@ def test_a_worker_that_dies_before_it_has_registered_its_model_makes_no_second_o
 
 
 def test_checkpoints_of_another_ledgers_run_of_this_name_are_none_of_ours() -> None:
-    open_training(training_fixtures.lessons(40))
+    open_training(training_fixtures.examples(40))
     folder = queue._folder(claim())
     run = runs.get_run("t")
     with engine.writing() as connection:
@@ -302,7 +302,7 @@ def test_what_nobody_goes_on_with_is_swept_after_a_week() -> None:
     left = settings.load().trained_folder / queue.WORK / "old-1"
     left.mkdir(parents=True)
     os.utime(left, (0, 0))
-    open_training(training_fixtures.lessons(20))
+    open_training(training_fixtures.examples(20))
     queue._folder(claim())
     assert not left.exists()
     assert len(work()) == 1

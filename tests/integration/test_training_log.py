@@ -28,9 +28,9 @@ def told() -> list[tuple[int, dict[str, float]]]:
 
 def test_the_figures_of_one_step_come_together() -> None:
     held = claim()
-    assert training_log.tell(held, 5, 20, {"loss": 0.7})
-    assert training_log.tell(held, 5, 20, {"eval_auc": 0.6})
-    assert training_log.tell(held, 10, 20, {"loss": 0.6}, saved=True)
+    assert training_log.record(held, 5, 20, {"loss": 0.7})
+    assert training_log.record(held, 5, 20, {"eval_auc": 0.6})
+    assert training_log.record(held, 10, 20, {"loss": 0.6}, saved=True)
     assert told() == [(5, {"loss": 0.7, "eval_auc": 0.6}), (10, {"loss": 0.6, "saved": 1.0})]
     assert [one.of for one in training_log.curve("t")] == [20, 20]
 
@@ -38,8 +38,8 @@ def test_the_figures_of_one_step_come_together() -> None:
 def test_a_training_that_goes_on_from_before_takes_back_what_came_after() -> None:
     held = claim()
     for step in (5, 10, 15):
-        training_log.tell(held, step, 20, {"loss": 1 / step})
-    training_log.tell(held, 10, 20, {"loss": 0.5})
+        training_log.record(held, step, 20, {"loss": 1 / step})
+    training_log.record(held, 10, 20, {"loss": 0.5})
     assert told() == [(5, {"loss": 0.2}), (10, {"loss": 0.5})]
 
 
@@ -49,10 +49,10 @@ def test_who_lost_the_claim_tells_nothing_any_more() -> None:
     held = claim("two")
     assert not claims.holds(late)
     assert claims.holds(held)
-    assert not training_log.tell(late, 5, 20, {"loss": 0.7})
-    assert not training_log.tell(late, 5, 20, {}, saved=True)
+    assert not training_log.record(late, 5, 20, {"loss": 0.7})
+    assert not training_log.record(late, 5, 20, {}, saved=True)
     assert told() == []
-    assert training_log.tell(held, 5, 20, {"loss": 0.8})
+    assert training_log.record(held, 5, 20, {"loss": 0.8})
 
 
 def test_a_checkpoint_forgives_what_was_lost_before_it() -> None:
@@ -60,11 +60,11 @@ def test_a_checkpoint_forgives_what_was_lost_before_it() -> None:
         claims.lose([claim()], "it was killed", 5, alone=True)
     held = claim()
     assert held.losses == 3
-    training_log.tell(held, 5, 20, {"loss": 0.7})
+    training_log.record(held, 5, 20, {"loss": 0.7})
     claims.lose([held], "it was killed", 5, alone=True)
     held = claim()
     assert held.losses == 4
-    training_log.tell(held, 10, 20, {}, saved=True)
+    training_log.record(held, 10, 20, {}, saved=True)
     claims.lose([held], "it was killed", 5, alone=True)
     # The loss is counted from what the claim knew: the next one begins at the checkpoint.
     assert claim().losses == 1
@@ -73,5 +73,5 @@ def test_a_checkpoint_forgives_what_was_lost_before_it() -> None:
 def test_whoever_watches_a_training_sees_its_steps() -> None:
     held = claim()
     assert watch._seen(run_progress.progress_of("t")) == (0.0, "0/1 settled, 1 held")
-    training_log.tell(held, 5, 20, {"loss": 0.7})
+    training_log.record(held, 5, 20, {"loss": 0.7})
     assert watch._seen(run_progress.progress_of("t")) == (0.25, "step 5 of 20, loss 0.7; no checkpoint yet")

@@ -504,7 +504,7 @@ def test_a_barred_account_keeps_entries_waiting(stage: Stage, open_run: Open) ->
 def test_a_budget_ends_the_run_before_it_is_passed(stage: Stage, open_run: Open) -> None:
     stage.plays(FakeTranslator(reword, limits=BATCH, price=Price(characters=1_000_000)))
     run = open_run(budget=10.0)
-    assert work(run).startswith("dead: the budget of 10 would be passed")
+    assert work(run).startswith("dead: the budget of 10 would be exceeded")
     assert stage.translator.calls == []
 
 

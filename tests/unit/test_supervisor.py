@@ -74,7 +74,7 @@ def test_what_it_says_is_heard_in_order_and_the_model_comes_back(tmp_path: Path)
 
 def test_what_nobody_understands_is_no_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert supervise(f"say('hello')\nsay('{MADE}')\n", tmp_path).name == "scorer-1"
-    assert "said what nobody understands" in caplog.text
+    assert "sent an invalid message" in caplog.text
 
 
 def test_a_failure_comes_with_its_reason(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_failure_comes_with_its_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
-        ("sys.exit(7)", r"ended without a word \(exit 7\)"),
-        ("pass", r"ended without a word \(exit 0\)"),
+        ("sys.exit(7)", r"ended without a final message \(exit 7\)"),
+        ("pass", r"ended without a final message \(exit 0\)"),
         ("import os; os.kill(os.getpid(), 11)", r"was killed \(SIGSEGV\)"),
         ("import os; os.kill(os.getpid(), 9)", r"was killed \(SIGKILL\)"),
     ],
@@ -100,7 +100,7 @@ def test_a_death_for_want_of_memory_is_told_with_what_to_do(tmp_path: Path) -> N
     told = tmp_path / "vmstat"
     program = f"open({str(told)!r}, 'w').write('oom_kill 4\\n'); import os; os.kill(os.getpid(), 9)"
     with pytest.raises(
-        Refused, match=r"memory ran out, and the kernel killed the training: lower --batch-size"
+        Refused, match=r"ran out of memory and the kernel killed the training: lower --batch-size"
     ):
         supervise(program, tmp_path)
 

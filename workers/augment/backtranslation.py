@@ -1,9 +1,9 @@
-"""The strategy `back-translation`: reword an entry by way of another language.
+"""The strategy `back-translation`: reword an entry by translating it to another language and back.
 
     zh "甲比乙高。"  ->  ja "甲は乙より背が高い。"  ->  zh "甲的个子比乙高。"
 
-Problem, questions, options and reasonings go there and back; the line that names the answer stays as it is.
-What comes back counts only if it passes the checks. `translation_memory` buys the translations.
+Problem, questions, options and reasonings are translated; the line that names the answer stays. A new wording
+is kept only if it passes the checks. `translation_memory` gets the translations.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,9 +24,9 @@ from workers.augment.translation_memory import Memory, PendingText
 from workers.ports import Translator
 
 UNCHANGED = "nothing in it has changed"
-SHOWN = 4  # reasons for which a text did not pass; the first says most
+SHOWN = 4  # reasons that are shown for a text that did not pass
 
-Said = Mapping[str, str | Refused]
+Translations = Mapping[str, str | Refused]
 Anew = Callable[[str], str]
 
 
@@ -36,22 +36,22 @@ def make(services: Services, claim: Claim, entry: Entry, options: Augmentation) 
 
 
 class BackTranslation:
-    """Says entries anew; ``translator`` gives the client of a provider and model."""
+    """Rewords entries; ``translator`` gives the client of a provider and model."""
 
     def __init__(self, memory: Memory, translator: Callable[[str, str], Translator]) -> None:
         self._memory = memory
         self._translator = translator
 
     def rewrite(self, run: str, entry: Entry, options: Augmentation) -> Augmented:
-        """Say an entry anew.
+        """Reword an entry.
 
         Raises:
-            Refused: nothing of it came back as it should, for the reasons given.
+            Refused: no question passed the checks; the message has the reasons.
             Held, OverBudget, Interrupted, Unavailable: as `Memory.translate`.
         """
         there, back = self._ways(run, options)
-        said = self._there_and_back(there, back, list(segments.texts(entry)))
-        return _checked(entry, options, _heeding_refusals(said))
+        translated = self._there_and_back(there, back, list(segments.texts(entry)))
+        return _checked(entry, options, _lookup(translated))
 
     def _ways(self, run: str, options: Augmentation) -> tuple[PendingText, PendingText]:
         provider, model = options.provider, options.model
@@ -61,40 +61,40 @@ class BackTranslation:
         there, back = cache.routes(options)
         return PendingText(run, carrier, there), PendingText(run, carrier, back)
 
-    def _there_and_back(self, there: PendingText, back: PendingText, texts: Sequence[str]) -> Said:
+    def _there_and_back(self, there: PendingText, back: PendingText, texts: Sequence[str]) -> Translations:
         longest = there.carrier.service.limits.characters
         whole = {text: segments.split(text, there.route.source, longest) for text in texts}
         pivots = self._memory.translate(there, _wordings(whole))
-        # A text may have grown on its way, beyond what one call takes.
+        # A translation may be longer than the original, beyond the limit of a call.
         cut = {pivot: segments.cut(pivot, longest) for pivot in pivots.values() if isinstance(pivot, str)}
         returned = _join_all(cut, self._memory.translate(back, _wordings(cut)))
-        said = {
+        translated = {
             text: pivot if isinstance(pivot, Refused) else returned[pivot] for text, pivot in pivots.items()
         }
-        return _join_all(whole, said)
+        return _join_all(whole, translated)
 
 
 def _wordings(cut: Mapping[str, Sequence[Segment]]) -> Iterator[str]:
     return (segment.text for parts in cut.values() for segment in parts if segment.text)
 
 
-def _join_all(cut: Mapping[str, Sequence[Segment]], said: Said) -> Said:
-    return {text: _join(parts, said) for text, parts in cut.items()}
+def _join_all(cut: Mapping[str, Sequence[Segment]], translated: Translations) -> Translations:
+    return {text: _join(parts, translated) for text, parts in cut.items()}
 
 
-def _join(parts: Sequence[Segment], said: Said) -> str | Refused:
+def _join(parts: Sequence[Segment], translated: Translations) -> str | Refused:
     given: dict[str, str] = {}
     for part in parts:
-        anew = said[part.text] if part.text else ""
+        anew = translated[part.text] if part.text else ""
         if isinstance(anew, Refused):
             return anew
         given[part.text] = anew
     return segments.join(parts, given)
 
 
-def _heeding_refusals(said: Said) -> Anew:
+def _lookup(translated: Translations) -> Anew:
     def anew(text: str) -> str:
-        given = said[text]
+        given = translated[text]
         if isinstance(given, Refused):
             raise Refused(f"the service refused a text of it: {given}")
         return given
@@ -124,7 +124,7 @@ def _reasoning_anew(reasoning: str, options: int, anew: Anew) -> str:
     body = prompts.without_closing(reasoning)
     closing = reasoning.strip()[len(body) :]
     letter = answers.extract(closing, options)
-    # What follows the letter ("B. 否") is an option in its old words, so it does not come along.
+    # The text after the letter ("B. 否") repeats an option in its old wording, so it is dropped.
     return anew(body) + (closing if letter is None else f"\n答案是：{letter}")
 
 
@@ -135,7 +135,7 @@ def _checked(entry: Entry, options: Augmentation, anew: Anew) -> Augmented:
     bounds = Bounds(options.language or "", options.shortest or 0.0, options.longest or float("inf"))
     problem = anew(entry.problem)
     if wrong := checks.problem(entry.problem, problem, bounds):
-        raise Refused(f"the problem: {_told(wrong)}")
+        raise Refused(f"the problem: {_summary(wrong)}")
     kept: list[Question] = []
     dropped: list[Dropped] = []
     for number, old in enumerate(entry.questions, start=1):
@@ -152,12 +152,12 @@ def _checked(entry: Entry, options: Augmentation, anew: Anew) -> Augmented:
 def _question_checked(old: Question, anew: Anew, bounds: Bounds, changed: bool) -> Question:
     new = _question_anew(old, anew)
     if wrong := checks.question(old, new, bounds):
-        raise Refused(_told(wrong))
+        raise Refused(_summary(wrong))
     if not changed and all(anew(text) == text for text in segments.question_texts(old)):
         raise Refused(UNCHANGED)
     return new
 
 
-def _told(reasons: Sequence[str]) -> str:
+def _summary(reasons: Sequence[str]) -> str:
     more = len(reasons) - SHOWN
     return "; ".join(reasons[:SHOWN]) + (f"; and {more} more" if more > 0 else "")

@@ -2,7 +2,7 @@
 
     question(old, new, Bounds("zh", 0.4, 2.5))  ->  ["option B: the number 7 is gone"]
 
-What is compared, and how strictly:
+Comparisons:
 
 - Numbers in digits, by value. 三 may become 3 and 4万 may become 40000, but none may come, go or change; in
   a reasoning one may be said more or less often. What was spelt and still is, is not compared (一下 is none).
@@ -27,7 +27,7 @@ from shared import answers, prompts, segments
 from shared.dataset import Question
 
 SLACK = 6  # characters that any text may be shorter or longer
-SHOWN = 3  # of the things that are gone or new, how many a reason names
+SHOWN = 3  # missing or new things that a reason names
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]+")
 _CHOICE = re.compile(r"答案是\s*[:：]")
 _Thing = TypeVar("_Thing", str, Decimal)
@@ -44,7 +44,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class _Kind:
-    """Of which things it counts how often they are said, and not only whether."""
+    """For which things the number of occurrences matters, not only their presence."""
 
     numbers: bool
     words: bool
@@ -54,12 +54,12 @@ _PROSE, _OPTION, _REASONING = _Kind(True, False), _Kind(True, True), _Kind(False
 
 
 def problem(old: str, new: str, bounds: Bounds) -> list[str]:
-    """Say what is wrong with a problem's new wording."""
+    """List the flaws of a problem's new wording."""
     return list(_text(old, new, bounds, _PROSE))
 
 
 def question(old: Question, new: Question, bounds: Bounds) -> list[str]:
-    """Say what is wrong with a question's new wording, its options and reasonings included."""
+    """List the flaws of a question's new wording, including its options and reasonings."""
     if len(old.options) != len(new.options):
         return [f"there were {len(old.options)} options, now there are {len(new.options)}"]
     return [
@@ -117,7 +117,7 @@ def _all_reasonings(question: Question) -> list[str]:
 
 
 def _reasoning(old: str, new: str, options: int, bounds: Bounds) -> Iterator[str]:
-    # What its last line says beside the letter is not kept, and need not be.
+    # The closing line, apart from its letter, is not kept and not compared.
     yield from _text(prompts.without_closing(old), prompts.without_closing(new), bounds, _REASONING)
     was, now = answers.extract(old, options), answers.extract(new, options)
     if was != now:
@@ -145,7 +145,7 @@ def _numbers(old: str, new: str, counted: bool) -> Iterator[str]:
     before, after = digits(old), digits(new)
     spelt_before, spelt_after = spelt(old), spelt(new)
     if counted:
-        # A number that is now spelt, or was, has not come or gone.
+        # A number that changed between digits and words is neither new nor missing.
         gone = before - after - (spelt_after - spelt_before)
         come = after - before - (spelt_before - spelt_after)
     else:
@@ -156,8 +156,8 @@ def _numbers(old: str, new: str, counted: bool) -> Iterator[str]:
 
 
 def _words(text: str, counted: bool) -> Counter[str]:
-    found = Counter(_LATIN.findall(unicodedata.normalize("NFKC", text)))
-    return found if counted else _once(found)
+    counts = Counter(_LATIN.findall(unicodedata.normalize("NFKC", text)))
+    return counts if counted else _once(counts)
 
 
 def _once(things: Iterable[_Thing]) -> Counter[_Thing]:

@@ -2,8 +2,8 @@
 
     NearCopies(embedder).nearest("more", 41, Asked("甲比乙高……", "谁最高？", ("甲", "乙")))  ->  0.93
 
-A run has the questions of its data set, embedded once in a process, and the variants that were kept so far.
-Two variants that are under way at the same time do not see each other. What is too near, others say.
+A run has the questions of its data set, embedded once in a process, and the variants kept so far. Two
+variants under way at the same time are not compared. The caller decides which similarity is too high.
 """
 
 import functools
@@ -32,22 +32,22 @@ class NearCopies:
         self._lock = threading.Lock()
 
     def nearest(self, run: str, item: int, asked: PromptQuestion) -> float:
-        """Give the highest cosine similarity of a question to those of a run, but for the item's own."""
+        """Give the highest cosine similarity of a question to those of a run, except the item's own."""
         text = _shown(asked)
         with self._lock:
-            known = self._load(run)
-            known.add(_kept(run, item, known.numbers))
-            return known.nearest(self._embedder().encode([text]))
+            vectors = self._load(run)
+            vectors.add(_kept(run, item, vectors.numbers))
+            return vectors.nearest(self._embedder().encode([text]))
 
     def _of_source(self, run: str) -> "_Vectors":
-        known = _Vectors(self._embedder())
+        vectors = _Vectors(self._embedder())
         entries = map(dataset.entry_of, runs.load_entries(run))
-        known.add((None, text) for entry in entries for text in _questions(entry))
-        return known
+        vectors.add((None, text) for entry in entries for text in _questions(entry))
+        return vectors
 
 
 class _Vectors:
-    """Unit vectors of questions, and which items' variants are among them."""
+    """Unit vectors of questions, and the items whose variants are included."""
 
     def __init__(self, embedder: "Embedder") -> None:
         self.numbers: set[int] = set()
@@ -74,9 +74,9 @@ class _Vectors:
         return float((self._matrix @ np.asarray(vectors, np.float32)[0]).max())
 
 
-def _kept(run: str, item: int, known: set[int]) -> list[tuple[int | None, str]]:
-    made = results.not_among(run, {*known, item})
-    entries = [(number, Entry.model_validate(value["entry"])) for number, value in made]
+def _kept(run: str, item: int, loaded: set[int]) -> list[tuple[int | None, str]]:
+    variants = results.not_among(run, {*loaded, item})
+    entries = [(number, Entry.model_validate(value["entry"])) for number, value in variants]
     return [(number, text) for number, entry in entries for text in _questions(entry)]
 
 

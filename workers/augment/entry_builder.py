@@ -1,10 +1,10 @@
-"""Build the new entry of a strategy, and note what was dropped.
+"""Build the new entry of a strategy, and record what was dropped.
 
     Augmented({"id": "p1~synonym", "problem": "……", "questions": [{..., "votequeue": {...}}],
                "votequeue": {"origin": "synonym", "group": "0f3c…"}},
               [Dropped(2, "option B is empty")], "2 of 3 questions")
 
-The new entry is in the recipe's format and says of every text how it was made.
+The new entry is in the recipe's format and records the provenance of every text.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from shared.options import Augmentation
 
 @dataclass(frozen=True)
 class Dropped:
-    """A question (from 1) of the old entry that has none in the new one, and why."""
+    """A question (from 1) of the old entry that the new one lacks, and why."""
 
     question: int
     reason: str
@@ -33,7 +33,7 @@ class Augmented:
 
     @property
     def value(self) -> dict[str, Any]:
-        """Give it as the ledger keeps it."""
+        """Give the entry in the ledger's form."""
         return {"entry": self.entry, "dropped": [asdict(one) for one in self.dropped]}
 
 
@@ -44,7 +44,7 @@ def new_entry(
     questions: Sequence[Question],
     only: int | None = None,
 ) -> dict[str, Any]:
-    """Build an entry that was made from ``source``, or (``only``) from one of its questions, from 0."""
+    """Build an entry derived from ``source``, or (``only``) from one of its questions, from 0."""
     base = str(source.id) if only is None else key(source.id, only)
     return {
         "id": f"{base}~{options.strategy}",
@@ -59,19 +59,19 @@ def _question(question: Question, options: Augmentation) -> dict[str, Any]:
     given = question.model_dump(include={"question", "options", "answer", "reasoning"}, exclude_none=True)
     if question.wrong:
         given["wrong"] = [_wrong(wrong, options) for wrong in question.wrong]
-    return {**given, "votequeue": _made(label, options)}
+    return {**given, "votequeue": _provenance(label, options)}
 
 
 def _wrong(wrong: WrongReasoning, options: Augmentation) -> dict[str, Any]:
-    return {"answer": wrong.answer, "reasoning": wrong.reasoning, "votequeue": _made("wrong", options)}
+    return {"answer": wrong.answer, "reasoning": wrong.reasoning, "votequeue": _provenance("wrong", options)}
 
 
-def _made(label: str | None, options: Augmentation) -> dict[str, Any]:
-    made = TextProvenance(
+def _provenance(label: str | None, options: Augmentation) -> dict[str, Any]:
+    provenance = TextProvenance(
         label=label,
         origin=options.strategy,
         provider=options.provider,
         model=options.model,
         prompt=options.prompt,
     )
-    return made.model_dump()
+    return provenance.model_dump()

@@ -2,7 +2,7 @@
 
     pack(["……" (900), "……" (1500), "……" (400)], Limits(characters=2000))  ->  [[1500, 400], [900]]
 
-A service that takes one text a call gets several as its lines.
+A service that takes one text a call receives several texts as lines of one.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ def pack(texts: Sequence[str], limits: Limits, gap: int = 0) -> list[list[str]]:
     """Pack texts first-fit decreasing, ``gap`` characters between two; one too long goes alone."""
     packs: list[list[str]] = []
     sizes: list[int] = []
-    # Full packs are not looked at again; without this, many texts would take their square in time.
+    # Full packs are skipped from then on, which avoids quadratic time on many texts.
     first = 0
     for text in sorted(texts, key=len, reverse=True):
         place = _place(packs, sizes, first, len(text) + gap, limits)
@@ -44,10 +44,10 @@ def _full(texts: list[str], size: int, limits: Limits) -> bool:
 
 
 class Carrier:
-    """A translator as lines of text see it: whatever it takes a call, it translates lines, one into one.
+    """A translator of single lines, independent of how many texts a call takes.
 
-    A service that takes one text a call gets several lines as one, unless it is ``prompted``: a chat model
-    was given that limit by a person, who does not trust it with more.
+    A service that takes one text a call receives several lines as one text, unless it is ``prompted``: for a
+    chat model, a person set that limit on purpose.
     """
 
     def __init__(self, translator: Translator, *, prompted: bool = False) -> None:
@@ -57,7 +57,7 @@ class Carrier:
 
     @property
     def service(self) -> Service:
-        """Say what it is; a limit of one text a call does not bind lines."""
+        """Give the service, without a limit of one text a call where lines are joined."""
         service = self._translator.service
         if not self._as_lines:
             return service
@@ -68,23 +68,23 @@ class Carrier:
         return pack(texts, self.service.limits, self._gap)
 
     def estimate(self, texts: Sequence[str]) -> Needs:
-        """Tell what translating some texts may use."""
+        """Estimate what translating some texts uses."""
         return self._translator.estimate(self._sent(texts))
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
-        """Translate some texts, none of which has a line break, in one call; so have the results.
+        """Translate some texts in one call; neither texts nor results have line breaks.
 
         Raises:
-            Unreadable: there is not one result for each text, or one is empty.
+            Unreadable: the number of results differs, or one is empty.
             As `Translator.translate` does.
         """
-        made = self._translator.translate(self._sent(texts), source, target)
-        results = self._received(made.texts, len(texts))
+        translated = self._translator.translate(self._sent(texts), source, target)
+        results = self._received(translated.texts, len(texts))
         if len(results) != len(texts):
             raise Unreadable(f"{len(texts)} texts were sent, and {len(results)} came back")
         if not all(results):
             raise Unreadable(f"a translation is empty: that of {texts[results.index('')][:40]!r}")
-        return Translated(results, made.usage)
+        return Translated(results, translated.usage)
 
     def _sent(self, texts: Sequence[str]) -> Sequence[str]:
         return ["\n".join(texts)] if self._as_lines else texts

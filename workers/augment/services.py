@@ -1,4 +1,4 @@
-"""What the strategies make entries with.
+"""Dependencies of the augmentation strategies.
 
 services.translator("tencent", "TextTranslateBatch")  ->  the same client for all tasks of a process
 """
@@ -14,7 +14,7 @@ from workers.ports import ChatModel, Translator
 
 @dataclass(frozen=True)
 class Services:
-    """What one worker process has for all its tasks; clients are asked for by provider and model."""
+    """Dependencies shared by all tasks of a worker process; clients are created by provider and model."""
 
     gateway: Gateway
     memory: Memory

@@ -2,8 +2,8 @@
 
     "甲到达车站。乙何时到达？"  ->  "甲抵达车站。乙何时抵达？"
 
-A puzzle must stay the same puzzle: one choice of words holds for all of an entry's texts, no two words become
-one, and nothing that a letter hangs on is touched.
+The puzzle must stay the same: a word is replaced in all of an entry's texts alike, no two words become one,
+and text that determines a letter is not changed.
 """
 
 import itertools
@@ -74,14 +74,14 @@ class _Texts:
         quoted = "\n".join(QUOTED.findall(self.whole))
         names = self._names()
         counts = Counter(word for cut in self._cut.values() for word, _ in cut)
-        found = {}
+        replaceable = {}
         for word, tag in dict.fromkeys(pair for cut in self._cut.values() for pair in cut):
             synonyms = [other for other in self._thesaurus.synonyms(word, tag) if other not in self.whole]
-            # Found more often than as a word, it is a part of others, which would then differ from it.
+            # A text that occurs more often than as a word is part of other words, which would then differ.
             alone = self.whole.count(word) == counts[word]
             if synonyms and alone and word not in quoted and word not in names:
-                found[word] = synonyms
-        return found
+                replaceable[word] = synonyms
+        return replaceable
 
     def _names(self) -> str:
         guessed = [
@@ -103,7 +103,7 @@ class _Texts:
         return "".join(chosen.get(word, word) for word, _ in self._cut[text])
 
     def read_as_meant(self, chosen: Mapping[str, str]) -> bool:
-        """Tell whether the new texts fall into the same words as the old ones, but for those replaced."""
+        """Tell whether the new texts are segmented into the same words, except for those replaced."""
         for cut in self._cut.values():
             meant = [chosen.get(word, word) for word, _ in cut]
             if any(word in chosen for word, _ in cut) and meant != [
@@ -115,10 +115,10 @@ class _Texts:
 
 def _choose(texts: _Texts, share: float, rng: Random) -> tuple[dict[str, str], int]:
     replaceable = texts.replaceable()
-    wanted = max(1, round(share * len(replaceable)))
+    target = max(1, round(share * len(replaceable)))
     chosen: dict[str, str] = {}
     for word in rng.sample(list(replaceable), len(replaceable)):
-        if len(chosen) < wanted:
+        if len(chosen) < target:
             # Two words of one meaning must not become one word.
             free = [other for other in replaceable[word] if other not in chosen.values()]
             tries = ({**chosen, word: other} for other in free)

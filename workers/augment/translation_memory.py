@@ -1,12 +1,12 @@
-"""The translation memory of a worker: texts are bought in batches, and each only once.
+"""The translation memory of a worker: texts are translated in batches, each only once.
 
     memory.translate(Wanted("back", carrier, Route("zh", "ja", "tencent", "TextTranslateBatch")), ["甲高。"])
         ->  {"甲高。": "甲が高い。"}
 
-Tasks that ask within a short linger for the same run and route share calls: their texts are reserved in the
-ledger, packed and bought together, while each task waits for its own texts only. A reservation lasts a short
-lease that is renewed as long as its calls are under way or wait for the limiter, so that what a killed worker
-held is soon free.
+Tasks that request translations for the same run and route within a short linger share calls. Their texts are
+reserved in the ledger, packed and translated together; each task waits for its own texts only. A reservation
+is a short lease, renewed while its calls are under way or wait for the limiter, so that the texts of a killed
+worker are soon free.
 """
 
 import concurrent.futures
@@ -28,14 +28,14 @@ from workers.gateway.gateway import Gateway
 from workers.ports import Interrupted
 
 log = logging.getLogger(__name__)
-FIRST_POLL, LONGEST_POLL = 0.2, 2.0  # seconds between looks at what others are translating, doubling
-# Calls of one pack that may go wrong in a round; one bad text among a hundred is found by halves in eight.
+FIRST_POLL, LONGEST_POLL = 0.2, 2.0  # seconds between checks of texts that others are translating, doubling
+# Failed calls allowed for a pack in a round; bisection finds one bad text in a hundred in eight.
 BAD_CALLS = 10
 
 
 @dataclass(frozen=True)
 class PendingText:
-    """For which run texts are translated, by whom, and from which language to which."""
+    """The run, translator and route that texts are translated for."""
 
     run: str
     carrier: Carrier = field(compare=False)
@@ -43,9 +43,9 @@ class PendingText:
 
 
 class _Batch:
-    """Texts that several tasks want translated now; a text's result is ``None`` where others are at it.
+    """Texts that several tasks want translated now; a result is ``None`` while another worker has the text.
 
-    ``holder`` is its own: what another batch of this process has reserved is paid already.
+    Each batch has its own ``holder``, so that batches of one process reserve separately.
     """
 
     def __init__(self, wanted: PendingText, holder: str) -> None:
@@ -81,14 +81,14 @@ class Memory:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Let the calls under way end, and make no more."""
+        """Let calls under way finish, and start no more."""
         self._calls.shutdown(wait=False, cancel_futures=True)
 
     def translate(self, wanted: PendingText, texts: Iterable[str]) -> dict[str, str | Refused]:
-        """Give each text's translation, or why there can be none; what is in the memory costs nothing.
+        """Give each text's translation or refusal; cached translations cost nothing.
 
         Raises:
-            Held, OverBudget, Interrupted, Unavailable: as `Gateway.translate`; what came through is kept.
+            Held, OverBudget, Interrupted, Unavailable: as `Gateway.translate`; finished texts are kept.
         """
         missing = list(dict.fromkeys(texts))
         done: dict[str, str | Refused] = {}
@@ -113,7 +113,7 @@ class Memory:
                 batch = self._gathering[wanted] = _Batch(wanted, holder)
             mine = batch.add(texts)
         if first:
-            # The first to ask works for all who come while it lingers.
+            # The first task of a batch works for all that join during the linger.
             self._stopping.wait(self._linger)
             with self._lock:
                 del self._gathering[wanted]
@@ -123,7 +123,7 @@ class Memory:
     def _work(self, batch: _Batch) -> None:
         try:
             if self._stopping.is_set():
-                raise Interrupted  # noqa: TRY301  (all who wait must hear of it)
+                raise Interrupted  # noqa: TRY301  (all waiting tasks must fail with it)
             reserved = self._reserve(batch, batch.results)
             batch.settle({**reserved.found, **dict.fromkeys(reserved.others)})
             packs = batch.wanted.carrier.pack(reserved.mine)
@@ -140,7 +140,7 @@ class Memory:
         return cache.reserve(texts, batch.wanted.route, batch.holder, self._lease)
 
     def _renew(self, batch: _Batch, texts: Sequence[str]) -> None:
-        # A ledger that does not answer now may the next time; at worst a text is bought twice.
+        # A failed renewal is retried at the next beat; at worst a text is paid for twice.
         try:
             self._reserve(batch, texts)
         except VotequeueError as error:
@@ -155,7 +155,7 @@ class Memory:
             except (Refused, Unreadable) as error:
                 bad += 1
                 if len(texts) > 1 and bad < BAD_CALLS:
-                    # One of them may be to blame: in halves, the others come through.
+                    # One text may be the cause: bisection lets the others succeed.
                     packs += [texts[: len(texts) // 2], texts[len(texts) // 2 :]]
                     continue
                 self._give_up(batch, texts, _blame(error, texts))
@@ -180,16 +180,16 @@ class Memory:
         return dict(zip(texts, results, strict=True))
 
     def _give_up(self, batch: _Batch, texts: Sequence[str], error: BaseException) -> None:
-        # A ledger that does not answer leaves the lease to run out.
+        # If the ledger does not answer, the lease expires.
         with contextlib.suppress(VotequeueError):
             cache.give_up(texts, batch.wanted.route, batch.holder)
         batch.fail(texts, error)
 
 
 def _blame(error: Exception, texts: Sequence[str]) -> Exception:
-    # A refusal of several says nothing about each of them.
+    # A refusal of several texts does not show which one caused it.
     if isinstance(error, Refused) and len(texts) > 1:
-        return Unavailable(f"{len(texts)} texts were refused together, which one is not known yet: {error}")
+        return Unavailable(f"{len(texts)} texts were refused together, the cause is not known yet: {error}")
     return error
 
 

@@ -1,4 +1,4 @@
-"""Parse a chat model's new question, or say what is wrong with it.
+"""Parse a chat model's new question, or report its flaw.
 
 '```json\\n{"problem": "甲比乙高。", "question": "谁高？", "options": ["甲", "乙"], "answer": "A",
   "reasoning": "甲比乙高。\\\\n答案是：A"}\\n```'   ->  ParsedVariant("甲比乙高。", Question(...))
@@ -16,7 +16,7 @@ from shared.errors import VotequeueError
 
 
 class Unfit(VotequeueError):
-    """The text is no question that can be used; the message says why."""
+    """The text holds no usable question; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class ParsedVariant:
 
 
 def read(text: str, reader: str = answers.CONCLUSION) -> ParsedVariant:
-    """Read the question that a chat model wrote, whatever it says around it.
+    """Extract the question from a chat model's reply.
 
-    ``reader`` is how the letter is read that its reasoning comes to.
+    ``reader`` names the reader that extracts the letter of its reasoning.
 
     Raises:
-        Unfit: there is none, or it lacks something.
+        Unfit: there is no question, or it is incomplete.
     """
     objects = list(json_text.find(thinking.strip(text), "{"))
     if not objects:
         raise Unfit("no JSON object in the reply")
-    # What was tried comes first, the result last.
+    # Models may write drafts first: the last object is the result.
     given = objects[-1].value
     _check_characters(given)
     new = {"id": "new", "problem": given.get("problem"), "questions": [_plain(given)]}
@@ -95,6 +95,6 @@ def _check(written: ParsedVariant, reader: str) -> None:
         raise Unfit("two options are the same")
     if question.answer is None:
         raise Unfit("it has no answer")
-    said = answers.extract(question.reasoning or "", len(question.options), reader)
-    if said != question.answer:
-        raise Unfit(f"its answer is {question.answer}, its reasoning says {said or 'no letter'}")
+    letter = answers.extract(question.reasoning or "", len(question.options), reader)
+    if letter != question.answer:
+        raise Unfit(f"its answer is {question.answer}, its reasoning says {letter or 'no letter'}")

@@ -1,10 +1,10 @@
-"""The strategy `variant`: a chat model writes a new question like an old one.
+"""The strategy `variant`: a chat model writes a new question similar to an old one.
 
     Variants(gateway, chat_model, near_copies).write(claim, entry, options)
         ->  Augmented({"id": "p1#2~variant", ...}, [], "written once, 4 of 5 answers agree, nearest 0.91")
 
-Models make things up, so the same model answers the new question afresh, without being told the letter, and
-the question is kept only if enough of those answers agree.
+Models may write a wrong answer. So the same model answers the new question several times without its letter,
+and the question is kept only if enough of those answers agree.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from workers.ports import ChatModel, Prompt
 
 @dataclass(frozen=True)
 class _Checked:
-    """How many of the answers so far agree with a question's letter."""
+    """How many of the ``asked`` answers agree with a question's letter."""
 
     agree: int
     asked: int
@@ -54,17 +54,17 @@ class Variants:
         """Write a variant of the question that a claim is for.
 
         Raises:
-            Refused: none of those written can be kept, for the reasons it gives.
-            As `Gateway.chat`, but for a refused answer, which is one that does not agree.
+            Refused: no written variant can be kept; the message has the reasons.
+            As `Gateway.chat`, except that a refused answer counts as one that does not agree.
         """
         gold = entry.questions[claim.question].answer
         if gold is None:
             raise Refused(
-                f"{key(entry.id, claim.question)} has no answer, so nothing can be written after it"
+                f"{key(entry.id, claim.question)} has no answer, so no variant of it can be written"
             )
         task = _Task(claim.job, options, FewShotExample(runs.asked(entry, claim.question), "", gold))
         reasons = []
-        # Without chance in it, the same prompt has the same reply.
+        # At temperature 0, a prompt gives the same reply again.
         for number in range(1, WRITES + 1 if task.temperature > 0 else 2):
             try:
                 new, line = self._write(task, number)
@@ -84,10 +84,10 @@ class Variants:
         )
         new = variant_parser.read(text, task.reader)
         asked = PromptQuestion(new.problem, new.question.question, tuple(new.question.options))
-        # Before the answers, which cost more.
+        # Checked before the answers, which cost more.
         near = self._near_copies.nearest(task.job.run, task.job.item, asked)
         if near >= task.near_copy:
-            raise Unfit(f"it is nearly a copy of a question that is there already (similarity {near:.3f})")
+            raise Unfit(f"it is nearly a copy of an existing question (similarity {near:.3f})")
         checked = self._check(task, number, asked, new.question.answer)
         if checked.agree < task.agree:
             raise Unfit(f"{checked.agree} of {checked.asked} answers gave its letter {new.question.answer}")
@@ -111,7 +111,7 @@ class Variants:
 
 
 class _Task:
-    """What a variant is written after, and how."""
+    """The question that a variant is written from, and the run's options."""
 
     def __init__(self, job: Job, options: Augmentation, solved: FewShotExample) -> None:
         self.job = job
@@ -123,5 +123,5 @@ class _Task:
         self._max_tokens = options.max_tokens or 1
 
     def prompt(self, text: str) -> Prompt:
-        """Make a message with the run's settings of chance and length."""
+        """Make a message with the run's temperature and length."""
         return Prompt(text, self._max_tokens, self.temperature)

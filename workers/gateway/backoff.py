@@ -1,9 +1,9 @@
-"""Back-off of an account after "slow down": one record in Redis that all its callers read.
+"""Back-off of an account that a service throttled: one record in Redis that all its callers read.
 
     Backoff(until=1795340012.5, refused=1, factor=0.7, said="chat (api.deepseek.com) says 429: ...")
 
-Nobody calls before ``until`` (seconds, by the clock of the Redis server); from then on the rate is ``factor``
-of what is allowed, and grows back by itself. `votequeue resume` deletes the record (`shared.service_pauses`).
+No call is made before ``until`` (seconds, by the clock of the Redis server). Then the rate is ``factor`` of
+the allowed one, and recovers linearly. `votequeue resume` deletes the record (`shared.service_pauses`).
 """
 
 import dataclasses
@@ -18,18 +18,18 @@ from redis.client import Pipeline
 from shared.errors import LONGEST_PAUSE
 from shared.service_pauses import SUFFIX
 
-FIRST, LONGEST = 0.5, 60.0  # seconds of a pause whose length the service left open, doubling
-SLOWER, LEAST = 0.7, 0.1  # what "slow down" makes of the rate, and the least that it may become
-RECOVERY = 0.05  # of the allowed rate, regained a second
+FIRST, LONGEST = 0.5, 60.0  # seconds of a pause whose length the service does not give, doubling
+SLOWER, LEAST = 0.7, 0.1  # factor on the rate at each throttling, and its lower bound
+RECOVERY = 0.05  # share of the allowed rate that is regained each second
 FRESH = 1.0  # seconds
-# What a process does for the first time takes longer, and a late call crowds those after it: after nothing
-# for IDLE seconds, calls are further apart for STARTING seconds.
+# First calls of a process are slow, and late calls crowd the next ones: after IDLE seconds without calls,
+# the rate is lower for STARTING seconds.
 IDLE, STARTING, START_SHARE = 120.0, 3.0, 0.85
-MEMORY = 300.0  # seconds after a pause that a refused call still counts as the next in a row
-KNOWN = 1000.0  # seconds without a call after which a service's past is looked up again; longer than any call
+MEMORY = 300.0  # seconds after a pause in which a throttled call still counts as consecutive
+KNOWN = 1000.0  # seconds without a call after which the history is restored again; longer than any call
 
-# All that a caller must know, in one step. A memory is known by the server that it was begun on: after a
-# restart or a failover, what Redis still has of the past may be old.
+# Reads all state that a caller needs atomically. A memory is valid only on the server run that began it:
+# after a restart or a failover, the state in Redis may be stale.
 _READ = """
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
 local memory = redis.call('GET', KEYS[4])
@@ -51,7 +51,7 @@ return {redis.call('GET', KEYS[1]) or '', moment[1], moment[2], starting, server
 
 @dataclass(frozen=True)
 class Backoff:
-    """The record; ``refused`` counts the pauses in a row without a successful call since."""
+    """The record; ``refused`` counts pauses since the last successful call, ``said`` is the message."""
 
     until: float = 0.0
     refused: int = 0
@@ -62,30 +62,31 @@ class Backoff:
         """Give the share of the allowed rate that may be used now, in (0, 1]."""
         return min(1.0, self.factor + RECOVERY * max(0.0, now - self.until))
 
-    def slower(self, begun: float, now: float, delay: float | None, said: str = "") -> "Backoff":
-        """Give the pace after a call that began at ``begun`` was told to slow down."""
+    def slower(self, begun: float, now: float, delay: float | None, message: str = "") -> "Backoff":
+        """Give the back-off after a call that began at ``begun`` was throttled."""
         if begun < self.until:
-            # It was under way when another one was told: that is the same news.
-            return dataclasses.replace(self, until=max(self.until, now + delay), said=said) if delay else self
+            # The call began before the current pause, so this is no new throttling.
+            later = max(self.until, now + (delay or 0.0))
+            return dataclasses.replace(self, until=later, said=message) if delay else self
         pause = delay or min(FIRST * 2.0 ** min(self.refused, 16), LONGEST)
-        # A service that refuses the first calls after a pause is not back yet: no rate would be slow enough.
+        # After consecutive throttlings the service is not back yet: a lower rate would not help.
         factor = self.factor if self.refused else max(LEAST, self.share(now) * SLOWER)
-        return Backoff(now + pause, self.refused + 1, factor, said)
+        return Backoff(now + pause, self.refused + 1, factor, message)
 
     def succeeded(self, begun: float) -> "Backoff":
-        """Give the pace after a call that began at ``begun`` was answered."""
+        """Give the back-off after a call that began at ``begun`` was answered."""
         return self if begun < self.until else dataclasses.replace(self, refused=0)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A pace, and when it was read: by the clock of the Redis server, and by this process's monotonic one.
+    """A back-off, and when it was read: on the clock of the Redis server, and on the monotonic one (``at``).
 
-    ``starting``: calls have only just begun, after none for a while. ``memory`` names what the server knows
-    of the account's calls: empty where it knows nothing, or may have forgotten some.
+    ``starting``: calls have just resumed after an idle time. ``memory`` identifies the server's history of
+    the account's calls; empty: there is none, or it may be incomplete.
     """
 
-    pace: Backoff
+    backoff: Backoff
     now: float
     at: float = 0.0
     starting: bool = False
@@ -94,14 +95,14 @@ class Reading:
 
     @property
     def left(self) -> float:
-        """Seconds that nobody may call."""
-        # Not longer than the longest, should the server's clock be set back.
-        return min(max(0.0, self.pace.until - self.now), LONGEST_PAUSE)
+        """Seconds until calls are allowed."""
+        # Bounded, in case the server's clock is set back.
+        return min(max(0.0, self.backoff.until - self.now), LONGEST_PAUSE)
 
     @property
     def share(self) -> float:
         """Share of the allowed rate that may be used."""
-        return self.pace.share(self.now) * (START_SHARE if self.starting else 1.0)
+        return self.backoff.share(self.now) * (START_SHARE if self.starting else 1.0)
 
     @property
     def fresh(self) -> bool:
@@ -126,20 +127,20 @@ class Backoffs:
             _loaded(stored), now, time.monotonic(), bool(starting), server.decode(), memory.decode()
         )
 
-    def slow_down(self, key: str, begun: float | None, delay: float | None, said: str) -> None:
-        """Put down that a call which began at ``begun`` (None: now) was told to slow down."""
-        self._change(key, lambda pace, now: pace.slower(now if begun is None else begun, now, delay, said))
+    def slow_down(self, key: str, begun: float | None, delay: float | None, message: str) -> None:
+        """Record that a call that began at ``begun`` (None: now) was throttled."""
+        self._change(key, lambda old, now: old.slower(now if begun is None else begun, now, delay, message))
 
     def succeeded(self, key: str, begun: float) -> None:
-        """Put down that a call which began at ``begun`` was answered."""
-        self._change(key, lambda pace, _: pace.succeeded(begun))
+        """Record that a call that began at ``begun`` was answered."""
+        self._change(key, lambda backoff, _: backoff.succeeded(begun))
 
     def _change(self, key: str, changed: Callable[[Backoff, float], Backoff]) -> None:
         def change(pipe: Pipeline) -> None:
-            pace, now = _loaded(pipe.get(key + SUFFIX)), _seconds(pipe.time())
-            new = changed(pace, now)
+            backoff, now = _loaded(pipe.get(key + SUFFIX)), _seconds(pipe.time())
+            new = changed(backoff, now)
             pipe.multi()
-            if new != pace:
+            if new != backoff:
                 kept = max(0.0, new.until - now) + max(MEMORY, (1.0 - new.factor) / RECOVERY)
                 pipe.set(key + SUFFIX, json.dumps(dataclasses.asdict(new)), px=int(kept * 1000))
 
@@ -147,7 +148,7 @@ class Backoffs:
 
 
 def memory_key(key: str) -> str:
-    """Name the key whose value names what the server knows of an account's calls."""
+    """Give the key of the memory that identifies the server's history of an account."""
     return key + ":memory"
 
 

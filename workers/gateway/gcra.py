@@ -1,12 +1,12 @@
 """Evenly spaced calls (GCRA), by the clock of the Redis server.
 
-    lines.place(key, Spacing(0.206, 0.004), 1.0)  ->  CallSlot(at=1041.273, due=1041.273)
-    lines.place(key, Spacing(0.206, 0.004), 1.0)  ->  CallSlot(wait=0.106)  # none to be had yet
+    schedule.reserve(key, Spacing(0.206, 0.004), 1.0)  ->  CallSlot(at=1041.273, due=1041.273)
+    schedule.reserve(key, Spacing(0.206, 0.004), 1.0)  ->  CallSlot(wait=0.106)  # too early to reserve
 
-throttled-py's GCRA keeps the line: its bucket holds one call and what comes up within `AHEAD` seconds, so
-that a place is taken before its moment and none is lost to whoever wakes up late. One spacing serves calls a
-second and calls a minute. As calls are evenly spaced, a line whose past is not known begins one interval
-after the latest moment that anybody may have a place for.
+throttled-py's GCRA stores the theoretical arrival time (TAT) of the next call. Its burst is one call and the
+calls of `BURST` seconds, so that a caller reserves its slot ahead of time and is not late. One emission
+interval serves calls a second and calls a minute. A schedule with unknown history starts one interval after
+the latest TAT that may have been reserved.
 """
 
 import math
@@ -23,21 +23,21 @@ from throttled.types import SyncRedisClientP
 
 from shared.providers import Limits
 
-# Of what is allowed: the rest is room for calls that reach the service later than they were sent.
-SECOND_USED, MINUTE_USED = 0.965, 0.985
-AHEAD = 0.2  # seconds before its moment that a place may be taken
+# Shares of the limits; the rest is a margin for calls that reach the service later than they were sent.
+SECOND_SHARE, MINUTE_SHARE = 0.965, 0.985
+BURST = 0.2  # seconds before its arrival time that a slot may be reserved
 HOUR = 3600.0  # seconds: throttled-py's periods are whole seconds, and its counts whole numbers
-UNITS = 1000  # of a bucket that one call costs
+UNITS = 1000  # cost of one call, in units of the bucket
 CALLS = "calls"
-SLOWED = 1.5  # intervals: a next place that is further away was put there at a lower rate
-FORGETTING = 0.0005  # seconds that the shortest trip to Redis grows a trip, so that a slower network shows
+SLOWED = 1.5  # intervals: a TAT further ahead than this stems from a lower rate
+DECAY = 0.0005  # seconds that the least round trip grows by each time, to follow a slower network
 
 
 @dataclass(frozen=True)
 class CallSlot:
-    """When a call is to be made, on this process's monotonic clock; ``due`` is the earliest that may mean.
+    """A call's arrival time on this process's monotonic clock; ``due`` is its lower bound, ``at`` its upper.
 
-    ``wait`` above 0: no place was taken, and none will be to be had for so many seconds.
+    ``wait`` above 0: nothing was reserved; try again in so many seconds.
     """
 
     at: float = 0.0
@@ -47,84 +47,84 @@ class CallSlot:
 
 @dataclass(frozen=True)
 class Spacing:
-    """Seconds between two calls, and how late one may be without crowding those after it."""
+    """The emission interval in seconds, and how late a call may be without delaying the next ones."""
 
     interval: float
     tolerance: float
 
 
 def spacing(limits: Limits) -> Spacing | None:
-    """Tell how far apart calls must be; None: there is no limit on their rate."""
-    counts = [(limits.per_second, 1.0, SECOND_USED), (limits.per_minute, 60.0, MINUTE_USED)]
-    known = [(count, period, used) for count, period, used in counts if count is not None]
-    if not known:
+    """Give the spacing that limits require; None: the rate is not limited."""
+    counts = [(limits.per_second, 1.0, SECOND_SHARE), (limits.per_minute, 60.0, MINUTE_SHARE)]
+    limited = [(count, period, used) for count, period, used in counts if count is not None]
+    if not limited:
         return None
-    interval = max(period / (count * used) for count, period, used in known)
-    # Two thirds of the room are for what happens to a call after it has left us.
-    return Spacing(interval, min(count * interval - period for count, period, _ in known) / 3)
+    interval = max(period / (count * used) for count, period, used in limited)
+    # Two thirds of the margin are for delays after a call was sent.
+    return Spacing(interval, min(count * interval - period for count, period, _ in limited) / 3)
 
 
 class CallSchedule:
-    """The lines of all accounts."""
+    """The call schedules of all accounts."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._store = _Store(client)
-        self._trip = 0.0
+        self._round_trip = 0.0
 
-    def place(self, key: str, apart: Spacing | None, share: float) -> CallSlot:
-        """Take the next place in a line, at a share of its rate; without a line, any moment will do."""
-        if apart is None:
+    def reserve(self, key: str, spacing: Spacing | None, share: float) -> CallSlot:
+        """Reserve the next slot, at a share of the rate; without a spacing, the call may be made at once."""
+        if spacing is None:
             return CallSlot()
-        interval = apart.interval / share
+        interval = spacing.interval / share
         sent = time.monotonic()
-        result = self._limit(key, interval, UNITS, AHEAD)
+        result = self._limit(key, interval, UNITS, BURST)
         received = time.monotonic()
-        if result.state.reset_after > SLOWED * interval + 2 * AHEAD:
-            # It was slower before, or the server's clock was set back.
-            self.restart(key, apart, share)
+        if result.state.reset_after > SLOWED * interval + 2 * BURST:
+            # The rate was lower before, or the server's clock was set back.
+            self.reset(key, spacing, share)
         if result.limited:
-            # Not all at the same time, or all workers would wake up together, and get in each other's way.
-            return CallSlot(wait=result.state.retry_after + random.uniform(0.001, AHEAD / 4))
-        # The bucket is as it was before when the call after this one may be made.
+            # A random part, so that workers do not retry at the same moment.
+            return CallSlot(wait=result.state.retry_after + random.uniform(0.001, BURST / 4))
+        # Until this slot: the next one's TAT, less one interval.
         until = max(0.0, result.state.reset_after - interval)
-        self._trip = min(received - sent, self._trip + FORGETTING)
-        # When Redis looked at its clock we cannot know: never early by the one bound, late by the other.
-        return CallSlot(received + until, sent + self._trip + until)
+        self._round_trip = min(received - sent, self._round_trip + DECAY)
+        # Redis read its clock between `sent` and `received`: `at` is never early, `due` never late.
+        return CallSlot(received + until, sent + self._round_trip + until)
 
-    def restart(self, key: str, apart: Spacing | None, share: float = 1.0) -> None:
-        """Begin a line anew: the next place is one interval after all that others may have taken."""
-        if apart is None:
+    def reset(self, key: str, spacing: Spacing | None, share: float = 1.0) -> None:
+        """Reset a schedule: the next slot is one interval after any that may have been reserved."""
+        if spacing is None:
             return
-        interval = apart.interval / share
-        # throttled-py has no call that forgets a bucket.
+        interval = spacing.interval / share
+        # throttled-py has no call to delete a bucket.
         self._client.delete(self._limiter(key, interval, UNITS, HOUR)._prepare_key(CALLS))
-        self._limit(key, interval, round(UNITS * (interval + AHEAD) / interval), HOUR)
+        self._limit(key, interval, round(UNITS * (interval + BURST) / interval), HOUR)
 
-    def keep(self, key: str, moment: CallSlot, apart: Spacing | None) -> bool:
-        """Tell whether a call may be made now; one that is a little late puts off all after it by as much."""
-        if apart is None:
+    def hold(self, key: str, slot: CallSlot, spacing: Spacing | None) -> bool:
+        """Tell whether a slot still holds now; a slightly late call delays the TAT by as much."""
+        if spacing is None:
             return True
-        late, paid = time.monotonic() - moment.due, 0.0
-        # Putting them off takes its time, too: it may have to be done again.
-        while late - paid > apart.tolerance:
-            if late > max(apart.interval, 4 * apart.tolerance):
+        late, deferred = time.monotonic() - slot.due, 0.0
+        # The delay takes time itself, so it may have to be repeated.
+        while late - deferred > spacing.tolerance:
+            if late > max(spacing.interval, 4 * spacing.tolerance):
                 return False
-            self._limit(key, apart.interval, round(UNITS * (late - paid) / apart.interval), HOUR)
-            late, paid = time.monotonic() - moment.due, late
+            self._limit(key, spacing.interval, round(UNITS * (late - deferred) / spacing.interval), HOUR)
+            late, deferred = time.monotonic() - slot.due, late
         return True
 
-    def _limit(self, key: str, interval: float, units: int, ahead: float) -> RateLimitResult:
-        return self._limiter(key, interval, units, ahead).limit(CALLS, units)
+    def _limit(self, key: str, interval: float, units: int, burst: float) -> RateLimitResult:
+        return self._limiter(key, interval, units, burst).limit(CALLS, units)
 
-    def _limiter(self, key: str, interval: float, units: int, ahead: float) -> GCRARateLimiter:
+    def _limiter(self, key: str, interval: float, units: int, burst: float) -> GCRARateLimiter:
         rate = Rate(timedelta(seconds=HOUR), max(1, round(HOUR * UNITS / interval)))
-        quota = Quota(rate, burst=units + round(UNITS * ahead / interval))
+        quota = Quota(rate, burst=units + round(UNITS * burst / interval))
         return GCRARateLimiter(quota, self._store, key_prefix=key)
 
 
 class _Backend(RedisStoreBackend):
-    """throttled-py's backend over a client that is there already."""
+    """throttled-py's backend over an existing client."""
 
     def __init__(self, client: redis.Redis) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class _Backend(RedisStoreBackend):
 
 
 class _Store(RedisStore):
-    """throttled-py's store over a client that is there already."""
+    """throttled-py's store over an existing client."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._backend = _Backend(client)

@@ -1,11 +1,11 @@
 """The limiter: a call begins when all limits of its account allow it, across all workers.
 
-    with limiter.admit(service, needs) as turn: # one of the calls at once, one of the day's
-        turn.await_moment()                     # its place in the line, its tokens of the minute
+    with limiter.admit(service, needs) as permit: # semaphore, quota of the day
+        permit.await_moment()                     # GCRA slot, tokens of the minute
         reply = model.complete(prompt)
-    turn.answered(Usage(640, 310))              # what it did not use is there for others
+    permit.answered(Usage(640, 310))              # releases unused tokens
 
-All of it is kept under ``votequeue:limit:<service>`` in the broker's Redis, but a day's quota in the ledger.
+The state is under ``votequeue:limit:<service>`` in the broker's Redis; quotas of a day are in the ledger.
 """
 
 import contextlib
@@ -31,34 +31,34 @@ from workers.ports import Needs, Service
 class RedisLimiter:
     """Keeps all workers of an account within its limits; one serves all the threads of a process.
 
-    ``hold``: seconds after which a slot is free whose worker died; longer than any call takes.
+    ``hold``: seconds until the slot of a dead worker is free; longer than any call takes.
     """
 
     def __init__(self, client: redis.Redis, stopping: threading.Event, hold: float = 150.0) -> None:
-        lines, tokens = CallSchedule(client), TokenWindows(client)
-        memories = LimiterRecovery(client, lines, tokens, hold)
-        self._books = LimiterState(
-            Backoffs(client), lines, tokens, Semaphores(client, hold), memories, stopping
+        schedule, tokens = CallSchedule(client), TokenWindows(client)
+        recovery = LimiterRecovery(client, schedule, tokens, hold)
+        self._state = LimiterState(
+            Backoffs(client), schedule, tokens, Semaphores(client, hold), recovery, stopping
         )
 
     @contextlib.contextmanager
     def admit(self, service: Service, needs: Needs) -> Iterator[RedisPermit]:
-        """Wait until one of the calls at once is ours.
+        """Wait for one of the account's concurrent calls.
 
         Raises:
-            Exhausted: the day's quota is used up, or the service wants a long pause.
+            Exhausted: the day's quota is used up, or the service asks for a long pause.
             Interrupted: the worker stops.
-            Refused: no minute has so many tokens.
+            Refused: the call needs more tokens than the limit of a minute.
             ServiceUnreachable: the broker does not answer.
         """
         _refuse_too_many(service, needs.likely.tokens)
-        turn = RedisPermit(self._books, service, needs)
+        permit = RedisPermit(self._state, service, needs)
         try:
-            turn.enter()
+            permit.enter()
             _count_for_today(service)
-            yield turn
+            yield permit
         finally:
-            turn.leave()
+            permit.leave()
 
 
 def _refuse_too_many(service: Service, tokens: int) -> None:
@@ -80,10 +80,10 @@ def _count_for_today(service: Service) -> None:
     if calls.use_quota(service.name, now.date().isoformat(), most):
         return
     reset = datetime.combine(now.date() + timedelta(days=1), time(), zone)
-    # Not reset - now: within one zone that is wall time, and wrong where a day has no 24 hours.
+    # Not reset - now: within one zone that is wall time, which is wrong on days without 24 hours.
     delay = reset.timestamp() - now.timestamp()
     raise Exhausted(
-        f"{calls.OWN_QUOTA}the day's {most} calls to {service.provider}/{service.model} are made: "
+        f"{calls.OWN_QUOTA}the day's {most} calls to {service.provider}/{service.model} were made: "
         f"the next ones are allowed from {reset:%Y-%m-%d %H:%M} {zone.key}",
         delay,
     )

@@ -2,10 +2,10 @@
 
     votequeue:limit:chat/m@1f0c22aa:memory  ->  "<the server's run id>:<a name>:1795340012.5:3"
 
-A server that was flushed, restarted or replaced has lost the calls of the last minute, and those under way.
-The ledger has them on record, but for where exactly in the minute they were, and for what those under way
-will use: there the limits count as used up. Where the ledger knows of no call, as after an installation or a
-quiet minute, nobody waits. The value says when the memory began, and how many calls were under way then.
+A server that was flushed, restarted or replaced has lost the calls of the last minute and those under way.
+The ledger has them, except for their exact times and for the tokens of those under way: for these, the limits
+count as used up. If the ledger has no recent call, nobody waits. The value holds when the memory began and
+how many calls were under way then.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from workers.gateway.gcra import CallSchedule
 from workers.gateway.token_window import TokenWindows
 from workers.ports import Service
 
-RESTORING = 10.0  # seconds that one worker may take to restore what is known; then another tries
-LOOK = 1.0  # seconds between looks at which calls of before are still under way
+RESTORING = 10.0  # seconds that one worker may take to restore the state; then another tries
+LOOK = 1.0  # seconds between checks which earlier calls are still under way
 MINUTE = 60.0  # seconds
 
 
 @dataclass(frozen=True)
 class _Before:
-    """The calls that a memory does not know and that were under way at a look (``at``, monotonic seconds)."""
+    """Calls from before a memory that were under way when checked (``at``, monotonic seconds)."""
 
     memory: str
     calls: frozenset[int]
@@ -39,34 +39,36 @@ class _Before:
 
 
 class LimiterRecovery:
-    """The memories of all accounts; ``hold``: seconds after which a call without an end has died."""
+    """The memories of all accounts; ``hold``: seconds after which an unfinished call counts as dead."""
 
-    def __init__(self, client: redis.Redis, lines: CallSchedule, tokens: TokenWindows, hold: float) -> None:
+    def __init__(
+        self, client: redis.Redis, schedule: CallSchedule, tokens: TokenWindows, hold: float
+    ) -> None:
         self._client = client
-        self._lines, self._tokens = lines, tokens
+        self._schedule, self._tokens = schedule, tokens
         self._hold = hold
         self._before: dict[str, _Before] = {}
         self._lock = threading.Lock()
 
     def begin(self, key: str, service: Service, reading: Reading) -> None:
-        """Tell Redis what the ledger knows of an account's last minute, unless another worker does."""
+        """Restore an account's last minute from the ledger, unless another worker does."""
         lock = self._client.lock(key + ":restoring", timeout=RESTORING, thread_local=False)
         if not lock.acquire(blocking_timeout=RESTORING):
             return
         try:
-            known = self._client.get(memory_key(key)) or b""
-            if not (known.decode() if isinstance(known, bytes) else known).startswith(reading.server + ":"):
+            name = self._client.get(memory_key(key)) or b""
+            if not (name.decode() if isinstance(name, bytes) else name).startswith(reading.server + ":"):
                 self._restore(key, service, reading.server)
         finally:
             with contextlib.suppress(LockError):
                 lock.release()
 
     def _restore(self, key: str, service: Service, server: str) -> None:
-        apart, most = gcra.spacing(service.limits), service.limits.tokens_per_minute
-        seconds = max(MINUTE, token_window.WINDOW, apart.interval if apart else 0.0)
+        spacing, most = gcra.spacing(service.limits), service.limits.tokens_per_minute
+        seconds = max(MINUTE, token_window.WINDOW, spacing.interval if spacing else 0.0)
         recent = calls.recent(service.provider, service.model, seconds)
         if recent:
-            self._lines.restart(key, apart)
+            self._schedule.reset(key, spacing)
         used = list(recent.used)
         if recent.unknown and most is not None:
             used.append((0.0, most))
@@ -75,18 +77,18 @@ class LimiterRecovery:
         self._client.set(memory_key(key), name, px=round(1000 * KNOWN))
 
     def calls_before(self, key: str, service: Service, memory: str) -> frozenset[int]:
-        """Give the calls under way that hold no slot, having begun before this memory did."""
+        """Give the calls under way without a slot: those that began before this memory."""
         _, _, began, under_way = memory.split(":")
         if under_way == "0":
             return frozenset()
         with self._lock:
             before = self._before.get(key)
             if before is None or before.memory != memory or _is_old(before):
-                found = calls.begun_before(service.provider, service.model, float(began), self._hold)
-                before = self._before[key] = _Before(memory, found, time.monotonic())
+                numbers = calls.begun_before(service.provider, service.model, float(began), self._hold)
+                before = self._before[key] = _Before(memory, numbers, time.monotonic())
         return before.calls
 
 
 def _is_old(before: _Before) -> bool:
-    # Once they are through, no others come.
+    # Once all have ended, no others can appear.
     return bool(before.calls) and time.monotonic() - before.at > LOOK

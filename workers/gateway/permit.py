@@ -1,9 +1,9 @@
 """The permit for one call: semaphore, then GCRA slot, then tokens, then the moment of the call.
 
-    turn.enter()         ->  holds votequeue:limit:chat/m@1f0c22aa:slot:3
-    turn.await_moment()  ->  returns at its moment; if it woke up too late for that, at a later one
+    permit.enter()         ->  holds votequeue:limit:chat/m@1f0c22aa:slot:3
+    permit.await_moment()  ->  returns at its arrival time; if it wakes up too late, at a later one
 
-In a process one thread at a time asks Redis for a service, the others wait behind it.
+In each process, one thread at a time polls Redis for a service, and the others wait for it.
 """
 
 import contextlib
@@ -29,30 +29,30 @@ from workers.gateway.semaphore import Semaphores
 from workers.gateway.token_window import Charge, TokenWindows
 from workers.ports import Interrupted, Needs, Service
 
-STOPPING = 0.2  # seconds between looks at whether the worker stops, where nothing else wakes a thread
-SLOT_POLL = (0.01, 0.02)  # seconds between looks for a free slot, at random
-TOKENS_POLL = 0.25  # longest seconds between looks for tokens: what others give back comes unannounced
-JITTER = 0.25  # seconds after a pause within which callers come back
-LOOK = 1.0  # longest seconds between looks whether a pause, or a lower rate, is over: `resume` lifts both
-PATIENCE = 300.0  # longest pause in seconds that is waited for here; for a longer one the queue pauses
+STOPPING = 0.2  # seconds between checks whether the worker stops, where nothing else wakes a thread
+SLOT_POLL = (0.01, 0.02)  # seconds between checks for a free slot, at random
+TOKENS_POLL = 0.25  # most seconds between checks for tokens, which others may release at any time
+JITTER = 0.25  # seconds after a pause over which callers return
+LOOK = 1.0  # most seconds between checks whether a pause or a lower rate is over: `resume` lifts both
+PATIENCE = 300.0  # longest pause in seconds that a permit waits out; for a longer one the queue pauses
 
 
 @dataclass(frozen=True)
 class LimiterState:
-    """What is kept of all accounts, and what the threads of this process share."""
+    """The limits' state of all accounts, shared by the threads of this process."""
 
-    paces: Backoffs
-    lines: CallSchedule
+    backoffs: Backoffs
+    schedule: CallSchedule
     tokens: TokenWindows
     slots: Semaphores
-    memories: LimiterRecovery
+    recovery: LimiterRecovery
     stopping: threading.Event
     gates: dict[str, threading.Lock] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
 def reached() -> Iterator[None]:
-    """Say it in a sentence when the broker cannot be reached.
+    """Translate connection errors of the broker.
 
     Raises:
         ServiceUnreachable: it does not answer.
@@ -67,11 +67,11 @@ def reached() -> Iterator[None]:
 
 
 class RedisPermit:
-    """A turn; what it saw last before its call tells when that was made, by the clock of the Redis server."""
+    """A permit; its last reading before the call dates the call by the clock of the Redis server."""
 
-    def __init__(self, books: LimiterState, service: Service, needs: Needs) -> None:
+    def __init__(self, state: LimiterState, service: Service, needs: Needs) -> None:
         self.service = service
-        self._books = books
+        self._state = state
         self._key = service_pauses.key(service.name)
         self._needs = needs
         self._spacing = gcra.spacing(service.limits)
@@ -80,11 +80,11 @@ class RedisPermit:
         self._charge: Charge | None = None
         self._seen: Reading | None = None
         self._call: int | None = None
-        # What Redis knew when we took our slot.
+        # The memory under which the slot was taken.
         self._memory = ""
 
     def enter(self) -> None:
-        """Wait for one of the calls at once.
+        """Wait for one of the account's concurrent calls.
 
         Raises:
             Exhausted, Interrupted, ServiceUnreachable: as `await_moment` does.
@@ -95,50 +95,50 @@ class RedisPermit:
             self._take_slot()
 
     def leave(self) -> None:
-        """Give the slot back; where that fails, its time runs out."""
+        """Release the slot; where that fails, it expires."""
         if self._slot is not None:
             with contextlib.suppress(LockError, redis.RedisError):
                 self._slot.release()
             self._slot = None
 
     def await_moment(self, call: int | None = None) -> None:
-        """Sleep until the call may be made; the very next thing to do is to make it.
+        """Sleep until the call may be made; the caller must then make it at once.
 
-        ``call`` is its number on record.
+        ``call`` is its number in the ledger.
 
         Raises:
             Interrupted: the worker stops.
-            Exhausted: the service wants so long a pause that the queue should not wait for it.
+            Exhausted: the service asks for a pause longer than `PATIENCE`.
             ServiceUnreachable: the broker does not answer.
         """
         self._call = call
         with reached():
             while True:
                 self._take_slot_again()
-                if self._there(self._place()):
+                if self._is_ready(self._reserve()):
                     return
-                self._give_back()
+                self._release_tokens()
 
     def answered(self, used: Usage) -> None:
-        """Let others have the tokens that the call did not use, and know that the service answers."""
-        # The reply is on record: what goes wrong here must not spoil it, and only costs time.
+        """Release the tokens that the call did not use, and record that the service answers."""
+        # The reply is in the ledger already: a failure here must not lose it, and only costs time.
         with contextlib.suppress(redis.RedisError):
             if self._charge is not None:
-                self._books.tokens.settle(self._key, self._charge, self._needs, used, self._memory)
-            if self._seen is not None and self._seen.pace.refused:
-                self._books.paces.succeeded(self._key, self._seen.now)
+                self._state.tokens.settle(self._key, self._charge, self._needs, used, self._memory)
+            if self._seen is not None and self._seen.backoff.refused:
+                self._state.backoffs.succeeded(self._key, self._seen.now)
 
-    def slow_down(self, delay: float | None, said: str) -> None:
-        """Let all callers know that the service told this call to slow down, and in which words.
+    def slow_down(self, delay: float | None, message: str) -> None:
+        """Record for all callers that the service throttled this call, and its message.
 
         Raises:
             ServiceUnreachable: the broker does not answer.
         """
         with reached():
-            self._books.paces.slow_down(self._key, self._seen.now if self._seen else None, delay, said)
+            self._state.backoffs.slow_down(self._key, self._seen.now if self._seen else None, delay, message)
 
     def rest(self, seconds: float) -> None:
-        """Wait, but not for a worker that stops.
+        """Wait, unless the worker stops.
 
         Raises:
             Interrupted: the worker stops.
@@ -147,21 +147,21 @@ class RedisPermit:
         while True:
             self._keep_slot()
             left = max(0.0, until - time.monotonic())
-            nap = min(left, self._books.slots.keeping)
-            if self._books.stopping.wait(nap):
+            nap = min(left, self._state.slots.keeping)
+            if self._state.stopping.wait(nap):
                 raise Interrupted
             if nap == left:
                 return
 
     def _read(self) -> Reading:
-        reading = self._books.paces.read(self._key)
+        reading = self._state.backoffs.read(self._key)
         while not reading.memory:
-            self._books.memories.begin(self._key, self.service, reading)
-            reading = self._books.paces.read(self._key)
+            self._state.recovery.begin(self._key, self.service, reading)
+            reading = self._state.backoffs.read(self._key)
         if reading.left > PATIENCE:
             raise Exhausted(
                 f"{self.service.provider}/{self.service.model} asked for a pause"
-                + (f": {reading.pace.said}" if reading.pace.said else ""),
+                + (f": {reading.backoff.said}" if reading.backoff.said else ""),
                 reading.left,
             )
         return reading
@@ -174,7 +174,7 @@ class RedisPermit:
             return
         with self._first("slots"):
             while self._slot is None:
-                self._slot = self._books.slots.take(self._key, self._slots_now(most))
+                self._slot = self._state.slots.take(self._key, self._slots_now(most))
                 if self._slot is None:
                     self.rest(random.uniform(*SLOT_POLL))
         self._kept_at = time.monotonic()
@@ -182,43 +182,43 @@ class RedisPermit:
     def _slots_now(self, most: int) -> int:
         reading = self._read()
         self._memory = reading.memory
-        # Calls that began before Redis lost its memory have no slot any more, and are under way all the same.
-        before = self._books.memories.calls_before(self._key, self.service, self._memory)
+        # Calls that began before Redis lost its state have no slot but are still under way.
+        before = self._state.recovery.calls_before(self._key, self.service, self._memory)
         free = max(0, most - len(before - {self._call}))
         if self._spacing is not None or self.service.limits.tokens_per_minute is not None:
             return free
-        # No rate can be slowed down, so the calls at once are.
-        return min(free, max(1, int(most * reading.pace.share(reading.now))))
+        # Without a rate to reduce, the number of concurrent calls is reduced.
+        return min(free, max(1, int(most * reading.backoff.share(reading.now))))
 
     def _take_slot_again(self) -> None:
-        """Take another slot where Redis has lost ours, before others wait for our place in the line."""
+        """Take another slot if Redis has lost the current one, before reserving a call."""
         memory = self._read().memory
         if memory != self._memory:
-            # If it was taken at the very moment, it is there all the same, and counted twice.
+            # A slot taken at that very moment still exists and is released here.
             self.leave()
             self._memory = memory
         self._take_slot()
 
     def _keep_slot(self) -> None:
-        if self._slot is None or time.monotonic() - self._kept_at < self._books.slots.keeping:
+        if self._slot is None or time.monotonic() - self._kept_at < self._state.slots.keeping:
             return
         self._kept_at = time.monotonic()
-        if not self._books.slots.keep(self._slot):
-            # Redis has lost it, or this process stood still for minutes.
+        if not self._state.slots.keep(self._slot):
+            # Redis has lost the lock, or it expired while this process was suspended.
             self._slot = None
 
-    # The place, the tokens, the moment
+    # The GCRA slot, the tokens, the arrival time
 
-    def _place(self) -> CallSlot:
-        with self._first("line"):
+    def _reserve(self) -> CallSlot:
+        with self._first("schedule"):
             reading = self._unpaused()
             while True:
-                moment = self._books.lines.place(self._key, self._spacing, reading.share)
-                wait = moment.wait or self._charge_tokens(reading.share)
+                call_slot = self._state.schedule.reserve(self._key, self._spacing, reading.share)
+                wait = call_slot.wait or self._charge_tokens(reading.share)
                 if not wait:
-                    return moment
+                    return call_slot
                 self.rest(min(wait, LOOK))
-                # It need not be the latest: whether there is a pause is looked up again with a place in hand.
+                # An older reading will do: pauses are checked again once a call slot is reserved.
                 if not reading.fresh:
                     reading = self._unpaused()
 
@@ -231,27 +231,27 @@ class RedisPermit:
         limit = self.service.limits.tokens_per_minute
         if limit is None:
             return 0.0
-        charge = self._books.tokens.charge(self._key, limit, share, self._needs)
+        charge = self._state.tokens.charge(self._key, limit, share, self._needs)
         self._charge = None if charge.wait else charge
         return min(charge.wait, TOKENS_POLL)
 
-    def _give_back(self) -> None:
+    def _release_tokens(self) -> None:
         if self._charge is not None:
-            self._books.tokens.give_back(self._key, self._charge, self._memory)
+            self._state.tokens.give_back(self._key, self._charge, self._memory)
             self._charge = None
 
-    def _there(self, moment: CallSlot) -> bool:
-        # Before the sleep, not after it: between the moment and the call nothing may take its time.
+    def _is_ready(self, call_slot: CallSlot) -> bool:
+        # Read before the sleep: nothing may delay the call after it.
         self._seen = self._read()
         if self._seen.left or self._seen.memory != self._memory or self._lacks_slot:
             return False
-        self.rest(moment.at - time.monotonic())
-        return self._books.lines.keep(self._key, moment, self._spacing) and self._charge_is_recent()
+        self.rest(call_slot.at - time.monotonic())
+        return self._state.schedule.hold(self._key, call_slot, self._spacing) and self._charge_is_recent()
 
     def _charge_is_recent(self) -> bool:
-        """Tell whether the account has the call in the minute that it begins; defer a charge that is late."""
+        """Tell whether the tokens are charged in the minute of the call; defer a charge that is late."""
         if self._charge is not None and time.monotonic() - self._charge.at > token_window.LATEST:
-            self._charge = self._books.tokens.defer(self._key, self._charge, self._memory)
+            self._charge = self._state.tokens.defer(self._key, self._charge, self._memory)
             return self._charge is not None
         return True
 
@@ -263,7 +263,7 @@ class RedisPermit:
 
     @contextlib.contextmanager
     def _first(self, what: str) -> Iterator[None]:
-        gate = self._books.gates.setdefault(f"{self._key}:{what}", threading.Lock())
+        gate = self._state.gates.setdefault(f"{self._key}:{what}", threading.Lock())
         while not gate.acquire(timeout=STOPPING):
             self.rest(0.0)
         try:

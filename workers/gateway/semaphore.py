@@ -1,8 +1,8 @@
-"""Concurrent calls of an account: one named lock in Redis for each call that is allowed.
+"""Concurrent calls of an account: one named lock in Redis for each allowed call.
 
     votequeue:limit:tencent/hunyuan-translation@1f0c22aa:slot:3  ->  a token, for the time-out of a call
 
-A killed worker's locks end by themselves.
+A killed worker's locks expire.
 """
 
 import random
@@ -11,11 +11,11 @@ import redis
 from redis.exceptions import LockNotOwnedError
 from redis.lock import Lock
 
-KEEPING = 10.0  # seconds at the most after which a lock that still waits for its call is kept again
+KEEPING = 10.0  # most seconds between extensions of a lock that waits for its call
 
 
 class Semaphores:
-    """The locks of all accounts; each lasts for ``hold`` seconds and should be kept every ``keeping``."""
+    """The locks of all accounts; each lasts ``hold`` seconds and must be extended every ``keeping``."""
 
     def __init__(self, client: redis.Redis, hold: float) -> None:
         self.keeping = min(KEEPING, hold / 3)
@@ -28,7 +28,7 @@ class Semaphores:
             return None
         names = [f"{key}:slot:{number}" for number in range(count)]
         free = [name for name, held in zip(names, self._client.mget(names), strict=True) if held is None]
-        # In any order: or all who look at the same time would want the same one.
+        # In random order, so that concurrent callers try different locks.
         for name in random.sample(free, len(free)):
             lock = self._client.lock(name, timeout=self._hold, thread_local=False)
             if lock.acquire(blocking=False):
@@ -36,7 +36,7 @@ class Semaphores:
         return None
 
     def keep(self, lock: Lock) -> bool:
-        """Start a lock's time anew; False: it is no longer ours."""
+        """Extend a lock; False: this process no longer holds it."""
         try:
             return bool(lock.reacquire())
         except LockNotOwnedError:

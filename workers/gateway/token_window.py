@@ -1,14 +1,14 @@
-"""Tokens a minute: an exact account of the last minute, in half-second steps of the Redis server's clock.
+"""Tokens a minute: a sliding window over the last minute, in half-second steps of the Redis server's clock.
 
     tokens.charge("votequeue:limit:chat/m@1f0c22aa", 300_000, needs)  ->  Charge(step=3590680047, tokens=1350)
     tokens.settle("votequeue:limit:chat/m@1f0c22aa", charge, needs, Usage(640, 310), memory)
 
-A call is charged what it is likely to use, and in the end, *where it was charged*, what it did use: more or
-less. (A leaky bucket such as GCRA cannot do that: what it is given back lets the next calls through sooner,
-and a minute that begins with calls in flight is overrun.) What is likely, the replies of all workers show:
-one ratio of prompts to their estimates, one of replies to the most that was asked for. A ratio rises at once
-to the largest seen, and falls slowly. Before the first reply it is that of the most a call may use, so that
-no minute is overrun while nothing is known.
+A call is charged its likely usage first; after the reply, the charge is corrected to the actual usage *in the
+step where it was charged*. (A leaky bucket such as GCRA cannot do that: returned tokens admit the next calls
+sooner, and a minute that begins with calls in flight is overrun.) The likely usage follows from two ratios
+learned from all workers' replies: of prompts to their estimates, and of replies to their bounds. A ratio
+rises at once to the largest observed and falls slowly. Before the first reply, a call is charged its upper
+bound, so that no minute is overrun.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ from workers.ports import Needs
 
 SUFFIX, RATIOS = ":tokens", ":ratios"
 STEP = 0.5  # seconds
-WINDOW = 61.0  # seconds: a minute, and a second for the call to reach the service, from a busy machine too
-LATEST = 0.5  # seconds after its charge that a call may be sent, which leaves as many for the way
+WINDOW = 61.0  # seconds: a minute, and a second for the call to reach the service, even from a busy machine
+LATEST = 0.5  # most seconds from the charge to the sending of a call; as many remain for the network
 # A ratio falls by this share of the way to a reply's own, and by more while there are few replies.
 FALL, FEW = 0.01, 2
 REMEMBERED = 86_400  # seconds that ratios are kept after a reply
 
-# Redis runs a script as one step: sum up the window, and add to it if there is room.
+# Runs atomically: sum up the window, and add to it if there is room.
 _CHARGE = """
 local moment = redis.call('TIME')
 local now = moment[1] + moment[2] / 1000000
@@ -40,7 +40,7 @@ local length, window = tonumber(ARGV[3]), tonumber(ARGV[4])
 local ratios = redis.call('HMGET', KEYS[2], 'prompt', 'reply')
 local prompt, reply = tonumber(ratios[1]) or tonumber(ARGV[8]), tonumber(ratios[2]) or 1
 local need = math.ceil(prompt * ARGV[6] + reply * ARGV[7])
--- What is more than a whole minute's waits for an empty one: it may be less in the end.
+-- A need above the limit of a minute waits for an empty window: the actual usage may be less.
 need = math.min(need, allowed)
 local limit = math.max(need, math.floor(allowed * share))
 local current, oldest = math.floor(now / length), math.floor((now - window) / length)
@@ -70,7 +70,7 @@ end
 return {string.format('%d', current), need, tostring(window)}
 """
 
-# Correct a charge, unless Redis has lost it; where there was a reply, learn from it.
+# Correct a charge, unless Redis has lost it, and update the ratios from a reply.
 _SETTLE = """
 if redis.call('GET', KEYS[3]) == ARGV[1] and tonumber(ARGV[3]) ~= 0 then
     redis.call('HINCRBY', KEYS[1], ARGV[2], ARGV[3])
@@ -91,7 +91,7 @@ if #ARGV > 4 then
 end
 """
 
-# A call is sent later than it was charged for: unless Redis has lost or left the step, charge it now.
+# Move the charge of a late call to the current step, unless Redis has lost it or its step is too old.
 _DEFER = """
 local moment = redis.call('TIME')
 local now = moment[1] + moment[2] / 1000000
@@ -104,7 +104,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[6])
 return string.format('%d', current)
 """
 
-# Redis has lost the account, and the ledger knows of some calls of the last minute.
+# Rebuild the window from calls in the ledger, after Redis has lost it.
 _RESTORE = """
 local moment = redis.call('TIME')
 local now = moment[1] + moment[2] / 1000000
@@ -119,9 +119,9 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 
 @dataclass(frozen=True)
 class Charge:
-    """The step that so many tokens were charged in, or (``wait`` above 0) seconds until there may be room.
+    """Tokens charged in a step; or (``wait`` above 0) nothing was charged, try again in so many seconds.
 
-    ``at`` is no later than the charge, on this process's monotonic clock.
+    ``at`` is a lower bound of the time of the charge, on this process's monotonic clock.
     """
 
     step: int
@@ -131,7 +131,7 @@ class Charge:
 
 
 class TokenWindows:
-    """The accounts of the last minute."""
+    """The token windows of all accounts."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._charge = client.register_script(_CHARGE)
@@ -140,7 +140,7 @@ class TokenWindows:
         self._restore = client.register_script(_RESTORE)
 
     def charge(self, key: str, allowed: int, share: float, needs: Needs) -> Charge:
-        """Charge what a call is likely to use if the last minute has room, at a share of its tokens."""
+        """Charge a call's likely usage if the window has room, at a share of the limit."""
         likely, sent = needs.likely, time.monotonic()
         step, tokens, wait = self._charge(
             keys=[key + SUFFIX, key + RATIOS],
@@ -152,22 +152,22 @@ class TokenWindows:
         return Charge(int(step), int(tokens), float(wait), sent)
 
     def defer(self, key: str, charge: Charge, memory: str) -> Charge | None:
-        """Charge a call that is late as of now; it was in the last minute's account, so there is room.
+        """Move a late call's charge to now; the window holds it already, so there is room.
 
-        None: its charge is out of the account, or lost.
+        None: the charge has left the window, or is lost.
         """
         sent = time.monotonic()
         step = self._defer(self._keys(key), [memory, charge.step, charge.tokens, STEP, WINDOW, _kept()])
         return None if step is None else dataclasses.replace(charge, step=int(step), at=sent)
 
     def give_back(self, key: str, charge: Charge, memory: str) -> None:
-        """Take back what was charged for a call that was not made."""
+        """Cancel the charge of a call that was not made."""
         self._settle(self._keys(key), [memory, charge.step, -charge.tokens, _kept()])
 
     def settle(self, key: str, charge: Charge, needs: Needs, used: Usage, memory: str) -> None:
-        """Put what a call has used in the place of what it was charged, and learn from it.
+        """Correct a charge to the actual usage, and update the ratios.
 
-        ``memory`` names what Redis knew when it was charged: if that is lost, there is nothing to correct.
+        ``memory`` identifies the state in Redis that was charged: if that is lost, nothing is corrected.
         """
         more = used.tokens - charge.tokens
         prompt = used.input_tokens, needs.likely.input_tokens, _first(needs)
@@ -176,9 +176,9 @@ class TokenWindows:
         self._settle(self._keys(key), [memory, charge.step, more, _kept(), *learning])
 
     def restore(self, key: str, used: Iterable[tuple[float, int]]) -> None:
-        """Begin an account anew, with what was used: pairs of seconds ago and tokens."""
-        told = json.dumps([pair for pair in used if pair[1]])
-        self._restore([key + SUFFIX], [told, STEP, _kept()])
+        """Replace a window by known usage: pairs of seconds ago and tokens."""
+        pairs = json.dumps([pair for pair in used if pair[1]])
+        self._restore([key + SUFFIX], [pairs, STEP, _kept()])
 
     def _keys(self, key: str) -> list[str]:
         return [key + SUFFIX, key + RATIOS, memory_key(key)]
@@ -189,5 +189,5 @@ def _kept() -> int:
 
 
 def _first(needs: Needs) -> float:
-    # Before anything is learned: a prompt is reckoned at the most that it may be.
+    # Before the first reply, a prompt counts with its upper bound.
     return max(1.0, needs.most.input_tokens / max(1, needs.likely.input_tokens))

@@ -1,4 +1,4 @@
-"""Count votes and tokens by run while the engine makes them.
+"""Count votes and tokens by run during generation.
 
 counter = meter.begin("round1", claim, votes=5)
 counter.count(0, tokens=16, finished=False)
@@ -26,13 +26,13 @@ class _Question:
 
 @dataclass
 class _Run:
-    """What was made for a run so far, its questions in play, and its tokens over the last seconds."""
+    """A run's votes and tokens so far, its questions in play, and its recent token counts."""
 
     votes: int = 0
     tokens: int = 0
     playing: dict[Hashable, _Question] = field(default_factory=dict)
     samples: deque[tuple[float, int]] = field(default_factory=deque)
-    told: Sampled | None = None
+    reported: Sampled | None = None
 
 
 class Counter:
@@ -60,7 +60,7 @@ class ThroughputMeter:
         self._runs: dict[str, _Run] = {}
 
     def begin(self, run: str, question: Hashable, votes: int) -> Counter:
-        """Take up a question of a run, of which so many votes are to be sampled."""
+        """Begin to count a question of a run, with the number of votes to sample."""
         with self._lock:
             counted = self._runs.setdefault(run, _Run())
             if not counted.samples:
@@ -69,19 +69,19 @@ class ThroughputMeter:
             return Counter(self._lock, counted, playing)
 
     def end(self, run: str, questions: Iterable[Hashable]) -> None:
-        """Let go of questions whose round is over, however it ended."""
+        """Stop counting questions whose round has ended."""
         with self._lock:
             if run in self._runs:
                 for question in questions:
                     self._runs[run].playing.pop(question, None)
 
     def figures(self) -> list[Sampled]:
-        """Give the figures of all runs that something is new of since the last call."""
+        """Give the figures of runs that have changed since the last call."""
         with self._lock:
             figures = [(run, self._figures(name, run)) for name, run in self._runs.items()]
-            news = [(run, now) for run, now in figures if run.playing or now != run.told]
+            news = [(run, now) for run, now in figures if run.playing or now != run.reported]
             for run, now in news:
-                run.told = now
+                run.reported = now
             return [now for _, now in news]
 
     def _figures(self, name: str, run: _Run) -> Sampled:
@@ -108,7 +108,7 @@ class ThroughputMeter:
             run.samples.clear()
             return 0.0
         now = self._clock()
-        if reading:  # while the first prompts are read, hardly a token is made: no sign of the pace to come
+        if reading:  # the prefill of the first prompts yields few tokens: no basis for a rate
             run.samples.clear()
         run.samples.append((now, run.tokens))
         while len(run.samples) > 2 and run.samples[1][0] <= now - WINDOW:

@@ -1,9 +1,9 @@
-"""Calibrate scores, and choose the voting mode that answers most held-out questions right.
+"""Calibrate scores, and choose the voting mode with the best accuracy on held-out questions.
 
     calibrate(cases, "question+answer")  ->  Calibration(temperature=1.31, bias=0.0)
 
-A score is the probability that a vote is right. Where the scorer reads a question with each of its answers,
-those of one question's answers add up to one.
+A score is the probability that a vote is right. A `question+answer` scorer reads a question with each of its
+answers, and the scores of one question's answers add up to one.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,19 +22,19 @@ from shared.voting import PLAIN, SCORED, Fallback, Rule, Vote, VotingMode, revot
 
 THRESHOLDS = [round(0.05 * step, 2) for step in range(1, 20)]
 BINS = 10
-# Of a scorer that makes no mistake, the likeliest temperature is nought.
+# Bounds: for a scorer without mistakes, the likelihood is highest at temperature 0.
 LOG_TEMPERATURE, BIAS = (-3.0, 3.0), 10.0
 FALLBACK: Fallback = "majority"
-# The cheapest first: what voids no vote asks no question again.
+# The cheapest mode first: one that voids no votes needs no further rounds.
 USES = tuple(sorted(SCORED, key=lambda mode: (mode.voids, not mode.weighs)))
 Array = Any
 
 
 @dataclass(frozen=True)
 class Case:
-    """A question with the margins the scorer gave: one an option (``question+answer``), else one a text."""
+    """A question and the scorer's margins: one for each option (``question+answer``) or each text."""
 
-    lesson: TrainingExample
+    example: TrainingExample
     margins: Array
 
 
@@ -46,11 +46,11 @@ class Calibration:
     bias: float = 0.0
 
     def scores(self, case: Case, kind: str) -> list[float]:
-        """Give the score of each of a question's texts; one with no letter to judge scores nought."""
-        return self.scores_of(case.margins, [text.letter for text in case.lesson.texts], kind)
+        """Score each of a question's texts; with ``question+answer``, one without a letter scores 0."""
+        return self.scores_of(case.margins, [text.letter for text in case.example.texts], kind)
 
     def scores_of(self, margins: Array, letters: Sequence[str | None], kind: str) -> list[float]:
-        """Give the same from margins, and the letters of the texts."""
+        """Give the scores from margins and the letters of the texts."""
         if not INPUTS[kind].answers:
             return [float(value) for value in expit(margins / self.temperature + self.bias)]
         shares = softmax(margins / self.temperature)
@@ -59,17 +59,17 @@ class Calibration:
 
 
 def calibrate(cases: Sequence[Case], kind: str) -> Calibration:
-    """Fit a calibration by the likelihood of what was right."""
+    """Fit a calibration by maximum likelihood of the labels."""
     if INPUTS[kind].answers:
-        found = minimize(lambda at: _answer_loss(cases, np.exp(at[0])), [0.0], bounds=[LOG_TEMPERATURE])
-        return Calibration(float(np.exp(found.x[0])))
+        fit = minimize(lambda at: _answer_loss(cases, np.exp(at[0])), [0.0], bounds=[LOG_TEMPERATURE])
+        return Calibration(float(np.exp(fit.x[0])))
     margins, right = _flat(cases)
-    found = minimize(
+    fit = minimize(
         lambda at: _text_loss(margins / np.exp(at[0]) + at[1], right),
         [0.0, 0.0],
         bounds=[LOG_TEMPERATURE, (-BIAS, BIAS)],
     )
-    return Calibration(float(np.exp(found.x[0])), float(found.x[1]))
+    return Calibration(float(np.exp(fit.x[0])), float(fit.x[1]))
 
 
 def loss(cases: Sequence[Case], scale: Calibration, kind: str) -> float:
@@ -81,13 +81,13 @@ def loss(cases: Sequence[Case], scale: Calibration, kind: str) -> float:
 
 
 def _flat(cases: Sequence[Case]) -> tuple[Array, Array]:
-    right = [[case.lesson.is_right(text) for text in case.lesson.texts] for case in cases]
+    right = [[case.example.is_right(text) for text in case.example.texts] for case in cases]
     return np.concatenate([case.margins for case in cases]), np.concatenate(right)
 
 
 def _answer_loss(cases: Sequence[Case], temperature: float) -> float:
     losses = [
-        -np.log(np.maximum(softmax(case.margins / temperature)[LETTERS.index(case.lesson.answer)], 1e-12))
+        -np.log(np.maximum(softmax(case.margins / temperature)[LETTERS.index(case.example.answer)], 1e-12))
         for case in cases
     ]
     return float(np.mean(losses))
@@ -97,49 +97,49 @@ def _text_loss(margins: Array, right: Array) -> float:
     return float(np.mean(np.logaddexp(0, np.where(right, -margins, margins))))
 
 
-# How good the scores are
+# Quality of scores
 
 
 def tells_apart(cases: Sequence[Case], scores: Sequence[Sequence[float]], readable: bool) -> float | None:
-    """Give the AUC over texts: the chance that a right one scores above a wrong one; ``None`` of one kind.
+    """Give the AUC over texts: the chance that a right one outscores a wrong one; ``None`` of one kind.
 
     With ``readable``, only over texts that chose a letter.
     """
-    scored = _told(cases, scores, readable)
+    labelled = _labelled(cases, scores, readable)
     return metrics.auc(
-        [score for right, score in scored if right], [score for right, score in scored if not right]
+        [score for right, score in labelled if right], [score for right, score in labelled if not right]
     )
 
 
 def reliability(cases: Sequence[Case], scores: Sequence[Sequence[float]]) -> list[list[float]]:
     """Give bins of equal width over readable texts: [mean score, share right, texts]; no empty ones."""
     bins: dict[int, list[tuple[bool, float]]] = {}
-    for right, score in _told(cases, scores, readable=True):
+    for right, score in _labelled(cases, scores, readable=True):
         bins.setdefault(min(int(score * BINS), BINS - 1), []).append((right, score))
     return [
-        [float(np.mean([s for _, s in found])), float(np.mean([r for r, _ in found])), float(len(found))]
-        for _, found in sorted(bins.items())
+        [float(np.mean([s for _, s in texts])), float(np.mean([r for r, _ in texts])), float(len(texts))]
+        for _, texts in sorted(bins.items())
     ]
 
 
 def expected_error(bins: Sequence[Sequence[float]]) -> float:
-    """Give the expected calibration error: how far scores are from shares, on average over texts."""
+    """Give the expected calibration error: the mean distance of scores from shares, over texts."""
     total = sum(texts for _, _, texts in bins)
     return sum(texts * abs(score - share) for score, share, texts in bins) / total if total else 0.0
 
 
-def _told(
+def _labelled(
     cases: Sequence[Case], scores: Sequence[Sequence[float]], readable: bool
 ) -> list[tuple[bool, float]]:
     return [
-        (case.lesson.is_right(text), score)
-        for case, found in zip(cases, scores, strict=True)
-        for text, score in zip(case.lesson.texts, found, strict=True)
+        (case.example.is_right(text), score)
+        for case, of_case in zip(cases, scores, strict=True)
+        for text, score in zip(case.example.texts, of_case, strict=True)
         if text.letter is not None or not readable
     ]
 
 
-# How to answer
+# Voting modes
 
 
 @dataclass(frozen=True)
@@ -162,12 +162,12 @@ def answered(
     scores: Sequence[Sequence[float]],
     given: tuple[dict[str, float], Rule] | None = None,
 ) -> Answers:
-    """Answer questions from their votes in all ways, with the thresholds that suit them best.
+    """Answer questions from their votes in every mode, with the best thresholds.
 
-    ``given`` are thresholds and a rule that were chosen elsewhere: they are used, and nothing is chosen here.
+    ``given`` are thresholds and a rule chosen elsewhere; with them, none are chosen here.
     """
-    rounds = [_rounds(case, found) for case, found in zip(cases, scores, strict=True)]
-    golds = [case.lesson.answer for case in cases]
+    rounds = [_rounds(case, of_case) for case, of_case in zip(cases, scores, strict=True)]
+    golds = [case.example.answer for case in cases]
 
     def share(rule: Rule) -> float:
         hits = [
@@ -185,22 +185,24 @@ def answered(
 
 
 def _best(share: Callable[[Rule], float], use: VotingMode) -> float:
-    """Choose the threshold whose neighbourhood does best: a lone peak is luck. The lowest of equals."""
-    found = [share(Rule(use, threshold)) for threshold in THRESHOLDS]
-    smooth = [float(np.mean(found[max(0, at - 1) : at + 2])) for at in range(len(found))]
+    """Choose the threshold with the best mean over itself and its neighbours; the lowest of equals."""
+    shares = [share(Rule(use, threshold)) for threshold in THRESHOLDS]
+    smooth = [float(np.mean(shares[max(0, at - 1) : at + 2])) for at in range(len(shares))]
     return THRESHOLDS[int(np.argmax(smooth))]
 
 
 def _rounds(case: Case, scores: Sequence[float]) -> list[list[Vote]]:
     rounds: dict[int, list[Vote]] = {}
-    for text, score in zip(case.lesson.texts, scores, strict=True):
+    for text, score in zip(case.example.texts, scores, strict=True):
         rounds.setdefault(text.attempt, []).append(Vote(text.letter, score))
     return [votes for _, votes in sorted(rounds.items())]
 
 
 def _one_vote(cases: Sequence[Case]) -> float:
-    told = [case.lesson.is_right(text) for case in cases for text in case.lesson.texts if text.attempt == 1]
-    return sum(told) / len(told) if told else 0.0
+    right = [
+        case.example.is_right(text) for case in cases for text in case.example.texts if text.attempt == 1
+    ]
+    return sum(right) / len(right) if right else 0.0
 
 
 def _oracle(rounds: Sequence[list[list[Vote]]], golds: Sequence[str]) -> float:

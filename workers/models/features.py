@@ -96,8 +96,8 @@ class FeatureExtractor:
             for start in range(0, len(order), BATCH):
                 places = order[start : start + BATCH]
                 inputs = self._inputs([suffixes[at] for at in places], len(prefix), cache)
-                found = run(inputs, [ends[at] for at in places]).float().cpu()
-                for at, row in zip(places, found, strict=True):
+                states = run(inputs, [ends[at] for at in places]).float().cpu()
+                for at, row in zip(places, states, strict=True):
                     rows[at] = row
         return torch.stack(rows)
 

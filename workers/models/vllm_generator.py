@@ -25,7 +25,7 @@ from workers.models.lora_adapters import Adapter, Adapters
 from workers.ports import Completion, Progress
 
 log = logging.getLogger(__name__)
-TOLD_EVERY = 16  # tokens of a vote between two words about it
+REPORT_EVERY = 16  # tokens of a vote between two progress reports
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class VllmGenerator:
 
     @property
     def identity(self) -> GeneratorIdentity:
-        """Say which weights and which engine sample; known once the generator has started."""
+        """Give the weights and engine; available once the generator has started."""
         if self._identity is None:
             raise RuntimeError("the generator has not started")
         return self._identity
@@ -97,12 +97,12 @@ class VllmGenerator:
         progress: Progress | None = None,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts, all in one request; cancelling this aborts the request."""
-        found = await asyncio.to_thread(self._adapters.find, adapter) if adapter else None
+        lora = await asyncio.to_thread(self._adapters.find, adapter) if adapter else None
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        async with self._using(found.rank if found else 0) as engine:
+        async with self._using(lora.rank if lora else 0) as engine:
             try:
-                return await self._generate(engine, prompt, sampling, seed, found, progress)
+                return await self._generate(engine, prompt, sampling, seed, lora, progress)
             except EngineDeadError as error:
                 await self._bury(engine)
                 raise EngineDied("the engine's process died") from error
@@ -230,8 +230,8 @@ def cpu_dtype() -> str:
     """
     import torch
 
-    known = torch.cpu.get_capabilities()
-    return "bfloat16" if any(there for name, there in known.items() if "bf16" in name) else "float32"
+    capabilities = torch.cpu.get_capabilities()
+    return "bfloat16" if any(there for name, there in capabilities.items() if "bf16" in name) else "float32"
 
 
 @functools.cache
@@ -254,7 +254,7 @@ def _sampling_params(sampling: Sampling, seed: int | None) -> Any:
         flat_logprobs=True,
         # What is new of each vote, every few tokens: for those who watch, at no cost that could be measured.
         output_kind=RequestOutputKind.DELTA,
-        stream_interval=TOLD_EVERY,
+        stream_interval=REPORT_EVERY,
     )
 
 

@@ -47,8 +47,8 @@ def text(choice: dict[str, Any], host: str, max_tokens: int) -> str:
     """
     if ended(choice) in FILTERED:
         raise Refused(f"the content filter of {host} held the reply back")
-    told = choice.get("message")
-    message = told if isinstance(told, dict) else {}
+    value = choice.get("message")
+    message = value if isinstance(value, dict) else {}
     content = message.get("content")
     refusal = _refusal(message, content)
     if refusal:
@@ -82,10 +82,10 @@ def _text(part: object) -> str:
         return part
     if not isinstance(part, dict) or part.get("type") not in _ANSWERS or part.get("thought"):
         return ""
-    said = part.get("text")
-    if isinstance(said, dict):
-        said = said.get("value")
-    return said if isinstance(said, str) else ""
+    text = part.get("text")
+    if isinstance(text, dict):
+        text = text.get("value")
+    return text if isinstance(text, str) else ""
 
 
 def _parts(content: object) -> list[object]:
@@ -95,9 +95,9 @@ def _parts(content: object) -> list[object]:
 
 
 def _refusal(message: dict[str, Any], content: object) -> str:
-    said = [message.get("refusal")]
-    said += [part.get("refusal") for part in _parts(content) if isinstance(part, dict)]
-    return next((one for one in said if isinstance(one, str) and one.strip()), "")
+    refusals = [message.get("refusal")]
+    refusals += [part.get("refusal") for part in _parts(content) if isinstance(part, dict)]
+    return next((one for one in refusals if isinstance(one, str) and one.strip()), "")
 
 
 def _has_thoughts(content: object) -> bool:

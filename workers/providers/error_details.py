@@ -1,7 +1,7 @@
 """Extract message, codes and quotas from a service's error, whatever its form.
 
     read(Answer(400, {}, '[{"error": {"code": 400, "message": "bad", "status": "INVALID_ARGUMENT"}}]'))
-        ->  Complaint(status=400, codes="400 INVALID_ARGUMENT", said="bad", ...)
+        ->  Complaint(status=400, codes="400 INVALID_ARGUMENT", message="bad", ...)
 
 Errors come as an object, as a string, in an array, as a validation report, or as JSON within a string.
 """
@@ -13,8 +13,8 @@ from typing import Any
 
 from workers.providers import retry_after
 
-LONGEST_QUOTE = 200  # characters of what the service said that go on record
-LONGEST_READ = 4000  # characters of it that are looked at
+LONGEST_QUOTE = 200  # characters of a quoted message
+LONGEST_READ = 4000  # characters of a message that are examined
 _DEEPEST = 8  # levels of objects, arrays, and JSON within strings
 _CODES = ("code", "type", "status", "reason", "error_code", "status_code")
 _QUOTAS = ("quotaid", "quotametric", "quota_id", "limit_type")
@@ -34,23 +34,23 @@ class ErrorAnswer:
 
 @dataclass(frozen=True)
 class Complaint:
-    """What is wrong, in the service's words.
+    """A service's error.
 
-    ``codes``, ``quotas`` and ``parameters`` are what it says in fields of their own, ``said`` is its
-    sentence, ``words`` everything, and ``delay`` the seconds after which it wants to be called again.
+    ``codes``, ``quotas`` and ``parameters`` come from structured fields, ``message`` is its
+    sentence, ``text`` everything, and ``delay`` the seconds after which it may be called again.
     """
 
     status: int
     codes: str
-    said: str
+    message: str
     quotas: str = ""
     parameters: tuple[str, ...] = ()
-    words: str = ""
+    text: str = ""
     delay: float | None = None
 
 
 @dataclass
-class _Found:
+class _Fields:
     codes: list[str] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     quotas: list[str] = field(default_factory=list)
@@ -61,31 +61,31 @@ class _Found:
 
 
 def read(answer: ErrorAnswer) -> Complaint:
-    """Read what an answer complains of; an answer without a message is its own message."""
-    found = _Found()
+    """Parse an error answer; without a message, its whole text is the message."""
+    fields = _Fields()
     body = parsed(answer.text[:100_000])
     for name, value in _walk(body, 0):
-        _sort(found, name, value)
-    said = next(iter(found.messages), "") or answer.text
-    codes = " ".join(dict.fromkeys(found.codes))
-    words = " ".join((codes, *found.quotas, *dict.fromkeys(found.messages or [answer.text])))[:LONGEST_READ]
+        _sort(fields, name, value)
+    message = next(iter(fields.messages), "") or answer.text
+    codes = " ".join(dict.fromkeys(fields.codes))
+    text = " ".join((codes, *fields.quotas, *dict.fromkeys(fields.messages or [answer.text])))[:LONGEST_READ]
     status = answer.status
     if status < 400:  # some gateways answer 200, and put the status into the body
-        status = next(iter(found.statuses), status)
-    delay = retry_after.asked({**found.headers, **answer.headers}, found.delays, words)
-    quotas, parameters = " ".join(found.quotas), tuple(found.parameters)
+        status = next(iter(fields.statuses), status)
+    delay = retry_after.asked({**fields.headers, **answer.headers}, fields.delays, text)
+    quotas, parameters = " ".join(fields.quotas), tuple(fields.parameters)
     return Complaint(
-        status, codes, quoted(said) or quoted(codes) or "nothing", quotas, parameters, words, delay
+        status, codes, quoted(message) or quoted(codes) or "nothing", quotas, parameters, text, delay
     )
 
 
 def is_one(body: dict[str, Any]) -> bool:
-    """Tell whether a body without a reply says what is wrong."""
+    """Tell whether a body without a reply describes an error."""
     return any(body.get(name) for name in ("error", "errors", "base_resp", *_MESSAGES, "error_code"))
 
 
 def parsed(text: str) -> Any:
-    """Read JSON; give nothing where it is none."""
+    """Parse JSON; ``None`` where it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -93,7 +93,7 @@ def parsed(text: str) -> Any:
 
 
 def quoted(text: str) -> str:
-    """Give what a service said in one short line."""
+    """Shorten a service's message to one line."""
     line = " ".join(text[:LONGEST_READ].split())
     return line if len(line) <= LONGEST_QUOTE else line[:LONGEST_QUOTE] + "…"
 
@@ -113,19 +113,19 @@ def _walk(value: Any, depth: int, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _sort(found: _Found, name: str, value: Any) -> None:
+def _sort(fields: _Fields, name: str, value: Any) -> None:
     text = str(value)[:LONGEST_READ]
     if name in _CODES and not isinstance(value, bool):
-        found.codes.append(text)
+        fields.codes.append(text)
         if text.isascii() and text.isdigit() and len(text) == 3 and 400 <= int(text) < 600:
-            found.statuses.append(int(text))
+            fields.statuses.append(int(text))
     elif name in _QUOTAS:
-        found.quotas.append(text)
+        fields.quotas.append(text)
     elif name in _MESSAGES and isinstance(value, str):
-        found.messages.append(text)
+        fields.messages.append(text)
     elif name in _DELAYS:
-        found.delays.append(text)
+        fields.delays.append(text)
     elif name in _PARAMETERS and isinstance(value, str):
-        found.parameters.append(text)
+        fields.parameters.append(text)
     elif name.startswith(("x-ratelimit", "retry-after")):
-        found.headers[name] = text
+        fields.headers[name] = text

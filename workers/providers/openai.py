@@ -109,7 +109,7 @@ class OpenAIChat:
 
     @property
     def service(self) -> Service:
-        """Say what it is."""
+        """Give the service that the model belongs to."""
         return self._service
 
     def complete(self, prompt: Prompt) -> Reply:
@@ -284,9 +284,9 @@ def _object(text: str) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def usage(told: object, prompt: str, text: str) -> Usage:
-    """Read what a call used; what the service does not tell is bounded, since it may be charged."""
-    counts = told if isinstance(told, dict) else {}
+def usage(value: object, prompt: str, text: str) -> Usage:
+    """Read a call's usage; a count that the service omits is bounded, since it may be charged."""
+    counts = value if isinstance(value, dict) else {}
     asked, answered, total = (
         _count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
     )
@@ -297,14 +297,14 @@ def usage(told: object, prompt: str, text: str) -> Usage:
 
 
 def _charged(answer: str, prompt: str) -> tuple[int, int] | None:
-    """Read what a call used whose reply is of no use, if the service tells."""
-    told = (_object(answer) or {}).get("usage")
-    if not isinstance(told, dict) or not _count(told.get("completion_tokens")):
+    """Read the usage of a call whose reply is unusable, if the service gives it."""
+    value = (_object(answer) or {}).get("usage")
+    if not isinstance(value, dict) or not _count(value.get("completion_tokens")):
         return None
-    used = usage(told, prompt, "")
+    used = usage(value, prompt, "")
     return used.input_tokens, used.output_tokens
 
 
-def _count(told: object) -> int | None:
+def _count(value: object) -> int | None:
     # A service that counts nothing says 0, which no prompt and no reply has.
-    return int(told) if isinstance(told, int | float) and 1 <= told <= MOST_COUNTED else None
+    return int(value) if isinstance(value, int | float) and 1 <= value <= MOST_COUNTED else None

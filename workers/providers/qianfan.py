@@ -72,7 +72,7 @@ class _Qianfan(ABC):
 
     @property
     def service(self) -> Service:
-        """Say what it is."""
+        """Give the service that the model belongs to."""
         return self._service
 
     def complete(self, prompt: Prompt) -> Reply:
@@ -105,7 +105,7 @@ class _Qianfan(ABC):
         """Make the call; give the reply's JSON."""
 
     @abstractmethod
-    def _code(self, code: object, said: str) -> Exception:
+    def _code(self, code: object, message: str) -> Exception:
         """Say what an error code of the service means."""
 
     @abstractmethod
@@ -130,8 +130,8 @@ class _Qianfan(ABC):
                 return _Expired()
             case errors.APIError():
                 # What the SDK adds of its own has a part of our key in it.
-                said = str(error.error_msg).partition(" 可能的原因")[0]
-                return self._code(error.error_code, openai_errors.quoted(self._hidden(said, token)))
+                message = str(error.error_msg).partition(" 可能的原因")[0]
+                return self._code(error.error_code, openai_errors.quoted(self._hidden(message, token)))
             case errors.RequestError() if error.status_code is not None:
                 return self._http(error, token)
             case errors.RequestError():
@@ -176,11 +176,11 @@ class _Qianfan(ABC):
             return self._barred(f"{NAME} refuses the very token that it has just given", "check {}")
         return Unavailable(f"the token for {NAME} had expired; there is another one now")
 
-    def _barred(self, said: str, mend: str) -> Barred:
-        return Barred(f"{said}; {mend.format(self._who)}, {openai_errors.AGAIN}")
+    def _barred(self, message: str, mend: str) -> Barred:
+        return Barred(f"{message}; {mend.format(self._who)}, {openai_errors.AGAIN}")
 
-    def _hidden(self, said: str, token: str) -> str:
-        return requests_errors.hidden(said, (*self._secrets, token))
+    def _hidden(self, message: str, token: str) -> str:
+        return requests_errors.hidden(message, (*self._secrets, token))
 
 
 class QianfanChat(_Qianfan):
@@ -189,8 +189,8 @@ class QianfanChat(_Qianfan):
     def __init__(self, service: Service, settings: Settings) -> None:
         super().__init__(service, settings, (_KEYS, _ACCESS_KEYS))
         models = {name.lower(): model for name, model in self._client._local_models().items()}
-        known = models.get(service.model.lower())
-        self._takes_length = known is not None and "max_output_tokens" in known.optional_keys
+        entry = models.get(service.model.lower())
+        self._takes_length = entry is not None and "max_output_tokens" in entry.optional_keys
         self._signed = self._config.AK is None
 
     def _made(self) -> Any:
@@ -215,18 +215,18 @@ class QianfanChat(_Qianfan):
             **length,
         ).body
 
-    def _code(self, code: object, said: str) -> Exception:
+    def _code(self, code: object, message: str) -> Exception:
         number = int(code) if str(code).isdigit() else -1  # type: ignore[call-overload]
-        told = f"{NAME}: code {code}: {said}"
+        problem = f"{NAME}: code {code}: {message}"
         if number in _THROTTLED:
-            return Throttled(told)
+            return Throttled(problem)
         if number == _DAY_USED_UP:
             zone = PROVIDERS[self._service.provider].timezone
             why = f"the day's quota is used up until midnight in {zone}, or the account is in arrears"
-            return Exhausted(f"{told} ({why})", openai_errors.until_midnight(zone))
+            return Exhausted(f"{problem} ({why})", openai_errors.until_midnight(zone))
         if number in _BARRED:
-            return self._barred(told, _BARRED[number])
-        return Refused(told) if number in _REFUSED else Unavailable(told)
+            return self._barred(problem, _BARRED[number])
+        return Refused(problem) if number in _REFUSED else Unavailable(problem)
 
     def _read(self, body: dict[str, Any], prompt: Prompt) -> Reply:
         if "result" not in body and "code" in body:
@@ -262,15 +262,15 @@ class QianfanV2Chat(_Qianfan):
             max_tokens=prompt.max_tokens,
         ).body
 
-    def _code(self, code: object, said: str) -> Exception:
+    def _code(self, code: object, message: str) -> Exception:
         # An error in an answer of status 200: the status that the documents give for the code stands in.
         statuses = {"rate_limit": 429, "internal": 500, "iam_token": 401, "permission": 401}
         status = next((status for part, status in statuses.items() if part in str(code)), 400)
         if "unsafe" in str(code):
-            return Refused(f"{NAME}'s content filter refuses the request: {said}")
+            return Refused(f"{NAME}'s content filter refuses the request: {message}")
         if status == 401 and "token" in str(code):
             return _Expired()
-        text = json.dumps({"error": {"code": str(code), "message": said}})
+        text = json.dumps({"error": {"code": str(code), "message": message}})
         return openai_errors.judge(openai_errors.ErrorAnswer(status, {}, text), self._service, self._host)
 
     def _read(self, body: dict[str, Any], prompt: Prompt) -> Reply:

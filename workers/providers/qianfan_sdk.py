@@ -74,8 +74,8 @@ def credentials(settings: Settings, pairs: tuple[tuple[str, str], ...]) -> dict[
         values = [getattr(settings, f"qianfan_{name.lower()}") for name in pair]
         if all(value is not None and value.get_secret_value() for value in values):
             return {name: value.get_secret_value() for name, value in zip(pair, values, strict=True)}
-    wanted = ", or ".join(" and ".join(f"{PREFIX}QIANFAN_{name}" for name in pair) for pair in pairs)
-    raise UserError(f"version {settings.qianfan_api} of provider qianfan needs {wanted}")
+    required = ", or ".join(" and ".join(f"{PREFIX}QIANFAN_{name}" for name in pair) for pair in pairs)
+    raise UserError(f"version {settings.qianfan_api} of provider qianfan needs {required}")
 
 
 def _use_proxies(lead: bool) -> None:
@@ -88,9 +88,9 @@ def _use_proxies(lead: bool) -> None:
 
 def answer_in(error: Exception) -> str:
     """Give the answer that the SDK's error for an HTTP status quotes: it has it in no other place."""
-    found: list[str] = re.findall(r"^response body: (b?['\"].*['\"])$", str(error), re.MULTILINE)
+    bodies: list[str] = re.findall(r"^response body: (b?['\"].*['\"])$", str(error), re.MULTILINE)
     try:
-        body = ast.literal_eval(found[-1])
+        body = ast.literal_eval(bodies[-1])
     except (IndexError, ValueError, SyntaxError):
         return ""
     return body.decode(errors="replace") if isinstance(body, bytes) else str(body)

@@ -82,7 +82,7 @@ class TencentTranslator:
 
     @property
     def service(self) -> Service:
-        """Say what it is."""
+        """Give the service."""
         return self._service
 
     def estimate(self, texts: Sequence[str]) -> Needs:
@@ -101,43 +101,44 @@ class TencentTranslator:
             UserError: several texts for a model that takes one a call.
         """
         if self._service.model == BATCH:
-            made = self._batch(texts, source, target)
+            translated = self._batch(texts, source, target)
         elif len(texts) == 1:
-            made = self._chat(texts[0], source, target)
+            translated = self._chat(texts[0], source, target)
         else:
             raise UserError(
                 f"{self._service.model} takes one text a call: leave `texts` out of VOTEQUEUE_LIMITS"
             )
-        if len(made.texts) != len(texts):
-            raise Unreadable(f"{NAME} sent {len(made.texts)} translations for {len(texts)} texts")
-        if any(text.strip() and not result.strip() for text, result in zip(texts, made.texts, strict=True)):
+        if len(translated.texts) != len(texts):
+            raise Unreadable(f"{NAME} sent {len(translated.texts)} translations for {len(texts)} texts")
+        pairs = zip(texts, translated.texts, strict=True)
+        if any(text.strip() and not result.strip() for text, result in pairs):
             raise Unreadable(f"{NAME} sent an empty translation")
-        return made
+        return translated
 
     def _batch(self, texts: Sequence[str], source: str, target: str) -> Translated:
         answer = self._call(
             BATCH, {"Source": source, "Target": target, "ProjectId": 0, "SourceTextList": list(texts)}
         )
-        made = answer.get("TargetTextList")
-        if not isinstance(made, list) or not all(isinstance(text, str) for text in made):
+        result = answer.get("TargetTextList")
+        if not isinstance(result, list) or not all(isinstance(text, str) for text in result):
             raise Unreadable(f"{NAME}'s answer has no list of translations")
         used = answer.get("UsedAmount")
         counted = used if isinstance(used, int) and used > 0 else sum(map(len, texts))
-        return Translated(made, Usage(characters=counted))
+        return Translated(result, Usage(characters=counted))
 
     def _chat(self, text: str, source: str, target: str) -> Translated:
         asked = {"Model": self._service.model, "Stream": False, "Source": source, "Target": target}
         answer = self._call("ChatTranslations", {**asked, "Text": text})
         try:
             choice = answer["Choices"][0]
-            made = choice["Message"]["Content"]
+            result = choice["Message"]["Content"]
         except (KeyError, IndexError, TypeError):
             raise Unreadable(f"{NAME}'s answer has no translation") from None
         if choice.get("FinishReason") == "sensitive":
             raise Refused(f"{NAME}'s content filter stopped this text")
-        if not isinstance(made, str):
+        if not isinstance(result, str):
             raise Unreadable(f"{NAME}'s answer has no translation")
-        return Translated([made], _tokens(answer.get("Usage")) or self.estimate([text]).most)
+        return Translated([result], _tokens(answer.get("Usage")) or self.estimate([text]).most)
 
     def _call(self, action: str, asked: dict[str, Any]) -> dict[str, Any]:
         answer = requests_errors.tried(
@@ -163,16 +164,16 @@ class TencentTranslator:
         return self._refusal(str(error.code), error.message)
 
     def _refusal(self, code: str, message: object) -> VotequeueError:
-        said = f"{NAME}: {code}: {openai_errors.quoted(requests_errors.hidden(message, self._secrets))}"
+        problem = f"{NAME}: {code}: {openai_errors.quoted(requests_errors.hidden(message, self._secrets))}"
         family = _family(code)
         if family in _BARRED:
-            return Barred(f"{said}; {_BARRED[family]}, {openai_errors.AGAIN}")
-        return _OTHERS.get(family, Unavailable)(said)
+            return Barred(f"{problem}; {_BARRED[family]}, {openai_errors.AGAIN}")
+        return _OTHERS.get(family, Unavailable)(problem)
 
 
 def _family(code: str) -> str:
-    known = [begin for begin in (*_BARRED, *_OTHERS) if code.startswith(begin)]
-    return max(known, key=len, default="")
+    prefixes = [begin for begin in (*_BARRED, *_OTHERS) if code.startswith(begin)]
+    return max(prefixes, key=len, default="")
 
 
 def _secret(value: SecretStr | None, name: str) -> str:

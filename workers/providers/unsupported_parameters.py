@@ -2,8 +2,7 @@
 
     complained_of(complaint, ("model", "messages", "max_tokens", "temperature"))  ->  "temperature"
 
-A request that one question is refused for is refused for all of them: so the model is stopped, not the
-question.
+Such a request is refused for every question, so the model is stopped, not the question.
 """
 
 import re
@@ -40,30 +39,30 @@ _RENAMED = re.compile(r"\bmax_completion_tokens\b")
 
 
 def too_long(complaint: Complaint) -> bool:
-    """Tell whether it is the length of the prompt that is complained of."""
-    return complaint.status == 413 or bool(_TOO_LONG.search(complaint.words))
+    """Tell whether the complaint is about the length of the prompt."""
+    return complaint.status == 413 or bool(_TOO_LONG.search(complaint.text))
 
 
 def complained_of(complaint: Complaint, sent: Iterable[str]) -> str | None:
-    """Name the parameter that is complained of: one that we sent, or one about thinking and streaming.
+    """Name the rejected parameter: one that was sent, or one about thinking or streaming.
 
-    Where a parameter is complained of without its name, the result is ``""``.
+    ``""``: a parameter is rejected without its name.
     """
     names = [name for name in sent if not _TEXT.match(name) and name != "model"]
-    known = dict.fromkeys((*names, "max_completion_tokens", "top_p", *_THINKING, *_MODE))
-    fields = [part.strip("'\"` ") for told in complaint.parameters for part in re.split(r"[.\[\]/]", told)]
-    for name in known:
+    candidates = dict.fromkeys((*names, "max_completion_tokens", "top_p", *_THINKING, *_MODE))
+    fields = [part.strip("'\"` ") for path in complaint.parameters for part in re.split(r"[.\[\]/]", path)]
+    for name in candidates:
         if name in fields:
             return name
-    if any(_TEXT.match(name) for name in fields if name) and not _UNSUPPORTED.search(complaint.words):
+    if any(_TEXT.match(name) for name in fields if name) and not _UNSUPPORTED.search(complaint.text):
         return None
-    for name in known:
-        if re.search(_mention(name), complaint.words):
+    for name in candidates:
+        if re.search(_mention(name), complaint.text):
             return name
-    if not _UNSUPPORTED.search(complaint.words):
+    if not _UNSUPPORTED.search(complaint.text):
         return None
-    words = complaint.words.lower()
-    return next((name for name in ("thinking", "stream") if name in words), "")
+    text = complaint.text.lower()
+    return next((name for name in ("thinking", "stream") if name in text), "")
 
 
 def _mention(name: str) -> str:
@@ -73,12 +72,12 @@ def _mention(name: str) -> str:
 
 
 def renamed(complaint: Complaint, sent: Iterable[str]) -> bool:
-    """Tell whether the service has another name for the `max_tokens` that we sent, and says so."""
-    return complained_of(complaint, sent) == "max_tokens" and bool(_RENAMED.search(complaint.words))
+    """Tell whether the service asks for another name of `max_tokens`."""
+    return complained_of(complaint, sent) == "max_tokens" and bool(_RENAMED.search(complaint.text))
 
 
 def mend(parameter: str, extra: Iterable[str], provider: str) -> str:
-    """Say what a person can do about a parameter."""
+    """Say how a person can fix a rejected parameter."""
     what = (
         f"the model does not take {parameter!r} as it is sent"
         if parameter

@@ -1,6 +1,6 @@
 """Callbacks of a Trainer: metrics, checkpoints, stopping.
 
-    Trainer(..., callbacks=[MetricsLogger(workshop)])
+    Trainer(..., callbacks=[MetricsLogger(context)])
 
 Works with every Trainer of transformers and TRL.
 """
@@ -18,60 +18,60 @@ from workers.ports import TrainingContext
 from workers.training import checkpoints, training_errors
 
 LOGGED_EVERY = 5  # steps
-EVALUATIONS = 8  # looks at the held-out part on the way
-KEPT_CHECKPOINTS = 2  # one is not enough: the older goes before the newer is sealed
-Measured = Callable[[], dict[str, float]]
+EVALUATIONS = 8  # evaluations on the held-out part during a training
+KEPT_CHECKPOINTS = 2  # one is not enough: the older is deleted before the newer is sealed
+Evaluate = Callable[[], dict[str, float]]
 
 
 class MetricsLogger(TrainerCallback):
-    """Tells figures, asks for checkpoints by the clock and at a stop, and ends a training that diverges.
+    """Reports metrics, requests checkpoints at intervals and at a stop, and ends a diverging training.
 
-    ``measured`` gives the figures of the held-out part, where the Trainer itself does not evaluate;
-    ``offset`` steps were made before the Trainer's first.
+    ``evaluate`` computes the held-out metrics where the Trainer itself does not evaluate; ``offset`` steps
+    precede the Trainer's first.
     """
 
     def __init__(
-        self, workshop: TrainingContext, trainer: Any, measured: Measured | None = None, offset: int = 0
+        self, context: TrainingContext, trainer: Any, evaluate: Evaluate | None = None, offset: int = 0
     ) -> None:
-        self._workshop = workshop
+        self._context = context
         self._trainer = trainer
-        self._measured = measured
+        self._evaluate = evaluate
         self._offset = offset
         self._saved_at = time.monotonic()
 
     def on_step_end(self, _arguments: Any, state: Any, control: Any, **_: Any) -> None:
-        """Look at the held-out part, save if it is time to, or if the training is to stop here."""
+        """Evaluate on the held-out part, and save when a checkpoint is due or the training must stop."""
         last = state.global_step >= state.max_steps
         every = max(1, state.max_steps // EVALUATIONS)
-        if self._measured is not None and (last or state.global_step % every == 0):
-            self._trainer.log(self._measured())
-        if self._workshop.post.stopping():
+        if self._evaluate is not None and (last or state.global_step % every == 0):
+            self._trainer.log(self._evaluate())
+        if self._context.listener.stopping():
             control.should_training_stop = True
-        due = time.monotonic() - self._saved_at >= self._workshop.checkpoint_every
+        due = time.monotonic() - self._saved_at >= self._context.checkpoint_every
         if due or control.should_training_stop or last:
-            training_errors.require_room(self._workshop.folder)
-            # The loss is looked at first: what has diverged is not worth keeping.
+            training_errors.require_room(self._context.folder)
+            # The log comes first: it raises on a diverged loss, before such a checkpoint is saved.
             control.should_log = control.should_save = True
 
     def on_log(self, _arguments: Any, state: Any, _control: Any, logs: Any = None, **_: Any) -> None:
-        """Tell the figures of a step.
+        """Report the metrics of a step.
 
         Raises:
-            Refused: the loss is no number any more.
+            Refused: the loss is not finite.
         """
-        told = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
-        lost = [name for name in ("loss", "eval_loss") if not math.isfinite(told.get(name, 0.0))]
-        if lost:
+        metrics = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
+        diverged = [name for name in ("loss", "eval_loss") if not math.isfinite(metrics.get(name, 0.0))]
+        if diverged:
             raise Refused(
-                f"the {lost[0].replace('eval_', 'held-out ')} is {told[lost[0]]} at step "
+                f"the {diverged[0].replace('eval_', 'held-out ')} is {metrics[diverged[0]]} at step "
                 f"{state.global_step} of {state.max_steps}: lower --learning-rate"
             )
-        finite = {name: value for name, value in told.items() if math.isfinite(value)}
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         step, of = self._offset + state.global_step, self._offset + state.max_steps
-        self._workshop.post.step(step, of, finite)
+        self._context.listener.step(step, of, finite)
 
     def on_save(self, arguments: Any, state: Any, _control: Any, **_: Any) -> None:
         """Seal a checkpoint that was just written."""
         checkpoints.seal(Path(arguments.output_dir) / f"{checkpoints.PREFIX}{state.global_step}")
         self._saved_at = time.monotonic()
-        self._workshop.post.saved(self._offset + state.global_step, self._offset + state.max_steps)
+        self._context.listener.saved(self._offset + state.global_step, self._offset + state.max_steps)

@@ -1,10 +1,10 @@
-"""Checkpoints that count only when they are complete.
+"""Checkpoints, sealed once they are complete.
 
     var/trained/.work/judge-9f3c2a1b/3/checkpoint-120/sealed.json:  {"model.safetensors": 988097824, ...}
 
-A training writes into the folder of its own fence number, and goes on from the newest sealed checkpoint of
-all of them: of two workers that believe to hold the same job, neither writes where the other does. The seal
-is written last and lists every file with its size in bytes.
+A training writes into the folder of its own fence number, and resumes from the newest sealed checkpoint of
+all folders. Two workers that both believe to hold a job never write to the same folder. The seal is written
+last and lists every file with its size in bytes.
 """
 
 import json
@@ -15,12 +15,12 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 SEAL = "sealed.json"
 PREFIX = "checkpoint-"
-# The Trainer pickles its arguments beside its state; nothing of ours reads that file, so nobody can.
+# The Trainer pickles its arguments beside its state. Nothing here reads that file, so it is deleted.
 PICKLED = "training_args.bin"
 
 
 def seal(checkpoint: Path) -> None:
-    """Mark a checkpoint as whole, once everything in it has reached the disk."""
+    """Mark a checkpoint as complete, after syncing its files to disk."""
     (checkpoint / PICKLED).unlink(missing_ok=True)
     for path in _files(checkpoint):
         _sync(path)
@@ -32,16 +32,16 @@ def seal(checkpoint: Path) -> None:
 
 
 def newest(folder: Path) -> Path | None:
-    """Give the whole checkpoint with the most steps, whichever claim wrote it; ``None`` without any."""
+    """Give the complete checkpoint with the most steps, whichever claim wrote it; ``None`` without any."""
     for checkpoint in sorted(folder.glob(f"*/{PREFIX}*"), key=step, reverse=True):
         if is_whole(checkpoint):
             return checkpoint
-        log.info("checkpoint %s was never finished: an older one is used", checkpoint)
+        log.info("checkpoint %s is incomplete: an older one is used", checkpoint)
     return None
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Tell whether a checkpoint has its seal and all the files that the seal lists, as long as it says."""
+    """Tell whether a checkpoint has its seal and every file that the seal lists, in the listed size."""
     try:
         sizes = json.loads((checkpoint / SEAL).read_text("utf-8"))
         return bool(sizes) and all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
@@ -50,7 +50,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 def step(checkpoint: Path) -> int:
-    """Read the number of steps off a checkpoint's name; -1 if it is none."""
+    """Parse the number of steps from a checkpoint's name; -1: it is not a checkpoint."""
     number = checkpoint.name.removeprefix(PREFIX)
     return int(number) if number.isdigit() else -1
 

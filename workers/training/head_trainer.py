@@ -2,9 +2,9 @@
 
     CrossFitted(states=tensor(1800, 896), folds=tensor(1800), count=10)
 
-With the layers below frozen, a text's state never changes: it is computed once, and a head learns from all of
-them in seconds. The heads that are blind to a fold tell what the method does on texts it has not seen, for
-every text, so that no data need be kept out (cross-fitting; Stone 1974).
+With the layers below frozen, a text's state never changes. It is computed once, and a head trains on all
+states in seconds. Each fold is evaluated by the head that was trained without it, so that every text gets an
+out-of-sample score and no data is set aside (cross-fitting; Stone 1974).
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 
 class HeadsConfig(PretrainedConfig):
-    """Says how many heads there are, and how large a state is."""
+    """The number of heads, and the size of a state."""
 
     model_type = "votequeue-heads"
 
@@ -27,7 +27,7 @@ class HeadsConfig(PretrainedConfig):
 
 
 class CrossFitted(PreTrainedModel):
-    """All heads as one model: logits of shape (texts, heads), nought where one is blind to a text's fold."""
+    """All heads as one model: logits of shape (texts, heads), 0 where a head excludes the text's fold."""
 
     config_class = HeadsConfig
 
@@ -35,7 +35,7 @@ class CrossFitted(PreTrainedModel):
         super().__init__(config)
         self.score = torch.nn.Linear(config.size, config.heads, bias=False)
         self.post_init()
-        # From zero: each begins at a guess.
+        # With zero weights, every score starts at probability 0.5.
         torch.nn.init.zeros_(self.score.weight)
 
     def forward(
@@ -46,21 +46,21 @@ class CrossFitted(PreTrainedModel):
         attention_mask: Any = None,
         use_cache: bool | None = None,
     ) -> SequenceClassifierOutput:
-        """Give logits, and where labels are given the mean cross-entropy over the heads."""
+        """Give logits and, with labels, the mean cross-entropy over the heads."""
         logits = self.score(states)
-        seen = folds[:, None] != torch.arange(logits.shape[1], device=logits.device)
-        logits = logits * seen
+        trained_on = folds[:, None] != torch.arange(logits.shape[1], device=logits.device)
+        logits = logits * trained_on
         loss = None
         if labels is not None:
-            wanted = labels[:, None].to(logits.dtype).expand_as(logits)
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+            targets = labels[:, None].to(logits.dtype).expand_as(logits)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
 class Table:
-    """States of texts, standardised, with the fold of each: what rows of the heads' training point into.
+    """Standardised states of texts and the fold of each.
 
-    Rows hold a text's place in the table where token ids stand otherwise.
+    Training rows hold a text's index in this table in place of token ids.
     """
 
     def __init__(self, states: Any, folds: Sequence[int]) -> None:
@@ -70,11 +70,11 @@ class Table:
         self.folds = torch.tensor(folds)
 
     def model(self, count: int) -> CrossFitted:
-        """Give heads for ``count`` folds and one more, all of them at nought."""
+        """Create heads for ``count`` folds and one for all data, with zero weights."""
         return CrossFitted(HeadsConfig(heads=count + 1, size=self.states.shape[1]))
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Make a batch of rows; of pairs, the right ones first, as TRL does."""
+        """Collate rows into a batch; pairs have the chosen texts first, as in TRL."""
         if "chosen_ids" in rows[0]:
             places = [row["chosen_ids"][0] for row in rows] + [row["rejected_ids"][0] for row in rows]
         else:
@@ -86,11 +86,11 @@ class Table:
         return batch
 
     def blind_margins(self, model: CrossFitted) -> Any:
-        """Give each text's log-odds by the head that never saw its fold."""
+        """Give each text's log-odds by the head that was trained without its fold."""
         with torch.no_grad():
             logits = self.states.to(model.device) @ model.score.weight.T
         return logits.cpu()[torch.arange(len(self.folds)), self.folds]
 
     def head(self, model: CrossFitted) -> Any:
-        """Give the head that saw all, for states as they are, of shape (size,)."""
+        """Give the head trained on all folds, scaled for raw states, of shape (size,)."""
         return (model.score.weight[-1].detach().cpu() * self.scale).float()

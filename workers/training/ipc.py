@@ -2,8 +2,8 @@
 
     {"kind": "step", "step": 120, "of": 300, "told": {"loss": 0.61, "learning_rate": 8e-05}}
 
-The worker says what to learn, and then, every few seconds, that the claim still holds; the process says how
-far it is and how it ended.
+The worker sends the order and then, every few seconds, that the claim still holds. The process reports its
+progress and its end.
 """
 
 from pathlib import Path
@@ -13,17 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from shared.voting import Rule
 
-HOLDS = b"holds\n"  # what the worker writes while the claim is its own
+HOLDS = b"holds\n"  # the worker writes this while it holds the claim
 
 
-class _Told(BaseModel):
+class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class StartTraining(_Told):
-    """What a process is to learn: a run's lessons, below ``folder``; ``parent`` is its worker's pid.
+class StartTraining(_Message):
+    """The order to train on a run's examples, in ``folder``; ``parent`` is the worker's pid.
 
-    It goes on for ``patience`` seconds after it was last told that the claim holds.
+    The process ends ``patience`` seconds after the last message that the claim holds.
     """
 
     run: str
@@ -33,8 +33,8 @@ class StartTraining(_Told):
     patience: float
 
 
-class Step(_Told):
-    """Figures of one step of ``of``: loss, learning rate, metrics of the held-out part."""
+class Step(_Message):
+    """Metrics of one step of ``of``: loss, learning rate, held-out metrics."""
 
     kind: Literal["step"] = "step"
     step: int
@@ -42,16 +42,16 @@ class Step(_Told):
     told: dict[str, float]
 
 
-class Saved(_Told):
-    """A checkpoint is whole."""
+class Saved(_Message):
+    """A checkpoint is complete."""
 
     kind: Literal["saved"] = "saved"
     step: int
     of: int
 
 
-class TrainedModel(_Told):
-    """The model is there, in ``folder``, complete; ``problems`` are the digests of those it has seen."""
+class TrainedModel(_Message):
+    """The complete model is in ``folder``; ``problems`` are the digests of those it was trained on."""
 
     kind: Literal["made"] = "made"
     name: str
@@ -62,15 +62,15 @@ class TrainedModel(_Told):
     problems: list[str]
 
 
-class Failed(_Told):
-    """Another try would end the same way, for a reason that a person can read."""
+class Failed(_Message):
+    """A retry would fail the same way; ``reason`` is for people."""
 
     kind: Literal["failed"] = "failed"
     reason: str
 
 
-class Stopped(_Told):
-    """It was told to stop, and did so after a checkpoint."""
+class Stopped(_Message):
+    """The training stopped on request, after a checkpoint."""
 
     kind: Literal["stopped"] = "stopped"
 

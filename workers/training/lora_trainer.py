@@ -1,9 +1,9 @@
 """Train a LoRA adapter for the generator on prompts with right continuations.
 
-    train(lessons, options, weights, workshop)  ->  TrainedModel(name="lora-3f9c01ab12cd", ...)
+    train(examples, options, weights, context)  ->  TrainedModel(name="lora-3f9c01ab12cd", ...)
 
-TRL's SFTTrainer over PEFT does the work; the loss is on the completion only. The texts learned from are those
-of a lesson that end in its right letter.
+TRL's SFTTrainer trains with PEFT; the loss covers the completion only. An example contributes the texts that
+end in its right letter.
 """
 
 import logging
@@ -22,46 +22,46 @@ from workers.training.callbacks import EVALUATIONS
 from workers.training.ipc import TrainedModel
 
 log = logging.getLogger(__name__)
-EXAMPLES = "lessons"  # what the retriever calls the examples of a training
+EXAMPLES = "examples"  # the retriever's name for the examples of a training
 
 
 def train(
-    lessons: Sequence[TrainingExample],
+    examples: Sequence[TrainingExample],
     options: LoraTraining,
     weights: str,
-    workshop: TrainingContext,
+    context: TrainingContext,
     index: Callable[[list[FewShotExample]], Retriever],
 ) -> TrainedModel:
-    """Train one adapter; ``index`` makes findable the examples that stand in prompts.
+    """Train one adapter; ``index`` builds the retriever of few-shot examples.
 
     Raises:
         Refused: the data or the options do not allow it.
-        Interrupted: the workshop said so.
+        Interrupted: the listener asked to stop.
     """
     from transformers import AutoTokenizer
 
     trainer_setup.require_reports(options.report_to)
     tokenizer = AutoTokenizer.from_pretrained(weights)
-    parts = splits.split(lessons, options.held_out, options.seed)
+    parts = splits.split(examples, options.held_out, options.seed)
     shown = [example for digest in options.examples for example in runs.load_examples(digest)]
     retriever = index(shown or _solved(parts.learned))
     rows = [_rows(part, options, tokenizer, retriever) for part in (parts.learned, parts.kept)]
-    for name, found in zip(("training", "held-out"), rows, strict=True):
-        if not found:
+    for name, part in zip(("training", "held-out"), rows, strict=True):
+        if not part:
             raise Refused(
                 f"the {name} part has no right text that fits {options.max_length} tokens with its question: "
                 "give more data, a larger --max-length, or another share to hold out"
             )
-    trainer = _trainer(options, weights, tokenizer, rows, workshop)
+    trainer = _trainer(options, weights, tokenizer, rows, context)
     before = trainer.evaluate()["eval_loss"]
-    result = trainer_setup.run(trainer, workshop)
+    result = trainer_setup.run(trainer, context)
     metrics = {
         "loss_before": before,
         "loss": trainer.evaluate()["eval_loss"],
         **trainer_setup.account(result, rows[0]),
         "held_out": len(rows[1]),
     }
-    folder = workshop.made()
+    folder = context.output_folder()
     trainer.model.save_pretrained(folder, safe_serialization=True)
     model_store.describe(folder, {"kind": "lora", "options": options.model_dump(mode="json")})
     return TrainedModel(
@@ -70,7 +70,7 @@ def train(
         metrics=metrics,
         rule=None,
         beats_majority=None,
-        problems=sorted({dataset.identity(lesson.problem) for lesson in parts.learned}),
+        problems=sorted({dataset.identity(example.problem) for example in parts.learned}),
     )
 
 
@@ -79,7 +79,7 @@ def _trainer(
     weights: str,
     tokenizer: Any,
     rows: list[list[dict[str, Any]]],
-    workshop: TrainingContext,
+    context: TrainingContext,
 ) -> Any:
     import torch
     from datasets import Dataset
@@ -90,10 +90,10 @@ def _trainer(
     try:
         model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.bfloat16)
         arguments = SFTConfig(
-            **trainer_setup.arguments(options, workshop),
+            **trainer_setup.arguments(options, context),
             eval_strategy="steps",
             eval_steps=1 / EVALUATIONS,
-            # Rows come tokenised and are never cut: an example is dropped from the prompt instead.
+            # Rows are tokenized already and never truncated: few-shot examples are dropped instead.
             max_length=None,
             completion_only_loss=True,
         )
@@ -116,16 +116,16 @@ def _trainer(
 
 
 def _rows(
-    lessons: Sequence[TrainingExample], options: LoraTraining, tokenizer: Any, retriever: Retriever
+    examples: Sequence[TrainingExample], options: LoraTraining, tokenizer: Any, retriever: Retriever
 ) -> list[dict[str, Any]]:
-    """Tokenize prompts and completions, leaving out examples from the far end until both fit."""
-    asked = [lesson.asked for lesson in lessons]
+    """Tokenize prompts and completions, dropping the farthest few-shot examples until both fit."""
+    asked = [example.asked for example in examples]
     near = retriever.nearest(EXAMPLES, asked, options.neighbours, siblings=False) if asked else []
     rows: list[dict[str, Any]] = []
     left_out = 0
-    for lesson, shown in zip(lessons, near, strict=True):
-        for text in _right_texts(lesson, options.per_question):
-            row = _row(lesson, text, shown, options.max_length, tokenizer)
+    for example, shown in zip(examples, near, strict=True):
+        for text in _right_texts(example, options.per_question):
+            row = _row(example, text, shown, options.max_length, tokenizer)
             left_out += row is None
             rows += [row] if row else []
     if left_out:
@@ -135,30 +135,30 @@ def _rows(
     return rows
 
 
-def _solved(lessons: Sequence[TrainingExample]) -> list[FewShotExample]:
-    """Give the solved questions, each with its first right text; no paraphrase is an example."""
-    found: dict[PromptQuestion, FewShotExample] = {}
-    for lesson in lessons:
-        for text in [] if lesson.augmented else _right_texts(lesson, 1):
-            found.setdefault(lesson.asked, FewShotExample(lesson.asked, text, lesson.answer))
-    return list(found.values())
+def _solved(examples: Sequence[TrainingExample]) -> list[FewShotExample]:
+    """Give each solved question with its first right text; augmented questions are excluded."""
+    solved: dict[PromptQuestion, FewShotExample] = {}
+    for example in examples:
+        for text in [] if example.augmented else _right_texts(example, 1):
+            solved.setdefault(example.asked, FewShotExample(example.asked, text, example.answer))
+    return list(solved.values())
 
 
-def _right_texts(lesson: TrainingExample, most: int) -> list[str]:
+def _right_texts(example: TrainingExample, most: int) -> list[str]:
     distinct = dict.fromkeys(
-        text.text for text in lesson.texts if lesson.is_right(text) and text.text.strip()
+        text.text for text in example.texts if example.is_right(text) and text.text.strip()
     )
     return list(distinct)[:most]
 
 
 def _row(
-    lesson: TrainingExample, text: str, shown: Sequence[FewShotExample], longest: int, tokenizer: Any
+    example: TrainingExample, text: str, shown: Sequence[FewShotExample], longest: int, tokenizer: Any
 ) -> dict[str, Any] | None:
-    solution = prompts.solution(FewShotExample(lesson.asked, text, lesson.answer))
-    # Tokenized apart, as the generator will meet them: its prompt ends where the completion begins.
+    solution = prompts.solution(FewShotExample(example.asked, text, example.answer))
+    # Tokenized separately, as at inference: the prompt ends where the completion begins.
     completion = tokenizer(solution)["input_ids"] + [tokenizer.eos_token_id]
     for count in range(len(shown), -1, -1):
-        prompt = tokenizer(prompts.answering(lesson.asked, shown[:count]))["input_ids"]
+        prompt = tokenizer(prompts.answering(example.asked, shown[:count]))["input_ids"]
         if len(prompt) + len(completion) <= longest:
             mask = [0] * len(prompt) + [1] * len(completion)
             return {"input_ids": prompt + completion, "completion_mask": mask}

@@ -2,8 +2,7 @@
 
     OBJECTIVES["pairwise"].trainer(model, tokenizer, rows, arguments)  ->  a TRL RewardTrainer
 
-One interface for both: rows from a question's texts, a Trainer over them, and one number a text, a margin in
-log-odds, from what the model gives.
+Both have one interface: training rows from a question's texts, and a Trainer for them.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,16 +14,16 @@ from workers.training import pairs
 from workers.training.pairs import Item
 
 Ids = Callable[[Item, str], list[int]]
-MULTIPLE = 8  # that texts are padded to
+MULTIPLE = 8  # texts are padded to a multiple of this length
 
 
 class Objective(Protocol):
-    """An objective; ``labels`` is how many logits its model gives a text."""
+    """An objective; ``labels`` is the number of logits its model gives a text."""
 
     labels: int
 
     def rows(self, items: Sequence[Item], ids: Ids, options: ScorerTraining) -> list[dict[str, Any]]:
-        """Give the rows to train on."""
+        """Give the training rows."""
 
     def trainer(
         self,
@@ -35,10 +34,10 @@ class Objective(Protocol):
         collator: Any = None,
         adapter: Any = None,
     ) -> Any:
-        """Set up a Trainer; ``collator`` makes batches of rows where they are not token ids.
+        """Set up a Trainer; ``collator`` makes batches of rows that are not token ids.
 
         Raises:
-            Refused: the Trainer refuses its settings.
+            Refused: the Trainer rejects its settings.
         """
 
 
@@ -48,7 +47,7 @@ class Classification:
     labels = 2
 
     def rows(self, items: Sequence[Item], ids: Ids, options: ScorerTraining) -> list[dict[str, Any]]:
-        """Give one row a text, as many right as wrong ones of each question where balance is wanted."""
+        """Give one row a text; with ``options.balance``, each question has as many right as wrong ones."""
         return [
             {"input_ids": ids(item, text), "labels": int(right)}
             for item in items
@@ -64,7 +63,7 @@ class Classification:
         collator: Any = None,
         adapter: Any = None,
     ) -> Any:
-        """Set up transformers' Trainer: TRL's SFTTrainer can no longer train a classifier."""
+        """Set up transformers' Trainer: TRL's SFTTrainer cannot train a classifier."""
         from datasets import Dataset
         from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
@@ -72,7 +71,7 @@ class Classification:
             from peft import get_peft_model
 
             model = get_peft_model(model, adapter)
-        # Where rows are token ids, those of like length make a batch; what stands for states has no length.
+        # Token ids are batched by similar length; indices of cached states have no length.
         sampling = "random" if collator else "group_by_length"
         return Trainer(
             model=model,
@@ -86,12 +85,12 @@ class Classification:
 
 
 class Pairwise:
-    """The right text of two above the wrong one (Bradley and Terry 1952), as reward models are trained."""
+    """Rank the right text of a pair above the wrong one (Bradley and Terry 1952), as for reward models."""
 
     labels = 1
 
     def rows(self, items: Sequence[Item], ids: Ids, options: ScorerTraining) -> list[dict[str, Any]]:
-        """Give one row a pair of the same question; what has only one kind gives none."""
+        """Give one row a pair of a question's texts; a question with only one kind has none."""
         return [
             {"chosen_ids": ids(item, right), "rejected_ids": ids(item, wrong)}
             for item in items
@@ -111,7 +110,7 @@ class Pairwise:
         from datasets import Dataset
         from trl import RewardConfig, RewardTrainer
 
-        # Rows come tokenised and cut.
+        # Rows are tokenized and truncated already.
         settings = {**arguments, "max_length": None, "gradient_checkpointing": False}
         return RewardTrainer(
             model=model,
@@ -130,4 +129,4 @@ def _accepted(kind: Any, settings: dict[str, Any]) -> Any:
     try:
         return kind(**settings)
     except (ValueError, TypeError, ImportError) as error:
-        raise Refused(f"transformers refuses these settings: {error}") from error
+        raise Refused(f"transformers rejects these settings: {error}") from error

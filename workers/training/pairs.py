@@ -1,9 +1,9 @@
 """Training pairs of a scorer: right and wrong texts of the same question.
 
-    gather(lessons, options)  ->  [Item(lesson, rights=["A"], wrongs=["C", "D"], copies=1, letters=True), ...]
+    gather(examples, options)  ->  [Item(example, rights=["A"], wrongs=["C"], copies=1, letters=True), ...]
 
-`features` reads the texts. Balance is within each question: neither a question nor where a
-text comes from then tells whether it is right.
+Balance is within each question, so that neither the question nor the source of a text predicts whether it is
+right.
 """
 
 import hashlib
@@ -16,68 +16,68 @@ from shared.prompts import PromptQuestion
 from shared.recipes import INPUTS, ScorerTraining
 from shared.training_examples import TrainingExample
 
-REPEATS = 2  # times that a text may stand against several of the other kind
+REPEATS = 2  # pairs that a text of the rarer kind may be in
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question's right and wrong texts; of ``question+answer``, its letters. ``copies`` is its weight."""
+    """One question's right and wrong texts (``question+answer``: letters). ``copies`` is its weight."""
 
-    lesson: TrainingExample
+    example: TrainingExample
     rights: list[str]
     wrongs: list[str]
     copies: int
     letters: bool = False
 
 
-def gather(lessons: Sequence[TrainingExample], options: ScorerTraining) -> list[Item]:
-    """Give all questions that something can be learned from."""
+def gather(examples: Sequence[TrainingExample], options: ScorerTraining) -> list[Item]:
+    """Give the questions that have texts, or with ``question+answer`` an answer, to train on."""
     if INPUTS[options.input].answers:
-        return list(_letters(lessons, options.seed))
+        return list(_letters(examples, options.seed))
     return [
-        Item(lesson, *_sides(lesson), _copies(lesson, options.seed))
-        for lesson in lessons
-        if _copies(lesson, options.seed) and any(text.text.strip() for text in lesson.texts)
+        Item(example, *_sides(example), _copies(example, options.seed))
+        for example in examples
+        if _copies(example, options.seed) and any(text.text.strip() for text in example.texts)
     ]
 
 
-def _letters(lessons: Sequence[TrainingExample], seed: int) -> Iterator[Item]:
-    # Votes of two runs on one question come to the same letters.
+def _letters(examples: Sequence[TrainingExample], seed: int) -> Iterator[Item]:
+    # A question with votes of two runs has the same letters in both.
     seen: set[PromptQuestion] = set()
-    for lesson in lessons:
-        if not lesson.answer or lesson.asked in seen:
+    for example in examples:
+        if not example.answer or example.asked in seen:
             continue
-        seen.add(lesson.asked)
-        if copies := _copies(lesson, seed):
-            yield Item(lesson, [lesson.answer], wrong_letters(lesson), copies, letters=True)
+        seen.add(example.asked)
+        if copies := _copies(example, seed):
+            yield Item(example, [example.answer], wrong_letters(example), copies, letters=True)
 
 
-def wrong_letters(lesson: TrainingExample) -> list[str]:
-    """Give the letters of a question's wrong options: those whose text is not the right one's."""
-    right = lesson.options[LETTERS.index(lesson.answer)].strip()
+def wrong_letters(example: TrainingExample) -> list[str]:
+    """Give the letters of a question's wrong options: those whose text differs from the right one's."""
+    right = example.options[LETTERS.index(example.answer)].strip()
     return [
-        letter for letter, option in zip(LETTERS, lesson.options, strict=False) if option.strip() != right
+        letter for letter, option in zip(LETTERS, example.options, strict=False) if option.strip() != right
     ]
 
 
-def _sides(lesson: TrainingExample) -> tuple[list[str], list[str]]:
-    rights = [text.text for text in lesson.texts if lesson.is_right(text) and text.text.strip()]
-    wrongs = [text.text for text in lesson.texts if not lesson.is_right(text) and text.text.strip()]
+def _sides(example: TrainingExample) -> tuple[list[str], list[str]]:
+    rights = [text.text for text in example.texts if example.is_right(text) and text.text.strip()]
+    wrongs = [text.text for text in example.texts if not example.is_right(text) and text.text.strip()]
     return rights, wrongs
 
 
-def _copies(lesson: TrainingExample, seed: int) -> int:
-    """Turn a weight into copies: a weight of 0.3 is one copy of every third question or so."""
-    whole = int(lesson.weight)
-    told = f"{seed}:{lesson.source}:{lesson.group}:{lesson.question}"
-    ticket = int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "big") / 2**64
-    return whole + (ticket < lesson.weight - whole)
+def _copies(example: TrainingExample, seed: int) -> int:
+    """Turn a weight into copies: with a weight of 0.3, about every third question has one copy."""
+    whole = int(example.weight)
+    key = f"{seed}:{example.source}:{example.group}:{example.question}"
+    ticket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    return whole + (ticket < example.weight - whole)
 
 
 def pairs(item: Item) -> list[tuple[str, str]]:
-    """Set right against wrong texts of one question; none where it has only one kind.
+    """Pair right with wrong texts of one question; none where it has only one kind.
 
-    The fewer are repeated, but not so often that they are learned by heart.
+    Texts of the rarer kind are repeated, at most `REPEATS` times to avoid overfitting on them.
     """
     few, many = sorted((len(item.rights), len(item.wrongs)))
     if not few:
@@ -88,8 +88,8 @@ def pairs(item: Item) -> list[tuple[str, str]]:
 
 
 def singles(item: Item, balance: bool) -> list[tuple[str, bool]]:
-    """Give one question's texts, each with whether it is right; with ``balance``, as many of both kinds."""
+    """Give one question's texts and whether each is right; with ``balance``, as many of both kinds."""
     if balance:
         return [single for right, wrong in pairs(item) for single in ((right, True), (wrong, False))]
-    told = [(text, True) for text in item.rights] + [(text, False) for text in item.wrongs]
-    return told * item.copies
+    labelled = [(text, True) for text in item.rights] + [(text, False) for text in item.wrongs]
+    return labelled * item.copies

@@ -1,10 +1,10 @@
 """Split training examples into those that are learned from and those that are held out.
 
-    split(lessons, 0.2, seed=42)  ->  Split(learned=[...], kept=[...], tests=[...])
+    split(examples, 0.2, seed=42)  ->  Split(learned=[...], kept=[...], tests=[...])
 
-Whole entries are kept out, with all that was made from them and all that has their problem's text: neither
-a question nor a paraphrase of it may be on both sides. An entry's side follows from its name and the seed
-alone, so that two trainings keep the same ones out.
+Whole entries are held out, with everything derived from them and everything with the same problem text, so
+that no question and no paraphrase of it is on both sides. An entry's side depends only on its name and the
+seed, so that two trainings hold out the same entries.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from shared.training_examples import TrainingExample
 
 @dataclass(frozen=True)
 class Split:
-    """Lessons to learn from, to choose by, and to try the model on; ``dropped`` would give tests away."""
+    """Examples to train on, to hold out, and to test on; ``dropped`` counts those that would leak tests."""
 
     learned: list[TrainingExample]
     kept: list[TrainingExample]
@@ -25,41 +25,41 @@ class Split:
     dropped: int
 
 
-def split(lessons: Sequence[TrainingExample], share: float, seed: int) -> Split:
-    """Part lessons, keeping out about ``share`` of the entries, and at least one where there are several."""
-    keys = _components(lessons)
-    tried = {key for key, lesson in zip(keys, lessons, strict=True) if lesson.test}
-    tickets = {key: _ticket(key, seed) for key in keys if key not in tried}
+def split(examples: Sequence[TrainingExample], share: float, seed: int) -> Split:
+    """Split examples, holding out about ``share`` of the entries, and at least one of several."""
+    keys = _components(examples)
+    tested = {key for key, example in zip(keys, examples, strict=True) if example.test}
+    tickets = {key: _ticket(key, seed) for key in keys if key not in tested}
     out = {key for key, ticket in tickets.items() if ticket < share}
     if not out and len(tickets) > 1:
         out = {min(tickets, key=tickets.__getitem__)}
-    parts = Split([], [], [], sum(key in tried for key in keys) - sum(lesson.test for lesson in lessons))
-    for key, lesson in zip(keys, lessons, strict=True):
-        if lesson.test:
-            parts.tests.append(lesson)
+    parts = Split([], [], [], sum(key in tested for key in keys) - sum(example.test for example in examples))
+    for key, example in zip(keys, examples, strict=True):
+        if example.test:
+            parts.tests.append(example)
         elif key in out:
-            parts.kept.append(lesson)
-        elif key not in tried:
-            parts.learned.append(lesson)
+            parts.kept.append(example)
+        elif key not in tested:
+            parts.learned.append(example)
     return parts
 
 
 DROPPED = -1
 
 
-def folds(lessons: Sequence[TrainingExample], count: int, seed: int) -> list[int]:
-    """Give each lesson's fold, from 0: whole entries, as in `split`.
+def folds(examples: Sequence[TrainingExample], count: int, seed: int) -> list[int]:
+    """Give each example's fold, from 0: whole entries, as in `split`.
 
-    Test lessons are of the fold ``count``, which nobody learns from; those that would give them away are
-    `DROPPED`.
+    Test examples have the fold ``count``, which no head trains on; those that would leak tests are `DROPPED`.
     """
-    keys = _components(lessons)
-    tried = {key for key, lesson in zip(keys, lessons, strict=True) if lesson.test}
-    # By rank, not by ticket: of few entries, too, every fold has some.
-    ranked = sorted(set(keys) - tried, key=lambda key: _ticket(key, seed))
+    keys = _components(examples)
+    tested = {key for key, example in zip(keys, examples, strict=True) if example.test}
+    # By rank, not by ticket, so that folds of few entries are not empty.
+    ranked = sorted(set(keys) - tested, key=lambda key: _ticket(key, seed))
     fold_of = {key: rank % count for rank, key in enumerate(ranked)}
     return [
-        count if lesson.test else fold_of.get(key, DROPPED) for key, lesson in zip(keys, lessons, strict=True)
+        count if example.test else fold_of.get(key, DROPPED)
+        for key, example in zip(keys, examples, strict=True)
     ]
 
 
@@ -68,8 +68,8 @@ def _ticket(key: str, seed: int) -> float:
     return int.from_bytes(drawn[:8], "big") / 2**64
 
 
-def _components(lessons: Sequence[TrainingExample]) -> list[str]:
-    """Name, for each lesson, all that hangs together with it by group or by problem (union-find)."""
+def _components(examples: Sequence[TrainingExample]) -> list[str]:
+    """Give each example's connected component by group or problem, by name (union-find)."""
     above: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -78,8 +78,8 @@ def _components(lessons: Sequence[TrainingExample]) -> list[str]:
             above[name] = name = above[above[name]]
         return name
 
-    for lesson in lessons:
-        # The smaller name stays on top, so that what a component is called does not hang on the order.
-        low, high = sorted((root(lesson.group), root(dataset.identity(lesson.problem))))
+    for example in examples:
+        # The smaller name becomes the root, so that a component's name does not depend on the order.
+        low, high = sorted((root(example.group), root(dataset.identity(example.problem))))
         above[high] = low
-    return [root(lesson.group) for lesson in lessons]
+    return [root(example.group) for example in examples]

@@ -2,8 +2,8 @@
 
     supervise(order, told=..., holds=..., stopping=...)  ->  TrainedModel(name="scorer-3f9c01ab12cd", ...)
 
-The process lives only as long as this one and as long as the claim holds: it is told so every few seconds,
-and ends by itself when it is not.
+The process lives only as long as its worker and the claim: the worker confirms the claim every few seconds,
+and the process exits when the confirmations stop.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ from workers.training.ipc import HOLDS, Failed, Message, StartTraining, Stopped,
 
 log = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-m", "workers.training_process")
-STOP_SECONDS = 90.0  # for the checkpoint that is written when a training is told to stop
-QUIET = {"TQDM_DISABLE": "1"}  # bars are for terminals
+STOP_SECONDS = 90.0  # for the checkpoint that a stopping training writes
+QUIET = {"TQDM_DISABLE": "1"}  # no progress bars in the log
 OOM_KILLS = Path("/proc/vmstat")
 
 
 class Superseded(VotequeueError):
-    """The claim is no longer ours: somebody else may work on the item, and what we made does not count."""
+    """The claim was lost: another worker may hold the item, and this training's result is discarded."""
 
     policy = Policy.LEAVE
 
@@ -48,19 +48,19 @@ def supervise(
     stopping: Callable[[], bool],
     command: tuple[str, ...] = COMMAND,
 ) -> TrainedModel:
-    """Run a training to its end; ``told`` hears every dispatch, ``holds`` is asked every ``beat`` seconds.
+    """Run a training to its end; ``told`` receives its messages, ``holds`` is called every ``beat`` seconds.
 
     Raises:
-        Refused: it failed in a way that another try would not change.
-        EngineDied: its process died, or ended without a word.
-        Interrupted: ``stopping`` said so; there is a checkpoint if the process had the time for one.
+        Refused: it failed, and a retry would fail the same way.
+        EngineDied: its process died, or ended without a final message.
+        Interrupted: ``stopping`` became true; there is a checkpoint if the process had the time for one.
         Superseded: the claim was lost.
     """
     killed_before = _oom_kills()
     with _process(order, command) as process:
-        heard = _listen(process)
+        messages = _listen(process)
         try:
-            end = _follow(process, heard, beat, told, holds, stopping)
+            end = _follow(process, messages, beat, told, holds, stopping)
         finally:
             _end(process)
     match end:
@@ -77,7 +77,7 @@ def supervise(
 
 @contextlib.contextmanager
 def _process(order: StartTraining, command: tuple[str, ...]) -> Iterator["subprocess.Popen[bytes]"]:
-    # A group of its own: Ctrl-C in a terminal is the worker's to pass on.
+    # Its own process group: only the worker receives Ctrl-C from a terminal.
     with subprocess.Popen(  # noqa: S603  our own command
         command,
         stdin=subprocess.PIPE,
@@ -94,7 +94,7 @@ def _process(order: StartTraining, command: tuple[str, ...]) -> Iterator["subpro
 
 
 def _write(stdin: IO[bytes] | None, line: bytes) -> None:
-    # A process that has just died is noticed by its output's end.
+    # A dead process is detected by the end of its output, not here.
     with contextlib.suppress(OSError, ValueError):
         if stdin is not None:
             stdin.write(line)
@@ -102,23 +102,23 @@ def _write(stdin: IO[bytes] | None, line: bytes) -> None:
 
 
 def _listen(process: "subprocess.Popen[bytes]") -> "queue.Queue[Message | None]":
-    heard: queue.Queue[Message | None] = queue.Queue()
+    messages: queue.Queue[Message | None] = queue.Queue()
 
     def read() -> None:
         for line in process.stdout or ():
             try:
-                heard.put(ipc.READ.validate_json(line))
+                messages.put(ipc.READ.validate_json(line))
             except ValidationError:
-                log.warning("the training's process said what nobody understands: %r", line[:200])
-        heard.put(None)
+                log.warning("the training process sent an invalid message: %r", line[:200])
+        messages.put(None)
 
     threading.Thread(target=read, name="training-output", daemon=True).start()
-    return heard
+    return messages
 
 
 def _follow(
     process: "subprocess.Popen[bytes]",
-    heard: "queue.Queue[Message | None]",
+    messages: "queue.Queue[Message | None]",
     beat: float,
     told: Callable[[Message], None],
     holds: Callable[[], bool],
@@ -128,7 +128,7 @@ def _follow(
     next_beat = 0.0
     while True:
         if time.monotonic() >= next_beat:
-            _tell_that_it_holds(process, holds)
+            _confirm_claim(process, holds)
             next_beat = time.monotonic() + beat
         if stopping() and asked_to_stop is None:
             asked_to_stop = time.monotonic()
@@ -136,19 +136,19 @@ def _follow(
         if asked_to_stop is not None and time.monotonic() - asked_to_stop > STOP_SECONDS:
             return None
         with contextlib.suppress(queue.Empty):
-            dispatch = heard.get(timeout=min(beat, 0.5))
-            if dispatch is None or isinstance(dispatch, TrainedModel | Failed | Stopped):
-                return dispatch
-            told(dispatch)
+            message = messages.get(timeout=min(beat, 0.5))
+            if message is None or isinstance(message, TrainedModel | Failed | Stopped):
+                return message
+            told(message)
 
 
-def _tell_that_it_holds(process: "subprocess.Popen[bytes]", holds: Callable[[], bool]) -> None:
+def _confirm_claim(process: "subprocess.Popen[bytes]", holds: Callable[[], bool]) -> None:
     try:
         if not holds():
             raise Superseded("the claim was lost: another worker has the training")
     except UserError as error:
-        # Untold, the process ends when its patience does: by then, somebody else may have the claim.
-        log.warning("whether the claim still holds cannot be told: %s", error)
+        # Without confirmation, the process exits after its patience: another worker may then hold the claim.
+        log.warning("cannot check whether the claim still holds: %s", error)
         return
     _write(process.stdin, HOLDS)
 
@@ -158,7 +158,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         if process.stdin is not None:
             process.stdin.close()
     try:
-        # With its last word said it has a moment to end by itself, as libraries' threads like it.
+        # After its final message the process gets time to exit cleanly, with the threads of its libraries.
         process.wait(timeout=10)
     except subprocess.TimeoutExpired:
         process.kill()
@@ -168,16 +168,16 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 def _death(code: int | None, out_of_memory: bool) -> VotequeueError:
     if code == -signal.SIGKILL and out_of_memory:
         return Refused(
-            "the machine's memory ran out, and the kernel killed the training: lower --batch-size, "
+            "the machine ran out of memory and the kernel killed the training: lower --batch-size, "
             "--max-length or --layers, or train on a larger machine"
         )
     if code is not None and code < 0:
-        return EngineDied(f"the training's process was killed ({signal.Signals(-code).name})")
-    return EngineDied(f"the training's process ended without a word (exit {code}), see the worker's log")
+        return EngineDied(f"the training process was killed ({signal.Signals(-code).name})")
+    return EngineDied(f"the training process ended without a final message (exit {code}), see its log")
 
 
 def _oom_kills() -> int:
-    """Count the kernel's kills for want of memory since it started; 0 where it does not tell."""
+    """Count the kernel's out-of-memory kills since boot; 0 where it does not report them."""
     with contextlib.suppress(OSError, ValueError):
         for line in OOM_KILLS.read_text().splitlines():
             name, _, count = line.partition(" ")

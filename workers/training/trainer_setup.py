@@ -1,8 +1,8 @@
-"""Set up transformers' and TRL's trainers alike: checkpoints, metrics, failures, devices.
+"""Common setup of transformers' and TRL's trainers: checkpoints, metrics, failures, devices.
 
-    run(trainer, workshop)  ->  goes on from the newest checkpoint, if there is one
+    run(trainer, context)  ->  resumes from the newest checkpoint, if there is one
 
-Every training of votequeue goes through here.
+Every training of votequeue uses this module.
 """
 
 import logging
@@ -14,20 +14,20 @@ from shared.errors import Refused
 from shared.recipes import Training
 from workers.ports import Interrupted, TrainingContext
 from workers.training import checkpoints, training_errors
-from workers.training.callbacks import KEPT_CHECKPOINTS, LOGGED_EVERY, Measured, MetricsLogger
+from workers.training.callbacks import KEPT_CHECKPOINTS, LOGGED_EVERY, Evaluate, MetricsLogger
 
 log = logging.getLogger(__name__)
 BYTES_A_WEIGHT = 4
 COPIES = KEPT_CHECKPOINTS + 2  # a checkpoint being written, and the model in the end
 
 
-def arguments(options: Training, workshop: TrainingContext) -> dict[str, Any]:
-    """Give what all trainings have in common, as TrainingArguments take it."""
+def arguments(options: Training, context: TrainingContext) -> dict[str, Any]:
+    """Give the TrainingArguments that all trainings have in common."""
     import torch
 
     on_gpu = torch.cuda.is_available()
     return {
-        "output_dir": str(workshop.folder / str(workshop.fence)),
+        "output_dir": str(context.folder / str(context.fence)),
         "num_train_epochs": options.epochs,
         "max_steps": options.max_steps or -1,
         "learning_rate": options.learning_rate,
@@ -38,13 +38,13 @@ def arguments(options: Training, workshop: TrainingContext) -> dict[str, Any]:
         "optim": options.optimizer,
         "seed": options.seed,
         "logging_steps": LOGGED_EVERY,
-        # A loss that is no number ends the training (see `callbacks`): it must not be papered over.
+        # A loss that is not finite ends the training (see `callbacks`), so it must not be filtered.
         "logging_nan_inf_filter": False,
-        # When to save, the clock says.
+        # `MetricsLogger` saves by the clock.
         "save_strategy": "no",
         "save_total_limit": KEPT_CHECKPOINTS,
         "report_to": list(options.report_to),
-        "run_name": workshop.folder.name,
+        "run_name": context.folder.name,
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
         "use_cpu": not on_gpu,
@@ -52,52 +52,52 @@ def arguments(options: Training, workshop: TrainingContext) -> dict[str, Any]:
     }
 
 
-def require_room(model: Any, workshop: TrainingContext) -> None:
-    """Make sure that the disk holds the checkpoints of a model, before hours go into it.
+def require_room(model: Any, context: TrainingContext) -> None:
+    """Check that the disk has room for a model's checkpoints, before the training starts.
 
     Raises:
-        Refused: it does not.
+        Refused: it has not.
     """
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    # Of an adapted model only the adapter is saved.
+    # For an adapted model, only the adapter is saved.
     adapted = hasattr(model, "peft_config")
     saved = trainable if adapted else sum(weight.numel() for weight in model.parameters())
-    # An optimiser keeps two numbers a trained weight.
-    training_errors.require_room(workshop.folder, COPIES * BYTES_A_WEIGHT * (saved + 2 * trainable))
+    # The optimizer keeps two numbers for each trained weight.
+    training_errors.require_room(context.folder, COPIES * BYTES_A_WEIGHT * (saved + 2 * trainable))
 
 
 def steps(options: Training, rows: int) -> int:
-    """Tell how many steps a training of so many rows will have."""
-    a_pass = math.ceil(math.ceil(rows / options.batch_size) / options.accumulation)
-    return options.max_steps or math.ceil(options.epochs * a_pass)
+    """Give the number of steps of a training on ``rows`` rows."""
+    per_epoch = math.ceil(math.ceil(rows / options.batch_size) / options.accumulation)
+    return options.max_steps or math.ceil(options.epochs * per_epoch)
 
 
-def run(trainer: Any, workshop: TrainingContext, measured: Measured | None = None, offset: int = 0) -> Any:
-    """Train to the end, from the newest whole checkpoint on; give the Trainer's own account.
+def run(trainer: Any, context: TrainingContext, evaluate: Evaluate | None = None, offset: int = 0) -> Any:
+    """Train to the end, from the newest complete checkpoint; give the Trainer's result.
 
-    ``measured`` gives figures of the held-out part, when asked; ``offset`` steps were made before this.
+    ``evaluate`` computes held-out metrics; ``offset`` steps precede the Trainer's first.
 
     Raises:
-        Interrupted: the workshop said so, and there is a checkpoint.
-        Refused: the loss is no number any more, or the disk has no room for checkpoints.
+        Interrupted: the listener asked to stop, and there is a checkpoint.
+        Refused: the loss is not finite, or the disk has no room for checkpoints.
     """
     from transformers.trainer_callback import PrinterCallback
 
-    require_room(trainer.model, workshop)
-    # What it would print, the workshop hears.
+    require_room(trainer.model, context)
+    # The listener receives the metrics that the callback would print.
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(MetricsLogger(workshop, trainer, measured, offset))
-    from_where = checkpoints.newest(workshop.folder)
-    if from_where is not None:
-        log.info("going on from %s", from_where)
-    result = trainer.train(resume_from_checkpoint=str(from_where) if from_where else None)
-    if workshop.post.stopping():
+    trainer.add_callback(MetricsLogger(context, trainer, evaluate, offset))
+    checkpoint = checkpoints.newest(context.folder)
+    if checkpoint is not None:
+        log.info("resuming from %s", checkpoint)
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if context.listener.stopping():
         raise Interrupted("training was stopped")
     return result
 
 
 def account(result: Any, rows: Sequence[object]) -> dict[str, Any]:
-    """Give what every training tells of itself, from the Trainer's own account."""
+    """Give the metrics that every training has, from the Trainer's result."""
     return {
         "training_loss": float(result.training_loss),
         "seconds": float(result.metrics["train_runtime"]),
@@ -106,17 +106,17 @@ def account(result: Any, rows: Sequence[object]) -> dict[str, Any]:
 
 
 def require_reports(names: Sequence[str]) -> None:
-    """Make sure that what a training reports to is installed.
+    """Check that the reporting integrations of a training are installed.
 
     Raises:
-        Refused: it is not.
+        Refused: one is not.
     """
     from transformers.integrations import get_available_reporting_integrations
 
-    known = get_available_reporting_integrations()
+    available = get_available_reporting_integrations()
     for name in names:
-        if name not in known:
+        if name not in available:
             raise Refused(
-                f"--report-to {name}: it is not installed here, or no such thing (here: "
-                f"{', '.join(known) or 'none'}); pip install it where the train workers run"
+                f"--report-to {name}: no such integration, or not installed here (available: "
+                f"{', '.join(available) or 'none'}); pip install it where the train workers run"
             )

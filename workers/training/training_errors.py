@@ -1,4 +1,4 @@
-"""Explain training failures that a person can mend.
+"""Explain training failures that a person can fix.
 
 explained(torch.OutOfMemoryError(...), folder)  ->  "out of memory: lower --batch-size or --max-length ..."
 """
@@ -11,25 +11,25 @@ from pathlib import Path
 from shared.errors import Refused
 
 MEMORY = "out of memory: lower --batch-size, --max-length or --layers, or train on a larger machine"
-# Libraries that write files say why they could not in their own words only.
-_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-_NO_ROOM = ("no space left on device", "os error 28", "pytorchstreamwriter failed", "disk quota exceeded")
+# Libraries report these failures only in the text of their errors.
+_MEMORY_MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+_DISK_FULL = ("no space left on device", "os error 28", "pytorchstreamwriter failed", "disk quota exceeded")
 _LEAST_ROOM = 100 * 2**20  # bytes
 
 
 def explained(error: BaseException, folder: Path) -> str | None:
-    """Say what a person can do about an error; ``None`` where it is none of these."""
-    for one in _chain(error):
-        words = str(one).lower()
-        if isinstance(one, MemoryError) or any(sign in words for sign in _NO_MEMORY):
+    """Explain an error and how to fix it; ``None`` for any other error."""
+    for cause in _chain(error):
+        message = str(cause).lower()
+        if isinstance(cause, MemoryError) or any(sign in message for sign in _MEMORY_MESSAGES):
             return MEMORY
-        if _is_full(one) or any(sign in words for sign in _NO_ROOM):
+        if _is_full(cause) or any(sign in message for sign in _DISK_FULL):
             return f"the disk is full: make room below {folder}, then `votequeue failed RUN --retry` goes on"
     return None
 
 
 def require_room(folder: Path, needed: int = _LEAST_ROOM) -> None:
-    """Stop before a file is half written for want of room; ``needed`` in bytes.
+    """Check the free disk space before a file is written; ``needed`` in bytes.
 
     Raises:
         Refused: there is too little.
