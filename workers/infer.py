@@ -162,7 +162,7 @@ async def play(playing: Rounds, batch: Sequence[Claim]) -> list[str]:
 
 def _tell(meter: ThroughputMeter) -> None:
     if figures := meter.figures():
-        sampling_progress.tell(lifecycle.WORKER, figures)
+        sampling_progress.record(lifecycle.WORKER, figures)
 
 
 @functools.cache

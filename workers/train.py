@@ -89,9 +89,9 @@ def _sweep(work: Path) -> None:
 def _tell(claim: Claim, dispatch: Message) -> None:
     try:
         if isinstance(dispatch, Step):
-            training_log.tell(claim, dispatch.step, dispatch.of, dispatch.told)
+            training_log.record(claim, dispatch.step, dispatch.of, dispatch.told)
         elif isinstance(dispatch, Saved):
-            training_log.tell(claim, dispatch.step, dispatch.of, {}, saved=True)
+            training_log.record(claim, dispatch.step, dispatch.of, {}, saved=True)
     except UserError as error:
         # The training goes on: a point is missing in a curve, or a checkpoint is not counted as progress.
         log.warning("a step could not be written down: %s", error)

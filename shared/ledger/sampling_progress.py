@@ -49,9 +49,6 @@ def record(worker: str, progress: Sequence[Sampled]) -> None:
         )
 
 
-tell = record  # until workers.infer calls it by its new name
-
-
 def of_run(connection: sa.Connection, run: str) -> Sampled | None:
     """Sum up what all workers have sampled for a run; ``None`` where none has reported.
 

@@ -45,9 +45,6 @@ def record(claim: Claim, step: int, of: int, metrics: dict[str, float], saved: b
         return True
 
 
-tell = record  # until workers.train calls it by its new name
-
-
 def curve(run: str) -> list[LoggedStep]:
     """Read all metrics of a training, in the order of its steps."""
     query = (
