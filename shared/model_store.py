@@ -57,11 +57,17 @@ def name_of(kind: Kind, folder: Path) -> str:
 
 
 def find_weights(name: str, cache: Path) -> Path | None:
-    """Find a generator's folder: the name itself where it is one, else in the cache; None: not here."""
-    for folder in (Path(name).expanduser(), cache / "models" / name):
-        if is_complete(folder):
-            return folder
-    return None
+    """Find a generator's folder with all its files: the name itself, else in the cache; None: not here."""
+    return next(filter(is_complete, _folders(name, cache)), None)
+
+
+def find_tokenizer(name: str, cache: Path) -> Path | None:
+    """Find a model's folder as `find_weights` does; its weights may be missing."""
+    return next((folder for folder in _folders(name, cache) if (folder / "config.json").exists()), None)
+
+
+def _folders(name: str, cache: Path) -> tuple[Path, Path]:
+    return Path(name).expanduser(), cache / "models" / name
 
 
 def is_complete(folder: Path) -> bool:

@@ -228,7 +228,7 @@ def gateway(settings: Settings, stopping: threading.Event) -> Gateway:
 def _counters(settings: Settings) -> Callable[[Service], Counter | None]:
     @functools.cache
     def counter(model: str) -> Counter | None:
-        folder = model_store.find_weights(model, settings.cache)
+        folder = model_store.find_tokenizer(model, settings.cache)
         # Workers that only call others need not have transformers.
         if folder is None or importlib.util.find_spec("transformers") is None:
             return None

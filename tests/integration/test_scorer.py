@@ -397,7 +397,7 @@ def test_a_training_that_is_stopped_goes_on_from_its_checkpoint_and_comes_to_the
 def test_what_was_read_of_the_questions_is_not_read_again(base: Path, tmp_path: Path) -> None:
     training = options(base, tune="head", input=ANSWER)
     stopped = RecordingListener(stop=lambda listener: len(listener.steps) >= 1)
-    with pytest.raises(Interrupted, match="while it read"):
+    with pytest.raises(Interrupted, match="while it computed hidden states"):
         train(tmp_path, training, training_fixtures.examples(40), stopped)
     assert stopped.checkpoints == [(10, stopped.steps[0][1])]
     again = RecordingListener()

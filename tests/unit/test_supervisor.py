@@ -38,12 +38,12 @@ class Watch:
 
     def __init__(self) -> None:
         self.heard: list[Message] = []
-        self.query = 0
+        self.queries = 0
         self.holding: bool | Exception = True
         self.stop = False
 
     def holds(self) -> bool:
-        self.query += 1
+        self.queries += 1
         if isinstance(self.holding, Exception):
             raise self.holding
         return self.holding
@@ -109,7 +109,7 @@ def test_it_is_told_that_the_claim_holds_again_and_again(tmp_path: Path) -> None
     program = f"for at in range(4): assert sys.stdin.readline() == 'holds\\n'\nsay('{MADE}')\n"
     watch = Watch()
     supervise(program, tmp_path, watch)
-    assert watch.asked >= 4
+    assert watch.queries >= 4
 
 
 def test_when_the_claim_is_lost_it_ends_at_once(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_while_nobody_knows_whether_the_claim_holds_it_is_not_told_so(tmp_path: 
     watch.holding = ServiceUnreachable("the ledger does not answer")
     program = "import select\nassert not select.select([sys.stdin], [], [], 0.5)[0]\n" + f"say('{MADE}')\n"
     assert supervise(program, tmp_path, watch).name == "scorer-1"
-    assert watch.asked >= 2
+    assert watch.queries >= 2
 
 
 def test_a_stop_is_passed_on_and_its_checkpoint_waited_for(tmp_path: Path) -> None:

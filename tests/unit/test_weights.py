@@ -206,7 +206,7 @@ def test_a_cut_hub_download_is_kept_for_the_next_time(
         raise ConnectionError("reset\nby peer")
 
     hub(monkeypatch, download)
-    with pytest.raises(UserError, match=r"stopped in the middle .*reset by peer; run it again"):
+    with pytest.raises(UserError, match=r"org/model failed: .*reset by peer; repeat the command"):
         weights.ensure("org/model", tmp_path)
     assert (tmp_path / "models" / "org" / ".model.hub" / "config.json").exists()
     assert model_store.find_weights("org/model", tmp_path) is None
