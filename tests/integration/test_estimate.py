@@ -122,7 +122,7 @@ def test_a_dry_run_tells_the_bound_that_a_budget_counts_with(
     said = votequeue("enqueue", "reason", data, *REASON)
     assert f"a budget counts a call to chat/m as up to {told}, one token per byte of its prompt" in said.out
     said = votequeue("enqueue", "reason", data, *REASON, "--budget", 2)
-    assert f"one call to chat/m counts as up to {told} until its reply reports" in said.err
+    assert f"a call to chat/m: it counts as up to {told} until its reply reports" in said.err
 
 
 def test_at_the_most_every_model_is_asked_every_time(data: Path, told: Any) -> None:

@@ -19,7 +19,7 @@ class _Handler(BaseHTTPRequestHandler):
     asked: list[str]
 
     def do_GET(self) -> None:
-        self.query.append(f"{self.command} {self.path}")
+        self.asked.append(f"{self.command} {self.path}")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         url = self.target + urlsplit(self.path)._replace(scheme="", netloc="").geturl()
         wanted = {name: text for name, text in self.headers.items() if name != "Host"}

@@ -95,7 +95,7 @@ class QianfanServer(Wire):
         self.per_second, self.per_minute, self.tokens_per_minute = per_second, per_minute, tokens_per_minute
         self.lifetime, self.seconds = lifetime, seconds
         self.exchanges: Counter[str] = Counter()
-        self.query: list[tuple[str, dict[str, Any]]] = []
+        self.asked: list[tuple[str, dict[str, Any]]] = []
         self.exchange_fault = "ok"
         self._reply = reply
         self._tokens: dict[str, float] = {}
@@ -256,7 +256,7 @@ class QianfanServer(Wire):
         text = self._reply(prompt)
         counts = (prompts.tokens(prompt), prompts.tokens(text))
         with self._lock:
-            self.query.append((model, body))
+            self.asked.append((model, body))
             self._used.append((time.monotonic(), sum(counts)))
         time.sleep(self.seconds)
         return text, {"prompt_tokens": counts[0], "completion_tokens": counts[1], "total_tokens": sum(counts)}

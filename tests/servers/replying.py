@@ -40,7 +40,7 @@ class Replying(Wire):
 
     def __init__(self, answers: Sequence[Reply]) -> None:
         super().__init__()
-        self.query: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
         self._answers = list(answers)
 
     @property
@@ -52,7 +52,7 @@ class Replying(Wire):
         """Give the next answer."""
         with self.arrivals.one():
             request = json.loads(asked.body)
-            self.query.append(request)
+            self.asked.append(request)
             reply = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
             sent = reply if isinstance(reply, Sent) else reply(request)
             text = sent.body if isinstance(sent.body, str) else json.dumps(sent.body, ensure_ascii=False)

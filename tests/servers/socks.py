@@ -25,7 +25,7 @@ class _Handler(socketserver.StreamRequestHandler):
         length = self.rfile.read(1)[0] if kind == HOST_NAME else {HOST_IPV4: 4, HOST_IPV6: 16}[kind]
         host = self.rfile.read(length)
         port = int.from_bytes(self.rfile.read(2), "big")
-        self.query.append(f"{host.decode() if kind == HOST_NAME else socket.inet_ntoa(host)}:{port}")
+        self.asked.append(f"{host.decode() if kind == HOST_NAME else socket.inet_ntoa(host)}:{port}")
         with socket.create_connection(("127.0.0.1", self.port)) as there:
             self.wfile.write(DONE)
             back = threading.Thread(target=_pump, args=(there, self.connection))

@@ -65,7 +65,7 @@ class TencentServer(Wire):
         super().__init__()
         self.per_second, self.limit, self.at_once, self.seconds = per_second, characters, at_once, seconds
         self.characters: list[int] = []
-        self.query: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
         self.refused: dict[str, int] = {}
         self.content_type = JSON
         self._translate = translate
@@ -116,7 +116,7 @@ class TencentServer(Wire):
         batch = action == "TextTranslateBatch"
         texts = body["SourceTextList"] if batch else [body["Text"]]
         with self._lock:
-            self.query.append(body)
+            self.asked.append(body)
             self.characters.append(sum(map(len, texts)))
         if sum(map(len, texts)) > self.limit:
             raise Refusal("UnsupportedOperation.TextTooLong", f"more than {self.limit} characters")
