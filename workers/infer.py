@@ -3,7 +3,7 @@
     celery -A workers.infer worker -Q infer --pool threads -c 64
 
 A task hands its question to an event loop in a thread of its own and waits; there, arriving questions are
-claimed together and played in batches of 16.
+claimed together and answered in batches of 16.
 """
 
 import asyncio
@@ -53,12 +53,12 @@ class Answering:
         """Load models and engine; half a minute on a CPU."""
         loaded = settings.load()
         self._claimer = Claimer(lifecycle.WORKER, loaded.lease)
-        playing, self._generator = wiring.rounds(loaded)
+        rounds_of_sampling, self._generator = wiring.rounds(loaded)
         self._arrivals: Batcher[Job, Claim | None] = Batcher(
             self._claim, size=CLAIMED_TOGETHER, in_flight=1, linger=CLAIM_LINGER
         )
         self._batches: Batcher[Claim, str] = Batcher(
-            functools.partial(play, playing),
+            functools.partial(run_round, rounds_of_sampling),
             size=loaded.batch_size,
             in_flight=loaded.batches_in_flight,
             linger=loaded.linger,
@@ -69,7 +69,7 @@ class Answering:
         self._in_loop(self._generator.start()).result()
         models.add_generator(self._generator.identity)
         self._capacity = loaded.batch_size * loaded.batches_in_flight
-        self._progress = Periodic("progress", loaded.heartbeat, lambda: _tell(playing.meter))
+        self._progress = Periodic("progress", loaded.heartbeat, lambda: _tell(rounds_of_sampling.meter))
         self._progress.start()
         log.info("ready: batches of %d, %d in flight", loaded.batch_size, loaded.batches_in_flight)
 
@@ -154,10 +154,10 @@ class Answering:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
 
-async def play(playing: Rounds, batch: Sequence[Claim]) -> list[str]:
-    """Play one round for claims of one run; give what became of each in words."""
+async def run_round(rounds_of_sampling: Rounds, batch: Sequence[Claim]) -> list[str]:
+    """Run one round for claims of one run; give what became of each in words."""
     exclusive = rounds.is_exclusive(batch[0])
-    return await task_runner.run_batch(batch, playing.play, ERROR_POLICIES, exclusive=exclusive)
+    return await task_runner.run_batch(batch, rounds_of_sampling.run, ERROR_POLICIES, exclusive=exclusive)
 
 
 def _tell(meter: ThroughputMeter) -> None:

@@ -82,7 +82,7 @@ class Settled:
     """The end of a claim's work: votes, and the answer if there is one; without, the item goes again."""
 
     claim: Claim
-    ballots: Sequence[VoteRecord]
+    votes: Sequence[VoteRecord]
     answer: Answer | None
     outcome: str
     scorer: str | None = None
@@ -191,10 +191,10 @@ def _settle_one(connection: sa.Connection, end: Settled, now: float) -> bool:
     if not _let_go(connection, end.claim, state, now, end.outcome, changes):
         return False
     where = {"run": end.claim.job.run, "number": end.claim.job.item, "attempt": end.claim.attempt}
-    if end.ballots:
+    if end.votes:
         rows = [
-            {**where, "place": place, "scorer": end.scorer, **ballot.__dict__}
-            for place, ballot in enumerate(end.ballots)
+            {**where, "place": place, "scorer": end.scorer, **vote.__dict__}
+            for place, vote in enumerate(end.votes)
         ]
         connection.execute(schema.votes.insert(), rows)
     if end.sampled is not None:

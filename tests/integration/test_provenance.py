@@ -131,7 +131,7 @@ def test_trace_shows_the_exact_prompt_and_report_the_models(
     generator = Weights(otherwise=["因为甲高。\n答案是：A", "我不知道。"])
     models.add_generator(generator.identity)
     rounds = Rounds(generator, FakeScorer(lambda _, text: 0.9), LastExamples())
-    asyncio.run(rounds.play(claims.claim([Infer(run="r", item=0)], "one", 60)))
+    asyncio.run(rounds.run(claims.claim([Infer(run="r", item=0)], "one", 60)))
     [request] = generator.requests
     shown = votequeue("trace", "r", "p1#1").out
     quoted = "\n".join(f"  | {line}" for line in request.prompt.split("\n"))
@@ -154,7 +154,7 @@ def test_a_prompt_of_another_version_is_not_guessed(
 ) -> None:
     publish.infer(data, SAMPLING, "r")
     rounds = Rounds(Weights(), FakeScorer(), fakes.FakeRetriever())
-    asyncio.run(rounds.play(claims.claim([Infer(run="r", item=0)], "one", 60)))
+    asyncio.run(rounds.run(claims.claim([Infer(run="r", item=0)], "one", 60)))
     monkeypatch.setattr(prompts, "HEAD", "另一个开头。\n")
     shown = votequeue("trace", "r", "p1#1").out
     assert "another version of votequeue built it" in shown
@@ -165,10 +165,10 @@ def test_votes_that_are_judged_again_keep_what_they_were_sampled_from(data: Path
     source = publish.infer(data, SAMPLING, "r").run
     generator = Weights()
     rounds = Rounds(generator, FakeScorer(), fakes.FakeRetriever())
-    asyncio.run(rounds.play(claims.claim([Infer(run=source, item=at) for at in (0, 1)], "one", 60)))
+    asyncio.run(rounds.run(claims.claim([Infer(run=source, item=at) for at in (0, 1)], "one", 60)))
     again = SAMPLING.model_copy(update={"votes_of": source, "scorer": "none"})
     publish.infer(data, again, "again")
-    asyncio.run(rounds.play(claims.claim([Infer(run="again", item=0)], "one", 60)))
+    asyncio.run(rounds.run(claims.claim([Infer(run="again", item=0)], "one", 60)))
     assert len(generator.requests) == 2
     assert votes.sampled_rounds("again", 0) == votes.sampled_rounds(source, 0)
     assert len(votes.sampled_rounds("again", 0)) == 1

@@ -95,7 +95,7 @@ def claim(run: str, count: int = 1, worker: str = "one", lease: float = LEASE) -
 
 
 def play(rounds_of: Rounds, batch: list[Claim]) -> list[str]:
-    return asyncio.run(infer.play(rounds_of, batch))
+    return asyncio.run(infer.run_round(rounds_of, batch))
 
 
 def scored(**letters: float) -> FakeScorer:
@@ -598,7 +598,7 @@ def test_a_cancelled_batch_is_given_back_untouched_and_rung_for_again(tmp_path: 
 
     async def scene() -> None:
         generator = FakeGenerator(hold=asyncio.Event())
-        task = asyncio.create_task(infer.play(playing(generator), claim(run, 2)))
+        task = asyncio.create_task(infer.run_round(playing(generator), claim(run, 2)))
         while len(generator.requests) < 2:
             await asyncio.sleep(0.01)
         task.cancel()
@@ -639,7 +639,7 @@ def work_off(run: str, count: int, rounds_of: Rounds, size: int, in_flight: int)
 
     async def note_and_play(batch: list[Claim]) -> Sequence[str]:
         played.append([held.key for held in batch])
-        return await infer.play(rounds_of, batch)
+        return await infer.run_round(rounds_of, batch)
 
     async def work() -> None:
         batches: Batcher[Claim, str] = Batcher(note_and_play, size=size, in_flight=in_flight, linger=0.01)

@@ -103,7 +103,7 @@ def test_a_child_that_asks_when_its_worker_is_dead_already_goes_at_once() -> Non
         assert gone(child, 10)
 
 
-def test_without_the_lifeline_a_child_lives_on() -> None:
+def test_without_it_a_child_lives_on() -> None:
     with worker("free_child") as (process, child):
         process.kill()
         process.wait()

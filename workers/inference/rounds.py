@@ -1,6 +1,6 @@
 """One round of sampling for a batch of claimed questions: retrieve, prompt, sample, score, vote, settle.
 
-    await Rounds(generator, scorer, retriever).play([claim])  ->  ["B: majority, 3 of 5 votes"]
+    await Rounds(generator, scorer, retriever).run([claim])  ->  ["B: majority, 3 of 5 votes"]
 
 The adapter and the scorer of a run are pinned when it is enqueued. For a run that follows what is in use,
 they are looked up for every batch. A run over another one's votes takes these, instead of sampling.
@@ -52,7 +52,7 @@ class _Sampled:
 
 
 @dataclass(frozen=True)
-class _Played:
+class _FinishedRound:
     """A question of a batch with its round's votes; ``last``: there will be no other round."""
 
     claim: Claim
@@ -62,7 +62,7 @@ class _Played:
 
 
 class Rounds:
-    """Plays rounds of sampling."""
+    """Runs rounds of sampling."""
 
     def __init__(self, generator: Generator, scorer: Scorer, retriever: Retriever) -> None:
         self._generator = generator
@@ -70,25 +70,25 @@ class Rounds:
         self._retriever = retriever
         self.meter = ThroughputMeter()
 
-    async def play(self, batch: Sequence[Claim]) -> list[str | EngineDied | Refused]:
-        """Play one round for claims of one run; give each one's outcome in words, or the error it ended in.
+    async def run(self, batch: Sequence[Claim]) -> list[str | EngineDied | Refused]:
+        """Run one round for claims of one run; give each one's outcome in words, or the error it ended in.
 
         Raises:
             UserError: a service does not answer, or the worker lacks something.
         """
         try:
-            return await self._play(batch)
+            return await self._run(batch)
         finally:
             self.meter.end(batch[0].job.run, batch)
 
-    async def _play(self, batch: Sequence[Claim]) -> list[str | EngineDied | Refused]:
+    async def _run(self, batch: Sequence[Claim]) -> list[str | EngineDied | Refused]:
         plan = await asyncio.to_thread(_plan, batch[0].job.run)
         asked = await asyncio.to_thread(_asked, batch)
         outcomes: dict[Claim, str | EngineDied | Refused] = {}
         if plan.sampling.votes_of is None:
             sampled = await self._sample(plan, batch, asked)
             finished = [
-                _Played(claim, question, result, claim.attempt >= plan.sampling.max_attempts)
+                _FinishedRound(claim, question, result, claim.attempt >= plan.sampling.max_attempts)
                 for claim, question, result in zip(batch, asked, sampled, strict=True)
                 if isinstance(result, _Sampled)
             ]
@@ -103,7 +103,7 @@ class Rounds:
         ends = await retries.until_done_aside(lambda: self._judge(plan, finished))
         kept = await retries.until_done_aside(lambda: claims.settle(ends))
         await asyncio.to_thread(settlement.publish, [end.claim.job for end in kept if end.answer is None])
-        late = dict.fromkeys((played.claim for played in finished), settlement.TOO_LATE)
+        late = dict.fromkeys((each.claim for each in finished), settlement.TOO_LATE)
         outcomes |= late | {end.claim: end.outcome for end in kept}
         return [outcomes[claim] for claim in batch]
 
@@ -170,15 +170,15 @@ class Rounds:
         if sampling.prompt not in (None, prompts.version("answering")):
             raise NotServedHere("the run is for the prompt of another version of votequeue")
 
-    def _judge(self, plan: _Plan, finished: Sequence[_Played]) -> list[Settled]:
+    def _judge(self, plan: _Plan, finished: Sequence[_FinishedRound]) -> list[Settled]:
         model = models.chosen("scorer", plan.sampling.scorer)
         rule, name = _rule(plan.sampling, model), model.name if model else None
-        texts = [(played.asked, _read(plan.sampling, played)) for played in finished]
+        texts = [(each.asked, _read(plan.sampling, each)) for each in finished]
         scores: Sequence[Sequence[float | None]]
         scores = self._scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
         return [
-            _end(plan.sampling, played, read, scored, rule, name)
-            for played, (_, read), scored in zip(finished, texts, scores, strict=True)
+            _end(plan.sampling, each, read, scored, rule, name)
+            for each, (_, read), scored in zip(finished, texts, scores, strict=True)
         ]
 
 
@@ -218,11 +218,11 @@ def _seed(seed: int | None, claim: Claim) -> int | None:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
-def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestion]) -> list[_Played]:
+def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestion]) -> list[_FinishedRound]:
     """Take this round's votes from the run that sampled them."""
     items = [claim.job.item for claim in batch]
     found = recorded_votes.recorded_rounds(source, items)
-    played = []
+    finished = []
     for claim, question in zip(batch, asked, strict=True):
         rounds = found.get(claim.job.item, [])
         votes, record = rounds[claim.attempt - 1] if claim.attempt <= len(rounds) else ([], None)
@@ -230,8 +230,8 @@ def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestio
             Completion(vote.text, vote.tokens, vote.finish_reason, vote.mean_logprob) for vote in votes
         ]
         sampled = _Sampled(completions, record)
-        played.append(_Played(claim, question, sampled, claim.attempt >= len(rounds)))
-    return played
+        finished.append(_FinishedRound(claim, question, sampled, claim.attempt >= len(rounds)))
+    return finished
 
 
 def _rule(sampling: Sampling, model: Model | None) -> Rule:
@@ -243,26 +243,26 @@ def _rule(sampling: Sampling, model: Model | None) -> Rule:
     return Rule(use, model.threshold(use) if model else best.threshold)
 
 
-def _read(sampling: Sampling, played: _Played) -> list[Text]:
+def _read(sampling: Sampling, finished: _FinishedRound) -> list[Text]:
     """Read votes as the run has it: each up to where it ends, and its letter."""
-    reader, options = answers.READERS[sampling.reader], len(played.asked.options)
-    cut = [reader.cut(vote.text) for vote in played.sampled.votes]
+    reader, options = answers.READERS[sampling.reader], len(finished.asked.options)
+    cut = [reader.cut(vote.text) for vote in finished.sampled.votes]
     return [Text(text=text, letter=answers.extract(text, options, sampling.reader)) for text in cut]
 
 
 def _end(
     sampling: Sampling,
-    played: _Played,
+    finished: _FinishedRound,
     read: Sequence[Text],
     scores: Sequence[float | None],
     rule: Rule,
     scorer: str | None,
 ) -> Settled:
-    claim, votes, ballots = played.claim, [], []
-    for completion, text, score in zip(played.sampled.votes, read, scores, strict=True):
+    claim, votes, records = finished.claim, [], []
+    for completion, text, score in zip(finished.sampled.votes, read, scores, strict=True):
         accepted = rule.accepts(text.letter, score)
         votes.append(Vote(text.letter, score))
-        ballots.append(
+        records.append(
             VoteRecord(
                 engine.storable(completion.text),
                 text.letter,
@@ -274,10 +274,10 @@ def _end(
             )
         )
     answer = voting.decide(votes, rule)
-    if answer is None and played.last:
+    if answer is None and finished.last:
         answer = voting.fall_back(recorded_votes.earlier_votes(claim.job) + votes, sampling.fallback)
     if answer is None:
         outcome = f"again: none of {len(votes)} votes was accepted"
     else:
         outcome = f"{answer.letter}: {answer.how}, {answer.support} of {len(votes)} votes"
-    return Settled(claim, ballots, answer, outcome, scorer, played.sampled.record)
+    return Settled(claim, records, answer, outcome, scorer, finished.sampled.record)
