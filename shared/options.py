@@ -26,23 +26,32 @@ Temperature = Annotated[float, Field(ge=0, le=2)]
 
 
 # What was so for runs that are older than an option, where its default is another today.
-OLDER = {"siblings": True, "reader": answers.REFERENCE}
+OLDER = {"same_problem": True, "reader": answers.REFERENCE}
+# Options by the names that they had in the records of older runs and in older recipes.
+RENAMED = {"neighbours": "num_examples", "siblings": "same_problem"}
 
 
 @dataclass(frozen=True)
 class Flag:
     """How an option is given on the command line, where its field's name does not say it.
 
-    ``spelling`` replaces ``--field-name``; ``shown`` says where the default comes from.
+    ``spelling`` replaces ``--field-name``; ``before`` is an older spelling, which still works and is not
+    listed; ``shown`` says where the default comes from.
     """
 
     spelling: str | None = None
+    before: str | None = None
     shown: str | None = None
 
 
 @dataclass(frozen=True)
 class Derived:
     """Marks a field that no flag sets: it follows from the data or from other options."""
+
+
+def renamed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the options of an older run or recipe by the names that they have now."""
+    return {RENAMED.get(name, name): value for name, value in record.items()}
 
 
 class SamplingDefaults(BaseModel):
@@ -82,8 +91,10 @@ class SamplingDefaults(BaseModel):
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="score from which a vote is accepted; empty: as the scorer found best"
     )
-    neighbours: Annotated[int, Field(ge=0)] = Field(2, description="solved examples shown in a prompt")
-    siblings: bool = Field(
+    num_examples: Annotated[int, Field(ge=0), Flag(before="--neighbours")] = Field(
+        2, description="solved examples shown in a prompt"
+    )
+    same_problem: Annotated[bool, Flag(before="--siblings")] = Field(
         False,
         description="let the examples be about the question's own problem: better answers where a part of a "
         "problem is solved, but votes that say nothing of new problems",
@@ -104,7 +115,7 @@ class Sampling(SamplingDefaults):
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Sampling":
         """Read a run's record; what an older run does not say was so then."""
-        return cls.model_validate({**OLDER, **record})
+        return cls.model_validate({**OLDER, **renamed(record)})
 
 
 class Reasoning(BaseModel):
@@ -152,7 +163,7 @@ class Augmentation(BaseModel):
     provider: Annotated[str | None, Derived()] = None
     model: Annotated[str | None, Derived()] = None
     prompt: Annotated[str | None, Derived()] = None
-    language: Annotated[str | None, Flag("--from")] = Field(None, description="language of the data")
+    language: Annotated[str | None, Flag(before="--from")] = Field(None, description="language of the data")
     pivot: str | None = Field(None, description="language that back-translation goes through")
     skip: Annotated[str | None, Flag("--skip-pattern")] = Field(
         None, description="regular expression: entries that have it are not translated"

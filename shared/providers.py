@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from shared.registry import Registry
 
@@ -30,7 +30,9 @@ class Limits(BaseModel):
     per_minute: Annotated[float, Field(gt=0)] | None = None
     per_day: Count | None = None
     tokens_per_minute: Count | None = None
-    at_once: Count | None = None
+    max_concurrency: Annotated[
+        Count | None, Field(validation_alias=AliasChoices("max_concurrency", "at_once"))
+    ] = None
     characters: Count | None = None
     texts: Count | None = None
 
@@ -95,7 +97,7 @@ _BUILT_IN = (
     Provider(
         "chat",
         chat="workers.providers.openai:chat",
-        limits={"": Limits(per_minute=300, at_once=16)},
+        limits={"": Limits(per_minute=300, max_concurrency=16)},
         needs=(("chat_base_url", "chat_api_key"),),
     ),
     Provider(
@@ -118,7 +120,7 @@ _BUILT_IN = (
             # TextTooLong) say 2,000.
             "TextTranslateBatch": Limits(per_second=5, characters=2000, texts=100),
             # Hunyuan's ChatTranslations, cloud.tencent.com/document/api/1729/113395: 20 a second, 5 at once.
-            "": Limits(per_second=20, at_once=5, characters=2000, texts=1),
+            "": Limits(per_second=20, max_concurrency=5, characters=2000, texts=1),
         },
         needs=(("tencent_secret_id", "tencent_secret_key"),),
         url="tencent_url",

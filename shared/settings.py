@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared import file_permissions, text_files, urls
 from shared.errors import UserError
-from shared.options import SamplingDefaults
+from shared.options import RENAMED, SamplingDefaults
 from shared.providers import PROVIDERS, Limits, Price
 
 PREFIX = "VOTEQUEUE_"
@@ -163,7 +163,7 @@ class Settings(SamplingDefaults, BaseSettings):
     limits: ByService[Limits] = Field(
         {},
         description="JSON: limits by provider or provider/model, over the documented ones: "
-        "per_second, per_minute, per_day, tokens_per_minute, at_once, characters, texts",
+        "per_second, per_minute, per_day, tokens_per_minute, max_concurrency, characters, texts",
     )
     prices: ByService[Price] = Field(
         {},
@@ -294,6 +294,8 @@ def refuse_unknown(names: Iterable[str]) -> None:
         if word != name.upper() and word not in fields:
             if command := next((of for start, of in _MOVED.items() if word.startswith(start)), None):
                 raise UserError(f"{name} is no setting any more: see `votequeue enqueue {command} --help`")
+            if other := RENAMED.get(word.lower()):
+                raise UserError(f"{name} is called {PREFIX}{other.upper()} now")
             close = difflib.get_close_matches(word, fields, n=1)
             hint = f"; did you mean {PREFIX}{close[0]}?" if close else "; .env.example lists them all"
             raise UserError(f"no setting is called {name}{hint}")

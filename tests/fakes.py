@@ -161,7 +161,7 @@ class FakeRetriever:
         self._error = error
 
     def nearest(
-        self, digest: str, asked: Sequence[PromptQuestion], count: int, siblings: bool
+        self, digest: str, asked: Sequence[PromptQuestion], count: int, same_problem: bool
     ) -> list[list[FewShotExample]]:
         """Give the first ``count`` examples."""
         if self._error is not None:

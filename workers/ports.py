@@ -137,11 +137,11 @@ class Retriever(Protocol):
     """Finds the solved questions nearest to given ones."""
 
     def nearest(
-        self, digest: str, asked: Sequence[PromptQuestion], count: int, siblings: bool
+        self, digest: str, asked: Sequence[PromptQuestion], count: int, same_problem: bool
     ) -> list[list[FewShotExample]]:
         """Give up to ``count`` solved examples for each question, nearest first, never the question itself.
 
-        Without ``siblings``, other questions about its problem are excluded too.
+        Without ``same_problem``, other questions about its problem are excluded too.
 
         Raises:
             ServiceUnreachable: the index server does not answer.

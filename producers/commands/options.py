@@ -23,7 +23,7 @@ from shared.settings import PREFIX, Settings
 from shared.strategies import STRATEGIES
 
 _M = TypeVar("_M", bound=BaseModel)
-_GIVEN = "given"
+_GIVEN, _BEFORE = "given", "_before"
 # The strategy that an option of `enqueue translate` is shown under.
 _USERS = {name: strategy for strategy in STRATEGIES.built_in.values() for name in strategy.options}
 
@@ -50,7 +50,9 @@ def flags_of(model: type[BaseModel], unset: str = "none") -> Callable[[Callable[
 
     def decorated(command: Callable[..., None]) -> Any:
         def run(**arguments: Any) -> None:
+            older = {name: arguments.pop(name + _BEFORE, None) for name in flags}
             given = {name: arguments.pop(name) for name in flags}
+            given |= {name: value for name, value in older.items() if value is not None}
             command(**arguments, given={name: value for name, value in given.items() if value is not None})
 
         parameters = list(_with_flags(command, model, flags, unset))
@@ -72,6 +74,12 @@ def _with_flags(
         for name, flag in flags.items():
             option = _option(model, name, flag, unset)
             yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+            if flag.before:
+                kind: Any = _kind(model.model_fields[name].annotation)
+                hidden = Annotated[kind | None, typer.Option(flag.before, hidden=True)]
+                yield inspect.Parameter(
+                    name + _BEFORE, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hidden
+                )
 
 
 def _option(model: type[BaseModel], name: str, flag: Flag, unset: str) -> Any:

@@ -171,7 +171,7 @@ def _times(amount: Amount, limits: Limits, speed: float) -> dict[str, float]:
         "per_second": amount.calls / ((limits.per_second or math.inf) * USED),
         "per_minute": 60 * amount.calls / ((limits.per_minute or math.inf) * USED),
         "tokens_per_minute": 60 * tokens / ((limits.tokens_per_minute or math.inf) * USED),
-        "at_once": call_seconds * amount.calls / (limits.at_once or math.inf),
+        "max_concurrency": call_seconds * amount.calls / (limits.max_concurrency or math.inf),
         WORKER: call_seconds * amount.calls / settings.load().calls_in_flight,
     }
     if limits.per_day:

@@ -177,10 +177,11 @@ def _differences(recorded: Run, requested: Run) -> Iterator[str]:
         yield f"its data is not the same ({recorded.source})"
     if recorded.examples != requested.examples:
         yield "its examples are " + ("not the same" if recorded.examples else "none")
-    for option in sorted(recorded.options.keys() | requested.options.keys()):
-        if option in ("model", "prompt") and option not in recorded.options:
+    options_before = options.renamed(recorded.options)
+    for option in sorted(options_before.keys() | requested.options.keys()):
+        if option in ("model", "prompt") and option not in options_before:
             continue  # the run predates these options
-        before = recorded.options.get(option, _BEFORE.get((recorded.kind, option)))
+        before = options_before.get(option, _BEFORE.get((recorded.kind, option)))
         now = requested.options.get(option)
         if before != now:
             yield f"its {option.replace('_', '-')} is {_format_option(before)}, not {_format_option(now)}"

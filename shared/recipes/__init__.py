@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared import text_files
 from shared.errors import UserError
-from shared.options import Count, Derived, Flag, Positive, flag_of
+from shared.options import Count, Derived, Flag, Positive, flag_of, renamed
 
 HeldOut = Annotated[float, Field(gt=0, lt=1)]
 _FOLDER = Path(__file__).parent
@@ -91,7 +91,10 @@ class LoraTraining(_Training):
     alpha: Count = Field(description="scale of the adapter, over its rank")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="dropout while training")
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = Field(description="layers that are adapted")
-    neighbours: Annotated[int, Field(ge=0)] = Field(description="solved examples shown in a prompt")
+    num_examples: Annotated[int, Field(ge=0), Flag(before="--neighbours")] = Field(
+        description="solved examples shown in a prompt",
+        validation_alias=AliasChoices("num_examples", "neighbours"),  # the latter in older records
+    )
     per_question: Count = Field(description="right texts of a question that are learned from")
     examples: Annotated[tuple[str, ...], Derived()] = ()
 
@@ -110,7 +113,7 @@ def load(name: str, model: type[_Training]) -> dict[str, Any]:
     if not name.endswith(".toml") and name not in names(model):
         raise UserError(f"recipe {name!r}: there are {', '.join(names(model))}, or name a .toml file")
     try:
-        values = tomllib.loads(text_files.read(path, _MOST_BYTES))
+        values = renamed(tomllib.loads(text_files.read(path, _MOST_BYTES)))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not TOML: {error}") from None
     keys = {field for field in model.model_fields if flag_of(model, field)} - {"recipe"}

@@ -126,7 +126,7 @@ def forget(redis: "Valkey", seconds: float) -> Iterator[str]:
     """Let Redis forget while three services are called; give a row for each."""
     with ExitStack() as stack:
         servers = [stack.enter_context(CountingServer()) for _ in range(3)]
-        limits = [Limits(per_minute=3), Limits(tokens_per_minute=10_000), Limits(at_once=3)]
+        limits = [Limits(per_minute=3), Limits(tokens_per_minute=10_000), Limits(max_concurrency=3)]
         names = ["three-a-minute", "ten-thousand-tokens", "three-at-once"]
         made = zip(names, limits, servers, strict=True)
         with workers(*(Called(name, limit, server.url) for name, limit, server in made)):

@@ -97,7 +97,7 @@ def bare() -> dict[str, Any]:
     )
     entries = [Entry.model_validate_json(text) for text in runs.load_entries(RUN)]
     asked = [runs.asked(entry, index) for entry in entries for index in range(len(entry.questions))]
-    nearest = retriever.nearest(run.examples or "", asked, sampling.neighbours, sampling.siblings)
+    nearest = retriever.nearest(run.examples or "", asked, sampling.num_examples, sampling.same_problem)
     vllm_environment.set_defaults(loaded.kv_cache_gib)
     from vllm import LLM
 

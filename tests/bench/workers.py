@@ -65,7 +65,7 @@ def measure(rate: int, workers: int, seconds: float, outage: float) -> str:
 
 def set_up(folder: str, url: str, server: str, rate: int) -> None:
     """Point this process and its children at a new home, a broker and the server."""
-    limits = {"chat": {"per_second": rate, "per_minute": None, "at_once": None}}
+    limits = {"chat": {"per_second": rate, "per_minute": None, "max_concurrency": None}}
     told = {"HOME": f"{folder}/var", "BROKER_URL": url, "CHAT_BASE_URL": server, "CHAT_API_KEY": "k"}
     for name, value in {**told, "LIMITS": json.dumps(limits)}.items():
         os.environ[f"VOTEQUEUE_{name}"] = value

@@ -42,7 +42,7 @@ FAULTS = {
 }
 SETTINGS = {
     "CHAT_API_KEY": KEY,
-    "LIMITS": f'{{"chat": {{"per_second": {PER_SECOND}, "per_minute": null, "at_once": {AT_ONCE}}}}}',
+    "LIMITS": f'{{"chat": {{"per_second": {PER_SECOND}, "per_minute": null, "max_concurrency": {AT_ONCE}}}}}',
     "PRICES": '{"chat": {"input": 1, "output": 2}}',
     "CALL_TIMEOUT": "3",
     "LEASE": "6",

@@ -28,8 +28,8 @@ SAMPLING = Sampling(
     temperature=0.7,
     top_p=0.9,
     seed=None,
-    neighbours=2,
-    siblings=False,
+    num_examples=2,
+    same_problem=False,
     fallback="majority",
 )
 
@@ -72,6 +72,21 @@ def test_a_run_that_is_older_than_an_option_continues_with_what_it_had(data: Pat
     assert publish.infer(data, SAMPLING.model_copy(update={"reader": "reference"}), "r").continued
     with pytest.raises(UserError, match="its reader is reference, not conclusion"):
         publish.infer(data, SAMPLING.model_copy(update={"reader": "conclusion"}), "r")
+
+
+def test_options_have_their_older_spellings_and_older_records_their_older_names(
+    data: Path, votequeue: Command
+) -> None:
+    said = votequeue("enqueue", "infer", data, "--run", "r", "--neighbours", 1, "--siblings")
+    assert said.code == 0, said.err
+    options = runs.get_run("r").options
+    assert (options["num_examples"], options["same_problem"]) == (1, True)
+    older = {"neighbours": options.pop("num_examples"), "siblings": options.pop("same_problem")}
+    with engine.writing() as connection:
+        connection.execute(schema.runs.update().values(options=options | older))
+    assert Sampling.of_record(options | older).num_examples == 1
+    again = votequeue("enqueue", "infer", data, "--run", "r", "--num-examples", 1, "--same-problem")
+    assert "run r continued" in again.out, again.err
 
 
 def test_other_options_make_another_run(data: Path) -> None:

@@ -81,7 +81,10 @@ def test_a_dry_run_says_what_it_rests_on(
 ) -> None:
     said = votequeue("enqueue", "reason", data, *REASON).out
     assert "no price is set for chat/m: VOTEQUEUE_PRICES" in said
-    assert "limits of chat/m: per_minute 300, at_once 16; the time is bound by the length of a call" in said
+    assert (
+        "limits of chat/m: per_minute 300, max_concurrency 16; the time is bound by the length of a call"
+        in said
+    )
     assert "assumed: 9 of 10 replies agree with the letter and have 400 tokens" in said
     give(monkeypatch, prices='{"chat": {"input": 1, "output": 2}}', currency="EUR")
     said = votequeue("enqueue", "reason", data, *REASON).out
@@ -267,7 +270,7 @@ def test_synonyms_cost_nothing(data: Path, told: Any) -> None:
 
 
 def bound(amount: Amount, monkeypatch: pytest.MonkeyPatch, **limits: float) -> tuple[str, float]:
-    open_wide = {"per_minute": None, "at_once": None}
+    open_wide = {"per_minute": None, "max_concurrency": None}
     give(monkeypatch, limits=json.dumps({"chat": {**open_wide, **limits}}))
     found = estimate.of(Workload([Load("chat", "m", amount, amount)]))
     return found.bound_by, found.seconds.expected
@@ -280,7 +283,7 @@ def bound(amount: Amount, monkeypatch: pytest.MonkeyPatch, **limits: float) -> t
         ({"per_minute": 60}, "per_minute", 9500 / 0.95),
         ({"per_second": 2, "per_minute": 60}, "per_minute", 9500 / 0.95),
         ({"tokens_per_minute": 6000}, "tokens_per_minute", 19000 / 95),
-        ({"at_once": 2}, "at_once", 9500 * (estimate.LATENCY + 1 / estimate.SPEED) / 2),
+        ({"max_concurrency": 2}, "max_concurrency", 9500 * (estimate.LATENCY + 1 / estimate.SPEED) / 2),
         ({"per_day": 3000}, "per_day", 3 * 86_400),
     ],
 )

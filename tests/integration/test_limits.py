@@ -189,7 +189,7 @@ def test_no_more_calls_than_allowed_are_made_at_once(limiter: RedisLimiter, othe
             mine = next(limiters)
             with counting.disconnected():
                 for _ in range(3):
-                    with mine.admit(service(at_once=3), NOTHING) as admitted:
+                    with mine.admit(service(max_concurrency=3), NOTHING) as admitted:
                         admitted.await_moment()
                         assert counting.call(server.url, "m", seconds=0.03) == (counting.OK, None)
 
@@ -200,14 +200,14 @@ def test_no_more_calls_than_allowed_are_made_at_once(limiter: RedisLimiter, othe
 
 def test_a_slot_is_free_again_after_an_error(limiter: RedisLimiter) -> None:
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), limiter.admit(service(at_once=1), NOTHING):
+        with pytest.raises(ZeroDivisionError), limiter.admit(service(max_concurrency=1), NOTHING):
             raise ZeroDivisionError
 
 
 def _hold_a_slot(url: str, held: Connection) -> None:
     with redis.Redis.from_url(url) as client:
         limiter = RedisLimiter(client, threading.Event(), hold=1.0)
-        with limiter.admit(service(at_once=1), NOTHING):
+        with limiter.admit(service(max_concurrency=1), NOTHING):
             held.send(True)
             threading.Event().wait()
 
@@ -220,12 +220,12 @@ def test_the_slot_of_a_killed_worker_is_free_after_a_while(on_broker: str, limit
     worker.kill()
     worker.join()
     assert broker.client().exists(f"{KEY}:slot:0")
-    turn(limiter, service(at_once=1))
+    turn(limiter, service(max_concurrency=1))
 
 
 def test_a_slot_is_kept_as_long_as_its_call_waits(on_broker: str, stopping: threading.Event) -> None:
     limiter = RedisLimiter(broker.client(), stopping, hold=0.3)
-    paused = service(at_once=1)
+    paused = service(max_concurrency=1)
     with limiter.admit(paused, NOTHING) as admitted:
         admitted.slow_down(1.0, "429")
         admitted.await_moment()
@@ -234,7 +234,7 @@ def test_a_slot_is_kept_as_long_as_its_call_waits(on_broker: str, stopping: thre
 
 def test_a_slot_that_redis_has_lost_is_taken_again(on_broker: str, stopping: threading.Event) -> None:
     limiter = RedisLimiter(broker.client(), stopping, hold=0.3)
-    limited = service(at_once=1)
+    limited = service(max_concurrency=1)
     with limiter.admit(limited, NOTHING) as admitted:
         time.sleep(0.11)
         broker.client().flushall()
@@ -461,7 +461,7 @@ def test_after_a_flush_calls_under_way_still_count_among_those_at_once(
     limiter: RedisLimiter, other: RedisLimiter
 ) -> None:
     with CountingServer(Allowance(at_once=3)) as server:
-        before, after = Calling(limiter, server, at_once=3), Calling(other, server, at_once=3)
+        before, after = Calling(limiter, server, max_concurrency=3), Calling(other, server, max_concurrency=3)
         before.seconds, after.seconds = 1.0, 0.05
         until = time.monotonic() + 2.0
         after._numbers = itertools.count(1000)
@@ -483,7 +483,7 @@ def test_after_a_flush_calls_under_way_still_count_among_those_at_once(
 
 def test_a_call_that_waits_for_its_moment_takes_another_slot_after_a_flush(limiter: RedisLimiter) -> None:
     with CountingServer(Allowance(at_once=1)) as server:
-        calling = Calling(limiter, server, at_once=1, per_second=2)
+        calling = Calling(limiter, server, max_concurrency=1, per_second=2)
         calling.call()
         threading.Timer(0.2, broker.client().flushall).start()
         begun = time.monotonic()
@@ -504,7 +504,7 @@ def test_three_calls_a_minute_are_three_across_a_flush(limiter: RedisLimiter) ->
     assert CallSchedule(broker.client()).reserve(KEY, spacing, 1.0).wait > 20.0
 
 
-@pytest.mark.parametrize("limits", [{"per_minute": 1}, {"tokens_per_minute": 100}, {"at_once": 1}])
+@pytest.mark.parametrize("limits", [{"per_minute": 1}, {"tokens_per_minute": 100}, {"max_concurrency": 1}])
 def test_nobody_waits_where_the_ledger_knows_of_no_call(
     limiter: RedisLimiter, limits: dict[str, float]
 ) -> None:
@@ -557,7 +557,9 @@ def test_a_used_up_day_says_when_the_next_begins_for_the_provider(
 # "Slow down"
 
 
-@pytest.mark.parametrize("limits", [{}, {"per_second": 50}, {"at_once": 2}, {"tokens_per_minute": 1000}])
+@pytest.mark.parametrize(
+    "limits", [{}, {"per_second": 50}, {"max_concurrency": 2}, {"tokens_per_minute": 1000}]
+)
 def test_a_pause_is_heeded_by_all_callers_of_the_account(
     limiter: RedisLimiter, other: RedisLimiter, limits: dict[str, float]
 ) -> None:
@@ -599,7 +601,9 @@ def test_what_a_server_says_with_429_is_heeded(limiter: RedisLimiter, other: Red
     assert second - first >= 1.0
 
 
-@pytest.mark.parametrize("limits", [{}, {"at_once": 1}, {"per_minute": 1000, "tokens_per_minute": 1000}])
+@pytest.mark.parametrize(
+    "limits", [{}, {"max_concurrency": 1}, {"per_minute": 1000, "tokens_per_minute": 1000}]
+)
 def test_resume_wakes_all_who_wait_for_a_pause_to_end(
     limiter: RedisLimiter, other: RedisLimiter, limits: dict[str, float]
 ) -> None:
@@ -669,11 +673,11 @@ def test_slowing_down_is_put_down_with_the_services_words_and_an_hour_at_the_mos
 
 
 def test_models_and_accounts_share_nothing(limiter: RedisLimiter) -> None:
-    mine = service(at_once=1, per_minute=1)
+    mine = service(max_concurrency=1, per_minute=1)
     turn(limiter, mine)
     slow_down(limiter, mine, 60)
     with limiter.admit(mine, NOTHING):
-        turn(limiter, service("n", at_once=1, per_minute=1))
+        turn(limiter, service("n", max_concurrency=1, per_minute=1))
         theirs = Service(mine.provider, mine.model, "4e5f6a7b", mine.limits, mine.price)
         turn(limiter, theirs)
 
@@ -745,7 +749,7 @@ def test_many_refusals_at_once_are_one_pause_and_a_success_ends_the_row(
 
 
 def test_with_no_rate_to_slow_down_fewer_calls_are_made_at_once(limiter: RedisLimiter) -> None:
-    limited = service(at_once=4)
+    limited = service(max_concurrency=4)
     slow_down(limiter, limited, 0.01)
     with contextlib.ExitStack() as held:
         for _ in range(2):
@@ -757,7 +761,7 @@ def test_with_no_rate_to_slow_down_fewer_calls_are_made_at_once(limiter: RedisLi
 # The end of waiting
 
 
-@pytest.mark.parametrize("limits", [{"at_once": 1}, {"per_minute": 1}, {"tokens_per_minute": 10}, {}])
+@pytest.mark.parametrize("limits", [{"max_concurrency": 1}, {"per_minute": 1}, {"tokens_per_minute": 10}, {}])
 def test_waiting_ends_when_the_worker_stops(
     limiter: RedisLimiter, stopping: threading.Event, limits: dict[str, float]
 ) -> None:
@@ -785,7 +789,7 @@ def test_a_worker_that_stops_begins_no_call(limiter: RedisLimiter, stopping: thr
 
 
 @pytest.mark.usefixtures("home")
-@pytest.mark.parametrize("limits", [{}, {"at_once": 1}, {"per_second": 5}, {"tokens_per_minute": 10}])
+@pytest.mark.parametrize("limits", [{}, {"max_concurrency": 1}, {"per_second": 5}, {"tokens_per_minute": 10}])
 def test_a_broker_that_is_away_is_named(stopping: threading.Event, limits: dict[str, float]) -> None:
     limiter = RedisLimiter(broker.client(), stopping)
     with pytest.raises(ServiceUnreachable, match="the broker at 127"):
@@ -798,7 +802,7 @@ def test_a_reply_is_not_lost_when_the_broker_goes_away_during_the_call(
     on_broker: str, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with redis.Redis.from_url(on_broker) as client:
-        limiter, limited = RedisLimiter(client, stopping), service(at_once=1, tokens_per_minute=10)
+        limiter, limited = RedisLimiter(client, stopping), service(max_concurrency=1, tokens_per_minute=10)
         with limiter.admit(limited, tokens_of(10)) as admitted:
             admitted.await_moment()
 
@@ -811,7 +815,7 @@ def test_a_reply_is_not_lost_when_the_broker_goes_away_during_the_call(
 
 
 def test_all_that_is_kept_is_under_one_prefix_and_ends_by_itself(limiter: RedisLimiter) -> None:
-    limited = service(per_second=20, at_once=2, tokens_per_minute=1000)
+    limited = service(per_second=20, max_concurrency=2, tokens_per_minute=1000)
     turn(limiter, limited, 100, used=10)
     slow_down(limiter, limited, 0.1)
     with limiter.admit(limited, NOTHING):
@@ -824,7 +828,7 @@ def test_all_that_is_kept_is_under_one_prefix_and_ends_by_itself(limiter: RedisL
 @pytest.mark.usefixtures("on_broker")
 def test_the_desk_of_a_worker_calls_within_the_limits() -> None:
     calls.set_budget("r", None)
-    model = fakes.FakeChat(service=service(per_second=50, tokens_per_minute=5000, at_once=1))
+    model = fakes.FakeChat(service=service(per_second=50, tokens_per_minute=5000, max_concurrency=1))
     gateway = wiring.gateway(settings.load(), threading.Event())
     assert gateway.chat(Reason(run="r", item=1), "B:1:m", model, Prompt("题", 50, 0.7)).endswith("A")
     assert broker.client().hvals(f"{KEY}:tokens") == [str(fakes.USED.tokens).encode()]

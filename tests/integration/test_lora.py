@@ -38,9 +38,9 @@ class Index:
         return self
 
     def nearest(
-        self, _: str, asked: Sequence[PromptQuestion], count: int, siblings: bool
+        self, _: str, asked: Sequence[PromptQuestion], count: int, same_problem: bool
     ) -> list[list[FewShotExample]]:
-        assert not siblings
+        assert not same_problem
         return [[one for one in self.solved if one.asked.problem != q.problem][:count] for q in asked]
 
 

@@ -110,7 +110,7 @@ def test_a_provider_that_does_not_chat_is_said(provider: str) -> None:
 def test_local_needs_no_key_and_chosen_limits_count() -> None:
     chosen = settings(limits={"local/m": {"at_once": 3}}, prices={"local": {"input": 1.0}})
     service = wiring.chat_model("local", "m", chosen).service
-    assert (service.provider, service.model, service.limits.at_once) == ("local", "m", 3)
+    assert (service.provider, service.model, service.limits.max_concurrency) == ("local", "m", 3)
     assert service.price.input == 1.0
 
 

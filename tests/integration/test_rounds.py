@@ -42,8 +42,8 @@ SAMPLING = Sampling(
     temperature=0.7,
     top_p=0.9,
     seed=None,
-    neighbours=2,
-    siblings=False,
+    num_examples=2,
+    same_problem=False,
     fallback="majority",
     reader="conclusion",
 )
@@ -449,8 +449,8 @@ def test_a_run_without_examples_asks_no_index(tmp_path: Path) -> None:
 
 def test_a_prompt_that_is_too_long_gives_up_examples_one_by_one(tmp_path: Path) -> None:
     lengths = []
-    for neighbours in (0, 1, 2):
-        run = open_run(tmp_path, 1, examples="x", neighbours=neighbours)
+    for count in (0, 1, 2):
+        run = open_run(tmp_path, 1, examples="x", num_examples=count)
         generator = FakeGenerator()
         play(playing(generator, retriever=FakeRetriever([EXAMPLE] * 2)), claim(run))
         lengths.append(len(generator.requests[0].prompt))

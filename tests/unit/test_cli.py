@@ -197,7 +197,7 @@ def test_the_reference_is_the_recipe_to_the_number() -> None:
 def test_an_adapter_is_trained_by_the_recipes_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     found = training_options.lora({"max_steps": 3})
     assert (found.learning_rate, found.epochs, found.batch_size, found.accumulation) == (2e-4, 12, 1, 2)
-    assert (found.max_length, found.neighbours, found.max_steps) == (1024, 2, 3)
+    assert (found.max_length, found.num_examples, found.max_steps) == (1024, 2, 3)
     assert training_options.lora({"targets": "q_proj, v_proj"}).targets == ("q_proj", "v_proj")
     monkeypatch.setenv("VOTEQUEUE_REPORT_TO", "wandb, tensorboard")
     settings.load.cache_clear()
@@ -215,6 +215,19 @@ def test_every_field_of_a_run_is_an_option(votequeue: Command) -> None:
         pinned = {"model", "prompt"} if model is Sampling else set()
         for name in set(model.model_fields) - derived - pinned:
             assert f"--{name.replace('_', '-')} " in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "old"),
+    [
+        ("infer", "--neighbours"),
+        ("infer", "--siblings"),
+        ("translate", "--from"),
+        ("train lora", "--neighbours"),
+    ],
+)
+def test_an_older_spelling_is_not_listed(votequeue: Command, command: str, old: str) -> None:
+    assert f"{old} " not in votequeue("enqueue", *command.split(), "--help").out
 
 
 def test_help_gives_units_and_defaults(votequeue: Command) -> None:

@@ -17,9 +17,9 @@ def test_a_setting_changes_the_limits_it_names_and_no_other() -> None:
 
 
 def test_a_model_s_own_setting_wins_over_its_provider_s() -> None:
-    chosen = {"chat": Limits(per_second=2, at_once=3), "chat/m": Limits(per_second=9)}
+    chosen = {"chat": Limits(per_second=2, max_concurrency=3), "chat/m": Limits(per_second=9)}
     assert providers.limits("chat", "m", chosen).per_second == 9
-    assert providers.limits("chat", "m", chosen).at_once == 3
+    assert providers.limits("chat", "m", chosen).max_concurrency == 3
     assert providers.limits("chat", "n", chosen).per_second == 2
 
 

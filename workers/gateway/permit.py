@@ -169,7 +169,7 @@ class RedisPermit:
     # The slot
 
     def _take_slot(self) -> None:
-        most = self.service.limits.at_once
+        most = self.service.limits.max_concurrency
         if most is None or self._slot is not None:
             return
         with self._first("slots"):
@@ -257,7 +257,7 @@ class RedisPermit:
 
     @property
     def _lacks_slot(self) -> bool:
-        return self._slot is None and self.service.limits.at_once is not None
+        return self._slot is None and self.service.limits.max_concurrency is not None
 
     # Waiting
 

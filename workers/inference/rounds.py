@@ -125,7 +125,7 @@ class Rounds:
         if plan.examples is None:
             return [[] for _ in asked]
         sampling = plan.sampling
-        return self._retriever.nearest(plan.examples, asked, sampling.neighbours, sampling.siblings)
+        return self._retriever.nearest(plan.examples, asked, sampling.num_examples, sampling.same_problem)
 
     async def _ask(
         self,

@@ -3,8 +3,8 @@
     QdrantRetriever(client, embedder, "static", load).nearest("9f3c...", [asked], 2)  ->  [[solved, solved]]
 
 The index is derived from the ledger's examples and can be thrown away at any time. Points carry digests of
-their problem and their question, so that a question is never shown its own solution, nor, unless siblings are
-wanted, that of another question about its problem.
+their problem and their question, so that a question is never shown its own solution, nor that of
+another question about its problem unless ``same_problem`` is set.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class QdrantRetriever:
         self._lock = threading.Lock()
 
     def nearest(
-        self, digest: str, asked: Sequence[PromptQuestion], count: int, siblings: bool
+        self, digest: str, asked: Sequence[PromptQuestion], count: int, same_problem: bool
     ) -> list[list[FewShotExample]]:
         """Give up to ``count`` solved examples a question, nearest first, in one batched query.
 
@@ -65,7 +65,7 @@ class QdrantRetriever:
             if not examples or not count:
                 return [[] for _ in asked]
             vectors = self._embedder.encode([question.text for question in asked])
-            requests = [_request(v, q, count, siblings) for v, q in zip(vectors, asked, strict=True)]
+            requests = [_request(v, q, count, same_problem) for v, q in zip(vectors, asked, strict=True)]
             replies = self._client.query_batch_points(self._name(digest), requests)
         except AWAY as error:
             # The index may be thrown away at any time: the next call makes sure of it again.
@@ -135,8 +135,8 @@ def open_client(url: str | None, key: str | None) -> QdrantClient:
     return client
 
 
-def _request(vector: Vectors, asked: PromptQuestion, count: int, siblings: bool) -> qdrant.QueryRequest:
-    key = "question" if siblings else "problem"
+def _request(vector: Vectors, asked: PromptQuestion, count: int, same_problem: bool) -> qdrant.QueryRequest:
+    key = "question" if same_problem else "problem"
     itself = qdrant.FieldCondition(key=key, match=qdrant.MatchValue(value=_payload(asked)[key]))
     return qdrant.QueryRequest(query=vector.tolist(), limit=count, filter=qdrant.Filter(must_not=[itself]))
 

@@ -120,7 +120,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """Tokenize prompts and completions, dropping the farthest few-shot examples until both fit."""
     asked = [example.asked for example in examples]
-    near = retriever.nearest(EXAMPLES, asked, options.neighbours, siblings=False) if asked else []
+    near = retriever.nearest(EXAMPLES, asked, options.num_examples, same_problem=False) if asked else []
     rows: list[dict[str, Any]] = []
     left_out = 0
     for example, shown in zip(examples, near, strict=True):
