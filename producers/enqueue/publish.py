@@ -78,12 +78,15 @@ def infer(
 def pinned(sampling: Sampling) -> Sampling:
     """Pin the current generator, prompt version, scorer and adapter in a run's options.
 
+    The generator is pinned only where this machine's settings name one: elsewhere, the workers' settings do.
+
     Raises:
         UserError: a named model does not exist.
     """
+    loaded = settings.load()
     return sampling.model_copy(
         update={
-            "model": settings.load().model,
+            "model": loaded.model if "model" in loaded.model_fields_set else None,
             "prompt": prompts.version("answering"),
             "scorer": models.pinned("scorer", sampling.scorer),
             "lora": models.pinned("lora", sampling.lora),
@@ -179,10 +182,10 @@ def _differences(recorded: Run, requested: Run) -> Iterator[str]:
         yield "its examples are " + ("not the same" if recorded.examples else "none")
     options_before = options.renamed(recorded.options)
     for option in sorted(options_before.keys() | requested.options.keys()):
-        if option in ("model", "prompt") and option not in options_before:
-            continue  # the run predates these options
         before = options_before.get(option, _BEFORE.get((recorded.kind, option)))
         now = requested.options.get(option)
+        if option in ("model", "prompt") and None in (before, now):
+            continue  # not pinned, or the run predates these options
         if before != now:
             yield f"its {option.replace('_', '-')} is {_format_option(before)}, not {_format_option(now)}"
 

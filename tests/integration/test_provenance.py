@@ -28,8 +28,10 @@ SAMPLING = Sampling(votes=2, max_attempts=2)
 
 
 @pytest.fixture(autouse=True)
-def _broker(on_broker: str) -> None:
-    """Have a broker that answers, and a worker that knows no run yet."""
+def _broker(on_broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a broker that answers, a model that is set, and a worker that knows no run yet."""
+    monkeypatch.setenv("VOTEQUEUE_MODEL", "own/weights")
+    settings.load.cache_clear()
     rounds_module._plan.cache_clear()
 
 
@@ -83,6 +85,21 @@ def test_a_run_keeps_the_models_that_were_in_use_when_it_was_enqueued(
     said = capsys.readouterr().err
     assert f"run {first.run} keeps its pinned scorer: s1" in said
     assert "keeps its pinned lora: none" in said
+
+
+def test_without_a_model_in_the_settings_any_workers_model_answers(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VOTEQUEUE_MODEL")
+    settings.load.cache_clear()
+    publish.infer(data, SAMPLING, "r")
+    assert options("r")["model"] is None
+    rounds = Rounds(FakeGenerator(), FakeScorer(), fakes.FakeRetriever())
+    [outcome] = asyncio.run(rounds.run(claims.claim([Infer(run="r", item=0)], "one", 60)))
+    assert str(outcome).startswith("A: ")
+    monkeypatch.setenv("VOTEQUEUE_MODEL", "own/weights")
+    settings.load.cache_clear()
+    assert publish.infer(data, SAMPLING, "r").continued
 
 
 def test_to_follow_what_is_in_use_is_said_in_the_record(data: Path) -> None:
