@@ -204,7 +204,7 @@ def test_weights_that_are_not_here_are_said_so() -> None:
 def test_a_killed_training_goes_on_from_its_checkpoint_in_another_worker() -> None:
     open_training(training_fixtures.examples(40), **LONG, max_steps=150)
 
-    assert during("t", kill) == "lost: the training's process was killed (SIGKILL)"
+    assert during("t", kill) == "lost: the training process was killed (SIGKILL)"
     assert state() is State.PENDING
     saved = max(told.step for told in training_log.curve("t") if "saved" in told.told)
     held = claim(worker="two")
