@@ -254,7 +254,7 @@ def short_minute(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tokens_of_the_fullest_second(limiter: RedisLimiter) -> int:
-    """Let eight callers call for three seconds; count the tokens of the fullest second, by when calls left."""
+    """Let eight callers call for three seconds; count the tokens sent in the fullest second."""
     limited, until = service(tokens_per_minute=1000), time.monotonic() + 3.0
     sent: list[tuple[float, int]] = []
     with CountingServer() as server:
