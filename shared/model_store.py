@@ -1,4 +1,4 @@
-"""Trained models as folders, named by their content and checked before use.
+"""Models as folders: trained ones, named by their content, and the weights of generators.
 
     name_of("scorer", Path("made"))  ->  "scorer-3f9c01ab12cd"
 

@@ -88,9 +88,9 @@ class FakeGenerator:
         """Count characters."""
         return len(prompt)
 
-    def fits(self, prompt: str, max_tokens: int) -> bool:
+    def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
         """Compare with the room there is."""
-        return len(prompt) <= self._room
+        return prompt_tokens <= self._room
 
     async def sample(
         self,

@@ -67,7 +67,7 @@ class Answering:
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         log.info("loading %s", loaded.model)
         self._in_loop(self._generator.start()).result()
-        models.add_generator(self._generator.identity)
+        retries.written(lambda: models.add_generator(self._generator.identity))
         self._capacity = loaded.batch_size * loaded.batches_in_flight
         self._progress = Periodic("progress", loaded.heartbeat, lambda: _tell(rounds_of_sampling.meter))
         self._progress.start()

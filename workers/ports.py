@@ -111,7 +111,7 @@ class Generator(Protocol):
     def count_tokens(self, prompt: str) -> int:
         """Count a prompt's tokens."""
 
-    def fits(self, prompt: str, max_tokens: int) -> bool:
+    def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
         """Tell whether a prompt leaves room for an answer of ``max_tokens`` tokens."""
 
     async def stop(self) -> None:

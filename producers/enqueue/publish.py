@@ -70,7 +70,7 @@ def infer(
             lines = inputs.counted(source.lines(), advance)
             runs.open_run(run, lines, files=(*source.files, *few_shot.files))
 
-    continued = begin(_follow_up(run, sampling), write)
+    continued = begin(_keep_pinned(run, sampling), write)
     sent = publish(chosen)
     return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, few_shot.count, source.bad, continued)
 
@@ -94,7 +94,7 @@ def pinned(sampling: Sampling) -> Sampling:
     )
 
 
-def _follow_up(run: Run, sampling: Sampling) -> Run:
+def _keep_pinned(run: Run, sampling: Sampling) -> Run:
     """Keep the models that an existing run was enqueued with where the one in use is requested."""
     before = runs.find_run(run.name)
     kept = {

@@ -1,6 +1,6 @@
 """Enqueue recorded votes to be scored or read again; nothing is sampled.
 
-    again("test", {"scorer": "scorer-3f9c01ab12cd"})  ->  EnqueuedRun("test-9f3c01ab", items=275, ...)
+    rescore("test", {"scorer": "scorer-3f9c01ab12cd"})  ->  EnqueuedRun("test-9f3c01ab", items=275, ...)
 
 The result is an ordinary run that can be reported, traced and collected.
 """
@@ -32,10 +32,8 @@ def rescore(source: str, changes: dict[str, Any], name: str | None = None) -> En
             f"run {source!r} is not finished: wait for it with `votequeue status {source} --watch`"
         )
     sampling = Sampling.of_record(source_run.options).model_copy(update={**changes, "votes_of": source})
-    scorer = models.pinned("scorer", sampling.scorer)
-    sampling = sampling.model_copy(update={"scorer": scorer})
     data = inputs.from_run(source_run)
-    options = sampling.model_dump(mode="json")
+    options = {**sampling.model_dump(mode="json"), "scorer": models.pinned("scorer", sampling.scorer)}
     chosen = name or publish.default_name(source, "infer", data.digest, options)
     run = Run(chosen, "infer", f"votes of {source}", data.digest, source_run.examples, options)
 

@@ -17,7 +17,7 @@ from producers import run_progress
 from shared import metrics, voting
 from shared.ledger import votes
 from shared.ledger.schema import OPEN, State
-from shared.ledger.votes import QuestionResult, RecordedVote
+from shared.ledger.votes import QuestionResult, RecordedVote, VoteSource
 from shared.voting import Vote
 
 NO_LETTER = "none"  # label for votes without a letter
@@ -91,18 +91,6 @@ class Worker:
     lost: int = 0
 
 
-@dataclass(frozen=True)
-class Source:
-    """The number of votes from one model; ``None``: not used, or not recorded."""
-
-    model: str | None
-    weights: str | None
-    engine: str | None
-    adapter: str | None
-    scorer: str | None
-    votes: int
-
-
 @dataclass
 class Figures:
     """All figures of a run; times in seconds."""
@@ -124,7 +112,7 @@ class Figures:
     accepted: Share = field(default_factory=Share)
     scorer: Judgement = field(default_factory=Judgement)
     # Votes by model, weights, engine, adapter and scorer; None: not recorded.
-    sources: list[Source] = field(default_factory=list)
+    sources: list[VoteSource] = field(default_factory=list)
     tokens: int = 0
     wall_seconds: float | None = None
     tokens_per_second: float | None = None
@@ -157,7 +145,7 @@ def figures(run: str) -> Figures:
     if figures.first_rounds:
         figures.agreement = statistics.fmean(first.agreeing / first.votes for first in figures.first_rounds)
     figures.scorer.auc = metrics.auc(figures.scorer.right_scores, figures.scorer.wrong_scores)
-    figures.sources = [Source(*counted) for counted in votes.count_sources(run)]
+    figures.sources = votes.count_sources(run)
     _count_claims(figures, run)
     return figures
 

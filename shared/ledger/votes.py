@@ -74,6 +74,18 @@ class RecordedClaim:
     outcome: str | None
 
 
+@dataclass(frozen=True)
+class VoteSource:
+    """How many votes came from one model; ``None``: there was none, or it is not recorded."""
+
+    model: str | None
+    weights: str | None
+    engine: str | None
+    adapter: str | None
+    scorer: str | None
+    votes: int
+
+
 def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
     """Read all questions of a run in order; with ``texts``, the votes' texts too."""
     with engine.streaming() as connection:
@@ -165,7 +177,7 @@ def sampled_rounds(run: str, number: int) -> list[tuple[int, RoundRecord, Genera
         ]
 
 
-def count_sources(run: str) -> list[tuple[str | None, str | None, str | None, str | None, str | None, int]]:
+def count_sources(run: str) -> list[VoteSource]:
     """Count a run's votes by model, weights, engine, adapter and scorer, most votes first."""
     votes, rounds, generators = schema.votes.c, schema.rounds.c, schema.generators.c
     same = sa.and_(rounds.run == votes.run, rounds.number == votes.number, rounds.attempt == votes.attempt)
@@ -179,7 +191,7 @@ def count_sources(run: str) -> list[tuple[str | None, str | None, str | None, st
         .order_by(sa.func.count().desc())
     )
     with engine.reading() as connection:
-        return [tuple(row) for row in connection.execute(query)]
+        return [VoteSource(*row) for row in connection.execute(query)]
 
 
 def _round_of(row: sa.Row[Any]) -> RoundRecord:

@@ -41,7 +41,7 @@ class FastGenerator:
         """Count characters."""
         return len(prompt)
 
-    def fits(self, prompt: str, max_tokens: int) -> bool:
+    def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
         """Take every prompt."""
         return True
 

@@ -137,7 +137,7 @@ class Rounds:
     ) -> _Sampled:
         sampling = plan.sampling
         prompt = prompts.answering(asked, examples)
-        while not self._generator.fits(prompt, sampling.max_tokens):
+        while not self._generator.fits(tokens := self._generator.count_tokens(prompt), sampling.max_tokens):
             if not examples:
                 raise Refused(
                     f"the question does not fit the engine with {sampling.max_tokens} tokens of answer: "
@@ -152,7 +152,7 @@ class Rounds:
             generator=self._generator.identity.name,
             adapter=adapter,
             prompt=prompts.digest(prompt),
-            prompt_tokens=self._generator.count_tokens(prompt),
+            prompt_tokens=tokens,
             examples=[example.position for example in examples],
             seed=seed,
             sampled_at=begun,

@@ -113,9 +113,9 @@ class VllmGenerator:
         """Count a prompt's tokens."""
         return len(self._tokenizer.encode(prompt))
 
-    def fits(self, prompt: str, max_tokens: int) -> bool:
+    def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
         """Tell whether prompt and answer fit the engine's longest sequence."""
-        return self.count_tokens(prompt) + max_tokens <= self._options.max_model_len
+        return prompt_tokens + max_tokens <= self._options.max_model_len
 
     async def stop(self) -> None:
         """Stop the engine and its processes."""
