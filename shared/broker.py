@@ -1,8 +1,8 @@
-"""The Celery app: one queue a job kind, JSON on the wire, and `send`.
+"""The Celery app: one queue per job kind, JSON on the wire, and `send`.
 
     send(Infer(run="round1", item=41))  ->  task "infer", queue "infer", kwargs {"run": "round1", "item": 41}
 
-The broker is transport, never the record: what is lost here is sent again by the reconcile loop.
+The broker only transports. The reconcile loop sends lost messages again.
 """
 
 import base64
@@ -27,7 +27,7 @@ from shared.jobs import KINDS, Job
 KEY_PREFIX = "votequeue:"
 UNACKED, UNACKED_INDEX = KEY_PREFIX + "unacked", KEY_PREFIX + "unacked_index"  # kombu's
 QUEUES = tuple(KINDS)
-# Under kombu's own names, so that URLs stay what they are.
+# Registered under kombu's own names, so that URLs need no change.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "shared.redis_transport:Transport"))
 
 
@@ -36,14 +36,14 @@ def _configuration() -> dict[str, Any]:
         "broker_url": settings.load().broker,
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
-        # A broker that takes no writes (full memory, full disk) is waited for: by default a worker ends.
+        # Wait for a broker that rejects writes (full memory, full disk); by default, the worker exits.
         "broker_channel_error_retry": True,
         "broker_transport_options": {
             "global_keyprefix": KEY_PREFIX,
             "visibility_timeout": 600,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
-            # Flower counts by this, too.
+            # Flower uses this for its counts, too.
             "priority_steps": redis_transport.Channel.priority_steps,
             "health_check_interval": 5,
             "socket_timeout": 15,
@@ -71,18 +71,18 @@ app.add_defaults(_configuration)
 
 
 class Sender:
-    """An open channel to the broker; about a thousand messages a second."""
+    """An open channel to the broker; it sends about a thousand messages a second."""
 
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
 
     def send(self, job: Job, first: bool = False) -> None:
-        """Publish one job; workers take those that come ``first`` before all others.
+        """Publish one job; workers take jobs sent ``first`` before all others.
 
         Raises:
-            ServiceUnreachable: the broker does not take it.
+            ServiceUnreachable: the broker does not accept it.
         """
-        # The id names the question, so that Flower and the logs can be searched for it.
+        # The id names the question, which makes it searchable in Flower and the logs.
         task_id = f"{job.run}.{job.item}.{uuid.uuid4().hex[:8]}"
         try:
             app.send_task(
@@ -101,7 +101,7 @@ class Sender:
 
 @contextlib.contextmanager
 def sender() -> Iterator[Sender]:
-    """Hold one producer for many messages.
+    """Open one producer for many messages.
 
     Raises:
         ServiceUnreachable: no broker answers.
@@ -116,7 +116,7 @@ def sender() -> Iterator[Sender]:
 
 
 def send(jobs: Iterable[Job], first: bool = False) -> int:
-    """Publish jobs over one connection; give how many went out."""
+    """Publish jobs over one connection; return their number."""
     count = 0
     with sender() as channel:
         for job in jobs:
@@ -127,12 +127,12 @@ def send(jobs: Iterable[Job], first: bool = False) -> int:
 
 @functools.cache
 def client() -> "redis.Redis":
-    """Give the plain Redis client, for what Celery does not do: queue lengths and the broker's identity."""
+    """Give the plain Redis client, for what Celery lacks: queue lengths and the broker's identity."""
     return redis.Redis.from_url(settings.load().broker, socket_timeout=5, socket_connect_timeout=5)
 
 
 def waiting(queue: str) -> int:
-    """Count the messages that wait in a queue and that no worker has taken."""
+    """Count the messages in a queue that no worker has taken."""
     try:
         with client().pipeline(transaction=False) as pipe:
             for name in redis_transport.lists(KEY_PREFIX + queue):
@@ -144,17 +144,16 @@ def waiting(queue: str) -> int:
 
 @dataclass(frozen=True)
 class Taken:
-    """A message that a worker took and has not acknowledged; ``job`` is ``None`` where it cannot be read."""
+    """A message that a worker has taken but not acknowledged; ``job`` is ``None`` if it is unreadable."""
 
     tag: str
     job: Job | None
 
 
 def taken(before: float, skip: int, limit: int) -> list[Taken]:
-    """List messages that were taken before a time (seconds since the epoch), oldest first.
+    """List unacknowledged messages taken before a time (seconds since the epoch), oldest first.
 
-    A worker that is killed leaves its messages so. kombu would put them back into the queue after its
-    visibility timeout.
+    Killed workers leave such messages. kombu would put them back into the queue after its visibility timeout.
     """
     try:
         tags: Any = client().zrange(UNACKED_INDEX, "-inf", before, byscore=True, offset=skip, num=limit)
@@ -165,7 +164,7 @@ def taken(before: float, skip: int, limit: int) -> list[Taken]:
 
 
 def drop(messages: Sequence[Taken]) -> None:
-    """Remove messages that were taken, as acknowledging them would."""
+    """Remove messages that were taken, as an acknowledgement would."""
     tags = [message.tag for message in messages]
     if not tags:
         return
@@ -179,7 +178,7 @@ def drop(messages: Sequence[Taken]) -> None:
 
 
 def _job(raw: bytes | str | None) -> Job | None:
-    """Read the job of a message as kombu stores it: its parts, the exchange, the routing key."""
+    """Parse the job of a message as kombu stores it: message, exchange, routing key."""
     try:
         message, _exchange, queue = json.loads(raw or "null")
         _arguments, keywords, _embedded = json.loads(base64.b64decode(message["body"]))
@@ -189,10 +188,10 @@ def _job(raw: bytes | str | None) -> Job | None:
 
 
 def ping() -> None:
-    """Make sure that the broker answers.
+    """Check that the broker answers.
 
     Raises:
-        ServiceUnreachable: it does not.
+        ServiceUnreachable: it does not answer.
     """
     try:
         client().ping()
@@ -201,9 +200,9 @@ def ping() -> None:
 
 
 def memory() -> str:
-    """Name the broker's present memory: it changes when the server restarts or is flushed.
+    """Identify the broker's data set; the identity changes when the server restarts or is flushed.
 
-    Messages sent under another name are gone, or may be.
+    Messages sent under another identity may be lost.
     """
     try:
         client().set(KEY_PREFIX + "memory", uuid.uuid4().hex, nx=True)
@@ -219,5 +218,5 @@ def _text(value: Any) -> str:
 
 
 def unreachable(error: Exception) -> ServiceUnreachable:
-    """Say what keeps the broker from doing what was asked, without its password."""
+    """Describe a failed broker operation, without the broker's password."""
     return ServiceUnreachable(broker_errors.sentence(error, settings.load().broker))

@@ -1,6 +1,6 @@
-"""What a run may be told: every option declared once, with its help, bounds, default and flag.
+"""The options of runs, each declared once, with its help, bounds, default and flag.
 
-    Sampling.model_fields["votes"]  ->  --votes, VOTEQUEUE_VOTES, 1 to 1000, 5, "votes a question and round"
+    Sampling.model_fields["votes"]  ->  --votes, VOTEQUEUE_VOTES, 1 to 1000, 5, "votes per question and round"
 
 The flags of `votequeue enqueue` with their help, the settings that are defaults of runs, and the record of a
 run all follow from these models. A new option is a field here and the code that reads it.
@@ -25,18 +25,18 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 
 
-# What was so for runs that are older than an option, where its default is another today.
+# The behaviour of runs that are older than an option, where it differs from today's default.
 OLDER = {"same_problem": True, "reader": answers.REFERENCE}
-# Options by the names that they had in the records of older runs and in older recipes.
+# Former names of options, as older runs and recipes have them.
 RENAMED = {"neighbours": "num_examples", "siblings": "same_problem"}
 
 
 @dataclass(frozen=True)
 class Flag:
-    """How an option is given on the command line, where its field's name does not say it.
+    """How an option is spelt on the command line, if not as its field's name.
 
-    ``spelling`` replaces ``--field-name``; ``before`` is an older spelling, which still works and is not
-    listed; ``shown`` says where the default comes from.
+    ``spelling`` replaces ``--field-name``; ``before`` is an older spelling, still accepted but hidden;
+    ``shown`` names the source of the default.
     """
 
     spelling: str | None = None
@@ -46,139 +46,140 @@ class Flag:
 
 @dataclass(frozen=True)
 class Derived:
-    """Marks a field that no flag sets: it follows from the data or from other options."""
+    """Marks a field without a flag: it is derived from the data or from other options."""
 
 
 def renamed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the options of an older run or recipe by the names that they have now."""
+    """Rename the options of an older run or recipe to their present names."""
     return {RENAMED.get(name, name): value for name, value in record.items()}
 
 
 class SamplingDefaults(BaseModel):
     """The options of an `infer` run whose defaults are settings (``VOTEQUEUE_*``)."""
 
-    votes: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="votes a question and round")
-    max_attempts: Count = Field(5, description="rounds of sampling before the fallback answers")
-    max_tokens: Count = Field(1024, description="longest vote, in tokens")
+    votes: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="votes per question and round")
+    max_attempts: Count = Field(5, description="rounds of sampling before the fallback applies")
+    max_tokens: Count = Field(1024, description="maximum length of a vote, in tokens")
     temperature: Temperature = Field(0.7, description="sampling temperature")
     top_p: Share = Field(
-        1.0, description="nucleus sampling: probability mass kept; 1: all, much faster on CPUs"
+        1.0, description="nucleus sampling: probability mass to keep; 1: all, much faster on CPUs"
     )
-    seed: int | None = Field(None, description="seed of the sampling, on GPUs only; empty: each run differs")
+    seed: int | None = Field(None, description="sampling seed, on GPUs only; empty: each run differs")
     fallback: Fallback = Field(
         "majority",
-        description="when no vote was ever accepted: the majority of all letters read, or the constant A",
+        description="answer when no vote was ever accepted: the majority of all letters, or the constant A",
     )
     reader: ReaderName = Field(
         "conclusion",
-        description="how a letter is read: conclusion (the last statement of an answer), reference (the "
-        "first 答案是：X, before any sign of a new problem)",
+        description="how to read the letter of a text: conclusion (the last statement of an answer), "
+        "reference (the first 答案是：X before any marker of a new problem)",
     )
     scorer: str = Field(
         "in-use",
-        description="scorer that judges: in-use (the one in use when the run is enqueued), follow (at any "
-        "time the one in use then), none, or a model's name",
+        description="scorer of the votes: in-use (the one in use when the run is enqueued), follow (always "
+        "the one currently in use), none, or a model's name",
     )
     lora: str = Field(
         "in-use", description="LoRA adapter of the generator: in-use, follow, none, or a model's name"
     )
     use: VotingMode | Literal["auto"] = Field(
         "auto",
-        description="what scores are used for: "
+        description="how scores are used: "
         + ", ".join(f"{mode} ({mode.meaning})" for mode in VotingMode)
-        + "; auto: as the scorer found best",
+        + "; auto: the best mode on the scorer's held-out data",
     )
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="score from which a vote is accepted; empty: as the scorer found best"
+        None,
+        description="minimum score of an accepted vote; empty: the best one on the scorer's held-out data",
     )
     num_examples: Annotated[int, Field(ge=0), Flag(before="--neighbours")] = Field(
-        2, description="solved examples shown in a prompt"
+        2, description="solved examples in a prompt"
     )
     same_problem: Annotated[bool, Flag(before="--siblings")] = Field(
         False,
-        description="let the examples be about the question's own problem: better answers where a part of a "
-        "problem is solved, but votes that say nothing of new problems",
+        description="allow examples about the question's own problem: better answers for partly solved "
+        "problems, but such votes do not represent new problems",
     )
 
 
 class Sampling(SamplingDefaults):
-    """How a run's questions are answered; stored with the run, so that all its workers agree."""
+    """How a run's questions are answered; stored with the run for all its workers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    batch: Count = Field(16, description="questions a batch")
-    # The run whose votes are judged, instead of sampling.
+    batch: Count = Field(16, description="questions per batch")
+    # The run whose votes are rescored instead of sampling.
     votes_of: Annotated[str | None, Derived()] = None
-    # The generator and the version of the prompt that the run was enqueued with; older runs do not say.
+    # The generator and the prompt version that the run was enqueued with; older runs lack them.
     model: Annotated[str | None, Derived()] = None
     prompt: Annotated[str | None, Derived()] = None
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Sampling":
-        """Read a run's record; what an older run does not say was so then."""
+        """Parse a run's record; options that an older run lacks get the behaviour of that time."""
         return cls.model_validate({**OLDER, **renamed(record)})
 
 
 class Reasoning(BaseModel):
-    """How a run asks for reasonings; ``prompt`` is the version of the prompt they come from."""
+    """How a run generates reasonings; ``prompt`` is the version of their prompt."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     label: Annotated[Literal["correct", "wrong"], Derived()]
     letters: Annotated[Literal["next", "every"], Derived()]
     provider: Annotated[str, Derived()]
     models: Annotated[tuple[str, ...], Field(min_length=1), Derived()]
-    asks: Count = Field(3, description="times each model is asked for a reasoning with the right letter")
-    max_tokens: Count = Field(1024, description="longest reasoning, in tokens")
+    asks: Count = Field(3, description="attempts per model to get a reasoning with the right letter")
+    max_tokens: Count = Field(1024, description="maximum length of a reasoning, in tokens")
     temperature: Temperature = Field(0.7, description="sampling temperature of reasonings")
     prompt: Annotated[str, Derived()]
-    # The default is that of older runs, which do not say.
+    # The default is the reader of older runs, which lack this field.
     reader: ReaderName = Field(
         answers.REFERENCE, description=SamplingDefaults.model_fields["reader"].description
     )
 
     def letters_of(self, question: Question) -> str:
-        """Give the letters of a question that reasonings are wanted for; none where its answer is unknown."""
+        """List the letters to generate reasonings for; none if the answer is unknown."""
         if self.label == "correct":
             return question.answer or ""
         return question.wrong_letters[:1] if self.letters == "next" else question.wrong_letters
 
 
-WRITES = 3  # times that a chat model writes a variant until one is kept
+WRITES = 3  # attempts of a chat model to write a variant that is kept
 
 
-def _known(name: str) -> str:
+def _check_strategy(name: str) -> str:
     if name not in STRATEGIES:
-        *most, last = map(repr, STRATEGIES)
-        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}"})
+        *names, last = map(repr, STRATEGIES)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(names)} or {last}"})
     return name
 
 
 class Augmentation(BaseModel):
-    """How a run makes new entries from old ones; what its strategy has no use for is ``None``.
+    """How a run makes new entries from existing ones; options that its strategy does not use are ``None``.
 
-    Which strategy uses what, and with which default, is in `shared.strategies`.
+    `shared.strategies` lists each strategy's options and defaults.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    strategy: Annotated[str, AfterValidator(_known), Derived()]
+    strategy: Annotated[str, AfterValidator(_check_strategy), Derived()]
     provider: Annotated[str | None, Derived()] = None
     model: Annotated[str | None, Derived()] = None
     prompt: Annotated[str | None, Derived()] = None
     language: Annotated[str | None, Flag(before="--from")] = Field(None, description="language of the data")
-    pivot: str | None = Field(None, description="language that back-translation goes through")
+    pivot: str | None = Field(None, description="intermediate language of back-translation")
     skip: Annotated[str | None, Flag("--skip-pattern")] = Field(
-        None, description="regular expression: entries that have it are not translated"
+        None, description="regular expression: entries that match it are not translated"
     )
     shortest: Share | None = Field(
-        None, description="shortest a text may come back, as a share of its length"
+        None, description="minimum length of a text that comes back, as a share of the original's"
     )
     longest: Annotated[float, Field(ge=1)] | None = Field(
-        None, description="longest a text may come back, likewise"
+        None, description="maximum length of a text that comes back, as a multiple of the original's"
     )
-    share: Share | None = Field(None, description="share of the replaceable words that are replaced")
-    seed: int | None = Field(None, description="seed of the choice of words and synonyms")
-    samples: Count | None = Field(None, description="times a variant is answered to check its letter")
-    agree: Count | None = Field(None, description="of those, how many must give its letter")
-    near_copy: Share | None = Field(None, description="embedding similarity from which a variant is a copy")
+    share: Share | None = Field(None, description="share of replaceable words to replace")
+    seed: int | None = Field(None, description="seed for choosing words and synonyms")
+    samples: Count | None = Field(None, description="answers sampled to check a variant's letter")
+    agree: Count | None = Field(None, description="how many of these answers must give the letter")
+    near_copy: Share | None = Field(None, description="minimum embedding similarity of a near copy")
     reader: ReaderName | None = Field(None, description=SamplingDefaults.model_fields["reader"].description)
     max_tokens: Count | None = Field(None, description=Reasoning.model_fields["max_tokens"].description)
     temperature: Temperature | None = Field(
@@ -192,7 +193,7 @@ class Augmentation(BaseModel):
 
 
 def flag_of(model: type[BaseModel], field: str) -> Flag | None:
-    """Say how an option is given; ``None`` where no flag sets the field."""
+    """Give an option's flag; ``None`` if the field has no flag."""
     metadata = model.model_fields[field].metadata
     if any(isinstance(mark, Derived) for mark in metadata):
         return None

@@ -1,8 +1,8 @@
 """The prompts, named and versioned by digest.
 
-    ### 题目 / ### 问题 / options / ### 推理 / reasoning, twice solved, then once open
+    ### 题目 / ### 问题 / options / ### 推理 / reasoning: two solved examples, then the open question
 
-A prompt never holds a gold answer of the question it asks. How many examples fit is the generator's to say.
+A prompt never contains the gold answer of its question. The generator decides how many examples fit.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ HEAD = (
     "请根据已知条件一步一步推理，最后一行只写“答案是：X”，X 是所选选项的字母。\n"
 )
 _OPENING = "\n### 推理\n"
-# Where a raw completion has gone on to make up the next problem, as every case in the prompt begins.
+# The heading of every case in the prompt; a raw completion that continues with it has made up a new problem.
 NEXT_CASE = "\n### 题目\n"
 _ANSWERED = "\n答案是：{answer}\n"
 _CASE = NEXT_CASE + "{problem}\n\n### 问题\n{question}\n{options}\n" + _OPENING
@@ -29,13 +29,13 @@ _CLOSING = re.compile(
     r"(?:因此|所以|故)?[，,]?\s{0,4}[*_]{0,3}答案是\s{0,4}[:：](?!.*(?:因为|由于|答案是))[^。]{0,80}+。?[\s*_]{0,8}$"
 )
 _NO_WORDS = re.compile(r"[\W_]*+")
-# An option's letter, and after it another one that stands alone: perhaps both are people's names.
+# An option's letter followed by another separate letter: both may be names of people.
 _OTHER_NAME = re.compile(r"([A-Z])(?!\1)[A-ZＡ-Ｚ](?![A-Za-zＡ-Ｚａ-ｚ])")
 
 
 @dataclass(frozen=True)
 class PromptQuestion:
-    """A question as a prompt shows it; it has no room for an answer."""
+    """A question as a prompt shows it, without its answer."""
 
     problem: str
     question: str
@@ -43,13 +43,13 @@ class PromptQuestion:
 
     @property
     def text(self) -> str:
-        """Give problem and question: what is embedded, and what makes two questions the same."""
+        """Join problem and question: the text to embed, and the identity of a question."""
         return f"{self.problem.strip()}\n{self.question.strip()}"
 
 
 @dataclass(frozen=True)
 class FewShotExample:
-    """A solved question: an example of how to reason; ``position`` is its place in its data set."""
+    """A solved question with its reasoning; ``position`` is its index in its data set."""
 
     asked: PromptQuestion
     reasoning: str
@@ -67,9 +67,9 @@ def case(asked: PromptQuestion) -> str:
 
 
 def without_letters(options: Sequence[str]) -> list[str]:
-    """Take their own letters off options that all have them in order: ``A. 甲``, ``B. 乙`` -> ``甲``, ``乙``.
+    """Strip leading letters from options that all have them in order: ``A. 甲``, ``B. 乙`` -> ``甲``, ``乙``.
 
-    ``A、B`` may be two people, and ``A：骗子`` what one is: where that can be, options stay as they are.
+    ``A、B`` may name two people, and ``A：骗子`` may describe one: ambiguous options stay unchanged.
     """
     leads = [_lead(at).match(text) for at, text in enumerate(options[: len(LETTERS)])]
     if len(leads) < len(options) or not all(leads):
@@ -90,12 +90,12 @@ def _lead(at: int) -> re.Pattern[str]:
 def solution(solved: FewShotExample) -> str:
     """Render a reasoning whose last line is exactly ``答案是：X``."""
     lines = without_closing(solved.reasoning).split("\n")
-    # Some models answer before they reason; what is learned from them is the other order.
+    # Some models answer before they reason; training texts need the reverse order.
     return "\n".join(lines[_answers(lines) :]).strip() + _ANSWERED.format(answer=solved.answer)
 
 
 def without_closing(reasoning: str) -> str:
-    """Take the lines that name the answer off a reasoning's end; the rest is its beginning, unchanged."""
+    """Remove the closing lines that state the answer; the rest of the reasoning is unchanged."""
     lines = reasoning.strip().split("\n")
     kept = lines[: len(lines) - _answers(lines[::-1])]
     if kept and (closing := _CLOSING.search(kept[-1])):
@@ -104,7 +104,7 @@ def without_closing(reasoning: str) -> str:
 
 
 def _answers(lines: Sequence[str]) -> int:
-    """Count the lines at the beginning that only name an answer, with blank lines and rules after them."""
+    """Count the leading lines that only state an answer, with the blank lines and rules after them."""
     count = 0
     for place, line in enumerate(lines, start=1):
         wordless = _NO_WORDS.fullmatch(line)
@@ -116,13 +116,13 @@ def _answers(lines: Sequence[str]) -> int:
 
 
 def answering(asked: PromptQuestion, examples: Sequence[FewShotExample] = ()) -> str:
-    """Build the prompt that samples votes: head, solved examples, the question, an opening."""
+    """Build the prompt for sampling votes: head, solved examples, the question, the reasoning's heading."""
     shown = "".join(case(example.asked) + solution(example) for example in examples)
     return HEAD + shown + case(asked)
 
 
 def digest(prompt: str) -> str:
-    """Give the SHA-256 of a prompt: what was sent is told by it, without keeping it."""
+    """Give the SHA-256 of a prompt, which identifies it without storing it."""
     return hashlib.sha256(prompt.encode()).hexdigest()
 
 
@@ -131,7 +131,7 @@ def judged(asked: PromptQuestion, reasoning: str) -> str:
     return f"{case(asked).strip()}\n{reasoning.strip()}"
 
 
-# Prompts for chat models: one message each, so that every service takes them
+# Prompts for chat models: one message each, which every service accepts
 
 EXPLAINING = (
     "你是一位逻辑推理专家。下面是一道单项选择题和它的答案。请用小学生也能听懂的话，一步一步说明怎样从题目的条件推出这个答案。"
@@ -163,14 +163,14 @@ _LANGUAGES = {
 
 @dataclass(frozen=True)
 class Template:
-    """A prompt's wording: its own text, and the other ``parts`` that it is put together from."""
+    """A prompt's wording: its own text, and the other ``parts`` that it includes."""
 
     text: str
     parts: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
-        """Give the version, which changes with any word of it."""
+        """Give the version, a digest of the wording."""
         return hashlib.sha256("".join((self.text, *self.parts)).encode()).hexdigest()[:8]
 
 
@@ -178,18 +178,18 @@ PROMPTS = {
     "answering": Template(HEAD, (_CASE, _ANSWERED)),
     "explaining": Template(EXPLAINING, (_CASE, _EXPLAINED)),
     "translating": Template(TRANSLATING),
-    # What is written is answered, too, before it is kept.
+    # A variant must also be answered before it is kept.
     "varying": Template(VARYING, (HEAD, _CASE)),
 }
 
 
 def version(name: str) -> str:
-    """Give a prompt's version: what a run records, so that a worker with other words refuses it."""
+    """Give a prompt's version, which a run records; workers with another wording refuse the run."""
     return PROMPTS[name].digest
 
 
 def explaining(asked: PromptQuestion, letter: str) -> str:
-    """Ask for the reasoning that leads to a letter, be it right or wrong: the prompt does not tell which."""
+    """Ask for the reasoning for a letter; the prompt does not reveal whether the letter is right."""
     return EXPLAINING + case(asked) + _EXPLAINED.format(letter=letter)
 
 
@@ -200,13 +200,13 @@ def translating(texts: Sequence[str], source: str, target: str) -> str:
 
 
 def varying(solved: FewShotExample) -> str:
-    """Ask for a new question after the model of a solved one, as a JSON object."""
-    # Without the opening for a reasoning, which small models would copy into their reply.
+    """Ask for a new question similar to a solved one, as a JSON object."""
+    # Without the reasoning's heading, which small models would copy into their reply.
     shown = case(solved.asked).removesuffix(_OPENING)
     return VARYING.format(case=shown, answer=solved.answer)
 
 
 def tokens(text: str) -> int:
-    """Estimate a text's tokens, rather too many than too few: one a Chinese character, one for two others."""
+    """Estimate a text's tokens conservatively: one per Chinese character, one per two other characters."""
     wide = sum(character > "\u2e7f" for character in text)
     return wide + (len(text) - wide + 1) // 2

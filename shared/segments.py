@@ -1,12 +1,12 @@
-"""Split a text into what is translated and what stays as it is, and join it again.
+"""Split a text into segments to translate and text to keep, and join the translations again.
 
     split("1. 甲比乙高。\\n2. [a, b]", "zh", 2000)
         ->  [Segment("1. ", "甲比乙高。", ""), Segment("\\n2. [a, b]", "", "")]
 
-A text goes line by line. Its numbered premises then are the same numbered lines when it comes back, whatever
-the service does to line breaks; and a premise that a reasoning quotes is the same text as in the problem, so
-it is paid once and comes back in the same words. As calls are packed by characters, short texts cost no more
-calls than long ones. What of an entry is translated is said here too; who translates is not known.
+A text is split by lines. Numbered premises therefore keep their lines, whatever the service does to line
+breaks. A premise that a reasoning quotes is the same text as in the problem, so it is paid for once and gets
+the same translation. Calls are packed by characters, so short texts need no more calls than long ones. This
+module also defines which texts of an entry are translated. It does not depend on the service.
 """
 
 import re
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from shared import prompts
 from shared.dataset import Entry, Question
 
-# What a line begins with and is no part of its sentence: bullets, numbers, "A. ", "选择题 1：".
+# Line prefixes that are not part of the sentence: bullets, numbers, "A. ", "选择题 1：".
 _LEAD = re.compile(
     r"""\s*(?:
         (?:[-*+•·]|\#{1,6})\s+
@@ -29,9 +29,9 @@ _LEAD = re.compile(
     )*""",
     re.VERBOSE,
 )
-# Where a text that is too long for one call may be cut, best first.
+# Where to cut a text that is too long for one call, best first.
 _ENDS = (re.compile(r"[。！？!?；;]+[”’」』）)]*\s*"), re.compile(r"[，,、：:]\s*|\s+"))
-# By language, what the Unicode names of its letters begin with; all other languages are written in Latin.
+# The prefixes of the Unicode names of a language's letters; all other languages use Latin letters.
 _SCRIPTS = {
     "zh": ("CJK",),
     "ja": ("CJK", "HIRAGANA", "KATAKANA"),
@@ -45,14 +45,14 @@ _LATIN = ("LATIN",)
 
 
 def texts(entry: Entry) -> Iterator[str]:
-    """Give all texts of an entry that are translated; a reasoning has no line there that names its answer."""
+    """Yield all texts of an entry to translate; reasonings come without the line that states the answer."""
     yield entry.problem
     for question in entry.questions:
         yield from question_texts(question)
 
 
 def question_texts(question: Question) -> Iterator[str]:
-    """Give the texts of one question that are translated."""
+    """Yield the texts of one question to translate."""
     yield question.question
     yield from question.options
     for reasoning in (question.reasoning, *(wrong.reasoning for wrong in question.wrong)):
@@ -61,7 +61,7 @@ def question_texts(question: Question) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a text: what is to be translated (perhaps nothing), and what stands before and after it."""
+    """A piece of a text: the part to translate, which may be empty, and the text around it."""
 
     before: str
     text: str
@@ -78,9 +78,9 @@ def _script(language: str) -> tuple[str, ...]:
 
 
 def split(text: str, language: str, longest: int | None) -> list[Segment]:
-    """Cut a text into segments of at most ``longest`` characters to translate; joined they are the text.
+    """Split a text into segments of at most ``longest`` characters to translate; joined they are the text.
 
-    What has no letter of ``language`` (numbers, code, names in another script) is not to be translated.
+    Text without a letter of ``language`` (numbers, code, names in another script) is not translated.
     """
     letters = _script(language)
     return [
@@ -90,13 +90,13 @@ def split(text: str, language: str, longest: int | None) -> list[Segment]:
 
 
 def cut(text: str, longest: int | None) -> list[Segment]:
-    """Cut a text as `split` does, all of which is to be translated."""
+    """Split a text as `split` does, and translate all of it."""
     lines = text.splitlines(keepends=True)
     return [segment for line in lines for segment in _segments(line, longest)]
 
 
 def join(segments: Sequence[Segment], translated: Mapping[str, str]) -> str:
-    """Put a text together again, its segments translated."""
+    """Join segments into a text, with their translations."""
     return "".join(
         segment.before + (translated[segment.text] if segment.text else "") + segment.after
         for segment in segments
@@ -121,10 +121,10 @@ def _pieces(text: str, longest: int | None) -> Iterator[str]:
 
 
 def _place(text: str, longest: int) -> int:
-    # Spaces before the text are not translated, so they take no room.
+    # Leading spaces are not translated, so they do not count.
     room = len(text) - len(text.lstrip()) + longest
     for ends in _ENDS:
-        places = [found.end() for found in ends.finditer(text[:room])]
+        places = [match.end() for match in ends.finditer(text[:room])]
         if places:
             return places[-1]
     return room

@@ -1,11 +1,11 @@
-"""Check URLs that a person writes, and show them without their secrets.
+"""Validate configured URLs, and format them without their secrets.
 
     broker("redis://h:6379?password=p%23w&db=1")  ->  "redis://:p%23w@h:6379/1"
     broker("redis://:p#w@h")                      ->  ValueError("a # stands before its @: write it as %23")
     shown("redis://:p%23w@h:6379/1")              ->  "redis://h:6379/1"
 
-An error says what is wrong and never quotes the URL: in a malformed one, a part of the password may stand
-anywhere. The libraries' own parsers do quote it.
+An error names the fault and never quotes the URL: a malformed URL may contain parts of the password anywhere.
+The libraries' own parsers do quote it.
 """
 
 import ipaddress
@@ -19,7 +19,7 @@ LEDGER = "sqlite:////FOLDER/ledger.db or postgresql://USER:PASSWORD@HOST/DATABAS
 SERVICE = "https://HOST:PORT/PATH"
 SQLITE = ("sqlite", "sqlite+pysqlite")
 POSTGRESQL = ("postgresql", "postgres", "postgresql+psycopg")
-# What both of the broker's clients understand: redis-py and kombu.
+# Options that both clients of the broker support: redis-py and kombu.
 TLS_OPTIONS = (
     "ssl_cert_reqs",
     "ssl_ca_certs",
@@ -39,7 +39,7 @@ _HOST = re.compile(r"[\w.,-]*")
 
 @dataclass(frozen=True)
 class Parts:
-    """A URL taken apart; everything is spelt as in the URL, percent-encoded."""
+    """The components of a URL, percent-encoded as in the URL."""
 
     scheme: str
     login: str  # user:password; empty: none
@@ -49,41 +49,40 @@ class Parts:
 
     @property
     def text(self) -> str:
-        """Put the URL together."""
+        """Assemble the URL."""
         login = f"{self.login}@" if self.login else ""
         query = f"?{urlencode(self.query)}" if self.query else ""
         return f"{self.scheme}://{login}{self.place}{self.path}{query}"
 
 
 def broker(text: str) -> str:
-    """Check a Redis URL; give it with login and database number where both clients look for them.
+    """Validate a Redis URL; move login and database number to where both clients read them.
 
     Raises:
-        ValueError: it is none that works here.
+        ValueError: the URL is not supported.
     """
     parts = _parts(text, ("redis", "rediss"), BROKER, "a Redis or Valkey server that is reached over TCP")
     parts = _folded(parts, "username", "db")
     if not parts.place or parts.place.startswith(":"):
         raise ValueError(f"it names no host: write it as {BROKER}")
     if not re.fullmatch(r"/?|/[0-9]{1,6}", parts.path):
-        raise ValueError("after the host comes the number of a database, as in redis://HOST:6379/0")
+        raise ValueError("the path after the host must be a database number, as in redis://HOST:6379/0")
     if parts.scheme == "redis" and parts.query:
         raise ValueError(
-            "after its ? only username, password and db may stand: take out the rest "
-            "(TLS options need rediss://)"
+            "its query may only contain username, password and db: remove the rest (TLS options need rediss://)"
         )
     return _verifying(parts).text if parts.scheme == "rediss" else parts.text
 
 
 def ledger(text: str) -> str:
-    """Check a database URL; give it with the login where it is never shown.
+    """Validate a database URL; move the login to where it is never displayed.
 
     Raises:
-        ValueError: it is none that works here.
+        ValueError: the URL is not supported.
     """
     _refuse_wrapping(text)
-    scheme, found, rest = text.partition("://")
-    if found and scheme in SQLITE:
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme in SQLITE:
         _check_file(rest)
         return text
     parts = _parts(text, (*POSTGRESQL, *SQLITE), LEDGER, "an SQLite file or a PostgreSQL database")
@@ -94,17 +93,17 @@ def ledger(text: str) -> str:
 
 
 def service(text: str) -> str:
-    """Check the URL of a service that is called over HTTP; it has neither a login nor a query.
+    """Validate the URL of an HTTP service; it has neither a login nor a query.
 
     Raises:
-        ValueError: it is none that works here.
+        ValueError: the URL is not supported.
     """
     _refuse_wrapping(text)
     if "://" in text and "@" in text:
-        raise ValueError("it has an @, as if a password stood in it: a key goes into a setting of its own")
+        raise ValueError("it contains an @, which suggests a password: a key goes into a setting of its own")
     if re.search(r"[?#]", text):
         raise ValueError(
-            "it has a ? or # in it: take out what follows (a key goes into a setting of its own)"
+            "it contains a ? or #: remove it and what follows (a key goes into a setting of its own)"
         )
     parts = _parts(text, ("http", "https"), SERVICE, "a service that is called over HTTP")
     if not parts.place or parts.place.startswith(":"):
@@ -113,14 +112,14 @@ def service(text: str) -> str:
 
 
 def shown(url: str) -> str:
-    """Give a URL as it may be printed: without login, query and fragment."""
-    scheme, found, rest = url.partition("://")
+    """Format a URL for display: without login, query and fragment."""
+    scheme, separator, rest = url.partition("://")
     place = re.split(r"[?#]", rest.rpartition("@")[2])[0]
-    return f"{scheme}://{place}" if found else "(no URL)"
+    return f"{scheme}://{place}" if separator else "(no URL)"
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address can be reached from this machine only."""
+    """Tell whether an address is a loopback address."""
     if host.lower() == "localhost":
         return True
     try:
@@ -130,66 +129,66 @@ def is_loopback(host: str) -> bool:
 
 
 def stays_here(url: str) -> bool:
-    """Tell whether a URL is one of this machine, to which no proxy leads."""
+    """Tell whether a URL points to this machine, which is never reached through a proxy."""
     return is_loopback(urlsplit(url).hostname or "")
 
 
-# Taking apart
+# Parsing
 
 
 def _parts(text: str, schemes: tuple[str, ...], example: str, what: str) -> Parts:
     _refuse_wrapping(text)
     if re.search(r"\s", text):
-        raise ValueError("it has white space in it: take it out (in a password, a space is %20)")
-    scheme, found, rest = text.partition("://")
-    if not found or not _SCHEME.fullmatch(scheme):
+        raise ValueError("it contains white space: remove it (in a password, a space is %20)")
+    scheme, separator, rest = text.partition("://")
+    if not separator or not _SCHEME.fullmatch(scheme):
         raise ValueError(f"it does not begin with a scheme: write it as {example}")
     if scheme not in schemes:
         raise ValueError(f"it begins with {scheme}://, but it must name {what}: write it as {example}")
     login, _, place = rest.rpartition("@")
     _refuse_reserved(login)
     if "#" in place:
-        raise ValueError("it has a #: take it out (in a password, write it as %23)")
+        raise ValueError("it contains a #: remove it (in a password, write it as %23)")
     place, question_mark, query = place.partition("?")
     place, slash, path = place.partition("/")
     _check_place(place)
     try:
         urlsplit(text)
         options = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if question_mark else []
-    except ValueError:  # whose words quote the URL
-        raise ValueError(f"it is no URL: write it as {example}") from None
+    except ValueError:  # its message quotes the URL
+        raise ValueError(f"it is not a valid URL: write it as {example}") from None
     return Parts(scheme, login, place, slash + path, tuple(options))
 
 
 def _refuse_wrapping(text: str) -> None:
     if text != text.strip() or not text.isprintable():
-        raise ValueError("it has white space or unseen characters at its ends or in it: take them away")
+        raise ValueError("it contains white space or invisible characters: remove them")
     if {text[:1], text[-1:]} & set(_QUOTES):
-        raise ValueError("it has quotation marks around it: take them away")
+        raise ValueError("it is enclosed in quotation marks: remove them")
 
 
 def _refuse_reserved(login: str) -> None:
-    found = [character for character in _RESERVED if character in login]
+    reserved = [character for character in _RESERVED if character in login]
     if _BARE_PERCENT.search(login):
-        found.append("%")
-    if found:
-        spelt = " and ".join(f"{character} as {quote(character, safe='')}" for character in found)
+        reserved.append("%")
+    if reserved:
+        encoded = " and ".join(f"{character} as {quote(character, safe='')}" for character in reserved)
         raise ValueError(
-            f"its password (or what else stands before the last @) must be encoded: write {spelt}"
+            f"its password (or other text before the last @) must be percent-encoded: write {encoded}"
         )
 
 
 def _check_place(place: str) -> None:
-    found = _PLACE.fullmatch(place)
-    if found is None:
+    match = _PLACE.fullmatch(place)
+    if match is None:
         if place.count(":") > 1:
             raise ValueError("an address with several colons goes into brackets, as in [::1]:6379")
-        raise ValueError("its host is none: write a name or an address")
-    host, port = found["host"], found["port"]
+        raise ValueError("its host is invalid: write a name or an address")
+    host, port = match["host"], match["port"]
     if not (_is_ipv6(host[1:-1]) if host.startswith("[") else _HOST.fullmatch(host)):
-        raise ValueError("its host is none: write a name or an address (IPv6 in brackets)")
+        raise ValueError("its host is invalid: write a name or an address (IPv6 in brackets)")
     if port is not None and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) <= 65535):
-        raise ValueError("its port is no number from 1 to 65535")
+        raise ValueError("its port is not a number from 1 to 65535")
 
 
 def _is_ipv6(host: str) -> bool:
@@ -200,13 +199,13 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _folded(parts: Parts, user: str, database: str) -> Parts:
-    """Move login and database from the query to the places that every client reads, and hides."""
+    """Move login and database from the query to the components that every client reads and hides."""
     options = dict(parts.query)
     if user in options or "password" in options:
-        name, _, word = parts.login.partition(":")
+        name, _, password = parts.login.partition(":")
         name = name or quote(options.get(user, ""), safe="")
-        word = word or quote(options.get("password", ""), safe="")
-        parts = replace(parts, login=name + (f":{word}" if word else ""))
+        password = password or quote(options.get("password", ""), safe="")
+        parts = replace(parts, login=name + (f":{password}" if password else ""))
     if database in options:
         parts = replace(parts, path="/" + quote(options[database], safe=""))
     rest = [option for option in parts.query if option[0] not in {user, "password", database}]
@@ -214,12 +213,12 @@ def _folded(parts: Parts, user: str, database: str) -> Parts:
 
 
 def _verifying(parts: Parts) -> Parts:
-    """Have the certificate verified unless the URL says otherwise: kombu would not by itself."""
+    """Verify the certificate unless the URL disables it: kombu does not by default."""
     options = {"ssl_cert_reqs": "required", **dict(parts.query)}
     if not options.keys() <= set(TLS_OPTIONS):
-        raise ValueError(f"after its ? only username, password, db and {', '.join(TLS_OPTIONS)} may stand")
+        raise ValueError(f"its query may only contain username, password, db and {', '.join(TLS_OPTIONS)}")
     if options["ssl_cert_reqs"] not in CERTIFICATES:
-        raise ValueError(f"its ssl_cert_reqs is none of {', '.join(CERTIFICATES)}")
+        raise ValueError(f"its ssl_cert_reqs is not one of {', '.join(CERTIFICATES)}")
     return replace(parts, query=tuple(options.items()))
 
 
@@ -228,8 +227,8 @@ def _check_file(rest: str) -> None:
     if not rest.startswith("/") and rest:
         raise ValueError("a file's path comes after three slashes: sqlite:///FILE, or sqlite:////FOLDER/FILE")
     if not path or ":memory:" in path or "mode=memory" in query:
-        raise ValueError("that ledger is in memory, and each process would have its own: name a file")
+        raise ValueError("it is an in-memory database, which processes cannot share: name a file")
     if path.startswith("~"):
-        raise ValueError("~ has no meaning in it: write the path in full, sqlite:////FOLDER/ledger.db")
+        raise ValueError("~ is not expanded: write the path in full, sqlite:////FOLDER/ledger.db")
     if path.endswith("/") or Path(path).is_dir():
-        raise ValueError("that is a folder: name a file in it, as ledger.db")
+        raise ValueError("it is a folder: name a file in it, such as ledger.db")

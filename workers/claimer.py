@@ -2,8 +2,8 @@
 
     Claimer("host:812:9f", 15.0).claim([Infer(run="round1", item=41)])  ->  [Claim(...)]
 
-A call whose answer is lost may have claimed all the same: what the ledger then says is ours, and is in no
-hand of this process, is ours to work on.
+A transaction may have committed although its confirmation was lost. After such a failure, claims of this
+worker that the ledger has and this process does not know are recovered.
 """
 
 import threading
@@ -26,9 +26,9 @@ class Claimer:
         self._changing = threading.Lock()
 
     def claim(self, jobs: Sequence[Job], before_retry: Callable[[], None] = lambda: None) -> list[Claim]:
-        """Claim what can be claimed, however long the ledger is away; `done` must follow for each claim.
+        """Claim the claimable jobs, and retry while the ledger is away; call `done` for each claim later.
 
-        ``before_retry`` is called between two attempts, and may raise to end them.
+        ``before_retry`` is called before each retry, and may raise to stop.
         """
         failed = False
 
@@ -49,12 +49,12 @@ class Claimer:
         return taken
 
     def done(self, ended: Iterable[Claim]) -> None:
-        """Note that some claims have ended, one way or another."""
+        """Record that some claims have ended."""
         with self._changing:
             self._held.difference_update(claim.job for claim in ended)
 
     def _left_behind(self, jobs: Sequence[Job], claimed: Sequence[Claim]) -> list[Claim]:
-        known = {claim.job for claim in claimed}
+        new = {claim.job for claim in claimed}
         ours = claims.held_by(self._worker, jobs)
         with self._changing:
-            return [claim for claim in ours if claim.job not in known | self._held]
+            return [claim for claim in ours if claim.job not in new | self._held]

@@ -1,9 +1,9 @@
-"""The `infer` queue: answers questions, one Celery task each, in batches over one engine.
+"""The `infer` queue: answers questions, one Celery task each, in batches on one engine.
 
     celery -A workers.infer worker -Q infer --pool threads -c 64
 
-A task hands its question to an event loop in a thread of its own and waits; there, arriving questions are
-claimed together and answered in batches of 16.
+A task passes its question to an event loop in another thread and waits. The loop claims arriving questions
+together and answers them in batches of 16.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
 STOPPED = "given back: the worker was stopped"
 RESCUE_AFTER = 0.5  # seconds; with a slot free somewhere, a message is taken in much less
 CLAIMED_TOGETHER, CLAIM_LINGER = 64, 0.02
-# An index server that is away comes back. Without weights or a scorer, a worker can answer nothing.
+# An index server will be available again. Without weights or a scorer, a worker cannot answer anything.
 ERROR_POLICIES = ErrorPolicies(
     {ServiceUnreachable: Policy.ELSEWHERE, UserError: Policy.STOP_WORKER}, patience=5.0
 )
@@ -51,30 +51,30 @@ class Answering:
 
     def start(self) -> None:
         """Load models and engine; half a minute on a CPU."""
-        loaded = settings.load()
-        self._claimer = Claimer(lifecycle.WORKER, loaded.lease)
-        rounds_of_sampling, self._generator = wiring.rounds(loaded)
+        options = settings.load()
+        self._claimer = Claimer(lifecycle.WORKER, options.lease)
+        rounds_of_sampling, self._generator = wiring.rounds(options)
         self._arrivals: Batcher[Job, Claim | None] = Batcher(
             self._claim, size=CLAIMED_TOGETHER, in_flight=1, linger=CLAIM_LINGER
         )
         self._batches: Batcher[Claim, str] = Batcher(
             functools.partial(run_round, rounds_of_sampling),
-            size=loaded.batch_size,
-            in_flight=loaded.batches_in_flight,
-            linger=loaded.linger,
+            size=options.batch_size,
+            in_flight=options.batches_in_flight,
+            linger=options.linger,
         )
-        # The engine's process dies with the thread that starts it (`parent_death`), so this one must go on.
+        # The engine's process dies with the thread that starts it (`parent_death`), so it must live on.
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
-        log.info("loading %s", loaded.model)
+        log.info("loading %s", options.model)
         self._in_loop(self._generator.start()).result()
         retries.written(lambda: models.add_generator(self._generator.identity))
-        self._capacity = loaded.batch_size * loaded.batches_in_flight
-        self._progress = Periodic("progress", loaded.heartbeat, lambda: _tell(rounds_of_sampling.meter))
+        self._capacity = options.batch_size * options.batches_in_flight
+        self._progress = Periodic("progress", options.heartbeat, lambda: _record(rounds_of_sampling.meter))
         self._progress.start()
-        log.info("ready: batches of %d, %d in flight", loaded.batch_size, loaded.batches_in_flight)
+        log.info("ready: batches of %d, %d in flight", options.batch_size, options.batches_in_flight)
 
     def answer(self, job: Infer) -> str:
-        """Answer one question as far as one round goes; give what became of it in words."""
+        """Run one round for a question; return its outcome as a sentence."""
         if self._stopping:
             return STOPPED
         try:
@@ -83,11 +83,11 @@ class Answering:
             return STOPPED
 
     def rescue(self, at_once: bool) -> None:
-        """Take up questions that a dead worker left and whose messages wait behind others.
+        """Take over questions of a dead worker whose messages wait behind others.
 
-        With all of this worker's slots taken, the queue would hold them back until a batch is through: they
-        are claimed past it, as many as the slots again at the most, and are next in line. ``at_once``: this
-        worker has just found them.
+        While all slots of this worker are taken, the queue would delay them until a batch ends. They are
+        claimed without the queue, at most as many as there are slots, and go into the next batches.
+        ``at_once``: this worker has just found them.
         """
         if self._stopping or self._rescued >= self._capacity:
             return
@@ -96,7 +96,7 @@ class Answering:
             self._in_loop(self._rescue(Infer(run=job.run, item=job.item)))
 
     def release(self) -> None:
-        """Give all questions back, those in flight too, and take no more."""
+        """Return all questions, including those in flight, and accept no more."""
         self._stopping = True
         self._in_loop(self._release()).result()
 
@@ -124,11 +124,11 @@ class Answering:
         self._rescued += 1
         try:
             outcome = await self._answer(job)
-            # Several workers may take up the same question: one of them claims it.
+            # Several workers may take over the same question: one of them claims it.
             if outcome != NOTHING_TO_DO:
                 log.info("left behind by another worker: %s item %d: %s", job.run, job.item, outcome)
         except Exception:
-            # Nobody waits for this result; the lease runs out, and the question goes round again.
+            # No task waits for this result; the lease expires, and the question is retried.
             log.exception("%s item %d was taken up and failed", job.run, job.item)
         finally:
             self._rescued -= 1
@@ -136,15 +136,15 @@ class Answering:
     async def _claim(self, jobs: list[Job]) -> list[Claim | None]:
         held = await asyncio.to_thread(self._claimer.claim, jobs, before_retry=self._stop_if_stopping)
         # Two copies of one message in one batch: the second has nothing to claim.
-        found = {claim.job: claim for claim in held}
-        return [found.pop(job, None) for job in jobs]
+        by_job = {claim.job: claim for claim in held}
+        return [by_job.pop(job, None) for job in jobs]
 
     def _stop_if_stopping(self) -> None:
         if self._stopping:
             raise asyncio.CancelledError
 
     async def _release(self) -> None:
-        # A claim under way is waited for: cut off, it would be found only when its lease runs out.
+        # Wait for a claim in progress: if cancelled, it would be recovered only when its lease expires.
         await self._arrivals.stop(abort=False)
         await self._batches.stop(abort=True)
         rest = await asyncio.to_thread(claims.release_all, lifecycle.WORKER, STOPPED)
@@ -155,12 +155,12 @@ class Answering:
 
 
 async def run_round(rounds_of_sampling: Rounds, batch: Sequence[Claim]) -> list[str]:
-    """Run one round for claims of one run; give what became of each in words."""
+    """Run one round for claims of one run; return each claim's outcome as a sentence."""
     exclusive = rounds.is_exclusive(batch[0])
     return await task_runner.run_batch(batch, rounds_of_sampling.run, ERROR_POLICIES, exclusive=exclusive)
 
 
-def _tell(meter: ThroughputMeter) -> None:
+def _record(meter: ThroughputMeter) -> None:
     if figures := meter.figures():
         sampling_progress.record(lifecycle.WORKER, figures)
 
@@ -181,5 +181,5 @@ lifecycle.attach(
     start=lambda: service().start(),
     stopping=lambda: service().release(),
     stopped=lambda: service().close(),
-    swept=lambda found: service().rescue(at_once=found.expired > 0),
+    swept=lambda swept: service().rescue(at_once=swept.expired > 0),
 )

@@ -2,7 +2,7 @@
 
     lifecycle.attach(start=service.start, stopping=service.release, stopped=service.close)
 
-Celery's signals are named here and nowhere else.
+Only this module uses Celery's signals.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ def attach(
     stopped: Callable[[], None],
     swept: Callable[[Swept], None] = lambda _: None,
 ) -> None:
-    """Hook a queue's service into the worker that imports it.
+    """Connect a queue's service to the worker that imports it.
 
-    ``start`` runs before the first message is taken, so that no question is claimed by a worker that cannot
-    work yet; ``stopping`` at once when the worker is told to stop, ``stopped`` when its tasks are done,
-    ``swept`` after every sweep of the reconcile loop, with what it found, once ``start`` is through.
+    ``start`` runs before the first message is taken, so that the worker claims no question before it is
+    ready. ``stopping`` runs at once when the worker is told to stop, ``stopped`` when its tasks are done.
+    ``swept`` runs after every sweep of the reconcile loop, with its result, once ``start`` has returned.
     """
     pulses: list[Periodic] = []
     started = threading.Event()
@@ -46,34 +46,34 @@ def attach(
         logging_setup.configure(settings.load().log_level)
 
     def on_start(**_: Any) -> None:
-        # Celery sets logging up only after this signal, and loading models has things to say.
+        # Celery configures logging only after this signal, and the loading of models logs.
         on_logging()
         try:
             retries.until_done(engine.ready)
             retries.until_done(broker.ping)
-            # First, since loading takes its time: what a dead worker left is free again meanwhile.
-            pulses.extend(_pulses(lambda found: swept(found) if started.is_set() else None))
+            # Before the models are loaded, which takes time: items of dead workers are released meanwhile.
+            pulses.extend(_pulses(lambda result: swept(result) if started.is_set() else None))
             for pulse in pulses:
                 pulse.start()
             start()
             started.set()
         except UserError as error:
-            # Celery swallows what its signal handlers raise; only an exit ends the worker.
-            log.error("%s", error)  # noqa: TRY400  (a sentence for a person, no traceback)
+            # Celery swallows exceptions of signal handlers; only an exit ends the worker.
+            log.error("%s", error)  # noqa: TRY400  (a sentence for the user, no traceback)
             sys.exit(1)
         except Exception:
             log.exception("the worker cannot start")
             sys.exit(1)
 
     def on_stopping(**_: Any) -> None:
-        # This runs inside a signal handler, where the ledger's locks may be held by the very same thread.
+        # This runs inside a signal handler, whose thread may hold the ledger's locks.
         threading.Thread(target=stopping, name="stopping", daemon=True).start()
 
     def on_stopped(**_: Any) -> None:
         for pulse in pulses:
             pulse.stop()
         stopped()
-        # What was given back is all there was: nobody need look for this process.
+        # All items have been returned: no worker needs to look for this process.
         with contextlib.suppress(UserError):
             leases.retire(WORKER)
 
@@ -84,29 +84,29 @@ def attach(
 
 
 def _pulses(swept: Callable[[Swept], None]) -> list[Periodic]:
-    loaded = settings.load()
+    options = settings.load()
     session = leases.Session() if engine.engine().dialect.name == "postgresql" else None
     deaths, beating = Liveness(session), threading.Lock()
 
     def beat() -> None:
-        # Two pulses do this, and a session is for one thread at a time.
+        # Two pulses call this, and a session is not thread-safe.
         with beating:
             key = session.keep() if session else None
-            leases.heartbeat(WORKER, loaded.lease, leases.own_process(), key)
+            leases.heartbeat(WORKER, options.lease, leases.own_process(), key)
 
     def sweep() -> None:
-        # After a sleep of the whole machine, our own leases look expired, and we are the first to look.
+        # After a suspend of the machine, our own lease looks expired: extend it before the sweep.
         beat()
-        swept(reconcile.sweep(WORKER, loaded, deaths.look()))
+        swept(reconcile.sweep(WORKER, options, deaths.look()))
 
     def clear() -> None:
-        reconcile.clear_unacknowledged(WORKER, loaded)
+        reconcile.clear_unacknowledged(WORKER, options)
 
     pulses = [
-        Periodic("heartbeat", loaded.heartbeat, beat),
-        Periodic("reconcile", loaded.sweep, sweep),
-        Periodic("unacknowledged", loaded.lease, clear),
+        Periodic("heartbeat", options.heartbeat, beat),
+        Periodic("reconcile", options.sweep, sweep),
+        Periodic("unacknowledged", options.lease, clear),
     ]
     # Not within the sweep, which waits for the lock itself.
     writer = sqlite_watchdog.watch()
-    return pulses if writer is None else [*pulses, Periodic("write lock", loaded.sweep, writer.look)]
+    return pulses if writer is None else [*pulses, Periodic("write lock", options.sweep, writer.look)]

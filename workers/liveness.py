@@ -2,21 +2,21 @@
 
     Liveness(None).look()  ->  ["host:812:9f"]   every second
 
-A process of this machine is seen to be gone. One of another machine, or of another container, is known by a
-lock that PostgreSQL keeps for its session and frees when the connection closes, as it does when a process is
-killed. What neither tells (a machine that lost its power) is left to the leases.
+A process of this machine is looked up directly. A process of another machine or container holds a lock of its
+PostgreSQL session, which is released when the connection closes, as it does when a process is killed. Leases
+cover the other cases, such as a machine that lost its power.
 """
 
 import time
 
 from shared.ledger import leases
 
-MISSING = 1.5  # seconds without its lock, in which a living worker takes it again
-STEADY = 5.0  # seconds for which our own session has lasted: a server that was restarted has closed all
+MISSING = 1.5  # seconds without its lock until a worker is dead; a living worker takes it again earlier
+STEADY = 5.0  # minimum age of our own session in seconds, since a restarted server has closed all sessions
 
 
 class Liveness:
-    """Looks for dead workers; ``session`` is this worker's own, ``None`` on SQLite."""
+    """Detects dead workers; ``session`` is this worker's own, ``None`` on SQLite."""
 
     def __init__(self, session: leases.Session | None) -> None:
         self._session = session

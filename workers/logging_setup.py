@@ -2,7 +2,7 @@
 
     logs.configure("INFO")
 
-An outage makes the same complaint many times a second, some with a traceback.
+During an outage, the same warning would repeat many times a second, some with a traceback.
 """
 
 import logging
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 REPEATED_AFTER = 60.0  # seconds
-REMEMBERED = 1000  # complaints
+REMEMBERED = 1000  # messages
 
 
 def configure(level: str) -> None:
@@ -20,26 +20,26 @@ def configure(level: str) -> None:
     logging.basicConfig(level=level, format=FORMAT, stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.addFilter(OnceAMinute())
-    for chatty in ("httpx", "httpx2"):  # a line a call, which the ledger records anyway
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for verbose in ("httpx", "httpx2"):  # they log each call, which the ledger records anyway
+        logging.getLogger(verbose).setLevel(logging.WARNING)
 
 
 class OnceAMinute(logging.Filter):
-    """Lets the same warning or error through once a minute; others, and lesser records, always."""
+    """Passes the same warning or error once a minute; records of lower levels always pass."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._told: dict[tuple[str, str], float] = {}
+        self._logged_at: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is to be logged."""
+        """Tell whether to log a record."""
         if record.levelno < logging.WARNING:
             return True
-        said, now = (record.name, record.getMessage()), self._clock()
-        if now - self._told.get(said, -REPEATED_AFTER) < REPEATED_AFTER:
+        message, now = (record.name, record.getMessage()), self._clock()
+        if now - self._logged_at.get(message, -REPEATED_AFTER) < REPEATED_AFTER:
             return False
-        if len(self._told) >= REMEMBERED:
-            self._told.clear()
-        self._told[said] = now
+        if len(self._logged_at) >= REMEMBERED:
+            self._logged_at.clear()
+        self._logged_at[message] = now
         return True

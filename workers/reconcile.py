@@ -2,8 +2,8 @@
 
     sweep("host:812:9f", settings, ["host:640:c1"])  ->  Swept(expired=36, sent=36)
 
-Every worker process runs `sweep` every second. Each takes over from workers that it knows to be dead; the
-holder of the ledger's `reconcile` lock does the rest.
+Every worker process runs `sweep` every second. Each takes over the items of workers that it knows to be dead.
+The holder of the ledger's `reconcile` lock does the rest.
 """
 
 import logging
@@ -18,7 +18,7 @@ from shared.ledger import claims, locks, outbox
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
-# Between a worker's taking a message and its claim in the ledger lie milliseconds, never this long.
+# A worker claims an item milliseconds after taking its message, never this late.
 LOST_AFTER = 10.0
 SENT_A_SWEEP = 2000
 CLEARED_AT_ONCE = 500
@@ -26,14 +26,14 @@ CLEARED_AT_ONCE = 500
 
 @dataclass(frozen=True)
 class Swept:
-    """What one sweep found: claims whose workers are gone, messages that it sent."""
+    """The result of a sweep: the numbers of claims taken back and of messages sent."""
 
     expired: int = 0
     sent: int = 0
 
 
 def sweep(worker: str, settings: Settings, dead: Sequence[str] = ()) -> Swept:
-    """Do one round of reconciliation, as far as it is this worker's turn.
+    """Do one round of reconciliation, or only the part that needs no lock.
 
     ``dead`` names workers that are known to have died.
     """
@@ -41,10 +41,10 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = ()) -> Swept:
     steady = locks.hold_on("reconcile", worker, 3 * settings.sweep, settings.lease / 2)
     if steady is None:
         return Swept(expired)
-    # Where nobody could sweep for a while, nobody could extend a lease: all seem to have run out until
-    # every worker has had the time for a heartbeat.
+    # While the ledger was away, no worker could extend its lease: all leases seem expired until every worker
+    # has had the time for a heartbeat.
     if steady >= settings.lease:
-        expired += _said(claims.expire(settings.max_losses))
+        expired += _log_taken(claims.expire(settings.max_losses))
     try:
         _notice_lost_messages()
         return Swept(expired, _send_lost() + _send(outbox.unsent(SENT_A_SWEEP)))
@@ -59,10 +59,10 @@ def _take_over(dead: Sequence[str], settings: Settings) -> int:
         _send_lost()
     except ServiceUnreachable as error:
         log.warning("%s", error)
-    return _said(taken)
+    return _log_taken(taken)
 
 
-def _said(taken: Sequence[Job]) -> int:
+def _log_taken(taken: Sequence[Job]) -> int:
     if taken:
         log.warning("%d items were left by workers that are gone: pending again", len(taken))
     return len(taken)
@@ -73,13 +73,13 @@ def _notice_lost_messages() -> None:
         lost = outbox.forget_sent()
         log.warning("the broker was flushed or restarted: %d messages are sent again", lost)
     for queue in broker.QUEUES:
-        # With an empty queue, whatever is pending and was sent has lost its message on the way.
+        # If the queue is empty, the messages of pending items that were sent have been lost.
         if broker.waiting(queue) == 0:
             outbox.forget_sent(older_than=LOST_AFTER, kind=queue)
 
 
 def _send_lost() -> int:
-    """Send what dead workers left, before the many that nobody has begun with."""
+    """Send the items of dead workers, ahead of items that were never claimed."""
     return _send(outbox.unsent(SENT_A_SWEEP, lost=True), first=True)
 
 
@@ -91,10 +91,10 @@ def _send(jobs: Sequence[Job], first: bool = False) -> int:
 
 
 def clear_unacknowledged(worker: str, settings: Settings) -> int:
-    """Drop messages that were taken two leases ago and that nobody works on; give how many.
+    """Drop messages that were taken two leases ago and that no worker works on; return their number.
 
-    Killed workers leave them behind. Most are of items that have gone on without them; an item whose worker
-    died before it could claim it gets a new message.
+    Killed workers leave such messages. Most of their items have continued with other messages; an item whose
+    worker died before claiming it gets a new message.
     """
     if not locks.hold("unacknowledged", worker, settings.lease):
         return 0

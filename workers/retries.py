@@ -1,9 +1,9 @@
 """Retry work until the ledger or the broker answers again.
 
-    until_done(lambda: claims.claim(jobs, worker, 15.0))  ->  what it gives, however long that takes
+    until_done(lambda: claims.claim(jobs, worker, 15.0))  ->  its result, however long that takes
 
-Given up, the work would be lost: a message would be acknowledged whose question nobody has claimed, or a
-claim would be kept alive by our heartbeats with nobody at work on it.
+Without retries the work would be lost: a message would be acknowledged although no worker has claimed its
+question, or heartbeats would extend a claim that no task works on.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 def until_done(work: Callable[[], _T], failure: type[UserError] = ServiceUnreachable) -> _T:
-    """Do some work, and do it again for as long as it ends in ``failure``."""
+    """Do some work, and retry while it raises ``failure``."""
     while True:
         try:
             return work()
@@ -30,15 +30,15 @@ def until_done(work: Callable[[], _T], failure: type[UserError] = ServiceUnreach
 
 
 def written(write: Callable[[], _T]) -> _T:
-    """Write to the ledger, whatever keeps it from being written for now.
+    """Write to the ledger, and retry while it cannot be written.
 
-    Given up, an item would stay claimed: heartbeats keep its claim for as long as this process lives.
+    Otherwise an item would stay claimed: heartbeats extend its claim while this process lives.
     """
     return until_done(write, UserError)
 
 
 async def until_done_aside(work: Callable[[], _T], failure: type[UserError] = ServiceUnreachable) -> _T:
-    """Do `until_done` in a thread; between two attempts it holds none."""
+    """Do `until_done` in a thread, which is not occupied between two attempts."""
     while True:
         try:
             return await asyncio.to_thread(work)

@@ -1,8 +1,8 @@
-"""Settle items whose work failed: the error's class decides what becomes of them (`shared.errors.Policy`).
+"""Settle items whose work failed, by the policy of the error's class (`shared.errors.Policy`).
 
     settle([claim], Refused("content filtered"))  ->  ["dead: content filtered"]
 
-All queues settle here; nothing else in `workers` ends a process for an error.
+All queues settle here; no other module of `workers` ends a process because of an error.
 """
 
 import logging
@@ -20,8 +20,8 @@ from shared.ledger.claims import Claim
 
 log = logging.getLogger(__name__)
 TOO_LATE = "too late: another worker has it"
-FIRST_DELAY, LONGEST_DELAY = 1.0, 300.0  # seconds between rounds that fail, doubling
-PATIENCE = 30.0  # seconds before an item is tried again that this worker cannot work on
+FIRST_DELAY, LONGEST_DELAY = 1.0, 300.0  # seconds between failed rounds, doubling
+PATIENCE = 30.0  # seconds until an item is retried that this worker cannot process
 UNTIL_MENDED = 10 * 365 * 86_400.0  # seconds: `votequeue resume` makes it due
 
 
@@ -29,8 +29,8 @@ UNTIL_MENDED = 10 * 365 * 86_400.0  # seconds: `votequeue resume` makes it due
 class ErrorPolicies:
     """Where a queue differs from the policies of the error classes.
 
-    ``overrides``: the most specific class comes first. ``patience``: seconds until an item is due that was
-    given back because this worker cannot work on it.
+    ``overrides``: the most specific class comes first. ``patience``: seconds until an item is due again that
+    this worker cannot process.
     """
 
     overrides: Mapping[type[VotequeueError], Policy] = field(default_factory=dict)
@@ -47,7 +47,7 @@ DEFAULT = ErrorPolicies()
 
 @dataclass(frozen=True)
 class _Failure:
-    """What `settle` was given, with the error's words as the ledger stores them."""
+    """The arguments of `settle`, with the error's message as the ledger stores it."""
 
     batch: Sequence[Claim]
     error: Exception
@@ -64,9 +64,9 @@ class _Failure:
 def settle(
     batch: Sequence[Claim], error: Exception, policies: ErrorPolicies = DEFAULT, alone: bool = True
 ) -> list[str]:
-    """Settle claims of one run whose work ended in one error; give each one's outcome in words.
+    """Settle claims of one run whose work ended in one error; return each claim's outcome as a sentence.
 
-    ``alone``: nothing but these claims can have caused it.
+    ``alone``: only these claims can have caused it.
     """
     reason = engine.storable(str(error))
     outcomes = SETTLE[policies.of(error)](_Failure(batch, error, reason, policies.patience, alone))
@@ -74,14 +74,14 @@ def settle(
 
 
 def publish(jobs: Sequence[Job]) -> None:
-    """Send jobs that the ledger holds as pending; a broker that is away costs them nothing but time."""
+    """Send jobs that are pending in the ledger; an unavailable broker only delays them."""
     if not jobs:
         return
     try:
         broker.send(jobs)
         outbox.mark_sent(jobs)
     except UserError as error:
-        # Not an error for the items: the reconcile loop sends what has no message.
+        # Not an error for the items: the reconcile loop sends the missing messages.
         log.warning("%d messages wait in the ledger: %s", len(jobs), error)
 
 
@@ -91,14 +91,14 @@ def _again(failure: _Failure) -> str:
 
 
 def _elsewhere(failure: _Failure) -> str:
-    # A setting is missing on this machine, or a service was away: nothing is paused for all.
+    # A setting is missing on this machine, or a service was unavailable: other workers are not paused.
     log.error("%s: given back: %s", failure.items, failure.reason)
     claims.release(failure.batch, failure.reason, failure.patience)
     return f"given back: {failure.reason}"
 
 
 def _stop_worker(failure: _Failure) -> str:
-    # Nothing will work here until a person mends it, and elsewhere it may work now.
+    # This worker needs a person to fix it; other workers may be able to process the items.
     _elsewhere(failure)
     log.error("this worker stops: %s", failure.reason)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -113,7 +113,7 @@ def _put_off_longer(claim: Claim, reason: str) -> str:
     if claim.attempt >= settings.load().max_failures:
         claims.bury(claim, f"{claim.attempt} rounds ended in a failed call, last: {reason}")
         return f"dead: {reason}"
-    # Jitter, or all that failed together would come back together.
+    # With jitter, so that items that failed together are not retried together.
     doubled: float = FIRST_DELAY * 2 ** min(claim.attempt - 1, 16)
     delay = min(doubled, LONGEST_DELAY) * random.uniform(0.5, 1.0)
     claims.put_off(claim, reason, delay)
@@ -140,7 +140,7 @@ def _charge(failure: _Failure) -> str:
 
 def _bury(failure: _Failure) -> str:
     if len(failure.batch) > 1:
-        # Which of them it concerns cannot be told: charged, they go on in smaller batches.
+        # The cause among them is unknown: each is charged, and retried in a smaller batch.
         return _charge(failure)
     claims.bury(failure.batch[0], failure.reason)
     return f"dead: {failure.reason}"
@@ -150,7 +150,7 @@ def _leave(failure: _Failure) -> str:
     return TOO_LATE
 
 
-# The gateway has paused the provider before a STOP_PROVIDER error comes here.
+# The gateway pauses the provider before a STOP_PROVIDER error arrives here.
 SETTLE: dict[Policy, Callable[[_Failure], str | list[str]]] = {
     Policy.AGAIN: _again,
     Policy.ELSEWHERE: _elsewhere,

@@ -2,8 +2,8 @@
 
     FrozenWriter(Path("var/ledger.db"), patience=15.0).look()   every second
 
-PostgreSQL ends such a session by itself (see `engine`); SQLite has no server that could. The kernel knows who
-holds the lock (proc(5), /proc/locks) and whether that process runs.
+PostgreSQL ends such a session by itself (see `engine`); SQLite has no server to do so. The kernel reports the
+holder of the lock (proc(5), /proc/locks) and the state of its process.
 """
 
 import logging
@@ -21,9 +21,9 @@ STOPPED = ("T", "t")  # states of a process: stopped by a signal, or by a debugg
 
 
 class FrozenWriter:
-    """Ends a stopped worker that holds the write lock longer than ``patience`` seconds, the lease's length.
+    """Kills a stopped worker that holds the write lock longer than ``patience`` seconds, the lease's length.
 
-    What it held is lost to it by then. Another process, such as a person's, is named in the log.
+    Its claims have expired by then. Another process, such as a person's, is only named in the log.
     """
 
     def __init__(self, path: Path, patience: float) -> None:
@@ -32,7 +32,7 @@ class FrozenWriter:
         self._seen: tuple[int, float] | None = None
 
     def look(self) -> None:
-        """Look who holds the lock; to be called every second."""
+        """Check the holder of the lock; call this every second."""
         pid = self._stopped_writer()
         if pid is None or pid == os.getpid():
             self._seen = None
@@ -66,9 +66,8 @@ class FrozenWriter:
 
 
 def watch() -> FrozenWriter | None:
-    """Give the watch over this process's ledger; ``None`` where a server does that."""
-    loaded = settings.load()
+    """Build the watchdog of this process's ledger; ``None`` if the ledger has a server."""
     database = engine.engine().url.database
     if engine.engine().dialect.name != "sqlite" or not database:
         return None
-    return FrozenWriter(Path(database), loaded.lease)
+    return FrozenWriter(Path(database), settings.load().lease)

@@ -1,8 +1,8 @@
-"""Run items of all queues: claim them, begin, do their work, and settle the results or the errors.
+"""Run items of all queues: claim them, begin, do their work, and settle results or errors.
 
     run(Reason(run="correct", item=41), explain)  ->  "B: agreed, asked 2 times"
 
-An error's class says what becomes of the item (`shared.errors`), and `settlement` does it.
+The class of an error is the item's policy (`shared.errors`), which `settlement` carries out.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ _Options = TypeVar("_Options", bound=BaseModel)
 
 @dataclass(frozen=True)
 class ItemResult:
-    """What an item came to: its result as the ledger keeps it, and one line for Flower and `trace`.
+    """The result of an item as the ledger stores it, and one line for Flower and `trace`.
 
-    ``also`` writes more in the transaction that records the result; ``recorded`` is called after it.
+    ``also`` writes in the transaction that records the result; ``recorded`` is called after it.
     """
 
     value: dict[str, Any]
@@ -45,7 +45,7 @@ class ItemResult:
 
 
 def run(job: Job, work: Callable[[Claim], ItemResult], policies: ErrorPolicies = settlement.DEFAULT) -> str:
-    """Do one item's work if it can be claimed; give what became of it in words."""
+    """Do one item's work if it can be claimed; return its outcome as a sentence."""
     held = claimer().claim([job])
     if not held:
         return NOTHING_TO_DO
@@ -61,13 +61,13 @@ def run_claimed(claim: Claim, work: Callable[[Claim], ItemResult], policies: Err
     """Do the work of a claim as `run` does.
 
     Raises:
-        Exception: an unexplained error, once its item is settled: Celery shows it.
+        Exception: an unexplained error, after its item is settled, so that Celery shows it.
     """
     try:
         retries.until_done(lambda: claims.begin([claim]))
         result = work(claim)
         kept = retries.written(lambda: claims.complete(claim, result.value, result.line, result.also))
-    # Whatever it is, the item must not stay claimed.
+    # After any error, the item must not stay claimed.
     except Exception as error:
         settle = functools.partial(settlement.settle, [claim], error, policies)
         (outcome,) = retries.written(settle)
@@ -87,15 +87,15 @@ async def run_batch(
     *,
     exclusive: bool,
 ) -> list[str]:
-    """Do the work of some claims of one run together; give what became of each in words.
+    """Do the work of some claims of one run together; return each claim's outcome as a sentence.
 
-    ``work`` gives for each claim its outcome, or the error that it alone ended in; an error that it raises
-    concerns all of them. ``exclusive``: no other batch runs beside this one.
+    ``work`` returns the outcome or the error of each claim; an error that it raises concerns all of them.
+    ``exclusive``: no other batch runs concurrently.
 
     Raises:
-        CancelledError: the worker stops; the claims are given back untouched.
+        CancelledError: the worker stops; the claims are returned untouched.
     """
-    # A batch of one that runs by itself is to blame; of several that ran, none is known to be.
+    # A failure of a single claim that ran exclusively has a known cause.
     alone = exclusive and len(batch) == 1
 
     async def settle(failed: Sequence[Claim], error: Exception) -> list[str]:
@@ -111,14 +111,14 @@ async def run_batch(
     except asyncio.CancelledError:
         await asyncio.shield(settle(batch, Interrupted()))
         raise
-    # Whatever it is, no item may stay claimed.
+    # After any error, no item may stay claimed.
     except Exception as error:  # noqa: BLE001
         return await settle(batch, error)
 
 
 @functools.cache
 def claimer() -> Claimer:
-    """Give what claims items for this process."""
+    """Give this process's claimer."""
     return Claimer(lifecycle.WORKER, settings.load().lease)
 
 
@@ -128,16 +128,16 @@ def _admission() -> Admission:
 
 
 def options(run: str, kind: type[_Options]) -> _Options:
-    """Read how a run is to be worked on.
+    """Read a run's options.
 
     Raises:
-        Refused: it was enqueued by a votequeue whose runs are told otherwise.
+        Refused: another version of votequeue enqueued the run, with other options.
     """
     return _read(run, kind.model_validate)
 
 
 def training(run: str) -> Training:
-    """Read how a run's model is to be trained; raises as `options` does."""
+    """Read the recipe of a training run; raises as `options` does."""
     return _read(run, recipes.READ.validate_python)
 
 

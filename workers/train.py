@@ -1,10 +1,10 @@
-"""The `train` queue: trains one model a message, in a process of its own.
+"""The `train` queue: trains one model per message, in a separate process.
 
     celery -A workers.train worker -Q train --pool threads -c 1
 
-A training's lessons and settings stand in the ledger; what comes out is a folder below that of trained models
-and its row in the registry. Messages are acknowledged early: a training outlasts any broker's patience, and
-its lease decides.
+The ledger has a training's texts and recipe. The result is a folder below that of trained models and its row
+in the registry. Messages are acknowledged early: a training lasts longer than any visibility timeout, and its
+lease decides.
 """
 
 import hashlib
@@ -35,15 +35,15 @@ from workers.training.supervisor import Superseded
 
 log = logging.getLogger(__name__)
 WORK = ".work"
-LEFT_BEHIND = 7 * 86_400.0  # seconds after which nobody goes on with a training's checkpoints
-# Weights that are missing, say: another try on this machine would end the same way.
+LEFT_BEHIND = 7 * 86_400.0  # seconds after which a training's checkpoints are deleted
+# Missing weights, for example: a retry on this machine would fail in the same way.
 ERROR_POLICIES = ErrorPolicies({UserError: Policy.BURY})
 _stopping = threading.Event()
 
 
 @app.task(name=Train.queue, acks_late=False)
 def train(**message: Any) -> str:
-    """Train the model that a message names; give what became of it in words."""
+    """Train the model that a message names; return the outcome as a sentence."""
     return task_runner.run(Train.model_validate(message), _train, ERROR_POLICIES)
 
 
@@ -59,7 +59,7 @@ def _train(claim: Claim) -> ItemResult:
             patience=settings.load().lease,
         ),
         beat=settings.load().heartbeat,
-        told=lambda dispatch: _tell(claim, dispatch),
+        told=lambda message: _record(claim, message),
         holds=lambda: claims.holds(claim),
         stopping=_stopping.is_set,
     )
@@ -69,13 +69,13 @@ def _train(claim: Claim) -> ItemResult:
 def _folder(claim: Claim) -> Path:
     """Give the folder of a training's checkpoints, the same on every machine that shares it."""
     run = runs.get_run(claim.job.run)
-    # Another ledger may have had a run of this name: its checkpoints are none of ours.
-    told = f"{run.name}:{run.digest}:{run.created_at}"
+    # Do not resume the checkpoints of a run with the same name in another ledger.
+    identity = f"{run.name}:{run.digest}:{run.created_at}"
     work = settings.load().trained_folder.resolve() / WORK
     _sweep(work)
-    folder = work / f"{run.name[:100]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    folder = work / f"{run.name[:100]}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
-    # A sign of life for those that sweep.
+    # Shows other workers' sweeps that the folder is in use.
     os.utime(folder)
     return folder
 
@@ -86,23 +86,23 @@ def _sweep(work: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _tell(claim: Claim, dispatch: Message) -> None:
+def _record(claim: Claim, message: Message) -> None:
     try:
-        if isinstance(dispatch, Step):
-            training_log.record(claim, dispatch.step, dispatch.of, dispatch.told)
-        elif isinstance(dispatch, Saved):
-            training_log.record(claim, dispatch.step, dispatch.of, {}, saved=True)
+        if isinstance(message, Step):
+            training_log.record(claim, message.step, message.of, message.told)
+        elif isinstance(message, Saved):
+            training_log.record(claim, message.step, message.of, {}, saved=True)
     except UserError as error:
-        # The training goes on: a point is missing in a curve, or a checkpoint is not counted as progress.
+        # The training continues: a curve lacks a point, or a checkpoint does not count as progress.
         log.warning("a step could not be written down: %s", error)
 
 
 def _publish(claim: Claim, options: Training, made: TrainedModel, folder: Path) -> ItemResult:
-    """Move a model to where models are used from; it is registered together with its training's result."""
+    """Move a model to the folder of trained models; it is registered together with the training's result."""
     if not retries.written(lambda: claims.holds(claim)):
         raise Superseded
     place = settings.load().trained_folder / made.name
-    # The same content under the same name: a worker died between this line and the ledger's.
+    # The model exists if a worker died between this line and the write to the ledger.
     if made.folder.exists() and not place.exists():
         made.folder.rename(place)
     verdict = _verdict(options, made)
@@ -123,7 +123,7 @@ def _publish(claim: Claim, options: Training, made: TrainedModel, folder: Path) 
 
 @dataclass(frozen=True)
 class _Verdict:
-    """Whether a model comes into use, and why."""
+    """Whether a model is put to use, and why."""
 
     promoted: bool
     words: str
@@ -160,7 +160,7 @@ def _model(claim: Claim, options: Training, made: TrainedModel) -> Model:
 
 
 def _start() -> None:
-    os.umask(settings.load().trained_mask)  # the training's own process inherits it
+    os.umask(settings.load().trained_mask)  # inherited by the training's process
 
 
 lifecycle.attach(start=_start, stopping=_stopping.set, stopped=lambda: None)

@@ -2,13 +2,13 @@
 
     claim([Infer(run="round1", item=41)], "host:812:9f", lease=15)  ->  [Claim(..., attempt=1, fence=1)]
 
-A claim is one compare-and-set, `pending -> leased`, that raises attempt and fence, and lasts as long as its
-worker's lease. Every later write says `WHERE fence = mine`: of two workers that hold the same question, one
-writes.
+A claim is one compare-and-set, `pending -> leased`, that increments attempt and fence. It lasts as long as
+its worker's lease. Every later write has the condition `WHERE fence = mine`: of two workers that hold the
+same question, only one can write.
 
-Work that has begun on a claim is *in play*. When a worker dies, only that is evidence: the rest of what it
-held is pending again as if never claimed. All writers take items in the order of their keys, so that no two
-of them wait for each other.
+Work that has begun on a claim is *in play*. When a worker dies, its death counts only against items in play;
+its other items become pending as if never claimed. All writers lock items in the order of their keys, which
+prevents deadlocks.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ items, plays = schema.items.c, schema.plays.c
 class Claim:
     """The right to work on one item until its worker's lease ends.
 
-    ``losses`` counts how often work on it died in a row: a question that may kill its worker shows here.
+    ``losses`` counts consecutive deaths of its work: it reveals a question that kills its worker.
     """
 
     job: Job
@@ -44,10 +44,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class VoteRecord:
-    """One vote as the ledger keeps it; ``score`` is the scorer's probability of soundness.
+    """One vote as the ledger stores it; ``score`` is the scorer's probability of soundness.
 
-    ``finish_reason`` says why the engine ended it (``stop``, ``length``); ``mean_logprob`` is the mean
-    log-probability of its tokens, in nats and at temperature 1.
+    ``finish_reason`` is the engine's (``stop``, ``length``); ``mean_logprob`` is the mean log-probability of
+    the tokens, in nats and at temperature 1.
     """
 
     text: str
@@ -61,10 +61,10 @@ class VoteRecord:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What a round's votes were sampled from.
+    """The sources of a round's votes.
 
     ``generator`` is a name in the table of generators; ``prompt`` is the prompt's SHA-256; ``examples`` are
-    the positions of the solved questions shown, in the prompt's order; ``seconds`` is the sampling's time.
+    the positions of the solved examples, in prompt order; ``seconds`` is the duration of the sampling.
     """
 
     generator: str | None
@@ -79,7 +79,7 @@ class RoundRecord:
 
 @dataclass(frozen=True)
 class Settled:
-    """The end of a claim's work: votes, and the answer if there is one; without, the item goes again."""
+    """The result of a claim's work: votes, and the answer; an item without an answer is retried."""
 
     claim: Claim
     votes: Sequence[VoteRecord]
@@ -91,7 +91,7 @@ class Settled:
 
 @engine.retried
 def claim(jobs: Iterable[Job], worker: str, lease: float) -> list[Claim]:
-    """Claim what can be claimed of ``jobs``; what is done, dead, leased or not yet due is left out."""
+    """Claim the claimable ``jobs``; skip items that are done, dead, leased or not yet due."""
     claimed = []
     with engine.writing() as connection:
         now = leases.extend(connection, worker, lease)
@@ -141,7 +141,7 @@ def _claim_one(connection: sa.Connection, job: Job, worker: str, now: float) -> 
 
 @engine.retried
 def begin(claims: Iterable[Claim]) -> None:
-    """Note that work on some claims begins: from now on they are in play."""
+    """Record that work on some claims begins: they are now in play."""
     with engine.writing() as connection:
         now = engine.now(connection)
         rows: list[dict[str, object]] = [
@@ -153,7 +153,7 @@ def begin(claims: Iterable[Claim]) -> None:
 
 
 def still_holds(connection: sa.Connection, held: Claim) -> bool:
-    """Tell, within a transaction, whether a claim is still its worker's."""
+    """Tell, within a transaction, whether a claim is still valid."""
     query = sa.select(items.number).where(*_same(held), items.state == State.LEASED)
     return connection.scalar(query) is not None
 
@@ -163,21 +163,21 @@ def _same(held: Claim, columns: Any = items) -> tuple[sa.ColumnElement[bool], ..
 
 
 def holds(held: Claim) -> bool:
-    """Tell whether a claim is still its worker's."""
+    """Tell whether a claim is still valid."""
     with engine.reading() as connection:
         return still_holds(connection, held)
 
 
 def forgive(connection: sa.Connection, held: Claim) -> None:
-    """Count no loss before this moment any more, since the work on an item has come further."""
+    """Reset an item's losses, since its work has made progress."""
     connection.execute(schema.items.update().where(*_same(held)).values(losses=0))
 
 
 @engine.retried
 def settle(ends: Iterable[Settled]) -> list[Settled]:
-    """Write the ends of claims in one transaction; give those that still held their claim.
+    """Write the results of claims in one transaction; return those whose claims were still valid.
 
-    A claim whose lease ran out and whose item somebody else took writes nothing: not a vote, not an answer.
+    Nothing is written for an expired claim whose item another worker has taken: neither votes nor an answer.
     """
     with engine.writing() as connection:
         now = engine.now(connection)
@@ -212,7 +212,7 @@ def complete(
     outcome: str = "done",
     also: Callable[[sa.Connection], object] = lambda _: None,
 ) -> bool:
-    """Write an item's result, and whatever ``also`` writes with it; tell whether the claim still held."""
+    """Write an item's result, together with ``also``; tell whether the claim was still valid."""
     with engine.writing() as connection:
         now = engine.now(connection)
         if not _let_go(connection, claim, State.DONE, now, outcome, {"settled_at": now, "losses": 0}):
@@ -225,7 +225,7 @@ def complete(
 
 @engine.retried
 def bury(claim: Claim, reason: str) -> bool:
-    """Settle an item as dead, for a reason that another try would not change."""
+    """Settle an item as dead, for a reason that a retry cannot change."""
     with engine.writing() as connection:
         now = engine.now(connection)
         changes = {"reason": reason, "settled_at": now}
@@ -234,7 +234,7 @@ def bury(claim: Claim, reason: str) -> bool:
 
 @engine.retried
 def release(claims: Iterable[Claim], reason: str, delay: float = 0.0) -> list[Job]:
-    """Give items back untouched, as at a shutdown: no attempt charged, no loss counted."""
+    """Return items untouched, as at a shutdown: neither an attempt nor a loss is counted."""
     released = []
     with engine.writing() as connection:
         now = engine.now(connection)
@@ -247,7 +247,7 @@ def release(claims: Iterable[Claim], reason: str, delay: float = 0.0) -> list[Jo
 
 @engine.retried
 def put_off(held: Claim, reason: str, delay: float) -> bool:
-    """Give an item back whose work failed for a reason that passes: another round, in ``delay`` seconds."""
+    """Return an item after a transient failure; it is due for another round in ``delay`` seconds."""
     with engine.writing() as connection:
         now = engine.now(connection)
         changes: dict[str, Any] = {"not_before": now + delay, "sent_at": None, "losses": 0}
@@ -255,14 +255,14 @@ def put_off(held: Claim, reason: str, delay: float) -> bool:
 
 
 def release_all(worker: str, reason: str) -> list[Job]:
-    """Give back everything a worker holds, as `release` does."""
+    """Return all items of a worker, as `release` does."""
     with engine.reading() as connection:
         rows = connection.execute(_leased().where(items.holder == worker)).all()
     return release([_held(row) for row in rows], reason)
 
 
 def held_by(worker: str, jobs: Collection[Job]) -> list[Claim]:
-    """List the claims that a worker has on some items."""
+    """List a worker's claims on some items."""
     items_of: dict[str, list[int]] = {}
     for job in jobs:
         items_of.setdefault(job.run, []).append(job.item)
@@ -272,7 +272,7 @@ def held_by(worker: str, jobs: Collection[Job]) -> list[Claim]:
 
 
 def _leased() -> sa.Select[Any]:
-    """Select what is claimed, with its run's kind, and when work on it began if it did."""
+    """Select claimed items with their runs' kinds, and the time when their work began, if it did."""
     play = sa.and_(plays.run == items.run, plays.number == items.number, plays.fence == items.fence)
     return (
         sa.select(schema.items, schema.runs.c.kind, plays.begun_at)
@@ -290,10 +290,10 @@ def _held(row: Any) -> Claim:
 
 @engine.retried
 def lose(claims: Iterable[Claim], reason: str, max_losses: int, *, alone: bool) -> list[Job]:
-    """Give items back, the work on which died though their worker lives (an engine's death, a bug).
+    """Return items whose work died although their worker lives (an engine's death, a bug).
 
-    No attempt is charged, but the death is counted; ``alone``: nothing else can have caused it. An item that
-    died so ``max_losses`` times in a row is dead. Gives the jobs that are pending again.
+    No attempt is counted, but the death is; ``alone``: nothing else can have caused it. An item that died
+    alone ``max_losses`` times in a row is dead. Return the jobs that are pending again.
     """
     death = Death.ALONE if alone else Death.TOGETHER
     with engine.writing() as connection:
@@ -307,16 +307,16 @@ def lose(claims: Iterable[Claim], reason: str, max_losses: int, *, alone: bool) 
 
 @engine.retried
 def expire(max_losses: int) -> list[Job]:
-    """Take back what is held by workers whose leases have run out; give the jobs.
+    """Take back the items of workers whose leases have expired; return the jobs.
 
-    They are dead, or have been silent too long: should one wake, the fence keeps it from writing.
+    Such workers are dead or have stalled; if one continues, the fence prevents its writes.
     """
     with engine.writing() as connection:
         now = engine.now(connection)
         silent = leases.take_lapsed(connection, now)
         taken = _take_back(connection, items.holder.in_(silent), "went silent", max_losses, now)
-        # Claimed by an older version, under a lease of its own, or left over from a worker taken before:
-        # what else was in play is not known.
+        # Items claimed by an older version, with a lease of their own, or left over from a worker that was
+        # taken over before: it is unknown what else was in play.
         strays = sa.and_(
             items.holder.not_in(sa.select(schema.workers.c.name)),
             sa.func.coalesce(items.lease_until, 0.0) < now,
@@ -326,9 +326,9 @@ def expire(max_losses: int) -> list[Job]:
 
 @engine.retried
 def take_over(dead: Collection[str], max_losses: int) -> list[Job]:
-    """Take back what is held by workers that are known to be dead, without waiting for their leases.
+    """Take back the items of workers that are known to be dead, without waiting for their leases.
 
-    The named locks that they held are free again too.
+    Their named locks are released too.
     """
     with engine.writing() as connection:
         taken = leases.take(connection, dead)
@@ -345,13 +345,13 @@ def _take_back(
     now: float,
     whole: bool = True,
 ) -> list[Job]:
-    """Take claims back; ``whole``: they are all that their workers held."""
+    """Take claims back; ``whole``: they are all claims of their workers."""
     query = _leased().where(where)
     held = connection.execute(query).all()
     if not held:
         return []
     in_play = Counter(row.holder for row in held if row.begun_at is not None)
-    # A row that is locked is being settled this very moment.
+    # A locked row is being settled now.
     rows = connection.execute(query.with_for_update(skip_locked=True, of=schema.items)).all()
     for row in rows:
         reason = f"its worker {row.holder} {ended}"
@@ -367,8 +367,8 @@ def _take_back(
 def _let_die(
     connection: sa.Connection, held: Claim, death: Death, reason: str, max_losses: int, now: float
 ) -> State | None:
-    """End a claim whose work died; give what becomes of its item, or None where somebody else has it."""
-    # Not as the claim knew it: what died before may have been forgiven since.
+    """End a claim whose work died; return the item's new state, or None if another worker has it."""
+    # Not the claim's own count: earlier losses may have been reset since.
     before = connection.scalar(sa.select(items.losses).where(*_same(held))) or 0
     losses = before + 1
     alone = _deaths_alone(connection, held.job, before) + (death is Death.ALONE)
@@ -388,7 +388,7 @@ def _let_die(
 
 
 def _deaths_alone(connection: sa.Connection, job: Job, losses: int) -> int:
-    """Count how many of an item's last ``losses`` deaths came with nothing else in play."""
+    """Count the deaths with nothing else in play among an item's last ``losses`` deaths."""
     last = (
         sa.select(plays.death)
         .where(plays.run == job.run, plays.number == job.item, plays.death.is_not(None))

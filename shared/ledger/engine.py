@@ -2,7 +2,7 @@
 
     open_run(Run("round1", "infer", "test.jsonl", "9f3c...", None, {...}), lines)  ->  items, all pending
 
-Who works on what, and until when, is `claims`. This module sends no messages and knows no broker.
+Claims and leases are in `claims`. This module sends no messages and does not depend on the broker.
 """
 
 import contextlib
@@ -32,36 +32,36 @@ log = logging.getLogger(__name__)
 CHUNK = 500
 UPGRADE = "votequeue ledger upgrade"
 _SCHEMA_LOCK = 7014  # the key of PostgreSQL's advisory lock
-# What a PostgreSQL session may take, in milliseconds: whoever stands still within a transaction holds up
-# every other worker, so the server ends it before a lease is over.
+# Limits of a PostgreSQL session, in milliseconds: a stalled transaction blocks all other workers, so the
+# server ends it before a lease expires.
 _SESSION_LIMITS = {
     "statement_timeout": 20_000,
     "lock_timeout": 10_000,
     "idle_in_transaction_session_timeout": 10_000,
 }
 _NO_LIMITS = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
-# What the kernel does about a server that went dark: it is asked after 5 s, and given up after 15 s.
-_DARK = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 15_000}
-# PostgreSQL's text takes no NUL, and no database half a surrogate pair; models and services may send either.
-_UNFIT = re.compile("[\0\ud800-\udfff]")
+# TCP keepalive: the kernel probes a silent server after 5 s, and gives up after 15 s.
+_ALIVE = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3, "tcp_user_timeout": 15_000}
+# PostgreSQL's text type rejects NUL, and all databases reject lone surrogates; texts may contain both.
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 # serialization_failure, deadlock_detected
 _CONFLICTS = ("40001", "40P01")
-CONFLICTS_AT_MOST = 10
+MAX_CONFLICTS = 10
 # insufficient_privilege, read_only_sql_transaction
 _FORBIDDEN = ("42501", "25006")
 # undefined_table, undefined_column
 _LACKING = ("42P01", "42703")
-Connection = sa.Connection  # for whoever takes one only to pass it on
+Connection = sa.Connection  # for modules that only pass connections on
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
 
 @functools.cache
 def engine() -> sa.Engine:
-    """Open the ledger; make its tables where there are none.
+    """Open the ledger; create its tables if there are none.
 
     Raises:
-        UserError: its folder cannot be written, or a newer votequeue made it.
+        UserError: its folder is not writable, or a newer votequeue created it.
         ServiceUnreachable: the database server does not answer.
     """
     url = settings.load().ledger
@@ -71,7 +71,7 @@ def engine() -> sa.Engine:
     try:
         opened = sa.create_engine(url, pool_pre_ping=True, connect_args=_connect_args(url))
     except (SQLAlchemyError, ImportError) as error:
-        raise UserError(f"VOTEQUEUE_LEDGER_URL is no database URL that works here: {error}") from None
+        raise UserError(f"VOTEQUEUE_LEDGER_URL is not a usable database URL: {error}") from None
     _refuse_unknown_options(opened)
     if opened.dialect.name == "sqlite":
         sa.event.listen(opened, "connect", _prepare_sqlite)
@@ -92,7 +92,7 @@ def _connect_args(url: str) -> dict[str, Any]:
     if url.startswith("sqlite"):
         return {"timeout": 30}  # seconds to wait for another writer
     limits = " ".join(f"-c {name}={value}" for name, value in _SESSION_LIMITS.items())
-    return {"connect_timeout": 10, "options": limits, **_DARK}
+    return {"connect_timeout": 10, "options": limits, **_ALIVE}
 
 
 def _connect_postgres(_dialect: object, _record: object, args: Any, keywords: dict[str, Any]) -> Any:
@@ -104,7 +104,7 @@ def _refuse_unknown_options(opened: sa.Engine) -> None:
         try:
             psycopg.conninfo.make_conninfo(**dict.fromkeys(opened.url.query, "0"))
         except psycopg.Error as error:
-            raise UserError(f"VOTEQUEUE_LEDGER_URL has an option that PostgreSQL has not: {error}") from None
+            raise UserError(f"VOTEQUEUE_LEDGER_URL has an option unknown to PostgreSQL: {error}") from None
 
 
 def _make_folder(url: str) -> None:
@@ -114,15 +114,15 @@ def _make_folder(url: str) -> None:
     except OSError as error:
         raise UserError(f"cannot make the ledger's folder {file.parent}: {error.strerror}") from None
     if not file.name.startswith("file:"):
-        # SQLite gives its other files the mode of this one. What it cannot open, it says itself.
+        # SQLite gives its other files the mode of this one, and reports what it cannot open.
         with contextlib.suppress(OSError):
             file_permissions.make_file(file)
 
 
 def _readable(url: str) -> str:
-    """Let SQLite read a ledger on which nobody can be at work, since nothing there can be written.
+    """Open a read-only ledger as immutable; nothing can write to it.
 
-    It would make its -shm file otherwise, even to read.
+    Otherwise, SQLite would create its -shm file even for reading.
     """
     path = Path(sa.make_url(url).database or "")
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
@@ -132,7 +132,7 @@ def _readable(url: str) -> str:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # sqlite3's own transaction handling begins too late for IMMEDIATE: SQLAlchemy's documented recipe.
+    # sqlite3's own transactions begin too late for IMMEDIATE. This is SQLAlchemy's documented recipe.
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
@@ -140,7 +140,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_immediate(connection: sa.Connection) -> None:
-    # A reader that turns writer would fail at once where another writes; one that says so first waits.
+    # A reader that starts to write fails at once while another process writes; BEGIN IMMEDIATE waits.
     reads = connection.get_execution_options().get("reads", False)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
@@ -148,7 +148,7 @@ def _begin_immediate(connection: sa.Connection) -> None:
 def _make_tables(opened: sa.Engine) -> str:
     with opened.begin() as connection, _without_limits(connection):
         _lock_schema(connection)
-        # Another process may have made them meanwhile.
+        # Another process may have created them meanwhile.
         revision = migrations.current(connection)
         if revision is None:
             migrations.create(connection)
@@ -156,49 +156,49 @@ def _make_tables(opened: sa.Engine) -> str:
 
 
 def _revision(opened: sa.Engine) -> str | None:
-    # A reader needs neither the lock nor the right to write.
+    # A reader needs neither the lock nor write permission.
     with opened.connect().execution_options(reads=True) as connection:
         return migrations.current(connection)
 
 
 def _lock_schema(connection: sa.Connection) -> None:
-    """Keep other processes from creating or upgrading tables; on SQLite the transaction itself does."""
+    """Lock creation and upgrades of tables; on SQLite the transaction itself is the lock."""
     if connection.dialect.name == "postgresql":
         wait = f"SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"
         connection.exec_driver_sql(f"{wait}; SET LOCAL lock_timeout = {_SESSION_LIMITS['lock_timeout']}")
 
 
 def ready() -> None:
-    """Open the ledger for writing; an older SQLite ledger is upgraded first.
+    """Open the ledger for writing; upgrade an older SQLite ledger first.
 
     Raises:
-        UserError: it must be upgraded by a command, or workers are at work on it (see also `engine`).
+        UserError: the user must upgrade it, or workers are using it (see also `engine`).
         ServiceUnreachable: the database server does not answer.
     """
     opened = engine()
     if opened.get_execution_options()["revision"] == migrations.HEAD:
         return
     if opened.dialect.name == "sqlite":
-        if done := upgrade():
-            log.warning("%s", done)
+        if message := upgrade():
+            log.warning("%s", message)
         return
     with _translated():
         revision = _revision(opened)
     if revision != migrations.HEAD:
         raise UserError(
-            f"the ledger is of revision {revision}, this votequeue writes revision {migrations.HEAD}: "
+            f"the ledger has revision {revision}, this votequeue writes revision {migrations.HEAD}: "
             f"stop all workers, then run `{UPGRADE}`"
         )
     opened.update_execution_options(revision=migrations.HEAD)
 
 
 def upgrade() -> str | None:
-    """Upgrade the ledger to the newest revision in one transaction; say what was done, if anything.
+    """Upgrade the ledger to the newest revision in one transaction; describe the upgrade, if there was one.
 
-    An SQLite ledger is copied beside itself first.
+    An SQLite ledger is first copied to a file beside it.
 
     Raises:
-        UserError: workers are at work on it (see also `engine`).
+        UserError: workers are using it (see also `engine`).
     """
     opened = engine()
     with _translated(), opened.begin() as connection, _without_limits(connection):
@@ -217,7 +217,7 @@ def upgrade() -> str | None:
 
 
 def require_idle(connection: sa.Connection) -> None:
-    """Refuse to replace tables or rows below a worker.
+    """Refuse to replace tables or rows while a worker uses them.
 
     Raises:
         UserError: a worker holds a lease.
@@ -225,7 +225,7 @@ def require_idle(connection: sa.Connection) -> None:
     left = migrations.leased_until(connection) - now(connection)
     if left > 0:
         raise UserError(
-            f"workers are at work on the ledger: stop them all; the last lease ends in {left:.0f} s"
+            f"workers are using the ledger: stop all of them; the last lease ends in {left:.0f} s"
         )
 
 
@@ -234,7 +234,7 @@ def writing() -> Iterator[sa.Connection]:
     """Run one writing transaction.
 
     Raises:
-        ServiceUnreachable, UserError: with a sentence for the cause (see `ready`).
+        ServiceUnreachable, UserError: the message names the cause (see `ready`).
     """
     ready()
     with _translated(), engine().begin() as connection:
@@ -243,21 +243,21 @@ def writing() -> Iterator[sa.Connection]:
 
 @contextlib.contextmanager
 def reading() -> Iterator[sa.Connection]:
-    """Read a consistent snapshot; it keeps no writer waiting."""
+    """Read a consistent snapshot, without blocking writers."""
     with _translated(), engine().connect().execution_options(reads=True) as connection:
         yield connection
 
 
 @contextlib.contextmanager
 def streaming() -> Iterator[sa.Connection]:
-    """Read as `reading` does, rows in chunks, for however long the caller works on each."""
+    """Read rows in chunks as `reading` does, without a time limit for the caller."""
     with reading() as connection, _without_limits(connection):
         yield connection.execution_options(yield_per=CHUNK)
 
 
 @contextlib.contextmanager
 def _without_limits(connection: sa.Connection) -> Iterator[None]:
-    """Let the statements of a transaction that keeps no worker waiting take as long as they take."""
+    """Remove the time limits of a transaction that blocks no worker."""
     if connection.dialect.name == "sqlite":
         yield
         return
@@ -271,13 +271,13 @@ def _without_limits(connection: sa.Connection) -> Iterator[None]:
 
 
 def retried(write: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Run a function of one transaction again at once where the database ended that for a conflict.
+    """Retry a function of one transaction when the database aborts it because of a conflict.
 
-    PostgreSQL ends one of two transactions that wait for each other; all of it is undone then.
+    PostgreSQL aborts and rolls back one of two transactions that wait for each other.
     """
     return tenacity.retry(
         retry=tenacity.retry_if_exception_type(Conflict),
-        stop=tenacity.stop_after_attempt(CONFLICTS_AT_MOST),
+        stop=tenacity.stop_after_attempt(MAX_CONFLICTS),
         wait=tenacity.wait_random(0, 0.1),
         reraise=True,
     )(write)
@@ -290,17 +290,17 @@ def _translated() -> Iterator[None]:
     except DBAPIError as error:
         if _is_lacking(error):
             raise UserError(
-                f"the ledger is of revision {engine().get_execution_options()['revision']}, which lacks what "
-                f"this command reads: run `{UPGRADE}`"
+                f"the ledger has revision {engine().get_execution_options()['revision']}, which lacks tables "
+                f"or columns that this command reads: run `{UPGRADE}`"
             ) from error
         if not _is_outside(error):
-            # Not the world's doing but ours: waiting for a better day would not mend it.
+            # A bug in this program, which a retry cannot fix.
             raise
         raise _explained(error) from error
 
 
 def _is_lacking(error: DBAPIError) -> bool:
-    """Tell whether an older ledger has no such table or column."""
+    """Tell whether an older ledger lacks a table or column."""
     lacking = getattr(error.orig, "sqlstate", None) in _LACKING or "no such" in str(error.orig)
     return (
         lacking
@@ -316,39 +316,39 @@ def _is_outside(error: DBAPIError) -> bool:
 
 def _explained(error: DBAPIError) -> UserError:
     if getattr(error.orig, "sqlstate", None) in _CONFLICTS:
-        return Conflict("the ledger ended a transaction that was in another one's way")
+        return Conflict("the ledger aborted a transaction that conflicted with another one")
     url = sa.make_url(settings.load().ledger)
     place = url.database if url.get_backend_name() == "sqlite" else f"{url.host}:{url.port or 5432}"
     reason = str(error.orig).strip().splitlines()[0]
     forbidden = getattr(error.orig, "sqlstate", None) in _FORBIDDEN
     if forbidden or "readonly" in reason or "unable to open" in reason:
-        return UserError(f"the ledger {place} cannot be written ({reason}): mend its permissions")
+        return UserError(f"the ledger {place} cannot be written ({reason}): correct its permissions")
     if "is full" in reason or "No space" in reason:
-        return ServiceUnreachable(f"the disk of the ledger {place} is full: make room")
+        return ServiceUnreachable(f"the disk of the ledger {place} is full: free some space")
     return ServiceUnreachable(f"the ledger at {place} does not work ({reason}): see VOTEQUEUE_LEDGER_URL")
 
 
 def now(connection: sa.Connection) -> float:
-    """Give the ledger's time, so that leases hold between machines whose clocks differ."""
+    """Give the ledger's time, so that leases do not depend on the machines' clocks."""
     if connection.dialect.name == "postgresql":
         return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
     return time.time()
 
 
 def storable(text: str) -> str:
-    """Replace what no ledger can store in a text that came from outside."""
-    return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", text)
+    """Replace characters that a ledger cannot store in a text from outside."""
+    return _NOT_STORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def insert_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, object]]) -> None:
-    """Insert the rows whose keys are not there yet; sort them by key, or two writers may block."""
+    """Insert the rows whose keys do not exist; callers sort them by key, or two writers may deadlock."""
     connection.execute(_inserting(connection, table).on_conflict_do_nothing(), rows)
 
 
 def put(
     connection: sa.Connection, table: sa.Table, key: dict[str, object], values: dict[str, object]
 ) -> None:
-    """Insert a row, or change the one with the same key."""
+    """Insert a row, or update the row with the same key."""
     insert = _inserting(connection, table).values(**key, **values)
     connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=values))
 
@@ -361,10 +361,10 @@ def _inserting(connection: sa.Connection, table: sa.Table) -> "postgresql.Insert
 def update_in_order(
     connection: sa.Connection, where: sa.ColumnElement[bool], values: dict[str, Any], skip: bool = False
 ) -> int:
-    """Change many items at once; give how many.
+    """Update many items at once; return their number.
 
-    Whoever writes several items takes them in the order of their keys, so that no two writers wait for each
-    other. ``skip`` leaves out those that somebody is writing now.
+    Writers of several items lock them in the order of their keys, which prevents deadlocks. ``skip`` leaves
+    out items that are locked now.
     """
     columns = schema.items.c
     if connection.dialect.name == "postgresql":
@@ -375,7 +375,7 @@ def update_in_order(
 
 
 def chunks(values: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
-    """Give values so many at once: as many as one statement should take."""
+    """Yield values in chunks; the default is a good size for one statement."""
     source = iter(values)
     while chunk := list(itertools.islice(source, size)):
         yield chunk

@@ -1,4 +1,4 @@
-"""Read what `reason` and `translate` runs have made, a few items at a time.
+"""Read the results of `reason` and `translate` runs in chunks.
 
 of_run("more")  ->  (0, {"entry": {"id": "p1~1", ...}, "dropped": []}), (1, ...), ...
 """
@@ -19,7 +19,7 @@ items, results, entries = schema.items.c, schema.results.c, schema.entries.c
 
 @dataclass(frozen=True)
 class Timing:
-    """When a run's first claim was made, its last item ended and its calls went out; seconds, UTC."""
+    """The times of a run's first claim, its last settled item and its calls, in seconds (UTC)."""
 
     begun_at: float | None
     ended_at: float | None
@@ -27,14 +27,14 @@ class Timing:
 
 
 def of_run(run: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read a run's results in the order of its items, with their numbers."""
+    """Read a run's results with their item numbers, in item order."""
     query = sa.select(results.number, results.value).where(results.run == run).order_by(results.number)
     with engine.streaming() as connection:
         yield from connection.execute(query).tuples()
 
 
 def by_entry(run: str) -> Iterator[tuple[str, list[tuple[int, dict[str, Any]]]]]:
-    """Read entries as they stood in the file, each with its questions' results by index."""
+    """Read entries as in the file, each with its questions' results by index."""
     of_item = sa.and_(items.run == results.run, items.number == results.number)
     of_entry = sa.and_(entries.run == items.run, entries.position == items.entry)
     query = (
@@ -50,7 +50,7 @@ def by_entry(run: str) -> Iterator[tuple[str, list[tuple[int, dict[str, Any]]]]]
 
 
 def not_among(run: str, known: Collection[int]) -> list[tuple[int, dict[str, Any]]]:
-    """Read the results of a run's items but for those whose numbers are ``known``."""
+    """Read the results of a run's items, except for the item numbers in ``known``."""
     with engine.reading() as connection:
         numbers = set(connection.scalars(sa.select(results.number).where(results.run == run)))
         values = sa.select(results.value).where(results.run == run)
@@ -61,10 +61,10 @@ def not_among(run: str, known: Collection[int]) -> list[tuple[int, dict[str, Any
 
 
 def timing(run: str) -> Timing:
-    """Tell when a run was worked on and when its calls went out."""
+    """Give the times of a run's work and calls."""
     claimed_at, calls = schema.attempts.c.claimed_at, schema.calls.c
-    went_out = calls.outcome.is_distinct_from(NOT_MADE)
-    times = sa.select(calls.begun_at).where(calls.run == run, went_out).order_by(calls.begun_at)
+    sent = calls.outcome.is_distinct_from(NOT_MADE)
+    times = sa.select(calls.begun_at).where(calls.run == run, sent).order_by(calls.begun_at)
     with engine.streaming() as connection:
         return Timing(
             connection.scalar(sa.select(sa.func.min(claimed_at)).where(schema.attempts.c.run == run)),

@@ -1,4 +1,4 @@
-"""Runs, their entries and items, and the solved examples that they are shown.
+"""Runs, their entries and items, and their solved examples.
 
 get_run("round1")  ->  Run(name="round1", kind="infer", ...)
 """
@@ -21,7 +21,7 @@ from shared.prompts import FewShotExample, PromptQuestion
 
 @dataclass(frozen=True)
 class Run:
-    """One data set's way through one queue."""
+    """One data set processed by one queue."""
 
     name: str
     kind: str
@@ -33,22 +33,22 @@ class Run:
 
 
 def find_run(name: str) -> Run | None:
-    """Look a run up by name."""
+    """Look up a run by name."""
     with engine.reading() as connection:
         row = connection.execute(sa.select(schema.runs).where(schema.runs.c.name == name)).one_or_none()
     return Run(**row._mapping) if row else None
 
 
 def get_run(name: str) -> Run:
-    """Look a run up by name.
+    """Look up a run by name.
 
     Raises:
-        UserError: there is none; the message names those there are.
+        UserError: it does not exist; the message lists the existing runs.
     """
     run = find_run(name)
     if run is None:
-        known = [run.name for run in list_runs()]
-        raise UserError(f"no run is called {name!r}; there are: {', '.join(known) or 'none yet'}")
+        names = [run.name for run in list_runs()]
+        raise UserError(f"no run is called {name!r}; there are: {', '.join(names) or 'none yet'}")
     return run
 
 
@@ -70,12 +70,12 @@ def open_run(
     files: Iterable[Path] = (),
     also: Callable[[sa.Connection], object] = lambda _: None,
 ) -> int:
-    """Record a run with one item an entry, or one a question that it wants; give how many items.
+    """Record a run with one item per entry, or per question that it wants; return the number of items.
 
-    ``files`` are those that it was made from. ``also`` writes in the same transaction.
+    ``files`` are its input files. ``also`` writes in the same transaction.
 
     Raises:
-        UserError: a run of this name was made in the meantime.
+        UserError: a run of this name has been created concurrently.
     """
     with engine.writing() as connection:
         _add_run(connection, run)
@@ -93,12 +93,12 @@ def open_run(
 
 
 def open_single(run: Run, label: str, texts: Iterable[str] = (), files: Iterable[Path] = ()) -> None:
-    """Record a run of one item that is no question, such as a training, with the entries it works on.
+    """Record a run of one item that is not a question, such as a training, with its entries.
 
-    ``files`` are those that it was made from.
+    ``files`` are its input files.
 
     Raises:
-        UserError: a run of this name was made in the meantime.
+        UserError: a run of this name has been created concurrently.
     """
     with engine.writing() as connection:
         _add_run(connection, run)
@@ -115,7 +115,7 @@ def _add_run(connection: sa.Connection, run: Run) -> None:
     try:
         connection.execute(schema.runs.insert().values(**values))
     except IntegrityError:
-        raise UserError(f"somebody else has just made a run {run.name!r}: try this again") from None
+        raise UserError(f"a run {run.name!r} has just been created by another command: try again") from None
 
 
 def _add_entries(connection: sa.Connection, run: str, texts: Iterable[tuple[int, str]]) -> None:
@@ -130,10 +130,10 @@ def _add_files(connection: sa.Connection, run: str, files: Iterable[Path]) -> No
 
 
 def input_files() -> dict[str, list[Path]]:
-    """Give the absolute paths of the files that runs were made from, as far as they are on record."""
+    """Give the absolute paths of each run's recorded input files."""
     files: dict[str, list[Path]] = {}
     with engine.reading() as connection:
-        # A ledger that may only be read has no such table, if an older version made it.
+        # A read-only ledger of an older version lacks this table.
         if sa.inspect(connection).has_table(schema.inputs.name):
             for row in connection.execute(sa.select(schema.inputs)):
                 files.setdefault(row.run, []).append(Path(row.path))
@@ -153,16 +153,16 @@ def _places(
 
 
 def count_states(run: str) -> dict[State, int]:
-    """Count a run's items by state; every state has a number."""
+    """Count a run's items by state, including states without items."""
     column = schema.items.c.state
     query = sa.select(column, sa.func.count()).where(schema.items.c.run == run).group_by(column)
     with engine.reading() as connection:
-        found = {State(state): count for state, count in connection.execute(query)}
-    return {state: found.get(state, 0) for state in State}
+        counts = {State(state): count for state, count in connection.execute(query)}
+    return {state: counts.get(state, 0) for state in State}
 
 
 def load_entries(run: str) -> Iterator[str]:
-    """Read a run's entries as they stood in the file, in its order."""
+    """Read a run's entries as in the file, in file order."""
     columns = schema.entries.c
     query = sa.select(columns.text).where(columns.run == run).order_by(columns.position)
     with engine.streaming() as connection:
@@ -171,7 +171,7 @@ def load_entries(run: str) -> Iterator[str]:
 
 
 def load_entry(run: str, position: int) -> Entry:
-    """Read one entry by its place in the data set."""
+    """Read one entry by its position in the data set."""
     columns = schema.entries.c
     query = sa.select(columns.text).where(columns.run == run, columns.position == position)
     with engine.reading() as connection:
@@ -179,7 +179,7 @@ def load_entry(run: str, position: int) -> Entry:
 
 
 def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], PromptQuestion]:
-    """Read questions by their places in the data set: (entry's position, question's index)."""
+    """Read questions by their places in the data set: (position of the entry, index of the question)."""
     wanted = set(places)
     columns = schema.entries.c
     query = sa.select(columns.position, columns.text).where(
@@ -192,13 +192,13 @@ def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, i
 
 
 def asked(entry: Entry, index: int) -> PromptQuestion:
-    """Give a question as prompts show it, without what is known of its answer."""
+    """Give a question as prompts show it, without its answer."""
     question = entry.questions[index]
     return PromptQuestion(entry.problem, question.question, tuple(question.options))
 
 
 def add_examples(digest: str, solved: Iterable[FewShotExample]) -> int:
-    """Keep a data set's solved questions under its digest, once; give how many there are."""
+    """Store a data set's solved questions under its digest, once; return their number."""
     columns = schema.examples.c
     with engine.writing() as connection:
         count = connection.scalar(sa.select(sa.func.count()).where(columns.digest == digest)) or 0
@@ -212,7 +212,7 @@ def add_examples(digest: str, solved: Iterable[FewShotExample]) -> int:
 
 
 def load_examples(digest: str) -> list[FewShotExample]:
-    """Read the solved questions kept under a digest, in their file's order."""
+    """Read the solved questions stored under a digest, in file order."""
     columns = schema.examples.c
     query = sa.select(schema.examples).where(columns.digest == digest).order_by(columns.position)
     with engine.reading() as connection:

@@ -2,9 +2,8 @@
 
     items: ("round1", 41, "p17#2", "leased", attempt 1, fence 2, "host:812:9f", lease_until 1795340412.5, ...)
 
-Times are seconds since the epoch, UTC, by the ledger's own clock. What the rows mean over time is told in
-`runs` (runs, items, entries) and `claims` (who works on what). A change here needs a new file in
-`migrations.versions`.
+Times are seconds since the epoch, UTC, by the ledger's own clock. `runs` (runs, items, entries) and `claims`
+(work on items) describe the life cycle of the rows. A change here needs a new file in `migrations.versions`.
 """
 
 import enum
@@ -29,7 +28,7 @@ metadata = MetaData()
 
 
 class State(enum.StrEnum):
-    """Where an item stands: pending -> leased -> done or dead, or back to pending."""
+    """The state of an item: pending -> leased -> done or dead, or back to pending."""
 
     PENDING = "pending"
     LEASED = "leased"
@@ -81,7 +80,7 @@ items = Table(
     Column("entry", Integer, nullable=False),
     Column("question", Integer, nullable=False),
     Column("state", String, nullable=False, default=State.PENDING),
-    # Rounds of work begun and not lost; the fence counts every claim, so that a late writer is known by it.
+    # Rounds of work that began and were not lost. The fence counts all claims; it identifies late writers.
     Column("attempt", Integer, nullable=False, default=0),
     Column("fence", Integer, nullable=False, default=0),
     Column("losses", Integer, nullable=False, default=0),
@@ -97,8 +96,8 @@ items = Table(
     Index("items_by_run_state", "run", "state", "attempt"),
 )
 
-# What is pending, as the reconcile loop looks for it: what has no message first, then what is due. Said by
-# what it has not, since the state's own indexes would be taken before these, and lead to all that is pending.
+# Pending items in the reconcile loop's order: items without a message first, then items that are due. The
+# condition avoids the state column, whose own indexes would be preferred, and would scan all pending items.
 PENDING = and_(items.c.holder.is_(None), items.c.settled_at.is_(None))
 CLAIMED_BEFORE = and_(PENDING, items.c.fence > items.c.attempt)
 for _name, _columns, _where in (
@@ -107,9 +106,9 @@ for _name, _columns, _where in (
 ):
     Index(_name, *_columns, sqlite_where=_where, postgresql_where=_where)
 
-# The worker processes that have claimed something and have not ended in order. ``place`` names the kernel
-# and the pid namespace in which ``pid`` means something; ``started`` is the process's start, in clock ticks.
-# ``session`` is the key of the lock that its PostgreSQL session holds.
+# The worker processes that have claimed items and have not shut down. ``place`` names the kernel and the pid
+# namespace of ``pid``; ``started`` is the process's start, in clock ticks. ``session`` is the key of the lock
+# that the worker's PostgreSQL session holds.
 workers = Table(
     "workers",
     metadata,
@@ -129,7 +128,7 @@ class Death(enum.StrEnum):
     TOGETHER = "together"
 
 
-# The claims whose work has begun: only these are suspects when it dies. ``death``: a `Death`, if it did.
+# The claims whose work has begun: only these can have caused a death. ``death``: a `Death`, if the work died.
 plays = Table(
     "plays",
     metadata,
@@ -140,7 +139,7 @@ plays = Table(
     Column("death", String),
 )
 
-# The files that a run was made from, by their absolute paths: no output is written over them.
+# The absolute paths of a run's input files, which no output may overwrite.
 inputs = Table(
     "inputs",
     metadata,
@@ -175,12 +174,12 @@ votes = Table(
     Column("accepted", Boolean, nullable=False),
     Column("tokens", Integer, nullable=False),
     Column("scorer", String),
-    # Why it ended ("stop", "length"), and the mean log-probability of its tokens (nats, at temperature 1).
+    # The finish reason ("stop", "length"), and the tokens' mean log-probability (nats, at temperature 1).
     Column("finish_reason", String),
     Column("mean_logprob", Float),
 )
 
-# What a round's votes were sampled from. What is not known is NULL, as of rounds before revision 3.
+# The sources of a round's votes. Unknown values are NULL; rounds before revision 3 have no row.
 rounds = Table(
     "rounds",
     metadata,
@@ -208,17 +207,17 @@ generators = Table(
     Column("engine", String, nullable=False),
 )
 
-# What workers say of the rounds they play, every few seconds: the newest word of each worker on each run.
+# The newest sampling progress of each worker and run, updated every few seconds.
 worker_progress = Table(
     "worker_progress",
     metadata,
     Column("worker", String, primary_key=True),
     Column("run", String, primary_key=True),
-    # Votes and tokens that the engine has made for the run since the worker started.
+    # Votes and tokens that the engine has generated for the run since the worker started.
     Column("votes", Integer, nullable=False),
     Column("tokens", Integer, nullable=False),
-    # Of the questions in play: votes that are finished, votes that are not, those of the latter that have no
-    # token yet, and the tokens of the rest.
+    # Of the questions in play: finished votes, unfinished votes, those of the latter without a token yet, and
+    # the tokens of the others.
     Column("votes_in_play", Integer, nullable=False),
     Column("votes_under_way", Integer, nullable=False),
     Column("votes_not_begun", Integer, nullable=False),
@@ -260,9 +259,9 @@ examples = Table(
     Column("answer", String, nullable=False),
 )
 
-# Trainings, and the models that came of them
+# Trainings and their models
 
-# What a training tells on its way: loss, learning rate, metrics of the held-out part.
+# Per-step training metrics: loss, learning rate, metrics of the held-out part.
 steps = Table(
     "steps",
     metadata,
@@ -279,20 +278,20 @@ models = Table(
     Column("name", String, primary_key=True),
     Column("kind", String, nullable=False),
     Column("run", String, nullable=False),
-    # What it was trained from: weights, data in words and by digest, options, the code's version.
+    # Its provenance: weights, description and digest of the data, options, the code's version.
     Column("base", String, nullable=False),
     Column("source", Text, nullable=False),
     Column("digest", String, nullable=False),
     Column("options", JSON, nullable=False),
     Column("code", String, nullable=False),
     Column("metrics", JSON, nullable=False),
-    # A scorer's own: how its scores are to be used.
+    # Scorers only: how to use the scores.
     Column("use", String),
     Column("threshold", Float),
     Column("created_at", Float, nullable=False),
 )
 
-# The problems that a model was trained on, by digest: on these, it proves nothing.
+# Digests of a model's training problems: results on these do not measure the model.
 learned = Table(
     "learned",
     metadata,
@@ -300,7 +299,7 @@ learned = Table(
     Column("problem", String, primary_key=True),
 )
 
-# Which model was in use from when on; the last row of a kind is what is in use now, none of it a NULL.
+# The history of models in use; the last row of a kind is the current one. A NULL model means none.
 promotions = Table(
     "promotions",
     metadata,
@@ -318,14 +317,14 @@ calls = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("run", String, nullable=False),
-    # The item it was for; a call that serves several items of a run has none.
+    # The item of the call; NULL for a call that serves several items of a run.
     Column("number", Integer),
     Column("step", String, nullable=False),
     Column("provider", String, nullable=False),
     Column("model", String, nullable=False),
     Column("begun_at", Float, nullable=False),
     Column("ended_at", Float),
-    # None: under way, or its worker died; it may have been charged, so its estimated cost stands.
+    # NULL: in progress, or its worker died; it may have been charged, so its estimated cost remains.
     Column("outcome", String),
     Column("detail", Text),
     Column("reply", Text),
@@ -344,7 +343,7 @@ spending = Table(
     Column("spent", Float, nullable=False, default=0.0),
 )
 
-# What replies have shown of a service's use: the largest shares of what its calls were bounded by.
+# A service's observed usage: the largest shares of the calls' estimated maxima.
 usage_seen = Table(
     "usage_seen",
     metadata,
@@ -369,11 +368,11 @@ pauses = Table(
     Column("service", String, primary_key=True),
     Column("reason", Text, nullable=False),
     Column("since", Float, nullable=False),
-    # None: until a person has mended it.
+    # NULL: until a person has fixed the cause.
     Column("until", Float),
 )
 
-# What was bought once and is never bought again
+# Paid texts, which are never requested again
 
 reasonings = Table(
     "reasonings",
@@ -395,7 +394,7 @@ translations = Table(
     Column("target", String, primary_key=True),
     Column("provider", String, primary_key=True),
     Column("model", String, primary_key=True),
-    # None: being translated by ``holder`` until ``until``.
+    # NULL: ``holder`` is translating it until ``until``.
     Column("result", Text),
     Column("holder", String),
     Column("until", Float),

@@ -1,4 +1,4 @@
-"""Read votes, answers and claims of questions, a few at a time however many a run has.
+"""Read the votes, answers and claims of questions in chunks, for runs of any size.
 
 of_run("round1")  ->  QuestionResult(number=41, votes=[RecordedVote(41, 1, 0, "B", ...)], ...)
 """
@@ -25,9 +25,9 @@ items, answers, attempts, votes = schema.items.c, schema.answers.c, schema.attem
 
 @dataclass(frozen=True)
 class RecordedVote:
-    """A vote of a finished round, by item and attempt; see `VoteRecord` for what it has.
+    """A vote of a finished round, by item and attempt; see `VoteRecord` for its fields.
 
-    ``score`` is the probability of soundness that ``scorer`` gave. The last three are read only on demand.
+    ``score`` is the probability of soundness by ``scorer``. The last three fields are read only on demand.
     """
 
     number: int
@@ -45,7 +45,7 @@ class RecordedVote:
 
 @dataclass(frozen=True)
 class QuestionResult:
-    """One question with its votes, in the order in which they were sampled, and its answer."""
+    """One question with its votes, in sampling order, and its answer."""
 
     number: int
     entry: Entry
@@ -59,13 +59,13 @@ class QuestionResult:
 
     @property
     def gold(self) -> str | None:
-        """Give the right letter, where the data set knew it."""
+        """Give the right letter, if the data set has it."""
         return self.entry.questions[self.question].answer
 
 
 @dataclass(frozen=True)
 class RecordedClaim:
-    """A claim on an item: when it began and ended, and its outcome in words."""
+    """A claim on an item: its worker, start, end and outcome."""
 
     number: int
     worker: str
@@ -114,7 +114,7 @@ def letters_of(run: str) -> Iterator[tuple[str, list[str | None]]]:
 
 
 def claims_of(run: str) -> Iterator[RecordedClaim]:
-    """Read all claims of a run, item by item and in the order they were made."""
+    """Read all claims of a run, by item and in claim order."""
     columns = attempts.number, attempts.worker, attempts.claimed_at, attempts.ended_at, attempts.outcome
     query = sa.select(*columns).where(attempts.run == run).order_by(attempts.number, attempts.fence)
     with engine.streaming() as connection:
@@ -123,7 +123,7 @@ def claims_of(run: str) -> Iterator[RecordedClaim]:
 
 
 def main_scorer(run: str) -> str | None:
-    """Name the scorer that judged most of a run's votes; ``None`` where none did."""
+    """Name the scorer of most of a run's votes; ``None`` if no vote has a score."""
     query = (
         sa.select(votes.scorer)
         .where(votes.run == run, votes.scorer.is_not(None))
@@ -136,7 +136,7 @@ def main_scorer(run: str) -> str | None:
 
 
 def earlier_votes(job: Job) -> list[Vote]:
-    """Read all votes of a question's finished rounds, in the order in which they were sampled."""
+    """Read all votes of a question's finished rounds, in sampling order."""
     with engine.reading() as connection:
         recorded = _select(connection, votes.run == job.run, votes.number == job.item)
         return [Vote(vote.letter, vote.score) for vote in recorded]
@@ -145,7 +145,7 @@ def earlier_votes(job: Job) -> list[Vote]:
 def recorded_rounds(
     run: str, numbers: Sequence[int]
 ) -> dict[int, list[tuple[list[RecordedVote], RoundRecord | None]]]:
-    """Read the votes of some of a run's questions, round by round, each with what it was sampled from."""
+    """Read the rounds of some of a run's questions: votes and `RoundRecord`."""
     columns = schema.rounds.c
     query = sa.select(schema.rounds).where(columns.run == run, columns.number.in_(numbers))
     rounds: dict[int, list[tuple[list[RecordedVote], RoundRecord | None]]] = {}
@@ -158,7 +158,7 @@ def recorded_rounds(
 
 
 def sampled_rounds(run: str, number: int) -> list[tuple[int, RoundRecord, GeneratorIdentity | None]]:
-    """Read what each round of a question was sampled from, by its attempt."""
+    """Read the `RoundRecord` and generator of each round of a question, by attempt."""
     rounds, generators = schema.rounds.c, schema.generators.c
     query = (
         sa.select(schema.rounds, generators.model, generators.weights, generators.engine)
@@ -223,7 +223,7 @@ def _by_entry(connection: sa.Connection, run: str) -> Iterator[tuple[str, list[s
 
 
 class _Groups:
-    """Votes in the order of their number, handed out a number at a time."""
+    """Votes in item order, grouped by item."""
 
     def __init__(self, recorded: Iterator[RecordedVote]) -> None:
         self._recorded = recorded

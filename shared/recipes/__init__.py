@@ -1,9 +1,9 @@
-"""Training recipes: what a model is trained with, stored whole with its run and with the model it makes.
+"""Training recipes: the hyper-parameters of a training, stored in full with its run and its model.
 
     load("reference", ScorerTraining)  ->  {"input": "reasoning", "objective": "classification", ...}
 
-A recipe is a TOML file with a value for each hyper-parameter: one beside this module, or a file of one's own.
-Every number of ``reference`` is the reference's. docs/log.md says what ``verifier`` was measured to give.
+A recipe is a TOML file with a value for each hyper-parameter: a file beside this module or the user's own.
+``reference`` has the reference's values. docs/log.md has the measurements of ``verifier``.
 """
 
 import tomllib
@@ -19,13 +19,13 @@ from shared.options import Count, Derived, Flag, Positive, flag_of, renamed
 
 HeldOut = Annotated[float, Field(gt=0, lt=1)]
 _FOLDER = Path(__file__).parent
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 _RECIPE = "recipe: a name, or a TOML file of your own"
 
 
 @dataclass(frozen=True)
 class ScorerInput:
-    """What a scorer reads: the question or not, then each of its ``answers`` or the texts of votes."""
+    """What a scorer reads: optionally the question, then each of its ``answers`` or the texts of votes."""
 
     question: bool
     answers: bool
@@ -39,19 +39,19 @@ INPUTS = {
 
 
 class _Training(BaseModel):
-    """What all trainings have."""
+    """The hyper-parameters of all trainings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     base: Annotated[str, Flag(shown="VOTEQUEUE_MODEL")] = Field(description="weights to start from")
     epochs: Positive = Field(description="passes over the training data")
-    max_steps: Count | None = Field(None, description="steps after which training ends early")
+    max_steps: Count | None = Field(None, description="steps after which training stops early")
     learning_rate: Positive = Field(description="peak learning rate")
-    batch_size: Count = Field(description="texts (or pairs) a training step")
-    accumulation: Count = Field(description="batches a training step")
-    max_length: Annotated[int, Field(ge=8)] = Field(description="longest text that is read, in tokens")
+    batch_size: Count = Field(description="texts (or pairs) per batch")
+    accumulation: Count = Field(description="batches per training step (gradient accumulation)")
+    max_length: Annotated[int, Field(ge=8)] = Field(description="maximum length of a text, in tokens")
     optimizer: str = Field(description="transformers optimiser name: lomo, adamw_torch, ...")
     held_out: HeldOut = Field(description="share of entries held out")
-    seed: int = Field(description="seed of training and of the held-out split")
+    seed: int = Field(description="seed for training and the held-out split")
     report_to: Annotated[tuple[str, ...], Derived()]
 
 
@@ -61,41 +61,39 @@ class ScorerTraining(_Training):
     target: Annotated[Literal["scorer"], Derived()] = "scorer"
     recipe: str = Field("verifier", description=_RECIPE)
     input: Literal["reasoning", "question+reasoning", "question+answer"] = Field(
-        description="text the scorer is fed: reasoning, question+reasoning or question+answer"
+        description="input of the scorer: reasoning, question+reasoning or question+answer"
     )
     objective: Literal["classification", "pairwise"] = Field(
-        description="what is learned: classification (right or wrong), pairwise (which of two votes is right)"
+        description="loss: classification (right or wrong), pairwise (which of two votes is right)"
     )
     tune: Literal["all", "lora", "head"] = Field(
-        description="what is trained: all (weights), lora (adapters), head (on frozen layers)"
+        description="weights to train: all, lora (adapters), head (on frozen layers)"
     )
-    layers: Positive | None = Field(None, description="keep this many layers, or below 1 this share of them")
+    layers: Positive | None = Field(None, description="layers to keep; below 1: share of the layers to keep")
     freeze_embeddings: Annotated[bool, Flag("--freeze-embeddings/--train-embeddings")] = Field(
-        description="leave the token embeddings as they are (CPUs: three times as fast)"
+        description="freeze the token embeddings (three times as fast on CPUs)"
     )
-    balance: bool = Field(description="learn from as many right as wrong texts of each question")
-    calibrate: bool = Field(
-        description="fit scores to what was right on the held-out part, and choose thresholds there"
-    )
+    balance: bool = Field(description="train on as many right as wrong texts of each question")
+    calibrate: bool = Field(description="calibrate scores and choose thresholds on the held-out part")
     promote: bool = Field(
-        description="use it from now on if it beats the plain majority on its held-out questions"
+        description="use the scorer for new runs if it beats the plain majority on its held-out questions"
     )
 
 
 class LoraTraining(_Training):
-    """How a LoRA adapter for the generator is trained; ``examples`` are digests of sets that prompts show."""
+    """How a LoRA adapter for the generator is trained; ``examples`` are digests of few-shot example sets."""
 
     target: Annotated[Literal["lora"], Derived()] = "lora"
     recipe: str = Field("lora", description=_RECIPE)
     rank: Count = Field(description="rank of the adapter")
-    alpha: Count = Field(description="scale of the adapter, over its rank")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="dropout while training")
-    targets: Annotated[tuple[str, ...], Field(min_length=1)] = Field(description="layers that are adapted")
+    alpha: Count = Field(description="LoRA alpha: the adapter is scaled by alpha / rank")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="dropout during training")
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = Field(description="layers to adapt")
     num_examples: Annotated[int, Field(ge=0), Flag(before="--neighbours")] = Field(
-        description="solved examples shown in a prompt",
+        description="solved examples in a prompt",
         validation_alias=AliasChoices("num_examples", "neighbours"),  # the latter in older records
     )
-    per_question: Count = Field(description="right texts of a question that are learned from")
+    per_question: Count = Field(description="right texts per question to train on")
     examples: Annotated[tuple[str, ...], Derived()] = ()
 
 
@@ -104,21 +102,21 @@ READ: TypeAdapter[Training] = TypeAdapter(Annotated[Training, Field(discriminato
 
 
 def load(name: str, model: type[_Training]) -> dict[str, Any]:
-    """Read a recipe: the name of one that comes with votequeue, or a file.
+    """Load a recipe by the name of a built-in one, or from a file.
 
     Raises:
-        UserError: there is none of this name; the file is no TOML; a key or value does not fit.
+        UserError: the name is unknown; the file is not TOML; a key or value is invalid.
     """
     path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
     if not name.endswith(".toml") and name not in names(model):
         raise UserError(f"recipe {name!r}: there are {', '.join(names(model))}, or name a .toml file")
     try:
-        values = renamed(tomllib.loads(text_files.read(path, _MOST_BYTES)))
+        values = renamed(tomllib.loads(text_files.read(path, _MAX_BYTES)))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not TOML: {error}") from None
     keys = {field for field in model.model_fields if flag_of(model, field)} - {"recipe"}
     if other := next((key for key in values if key not in keys), None):
-        raise UserError(f"{path}: {other!r} is no key of this recipe")
+        raise UserError(f"{path}: {other!r} is not a key of this recipe")
     try:
         model.model_validate({"base": "any", "report_to": (), **values})
     except ValidationError as error:
@@ -127,7 +125,7 @@ def load(name: str, model: type[_Training]) -> dict[str, Any]:
 
 
 def names(model: type[_Training]) -> list[str]:
-    """List the recipes that come with votequeue for a kind of training."""
+    """List the built-in recipes for a kind of training."""
     return ["lora"] if model is LoraTraining else ["verifier", "reference"]
 
 

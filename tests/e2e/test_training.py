@@ -122,12 +122,12 @@ def test_an_adapter_comes_into_use_between_two_batches_and_goes_again(
         await_that(lambda: is_complete(run), 240, worker.log)
 
     answer("without")
-    assert "room for LoRA adapters" not in worker.log.read_text()
+    assert "support for LoRA adapters" not in worker.log.read_text()
     assert votequeue("models", "use", adapter.name).code == 0
     answer("with")
-    assert "built anew, with room for LoRA adapters of rank 8" in worker.log.read_text()
+    assert "rebuilding the engine with support for LoRA adapters of rank 8" in worker.log.read_text()
     assert votequeue("models", "use", "no-lora").code == 0
     answer("again")
-    assert worker.log.read_text().count("built anew") == 1
+    assert worker.log.read_text().count("rebuilding the engine") == 1
     assert worker.process.poll() is None
     assert all(runs.count_states(run)[State.DONE] > 0 for run in ("without", "with", "again"))

@@ -13,7 +13,7 @@ from tests.conftest import Command, forget
     [
         ("postgresql://me:S3c%23ret@127.0.0.1:{port}/d", "the ledger at 127.0.0.1"),
         ("postgresql://127.0.0.1:{port}/d?user=me&password=S3cret", "the ledger at 127.0.0.1"),
-        ("postgresql://me:S3cret@127.0.0.1:{port}/d?nonsense=S3cret", "an option that PostgreSQL has not"),
+        ("postgresql://me:S3cret@127.0.0.1:{port}/d?nonsense=S3cret", "an option unknown to PostgreSQL"),
         ("postgresql://me:S3cret@127.0.0.1:{port}/d?sslmode=nonsense", "the ledger at 127.0.0.1"),
         ("postgresql://me:S3c@ret@127.0.0.1:{port}/d", "write @ as %40"),
         ("sqlite:////dev/null/ledger.db", "cannot make the ledger's folder"),

@@ -157,7 +157,7 @@ def test_what_only_reads_never_upgrades_and_says_what_to_run_where_a_table_is_mi
     for words in (("report", "wrong"), ("report", "answered"), ("trace", "answered", "1")):
         ended = votequeue(*words)
         assert (ended.code, ended.err.count("\n")) == (1, 1)
-        assert "of revision 1" in ended.err
+        assert "has revision 1" in ended.err
         assert "`votequeue ledger upgrade`" in ended.err
     assert revision() == "1"
 
@@ -224,7 +224,7 @@ def test_a_ledger_with_a_live_lease_is_not_upgraded(votequeue: Command) -> None:
     with engine.engine().begin() as connection:
         connection.execute(held)
     ended = votequeue("ledger", "upgrade")
-    assert (ended.code, "workers are at work on the ledger: stop them all" in ended.err) == (1, True)
+    assert (ended.code, "workers are using the ledger: stop all of them" in ended.err) == (1, True)
     with pytest.raises(UserError):
         claims.expire(5)
     assert revision() == "1"
@@ -294,7 +294,7 @@ def test_a_ledger_of_a_newer_version_is_refused(votequeue: Command) -> None:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '99'"))
     forget()
     ended = votequeue("status")
-    assert (ended.code, "made by a newer votequeue" in ended.err) == (1, True)
+    assert (ended.code, "created by a newer votequeue" in ended.err) == (1, True)
     with opened.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '3'"))
     opened.dispose()
@@ -323,7 +323,7 @@ def test_a_backup_is_restored(upgraded: str, home: Path, votequeue: Command) -> 
     refused = votequeue("ledger", "restore", file)
     assert (refused.code, "the present ledger has runs" in refused.err) == (1, True)
     leases.heartbeat("worker", 60)
-    assert "workers are at work" in votequeue("ledger", "restore", file, "--force").err
+    assert "workers are using" in votequeue("ledger", "restore", file, "--force").err
     leases.retire("worker")
     assert votequeue("ledger", "restore", file, "--force").code == 0
     assert revision() == migrations.HEAD

@@ -232,7 +232,7 @@ def test_an_older_spelling_is_not_listed(votequeue: Command, command: str, old: 
 
 def test_help_gives_units_and_defaults(votequeue: Command) -> None:
     shown = re.sub(r"[\s│]+", " ", votequeue("enqueue", "infer", "--help").out)
-    assert "longest vote, in tokens [default: (1024; VOTEQUEUE_MAX_TOKENS)]" in shown
+    assert "maximum length of a vote, in tokens [default: (1024; VOTEQUEUE_MAX_TOKENS)]" in shown
 
 
 # The worker

@@ -41,9 +41,9 @@ def test_a_file_of_ones_own_is_a_recipe(tmp_path: Path) -> None:
     [
         ("epochs = 0", None, r"mine\.toml: epochs = 0: .*greater than 0"),
         ('tune = "some"', None, r"mine\.toml: tune = 'some': .*'all', 'lora' or 'head'"),
-        ("epoch = 3", None, r"mine\.toml: 'epoch' is no key of this recipe"),
-        ('report_to = ["wandb"]', None, r"mine\.toml: 'report_to' is no key of this recipe"),
-        ('recipe = "other"', None, r"mine\.toml: 'recipe' is no key of this recipe"),
+        ("epoch = 3", None, r"mine\.toml: 'epoch' is not a key of this recipe"),
+        ('report_to = ["wandb"]', None, r"mine\.toml: 'report_to' is not a key of this recipe"),
+        ('recipe = "other"', None, r"mine\.toml: 'recipe' is not a key of this recipe"),
         ("layers = 6", "seed", r"mine\.toml: 'seed' is missing"),
         ("epochs = = 3", None, r"mine\.toml is not TOML: "),
     ],
@@ -58,7 +58,7 @@ def test_what_does_not_fit_is_said_with_file_and_key(
 def test_a_recipe_of_another_kind_is_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"recipe 'lora': there are verifier, reference"):
         recipes.load("lora", ScorerTraining)
-    with pytest.raises(UserError, match=r"mine\.toml: 'input' is no key of this recipe"):
+    with pytest.raises(UserError, match=r"mine\.toml: 'input' is not a key of this recipe"):
         recipes.load(write(tmp_path), LoraTraining)
 
 

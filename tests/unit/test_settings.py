@@ -130,7 +130,7 @@ def test_a_byte_order_mark_hides_no_setting() -> None:
         ("VOTEQUEUE_VOTES=7\n".encode("utf-16"), r"\.env is UTF-16"),
         ("VOTEQUEUE_VOTES=7\n# 票数\n".encode("gbk"), r"\.env line 2 is not UTF-8"),
         (b"VOTEQUEUE_VOTES=7\0\n", r"\.env line 1 has a NUL"),
-        (b"VOTEQUEUE_VOTES=7\n\nsome words\n", r"\.env line 3 is no NAME=VALUE"),
+        (b"VOTEQUEUE_VOTES=7\n\nsome words\n", r"\.env line 3 is not NAME=VALUE"),
         (b"#\n" * 600_000, r"\.env has 1.2 MB"),
     ],
 )
@@ -204,8 +204,8 @@ def example() -> str:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ('{"stream": true}', "'stream' is not yours to set"),
-        ('{"messages": []}', "'messages' is not yours to set"),
+        ('{"stream": true}', "'stream' cannot be set"),
+        ('{"messages": []}', "'messages' cannot be set"),
         ('{"temperature": NaN}', "not JSON compliant"),
         ("[1]", "VOTEQUEUE_CHAT_EXTRA"),
         ("enable_thinking=false", "not JSON"),
@@ -237,7 +237,7 @@ def test_a_setting_that_is_an_option_of_runs_now_says_of_which_command(
     name: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PREFIX + name, "6")
-    said = rf"{PREFIX}{name} is no setting any more: .*enqueue {command} --help"
+    said = rf"{PREFIX}{name} is no longer a setting: .*enqueue {command} --help"
     with pytest.raises(UserError, match=said):
         settings.load()
 

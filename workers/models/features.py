@@ -1,8 +1,8 @@
-"""The scorer's features: what it reads of a question and a vote, and the hidden states or logits.
+"""The scorer's features: its input texts, and their hidden states or logits.
 
     Reader(model, tokenizer, "question+answer", 768).logits(asked, ["A", "B"])  ->  tensor(2, labels)
 
-A question's text is read once, however many votes or options follow it.
+The question's text is processed once for all votes or options that follow it.
 """
 
 import copy
@@ -18,19 +18,19 @@ BATCH = 16  # continuations read at once
 
 
 def texts_of(asked: PromptQuestion, texts: Sequence[str], kind: str) -> list[str]:
-    """Give what is read after a question: the texts, or (``question+answer``) the letters of its options."""
+    """Give the inputs after a question: the texts, or (``question+answer``) the letters of its options."""
     return list(LETTERS[: len(asked.options)]) if INPUTS[kind].answers else list(texts)
 
 
 def parts(kind: str) -> int:
-    """Say in how many parts a text is read."""
+    """Give the number of parts of a text."""
     return 2 if INPUTS[kind].answers else 1
 
 
 def parts_of(asked: PromptQuestion, text: str, kind: str) -> list[str]:
-    """Give what follows the question: a vote's text, or (``question+answer``) a letter, and its option.
+    """Give the parts after the question: a vote's text, or (``question+answer``) a letter and its option.
 
-    What the model makes of a letter alone and of the option written out are two opinions.
+    The states after the letter and after the written option are separate features.
     """
     if not INPUTS[kind].answers:
         return [text.strip()]
@@ -39,14 +39,14 @@ def parts_of(asked: PromptQuestion, text: str, kind: str) -> list[str]:
 
 
 class FeatureExtractor:
-    """Reads through a sequence classifier; ``max_length`` is in tokens, cut from the beginning of each part.
+    """Runs a sequence classifier; ``max_length`` is in tokens, and parts are truncated at their beginning.
 
-    The conclusion is at the end. Of a question so long that it would leave no room for the vote, half of the
-    length is kept.
+    The conclusion is at the end. A question longer than half of the length is truncated to half, which leaves
+    room for the vote.
     """
 
     def __init__(self, model: Any, tokenizer: Any, kind: str, max_length: int) -> None:
-        # An adapted model reads through its adapters without the wrapper, too.
+        # The base model of a PEFT wrapper includes the adapters.
         self._model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._tokenizer = tokenizer
         self._kind = kind
@@ -70,11 +70,11 @@ class FeatureExtractor:
         return self._read(asked, texts, at_ends)
 
     def margins(self, asked: PromptQuestion, texts: Sequence[str]) -> Any:
-        """Give what a head on states says: log-odds that each text is right, float32 of shape (texts,)."""
+        """Apply the head to the states: log-odds that each text is right, float32 of shape (texts,)."""
         return self.states(asked, texts) @ self._model.score.weight.detach().float().cpu().flatten()
 
     def tokens(self, asked: PromptQuestion, text: str) -> list[int]:
-        """Give all token ids of a question and a text, as they are read."""
+        """Give all token ids of a question and a text, as the model gets them."""
         prefix = self._prefix(asked)
         return prefix + self._suffix(asked, text, len(prefix))[0]
 
@@ -88,7 +88,7 @@ class FeatureExtractor:
 
         prefix = self._prefix(asked)
         suffixes, ends = zip(*(self._suffix(asked, text, len(prefix)) for text in texts), strict=True)
-        # Of like length together, so that little is padded.
+        # Batch texts of similar length, to reduce padding.
         order = sorted(range(len(suffixes)), key=lambda at: len(suffixes[at]))
         rows: list[Any] = [None] * len(suffixes)
         with torch.inference_mode():
@@ -108,14 +108,14 @@ class FeatureExtractor:
         return ids[-(self._max_length // 2) :] if len(ids) > self._max_length // 2 else ids
 
     def _suffix(self, asked: PromptQuestion, text: str, before: int) -> tuple[list[int], list[int]]:
-        """Give the token ids of a text, and where its parts end."""
+        """Give the token ids of a text, and the indices of its parts' last tokens."""
         ids: list[int] = []
         lengths = []
         for part in parts_of(asked, text, self._kind):
             ids += self._tokenizer(part)["input_ids"]
             lengths.append(len(ids))
         cut = max(0, len(ids) - (self._max_length - before))
-        # An empty vote has no tokens, and a model takes none: a lone end-of-text stands for it.
+        # An empty vote has no tokens, which a model rejects: it becomes a single padding token.
         kept = ids[cut:] or [self._tokenizer.pad_token_id]
         return kept, [max(0, length - cut - 1) for length in lengths]
 

@@ -2,9 +2,9 @@
 
     QdrantRetriever(client, embedder, "static", load).nearest("9f3c...", [asked], 2)  ->  [[solved, solved]]
 
-The index is derived from the ledger's examples and can be thrown away at any time. Points carry digests of
-their problem and their question, so that a question is never shown its own solution, nor that of
-another question about its problem unless ``same_problem`` is set.
+The index is derived from the ledger's examples and can be deleted at any time. The payload of a point has the
+digests of its problem and its question. A filter on them excludes the question's own solution, and those of
+other questions about its problem unless ``same_problem`` is set.
 """
 
 import hashlib
@@ -25,16 +25,15 @@ from workers.models.embedding import Embedder, Vectors
 
 log = logging.getLogger(__name__)
 UPLOAD = 256
-PAYLOAD = ("problem", "question")  # part of a collection's name: one that lacks a digest filters nothing
-# What the client raises when the server is away, refuses, or is something else behind the same address.
+PAYLOAD = ("problem", "question")  # part of a collection's name: without these digests, filters match nothing
+# Exceptions of the client if the server is away or refuses, or if another service has its address.
 AWAY = (ApiException, QdrantException, OSError, json.JSONDecodeError)
 
 
 class QdrantRetriever:
-    """Finds the nearest solved questions of a data set; builds the set's collection when first asked.
+    """Finds the nearest solved questions of a data set; builds the set's collection on first use.
 
-    ``embedding`` names the embedder in collection names; ``load`` reads a data set's examples; ``locked``
-    tells, for a shared server, whether this worker is the one that builds.
+    ``embedding`` names the embedder in collection names; ``load`` reads a data set's examples.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class QdrantRetriever:
     def nearest(
         self, digest: str, asked: Sequence[PromptQuestion], count: int, same_problem: bool
     ) -> list[list[FewShotExample]]:
-        """Give up to ``count`` solved examples a question, nearest first, in one batched query.
+        """Find up to ``count`` solved examples per question, nearest first, in one batched query.
 
         Raises:
             ServiceUnreachable: the index server does not answer.
@@ -68,7 +67,7 @@ class QdrantRetriever:
             requests = [_request(v, q, count, same_problem) for v, q in zip(vectors, asked, strict=True)]
             replies = self._client.query_batch_points(self._name(digest), requests)
         except AWAY as error:
-            # The index may be thrown away at any time: the next call makes sure of it again.
+            # The index may have been deleted: the next call checks it again.
             self._examples.pop(digest, None)
             raise _unreachable(error) from error
         return [[examples[int(point.id)] for point in reply.points] for reply in replies]
@@ -95,7 +94,7 @@ class QdrantRetriever:
             try:
                 self._client.create_collection(name, vectors_config=parameters)
             except (ApiException, ValueError):
-                # Another worker made it a moment ago; points have fixed ids, so both may fill it.
+                # Another worker has just created it; points have fixed ids, so both may fill it.
                 if not self._client.collection_exists(name):
                     raise
         for points in self._points(examples):
@@ -117,7 +116,7 @@ def _payload(asked: PromptQuestion) -> dict[str, str]:
 
 
 def open_client(url: str | None, key: str | None) -> QdrantClient:
-    """Open Qdrant: a server by URL, else an index in this process's memory.
+    """Open Qdrant: the server at the URL, or else an index in this process's memory.
 
     Raises:
         ServiceUnreachable: the server does not answer.
@@ -125,11 +124,11 @@ def open_client(url: str | None, key: str | None) -> QdrantClient:
     if url is None:
         return QdrantClient(":memory:")
     try:
-        # What listens on loopback is reached without the environment's proxies.
+        # Servers on loopback are called without the environment's proxies.
         proxied = not urls.stays_here(url)
         client = QdrantClient(url=url, api_key=key, timeout=10, check_compatibility=False, trust_env=proxied)
         client.get_collections()
-    # A proxy that is none is a ValueError, one that needs a missing package an ImportError.
+    # An invalid proxy raises a ValueError; a proxy that needs a missing package, an ImportError.
     except (*AWAY, ValueError, ImportError) as error:
         raise _unreachable(error) from error
     return client

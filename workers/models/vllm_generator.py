@@ -2,9 +2,9 @@
 
     VllmGenerator(EngineOptions(model=Path("weights"), ...))
 
-The engine lives in the event loop that started it, its model in a process of its own (`EngineCore`). It is
-built without room for LoRA adapters, which costs time on every token, until one is asked for; then it is
-built anew between two batches.
+The engine runs in the event loop that started it, its model in a separate process (`EngineCore`). LoRA
+support costs time for every token. So the engine is built without it, and rebuilt between two batches when a
+run first needs an adapter.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ REPORT_EVERY = 16  # tokens of a vote between two progress reports
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What an engine is built from; ``gpu_memory`` is a share, ``kv_cache_gib`` counts on CPUs only.
+    """The options of an engine; ``gpu_memory`` is a share, ``kv_cache_gib`` applies to CPUs only.
 
-    ``model`` is the folder of the weights, ``name`` what they are called; ``trained`` is the folder of
-    trained models, LoRA adapters among them.
+    ``model`` is the folder of the weights, ``name`` their name; ``trained`` is the folder of trained models,
+    including LoRA adapters.
     """
 
     model: str
@@ -48,14 +48,14 @@ class EngineOptions:
 
 
 class VllmGenerator:
-    """A generator over one vLLM engine, which it builds anew when it died."""
+    """A generator on one vLLM engine, which it rebuilds after the engine's death."""
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
         self._adapters = Adapters(options.trained)
         self._engine: Any = None
         self._tokenizer: Any = None
-        self._rank = 0  # of the largest adapter that the engine takes; 0: it takes none
+        self._rank = 0  # the maximum rank of adapters in the engine; 0: no adapters
         self._seeds = True
         self._dtype = ""
         self._identity: GeneratorIdentity | None = None
@@ -68,7 +68,7 @@ class VllmGenerator:
         """Load the model; half a minute for 0.5 billion parameters on a CPU.
 
         Raises:
-            UserError: vLLM cannot load it; the message says why.
+            UserError: vLLM cannot load it; the message has the reason.
         """
         async with self._building:
             await self._ensure(0)
@@ -123,7 +123,7 @@ class VllmGenerator:
 
     @contextlib.asynccontextmanager
     async def _using(self, rank: int) -> AsyncIterator[Any]:
-        """Have an engine that takes adapters of a rank; it is not put away while somebody uses it."""
+        """Use an engine that supports adapters of a rank; it is not shut down while in use."""
         async with self._building:
             await self._ensure(rank)
             engine = self._engine
@@ -140,8 +140,8 @@ class VllmGenerator:
         if self._engine is not None and rank <= self._rank:
             return
         if self._engine is not None:
-            # Two engines at once would not fit a GPU: what is in flight is waited for.
-            log.info("the engine is built anew, with room for LoRA adapters of rank %d", rank)
+            # Two engines do not fit a GPU: wait for the requests in flight.
+            log.info("rebuilding the engine with support for LoRA adapters of rank %d", rank)
             await self._idle.wait()
             await self._bury(self._engine)
         self._rank = max(rank, self._rank)
@@ -151,7 +151,7 @@ class VllmGenerator:
             self._tokenizer = self._engine.get_tokenizer()
             if asyncio.iscoroutine(self._tokenizer):
                 self._tokenizer = await self._tokenizer
-        # vLLM raises whatever its parts raise, from OSError to RuntimeError: all mean the same here.
+        # vLLM passes on all exceptions of its parts, from OSError to RuntimeError.
         except Exception as error:
             log.exception("the engine did not start")
             reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -181,14 +181,14 @@ class VllmGenerator:
         return votes
 
     def _usable(self, seed: int | None) -> int | None:
-        """Drop a seed where the engine would die of it, and say so once."""
+        """Drop a seed that would kill the engine, with one warning."""
         if seed is not None and not self._seeds:
             _warn_of_seeds()
             return None
         return seed
 
     async def _bury(self, engine: Any) -> None:
-        # Many requests see one death; the first to come puts the engine away.
+        # Many requests notice one death; the first of them shuts the engine down.
         if engine is None or engine is not self._engine:
             return
         self._engine = None
@@ -208,13 +208,13 @@ class VllmGenerator:
             "max_model_len": options.max_model_len,
             "max_num_seqs": options.max_sequences,
             "enable_prefix_caching": True,
-            # Defaults hidden in a model's folder would override the run's settings without a word.
+            # Defaults in a model's folder would silently override the run's settings.
             "generation_config": "vllm",
             "disable_log_stats": True,
         }
         if current_platform.is_cpu():
-            # vLLM 0.32 rewinds a seeded request's generator after a part of its prompt, which torch's CPU
-            # generator cannot do: the engine dies ("CPU Generator does not use offset").
+            # vLLM 0.32 rewinds the random generator of a seeded request after a chunk of its prompt. torch's
+            # CPU generator does not support that: the engine dies ("CPU Generator does not use offset").
             self._seeds = False
             self._dtype = cpu_dtype()
             arguments |= {"dtype": self._dtype, "enforce_eager": True}
@@ -224,9 +224,9 @@ class VllmGenerator:
 
 
 def cpu_dtype() -> str:
-    """Give the data type to sample in on this CPU: float32 where it has no bfloat16 instructions.
+    """Choose the data type for sampling on this CPU: float32 if it has no bfloat16 instructions.
 
-    There bfloat16 is emulated: its matrix products take two to three times as long from 16 rows on.
+    Emulated bfloat16 takes two to three times as long for matrix products from 16 rows on.
     """
     import torch
 
@@ -252,7 +252,7 @@ def _sampling_params(sampling: Sampling, seed: int | None) -> Any:
         stop=list(answers.READERS[sampling.reader].stops),
         logprobs=0,  # of the sampled token alone
         flat_logprobs=True,
-        # What is new of each vote, every few tokens: for those who watch, at no cost that could be measured.
+        # Stream the new text of each vote every few tokens, for progress reports; the cost is not measurable.
         output_kind=RequestOutputKind.DELTA,
         stream_interval=REPORT_EVERY,
     )

@@ -3,7 +3,7 @@
     OpenAIChat(service, "https://api.deepseek.com/v1", key, 120.0).complete(Prompt("……", 1024, 0.7))
         ->  Reply("……\\n答案是：B", Usage(640, 310))
 
-One call is one request. The gateway decides whether it is made again; `openai_errors` maps errors to ours.
+One call is one request. The gateway decides on retries; `openai_errors` maps errors to ours.
 """
 
 import json
@@ -44,11 +44,11 @@ from workers.providers.openai_errors import Refusals
 if TYPE_CHECKING:
     import openai
 
-MOST_COUNTED = 10**8  # tokens of a call: what is more is no count
-CONNECTING = 10.0  # seconds for a connection to stand
+MOST_COUNTED = 10**8  # maximum plausible tokens of a call
+CONNECTING = 10.0  # seconds to connect
 _LIMITS_OF_LENGTH = ("max_tokens", "max_completion_tokens")
-RENAMED = 1.0  # seconds until a question is asked again whose request had another name for a parameter
-# By name, since the library that carries the requests is the SDK's business.
+RENAMED = 1.0  # seconds until a question is retried with a parameter's other name
+# Exceptions by name, since the SDK chooses its HTTP library.
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 _OF_THIS_MACHINE = {
     "ProxyError",
@@ -59,11 +59,11 @@ _OF_THIS_MACHINE = {
 }
 _NO_EXTRA: Mapping[str, object] = {}
 
-LOCAL_TIMEOUT = 900.0  # seconds: on a laptop's two cores, a long reply among many takes minutes
+LOCAL_TIMEOUT = 900.0  # seconds: on a laptop's two cores, a long reply takes minutes under load
 
 
 def chat(service: Service, settings: Settings) -> "OpenAIChat":
-    """Build a client of provider chat: the endpoint that the settings name."""
+    """Build a client of provider chat, for the endpoint in the settings."""
     return OpenAIChat(
         service,
         settings.chat_base_url or "",
@@ -79,12 +79,12 @@ def local(service: Service, settings: Settings) -> "OpenAIChat":
 
 
 class OpenAIChat:
-    """A chat model at an OpenAI-compatible endpoint; threads may share it, and with it its connections.
+    """A chat model at an OpenAI-compatible endpoint; thread-safe, with a shared connection pool.
 
-    ``extra`` are fields that every request has besides: they win over our own, and null leaves one out.
+    ``extra`` are additional fields of every request: they override our own, and null removes a field.
 
     Raises:
-        UserError: the key cannot be one, or no client can be built for the endpoint.
+        UserError: the key is invalid, or no client can be built for the endpoint.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class OpenAIChat:
         self._url = base_url
         self._host = urlsplit(base_url).hostname or base_url
         self._extra = extra
-        self._length = "max_tokens"  # what the service calls the limit of a reply
+        self._length = "max_tokens"  # the service's name for the limit of a reply
         self._refusals = Refusals()
         self._client = proxies.built(self._host, self._built)
-        # The SDK imports this when it is first used, which must not delay the first call.
+        # The SDK imports this on first use, which must not delay the first call.
         self._completions = self._client.chat.completions
 
     @property
@@ -135,7 +135,7 @@ class OpenAIChat:
         direct = None
         if urls.stays_here(self._url):
             direct = openai.DefaultHttpxClient(trust_env=False)
-            # The SDK closes only what it has made itself.
+            # The SDK closes only its own clients.
             weakref.finalize(self, direct.close)
         return openai.OpenAI(
             base_url=self._url,
@@ -146,8 +146,8 @@ class OpenAIChat:
         )
 
     def _ask(self, request: dict[str, Any]) -> ErrorAnswer | VotequeueError:
-        # Errors are given back, not raised: raised here they would carry the SDK's own along, and with it
-        # the request's headers.
+        # Errors are returned, not raised: raised here, they would chain the SDK's errors, which include the
+        # request's headers.
         import openai
 
         try:
@@ -161,7 +161,7 @@ class OpenAIChat:
             return self._lost(error, "was cut")
         except openai.OpenAIError as error:
             return Unavailable(f"the call to {self._host} failed in the SDK ({type(error).__name__})")
-        except Exception as error:  # noqa: BLE001  the HTTP library cannot make the call: of an address, a header
+        except Exception as error:  # noqa: BLE001  the HTTP library rejects the address or a header
             return _unsendable(request) or proxies.trouble(self._host, type(error).__name__)
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
@@ -185,10 +185,10 @@ class OpenAIChat:
             try:
                 for part in response.iter_bytes():
                     body += part
-                    # Some services send blank lines while they think, which no time-out of a read notices.
+                    # Some services send blank lines while they think, so that no read times out.
                     if time.monotonic() > deadline:
                         return NoReply(f"{self._host} did not finish its reply in {self._timeout:g} s")
-            except Exception as error:  # noqa: BLE001  whatever it is, the reply did not come whole
+            except Exception as error:  # noqa: BLE001  after any error, the reply is incomplete
                 return NoReply(f"the reply of {self._host} broke off ({type(error).__name__})")
             return self._answer(
                 response.status_code, dict(response.headers), body.decode("utf-8", errors="replace")
@@ -211,7 +211,7 @@ class OpenAIChat:
         return NoReply(f"the call to {self._host} {how} ({name})")
 
     def _judged(self, answer: ErrorAnswer, request: dict[str, Any]) -> VotequeueError:
-        """Say what an error means, in the light of the request and of the calls before it."""
+        """Map an error response, considering the request and earlier calls."""
         sent = [name for name in (*_LIMITS_OF_LENGTH, "temperature") if name in request]
         error = openai_errors.judge(answer, self._service, self._host, self._extra, sent)
         if (
@@ -220,7 +220,7 @@ class OpenAIChat:
             and unsupported_parameters.renamed(error_details.read(answer), sent)
         ):
             self._length = "max_completion_tokens"
-            # Made again at once, the call would pass the limits that its caller keeps.
+            # An immediate retry would bypass the caller's limits.
             return Held(
                 f"the model wants {self._length} in place of max_tokens: it is asked again so", RENAMED
             )
@@ -248,7 +248,7 @@ class OpenAIChat:
         inside = choice.get("error") or f"the reply ended with {completion_parser.ended(choice)!r}"
         within = ErrorAnswer(answer.status, answer.headers, json.dumps({"error": inside}))
         error = self._judged(within, request)
-        # The service has begun to answer, and may charge for that.
+        # The service has begun to answer, and may charge for it.
         return Unreadable(str(error)) if type(error) is Unavailable else error
 
 
@@ -261,7 +261,7 @@ def _unsendable(request: dict[str, Any]) -> Refused | None:
 
 
 def _untrusted(error: BaseException | None) -> bool:
-    """Tell whether it is a certificate, or that there is no TLS, that a connection has failed for."""
+    """Tell whether a connection failed because of its certificate, or because the server has no TLS."""
     while error is not None:
         if isinstance(error, ssl.SSLError):
             return not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
@@ -271,7 +271,7 @@ def _untrusted(error: BaseException | None) -> bool:
 
 def _key(given: SecretStr | None) -> SecretStr:
     key = given.get_secret_value().strip() if given else ""
-    # The HTTP library would refuse such a header, and quote it.
+    # The HTTP library would reject such a header, and quote it.
     if not (key.isascii() and key.isprintable()):
         raise UserError("VOTEQUEUE_CHAT_API_KEY has characters that no key has: copy it again")
     return SecretStr(key)
@@ -285,19 +285,19 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 def usage(value: object, prompt: str, text: str) -> Usage:
-    """Read a call's usage; a count that the service omits is bounded, since it may be charged."""
+    """Read a call's usage; an omitted count becomes its upper bound, since it may be charged."""
     counts = value if isinstance(value, dict) else {}
     asked, answered, total = (
         _count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
     )
     if asked and answered and total:
-        # Some services count what a model thinks in the total only.
+        # Some services include thinking tokens in the total only.
         answered = max(answered, total - asked)
     return Usage(asked or token_bounds.message(prompt), answered or token_bounds.tokens(text))
 
 
 def _charged(answer: str, prompt: str) -> tuple[int, int] | None:
-    """Read the usage of a call whose reply is unusable, if the service gives it."""
+    """Read the usage of a call whose reply is unusable, if the service reports it."""
     value = (_object(answer) or {}).get("usage")
     if not isinstance(value, dict) or not _count(value.get("completion_tokens")):
         return None
@@ -306,5 +306,5 @@ def _charged(answer: str, prompt: str) -> tuple[int, int] | None:
 
 
 def _count(value: object) -> int | None:
-    # A service that counts nothing says 0, which no prompt and no reply has.
+    # Services that do not count report 0, which no prompt or reply can have.
     return int(value) if isinstance(value, int | float) and 1 <= value <= MOST_COUNTED else None

@@ -1,10 +1,10 @@
-"""Proxies from the environment, and clear errors when one does not work.
+"""Proxies from the environment, and clear errors for their failures.
 
     trouble("api.deepseek.com", "ProxyError")
         ->  UserError("api.deepseek.com cannot be called from this machine (ProxyError): check HTTPS_PROXY")
 
-Calls to this machine's loopback never go through one. A proxy's address is never told: it may have a
-password in it. A fault of this machine is no item's fault, which `UserError` says.
+Calls to this machine's loopback never use a proxy. Errors never contain a proxy's address, which may include
+a password. They are a `UserError`, since a failure of this machine must not count against an item.
 """
 
 import os
@@ -21,19 +21,17 @@ _T = TypeVar("_T")
 
 
 def lead_to(url: str) -> bool:
-    """Tell whether calls to a URL go through a proxy."""
-    where = urlsplit(url)
-    known = urllib.request.getproxies()
-    named = known.get(where.scheme) or known.get("all")
-    return bool(named) and not urls.stays_here(url) and not urllib.request.proxy_bypass(where.hostname or "")
+    """Tell whether calls to a URL use a proxy."""
+    parts = urlsplit(url)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return bool(proxy) and not urls.stays_here(url) and not urllib.request.proxy_bypass(parts.hostname or "")
 
 
 def trouble(name: str, what: str) -> UserError:
-    """Say that a service cannot be called from this machine, and what to check."""
-    there = [
-        variable for variable in _VARIABLES if os.environ.get(variable) or os.environ.get(variable.lower())
-    ]
-    check = f"check {', '.join(there)} and" if there else "check"
+    """Build the error for a service that this machine cannot call; it names what to check."""
+    variables = [name for name in _VARIABLES if os.environ.get(name) or os.environ.get(name.lower())]
+    check = f"check {', '.join(variables)} and" if variables else "check"
     return UserError(
         f"{name} cannot be called from this machine ({what}): {check} the service's address and certificates"
     )
@@ -43,7 +41,7 @@ def built(name: str, build: Callable[[], _T]) -> _T:
     """Build a client.
 
     Raises:
-        UserError: its library does not let it be built, for whatever reason.
+        UserError: its library raises any error.
     """
     try:
         return build()
@@ -52,7 +50,7 @@ def built(name: str, build: Callable[[], _T]) -> _T:
     except ImportError as error:
         missing = error.name or "for SOCKS proxies"
         ours = trouble(name, f"the package {missing} is missing: pip install 'votequeue[reason,translate]'")
-    except Exception as error:  # noqa: BLE001  whatever a library raises that cannot use an address or a key
+    except Exception as error:  # noqa: BLE001  libraries raise anything for an unusable address or key
         ours = trouble(name, type(error).__name__)
-    # Raised out here, it does not carry the library's error along, which may quote a proxy's password.
+    # Raised outside the handler, it does not chain the library's error, which may quote a proxy's password.
     raise ours

@@ -3,8 +3,8 @@
     QianfanChat(service, settings).complete(Prompt("……", 1024, 0.7))
         ->  Reply("……\\n答案是：B", Usage(640, 310))
 
-The SDK knows a model's endpoint, signs, and fetches tokens; its retries and its own limiter stay off, so that
-one call is one request to the model. What the SDK must not do or say is in `qianfan_sdk`.
+The SDK looks up a model's endpoint, signs, and fetches tokens. Its retries and its own limiter stay off, so
+that one call is one request to the model. `qianfan_sdk` restricts the SDK's behaviour and logging.
 """
 
 import json
@@ -28,9 +28,9 @@ from workers.ports import Prompt, Reply, Service
 from workers.providers import completion_parser, openai, openai_errors, proxies, qianfan_sdk, requests_errors
 
 NAME = "Qianfan"
-OWN_URL = "https://aip.baidubce.com"  # of version 1; all of its names are below baidubce.com
-COOLEST, HOTTEST = 0.01, 1.0  # version 1 takes temperatures above 0, up to 1
-SHORTEST = 2  # tokens: the least that max_output_tokens may be
+OWN_URL = "https://aip.baidubce.com"  # of version 1; all of Baidu's hosts are below baidubce.com
+COOLEST, HOTTEST = 0.01, 1.0  # version 1 accepts temperatures above 0, up to 1
+SHORTEST = 2  # tokens: the minimum of max_output_tokens
 _KEYS, _ACCESS_KEYS = ("AK", "SK"), ("ACCESS_KEY", "SECRET_KEY")
 
 # Version 1's codes (cloud.baidu.com/doc/WENXINWORKSHOP/s/tlmyncueh; the two of a minute: s/hlzic283e).
@@ -48,11 +48,11 @@ _REFUSED = {3, *range(336001, 336008), *range(336101, 336106)}
 
 
 class _Expired(Exception):
-    """The service does not take the token any more."""
+    """The service no longer accepts the token."""
 
 
 class _Qianfan(ABC):
-    """What both versions share: the SDK's client, its token, and the order of a call."""
+    """The common part of both versions: the SDK's client, its token, and the steps of a call."""
 
     def __init__(self, service: Service, settings: Settings, pairs: tuple[tuple[str, str], ...]) -> None:
         self._service = service
@@ -66,7 +66,7 @@ class _Qianfan(ABC):
         qianfan_sdk.use(self._config)
         self._client = proxies.built(NAME, self._made)
         requests_errors.widen(self._client._client._client._session, settings.calls_in_flight)
-        # Where a token has expired, the SDK would call the model again by itself.
+        # By default, the SDK calls the model again after a token has expired.
         self._client._client._retry_if_token_expired = lambda ask: ask
         self._auth = self._client._client._auth
 
@@ -77,7 +77,7 @@ class _Qianfan(ABC):
 
     def complete(self, prompt: Prompt) -> Reply:
         """Answer one message, in one call; raises as the port says."""
-        # The SDK looks into its global settings in places, whatever it was given.
+        # Parts of the SDK read its global settings instead of the client's.
         qianfan_sdk.use(self._config)
         token = requests_errors.tried(self._token, self._no_token)
         try:
@@ -90,11 +90,11 @@ class _Qianfan(ABC):
 
     @abstractmethod
     def _made(self) -> Any:
-        """Make the SDK's client."""
+        """Build the SDK's client."""
 
     @abstractmethod
     def _held(self) -> str:
-        """Give the SDK's token for the next call, if there is one; an old one is renewed."""
+        """Give the SDK's token for the next call, if it has one; an old token is renewed."""
 
     @abstractmethod
     def _renew(self) -> None:
@@ -102,20 +102,20 @@ class _Qianfan(ABC):
 
     @abstractmethod
     def _ask(self, prompt: Prompt) -> Any:
-        """Make the call; give the reply's JSON."""
+        """Make the call; return the reply's JSON."""
 
     @abstractmethod
     def _code(self, code: object, message: str) -> Exception:
-        """Say what an error code of the service means."""
+        """Map an error code of the service to an error of ours."""
 
     @abstractmethod
     def _read(self, body: dict[str, Any], prompt: Prompt) -> Reply:
-        """Read the model's answer out of the reply."""
+        """Parse the model's answer from the reply."""
 
     def _token(self) -> str:
         token = self._held()
         if not token:
-            # After an exchange that failed, the SDK tries no other by itself.
+            # After a failed exchange, the SDK does not retry by itself.
             self._renew()
             token = self._held()
         if not token:
@@ -129,7 +129,7 @@ class _Qianfan(ABC):
             case errors.AccessTokenExpiredError() | errors.BearerTokenExpiredError():
                 return _Expired()
             case errors.APIError():
-                # What the SDK adds of its own has a part of our key in it.
+                # The SDK's own addition contains a part of our key.
                 message = str(error.error_msg).partition(" 可能的原因")[0]
                 return self._code(error.error_code, openai_errors.quoted(self._hidden(message, token)))
             case errors.RequestError() if error.status_code is not None:
@@ -167,7 +167,7 @@ class _Qianfan(ABC):
         lost = requests_errors.failure(error, NAME, self._url)
         if isinstance(lost, UserError):
             return lost
-        # Nothing was asked of the model yet, so nothing can have been charged.
+        # The model has not been called yet, so nothing can have been charged.
         return Unavailable(f"no token could be had: {lost}")
 
     def _renewed(self, expired: str) -> VotequeueError:
@@ -230,7 +230,7 @@ class QianfanChat(_Qianfan):
 
     def _read(self, body: dict[str, Any], prompt: Prompt) -> Reply:
         if "result" not in body and "code" in body:
-            # As the documents show the limits' errors, and the SDK does not look for them.
+            # The documented form of rate limit errors, which the SDK does not detect.
             raise self._code(body["code"], openai_errors.quoted(str(body.get("msg"))))
         if body.get("need_clear_history") or body.get("flag") or body.get("is_safe") in (0, False):
             raise Refused(f"{NAME}'s content filter stopped the question or its answer")
@@ -263,7 +263,7 @@ class QianfanV2Chat(_Qianfan):
         ).body
 
     def _code(self, code: object, message: str) -> Exception:
-        # An error in an answer of status 200: the status that the documents give for the code stands in.
+        # An error in an answer of status 200: use the documented status of its code.
         statuses = {"rate_limit": 429, "internal": 500, "iam_token": 401, "permission": 401}
         status = next((status for part, status in statuses.items() if part in str(code)), 400)
         if "unsafe" in str(code):

@@ -2,8 +2,8 @@
 
     failure(requests.ReadTimeout("..."), "Tencent")  ->  NoReply("Tencent did not answer in time")
 
-Whether the call may have gone out is what counts. Its messages are never used: they quote addresses, and
-Baidu takes secrets in those.
+The mapping depends on whether the request may have been sent. The library's messages are never used: they
+quote URLs, and Baidu's URLs contain secrets.
 """
 
 import logging
@@ -14,22 +14,22 @@ from shared.errors import NoReply, Unavailable, Unreadable, VotequeueError
 from workers.providers import proxies
 
 HIDDEN = "***"
-DIRECT = {"http": "", "https": "", "all": ""}  # what `requests` is given where no proxy is to lead a call
+DIRECT = {"http": "", "https": "", "all": ""}  # makes `requests` use no proxy
 _T = TypeVar("_T")
 
 
 def tried(work: Callable[[], _T], judge: Callable[[Exception], Exception]) -> _T:
-    """Do some work with an SDK; ``judge`` gives the error to raise where it fails."""
+    """Do some work with an SDK; ``judge`` maps an exception to the error to raise."""
     try:
         return work()
-    except Exception as error:  # noqa: BLE001  whatever an SDK lets through
+    except Exception as error:  # noqa: BLE001  SDKs raise anything
         ours = judge(error)
-    # Raised out here, it does not carry the SDK's error along, which quotes headers and addresses.
+    # Raised outside the handler, it does not chain the SDK's error, which quotes headers and addresses.
     raise ours
 
 
 def widen(session: Any, connections: int) -> None:
-    """Let a session keep as many connections as there are callers; by default it throws all over ten away."""
+    """Size a session's connection pool for its callers; by default it keeps only ten connections."""
     from requests.adapters import HTTPAdapter
 
     for scheme in ("https://", "http://"):
@@ -37,7 +37,7 @@ def widen(session: Any, connections: int) -> None:
 
 
 def silence(*loggers: str) -> None:
-    """Let an SDK log nothing: it logs headers, and replies that may quote them; our errors say it."""
+    """Disable an SDK's loggers: they log headers, and replies that may quote them."""
     for name in loggers:
         logging.getLogger(name).addFilter(_nothing)
 
@@ -47,10 +47,10 @@ def _nothing(_: logging.LogRecord) -> bool:
 
 
 def failure(error: BaseException, name: str, url: str) -> VotequeueError:
-    """Say what an exception means for the call to a service, which is at ``url``."""
+    """Map an exception of a call to the service at ``url`` to an error of ours."""
     from requests import exceptions
 
-    # A bare ValueError is what urllib3 says of a proxy whose scheme it does not know.
+    # urllib3 raises a plain ValueError for a proxy with an unknown scheme.
     if isinstance(error, _of_this_machine()) or (type(error) is ValueError and proxies.lead_to(url)):
         return proxies.trouble(name, type(error).__name__)
     if isinstance(error, exceptions.InvalidJSONError) or not isinstance(error, exceptions.RequestException):
@@ -72,7 +72,7 @@ def _of_this_machine() -> tuple[type[BaseException], ...]:
     return (
         exceptions.ProxyError,
         exceptions.SSLError,
-        exceptions.InvalidSchema,  # a SOCKS proxy without its package, a scheme that is none
+        exceptions.InvalidSchema,  # a SOCKS proxy without its package, an unknown scheme
         exceptions.InvalidURL,
         exceptions.MissingSchema,
         exceptions.InvalidHeader,
@@ -86,15 +86,15 @@ def _went_out(error: BaseException) -> bool:
     from requests import exceptions
 
     before = exceptions.ConnectTimeout, exceptions.SSLError, exceptions.ProxyError
-    # No connection at all is urllib3's MaxRetryError; one that breaks off is its ProtocolError.
-    none = any(isinstance(cause, urllib3.exceptions.MaxRetryError) for cause in error.args)
+    # urllib3 raises MaxRetryError if there was no connection, ProtocolError if the connection broke.
+    unconnected = any(isinstance(cause, urllib3.exceptions.MaxRetryError) for cause in error.args)
     lost = isinstance(error, exceptions.ConnectionError | exceptions.Timeout)
-    return lost and not none and not isinstance(error, before)
+    return lost and not unconnected and not isinstance(error, before)
 
 
 def hidden(text: object, secrets: Iterable[str]) -> str:
-    """Give what a service said, our secrets taken out of it."""
-    said = str(text)
+    """Mask our secrets in a service's message."""
+    message = str(text)
     for secret in filter(None, secrets):
-        said = said.replace(secret, HIDDEN)
-    return said
+        message = message.replace(secret, HIDDEN)
+    return message

@@ -1,9 +1,9 @@
-"""Extract how long a service asks to wait: from headers, body fields or words.
+"""Extract how long a service asks to wait: from headers, body fields or message texts.
 
     asked({"retry-after": "7"}, [], "")                   ->  7.0
     asked({}, [], "Quota exceeded. Please retry in 5.4s.")  ->  5.4
 
-Whatever it says, the result is a finite number of seconds from 0 on, or None.
+The result is always a finite, non-negative number of seconds, or None.
 """
 
 import email.utils
@@ -14,17 +14,17 @@ from datetime import UTC, datetime
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _CHINESE = {"毫秒": 0.001, "秒": 1.0, "分": 60.0, "小时": 3600.0, "天": 86_400.0}
-_EPOCH, _EPOCH_MS = 1e9, 1e12  # from here on, a number of seconds (of milliseconds) is a date
+_EPOCH, _EPOCH_MS = 1e9, 1e12  # from these values on, a number is a date, in seconds or milliseconds
 _PART = (
     r"\d{1,12}(?:\.\d{1,12})?\s?(?:milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)"
 )
 _SPAN = re.compile(rf"\s*((?:{_PART}(?![A-Za-z])[\s,]{{0,2}}){{1,5}})\s*", re.IGNORECASE)
 _PARTS = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s?([a-z]+)", re.IGNORECASE)
-_SAID = re.compile(
+_IN_MESSAGE = re.compile(
     rf"\b(?:retry|again|wait|available|resets?)\b\D{{0,24}}?((?:{_PART}(?![A-Za-z])[\s,]{{0,2}}){{1,5}})",
     re.IGNORECASE,
 )
-_SAID_IN_CHINESE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s?(毫秒|秒|分|小时|天)钟?(?:之|以)?后")
+_IN_CHINESE_MESSAGE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s?(毫秒|秒|分|小时|天)钟?(?:之|以)?后")
 
 
 def asked(headers: Mapping[str, str], fields: Iterable[str], words: str) -> float | None:
@@ -32,7 +32,7 @@ def asked(headers: Mapping[str, str], fields: Iterable[str], words: str) -> floa
     seconds = retry_after(headers)
     if seconds:
         return seconds
-    # A field is often the rounded form of what the words say.
+    # A field is often a rounded form of the time in the message.
     hints = [hint for hint in (*map(span, fields), said(words)) if hint]
     return max(hints, default=None) or _reset(headers) or seconds
 
@@ -44,7 +44,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def span(text: str) -> float | None:
-    """Read a time span (``7``, ``5.4s``, ``6m0s``), or a date as the time that is left until it."""
+    """Parse a time span (``7``, ``5.4s``, ``6m0s``), or a date as the time until it."""
     seconds = _number(text)
     if seconds is not None:
         return _until(seconds) if seconds >= _EPOCH else seconds
@@ -54,11 +54,11 @@ def span(text: str) -> float | None:
 
 
 def said(words: str) -> float | None:
-    """Find the time that a sentence tells us to wait."""
-    if found := _SAID.search(words):
-        return _sum(found[1])
-    if found := _SAID_IN_CHINESE.search(words):
-        return float(found[1]) * _CHINESE[found[2]]
+    """Find the waiting time in a message."""
+    if match := _IN_MESSAGE.search(words):
+        return _sum(match[1])
+    if match := _IN_CHINESE_MESSAGE.search(words):
+        return float(match[1]) * _CHINESE[match[2]]
     return None
 
 
@@ -67,12 +67,12 @@ def _reset(headers: Mapping[str, str]) -> float | None:
     for name, text in headers.items():
         if "ratelimit" in name and "reset" in name and (seconds := span(text)) is not None:
             resets[name] = seconds
-    # Services tell the limits that are not reached along with the one that is.
+    # Services also report limits that are not reached.
     reached = [seconds for name, seconds in resets.items() if _number(headers.get(_remaining(name), "")) == 0]
     if reached:
         return max(reached)
-    told = any(_remaining(name) in headers for name in resets)
-    return (min if told else max)(resets.values(), default=None)
+    has_remaining = any(_remaining(name) in headers for name in resets)
+    return (min if has_remaining else max)(resets.values(), default=None)
 
 
 def _remaining(reset: str) -> str:
@@ -106,7 +106,7 @@ def _left(text: str) -> float | None:
         try:
             moment = read(text.strip())
             aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            # Not converted to UTC first: in the year 9999 that may overflow.
+            # Conversion to UTC may overflow in the year 9999.
             return max(0.0, (aware - datetime.now(UTC)).total_seconds())
         except (ValueError, TypeError, IndexError, OverflowError):
             continue

@@ -20,15 +20,15 @@ from workers.ports import Needs, Service, Translated
 from workers.providers import openai_errors, proxies, requests_errors
 
 NAME = "Tencent"
-OWN_URL = "https://tencentcloudapi.com"  # of all its services: they have names below it
+OWN_URL = "https://tencentcloudapi.com"  # the parent domain of all its services
 BATCH = "TextTranslateBatch"
 SDK_LOGGER = "tencentcloud_sdk_common"
 _TMT, _HUNYUAN = ("tmt", "2018-03-21"), ("hunyuan", "2023-09-01")
 _ANSWERS_PREAMBLE = 64  # tokens that the service may count around a text
 
-# Error codes by their longest known beginning, since sub-codes come and go
+# Error codes by their longest known prefix, since sub-codes change
 # (cloud.tencent.com/document/api/551/30640 and 1729/101842, and the SDKs' lists of them).
-_PAY = "top the account up or buy quota in Tencent's console"
+_PAY = "top up the account or buy quota in Tencent's console"
 _BARRED = {
     "AuthFailure": "check VOTEQUEUE_TENCENT_SECRET_ID and VOTEQUEUE_TENCENT_SECRET_KEY",
     "AuthFailure.SignatureExpire": "set this machine's clock, which is minutes off",
@@ -68,7 +68,7 @@ _OTHERS: dict[str, type[VotequeueError]] = {
 
 
 class TencentTranslator:
-    """Translates texts with Tencent, one call at a time."""
+    """Translates texts with Tencent, in one request per call."""
 
     def __init__(self, service: Service, settings: Settings) -> None:
         self._service = service
@@ -86,7 +86,7 @@ class TencentTranslator:
         return self._service
 
     def estimate(self, texts: Sequence[str]) -> Needs:
-        """Tell what translating some texts may use: a translation is at most about twice as long."""
+        """Estimate the usage of a translation, which is at most about twice as long as its text."""
         if self._service.model == BATCH:
             exact = Usage(characters=sum(map(len, texts)))
             return Needs(exact, exact)
@@ -98,7 +98,7 @@ class TencentTranslator:
         """Translate some texts, in one call; raises as the port says.
 
         Raises:
-            UserError: several texts for a model that takes one a call.
+            UserError: several texts for a model that takes one per call.
         """
         if self._service.model == BATCH:
             translated = self._batch(texts, source, target)
@@ -106,7 +106,7 @@ class TencentTranslator:
             translated = self._chat(texts[0], source, target)
         else:
             raise UserError(
-                f"{self._service.model} takes one text a call: leave `texts` out of VOTEQUEUE_LIMITS"
+                f"{self._service.model} takes one text per call: remove `texts` from VOTEQUEUE_LIMITS"
             )
         if len(translated.texts) != len(texts):
             raise Unreadable(f"{NAME} sent {len(translated.texts)} translations for {len(texts)} texts")
@@ -146,7 +146,7 @@ class TencentTranslator:
         )
         if not isinstance(answer, dict):
             raise Unreadable(f"{NAME}'s answer is not as documented")
-        # The SDK looks for errors in `application/json` only, to the letter: not with a charset behind it.
+        # The SDK detects errors only if the content type is exactly `application/json`, without a charset.
         if isinstance(refusal := answer.get("Error"), dict):
             raise self._refusal(str(refusal.get("Code")), refusal.get("Message"))
         return answer
@@ -154,7 +154,7 @@ class TencentTranslator:
     def _failure(self, error: Exception) -> VotequeueError:
         from tencentcloud.common.exception import TencentCloudSDKException
 
-        # The SDK lets through what breaks late: while the answer is read, and in its form.
+        # The SDK does not wrap late failures: while it reads the answer, and in the answer's format.
         if not isinstance(error, TencentCloudSDKException):
             return requests_errors.failure(error, NAME, self._url)
         if error.code == "ClientNetworkError":
@@ -196,7 +196,7 @@ def _client(api: tuple[str, str], secrets: tuple[str, str], settings: Settings) 
         reqTimeout=settings.call_timeout,
         keepAlive=True,
     )
-    # No retryer is none: the SDK's own one calls again after a success (FACTS.md).
+    # No retryer: the SDK's own one repeats a call after a success (FACTS.md).
     profile = ClientProfile(httpProfile=http, language="en-US", retryer=None)
     client = CommonClient(*api, Credential(*secrets), settings.tencent_region, profile)
     if urls.stays_here(where.geturl()):

@@ -1,4 +1,4 @@
-"""What Alembic runs for every command: the connection is the caller's, and so is its transaction."""
+"""Alembic's environment script; the caller provides the connection and its transaction."""
 
 import logging
 
@@ -6,7 +6,7 @@ from alembic import context
 
 from shared.ledger import schema
 
-# The caller says in one line what was upgraded.
+# The caller reports the upgrade in one line.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 context.configure(
     connection=context.config.attributes["connection"],

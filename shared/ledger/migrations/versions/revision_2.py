@@ -11,7 +11,7 @@ down_revision = "1"
 
 
 def upgrade() -> None:
-    """Add the tables and indexes; commits between 74522df and this revision made some of them."""
+    """Add the tables and indexes; commits between 74522df and this revision created some of them."""
     op.create_table(
         "plays",
         sa.Column("run", sa.String(), nullable=False),

@@ -1,4 +1,4 @@
-"""Revision 3: what made each vote.
+"""Revision 3: the provenance of each vote.
 
 votes (..., finish_reason "stop", mean_logprob -0.21), rounds (..., prompt "5f2c...", examples [3, 17])
 """
@@ -11,7 +11,7 @@ down_revision = "2"
 
 
 def upgrade() -> None:
-    """Add the columns and tables; of older votes they say nothing."""
+    """Add the columns and tables; older votes have no data in them."""
     op.add_column("votes", sa.Column("finish_reason", sa.String()))
     op.add_column("votes", sa.Column("mean_logprob", sa.Float()))
     op.create_table(
