@@ -44,7 +44,7 @@ def command(settings: Settings, port: int | None = None) -> list[str]:
         options["quantization"] = settings.quantization
     flags = ["--disable-uvicorn-access-log", "--disable-log-stats"]
     if is_cpu_build():
-        options["dtype"] = "bfloat16"
+        options["dtype"] = vllm_environment.cpu_dtype()
         flags.append("--enforce-eager")
     arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return [*programs.PYTHON, "-m", SERVER, *arguments, *flags]

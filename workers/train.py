@@ -59,7 +59,7 @@ def _train(claim: Claim) -> ItemResult:
             patience=settings.load().lease,
         ),
         beat=settings.load().heartbeat,
-        told=lambda message: _record(claim, message),
+        report=lambda message: _record(claim, message),
         holds=lambda: claims.holds(claim),
         stopping=_stopping.is_set,
     )
@@ -89,33 +89,33 @@ def _sweep(work: Path) -> None:
 def _record(claim: Claim, message: Message) -> None:
     try:
         if isinstance(message, Step):
-            training_log.record(claim, message.step, message.of, message.told)
+            training_log.record(claim, message.step, message.total_steps, message.metrics)
         elif isinstance(message, Saved):
-            training_log.record(claim, message.step, message.of, {}, saved=True)
+            training_log.record(claim, message.step, message.total_steps, {}, saved=True)
     except UserError as error:
         # The training continues: a curve lacks a point, or a checkpoint does not count as progress.
-        log.warning("a step could not be written down: %s", error)
+        log.warning("a step could not be recorded: %s", error)
 
 
-def _publish(claim: Claim, options: Training, made: TrainedModel, folder: Path) -> ItemResult:
+def _publish(claim: Claim, options: Training, trained: TrainedModel, folder: Path) -> ItemResult:
     """Move a model to the folder of trained models; it is registered together with the training's result."""
     if not retries.written(lambda: claims.holds(claim)):
         raise Superseded
-    place = settings.load().trained_folder / made.name
+    place = settings.load().trained_folder / trained.name
     # The model exists if a worker died between this line and the write to the ledger.
-    if made.folder.exists() and not place.exists():
-        made.folder.rename(place)
-    verdict = _verdict(options, made)
+    if trained.folder.exists() and not place.exists():
+        trained.folder.rename(place)
+    verdict = _verdict(options, trained)
 
     def register(connection: Connection) -> None:
-        models.add(connection, _model(claim, options, made), made.problems)
+        models.add(connection, _model(claim, options, trained), trained.problems)
         if verdict.promoted:
-            models.promote(connection, options.target, made.name, verdict.words)
+            models.promote(connection, options.target, trained.name, verdict.words)
 
-    value = {"model": made.name, "verdict": verdict.words, "promoted": verdict.promoted, **made.metrics}
+    value = {"model": trained.name, "verdict": verdict.words, "promoted": verdict.promoted, **trained.metrics}
     return ItemResult(
         value,
-        f"{made.name}: {verdict.words}",
+        f"{trained.name}: {verdict.words}",
         also=register,
         recorded=lambda: shutil.rmtree(folder, ignore_errors=True),
     )
@@ -129,24 +129,26 @@ class _Verdict:
     words: str
 
 
-def _verdict(options: Training, made: TrainedModel) -> _Verdict:
-    if made.beats_majority:
+def _verdict(options: Training, trained: TrainedModel) -> _Verdict:
+    if trained.beats_majority:
         if isinstance(options, ScorerTraining) and not options.promote:
             return _Verdict(
                 False, "not in use, as was wished: it beats the plain majority on its held-out questions"
             )
         return _Verdict(True, "in use from now on: it beats the plain majority on what was held out")
     if options.target == "lora":
-        return _Verdict(False, f"not in use: try it with --lora {made.name}, then `votequeue models use` it")
-    if made.beats_majority is None:
+        return _Verdict(
+            False, f"not in use: try --lora {trained.name}, then `votequeue models use {trained.name}`"
+        )
+    if trained.beats_majority is None:
         return _Verdict(False, "not in use: no held-out votes say whether it beats the plain majority")
     return _Verdict(False, "not in use: it does not beat the plain majority on what was held out")
 
 
-def _model(claim: Claim, options: Training, made: TrainedModel) -> Model:
+def _model(claim: Claim, options: Training, trained: TrainedModel) -> Model:
     run = runs.get_run(claim.job.run)
     return Model(
-        name=made.name,
+        name=trained.name,
         kind=options.target,
         run=run.name,
         base=options.base,
@@ -154,8 +156,8 @@ def _model(claim: Claim, options: Training, made: TrainedModel) -> Model:
         digest=run.digest,
         options=options.model_dump(mode="json"),
         code=build_info.code(),
-        metrics=made.metrics,
-        rule=made.rule,
+        metrics=trained.metrics,
+        rule=trained.rule,
     )
 
 

@@ -37,13 +37,13 @@ class WorkerChannel:
         self._out.write(message.model_dump_json() + "\n")
         self._out.flush()
 
-    def step(self, step: int, of: int, metrics: dict[str, float]) -> None:
+    def step(self, step: int, total: int, metrics: dict[str, float]) -> None:
         """Send a step's metrics."""
-        self.send(Step(step=step, of=of, told=metrics))
+        self.send(Step(step=step, total_steps=total, metrics=metrics))
 
-    def saved(self, step: int, of: int) -> None:
+    def saved(self, step: int, total: int) -> None:
         """Report a complete checkpoint."""
-        self.send(Saved(step=step, of=of))
+        self.send(Saved(step=step, total_steps=total))
 
     def stop(self, *_: object) -> None:
         """Ask the training to stop after its next step."""

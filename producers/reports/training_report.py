@@ -40,7 +40,7 @@ class TrainingReport:
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Return the steps and values of a logged metric."""
-        points = [(logged.step, float(logged.told[name])) for logged in self.curve if name in logged.told]
+        points = [(at.step, float(at.metrics[name])) for at in self.curve if name in at.metrics]
         return [step for step, _ in points], [value for _, value in points]
 
     def last(self, name: str) -> float | None:
@@ -60,7 +60,7 @@ def report_of(name: str) -> TrainingReport:
     report = TrainingReport(name, run.source, run.options, progress, result=progress.result)
     report.curve = training_log.curve(name)
     if report.curve:
-        report.step, report.of = report.curve[-1].step, report.curve[-1].of
+        report.step, report.of = report.curve[-1].step, report.curve[-1].total_steps
         report.loss, report.learning_rate = report.last("loss"), report.last("learning_rate")
         report.auc = report.last("eval_auc")
         saved, _ = report.series("saved")
@@ -106,6 +106,6 @@ def require_training(name: str) -> Run:
 
 def _pace(curve: list[LoggedStep]) -> float | None:
     recent = curve[-PACE_STEPS:]
-    minutes = (recent[-1].told_at - recent[0].told_at) / 60
+    minutes = (recent[-1].recorded_at - recent[0].recorded_at) / 60
     done = recent[-1].step - recent[0].step
     return done / minutes if minutes > 0 and done > 0 else None

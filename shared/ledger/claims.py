@@ -23,7 +23,7 @@ from shared.ledger import engine, leases, locks, schema
 from shared.ledger.schema import Death, State
 from shared.voting import Answer
 
-items, plays = schema.items.c, schema.plays.c
+items, begun = schema.items.c, schema.begun_claims.c
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def begin(claims: Iterable[Claim]) -> None:
             for held in _in_order(claims)
         ]
         if rows:
-            engine.insert_missing(connection, schema.plays, rows)
+            engine.insert_missing(connection, schema.begun_claims, rows)
 
 
 def still_holds(connection: sa.Connection, held: Claim) -> bool:
@@ -168,7 +168,7 @@ def holds(held: Claim) -> bool:
         return still_holds(connection, held)
 
 
-def forgive(connection: sa.Connection, held: Claim) -> None:
+def reset_losses(connection: sa.Connection, held: Claim) -> None:
     """Reset an item's losses, since its work has made progress."""
     connection.execute(schema.items.update().where(*_same(held)).values(losses=0))
 
@@ -273,11 +273,11 @@ def held_by(worker: str, jobs: Collection[Job]) -> list[Claim]:
 
 def _leased() -> sa.Select[Any]:
     """Select claimed items with their runs' kinds, and the time when their work began, if it did."""
-    play = sa.and_(plays.run == items.run, plays.number == items.number, plays.fence == items.fence)
+    same_claim = sa.and_(begun.run == items.run, begun.number == items.number, begun.fence == items.fence)
     return (
-        sa.select(schema.items, schema.runs.c.kind, plays.begun_at)
+        sa.select(schema.items, schema.runs.c.kind, begun.begun_at)
         .join(schema.runs, schema.runs.c.name == items.run)
-        .outerjoin(schema.plays, play)
+        .outerjoin(schema.begun_claims, same_claim)
         .where(items.state == State.LEASED)
         .order_by(items.run, items.number)
     )
@@ -383,16 +383,16 @@ def _let_die(
     outcome = f"lost: {reason}, in play {death.value}"
     if not _let_go(connection, held, state, now, outcome, changes):
         return None
-    connection.execute(schema.plays.update().where(*_same(held, plays)).values(death=death))
+    connection.execute(schema.begun_claims.update().where(*_same(held, begun)).values(death=death))
     return state
 
 
 def _deaths_alone(connection: sa.Connection, job: Job, losses: int) -> int:
     """Count the deaths with nothing else in play among an item's last ``losses`` deaths."""
     last = (
-        sa.select(plays.death)
-        .where(plays.run == job.run, plays.number == job.item, plays.death.is_not(None))
-        .order_by(plays.fence.desc())
+        sa.select(begun.death)
+        .where(begun.run == job.run, begun.number == job.item, begun.death.is_not(None))
+        .order_by(begun.fence.desc())
         .limit(losses)
     )
     return sum(death == Death.ALONE for death in connection.scalars(last))

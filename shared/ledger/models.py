@@ -23,7 +23,7 @@ from shared.voting import GATE, Rule, VotingMode
 # same as `FOLLOW`); the model in use when a batch begins.
 NONE, IN_USE, FOLLOW = "none", "in-use", "follow"
 
-models, learned, promotions = schema.models.c, schema.learned.c, schema.promotions.c
+models, problems_of, promotions = schema.models.c, schema.model_problems.c, schema.promotions.c
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def add(connection: sa.Connection, model: Model, problems: Iterable[str]) -> Non
     engine.insert_missing(connection, schema.models, [{**row, **rule, **stamp}])
     for chunk in engine.chunks(sorted(set(problems))):
         rows: list[dict[str, object]] = [{"model": model.name, "problem": problem} for problem in chunk]
-        engine.insert_missing(connection, schema.learned, rows)
+        engine.insert_missing(connection, schema.model_problems, rows)
 
 
 def promote(connection: sa.Connection, kind: Kind, name: str | None, reason: str) -> None:
@@ -153,7 +153,7 @@ def every() -> list[Model]:
 
 def problems(name: str) -> set[str]:
     """Give the `dataset.identity` of each problem that a model was trained on."""
-    query = sa.select(learned.problem).where(learned.model == name)
+    query = sa.select(problems_of.problem).where(problems_of.model == name)
     with engine.streaming() as connection:
         return set(connection.scalars(query))
 

@@ -45,7 +45,7 @@ def record(worker: str, progress: Sequence[Sampled]) -> None:
         )
         connection.execute(
             schema.worker_progress.insert(),
-            [{"worker": worker, "told_at": now, **asdict(sampled)} for sampled in progress],
+            [{"worker": worker, "recorded_at": now, **asdict(sampled)} for sampled in progress],
         )
 
 
@@ -57,7 +57,7 @@ def of_run(connection: sa.Connection, run: str) -> Sampled | None:
     if not sa.inspect(connection).has_table(schema.worker_progress.name):
         # An older ledger that is opened read-only has no such table.
         return None
-    fresh = columns.told_at > engine.now(connection) - FRESH
+    fresh = columns.recorded_at > engine.now(connection) - FRESH
     query = sa.select(
         sa.func.sum(columns.votes),
         sa.func.sum(columns.tokens),

@@ -38,6 +38,7 @@ class State(enum.StrEnum):
 
 OPEN = (State.PENDING, State.LEASED)
 
+# Programs older than Alembic find the schema's version here and refuse a newer ledger, so it keeps its name.
 facts = Table(
     "facts", metadata, Column("name", String, primary_key=True), Column("value", Text, nullable=False)
 )
@@ -129,8 +130,8 @@ class Death(enum.StrEnum):
 
 
 # The claims whose work has begun: only these can have caused a death. ``death``: a `Death`, if the work died.
-plays = Table(
-    "plays",
+begun_claims = Table(
+    "begun_claims",
     metadata,
     Column("run", String, primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
@@ -223,7 +224,7 @@ worker_progress = Table(
     Column("votes_not_begun", Integer, nullable=False),
     Column("tokens_under_way", Integer, nullable=False),
     Column("tokens_per_second", Float, nullable=False),
-    Column("told_at", Float, nullable=False),
+    Column("recorded_at", Float, nullable=False),
     Index("worker_progress_by_run", "run"),
 )
 
@@ -262,14 +263,14 @@ examples = Table(
 # Trainings and their models
 
 # Per-step training metrics: loss, learning rate, metrics of the held-out part.
-steps = Table(
-    "steps",
+training_log = Table(
+    "training_log",
     metadata,
     Column("run", String, primary_key=True),
     Column("step", Integer, primary_key=True, autoincrement=False),
-    Column("told_at", Float, nullable=False),
-    Column("of", Integer, nullable=False),
-    Column("told", JSON, nullable=False),
+    Column("recorded_at", Float, nullable=False),
+    Column("total_steps", Integer, nullable=False),
+    Column("metrics", JSON, nullable=False),
 )
 
 models = Table(
@@ -292,8 +293,8 @@ models = Table(
 )
 
 # Digests of a model's training problems: results on these do not measure the model.
-learned = Table(
-    "learned",
+model_problems = Table(
+    "model_problems",
     metadata,
     Column("model", String, primary_key=True),
     Column("problem", String, primary_key=True),

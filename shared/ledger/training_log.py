@@ -13,20 +13,20 @@ import sqlalchemy as sa
 from shared.ledger import claims, engine, schema
 from shared.ledger.claims import Claim
 
-columns = schema.steps.c
+columns = schema.training_log.c
 
 
 @dataclass(frozen=True)
 class LoggedStep:
-    """The metrics of one step of ``of`` (``told``), and when they were recorded."""
+    """The metrics of one step, and when they were recorded."""
 
     step: int
-    of: int
-    told_at: float
-    told: dict[str, Any]
+    total_steps: int
+    recorded_at: float
+    metrics: dict[str, Any]
 
 
-def record(claim: Claim, step: int, of: int, metrics: dict[str, float], saved: bool = False) -> bool:
+def record(claim: Claim, step: int, total_steps: int, metrics: dict[str, float], saved: bool = False) -> bool:
     """Record a step's metrics, merged with others of the same step; tell whether the claim still holds.
 
     ``saved``: there is a checkpoint of the step, and the item's count of deaths is reset.
@@ -36,19 +36,20 @@ def record(claim: Claim, step: int, of: int, metrics: dict[str, float], saved: b
     with engine.writing() as connection:
         if not claims.still_holds(connection, claim):
             return False
-        before = connection.scalar(sa.select(columns.told).where(where, columns.step == step))
-        connection.execute(schema.steps.delete().where(where, columns.step >= step))
-        row = {"run": claim.job.run, "step": step, "of": of, "told": {**(before or {}), **recorded}}
-        connection.execute(schema.steps.insert().values(**row, told_at=engine.now(connection)))
+        before = connection.scalar(sa.select(columns.metrics).where(where, columns.step == step))
+        connection.execute(schema.training_log.delete().where(where, columns.step >= step))
+        row = {"run": claim.job.run, "step": step, "total_steps": total_steps}
+        row |= {"metrics": {**(before or {}), **recorded}, "recorded_at": engine.now(connection)}
+        connection.execute(schema.training_log.insert().values(row))
         if saved:
-            claims.forgive(connection, claim)
+            claims.reset_losses(connection, claim)
         return True
 
 
 def curve(run: str) -> list[LoggedStep]:
     """Read all metrics of a training, in the order of its steps."""
     query = (
-        sa.select(columns.step, columns.of, columns.told_at, columns.told)
+        sa.select(columns.step, columns.total_steps, columns.recorded_at, columns.metrics)
         .where(columns.run == run)
         .order_by(columns.step)
     )

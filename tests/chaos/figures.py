@@ -205,7 +205,7 @@ def read_plays(engine: sa.Engine, figures: Figures, run: str, poison: Collection
     beside it is halved with each death, few deaths find it alone; after that, all do.
     """
     with engine.connect() as connection:
-        query = "SELECT number, fence, death FROM plays WHERE run = :run ORDER BY number, fence"
+        query = "SELECT number, fence, death FROM begun_claims WHERE run = :run ORDER BY number, fence"
         rows = [row for row in connection.execute(sa.text(query), {"run": run}) if row.number not in poison]
     again = [
         row

@@ -56,7 +56,7 @@ def pid_of(holder: str) -> int:
 
 
 def saved() -> int:
-    return max((told.step for told in training_log.curve("t") if "saved" in told.told), default=0)
+    return max((told.step for told in training_log.curve("t") if "saved" in told.metrics), default=0)
 
 
 def learning(worker: Worker) -> list[psutil.Process]:

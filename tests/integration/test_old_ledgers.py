@@ -56,7 +56,7 @@ def old_ledger(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.M
 @pytest.fixture
 def upgraded(old_ledger: str, votequeue: Command) -> str:
     """Have an old ledger that was upgraded; give its database's name."""
-    assert "from revision 1 to 3" in votequeue("ledger", "upgrade").out
+    assert "from revision 1 to 4" in votequeue("ledger", "upgrade").out
     return old_ledger
 
 
@@ -151,10 +151,15 @@ def test_what_only_reads_never_upgrades_and_says_what_to_run_where_a_table_is_mi
     votequeue: Command,
 ) -> None:
     assert votequeue("status").code == 0
-    for run in (*INFER, "judge"):
+    for run in INFER:
         assert votequeue("status", run).code == 0
     assert votequeue("collect", "judged", "-o", "judged.jsonl").code == 0
-    for words in (("report", "wrong"), ("report", "answered"), ("trace", "answered", "1")):
+    for words in (
+        ("status", "judge"),
+        ("report", "wrong"),
+        ("report", "answered"),
+        ("trace", "answered", "1"),
+    ):
         ended = votequeue(*words)
         assert (ended.code, ended.err.count("\n")) == (1, 1)
         assert "has revision 1" in ended.err
@@ -181,7 +186,7 @@ def test_the_first_writer_upgrades_sqlite_and_is_refused_by_postgresql(
     assert backup.name == "ledger.db.revision-1.backup"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert [record.message for record in caplog.records] == [
-        f"the ledger was upgraded from revision 1 to 3; {backup} is a backup of the old one"
+        f"the ledger was upgraded from revision 1 to 4; {backup} is a backup of the old one"
     ]
     # The backup is a whole ledger, from before.
     assert votequeue("ledger", "restore", backup, "--force").code == 0
@@ -276,6 +281,12 @@ def check() -> None:
 @pytest.mark.usefixtures("any_ledger")
 def test_a_ledger_of_revision_2_that_does_not_say_so_is_upgraded() -> None:
     with engine.engine().begin() as connection:
+        connection.execute(sa.text("ALTER TABLE begun_claims RENAME TO plays"))
+        connection.execute(sa.text("ALTER TABLE model_problems RENAME TO learned"))
+        for was, now in (("of", "total_steps"), ("told", "metrics"), ("told_at", "recorded_at")):
+            connection.execute(sa.text(f'ALTER TABLE training_log RENAME COLUMN {now} TO "{was}"'))
+        connection.execute(sa.text("ALTER TABLE training_log RENAME TO steps"))
+        connection.execute(sa.text("ALTER TABLE worker_progress RENAME COLUMN recorded_at TO told_at"))
         schema.rounds.drop(connection)
         schema.generators.drop(connection)
         for column in ("finish_reason", "mean_logprob"):
@@ -283,7 +294,7 @@ def test_a_ledger_of_revision_2_that_does_not_say_so_is_upgraded() -> None:
         connection.execute(sa.text("DROP TABLE alembic_version"))
     forget()
     assert revision() == "2"
-    assert "from revision 2 to 3" in str(engine.upgrade())
+    assert "from revision 2 to 4" in str(engine.upgrade())
     check()
 
 
@@ -296,7 +307,9 @@ def test_a_ledger_of_a_newer_version_is_refused(votequeue: Command) -> None:
     ended = votequeue("status")
     assert (ended.code, "created by a newer votequeue" in ended.err) == (1, True)
     with opened.begin() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '3'"))
+        connection.execute(
+            sa.text("UPDATE alembic_version SET version_num = :head"), {"head": migrations.HEAD}
+        )
     opened.dispose()
 
 
@@ -390,7 +403,7 @@ def test_enqueue_upgrades_an_older_sqlite_ledger_and_says_so_in_one_line(
     run_fixtures.write(Path("new.jsonl"), run_fixtures.entry("p1", "AB"))
     command = [sys.executable, "-m", "producers.cli", "enqueue", "infer", "new.jsonl", "--run", "new"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"from revision 1 to 3; {on_sqlite}.revision-1.backup is a backup" in ended.stderr
+    assert f"from revision 1 to 4; {on_sqlite}.revision-1.backup is a backup" in ended.stderr
     assert ended.stderr.count("upgraded") == 1
     assert runs.count_states("new")["pending"] == 2
 

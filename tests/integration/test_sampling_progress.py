@@ -40,7 +40,7 @@ def age(seconds: float) -> None:
     """Let all that workers said be so old."""
     columns = schema.worker_progress.c
     with engine.writing() as connection:
-        connection.execute(schema.worker_progress.update().values(told_at=columns.told_at - seconds))
+        connection.execute(schema.worker_progress.update().values(recorded_at=columns.recorded_at - seconds))
 
 
 def line(run: str) -> str:

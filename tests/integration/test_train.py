@@ -93,7 +93,7 @@ def during(name: str, act: Callable[[], object]) -> str:
     said: list[str] = []
     worker = threading.Thread(target=lambda: said.append(train(claim(name))))
     worker.start()
-    await_that(lambda: any("saved" in told.told for told in training_log.curve(name)))
+    await_that(lambda: any("saved" in told.metrics for told in training_log.curve(name)))
     act()
     worker.join(120)
     assert said
@@ -129,8 +129,8 @@ def test_a_model_that_beats_the_majority_is_registered_and_used(votequeue: Comma
     assert state() is State.DONE
     assert work() == []
     told = training_log.curve(name)
-    assert told[-1].step == told[-1].of
-    assert {"loss", "learning_rate"} <= {figure for one in told for figure in one.told}
+    assert told[-1].step == told[-1].total_steps
+    assert {"loss", "learning_rate"} <= {figure for one in told for figure in one.metrics}
     assert queue.train(run="t", item=0).startswith("nothing to do")
     shown = votequeue("status", "t").out
     assert used.name in shown
@@ -164,8 +164,8 @@ def test_an_adapter_is_named_by_its_content_and_waits_to_be_tried() -> None:
     _open("l", told, training_fixtures.examples(20))
     said = train(claim("l"))
     (model,) = models.every()
-    assert (
-        said == f"{model.name}: not in use: try it with --lora {model.name}, then `votequeue models use` it"
+    assert said == (
+        f"{model.name}: not in use: try --lora {model.name}, then `votequeue models use {model.name}`"
     )
     folder = model_store.checked("lora", model.name, settings.load().trained_folder)
     assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in folder.iterdir()}
@@ -206,7 +206,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_in_another_worker() -> No
 
     assert during("t", kill) == "lost: the training process was killed (SIGKILL)"
     assert state() is State.PENDING
-    saved = max(told.step for told in training_log.curve("t") if "saved" in told.told)
+    saved = max(told.step for told in training_log.curve("t") if "saved" in told.metrics)
     held = claim(worker="two")
     assert held.fence == 2
     assert "in use from now on" in train(held)
@@ -223,7 +223,7 @@ def test_its_process_dies_with_the_worker(tmp_path: Path, monkeypatch: pytest.Mo
         engine.engine().dispose(close=False)
         train(claim())
         os._exit(0)
-    await_that(lambda: any("saved" in told.told for told in training_log.curve("t")))
+    await_that(lambda: any("saved" in told.metrics for told in training_log.curve("t")))
     (child,) = [
         one for one in psutil.Process(pid).children() if "training_process" in " ".join(one.cmdline())
     ]
@@ -237,7 +237,7 @@ def test_a_stopped_worker_gives_the_training_back_after_a_checkpoint() -> None:
     assert during("t", queue._stopping.set) == "given back: training was stopped"
     assert state() is State.PENDING
     curve = training_log.curve("t")
-    assert "saved" in curve[-1].told
+    assert "saved" in curve[-1].metrics
     assert broker.waiting("train") == 1
     assert claim().attempt == 1
 

@@ -23,7 +23,7 @@ def claim(worker: str = "one", lease: float = 60) -> Claim:
 
 
 def told() -> list[tuple[int, dict[str, float]]]:
-    return [(one.step, one.told) for one in training_log.curve("t")]
+    return [(one.step, one.metrics) for one in training_log.curve("t")]
 
 
 def test_the_figures_of_one_step_come_together() -> None:
@@ -32,7 +32,7 @@ def test_the_figures_of_one_step_come_together() -> None:
     assert training_log.record(held, 5, 20, {"eval_auc": 0.6})
     assert training_log.record(held, 10, 20, {"loss": 0.6}, saved=True)
     assert told() == [(5, {"loss": 0.7, "eval_auc": 0.6}), (10, {"loss": 0.6, "saved": 1.0})]
-    assert [one.of for one in training_log.curve("t")] == [20, 20]
+    assert [one.total_steps for one in training_log.curve("t")] == [20, 20]
 
 
 def test_a_training_that_goes_on_from_before_takes_back_what_came_after() -> None:

@@ -63,7 +63,7 @@ def test_whatever_is_read_is_an_option(reader: str, text: str, options: int) -> 
 
 def test_a_reader_is_one_of_those_there_are() -> None:
     assert TypeAdapter(ReaderName).validate_python("reference") == "reference"
-    with pytest.raises(ValidationError, match="there are: conclusion, reference"):
+    with pytest.raises(ValidationError, match="the readers are: conclusion, reference"):
         TypeAdapter(ReaderName).validate_python("guess")
 
 

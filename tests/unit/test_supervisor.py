@@ -16,7 +16,7 @@ from workers.training.ipc import Message, StartTraining, Step, TrainedModel
 from workers.training.supervisor import Superseded
 
 MADE = (
-    '{"kind": "made", "name": "scorer-1", "folder": "/x", "metrics": {}, "rule": null, '
+    '{"kind": "trained", "name": "scorer-1", "folder": "/x", "metrics": {}, "rule": null, '
     '"beats_majority": null, "problems": []}'
 )
 SAYS = "import sys, time\nsys.stdin.readline()\ndef say(words): print(words, flush=True)\n"
@@ -55,7 +55,7 @@ def supervise(program: str, tmp_path: Path, watch: Watch | None = None) -> Train
     return supervisor.supervise(
         order,
         beat=0.05,
-        told=watch.heard.append,
+        report=watch.heard.append,
         holds=watch.holds,
         stopping=lambda: watch.stop,
         command=(sys.executable, "-c", SAYS + program),
@@ -65,11 +65,12 @@ def supervise(program: str, tmp_path: Path, watch: Watch | None = None) -> Train
 def test_what_it_says_is_heard_in_order_and_the_model_comes_back(tmp_path: Path) -> None:
     watch = Watch()
     program = "".join(
-        f"""say('{{"kind": "step", "step": {at}, "of": 9, "told": {{"loss": 0.5}}}}')\n""" for at in (1, 2)
+        f"""say('{{"kind": "step", "step": {at}, "total_steps": 9, "metrics": {{"loss": 0.5}}}}')\n"""
+        for at in (1, 2)
     )
     made = supervise(program + f"say('{MADE}')\n", tmp_path, watch)
     assert made.name == "scorer-1"
-    assert watch.heard == [Step(step=1, of=9, told={"loss": 0.5}), Step(step=2, of=9, told={"loss": 0.5})]
+    assert watch.heard == [Step(step=at, total_steps=9, metrics={"loss": 0.5}) for at in (1, 2)]
 
 
 def test_what_nobody_understands_is_no_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -136,7 +137,7 @@ def test_a_stop_is_passed_on_and_its_checkpoint_waited_for(tmp_path: Path) -> No
     program = (
         "import signal\nstopped = []\nsignal.signal(15, lambda *_: stopped.append(1))\n"
         "while not stopped: time.sleep(0.01)\n"
-        """say('{"kind": "saved", "step": 3, "of": 9}')\nsay('{"kind": "stopped"}')\n"""
+        """say('{"kind": "saved", "step": 3, "total_steps": 9}')\nsay('{"kind": "stopped"}')\n"""
     )
     # The signal may come before the handler is set: this process then ends, as it would at its start.
     with pytest.raises(Interrupted):

@@ -216,22 +216,11 @@ class VllmGenerator:
             # vLLM 0.32 rewinds the random generator of a seeded request after a chunk of its prompt. torch's
             # CPU generator does not support that: the engine dies ("CPU Generator does not use offset").
             self._seeds = False
-            self._dtype = cpu_dtype()
+            self._dtype = vllm_environment.cpu_dtype()
             arguments |= {"dtype": self._dtype, "enforce_eager": True}
         if self._rank:
             arguments |= {"enable_lora": True, "max_lora_rank": self._rank}
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-
-
-def cpu_dtype() -> str:
-    """Choose the data type for sampling on this CPU: float32 if it has no bfloat16 instructions.
-
-    Emulated bfloat16 takes two to three times as long for matrix products from 16 rows on.
-    """
-    import torch
-
-    capabilities = torch.cpu.get_capabilities()
-    return "bfloat16" if any(there for name, there in capabilities.items() if "bf16" in name) else "float32"
 
 
 @functools.cache

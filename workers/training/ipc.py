@@ -1,6 +1,6 @@
 """Messages between a worker and its training process, one JSON object a line.
 
-    {"kind": "step", "step": 120, "of": 300, "told": {"loss": 0.61, "learning_rate": 8e-05}}
+    {"kind": "step", "step": 120, "total_steps": 300, "metrics": {"loss": 0.61, "learning_rate": 8e-05}}
 
 The worker sends the order and then, every few seconds, that the claim still holds. The process reports its
 progress and its end.
@@ -34,12 +34,12 @@ class StartTraining(_Message):
 
 
 class Step(_Message):
-    """Metrics of one step of ``of``: loss, learning rate, held-out metrics."""
+    """Metrics of one step: loss, learning rate, held-out metrics."""
 
     kind: Literal["step"] = "step"
     step: int
-    of: int
-    told: dict[str, float]
+    total_steps: int
+    metrics: dict[str, float]
 
 
 class Saved(_Message):
@@ -47,13 +47,13 @@ class Saved(_Message):
 
     kind: Literal["saved"] = "saved"
     step: int
-    of: int
+    total_steps: int
 
 
 class TrainedModel(_Message):
     """The complete model is in ``folder``; ``problems`` are the digests of those it was trained on."""
 
-    kind: Literal["made"] = "made"
+    kind: Literal["trained"] = "trained"
     name: str
     folder: Path
     metrics: dict[str, Any]

@@ -1,6 +1,6 @@
 """Supervise a training process from its worker: start it, watch it, stop it.
 
-    supervise(order, told=..., holds=..., stopping=...)  ->  TrainedModel(name="scorer-3f9c01ab12cd", ...)
+    supervise(order, report=..., holds=..., stopping=...)  ->  TrainedModel(name="scorer-3f9c01ab12cd", ...)
 
 The process lives only as long as its worker and the claim: the worker confirms the claim every few seconds,
 and the process exits when the confirmations stop.
@@ -43,12 +43,12 @@ def supervise(
     order: StartTraining,
     *,
     beat: float,
-    told: Callable[[Message], None],
+    report: Callable[[Message], None],
     holds: Callable[[], bool],
     stopping: Callable[[], bool],
     command: tuple[str, ...] = COMMAND,
 ) -> TrainedModel:
-    """Run a training to its end; ``told`` receives its messages, ``holds`` is called every ``beat`` seconds.
+    """Run a training to its end; ``report`` gets its messages; ``holds`` is called every ``beat`` seconds.
 
     Raises:
         Refused: it failed, and a retry would fail the same way.
@@ -60,7 +60,7 @@ def supervise(
     with _process(order, command) as process:
         messages = _listen(process)
         try:
-            end = _follow(process, messages, beat, told, holds, stopping)
+            end = _follow(process, messages, beat, report, holds, stopping)
         finally:
             _end(process)
     match end:
@@ -120,7 +120,7 @@ def _follow(
     process: "subprocess.Popen[bytes]",
     messages: "queue.Queue[Message | None]",
     beat: float,
-    told: Callable[[Message], None],
+    report: Callable[[Message], None],
     holds: Callable[[], bool],
     stopping: Callable[[], bool],
 ) -> TrainedModel | Failed | Stopped | None:
@@ -139,7 +139,7 @@ def _follow(
             message = messages.get(timeout=min(beat, 0.5))
             if message is None or isinstance(message, TrainedModel | Failed | Stopped):
                 return message
-            told(message)
+            report(message)
 
 
 def _confirm_claim(process: "subprocess.Popen[bytes]", holds: Callable[[], bool]) -> None:
