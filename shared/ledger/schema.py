@@ -119,6 +119,8 @@ workers = Table(
     Column("pid", Integer),
     Column("started", BigInteger),
     Column("session", Integer),
+    # The names of the queues that it consumes; NULL: unknown, an older version.
+    Column("queues", JSON),
 )
 
 
@@ -258,6 +260,15 @@ examples = Table(
     Column("options", JSON, nullable=False),
     Column("reasoning", Text, nullable=False),
     Column("answer", String, nullable=False),
+)
+
+# Prompt files that runs were enqueued with; ``digest`` is the SHA-256 of ``text``.
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("text", Text, nullable=False),
 )
 
 # Trainings and their models
