@@ -161,7 +161,7 @@ def test_a_package_that_is_missing_is_said_in_a_sentence() -> None:
         raise ModuleNotFoundError("No module named 'openai'", name="openai")
 
     with pytest.raises(UserError, match=r"package openai is missing: pip install"):
-        proxies.built("chat.invalid", build)
+        proxies.build_client("chat.invalid", build)
 
 
 def test_a_service_that_is_away_is_not_this_machines_fault() -> None:
