@@ -173,8 +173,8 @@ def test_a_service_that_is_away_is_not_this_machines_fault() -> None:
 def test_a_connection_that_ends_is_no_certificate() -> None:
     from workers.providers import openai
 
-    assert not openai._untrusted(ssl.SSLEOFError())
-    assert openai._untrusted(ssl.SSLCertVerificationError())
+    assert not openai._is_tls_error(ssl.SSLEOFError())
+    assert openai._is_tls_error(ssl.SSLCertVerificationError())
 
 
 def _tencent(url: str) -> Settings:
