@@ -14,7 +14,7 @@ from infra import programs
 from shared import settings as environment
 from shared.errors import UserError
 
-# Flower takes FLOWER_* variables too, and this one opens its API to everyone.
+# Flower also reads FLOWER_* variables, and this one opens its API to everyone.
 os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
 
 try:
@@ -31,5 +31,5 @@ read_only = True
 
 # The ledger keeps the history; Flower's own state is not saved.
 persistent = False
-max_tasks = 20_000  # the newest; 5 kB each (measured), so 100 MB at most
+max_tasks = 20_000  # the newest ones; 5 kB each (measured), so at most 100 MB
 tasks_columns = "name,uuid,state,args,kwargs,result,received,started,runtime,worker"

@@ -58,7 +58,7 @@ class Address:
     @property
     def near(self) -> str:
         """Return a host through which this machine reaches the service."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - it asks, not binds
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - a comparison, not a bind
 
     def free(self) -> bool:
         """Return whether the port is free.

@@ -31,7 +31,7 @@ LOOK_SECONDS = 5.0
 
 
 class Stage:
-    """A scenario: its folder, its services, and the duration of its steps."""
+    """A scenario: its folder, its services, and the durations of its steps."""
 
     def __init__(self, name: str, settings: Settings, steps: int) -> None:
         self.name = name
@@ -124,7 +124,7 @@ class Stage:
         """
         local.say(f"$ {_line(arguments)}")
         pids: dict[str, set[int]] = {}
-        with _ended(subprocess.Popen(_command(arguments))) as process:  # noqa: S603 - our own commands
+        with _ending(subprocess.Popen(_command(arguments))) as process:  # noqa: S603 - our own commands
             while True:
                 try:
                     code = process.wait(LOOK_SECONDS)
@@ -172,7 +172,7 @@ def _command(arguments: tuple[str | Path, ...]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+def _ending(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
     """Stop a command gracefully when the scenario is interrupted; `up` needs a moment."""
     try:
         yield process

@@ -134,7 +134,7 @@ def hub_sizes(name: str) -> dict[str, int] | str:
             answer.append(f"the model hub says: {one_line(error)}")
         else:
             files = {file.rfilename: file.size or 0 for file in info.siblings or []}
-            answer.append({file: size for file, size in files.items() if wanted(file)})
+            answer.append({file: size for file, size in files.items() if is_needed(file)})
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
@@ -145,7 +145,7 @@ def hub_sizes(name: str) -> dict[str, int] | str:
     return sizes
 
 
-def wanted(file: str) -> bool:
+def is_needed(file: str) -> bool:
     """Return whether a hub file is needed: weights, tokenizer and configuration at the top of the folder."""
     return "/" not in file and any(fnmatch(file, pattern) for pattern in HUB_FILES)
 

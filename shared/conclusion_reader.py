@@ -16,10 +16,9 @@ A statement is a marker, a gap, a letter, and what follows the letter:
   (A = 3).
 - The last statement counts. If it names no letter, or several, or was taken back, the text has none.
 - A last line that is a bare letter is a statement. If it contradicts the others, the text has no letter.
-- Where there is no statement, "因此选项B正确" is a weak one; all weak ones must agree.
+- If there is no statement, "因此选项B正确" is a weak one; all weak statements must agree.
 
-A text that runs on into another problem ends there, once an answer was given. Reading takes time in
-proportion to the text.
+If a text continues with another problem after its answer, it is cut there. Reading takes linear time.
 """
 
 import re
@@ -67,11 +66,11 @@ class _Statement:
 
 def letter(text: str) -> str | None:
     """Read the letter, A to Z, that a text concludes with."""
-    return _conclusion(_plain(_with_answers_told(thinking.strip(text))))
+    return _conclusion(_plain(_replace_json_answers(thinking.strip(text))))
 
 
 def _plain(text: str) -> str:
-    """Give a text in plain characters: NFKC, simplified, without decoration; boxes become one mark."""
+    """Normalise a text: NFKC, simplified characters, no decoration; boxes become one mark."""
     text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
     text = text.translate(_BLACK).translate(_TRADITIONAL)
     for pattern, instead in _MARKUP:
@@ -84,12 +83,12 @@ def _conclusion(text: str) -> str | None:
     bare = _bare_line(text)
     last = next(filter(None, (_statement(text, *marker) for marker in reversed(markers))), None)
     if last is None:
-        return bare or _option(text) or _weakly(text)
+        return bare or _option(text) or _weak_statement(text)
     return last.letter if bare in (None, last.letter) else None
 
 
 def is_statement(line: str) -> bool:
-    """Tell whether a line does nothing but name an answer: "**因此，答案是：B. 乙**"."""
+    """Tell whether a line only names an answer: "**因此，答案是：B. 乙**"."""
     if len(line) > LONGEST:
         return False
     text = _plain(line)
@@ -113,11 +112,11 @@ def _markers(text: str) -> list[_Marker]:
 
 
 def _own(text: str, markers: list[_Marker]) -> tuple[str, list[_Marker]]:
-    """Cut off the next problem that a text has run on into after its answer."""
+    """Cut off another problem that follows the answer of a text."""
     if not conclusion_patterns.NEXT_PROBLEM.search(text):
         return text, markers
     stated = filter(None, (_statement(text, *marker) for marker in markers))
-    answer = next((one for one in stated if one.letter), None)
+    answer = next((statement for statement in stated if statement.letter), None)
     following = answer and conclusion_patterns.NEXT_PROBLEM.search(text, answer.end)
     if not following:
         return text, markers
@@ -133,9 +132,9 @@ def _statement(text: str, marker: re.Match[str], follow: re.Pattern[str] | None)
 
 
 def _read(text: str, marker: re.Match[str], follow: re.Pattern[str] | None) -> _Statement | None:
-    """Read what follows a marker; ``None`` where that is no statement."""
+    """Read the text after a marker; ``None``: it is not a statement."""
     tail = conclusion_patterns.TAIL.match(text, marker.end())
-    if tail is None:  # no text does that: all its parts may be empty
+    if tail is None:  # never happens: all parts of the pattern may be empty
         return None
     at, run = tail.end("gap"), tail["run"] or ""
     boxed = marker[0] == conclusion_patterns.BOX
@@ -156,7 +155,7 @@ def _read(text: str, marker: re.Match[str], follow: re.Pattern[str] | None) -> _
 
 
 def _withheld(text: str, at: int) -> bool:
-    """Tell whether what stands before a marker makes it no statement of the text's own."""
+    """Tell whether the context before a marker withholds the statement."""
     before = conclusion_patterns.ENDS.split(text[max(0, at - WINDOW) : at])[-1]
     since = conclusion_patterns.THEN.split(before)[-1]
     conditional = conclusion_patterns.CONDITION.search(since) and not conclusion_patterns.THEN.match(text, at)
@@ -180,7 +179,7 @@ def _taken_back(letter: str, rest: str) -> bool:
 
 
 def _fits(run: str, rest: str, firm: bool, marker: re.Match[str], follow: re.Pattern[str] | None) -> bool:
-    """Tell whether a single letter is meant as one, by what stands around it."""
+    """Tell from the context whether a single letter is an option's letter."""
     if run.islower():
         # "The answer is a" may be the beginning of a longer sentence.
         return bool(conclusion_patterns.END.match(rest)) and (firm or run != "a")
@@ -206,7 +205,7 @@ def _lettered(text: str, marker: re.Match[str]) -> _Statement | None:
 
 
 def _bare_line(text: str) -> str | None:
-    """Read the letter that the last line, or the first, consists of."""
+    """Read the letter of a last or first line that consists of a letter only."""
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) == 1 and (only := conclusion_patterns.BARE.fullmatch(lines[0])):
         return only[1].upper()
@@ -218,23 +217,24 @@ def _bare_line(text: str) -> str | None:
 
 
 def _option(text: str) -> str | None:
-    """Read the letter of a last line that is an option, "B. 乙", where no other line is one."""
+    """Read the letter of a last line that is an option, "B. 乙", if no other line is one."""
     lines = [line for line in text.splitlines() if line.strip()]
     matches = [conclusion_patterns.OPTION.match(line) for line in lines]
     return matches[-1][1] if matches and matches[-1] and not any(matches[:-1]) else None
 
 
-def _weakly(text: str) -> str | None:
-    """Read the one letter that is called right, be it after "therefore" or in the last sentence."""
+def _weak_statement(text: str) -> str | None:
+    """Read the only letter that is called right, after "therefore" or in the last sentence."""
     last = max((end.end() for end in conclusion_patterns.ENDS.finditer(text.rstrip("。.!;\n "))), default=0)
-    weak = [one for marker in conclusion_patterns.WEAK.finditer(text) if (one := _lettered(text, marker))]
-    letters = {one.letter for one in weak}
+    markers = conclusion_patterns.WEAK.finditer(text)
+    weak = [statement for marker in markers if (statement := _lettered(text, marker))]
+    letters = {statement.letter for statement in weak}
     concluded = any(
-        one.at >= last
+        statement.at >= last
         or conclusion_patterns.SOLE.search(
-            conclusion_patterns.ENDS.split(text[max(0, one.at - WINDOW) : one.at])[-1]
+            conclusion_patterns.ENDS.split(text[max(0, statement.at - WINDOW) : statement.at])[-1]
         )
-        for one in weak
+        for statement in weak
     )
     return letters.pop() if concluded and len(letters) == 1 else None
 
@@ -242,14 +242,14 @@ def _weakly(text: str) -> str | None:
 # JSON
 
 
-def _with_answers_told(text: str) -> str:
-    """Put a statement in the place of each JSON object that holds an answer."""
+def _replace_json_answers(text: str) -> str:
+    """Replace each JSON object that contains an answer by a statement."""
     parts, at = [], 0
-    for found in json_text.find(text, "{"):
-        for key, value in found.value.items():
+    for match in json_text.find(text, "{"):
+        for key, value in match.value.items():
             if conclusion_patterns.KEY.fullmatch(key.strip()):
-                told = "、".join(map(str, value)) if isinstance(value, list) else str(value)
-                parts += [text[at : found.start], f"\n答案：{told}\n"]
-                at = found.end
+                answer = "、".join(map(str, value)) if isinstance(value, list) else str(value)
+                parts += [text[at : match.start], f"\n答案：{answer}\n"]
+                at = match.end
                 break
     return "".join([*parts, text[at:]])

@@ -3,9 +3,8 @@
     {"id": "p1", "problem": "甲比乙高。", "questions": [
         {"question": "谁高？", "options": ["甲", "乙"], "answer": "A", "reasoning": "……\\n答案是：A"}]}
 
-`wrong` (on a question) lists reasonings for wrong letters. Of an entry, and of each text, votequeue notes
-where it comes from in an object `votequeue`. All other fields are the user's own: kept, written back and
-never read.
+`wrong` (on a question) lists reasonings for wrong letters. An object `votequeue` records the source of an
+entry or a text. All other fields are the user's own: they are kept and written back, but never read.
 """
 
 import codecs
@@ -62,7 +61,7 @@ class TextProvenance(BaseModel):
 
 
 class Provenance(BaseModel):
-    """Where an entry comes from, and the group that it is held out with.
+    """The source of an entry, and the group that it is held out with.
 
     ``group`` is the `identity` of the original's problem, or a name of the user's own.
     """
@@ -94,29 +93,29 @@ class Question(BaseModel):
 
     @model_validator(mode="after")
     def _letters_are_options(self) -> "Question":
-        given: list[tuple[list[str | int], str | None]] = [(["answer"], self.answer)]
-        given += [(["wrong", at, "answer"], wrong.answer) for at, wrong in enumerate(self.wrong)]
-        for where, letter in given:
+        answers: list[tuple[list[str | int], str | None]] = [(["answer"], self.answer)]
+        answers += [(["wrong", at, "answer"], wrong.answer) for at, wrong in enumerate(self.wrong)]
+        for where, letter in answers:
             if letter is not None and letter not in self.letters:
                 raise PydanticCustomError("letter", "no such option", {"field": where, "value": letter})
         return self
 
     @property
     def letters(self) -> str:
-        """Give the letters that are options here: ``"ABCD"`` for four."""
+        """Give the letters of the options: ``"ABCD"`` for four."""
         return LETTERS[: len(self.options)]
 
     @property
     def wrong_letters(self) -> str:
-        """Give the wrong options' letters, from the right one onwards and round; none where it is unknown.
+        """Give the letters of wrong options, cyclically from the right one on; none if it is unknown.
 
-        Real files have the right option's text under two letters: neither of them is wrong.
+        Some files have the right option's text under two letters: neither of them is wrong.
         """
         if self.answer is None:
             return ""
         at, texts = self.letters.index(self.answer), [text.strip() for text in self.options]
         others = self.letters[at + 1 :] + self.letters[:at]
-        return "".join(one for one in others if texts[self.letters.index(one)] != texts[at])
+        return "".join(letter for letter in others if texts[self.letters.index(letter)] != texts[at])
 
 
 class Entry(BaseModel):
@@ -151,7 +150,7 @@ class Entry(BaseModel):
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that cannot be used, and why."""
+    """An unusable line, and the reason."""
 
     path: Path
     line: int
@@ -165,7 +164,7 @@ class BadLine:
 
 @dataclass(frozen=True)
 class Line:
-    """A good line: its number (from 1), its text as it stood in the file, and what it says."""
+    """A valid line: its number (from 1), its text in the file, and its entry."""
 
     number: int
     text: str
@@ -173,12 +172,12 @@ class Line:
 
 
 def key(entry_id: str | int, index: int) -> str:
-    """Name a question: entry id and its place in the entry, from 1, as in ``p1#2``."""
+    """Name a question by entry id and its position in the entry, from 1: ``p1#2``."""
     return f"{entry_id}#{index + 1}"
 
 
 def identity(text: str) -> str:
-    """Give what two copies of one text share: 16 hex digits of the sha256 of it without its white space."""
+    """Give a text's identity: 16 hex digits of the sha256 of the text without white space."""
     return hashlib.sha256("".join(text.split()).encode()).hexdigest()[:16]
 
 
@@ -188,7 +187,7 @@ def entry_of(text: str) -> Entry:
 
 
 def scan(path: Path) -> Iterator[Line | BadLine]:
-    """Read a data set line by line, giving each line as good or bad; only the ids are kept in memory.
+    """Read a data set line by line, as valid or bad lines; only the ids are kept in memory.
 
     Raises:
         UserError: the file itself cannot be read (missing, a directory, no permission, empty), or it is
@@ -222,7 +221,7 @@ def _require_lines(path: Path) -> None:
 
 
 def read(path: Path) -> Iterator[Entry]:
-    """Read a data set in which every line must be good.
+    """Read a data set in which every line must be valid.
 
     Raises:
         UserError: at the first bad line, or as `scan`.
@@ -245,8 +244,8 @@ def digest(path: Path) -> str:
 def with_answers(text: str, letters: Iterable[str | None]) -> dict[str, Any]:
     """Give an entry's JSON with answers filled in, in its own field order.
 
-    ``letters`` has one letter a question, ``None`` where there is no answer: a gold letter is then blanked,
-    since it would be taken for an answer.
+    ``letters`` has one letter a question, ``None`` if there is no answer. A gold letter is then blanked, or
+    it would look like an answer.
     """
     entry: dict[str, Any] = json_text.loads(text)
     for question, letter in zip(entry["questions"], letters, strict=True):
@@ -309,7 +308,7 @@ def require_writable(path: Path) -> None:
 
 
 def write(entries: Iterable[dict[str, Any]], path: Path) -> int:
-    """Write entries as JSON Lines, all or nothing; give how many there were."""
+    """Write entries as JSON Lines, all or none; give their number."""
     count = 0
     with writing(path) as file:
         for entry in entries:
@@ -364,7 +363,7 @@ def _no_json(raw: bytes, error: ValueError | RecursionError) -> str:
 
 
 def _checked(value: Any) -> Entry | tuple[str, str]:
-    """Give the entry that a line holds, or its first problem: where, and what."""
+    """Parse a line into its entry, or into its first problem: where it is, and what."""
     if not isinstance(value, dict):
         return "", f"found {json_text.shown(value)}, expected a JSON object"
     if flaw := json_text.flaw(value):
@@ -377,7 +376,7 @@ def _checked(value: Any) -> Entry | tuple[str, str]:
 
 
 def _first_unusable(entry: Entry) -> tuple[str, str] | None:
-    """Find values that are accepted from older ledgers, but not in a new data set."""
+    """Find values that older ledgers may contain, but new data sets must not."""
     if len(str(entry.id)) > LONGEST_ID:
         return "id", f"it is {len(str(entry.id))} characters long, expected at most {LONGEST_ID}"
     for at, question in enumerate(entry.questions):

@@ -3,7 +3,7 @@
     first_problem(error, {"questions": [{"options": ["甲", "乙"], "answer": "b", ...}], ...})
         ->  ("questions[0].answer", 'found "b", expected a letter A–B: write "B"')
 
-The rules are those of the models in `dataset`; this module only puts their violations into words.
+The models in `dataset` define the rules; this module only describes violations.
 """
 
 import re
@@ -34,14 +34,14 @@ _EXPECTED = {
 _OWN = {"reasoning": "rename the field if it is your own", "wrong": "rename the field if it is your own"}
 # Our own fields: an entry's, and a text's.
 _RESERVED = "an object: the name is reserved for what votequeue notes of an entry or a text (docs/data.md)"
-# The names that pydantic gives the types of a union.
+# pydantic's names for the types of a union.
 _TYPES = ("str", "int", "constrained-str", "constrained-int")
 _SURROUNDING = re.compile(r"^[\W_]+|[\W_]+$")
 _BEFORE_TEXT = re.compile(r"\W*([A-Z])(?=[^A-Z0-9a-z])")
 
 
 def first_problem(error: ValidationError, entry: Any) -> tuple[str, str]:
-    """Say which field of an entry (as it was read) is the first that is wrong, and why."""
+    """Describe the first wrong field of an entry (as it was read): where it is, and what is wrong."""
     first = error.errors()[0]
     way = [part for part in first["loc"] if part not in _TYPES]
     context = first.get("ctx", {})
@@ -61,7 +61,7 @@ def first_problem(error: ValidationError, entry: Any) -> tuple[str, str]:
         return where, f"the field is missing, expected {expected}"
     value = context.get("value", first["input"])
     hint = _hint(name, value, options) if names[-2:] != ["wrong", "reasoning"] else ""
-    return where, f"found {_found(name, value)}, expected {expected}" + (f": {hint}" if hint else "")
+    return where, f"found {_describe_value(name, value)}, expected {expected}" + (f": {hint}" if hint else "")
 
 
 def _in_namespace(name: str, kind: str, value: Any, context: dict[str, Any]) -> str:
@@ -71,7 +71,7 @@ def _in_namespace(name: str, kind: str, value: Any, context: dict[str, Any]) -> 
     return f"found {json_text.shown(value)}, expected {expected}"
 
 
-def _found(name: str, value: Any) -> str:
+def _describe_value(name: str, value: Any) -> str:
     if name == "options" and isinstance(value, list):
         return "1 option" if len(value) == 1 else f"{len(value)} options"
     return json_text.shown(value)
@@ -101,7 +101,7 @@ def _letter_hint(value: Any, options: Sequence[Any]) -> str:
     if isinstance(value, str):
         return _text_hint(value, options)
     if isinstance(value, list):
-        letter = _meant(value[0], options) if len(value) == 1 else ""
+        letter = _intended_letter(value[0], options) if len(value) == 1 else ""
         return f'write "{letter}"' if letter else "a question has one right option"
     is_number = isinstance(value, int | json_text.Number) and not isinstance(value, bool)
     return "options are named by letters, the first is A" if is_number else ""
@@ -111,15 +111,17 @@ def _text_hint(value: str, options: Sequence[Any]) -> str:
     if not value.strip():
         return "leave the field out, or write null, where no answer is known"
     plain = _SURROUNDING.sub("", unicodedata.normalize("NFKC", value)).upper()
-    if letter := _meant(value, options):
+    if letter := _intended_letter(value, options):
         return f'write "{letter}"' if plain == letter else f'option {letter} has this text, write "{letter}"'
-    several = re.sub(r"[\W_]", "", plain)
+    compact = re.sub(r"[\W_]", "", plain)
     letters = _LETTERS[: len(options)]
-    return "a question has one right option" if several and all(one in letters for one in several) else ""
+    return (
+        "a question has one right option" if compact and all(letter in letters for letter in compact) else ""
+    )
 
 
-def _meant(value: Any, options: Sequence[Any]) -> str:
-    """Guess the letter that somebody meant, for a hint only; empty if it is not plain."""
+def _intended_letter(value: Any, options: Sequence[Any]) -> str:
+    """Guess the intended letter, for a hint only; empty if it is unclear."""
     if not isinstance(value, str):
         return ""
     letters = _LETTERS[: len(options)]

@@ -1,40 +1,40 @@
-"""The exception tree: an error's class says what becomes of the item (`Policy`).
+"""The exception tree: an error's class determines what happens to the item (`Policy`).
 
     UserError("data.jsonl line 3: answer 'F' is not one of the 4 options (A-D)")
 
-What a person can mend ends a command with one line and exit 1; what passes is tried again; what never will is
-settled as failed.
+A `UserError` ends a command with one line and exit code 1. Transient failures are retried. An item whose work
+can never succeed is settled as dead.
 """
 
 import math
 from enum import Enum
 from typing import ClassVar
 
-LONGEST_PAUSE = 3600.0  # seconds that a service's "slow down" is obeyed before the service is called again
-LONGEST_DAY = 90_000.0  # seconds until any time zone's next midnight: a day may have 25 hours
+LONGEST_PAUSE = 3600.0  # longest pause in seconds that a service can cause by throttling
+LONGEST_DAY = 90_000.0  # longest time in seconds until a time zone's midnight: a day may have 25 hours
 
 
 class Policy(Enum):
-    """What becomes of the item whose work ended in an error; `workers.settlement` carries it out."""
+    """What happens to an item whose work ended in an error; `workers.settlement` applies it."""
 
-    AGAIN = "give it back, due at once"
-    ELSEWHERE = "give it back, due in a moment"
-    BACK_OFF = "try it again after a delay that doubles, and bury it after too many failures"
-    PUT_OFF = "give it back, due after the error's delay"
-    STOP_PROVIDER = "put it off, and pause the provider for as long"
-    STOP_WORKER = "give it back, due in a moment, and end this worker in order"
-    CHARGE = "note a lost lease, and bury it after too many of them"
-    BURY = "settle it as failed"
+    AGAIN = "release it, due at once"
+    ELSEWHERE = "release it, due in some seconds"
+    BACK_OFF = "retry it with doubling delays; settle it as dead after too many failures"
+    PUT_OFF = "release it, due after the error's delay"
+    STOP_PROVIDER = "release it, due after the error's delay, and pause the provider until then"
+    STOP_WORKER = "release it, due in some seconds, and shut this worker down"
+    CHARGE = "record a loss; settle it as dead after too many losses"
+    BURY = "settle it as dead"
     LEAVE = "write nothing: another worker has it"
 
 
 class VotequeueError(Exception):
-    """The root of everything this project raises on purpose.
+    """The base class of this project's errors.
 
-    ``policy``: what becomes of the item. ``outcome``: how a call that ended so is counted in reports.
-    ``may_be_charged``: the service may have done its work before the reply was lost or spoilt, so the most
-    that the call may cost stands. ``used``: tokens of prompt and reply that a service says a failed call has
-    used, and will charge.
+    ``policy``: what happens to the item. ``outcome``: the word for such a call in reports.
+    ``may_be_charged``: the service may have done its work although the reply was lost or unusable, so the
+    call's maximum cost is recorded. ``used``: the tokens of prompt and reply that the service reports for a
+    failed call, and will charge.
     """
 
     policy: ClassVar[Policy] = Policy.CHARGE
@@ -44,14 +44,14 @@ class VotequeueError(Exception):
 
 
 class UserError(VotequeueError):
-    """Something the person at the keyboard can mend; the message says what and how."""
+    """A problem that the user can fix; the message says what and how."""
 
     policy = Policy.ELSEWHERE
     outcome = "not made"
 
 
 class NotServedHere(VotequeueError):
-    """This worker has not what a run was enqueued with (a model, a prompt); another one may have."""
+    """This worker lacks a model or prompt that the run was enqueued with; another worker may have it."""
 
     policy = Policy.ELSEWHERE
     outcome = "not made"
@@ -62,40 +62,40 @@ class ServiceUnreachable(UserError):
 
 
 class Conflict(ServiceUnreachable):
-    """The ledger undid a transaction that two writers were in: the same one works at once."""
+    """The ledger aborted a transaction that conflicted with another; an immediate retry succeeds."""
 
 
 class Unavailable(VotequeueError):
-    """The call failed for a reason that passes (a reset, a time-out, a dead engine): again, later."""
+    """The call failed for a transient reason (a reset, a time-out, a dead engine): retry later."""
 
     policy = Policy.BACK_OFF
     outcome = "failed"
 
 
 class EngineDied(Unavailable):
-    """The inference engine's process is gone; whatever was in flight has no result."""
+    """The inference engine's process has died; requests in flight have no result."""
 
     policy = Policy.CHARGE
 
 
 class Unreadable(Unavailable):
-    """The service answered with what cannot be used (cut off, empty, not what was asked): again, later."""
+    """The service's answer is unusable (truncated, empty, not as requested): retry later."""
 
     outcome = "unreadable"
     may_be_charged = True
 
 
 class NoReply(Unavailable):
-    """The call went out and no reply came (a time-out, a reset): it may have been charged all the same."""
+    """The call was sent, but there was no reply (a time-out, a reset); it may have been charged."""
 
     outcome = "no reply"
     may_be_charged = True
 
 
 class Throttled(Unavailable):
-    """The service says "slow down": all callers of the account do, for ``delay`` seconds where it said so.
+    """The service throttles the account: all its callers slow down, for ``delay`` seconds if it gave them.
 
-    However long it asks for, ``delay`` is `LONGEST_PAUSE` at the most.
+    ``delay`` is at most `LONGEST_PAUSE`.
     """
 
     outcome = "throttled"
@@ -106,17 +106,17 @@ class Throttled(Unavailable):
 
 
 class Refused(VotequeueError):
-    """The call will never succeed as it stands: the item is settled as failed, with this reason."""
+    """A retry of this call can never succeed: the item is settled as dead, with this reason."""
 
     policy = Policy.BURY
     outcome = "refused"
 
 
 class Held(VotequeueError):
-    """No call may be made now, and none is to blame: the item waits untouched, for ``delay`` seconds.
+    """No call may be made now, which is not the item's fault: it waits untouched for ``delay`` seconds.
 
-    ``delay`` is `LONGEST_DAY` at the most, and ``None`` where a person must mend something first.
-    ``whole``: it concerns the account with all its models, not only this model.
+    ``delay`` is at most `LONGEST_DAY`; ``None``: a person must fix something first. ``whole``: the error
+    concerns all models of the account, not only this one.
     """
 
     policy = Policy.PUT_OFF
@@ -129,14 +129,14 @@ class Held(VotequeueError):
 
 
 class Exhausted(Held):
-    """A quota that comes back by itself is used up, such as a day's: the queue pauses until then."""
+    """A quota that renews itself, such as a daily one, is used up: the queue pauses until then."""
 
     policy = Policy.STOP_PROVIDER
     outcome = "exhausted"
 
 
 class Barred(Held):
-    """The service wants a person: credentials, permission or credit; the message says what to do."""
+    """A person must fix credentials, permissions or credit; the message says what to do."""
 
     policy = Policy.STOP_PROVIDER
     outcome = "barred"
@@ -147,14 +147,14 @@ class Barred(Held):
 
 
 class OverBudget(VotequeueError):
-    """The call would take its run over the budget: the run stops here."""
+    """The call could exceed the run's budget: the run stops here."""
 
     policy = Policy.BURY
     outcome = "not made"
 
 
 def within(delay: float | None, longest: float) -> float | None:
-    """Bound a delay that a service asked for, which may be negative, infinite or no number (``None``)."""
+    """Bound a delay from a service, which may be negative or infinite; ``None`` if it is not a number."""
     if delay is None or math.isnan(min(delay, longest)):
         return None
     return min(max(delay, 0.0), longest)

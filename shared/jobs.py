@@ -2,8 +2,8 @@
 
     Infer(run="round1", item=41)
 
-The word of the queue is the class's name in lower case, and nothing else: task, worker module, extra and
-compose service are called the same. What is to be done stands in the ledger, not in the message.
+A queue's name is the name of its class in lower case. Task, worker module, extra and compose service have the
+same name. The ledger, not the message, describes the work.
 """
 
 from typing import Annotated, Any, ClassVar
@@ -21,7 +21,7 @@ class Job(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Derive the queue's word from the class's name."""
+        """Derive the queue's name from the class's name."""
         super().__pydantic_init_subclass__(**kwargs)
         cls.queue = cls.__name__.lower()
 
@@ -45,4 +45,4 @@ class Translate(Job):
 KINDS: dict[str, type[Job]] = {kind.queue: kind for kind in (Infer, Train, Reason, Translate)}
 
 
-DATA_QUEUES = (Reason.queue, Translate.queue)  # those that make data through outside services
+DATA_QUEUES = (Reason.queue, Translate.queue)  # the queues that generate data with outside services

@@ -4,7 +4,8 @@
     dumps({"id": "p1", "score": Number("1e999")})  ->  '{"id": "p1", "score": 1e999}'
 
 Numbers are written back as they were spelled, so that none is rounded or becomes infinite. `loads` accepts
-everything that Python's parser does, since old ledgers hold such texts; `flaw` finds what new texts must not.
+everything that Python's parser does, since old ledgers contain such texts; `flaw` finds what new texts must
+not contain.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any
 DEEPEST = 100  # levels of objects and lists; Python's own parser and writer give up somewhere below 1000
 CUT_SHORT = "not JSON, it breaks off: the file was cut short, get the whole of it"
 _LONGEST_INTEGER = 1000  # digits that become an int; Python refuses to convert more than 4300
-# Half a surrogate pair has no UTF-8, and PostgreSQL's text takes no NUL.
+# A lone surrogate cannot be UTF-8, and PostgreSQL's text type rejects NUL.
 _UNFIT = re.compile("[\0\ud800-\udfff]")
 # The writer marks the text of a number by a NUL, which no text of a data set holds.
 _MARKED = re.compile(r'"\\u0000([^"]*)"')
@@ -24,7 +25,7 @@ _MARKED = re.compile(r'"\\u0000([^"]*)"')
 
 @dataclass(frozen=True)
 class Number:
-    """A number as it was written; only whole numbers of a usual size become a Python number."""
+    """A number in its original spelling; only integers of ordinary size become Python numbers."""
 
     text: str
 
@@ -63,7 +64,7 @@ def loads(text: str) -> Any:
     """Read a JSON text.
 
     Raises:
-        ValueError, RecursionError: it is none, or nested too deeply for Python.
+        ValueError, RecursionError: it is not JSON, or nested too deeply for Python.
     """
     return _DECODER.decode(text)
 
@@ -113,7 +114,7 @@ def broken(error: ValueError, *, cut: bool = False) -> str:
 
 
 def shown(value: Any, longest: int = 40) -> str:
-    """Write a value for a person, cut where it is long."""
+    """Format a value for an error message, truncated if it is long."""
     text = dumps(value)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
@@ -147,13 +148,13 @@ def _unfit(text: str, where: str) -> Iterator[tuple[str, str]]:
 
 
 def below(where: str, part: str | int) -> str:
-    """Name a field by the way to it: ``questions[0].answer``."""
+    """Name a field by its path: ``questions[0].answer``."""
     if isinstance(part, int):
         return f"{where}[{part}]"
     return f"{where}.{part}" if where else part
 
 
-FAULTS = 200  # brackets that open no value; each costs a scan of the text before it
+FAULTS = 200  # brackets without a value; each of them costs a scan of the text before it
 
 
 @dataclass(frozen=True)
@@ -168,16 +169,16 @@ class Embedded:
 def find(text: str, opening: str) -> Iterator[Embedded]:
     """Find the outermost values that begin with ``opening``: ``{`` for objects, ``[`` for arrays.
 
-    Nothing more is found after `FAULTS` brackets that open none, or one that is nested too deeply.
+    The search ends after `FAULTS` brackets without a value, or at a value that is nested too deeply.
     """
-    # Models break lines inside strings, which only the lenient decoder takes.
+    # Models break lines inside strings, which only the lenient decoder accepts.
     decoder = json.JSONDecoder(strict=False)
     start, faults = text.find(opening), 0
     while start >= 0 and faults < FAULTS:
         try:
             value, end = decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
-            # What was parsed before the fault is not parsed again.
+            # Do not parse the text before the fault again.
             end, faults = max(error.pos, start + 1), faults + 1
         except RecursionError:
             return

@@ -2,8 +2,8 @@
 
     name_of("scorer", Path("made"))  ->  "scorer-3f9c01ab12cd"
 
-A folder holds the weights (safetensors), what the libraries need beside them, and `votequeue.json`: what
-facts about the model. The registry lists the models.
+A folder contains the weights (safetensors), other files that the libraries need, and the manifest
+`votequeue.json`. The registry lists the models.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def described(folder: Path) -> dict[str, Any]:
     """Read a model's manifest.
 
     Raises:
-        UserError: it has none.
+        UserError: there is none.
     """
     try:
         return text_files.read_object(folder / MANIFEST)
@@ -57,7 +57,7 @@ def name_of(kind: Kind, folder: Path) -> str:
 
 
 def find_weights(name: str, cache: Path) -> Path | None:
-    """Find a generator's folder with all its files: the name itself, else in the cache; None: not here."""
+    """Find a generator's complete folder: the name itself, else in the cache; None: there is none."""
     return next(filter(is_complete, _folders(name, cache)), None)
 
 
@@ -71,9 +71,9 @@ def _folders(name: str, cache: Path) -> tuple[Path, Path]:
 
 
 def is_complete(folder: Path) -> bool:
-    """Tell whether every file listed at the end of the download is there in full.
+    """Tell whether all files in the list of the download exist in full size.
 
-    A folder without a list was put there by a person: a config and weights will do.
+    A folder without a list was copied by the user: config and weights are enough.
 
     Raises:
         UserError: its config or its list cannot be read.

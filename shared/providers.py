@@ -2,8 +2,8 @@
 
     limits("tencent", "TextTranslateBatch", {})  ->  Limits(per_second=5, characters=2000, ...)
 
-The clients are in `workers/providers`. A setting that names a provider, or a provider and a model
-(``chat/deepseek-chat``), wins over what stands here.
+The clients are in `workers/providers`. A setting for a provider, or for a provider and a model
+(``chat/deepseek-chat``), overrides the values here.
 """
 
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ Amount = Annotated[float, Field(ge=0)]
 
 
 class Limits(BaseModel):
-    """What an account may do with one model; ``None``: no limit known.
+    """The limits of an account for one model; ``None``: no known limit.
 
-    ``per_day`` counts calls by the provider's clock; ``characters`` and ``texts`` are the most of one call.
+    ``per_day`` follows the provider's time zone; ``characters`` and ``texts`` limit one call.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,7 +38,7 @@ class Limits(BaseModel):
 
 
 class Price(BaseModel):
-    """What a model costs, in the settings' currency a million tokens, or a million characters of source."""
+    """The price of a model, in the settings' currency per million tokens or million source characters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     input: Amount = 0.0
@@ -48,7 +48,7 @@ class Price(BaseModel):
 
 @dataclass(frozen=True)
 class Usage:
-    """What a call used, or may use."""
+    """The usage of a call, actual or estimated."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -62,12 +62,12 @@ class Usage:
 
 @dataclass(frozen=True)
 class Provider:
-    """A service: what talks to it, its default models, its documented limits, and the settings it needs.
+    """A service: its clients, default models, documented limits, and required settings.
 
-    ``chat`` and ``translator`` name what builds a client from a `Service` and the settings, as
-    ``module:name``, so that only a worker imports it. A provider that only chats translates by prompts.
-    ``limits`` are an account's, by model; "" stands for all other models. ``needs`` lists alternatives: all
-    settings of one of them must be set. ``timezone`` is whose midnight brings a day's quota back.
+    ``chat`` and ``translator`` name, as ``module:name``, functions that build a client from a `Service` and
+    the settings; only workers import them. A provider without a translator translates by prompts. ``limits``
+    are those of an account, by model; "" stands for all other models. ``needs`` lists alternatives: all
+    settings of one of them must be set. Daily quotas renew at midnight in ``timezone``.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Provider:
     translation_model: str | None = None
     limits: Mapping[str, Limits] = field(default_factory=dict)
     needs: tuple[tuple[str, ...], ...] = ((),)
-    url: str | None = None  # the setting that says where it is
+    url: str | None = None  # the setting with its URL
     timezone: str = "Asia/Shanghai"
 
     @property
@@ -87,12 +87,12 @@ class Provider:
 
     @property
     def translates(self) -> bool:
-        """Tell whether it translates, by itself or because it is asked to."""
+        """Tell whether it translates, by a translation service or by prompts."""
         return self.translator is not None or self.chats
 
 
 _BUILT_IN = (
-    # Our own server lets its calls wait by itself.
+    # Our own server queues calls itself.
     Provider("local", chat="workers.providers.openai:local", url="local_url"),
     Provider(
         "chat",
@@ -126,32 +126,32 @@ _BUILT_IN = (
         url="tencent_url",
     ),
 )
-ENTRY_POINTS = "votequeue.providers"  # the group in which an installed package names a `Provider` of its own
+ENTRY_POINTS = "votequeue.providers"  # group of other packages' `Provider` entries
 PROVIDERS = Registry(ENTRY_POINTS, Provider, _BUILT_IN)
 
-# The most of one call to a chat model that is asked to translate, where no limit says otherwise.
+# Default limits of one call to a chat model that translates.
 PROMPTED_CHARACTERS, PROMPTED_TEXTS = 2000, 50
 
 
 def limits(provider: str, model: str, chosen: Mapping[str, Limits]) -> Limits:
-    """Give what an account may do with a model: what is documented, changed by what was chosen."""
+    """Give the limits of an account for a model: the documented ones, overridden by ``chosen``."""
     documented = PROVIDERS[provider].limits
     names = (provider, f"{provider}/{model}")
-    changes = {field: value for name in names if name in chosen for field, value in _given(chosen[name])}
+    changes = {field: value for name in names if name in chosen for field, value in _explicit(chosen[name])}
     return (documented.get(model) or documented.get("") or Limits()).model_copy(update=changes)
 
 
-def _given(limits: Limits) -> list[tuple[str, object]]:
-    # A limit set to null switches the documented one off, so "set" is what counts, not "not None".
+def _explicit(limits: Limits) -> list[tuple[str, object]]:
+    # A limit set to null disables the documented one, so explicit nulls count.
     return [(field, getattr(limits, field)) for field in limits.model_fields_set]
 
 
 def price(provider: str, model: str, prices: Mapping[str, Price]) -> Price:
-    """Give what a model costs; nothing where no price was set."""
+    """Give the price of a model; zero if none is set."""
     return prices.get(f"{provider}/{model}") or prices.get(provider) or Price()
 
 
 def cost(price: Price, usage: Usage) -> float:
-    """Give what a usage costs, in the settings' currency."""
+    """Give the cost of a usage, in the settings' currency."""
     tokens = usage.input_tokens * price.input + usage.output_tokens * price.output
     return (tokens + usage.characters * price.characters) / MILLION

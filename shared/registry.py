@@ -1,9 +1,9 @@
-"""A registry: the entries of a plug point by name, ours and those of installed packages.
+"""A registry: implementations by name, our own and those of installed packages.
 
     PROVIDERS["tencent"]  ->  Provider("tencent", ...)
 
-A package names an entry of its own as an entry point of the registry's group. To find those, the metadata of
-every installed package are read, so that waits for a name that is not ours, or for a listing.
+A package provides an entry as an entry point of the registry's group. The search reads the metadata of all
+installed packages. So it starts only for an unknown name or a listing.
 """
 
 import functools
@@ -24,7 +24,7 @@ _Entry = TypeVar("_Entry", bound=_Named)
 
 
 class Registry(Mapping[str, _Entry]):
-    """The entries of a plug point, all of one kind; ``built_in`` are ours."""
+    """Entries of one kind by name; ``built_in`` are our own."""
 
     def __init__(self, group: str, kind: type[_Entry], built_in: Iterable[_Entry]) -> None:
         self.built_in = {entry.name: entry for entry in built_in}
@@ -32,7 +32,7 @@ class Registry(Mapping[str, _Entry]):
 
     @functools.cached_property
     def entries(self) -> dict[str, _Entry]:
-        """All entries; no package replaces one of ours."""
+        """All entries; a package cannot replace a built-in one."""
         return {entry.name: entry for entry in self._installed()} | self.built_in
 
     def __getitem__(self, name: str) -> _Entry:
@@ -48,7 +48,7 @@ class Registry(Mapping[str, _Entry]):
         for entry_point in importlib.metadata.entry_points(group=self._group):
             try:
                 entry = entry_point.load()
-            except Exception as error:  # noqa: BLE001  another package's fault must not stop every command
+            except Exception as error:  # noqa: BLE001  a fault in another package must not stop every command
                 entry = error
             if isinstance(entry, self._kind):
                 yield entry

@@ -1,8 +1,8 @@
-"""The registry of augmentation strategies: how new entries are made from old ones.
+"""The registry of augmentation strategies, which derive new entries from existing ones.
 
     STRATEGIES["synonym"]  ->  Strategy("synonym", "workers.augment.synonyms:make", {"share": 1.0, ...})
 
-What makes the entries is in `workers/augment`, what their making costs is worked out in `producers/enqueue`.
+The strategies are implemented in `workers/augment`. Their costs are estimated in `producers/enqueue`.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from shared.registry import Registry
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to make new entries from old ones.
+    """A strategy that derives new entries from existing ones.
 
-    ``make`` names, as ``module:name``, a function of ``(services, claim, entry, options)`` that gives an
-    `Augmented`; only a worker imports it. ``options`` are the fields of `shared.options.Augmentation` that it
-    has a use for, with their defaults. ``ability`` is what its provider must be able to do; without one it
-    calls nobody. ``per_question``: an item is one labelled question, rather than an entry with all its
-    questions. ``prompt`` is the version of the prompt it asks with, of a provider that is prompted.
-    ``workload`` names what works out its calls from ``(entries, options)``; only a producer imports it.
+    ``make`` names, as ``module:name``, a function of ``(services, claim, entry, options)`` that returns an
+    `Augmented`; only workers import it. ``options`` are the fields of `shared.options.Augmentation` that it
+    uses, with their defaults. ``ability`` is the required ability of its provider; ``None``: it calls no
+    service. ``per_question``: an item is one labelled question, not an entry with all its questions.
+    ``prompt`` is the version of its prompt, for providers that are prompted. ``workload`` names the function
+    that estimates its calls from ``(entries, options)``; only producers import it.
     """
 
     name: str
@@ -67,5 +67,5 @@ _BUILT_IN = (
         workload="producers.enqueue.workload:variants",
     ),
 )
-ENTRY_POINTS = "votequeue.strategies"  # the group in which an installed package names a `Strategy` of its own
+ENTRY_POINTS = "votequeue.strategies"  # group of other packages' `Strategy` entries
 STRATEGIES = Registry(ENTRY_POINTS, Strategy, _BUILT_IN)

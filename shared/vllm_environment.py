@@ -1,4 +1,4 @@
-"""How vLLM is started on this machine, in a worker and as a chat server.
+"""Environment variables and data type for vLLM on this machine, in workers and as a chat server.
 
 variables(kv_cache_gib=2)  ->  {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "2", ...}
 cpu_dtype()  ->  "float32"
@@ -11,7 +11,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def variables(kv_cache_gib: int) -> dict[str, str]:
-    """Give the variables; those that the caller's environment sets already win over them."""
+    """Give the variables; those of the caller's environment take precedence."""
     values = {
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_NO_USAGE_STATS": "1",
@@ -20,13 +20,13 @@ def variables(kv_cache_gib: int) -> dict[str, str]:
     }
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if cores:
-        # By itself the CPU build leaves a core free, which on two cores is half the machine.
+        # By default the CPU build leaves a core free, which is half of a machine with two cores.
         values["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
     return values
 
 
 def set_defaults(kv_cache_gib: int) -> None:
-    """Put into this process's environment what is not set there yet."""
+    """Set the variables that are not set in this process's environment."""
     for name, value in variables(kv_cache_gib).items():
         os.environ.setdefault(name, value)
 

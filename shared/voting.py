@@ -18,7 +18,7 @@ Fallback = Literal["majority", "constant"]
 
 
 class VotingMode(enum.StrEnum):
-    """What a vote's score is used for: the registry of modes, one line each.
+    """The use of a vote's score: the registry of modes, one line each.
 
     ``voids``: votes below a threshold are void. ``weighs``: votes count by their scores.
     """
@@ -28,7 +28,7 @@ class VotingMode(enum.StrEnum):
     weighs: bool
 
     def __new__(cls, word: str, meaning: str = "", voids: bool = False, weighs: bool = False) -> "VotingMode":
-        """Make a mode whose value is its word."""
+        """Create a mode; its value is its name."""
         mode = str.__new__(cls, word)
         mode._value_, mode.meaning, mode.voids, mode.weighs = word, meaning, voids, weighs
         return mode
@@ -44,13 +44,13 @@ SCORED = tuple(mode for mode in VotingMode if mode.voids or mode.weighs)  # the 
 
 @dataclass(frozen=True)
 class Rule:
-    """How votes become an answer: what scores are used for, and the score from which a vote is accepted."""
+    """How votes become an answer: the use of scores, and the minimum score of an accepted vote."""
 
     use: VotingMode
     threshold: float
 
     def accepts(self, letter: str | None, score: float | None) -> bool:
-        """Tell whether a vote counts: it has a letter, and nothing that voids it."""
+        """Tell whether a vote counts: it has a letter, and its score does not void it."""
         return letter is not None and (score is None or not self.use.voids or score >= self.threshold)
 
 
@@ -60,7 +60,7 @@ PLAIN = Rule(VotingMode.MAJORITY, 0.0)
 
 
 class Outcome(enum.StrEnum):
-    """How an answer came about."""
+    """How an answer was determined."""
 
     MAJORITY = "majority"
     WEIGHTED = "weighted majority"
@@ -81,7 +81,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class Answer:
-    """A letter, how it came about, and how many votes stand behind it."""
+    """A letter, how it was determined, and the number of votes for it."""
 
     letter: str
     how: Outcome
@@ -91,9 +91,9 @@ class Answer:
 def decide(votes: Sequence[Vote], rule: Rule) -> Answer | None:
     """Take the majority of the accepted votes, by count or by weight; ``None`` asks for another round.
 
-    A vote weighs its odds, score / (1 - score): a scorer that is twice as sure of a vote makes it count more
-    than twice. A tie of counts goes to the letter with the higher summed weight, one of weights to that with
-    more votes, then to the one seen first.
+    The weight of a vote is its odds, score / (1 - score), which grow faster than the score. The letter with
+    the higher total weight wins a tie of counts; the letter with more votes wins a tie of weights. Then the
+    letter seen first wins.
     """
     accepted = [vote for vote in votes if rule.accepts(vote.letter, vote.score)]
     if rule.use not in SCORED:
@@ -107,13 +107,13 @@ def decide(votes: Sequence[Vote], rule: Rule) -> Answer | None:
 
 
 def fall_back(votes: Sequence[Vote], fallback: Fallback) -> Answer:
-    """Answer a question none of whose votes was ever accepted, from all ``votes`` of all its rounds."""
+    """Answer a question without any accepted vote, from all ``votes`` of all its rounds."""
     answer = _majority(votes, Outcome.UNSCORED, weighs=False) if fallback == "majority" else None
     return answer or Answer(CONSTANT, Outcome.DEFAULT, 0)
 
 
 def revote(rounds: Sequence[Sequence[Vote]], rule: Rule, fallback: Fallback) -> tuple[Answer, int]:
-    """Answer as a worker that samples these rounds in turn; give the answer and how many rounds it took.
+    """Answer like a worker that samples these rounds in turn; give the answer and the rounds used.
 
     If no round gives an answer, the fallback does, after all rounds.
     """
@@ -133,7 +133,7 @@ def _majority(votes: Sequence[Vote], how: Outcome, *, weighs: bool) -> Answer | 
     if not count:
         return None
     first, then = (total, count) if weighs else (count, total)
-    # max keeps the first of equals, and dictionaries keep the order of first sight.
+    # max returns the first of equal letters, and dictionaries keep the order of insertion.
     letter = max(count, key=lambda candidate: (first[candidate], then[candidate]))
     return Answer(letter, how, count[letter])
 

@@ -1,1 +1,1 @@
-"""The queues' workers: one module per queue, then what they stand on."""
+"""The workers: one module per queue, and the code that they share."""

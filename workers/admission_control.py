@@ -2,8 +2,8 @@
 
     with admission.entered(losses=2): ...   at most four items are in play for as long as this one is
 
-Should it kill its worker again, fewer others are in play with it, until in the end it is alone: then it is
-known to be the cause.
+If it kills its worker again, fewer other items are in play with it. In the end it is alone, and known to be
+the cause.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
-MOST = 16  # halved with each death of an item's work: how many may be in play while it is
+MOST = 16  # items in play beside an item that has never died; each death halves the number
 
 
 def _most_beside(losses: int) -> float:
@@ -20,7 +20,7 @@ def _most_beside(losses: int) -> float:
 
 
 class Admission:
-    """Lets items in, first come first served, as far as those who are in play allow it."""
+    """Admits items in order of arrival, within the limits of the items in play."""
 
     def __init__(self) -> None:
         self._in_play: list[float] = []
@@ -29,12 +29,12 @@ class Admission:
 
     @contextlib.contextmanager
     def entered(self, losses: int) -> Iterator[None]:
-        """Wait until an item whose work died ``losses`` times may be in play, and keep it there."""
+        """Wait until an item whose work died ``losses`` times may be in play; it is, inside the context."""
         most = _most_beside(losses)
         ticket = object()
         with self._changed:
             self._queue.append(ticket)
-            # In order, or an item that must be alone would wait for ever.
+            # In order of arrival, or an item that must be alone might wait forever.
             self._changed.wait_for(lambda: self._queue[0] is ticket and self._has_room(most))
             self._queue.popleft()
             self._in_play.append(most)

@@ -16,13 +16,13 @@ def code() -> str:
     """Name the running code."""
     version = importlib.metadata.version("votequeue")
     root = Path(__file__).resolve().parent.parent
-    # Installed as a package, it may lie below somebody else's checkout.
+    # An installed package may be below the checkout of another project.
     if not (root / ".git").exists():
         return version
     try:
-        told = subprocess.run(  # noqa: S603  a fixed command
+        result = subprocess.run(  # noqa: S603  a fixed command
             GIT, cwd=root, capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return version
-    return f"{version}+{told.stdout.strip()}"
+    return f"{version}+{result.stdout.strip()}"

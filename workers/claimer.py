@@ -43,10 +43,10 @@ class Claimer:
                 failed = True
                 raise
 
-        taken = retries.until_done(attempt)
+        new_claims = retries.until_done(attempt)
         with self._changing:
-            self._held.update(claim.job for claim in taken)
-        return taken
+            self._held.update(claim.job for claim in new_claims)
+        return new_claims
 
     def done(self, ended: Iterable[Claim]) -> None:
         """Record that some claims have ended."""

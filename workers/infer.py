@@ -32,7 +32,7 @@ from workers.settlement import ErrorPolicies
 log = logging.getLogger(__name__)
 NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
 STOPPED = "given back: the worker was stopped"
-RESCUE_AFTER = 0.5  # seconds; with a slot free somewhere, a message is taken in much less
+RESCUE_AFTER = 0.5  # seconds; if any worker has a free slot, a message is taken much sooner
 CLAIMED_TOGETHER, CLAIM_LINGER = 64, 0.02
 # An index server will be available again. Without weights or a scorer, a worker cannot answer anything.
 ERROR_POLICIES = ErrorPolicies(
@@ -63,7 +63,7 @@ class Answering:
             in_flight=options.batches_in_flight,
             linger=options.linger,
         )
-        # The engine's process dies with the thread that starts it (`parent_death`), so it must live on.
+        # The engine's process dies with the thread that starts it (`parent_death`), so this one must not end.
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         log.info("loading %s", options.model)
         self._in_loop(self._generator.start()).result()

@@ -11,7 +11,7 @@ import time
 
 from shared.ledger import leases
 
-MISSING = 1.5  # seconds without its lock until a worker is dead; a living worker takes it again earlier
+MISSING = 1.5  # seconds without its lock after which a worker is dead; a living worker takes it again sooner
 STEADY = 5.0  # minimum age of our own session in seconds, since a restarted server has closed all sessions
 
 

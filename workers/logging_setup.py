@@ -25,7 +25,7 @@ def configure(level: str) -> None:
 
 
 class OnceAMinute(logging.Filter):
-    """Passes the same warning or error once a minute; records of lower levels always pass."""
+    """Passes the same warning or error at most once a minute, and lower levels always."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()

@@ -22,11 +22,11 @@ class Periodic:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin, with the first call at once."""
+        """Start, with the first call at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the call that is under way."""
+        """Stop after the call in progress."""
         self._stopped.set()
 
     def _run(self) -> None:
@@ -37,7 +37,7 @@ class Periodic:
                 if failing:
                     log.info("%s works again", self._thread.name)
                 failing = False
-            # A pulse that dies of one bad moment would let leases run out for ever after.
+            # If one failure ended the thread, leases would no longer be extended.
             except Exception as error:
                 unexpected = not failing and not isinstance(error, UserError)
                 log.warning("%s failed: %s", self._thread.name, error, exc_info=unexpected)

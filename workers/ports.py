@@ -1,4 +1,4 @@
-"""The ports: protocols of what the queues need; `wiring` names the class behind each.
+"""The ports: protocols of the classes that the queues need; `wiring` chooses the implementations.
 
 await generator.sample("...### 推理\\n", sampling, seed=7)  ->  [Completion("甲……\\n答案是：A", 31), ...]
 """
@@ -29,10 +29,10 @@ class Interrupted(VotequeueError):
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled text and how many tokens it has.
+    """One sampled text and its number of tokens.
 
     ``finish_reason`` says why it ended (``stop``, ``length``); ``mean_logprob`` is the mean log-probability
-    of its tokens, in nats and at temperature 1. None: the engine does not say.
+    of its tokens, in nats and at temperature 1. None: the engine does not report it.
     """
 
     text: str
@@ -42,13 +42,13 @@ class Completion:
 
 
 class TrainingListener(Protocol):
-    """Receives the progress of a training, and says when it must stop."""
+    """Receives the progress of a training, and decides when it must stop."""
 
     def step(self, step: int, of: int, metrics: dict[str, float]) -> None:
         """Receive the metrics of one step of ``of``."""
 
     def saved(self, step: int, of: int) -> None:
-        """Learn that a checkpoint is complete."""
+        """Receive that a checkpoint is complete."""
 
     def stopping(self) -> bool:
         """Tell whether the training is to stop after a checkpoint."""
@@ -77,7 +77,7 @@ class Progress(Protocol):
     """Receives the progress of one question's votes."""
 
     def count(self, vote: int, tokens: int, finished: bool) -> None:
-        """Receive how many tokens a vote has so far, and whether it is finished."""
+        """Receive a vote's number of tokens so far, and whether it is finished."""
 
 
 class Generator(Protocol):
@@ -186,7 +186,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a call may use: ``likely`` is an estimate, for limits; ``most`` is an upper bound, for budgets."""
+    """A call's usage in advance: ``likely`` is an estimate, for limits; ``most`` a bound, for budgets."""
 
     likely: Usage
     most: Usage
@@ -249,7 +249,7 @@ class Permit(Protocol):
 
         Raises:
             Interrupted: the worker stops.
-            Exhausted: the service asks for a pause too long for a worker to wait out.
+            Exhausted: the service asks for a pause that is too long to wait for.
             ServiceUnreachable: the broker does not answer.
         """
 
@@ -262,10 +262,10 @@ class Permit(Protocol):
         """
 
     def answered(self, used: Usage) -> None:
-        """Report that the call was answered, and what it used."""
+        """Report that the call was answered, and its usage."""
 
     def slow_down(self, delay: float | None, message: str) -> None:
-        """Make all callers wait, as the service asked in ``message``: for ``delay`` seconds if it gave them.
+        """Make all callers wait because the service throttled a call: for ``delay`` seconds if it gave them.
 
         Raises:
             ServiceUnreachable: the broker does not answer.
@@ -279,8 +279,8 @@ class Limiter(Protocol):
         """Wait for one of the account's concurrent calls.
 
         Raises:
-            Exhausted: the day's quota is used up.
-            Refused: the call needs more tokens than the limit of a minute.
+            Exhausted: the daily quota is used up.
+            Refused: the call needs more tokens than the limit per minute.
             Interrupted: the worker stops.
             ServiceUnreachable: the broker does not answer.
         """

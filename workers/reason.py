@@ -2,7 +2,7 @@
 
     celery -A workers.reason worker -Q reason --pool threads -c 16
 
-A task waits for its turn at the service, so the queue holds what is not being asked.
+A task waits until the limits allow its call, so waiting questions stay in the queue.
 """
 
 import functools
@@ -22,7 +22,7 @@ from workers.task_runner import ItemResult
 
 
 class Asking:
-    """What one worker process asks with: its gateway, its chat models, and the word to stop."""
+    """The service of one worker process: its gateway, its chat models, and its stop event."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
@@ -30,30 +30,32 @@ class Asking:
         self._chat_model = wiring.once(wiring.chat_model)
 
     def stop(self) -> None:
-        """Give back what waits for its turn, and make no more calls."""
+        """Release the questions that wait for a call, and make no more calls."""
         self._stopping.set()
 
     def explain(self, claim: Claim) -> ItemResult:
         """Get the reasonings that a run wants for one question.
 
         Raises:
-            Refused: there is none, for the reasons it gives.
+            Refused: there is none; the message has the reasons.
             As `Gateway.chat`.
         """
         options = _options(claim.job.run)
         entry = runs.load_entry(claim.job.run, claim.entry)
-        asked = runs.asked(entry, claim.question)
+        question = runs.asked(entry, claim.question)
         explainer = Explainer(self._gateway, options, self._chat_model)
         letters = reasoning_generation.letters(entry.questions[claim.question], options)
-        return _outcome(options, [explainer.explain(claim.job, asked, letter) for letter in letters])
+        return _outcome(options, [explainer.explain(claim.job, question, letter) for letter in letters])
 
 
 @functools.lru_cache(maxsize=64)
 def _options(run: str) -> Reasoning:
     options = task_runner.options(run, Reasoning)
-    ours = prompts.version("explaining")
-    if options.prompt != ours:
-        raise Refused(f"the run wants prompt {options.prompt}, this votequeue has {ours}: enqueue it again")
+    version = prompts.version("explaining")
+    if options.prompt != version:
+        raise Refused(
+            f"the run wants prompt {options.prompt}, this votequeue has {version}: enqueue it again"
+        )
     return options
 
 
@@ -61,11 +63,11 @@ def _outcome(options: Reasoning, results: list[Explained | DroppedLetter]) -> It
     dropped = [result for result in results if isinstance(result, DroppedLetter)]
     if len(dropped) == len(results):
         raise Refused(
-            "no reasoning for " + "; nor for ".join(f"{one.letter}: {one.reason}" for one in dropped)
+            "no reasoning for " + "; nor for ".join(f"{result.letter}: {result.reason}" for result in dropped)
         )
     value = {
         "texts": [_text(options, result) for result in results if isinstance(result, Explained)],
-        "dropped": [{"letter": one.letter, "reason": one.reason} for one in dropped],
+        "dropped": [{"letter": result.letter, "reason": result.reason} for result in dropped],
     }
     return ItemResult(value, "; ".join(map(str, results)))
 
@@ -89,12 +91,12 @@ def service() -> Asking:
 
 @app.task(name=Reason.queue)
 def reason(**message: Any) -> str:
-    """Get the reasonings for the question that a message names; give what became of it in words."""
+    """Get the reasonings for the question that a message names; return the outcome as a sentence."""
     return task_runner.run(Reason.model_validate(message), service().explain)
 
 
 def _start() -> None:
-    # Built before the first message, so that no two tasks build it at once.
+    # Built before the first message, so that concurrent tasks do not build it twice.
     service()
 
 

@@ -21,9 +21,9 @@ from workers.ports import ChatModel, Prompt
 
 @dataclass(frozen=True)
 class Explained:
-    """A reasoning that ends in the letter that was asked for; ``reused``: somebody else's, from the record.
+    """A reasoning that ends in the requested letter; ``reused``: it is from the cache.
 
-    ``asks`` counts how often it was asked for, of all models together.
+    ``asks`` is the number of calls to all models together.
     """
 
     letter: str
@@ -53,18 +53,18 @@ def letters(question: Question, options: Reasoning) -> list[str]:
     """Choose the letters that a run wants reasonings for.
 
     Raises:
-        Refused: the right one is not known, or there is no wrong one.
+        Refused: the right letter is unknown, or there is no wrong one.
     """
     if question.answer is None:
         raise Refused("the question has no answer, so that no letter is known to be right or wrong")
-    wanted = options.letters_of(question)
-    if not wanted:
+    chosen = options.letters_of(question)
+    if not chosen:
         raise Refused(f"every option has the text of {question.answer}, the right one: none is wrong")
-    return sorted(wanted)
+    return sorted(chosen)
 
 
 class Explainer:
-    """Gets reasonings as one run wants them; ``chat_model`` gives the model of a provider and a name."""
+    """Gets reasonings by one run's options; ``chat_model`` gives a model by provider and name."""
 
     def __init__(
         self, gateway: Gateway, options: Reasoning, chat_model: Callable[[str, str], ChatModel]
@@ -72,14 +72,14 @@ class Explainer:
         self._gateway = gateway
         self._options = options
         self._chat_model = chat_model
-        # At temperature 0, a prompt gives the same reply again.
+        # At temperature 0, the same prompt gives the same reply.
         self._asks = options.asks if options.temperature > 0 else 1
 
     def explain(self, job: Job, asked: PromptQuestion, letter: str) -> Explained | DroppedLetter:
-        """Give a letter's reasoning, from the record or by asking one model after the other.
+        """Give a letter's reasoning, from the cache or by asking one model after the other.
 
         Raises:
-            As `Gateway.chat`, but for a model's refusal: then the next one is asked.
+            As `Gateway.chat`, except a model's refusal: then the next model is asked.
         """
         options = self._options
         wanted = Wanted(asked, letter, options.label, options.provider, options.prompt)

@@ -42,7 +42,7 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = ()) -> Swept:
     if steady is None:
         return Swept(expired)
     # While the ledger was away, no worker could extend its lease: all leases seem expired until every worker
-    # has had the time for a heartbeat.
+    # has had time for a heartbeat.
     if steady >= settings.lease:
         expired += _log_taken(claims.expire(settings.max_losses))
     try:
@@ -98,15 +98,15 @@ def clear_unacknowledged(worker: str, settings: Settings) -> int:
     """
     if not locks.hold("unacknowledged", worker, settings.lease):
         return 0
-    before, kept, dropped = time.time() - 2 * settings.lease, 0, 0
+    before, skipped, dropped = time.time() - 2 * settings.lease, 0, 0
     try:
-        while messages := broker.taken(before, kept, CLEARED_AT_ONCE):
+        while messages := broker.taken(before, skipped, CLEARED_AT_ONCE):
             working = outbox.worked_on(message.job for message in messages if message.job)
-            left = [message for message in messages if message.job not in working]
-            outbox.forget_taken((message.job for message in left if message.job), settings.lease)
-            broker.drop(left)
-            dropped += len(left)
-            kept += len(messages) - len(left)
+            abandoned = [message for message in messages if message.job not in working]
+            outbox.forget_taken((message.job for message in abandoned if message.job), settings.lease)
+            broker.drop(abandoned)
+            dropped += len(abandoned)
+            skipped += len(messages) - len(abandoned)
     except ServiceUnreachable as error:
         log.warning("%s", error)
     return dropped

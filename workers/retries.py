@@ -1,6 +1,6 @@
 """Retry work until the ledger or the broker answers again.
 
-    until_done(lambda: claims.claim(jobs, worker, 15.0))  ->  its result, however long that takes
+    until_done(lambda: claims.claim(jobs, worker, 15.0))  ->  its result, without a time limit
 
 Without retries the work would be lost: a message would be acknowledged although no worker has claimed its
 question, or heartbeats would extend a claim that no task works on.

@@ -2,7 +2,7 @@
 
     celery -A workers.translate worker -Q translate --pool threads -c 16
 
-A task waits for its turn at the service, so the queue holds what is not being worked on.
+A task waits until the limits allow its calls, so waiting entries stay in the queue.
 """
 
 import functools
@@ -27,7 +27,7 @@ from workers.task_runner import ItemResult
 
 
 class Augmenting:
-    """What one worker process makes entries with, and the word to stop."""
+    """The service of one worker process: its dependencies and its stop event."""
 
     def __init__(self) -> None:
         loaded = settings.load()
@@ -43,7 +43,7 @@ class Augmenting:
         )
 
     def stop(self) -> None:
-        """Wait for nothing any more: what waits is given back."""
+        """Release the entries that wait for a call."""
         self._stopping.set()
 
     def close(self) -> None:
@@ -51,10 +51,10 @@ class Augmenting:
         self._memory.close()
 
     def augment(self, claim: Claim) -> ItemResult:
-        """Make a new entry as its run wants it.
+        """Make a new entry by the options of its run.
 
         Raises:
-            Refused: none can be made, for the reasons given.
+            Refused: none can be made; the message has the reasons.
             Held, OverBudget, Interrupted, Unavailable: a call was not made, or failed.
         """
         options = _options(claim.job.run)
@@ -67,9 +67,11 @@ class Augmenting:
 @functools.lru_cache(maxsize=64)
 def _options(run: str) -> Augmentation:
     options = task_runner.options(run, Augmentation)
-    ours = STRATEGIES[options.strategy].prompt
-    if options.prompt not in (None, ours):
-        raise Refused(f"the run wants prompt {options.prompt}, this votequeue has {ours}: enqueue it again")
+    version = STRATEGIES[options.strategy].prompt
+    if options.prompt not in (None, version):
+        raise Refused(
+            f"the run wants prompt {options.prompt}, this votequeue has {version}: enqueue it again"
+        )
     return options
 
 
@@ -81,12 +83,12 @@ def service() -> Augmenting:
 
 @app.task(name=Translate.queue)
 def translate(**message: Any) -> str:
-    """Make the new entry that a message asks for; give what became of it in words."""
+    """Make the new entry that a message requests; return the outcome as a sentence."""
     return task_runner.run(Translate.model_validate(message), service().augment)
 
 
 def _start() -> None:
-    # Built before the first message, so that no two tasks build it at once.
+    # Built before the first message, so that concurrent tasks do not build it twice.
     service()
 
 

@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _Client = TypeVar("_Client")
 SWITCH_INTERVAL = 0.0005  # seconds
-SLOT_GRACE = 30.0  # seconds that a slot of the calls at once outlasts the longest call
+SLOT_GRACE = 30.0  # seconds by which a slot for concurrent calls outlasts the longest call
 
 
 def worker_name() -> str:
-    """Name this process uniquely and for ever, so that a claim of a dead one is never taken for ours."""
+    """Give this process a unique name, so that a dead process's claim is never taken for its own."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
@@ -50,28 +50,28 @@ def weights(name: str, settings: Settings) -> str:
     """Find a model's folder: as named, in the weights cache, or fetched into the hub's own cache.
 
     Raises:
-        UserError: it is nowhere.
+        UserError: it is not found.
     """
     if folder := model_store.find_weights(name, settings.cache):
         return str(folder.resolve())
-    why = ""
+    reason = ""
     if "/" in name and not Path(name).is_absolute():
         try:
             from huggingface_hub import snapshot_download
 
             return str(snapshot_download(name, allow_patterns=HUB_FILES))
-        except Exception as error:  # noqa: BLE001  whatever the hub, a proxy or their libraries raise
-            why = f" ({' '.join(str(error).split())[:200] or type(error).__name__})"
+        except Exception as error:  # noqa: BLE001  the hub, proxies and libraries raise any class
+            reason = f" ({' '.join(str(error).split())[:200] or type(error).__name__})"
     raise UserError(
-        f"no weights called {name!r}{why}: get them with `votequeue weights {name}`, or name a folder"
+        f"no weights called {name!r}{reason}: get them with `votequeue weights {name}`, or name a folder"
     )
 
 
 def rounds(settings: Settings) -> tuple[Rounds, Generator]:
-    """Build what the infer queue stands on; the generator still wants its `start`.
+    """Build the rounds and the generator of the infer queue; the caller must call the generator's `start`.
 
     Raises:
-        UserError: weights are missing, a service does not answer.
+        UserError: weights are missing, or a service does not answer.
     """
     from workers.models.embedding import load_embedder
     from workers.models.retrieval import QdrantRetriever, open_client
@@ -121,7 +121,7 @@ def trainer(
 def _index(examples: list[FewShotExample], settings: Settings) -> Retriever:
     from workers.models.retrieval import QdrantRetriever, open_client
 
-    # A training's examples are private to it and no data set: they never go to the index server.
+    # A training's examples are not a data set: they are never sent to the index server.
     return QdrantRetriever(
         open_client(None, None), embedder(settings), settings.embedding, lambda _: examples
     )
@@ -157,13 +157,13 @@ def chat_model(provider: str, model: str, settings: Settings) -> ChatModel:
 
 
 def once(build: Callable[[str, str, Settings], _Client]) -> Callable[[str, str], _Client]:
-    """Give what builds one client a provider and model: all tasks of a process share its connections."""
-    kept = functools.cache(lambda provider, model: build(provider, model, load_settings()))
+    """Give a function that builds one client per provider and model; all tasks share its connections."""
+    cached = functools.cache(lambda provider, model: build(provider, model, load_settings()))
     building = threading.Lock()
 
     def client(provider: str, model: str) -> _Client:
         with building:
-            return kept(provider, model)
+            return cached(provider, model)
 
     return client
 
@@ -202,12 +202,12 @@ def _service(provider: str, model: str, settings: Settings) -> Service:
 
 
 def _credentials(provider: str, settings: Settings) -> list[str]:
-    ways = PROVIDERS[provider].needs
-    for way in ways:
-        values = [getattr(settings, name) for name in way]
+    alternatives = PROVIDERS[provider].needs
+    for names in alternatives:
+        values = [getattr(settings, name) for name in names]
         if all(values):
             return [*map(_plain, values)]
-    required = ", or ".join(" and ".join(PREFIX + name.upper() for name in way) for way in ways)
+    required = ", or ".join(" and ".join(PREFIX + name.upper() for name in names) for names in alternatives)
     raise UserError(f"provider {provider} needs {required}: set them where the workers run")
 
 
@@ -219,7 +219,7 @@ def gateway(settings: Settings, stopping: threading.Event) -> Gateway:
     """Build the gateway to outside services; waiting ends when ``stopping`` is set."""
     from workers.gateway.limiter import RedisLimiter
 
-    # A call whose moment has come would wait for the interpreter 5 ms behind every busy thread of its worker.
+    # By default, a call that is due would wait up to 5 ms for each busy thread of its worker.
     sys.setswitchinterval(SWITCH_INTERVAL)
     limiter = RedisLimiter(broker.client(), stopping, settings.call_timeout + SLOT_GRACE)
     return Gateway(limiter, _counters(settings))
@@ -229,7 +229,7 @@ def _counters(settings: Settings) -> Callable[[Service], Counter | None]:
     @functools.cache
     def counter(model: str) -> Counter | None:
         folder = model_store.find_tokenizer(model, settings.cache)
-        # Workers that only call others need not have transformers.
+        # transformers may be missing on workers that only call services.
         if folder is None or importlib.util.find_spec("transformers") is None:
             return None
         from workers.models import token_counter

@@ -1,6 +1,6 @@
 """Backups of the ledger: a copy of the SQLite file, or a dump of the PostgreSQL database (pg_dump).
 
-back_up(Path("monday.db"))  ->  monday.db, a whole ledger; ``restore`` puts it in place of the present one
+back_up(Path("monday.db"))  ->  monday.db, a complete ledger; ``restore`` replaces the present one by it
 """
 
 import os
@@ -20,10 +20,10 @@ _OF_ITEMS = re.compile(r" TABLE \S+ items ")  # a line of `pg_restore --list`
 
 
 def back_up(target: Path) -> None:
-    """Write the whole ledger to a file, while workers go on.
+    """Write the whole ledger to a file, while workers continue.
 
     Raises:
-        UserError: PostgreSQL's programs are missing, or refuse.
+        UserError: PostgreSQL's programs are missing or fail.
         OSError, ServiceUnreachable: a file cannot be written, the server does not answer.
     """
     with engine.reading() as connection:
@@ -40,7 +40,7 @@ def back_up(target: Path) -> None:
 
 
 def restore(source: Path, force: bool = False) -> None:
-    """Put a backup in place of the present ledger, in one transaction.
+    """Replace the present ledger by a backup, in one transaction.
 
     Raises:
         UserError: it is no backup of a ledger, a worker holds a lease, there are runs and no ``force``, or
@@ -89,7 +89,7 @@ def _check_sqlite(source: Path) -> None:
 
 
 def _restore_dump(source: Path, tables: list[str]) -> None:
-    """Drop the present tables and play a dump, in one transaction of psql's."""
+    """Drop the present tables and load a dump, in one transaction of psql."""
     with tempfile.NamedTemporaryFile(suffix=".sql") as script:
         flags = ("--no-owner", "--no-privileges", f"--file={script.name}")
         _run("pg_restore", *flags, source, connected=False)
@@ -99,15 +99,15 @@ def _restore_dump(source: Path, tables: list[str]) -> None:
 
 
 def _run(program: str, *words: object, connected: bool = True) -> str:
-    """Run one of PostgreSQL's programs; its password goes by the environment, which nobody else can read."""
+    """Run one of PostgreSQL's programs; the environment has its password, which no other user can read."""
     environment = dict(os.environ)
     where: list[str] = []
     if connected:
         opened = engine.engine()
-        _, given = opened.dialect.create_connect_args(opened.url)
-        del given["context"]  # psycopg's adapters
-        password = given.pop("password", None)
-        where = ["--dbname", psycopg.conninfo.make_conninfo(**given)]
+        _, arguments = opened.dialect.create_connect_args(opened.url)
+        del arguments["context"]  # psycopg's adapters
+        password = arguments.pop("password", None)
+        where = ["--dbname", psycopg.conninfo.make_conninfo(**arguments)]
         if password:
             environment["PGPASSWORD"] = str(password)
     command = [program, *where, *map(str, words)]

@@ -1,4 +1,4 @@
-"""Cached results of paid calls: reasonings and translations, none of which is paid for twice.
+"""Cached results of paid calls: reasonings and translations, each paid for once.
 
     reserve(["甲比乙高。"], Route("zh", "ja", "tencent", "TextTranslateBatch"), "host:812:9f", 60.0)
         ->  Reserved(found={}, mine=["甲比乙高。"], others=[])
@@ -56,7 +56,7 @@ def find_reasoning(wanted: Wanted, models: Sequence[str]) -> tuple[str, str] | N
 
 
 def have_reasonings(wanted: Sequence[Wanted], models: Sequence[str]) -> list[bool]:
-    """Tell for each of many whether an agreeing reasoning by one of ``models`` is cached."""
+    """Tell for each requested reasoning whether an agreeing one by one of ``models`` is cached."""
     keys = [tuple(one.key.values()) for one in wanted]
     columns = reasonings.question, reasonings.letter, reasonings.label, reasonings.provider, reasonings.prompt
     query = sa.select(*columns).where(
@@ -68,7 +68,7 @@ def have_reasonings(wanted: Sequence[Wanted], models: Sequence[str]) -> list[boo
 
 
 def keep_reasoning(connection: sa.Connection, wanted: Wanted, model: str, text: str) -> None:
-    """Keep an agreeing reasoning; the first one stays."""
+    """Store an agreeing reasoning, unless there is one already."""
     engine.insert_missing(connection, schema.reasonings, [{**wanted.key, "model": model, "text": text}])
 
 
@@ -77,7 +77,7 @@ def keep_reasoning(connection: sa.Connection, wanted: Wanted, model: str, text: 
 
 @dataclass(frozen=True)
 class Route:
-    """From which language to which, and by whom."""
+    """Source and target language, provider, model and prompt."""
 
     source: str
     target: str
@@ -149,7 +149,7 @@ def reserve(texts: Iterable[str], route: Route, holder: str, lease: float) -> Re
 
 
 def keep_translations(connection: sa.Connection, translated: Mapping[str, str], route: Route) -> None:
-    """Keep translations of texts that were reserved."""
+    """Store translations of reserved texts."""
     for text, result in translated.items():
         connection.execute(
             schema.translations.update()

@@ -22,7 +22,7 @@ OK, NOT_MADE, NOT_ENDED = "ok", "not made", "under way"
 UNKNOWN = ("no reply", "unreadable")  # outcomes of calls that may have used up to their bound
 LATEST = 20_000  # latest calls, among which those of the last minutes are searched
 UNDER_WAY = 900.0  # seconds after which an unfinished call counts as one of a dead worker
-SHOWING = 30.0  # seconds to wait for the first calls to a service, to learn what they use
+SHOWING = 30.0  # seconds to wait for the first calls to a service, to observe their usage
 A_CALL = 5.0  # typical seconds until a call under way has ended
 OWN_QUOTA = "per_day is used up: "  # prefix of the reason of a pause for our own limit
 OVER_BUDGET = "the budget of "  # prefix of the reason of an item that a budget stopped
@@ -108,13 +108,13 @@ def begin(purpose: CallPurpose, most: float, others: int | None = None) -> int:
         if not charged:
             raise _over_budget(connection, purpose.run, most)
         if others is not None and most:
-            _let_first_calls_show(connection, purpose, others)
+            _limit_first_calls(connection, purpose, others)
         values = {**purpose.__dict__, "begun_at": engine.now(connection), "cost": most}
         number = connection.execute(schema.calls.insert().values(values).returning(calls.id))
         return int(number.scalar_one())
 
 
-def _let_first_calls_show(connection: sa.Connection, purpose: CallPurpose, others: int) -> None:
+def _limit_first_calls(connection: sa.Connection, purpose: CallPurpose, others: int) -> None:
     budget = connection.scalar(sa.select(spending.budget).where(spending.run == purpose.run))
     count = sa.select(sa.func.count()).where(
         calls.run == purpose.run,
@@ -189,7 +189,7 @@ def raise_under_way(provider: str, model: str, factor: float) -> None:
     For use when a reply has shown that calls may cost more than their bounds.
     """
     with engine.writing() as connection:
-        # A locked call is just being finished: it is skipped.
+        # Skip locked calls: they are being finished now.
         rows = connection.execute(
             sa.select(calls.id, calls.run, calls.cost)
             .where(_of_latest(connection, provider, model), calls.ended_at.is_(None), calls.cost > 0)

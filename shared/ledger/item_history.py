@@ -20,9 +20,9 @@ items = schema.items.c
 
 @dataclass(frozen=True)
 class ItemHistory:
-    """One item with its rows of other tables, as dicts by column; a call for several items is none of its.
+    """One item with its rows of other tables, as dicts by column, without calls for several items.
 
-    ``not_before_at`` is ``None`` unless the item waits for a time to come.
+    ``not_before_at`` is ``None`` unless the item waits for a future time.
     """
 
     number: int
@@ -40,10 +40,10 @@ class ItemHistory:
 
 
 def read(run: str, name: str, word: str = "question") -> ItemHistory:
-    """Read what is on record about an item that is named by its key, else by its number.
+    """Read the history of an item that is named by its key or else by its number.
 
     Raises:
-        UserError: there is none; the message calls it ``word`` and names those with a key like it.
+        UserError: there is none; the message calls it ``word`` and names similar keys.
     """
     with engine.reading() as connection:
         item = _find(connection, run, name, word)

@@ -1,8 +1,8 @@
-"""Named locks that last as long as a lease, and facts about the world outside.
+"""Named locks that last as long as a lease, and facts about the environment.
 
     hold("reconcile", "host:812:9f", lease=15)  ->  True
 
-A lock is held by one worker or producer at a time, and is free again once its lease has run out.
+A lock has one holder (a worker or a producer), and is free again when its lease has expired.
 """
 
 from collections.abc import Collection
@@ -19,14 +19,14 @@ def hold(name: str, holder: str, lease: float) -> bool:
     """Take or extend a named lock for ``lease`` seconds; tell whether it is held now."""
     with engine.writing() as connection:
         now = engine.now(connection)
-        # No lock is held so long: the ledger's clock was put back.
+        # No lock lasts so long: the ledger's clock was set back.
         free = sa.or_(locks.holder == holder, locks.until < now, locks.until > now + leases.LONGEST)
-        taken = connection.execute(
+        updated = connection.execute(
             schema.locks.update().where(locks.name == name, free).values(holder=holder, until=now + lease)
         ).rowcount
-        if taken:
+        if updated:
             return True
-        # A savepoint, since on PostgreSQL a refused insert would spoil the whole transaction.
+        # A savepoint: on PostgreSQL a failed insert would abort the whole transaction.
         try:
             with connection.begin_nested():
                 connection.execute(schema.locks.insert().values(name=name, holder=holder, until=now + lease))
@@ -37,10 +37,10 @@ def hold(name: str, holder: str, lease: float) -> bool:
 
 @engine.retried
 def hold_on(name: str, holder: str, lease: float, gap: float) -> float | None:
-    """Take or extend a named lock; tell for how many seconds somebody has held it without a gap.
+    """Take or extend a named lock; give the seconds for which it has been held without a gap.
 
-    ``None``: another one holds it. A gap is longer than ``gap`` seconds: the ledger was away, the machine
-    slept, or the ledger's clock was put on or back.
+    ``None``: another holder has it. Gaps are longer than ``gap`` seconds: the ledger was unreachable, the
+    machine slept, or the ledger's clock was changed.
     """
     since = f"{name} since"
     with engine.writing() as connection:
@@ -59,13 +59,13 @@ def hold_on(name: str, holder: str, lease: float, gap: float) -> float | None:
 
 
 def free(connection: sa.Connection, holders: Collection[str], now: float) -> None:
-    """End all locks of workers that have died."""
+    """Release all locks of workers that have died."""
     connection.execute(schema.locks.update().where(locks.holder.in_(holders)).values(until=now))
 
 
 @engine.retried
 def swap_fact(name: str, value: str) -> bool:
-    """Note a fact about the world outside; tell whether another one was known before."""
+    """Record a fact about the environment; tell whether it differs from the one recorded before."""
     with engine.writing() as connection:
         before = connection.scalar(sa.select(facts.value).where(facts.name == name))
         if before is None:

@@ -1,4 +1,4 @@
-"""The registry of trained models: what each was made from, and which is in use.
+"""The registry of trained models: their sources, and which models are in use.
 
     in_use("scorer")  ->  Model("scorer-3f9c01ab12cd", "scorer", run="judge", rule=Rule(GATE, 0.42), ...)
 
@@ -50,7 +50,7 @@ class Model:
 
 @dataclass(frozen=True)
 class GeneratorIdentity:
-    """What samples votes: a model by name, its weights (hub revision or digest), engine and version."""
+    """A generator: the model's name, its weights (hub revision or digest), the engine and its version."""
 
     model: str
     weights: str
@@ -73,7 +73,7 @@ def add_generator(generator: GeneratorIdentity) -> None:
 def add(connection: sa.Connection, model: Model, problems: Iterable[str]) -> None:
     """Register a model, with the `dataset.identity` of each problem it was trained on.
 
-    Files that are registered already, as by a training that was interrupted at its end, are the same model.
+    A model that is registered already, for example by a training interrupted at its end, stays as it is.
     """
     row = {
         name: value

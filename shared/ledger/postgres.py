@@ -1,10 +1,9 @@
-"""PostgreSQL connections whose waits time out, also those for a server that never answers.
+"""PostgreSQL connections whose waits time out, even if the server never answers.
 
     PatientConnection.connect("host=db.lan")  ->  a connection whose every wait ends after 25 seconds
 
-A server's own limits end what takes too long while the server works, and the kernel's end a connection
-whose packets are lost. Neither ends a wait for a server, or for a proxy in front of it, that takes packets
-and never answers.
+The server's own limits end long statements, and the kernel's limits end a connection whose packets are lost.
+Neither ends the wait for a server, or a proxy in front of it, that accepts packets and never answers.
 """
 
 from typing import Any
@@ -22,12 +21,12 @@ class PatientConnection(psycopg.Connection[Any]):
     patience: float | None = SECONDS
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Wait for an answer; raises OperationalError where none comes."""
+        """Wait for an answer; raises OperationalError if none arrives."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
         try:
             return super().wait(gen, interval, self.patience)
         except errors._WaitTimeout:
-            # An answer that still comes would be taken for that of the next question.
+            # A late answer would be taken for the answer to the next query.
             self.pgconn.finish()
             raise errors.OperationalError(f"no answer within {self.patience:.0f} s") from None

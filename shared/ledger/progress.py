@@ -23,7 +23,7 @@ class RunCounts:
 
     ``rounds[state][attempt]`` counts items; ``settled`` those that ended within the window, ``settled_at`` is
     the last end of all. ``seen_at`` is when a claim last began or ended. ``held_in_kind`` counts the items of
-    all runs of the kind that are claimed now. Of the pending items, ``put_off`` wait for a time to come, the
+    all runs of the kind that are claimed now. Of the pending items, ``put_off`` wait for a future time, the
     first for ``due_at``.
     ``sampled`` is what workers report of a run that samples votes, ``votes`` how many votes are recorded.
     """
@@ -44,7 +44,7 @@ class RunCounts:
 
 @dataclass(frozen=True)
 class Dead:
-    """An item that was given up, and why."""
+    """A dead item, and the reason."""
 
     number: int
     key: str

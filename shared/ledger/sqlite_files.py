@@ -1,4 +1,4 @@
-"""The file of an SQLite ledger, and copies of it that are made while others use it (SQLite's backup API).
+"""The file of an SQLite ledger, and copies made while it is in use (SQLite's backup API).
 
 var/ledger.db  ->  var/ledger.db.revision-1.backup
 """
@@ -17,20 +17,20 @@ from shared.errors import UserError
 
 
 def uri(path: Path, **options: str) -> str:
-    """Give SQLite's URI of a file that is only read."""
+    """Give SQLite's URI of a read-only file."""
     words = "".join(f"&{name}={value}" for name, value in options.items())
     return f"file:{quote(str(path.resolve()))}?mode=ro{words}"
 
 
 def of_url(url: str) -> list[Path]:
-    """Give the files that an SQLite ledger has or may come to have, its own first; none of PostgreSQL."""
+    """Give the files that an SQLite ledger may have, its main file first; none for PostgreSQL."""
     parsed = sa.make_url(url)
     name = parsed.database if parsed.get_backend_name() == "sqlite" else None
     return [Path(name + ending) for ending in ("", "-wal", "-shm")] if name else []
 
 
 def path_of(connection: sa.Connection) -> Path | None:
-    """Give the file of an SQLite ledger; None: it is in memory, or not SQLite's."""
+    """Give the file of an SQLite ledger; None: it is in memory, or not SQLite."""
     if connection.dialect.name != "sqlite":
         return None
     files = {name: file for _, name, file in connection.exec_driver_sql("PRAGMA database_list")}
@@ -51,7 +51,7 @@ def back_up_beside(connection: sa.Connection, revision: str) -> Path | None:
 
 
 def save(ledger: Path, target: Path) -> None:
-    """Copy a ledger to a file, which is there only once it is whole.
+    """Copy a ledger to a file atomically.
 
     Raises:
         UserError: as `copy`.
@@ -60,7 +60,7 @@ def save(ledger: Path, target: Path) -> None:
     try:
         copy(ledger, part)
         with contextlib.closing(sqlite3.connect(part)) as alone:
-            # One file, with nothing beside it, not even while it is read.
+            # A single file without -wal and -shm files, even while it is read.
             alone.execute("PRAGMA journal_mode=DELETE")
         part.replace(target)
     finally:
@@ -71,7 +71,7 @@ def copy(source: Path, target: Path) -> None:
     """Put the content of one SQLite file into another, in one transaction.
 
     Raises:
-        UserError: saying what SQLite says.
+        UserError: SQLite fails; the message has its reason.
     """
     try:
         with (

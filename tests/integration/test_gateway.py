@@ -479,7 +479,7 @@ def test_a_model_that_thinks_beyond_max_tokens_does_not_pass_the_budget_either(
     spend_all(model, ["甲比乙高，乙比丙高。" * 20])
     assert 7.0 < model.charged <= 8.0
     assert spent() == pytest.approx(model.charged)
-    assert "its calls count as more against budgets from now on" in caplog.text
+    assert "budgets reserve more for its calls from now on" in caplog.text
 
 
 @on_both

@@ -129,11 +129,11 @@ def test_a_service_without_a_key_gets_none_of_ours(monkeypatch: pytest.MonkeyPat
     [
         ("reset", NoReply, "broke off"),
         ("timeout", NoReply, "timed out"),
-        ("truncated", Unreadable, "no JSON"),
+        ("truncated", Unreadable, "not a JSON object"),
         ("empty", Unreadable, "empty"),
         ("thought", Refused, "64 tokens were used up"),
         ("no choices", Unreadable, "no choices"),
-        ("no object", Unreadable, "no JSON object"),
+        ("no object", Unreadable, "not a JSON object"),
         ("error inside", Throttled, "says 429: rate limited upstream"),
         ("filtered", Refused, "content filter"),
         ("refused", Refused, "content filter"),

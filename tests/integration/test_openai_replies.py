@@ -144,9 +144,9 @@ def test_a_reply_that_would_be_the_same_again_is_refused(body: object, words: st
         ({"choices": None}, Unreadable, "no choices"),
         ({"choices": [None]}, Unreadable, "no choices"),
         ({"choices": [{"message": None}]}, Unreadable, "empty"),
-        ([], Unreadable, "no JSON object"),
-        ("[" * 100_000, Unreadable, "no JSON object"),
-        ("<html>sign in</html>", Unreadable, "no JSON object"),
+        ([], Unreadable, "not a JSON object"),
+        ("[" * 100_000, Unreadable, "not a JSON object"),
+        ("<html>sign in</html>", Unreadable, "not a JSON object"),
         (
             completion("", finish_reason="error", error={"code": 502, "message": "overloaded"}),
             Unreadable,

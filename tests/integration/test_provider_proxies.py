@@ -161,7 +161,7 @@ def test_a_package_that_is_missing_is_said_in_a_sentence() -> None:
         raise ModuleNotFoundError("No module named 'openai'", name="openai")
 
     with pytest.raises(UserError, match=r"package openai is missing: pip install"):
-        proxies.built("chat.invalid", build)
+        proxies.build_client("chat.invalid", build)
 
 
 def test_a_service_that_is_away_is_not_this_machines_fault() -> None:
@@ -173,8 +173,8 @@ def test_a_service_that_is_away_is_not_this_machines_fault() -> None:
 def test_a_connection_that_ends_is_no_certificate() -> None:
     from workers.providers import openai
 
-    assert not openai._untrusted(ssl.SSLEOFError())
-    assert openai._untrusted(ssl.SSLCertVerificationError())
+    assert not openai._is_tls_error(ssl.SSLEOFError())
+    assert openai._is_tls_error(ssl.SSLCertVerificationError())
 
 
 def _tencent(url: str) -> Settings:

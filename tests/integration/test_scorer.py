@@ -311,7 +311,7 @@ def test_a_scorer_is_loaded_when_it_is_named_and_not_again(
         for _ in range(3):
             judge.score(made.name, [(training_fixtures.example(0).asked, read([RIGHT]))])
     said = [record.getMessage() for record in caplog.records if record.name == "workers.models.scorer"]
-    assert said == [f"scorer {made.name} judges from now on"]
+    assert said == [f"scorer {made.name} is loaded"]
 
 
 def test_a_scorer_that_is_not_there_or_not_whole_is_said_so(

@@ -84,9 +84,9 @@ def test_a_scorer_that_makes_no_mistake_does_not_break_the_fit() -> None:
 
 def test_auc_is_over_all_texts_or_over_the_readable_ones() -> None:
     cases, scores = [case("AB-", [0, 0, 0])], [[0.4, 0.6, 0.0]]
-    assert calibration.tells_apart(cases, scores, readable=True) == 0.0
-    assert calibration.tells_apart(cases, scores, readable=False) == 0.5
-    assert calibration.tells_apart([case("AA", [0, 0, 0])], [[0.4, 0.6]], readable=True) is None
+    assert calibration.auc(cases, scores, readable=True) == 0.0
+    assert calibration.auc(cases, scores, readable=False) == 0.5
+    assert calibration.auc([case("AA", [0, 0, 0])], [[0.4, 0.6]], readable=True) is None
 
 
 def test_bins_say_how_often_a_score_was_right() -> None:

@@ -34,19 +34,19 @@ MANY = [lesson(f"题{at}", question=asked) for at in range(200) for asked in ("�
 
 def test_about_the_share_is_kept_out_and_whole_entries_at_that() -> None:
     parts = splits.split(MANY, 0.2, seed=42)
-    assert 25 <= len(problems(parts.kept)) <= 55
-    assert problems(parts.kept).isdisjoint(problems(parts.learned))
-    assert len(parts.kept) + len(parts.learned) == 400
+    assert 25 <= len(problems(parts.held_out)) <= 55
+    assert problems(parts.held_out).isdisjoint(problems(parts.learned))
+    assert len(parts.held_out) + len(parts.learned) == 400
     assert parts.tests == []
     assert parts.dropped == 0
 
 
 def test_an_entry_is_on_the_same_side_whatever_else_is_there() -> None:
-    alone = problems(splits.split(MANY, 0.2, seed=42).kept)
+    alone = problems(splits.split(MANY, 0.2, seed=42).held_out)
     more = [*(lesson(f"又{at}") for at in range(50)), *reversed(MANY)]
-    together = problems(splits.split(more, 0.2, seed=42).kept)
+    together = problems(splits.split(more, 0.2, seed=42).held_out)
     assert alone == {problem for problem in together if problem.startswith("题")}
-    assert problems(splits.split(MANY, 0.2, seed=7).kept) != alone
+    assert problems(splits.split(MANY, 0.2, seed=7).held_out) != alone
 
 
 def test_what_was_made_from_an_entry_goes_with_it() -> None:
@@ -55,27 +55,27 @@ def test_what_was_made_from_an_entry_goes_with_it() -> None:
     parts = splits.split([*MANY, *made], 0.2, seed=42)
     for at in range(200):
         both = {f"题{at}", f"题{at}的另一种说法"}
-        assert both <= problems(parts.kept) or both <= problems(parts.learned)
+        assert both <= problems(parts.held_out) or both <= problems(parts.learned)
 
 
 def test_the_same_problem_under_two_names_is_one() -> None:
     twins = [lesson("甲比乙高。", group="one"), lesson("甲比 乙高。\n", group="two")]
     for seed in range(20):
         parts = splits.split([*twins, *MANY], 0.5, seed)
-        assert sum(one in parts.kept for one in twins) in (0, 2)
+        assert sum(one in parts.held_out for one in twins) in (0, 2)
 
 
 def test_of_two_entries_one_is_kept_out_however_small_the_share() -> None:
     parts = splits.split([lesson("一"), lesson("二")], 0.01, seed=42)
-    assert (len(parts.learned), len(parts.kept)) == (1, 1)
-    assert splits.split([lesson("一")], 0.01, seed=42).kept == []
+    assert (len(parts.learned), len(parts.held_out)) == (1, 1)
+    assert splits.split([lesson("一")], 0.01, seed=42).held_out == []
 
 
 def test_tests_are_never_learned_from_nor_what_would_give_them_away() -> None:
     tests = [lesson("题3", test=True), lesson("题3的另一种说法", group="题3", test=True)]
     parts = splits.split([*MANY, *tests], 0.2, seed=42)
     assert parts.tests == tests
-    assert "题3" not in problems(parts.learned) | problems(parts.kept)
+    assert "题3" not in problems(parts.learned) | problems(parts.held_out)
     assert parts.dropped == 2
 
 
@@ -98,7 +98,7 @@ def test_tests_have_a_fold_of_their_own_and_what_gives_them_away_has_none() -> N
 def test_nothing_that_hangs_together_is_parted(names: list[tuple[int, int, bool]]) -> None:
     lessons = [lesson(f"题{problem}", f"组{group}", test) for problem, group, test in names]
     parts = splits.split(lessons, 0.4, seed=1)
-    sides = [parts.learned, parts.kept, parts.tests]
+    sides = [parts.learned, parts.held_out, parts.tests]
     assert sum(map(len, sides)) + parts.dropped == len(lessons)
     for at, side in enumerate(sides):
         for other in sides[at + 1 :]:

@@ -225,7 +225,9 @@ def test_a_full_disk_in_a_hub_download_is_not_the_hubs_fault(
 
 def test_only_the_files_a_model_needs_are_wanted() -> None:
     files = ["model.safetensors", "config.json", "merges.txt", "chat_template.jinja", "pytorch_model.bin"]
-    assert [file for file in [*files, "onnx/config.json", "README.md"] if weights.wanted(file)] == files[:-1]
+    assert [file for file in [*files, "onnx/config.json", "README.md"] if weights.is_needed(file)] == files[
+        :-1
+    ]
 
 
 def test_a_hub_that_is_switched_off_answers_at_once() -> None:

@@ -1,1 +1,1 @@
-"""New entries made from old ones: by back-translation, by synonyms, by a chat model's own writing."""
+"""Augmentation: new entries by back-translation, by synonyms, or written by a chat model."""

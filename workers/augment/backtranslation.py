@@ -24,7 +24,7 @@ from workers.augment.translation_memory import Memory, PendingText
 from workers.ports import Translator
 
 UNCHANGED = "nothing in it has changed"
-SHOWN = 4  # reasons that are shown for a text that did not pass
+SHOWN = 4  # reasons shown for a text that failed the checks
 
 Translations = Mapping[str, str | Refused]
 Anew = Callable[[str], str]
@@ -83,21 +83,21 @@ def _join_all(cut: Mapping[str, Sequence[Segment]], translated: Translations) ->
 
 
 def _join(parts: Sequence[Segment], translated: Translations) -> str | Refused:
-    given: dict[str, str] = {}
+    new_texts: dict[str, str] = {}
     for part in parts:
         anew = translated[part.text] if part.text else ""
         if isinstance(anew, Refused):
             return anew
-        given[part.text] = anew
-    return segments.join(parts, given)
+        new_texts[part.text] = anew
+    return segments.join(parts, new_texts)
 
 
 def _lookup(translated: Translations) -> Anew:
     def anew(text: str) -> str:
-        given = translated[text]
-        if isinstance(given, Refused):
-            raise Refused(f"the service refused a text of it: {given}")
-        return given
+        result = translated[text]
+        if isinstance(result, Refused):
+            raise Refused(f"the service refused a text of it: {result}")
+        return result
 
     return anew
 
@@ -128,7 +128,7 @@ def _reasoning_anew(reasoning: str, options: int, anew: Anew) -> str:
     return anew(body) + (closing if letter is None else f"\n答案是：{letter}")
 
 
-# What came back
+# Checks of the translations
 
 
 def _checked(entry: Entry, options: Augmentation, anew: Anew) -> Augmented:
@@ -136,17 +136,18 @@ def _checked(entry: Entry, options: Augmentation, anew: Anew) -> Augmented:
     problem = anew(entry.problem)
     if wrong := checks.problem(entry.problem, problem, bounds):
         raise Refused(f"the problem: {_summary(wrong)}")
-    kept: list[Question] = []
+    questions: list[Question] = []
     dropped: list[Dropped] = []
     for number, old in enumerate(entry.questions, start=1):
         try:
-            kept.append(_question_checked(old, anew, bounds, problem != entry.problem))
+            questions.append(_question_checked(old, anew, bounds, problem != entry.problem))
         except Refused as error:
             dropped.append(Dropped(number, str(error)))
-    if not kept:
-        raise Refused("no question passed: " + "; ".join(f"{one.question}: {one.reason}" for one in dropped))
-    line = f"{len(kept)} of {len(entry.questions)} questions passed"
-    return Augmented(entry_builder.new_entry(entry, options, problem, kept), dropped, line)
+    if not questions:
+        reasons = "; ".join(f"{question.question}: {question.reason}" for question in dropped)
+        raise Refused(f"no question passed: {reasons}")
+    line = f"{len(questions)} of {len(entry.questions)} questions passed"
+    return Augmented(entry_builder.new_entry(entry, options, problem, questions), dropped, line)
 
 
 def _question_checked(old: Question, anew: Anew, bounds: Bounds, changed: bool) -> Question:

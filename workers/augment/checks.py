@@ -4,14 +4,14 @@
 
 Comparisons:
 
-- Numbers in digits, by value. 三 may become 3 and 4万 may become 40000, but none may come, go or change; in
-  a reasoning one may be said more or less often. What was spelt and still is, is not compared (一下 is none).
-- Latin words and letters (names, variables, code), exactly as they are spelt: none may be lost or new. One
-  may be said more or less often, as languages leave out what is understood; in an option it may not.
-- Options: as many, none empty, none the same that were not; the right one must differ from each of the others
+- Numbers in digits, by value. 三 may become 3, and 4万 may become 40000, but no number may appear, disappear
+  or change. In a reasoning, its count may change. Numbers that stay spelt out are not compared.
+- Latin words and letters (names, variables, code), by exact spelling: none may be lost or new. Their counts
+  may change, since languages omit implied words; in an option they may not.
+- Options: the same number, none empty, none newly equal. The right option must differ from each other option
   in more than punctuation, if it did before.
-- Lengths, within bounds; a few characters more or less are always allowed.
-- A reasoning must still be read as the same letter, and name its answer no more often.
+- Lengths: within bounds; a difference of a few characters is always allowed.
+- A reasoning must yield the same letter, and must not name its answer more often.
 """
 
 import itertools
@@ -26,8 +26,8 @@ from typing import TypeVar
 from shared import answers, prompts, segments
 from shared.dataset import Question
 
-SLACK = 6  # characters that any text may be shorter or longer
-SHOWN = 3  # missing or new things that a reason names
+SLACK = 6  # characters by which any text may be shorter or longer
+SHOWN = 3  # missing or new words that a reason names
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]+")
 _CHOICE = re.compile(r"答案是\s*[:：]")
 _Thing = TypeVar("_Thing", str, Decimal)
@@ -35,7 +35,7 @@ _Thing = TypeVar("_Thing", str, Decimal)
 
 @dataclass(frozen=True)
 class Bounds:
-    """The data's language, and how short and how long a text may come back, as a share of its length."""
+    """The data's language, and the bounds of a new text's length, as shares of the old length."""
 
     language: str
     shortest: float
@@ -44,7 +44,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class _Kind:
-    """For which things the number of occurrences matters, not only their presence."""
+    """Whether the counts of numbers and words must stay the same, or only their presence."""
 
     numbers: bool
     words: bool
@@ -84,8 +84,8 @@ def _options(old: Question, new: Question, bounds: Bounds) -> Iterator[str]:
     if old.answer is not None:
         right = old.letters.index(old.answer)
         merged |= {pair for pair in _merged(old, new, _bare) if right in pair}
-    for one, other in sorted(merged):
-        yield f"options {old.letters[one]} and {old.letters[other]} are now the same"
+    for first, second in sorted(merged):
+        yield f"options {old.letters[first]} and {old.letters[second]} are now the same"
 
 
 def _merged(old: Question, new: Question, form: Callable[[str], str]) -> set[tuple[int, int]]:
@@ -95,7 +95,7 @@ def _merged(old: Question, new: Question, form: Callable[[str], str]) -> set[tup
 def _pairs(options: Sequence[str], form: Callable[[str], str]) -> set[tuple[int, int]]:
     forms = [form(option) for option in options]
     pairs = itertools.combinations(range(len(forms)), 2)
-    return {(one, other) for one, other in pairs if forms[one] == forms[other]}
+    return {(first, second) for first, second in pairs if forms[first] == forms[second]}
 
 
 def _bare(option: str) -> str:
@@ -117,7 +117,7 @@ def _all_reasonings(question: Question) -> list[str]:
 
 
 def _reasoning(old: str, new: str, options: int, bounds: Bounds) -> Iterator[str]:
-    # The closing line, apart from its letter, is not kept and not compared.
+    # Of the closing line, only the letter is compared.
     yield from _text(prompts.without_closing(old), prompts.without_closing(new), bounds, _REASONING)
     was, now = answers.extract(old, options), answers.extract(new, options)
     if was != now:
@@ -149,18 +149,18 @@ def _numbers(old: str, new: str, counted: bool) -> Iterator[str]:
         gone = before - after - (spelt_after - spelt_before)
         come = after - before - (spelt_before - spelt_after)
     else:
-        gone = _once(before.keys() - after.keys() - spelt_after.keys())
-        come = _once(after.keys() - before.keys() - spelt_before.keys())
+        gone = _presence(before.keys() - after.keys() - spelt_after.keys())
+        come = _presence(after.keys() - before.keys() - spelt_before.keys())
     yield from _lost("the number", gone, after)
     yield from _added("the number", come, before)
 
 
 def _words(text: str, counted: bool) -> Counter[str]:
     counts = Counter(_LATIN.findall(unicodedata.normalize("NFKC", text)))
-    return counts if counted else _once(counts)
+    return counts if counted else _presence(counts)
 
 
-def _once(things: Iterable[_Thing]) -> Counter[_Thing]:
+def _presence(things: Iterable[_Thing]) -> Counter[_Thing]:
     return Counter(dict.fromkeys(things, 1))
 
 
@@ -187,7 +187,7 @@ _MYRIADS = {"万": 10**4, "亿": 10**8}
 
 
 def digits(text: str) -> Counter[Decimal]:
-    """Count the numbers that are written in digits, full-width ones and those before 万 included."""
+    """Count the numbers written in digits, including full-width ones and those before 万."""
     return Counter(
         Decimal(whole.replace(",", "") + part) * (-1 if sign else 1) * _unit(unit)
         for sign, whole, part, unit in _DIGITS.findall(unicodedata.normalize("NFKC", text))
@@ -195,7 +195,7 @@ def digits(text: str) -> Counter[Decimal]:
 
 
 def spelt(text: str) -> Counter[Decimal]:
-    """Count the numbers that are spelt in Chinese; those that only name a unit of digits (4万) are not."""
+    """Count the numbers spelt in Chinese, without those that are units of digits (4万)."""
     plain = _DIGITS.sub(" ", unicodedata.normalize("NFKC", text))
     return Counter(Decimal(_value(run)) for run in _SPELT.findall(plain))
 
@@ -210,20 +210,20 @@ def _unit(units: str) -> int:
 def _value(run: str) -> int:
     if all(character in _ONES for character in run):
         return int("".join(str(_ONES[character]) for character in run))
-    total = section = one = 0
+    total = section = digit = 0
     for character in run:
         if character in _ONES:
-            one = _ONES[character]
+            digit = _ONES[character]
         elif character in _TENS:
-            # 十 alone is ten: the one before it goes without saying.
-            section, one = section + (one or 1) * _TENS[character], 0
+            # 十 alone is ten: a missing digit before it means one.
+            section, digit = section + (digit or 1) * _TENS[character], 0
         else:
-            # 亿 counts all before it, 万 only what follows the last 亿.
-            section += one
+            # 亿 multiplies all before it, 万 only what follows the last 亿.
+            section += digit
             scale = _MYRIADS[character]
             if scale > 10**4:
                 total, section = (total + section or 1) * scale, 0
             else:
                 total, section = total + (section or 1) * scale, 0
-            one = 0
-    return total + section + one
+            digit = 0
+    return total + section + digit

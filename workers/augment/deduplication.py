@@ -2,8 +2,8 @@
 
     NearCopies(embedder).nearest("more", 41, Asked("甲比乙高……", "谁最高？", ("甲", "乙")))  ->  0.93
 
-A run has the questions of its data set, embedded once in a process, and the variants kept so far. Two
-variants under way at the same time are not compared. The caller decides which similarity is too high.
+A run has the questions of its data set, embedded once in a process, and the variants kept so far. Variants
+that are written at the same time are not compared. The caller decides which similarity is too high.
 """
 
 import functools
@@ -19,7 +19,7 @@ from shared.prompts import PromptQuestion
 if TYPE_CHECKING:
     from workers.models.embedding import Embedder
 
-RUNS = 4  # whose embeddings stay in memory
+RUNS = 4  # runs whose embeddings stay in memory
 
 
 class NearCopies:
@@ -28,7 +28,7 @@ class NearCopies:
     def __init__(self, embedder: "Callable[[], Embedder]") -> None:
         self._embedder = functools.cache(embedder)
         self._load = functools.lru_cache(maxsize=RUNS)(self._of_source)
-        # One process embeds a run's questions once, however many of its tasks wait for that.
+        # A process embeds a run's questions once; concurrent tasks wait for it.
         self._lock = threading.Lock()
 
     def nearest(self, run: str, item: int, asked: PromptQuestion) -> float:
@@ -36,7 +36,7 @@ class NearCopies:
         text = _shown(asked)
         with self._lock:
             vectors = self._load(run)
-            vectors.add(_kept(run, item, vectors.numbers))
+            vectors.add(_recorded(run, item, vectors.numbers))
             return vectors.nearest(self._embedder().encode([text]))
 
     def _of_source(self, run: str) -> "_Vectors":
@@ -74,7 +74,7 @@ class _Vectors:
         return float((self._matrix @ np.asarray(vectors, np.float32)[0]).max())
 
 
-def _kept(run: str, item: int, loaded: set[int]) -> list[tuple[int | None, str]]:
+def _recorded(run: str, item: int, loaded: set[int]) -> list[tuple[int | None, str]]:
     variants = results.not_among(run, {*loaded, item})
     entries = [(number, Entry.model_validate(value["entry"])) for number, value in variants]
     return [(number, text) for number, entry in entries for text in _questions(entry)]

@@ -17,7 +17,7 @@ from shared.options import Augmentation
 
 @dataclass(frozen=True)
 class Dropped:
-    """A question (from 1) of the old entry that the new one lacks, and why."""
+    """A question of the old entry (numbered from 1) that the new one lacks, and the reason."""
 
     question: int
     reason: str
@@ -34,7 +34,7 @@ class Augmented:
     @property
     def value(self) -> dict[str, Any]:
         """Give the entry in the ledger's form."""
-        return {"entry": self.entry, "dropped": [asdict(one) for one in self.dropped]}
+        return {"entry": self.entry, "dropped": [asdict(question) for question in self.dropped]}
 
 
 def new_entry(
@@ -56,10 +56,10 @@ def new_entry(
 
 def _question(question: Question, options: Augmentation) -> dict[str, Any]:
     label = "correct" if question.reasoning and question.answer else None
-    given = question.model_dump(include={"question", "options", "answer", "reasoning"}, exclude_none=True)
+    fields = question.model_dump(include={"question", "options", "answer", "reasoning"}, exclude_none=True)
     if question.wrong:
-        given["wrong"] = [_wrong(wrong, options) for wrong in question.wrong]
-    return {**given, "votequeue": _provenance(label, options)}
+        fields["wrong"] = [_wrong(wrong, options) for wrong in question.wrong]
+    return {**fields, "votequeue": _provenance(label, options)}
 
 
 def _wrong(wrong: WrongReasoning, options: Augmentation) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from workers.ports import Needs, Service, Translated, Translator
 
 
 def pack(texts: Sequence[str], limits: Limits, gap: int = 0) -> list[list[str]]:
-    """Pack texts first-fit decreasing, ``gap`` characters between two; one too long goes alone."""
+    """Pack texts first-fit decreasing, ``gap`` characters apart; a text that is too long is packed alone."""
     packs: list[list[str]] = []
     sizes: list[int] = []
     # Full packs are skipped from then on, which avoids quadratic time on many texts.
@@ -46,8 +46,8 @@ def _full(texts: list[str], size: int, limits: Limits) -> bool:
 class Carrier:
     """A translator of single lines, independent of how many texts a call takes.
 
-    A service that takes one text a call receives several lines as one text, unless it is ``prompted``: for a
-    chat model, a person set that limit on purpose.
+    A service that takes one text a call receives several lines as one text, unless it is ``prompted``: a chat
+    model has such a limit only if the user set it.
     """
 
     def __init__(self, translator: Translator, *, prompted: bool = False) -> None:
@@ -57,7 +57,7 @@ class Carrier:
 
     @property
     def service(self) -> Service:
-        """Give the service, without a limit of one text a call where lines are joined."""
+        """Give the service; if lines are joined, without its limit of one text a call."""
         service = self._translator.service
         if not self._as_lines:
             return service

@@ -2,8 +2,8 @@
 
     "甲到达车站。乙何时到达？"  ->  "甲抵达车站。乙何时抵达？"
 
-The puzzle must stay the same: a word is replaced in all of an entry's texts alike, no two words become one,
-and text that determines a letter is not changed.
+The puzzle must stay the same. A word is replaced everywhere in an entry. Two words never become the same
+word. Text that determines a letter is not changed.
 """
 
 import itertools
@@ -23,13 +23,13 @@ from workers.augment.services import Services
 from workers.augment.thesaurus import Thesaurus
 
 DICTIONARY = "cilin"
-# An opening mark that is never closed quotes all that follows in its line.
+# An unclosed opening mark quotes the rest of its line.
 QUOTED = re.compile(
-    # Each stops at another of its own kind: a text of opening marks is read once, not once a mark.
+    # Each stops at the next mark of its kind, so that a text of opening marks takes linear time.
     r"“[^“”]*”|‘[^‘’]*’|「[^「」]*」|『[^『』]*』|《[^《》]*》|【[^【】]*】|`[^`]*`|\"[^\"\n]*(?:\"|$)|'[^'\n]*(?:'|$)",
     re.MULTILINE,
 )
-# What follows one of these may be a given name or a form of address: 王老师, 小聪明, 阿勤奋.
+# The word after one of these may be a given name or a form of address: 王老师, 小聪明, 阿勤奋.
 _SURNAMES = frozenset(
     "赵钱孙李周吴郑王冯陈褚卫蒋沈韩杨朱秦许何吕张孔曹严魏陶姜谢邹章苏潘葛范彭鲁韦马苗方任袁柳唐罗薛雷贺汤殷"
     "毕郝常乐齐康余顾孟黄萧尹姚邵汪毛米戴宋熊董梁杜阮蓝季贾江郭梅林钟徐邱骆高夏蔡田樊胡霍万卢丁邓龚程陆段侯"
@@ -46,7 +46,7 @@ def replace(entry: Entry, options: Augmentation) -> Augmented:
     """Replace ``options.share`` of an entry's replaceable words, the same everywhere.
 
     Raises:
-        Refused: it has no such word.
+        Refused: no word can be replaced.
     """
     texts = _Texts(entry, thesaurus.load())
     rng = Random(f"{options.seed} {texts.whole}")
@@ -61,7 +61,7 @@ def replace(entry: Entry, options: Augmentation) -> Augmented:
 
 
 class _Texts:
-    """All texts of an entry, cut into words."""
+    """All texts of an entry, segmented into words."""
 
     def __init__(self, entry: Entry, words: Thesaurus) -> None:
         texts = list(dict.fromkeys(_all(entry)))
@@ -70,14 +70,16 @@ class _Texts:
         self._cut = {text: words.words(text) for text in texts}
 
     def replaceable(self) -> dict[str, list[str]]:
-        """Give the words that may be replaced, in order of appearance, with what may stand for each."""
+        """Give the words that may be replaced, in order of appearance, with their synonyms."""
         quoted = "\n".join(QUOTED.findall(self.whole))
         names = self._names()
         counts = Counter(word for cut in self._cut.values() for word, _ in cut)
         replaceable = {}
         for word, tag in dict.fromkeys(pair for cut in self._cut.values() for pair in cut):
-            synonyms = [other for other in self._thesaurus.synonyms(word, tag) if other not in self.whole]
-            # A text that occurs more often than as a word is part of other words, which would then differ.
+            synonyms = [
+                synonym for synonym in self._thesaurus.synonyms(word, tag) if synonym not in self.whole
+            ]
+            # A string that occurs more often than as a word is part of other words, which would change too.
             alone = self.whole.count(word) == counts[word]
             if synonyms and alone and word not in quoted and word not in names:
                 replaceable[word] = synonyms
@@ -102,12 +104,12 @@ class _Texts:
         """Give a text with its words replaced."""
         return "".join(chosen.get(word, word) for word, _ in self._cut[text])
 
-    def read_as_meant(self, chosen: Mapping[str, str]) -> bool:
+    def segments_as_expected(self, chosen: Mapping[str, str]) -> bool:
         """Tell whether the new texts are segmented into the same words, except for those replaced."""
         for cut in self._cut.values():
-            meant = [chosen.get(word, word) for word, _ in cut]
-            if any(word in chosen for word, _ in cut) and meant != [
-                word for word, _ in self._thesaurus.words("".join(meant))
+            expected = [chosen.get(word, word) for word, _ in cut]
+            if any(word in chosen for word, _ in cut) and expected != [
+                word for word, _ in self._thesaurus.words("".join(expected))
             ]:
                 return False
         return True
@@ -119,10 +121,10 @@ def _choose(texts: _Texts, share: float, rng: Random) -> tuple[dict[str, str], i
     chosen: dict[str, str] = {}
     for word in rng.sample(list(replaceable), len(replaceable)):
         if len(chosen) < target:
-            # Two words of one meaning must not become one word.
-            free = [other for other in replaceable[word] if other not in chosen.values()]
-            tries = ({**chosen, word: other} for other in free)
-            chosen = next((one for one in tries if texts.read_as_meant(one)), chosen)
+            # Two words with the same meaning must not become the same word.
+            unused = [synonym for synonym in replaceable[word] if synonym not in chosen.values()]
+            candidates = ({**chosen, word: synonym} for synonym in unused)
+            chosen = next((words for words in candidates if texts.segments_as_expected(words)), chosen)
     return chosen, len(replaceable)
 
 

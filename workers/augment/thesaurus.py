@@ -61,13 +61,13 @@ class Thesaurus:
         if not is_content(word, tag) or not all(_of_synonyms(group) for group in groups):
             return []
         # The word's meaning in its text is unknown, so a synonym must share all of its groups.
-        others = {
+        synonyms = {
             other
             for group in groups
             for other in self._core(group, word)
             if other != word and self._groups[other] == groups and self._may_stand_for(word, other, tag)
         }
-        return sorted(others, key=lambda other: (-self._uses(other), other))
+        return sorted(synonyms, key=lambda other: (-self._uses(other), other))
 
     def _core(self, group: str, word: str) -> list[str]:
         core = self._words[group][:CORE]
@@ -92,7 +92,7 @@ class Thesaurus:
 
 @functools.cache
 def load() -> Thesaurus:
-    """Load the dictionaries, once in a process; a quarter of a second."""
+    """Load the dictionaries once per process, in a quarter of a second."""
     return Thesaurus()
 
 
@@ -125,7 +125,7 @@ def _members(tree: Any, path: tuple[str, ...]) -> list[str]:
 
 def _alike(word: str, other: str) -> bool:
     # Compounds that share a character at the same position, or all characters, are far more often synonymous.
-    shared = any(one == two for one, two in zip(word, other, strict=True))
+    shared = any(first == second for first, second in zip(word, other, strict=True))
     complements = {word[-1], other[-1]} & _COMPLEMENTS
     return (shared or sorted(word) == sorted(other)) and not (complements and word[-1] != other[-1])
 

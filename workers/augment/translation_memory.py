@@ -1,6 +1,6 @@
 """The translation memory of a worker: texts are translated in batches, each only once.
 
-    memory.translate(Wanted("back", carrier, Route("zh", "ja", "tencent", "TextTranslateBatch")), ["甲高。"])
+    memory.translate(PendingText("back", carrier, Route("zh", "ja", "tencent", model)), ["甲高。"])
         ->  {"甲高。": "甲が高い。"}
 
 Tasks that request translations for the same run and route within a short linger share calls. Their texts are
@@ -28,7 +28,7 @@ from workers.gateway.gateway import Gateway
 from workers.ports import Interrupted
 
 log = logging.getLogger(__name__)
-FIRST_POLL, LONGEST_POLL = 0.2, 2.0  # seconds between checks of texts that others are translating, doubling
+FIRST_POLL, LONGEST_POLL = 0.2, 2.0  # seconds between checks of texts that other workers translate, doubling
 # Failed calls allowed for a pack in a round; bisection finds one bad text in a hundred in eight.
 BAD_CALLS = 10
 
@@ -81,7 +81,7 @@ class Memory:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Let calls under way finish, and start no more."""
+        """Wait for calls under way, and start no new ones."""
         self._calls.shutdown(wait=False, cancel_futures=True)
 
     def translate(self, wanted: PendingText, texts: Iterable[str]) -> dict[str, str | Refused]:
@@ -130,8 +130,8 @@ class Memory:
             buying = [self._calls.submit(self._buy, batch, pack) for pack in packs]
             while concurrent.futures.wait(buying, self._beat).not_done:
                 self._renew(batch, batch.open(reserved.mine))
-            for one in buying:
-                one.result()
+            for future in buying:
+                future.result()
         except BaseException as error:
             batch.fail(batch.results, error)
             raise
@@ -160,10 +160,10 @@ class Memory:
                     continue
                 self._give_up(batch, texts, _blame(error, texts))
                 if bad == BAD_CALLS:
-                    left = [text for pack in packs for text in pack]
-                    self._give_up(batch, left, Unavailable(f"{bad} calls failed: {error}"))
+                    remaining = [text for pack in packs for text in pack]
+                    self._give_up(batch, remaining, Unavailable(f"{bad} calls failed: {error}"))
                     return
-            except BaseException as error:  # noqa: BLE001  (it is raised where the texts are waited for)
+            except BaseException as error:  # noqa: BLE001  (the waiting tasks raise it)
                 for rest in (texts, *packs):
                     self._give_up(batch, rest, error)
                 return
@@ -187,7 +187,7 @@ class Memory:
 
 
 def _blame(error: Exception, texts: Sequence[str]) -> Exception:
-    # A refusal of several texts does not show which one caused it.
+    # The refusal of several texts does not show which of them caused it.
     if isinstance(error, Refused) and len(texts) > 1:
         return Unavailable(f"{len(texts)} texts were refused together, the cause is not known yet: {error}")
     return error
@@ -202,7 +202,7 @@ def _outcomes(results: Mapping[str, "Future[str | None]"]) -> dict[str, str | Re
     done: dict[str, str | Refused] = {}
     for text, result in results.items():
         refused = errors[text]
-        given = refused if isinstance(refused, Refused) else result.result()
-        if given is not None:
-            done[text] = given
+        outcome = refused if isinstance(refused, Refused) else result.result()
+        if outcome is not None:
+            done[text] = outcome
     return done

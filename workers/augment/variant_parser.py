@@ -16,7 +16,7 @@ from shared.errors import VotequeueError
 
 
 class Unfit(VotequeueError):
-    """The text holds no usable question; the message says why."""
+    """The text contains no usable question; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def read(text: str, reader: str = answers.CONCLUSION) -> ParsedVariant:
     if not objects:
         raise Unfit("no JSON object in the reply")
     # Models may write drafts first: the last object is the result.
-    given = objects[-1].value
-    _check_characters(given)
-    new = {"id": "new", "problem": given.get("problem"), "questions": [_plain(given)]}
+    value = objects[-1].value
+    _check_characters(value)
+    new = {"id": "new", "problem": value.get("problem"), "questions": [_plain(value)]}
     try:
         entry = Entry.model_validate(new)
     except ValidationError as error:
@@ -52,13 +52,13 @@ def read(text: str, reader: str = answers.CONCLUSION) -> ParsedVariant:
     return written
 
 
-def _plain(given: dict[str, Any]) -> dict[str, Any]:
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        name: _stripped(given.get(name)) for name in ("question", "answer", "reasoning")
+        name: _stripped(value.get(name)) for name in ("question", "answer", "reasoning")
     }
-    fields["options"] = _options(given.get("options"))
+    fields["options"] = _options(value.get("options"))
     if isinstance(fields["answer"], str):
-        # "B", and what models make of it: "B.", "B. 甲", "(B)".
+        # "B", and variants that models write: "B.", "B. 甲", "(B)".
         fields["answer"] = conclusion_reader.letter(f"答案是：{fields['answer']}") or fields["answer"]
     return fields
 
@@ -72,7 +72,7 @@ def _options(value: Any) -> Any:
         value = list(value.values())
     if not isinstance(value, list) or not all(isinstance(option, str) for option in value):
         return value
-    # The prompt shows options with their letters, and many a model writes them so.
+    # The prompt shows options with their letters, and many models copy this form.
     return [text.strip() for text in prompts.without_letters(value)]
 
 

@@ -55,7 +55,7 @@ class Variants:
 
         Raises:
             Refused: no written variant can be kept; the message has the reasons.
-            As `Gateway.chat`, except that a refused answer counts as one that does not agree.
+            As `Gateway.chat`, except that a refused answer counts as disagreement.
         """
         gold = entry.questions[claim.question].answer
         if gold is None:
@@ -83,12 +83,12 @@ class Variants:
             task.job, f"variant:{number}", self._model, task.prompt(prompts.varying(task.solved))
         )
         new = variant_parser.read(text, task.reader)
-        asked = PromptQuestion(new.problem, new.question.question, tuple(new.question.options))
+        question = PromptQuestion(new.problem, new.question.question, tuple(new.question.options))
         # Checked before the answers, which cost more.
-        near = self._near_copies.nearest(task.job.run, task.job.item, asked)
+        near = self._near_copies.nearest(task.job.run, task.job.item, question)
         if near >= task.near_copy:
             raise Unfit(f"it is nearly a copy of an existing question (similarity {near:.3f})")
-        checked = self._check(task, number, asked, new.question.answer)
+        checked = self._check(task, number, question, new.question.answer)
         if checked.agree < task.agree:
             raise Unfit(f"{checked.agree} of {checked.asked} answers gave its letter {new.question.answer}")
         return new, f"{checked.agree} of {checked.asked} answers agree, nearest {near:.3f}"
@@ -118,7 +118,7 @@ class _Task:
         self.solved = solved
         self.samples, self.agree = options.samples or 1, options.agree or 1
         self.near_copy = options.near_copy or 1.0
-        self.reader = options.reader or answers.REFERENCE  # of runs that are older than the other one
+        self.reader = options.reader or answers.REFERENCE  # runs of older versions lack this option
         self.temperature = options.temperature or 0.0
         self._max_tokens = options.max_tokens or 1
 

@@ -106,7 +106,7 @@ class Reading:
 
     @property
     def fresh(self) -> bool:
-        """Tell whether it was read a moment ago."""
+        """Tell whether it was read less than `FRESH` seconds ago."""
         return time.monotonic() - self.at < FRESH
 
 
@@ -124,7 +124,7 @@ class Backoffs:
         stored, *moment, starting, server, memory = self._read(keys, waits)
         now = _seconds((int(moment[0]), int(moment[1])))
         return Reading(
-            _loaded(stored), now, time.monotonic(), bool(starting), server.decode(), memory.decode()
+            _parse(stored), now, time.monotonic(), bool(starting), server.decode(), memory.decode()
         )
 
     def slow_down(self, key: str, begun: float | None, delay: float | None, message: str) -> None:
@@ -135,14 +135,14 @@ class Backoffs:
         """Record that a call that began at ``begun`` was answered."""
         self._change(key, lambda backoff, _: backoff.succeeded(begun))
 
-    def _change(self, key: str, changed: Callable[[Backoff, float], Backoff]) -> None:
+    def _change(self, key: str, update: Callable[[Backoff, float], Backoff]) -> None:
         def change(pipe: Pipeline) -> None:
-            backoff, now = _loaded(pipe.get(key + SUFFIX)), _seconds(pipe.time())
-            new = changed(backoff, now)
+            backoff, now = _parse(pipe.get(key + SUFFIX)), _seconds(pipe.time())
+            new = update(backoff, now)
             pipe.multi()
             if new != backoff:
-                kept = max(0.0, new.until - now) + max(MEMORY, (1.0 - new.factor) / RECOVERY)
-                pipe.set(key + SUFFIX, json.dumps(dataclasses.asdict(new)), px=int(kept * 1000))
+                lifetime = max(0.0, new.until - now) + max(MEMORY, (1.0 - new.factor) / RECOVERY)
+                pipe.set(key + SUFFIX, json.dumps(dataclasses.asdict(new)), px=int(lifetime * 1000))
 
         self._client.transaction(change, key + SUFFIX)
 
@@ -152,7 +152,7 @@ def memory_key(key: str) -> str:
     return key + ":memory"
 
 
-def _loaded(stored: bytes | str | None) -> Backoff:
+def _parse(stored: bytes | str | None) -> Backoff:
     return Backoff(**json.loads(stored)) if stored else Backoff()
 
 

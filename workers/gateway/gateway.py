@@ -1,9 +1,9 @@
-"""The gateway to outside services: records every call, keeps budgets, and decides what is called again.
+"""The gateway to outside services: records every call, enforces budgets, and decides on retries.
 
     gateway.chat(job, "B:1:yi-34b", model, Prompt("……", 1024, 0.7))  ->  "……答案是：B"
 
-What is on record is not asked again; a paused account is not called; "slow down" slows all callers down and
-asks again here; every other failure ends the item's round.
+A recorded reply is reused. A paused account is not called. If the service throttles a call, all callers slow
+down and the gateway retries the call. Every other failure ends the item's round.
 """
 
 import logging
@@ -32,16 +32,16 @@ from workers.ports import (
 )
 
 log = logging.getLogger(__name__)
-# How a prompt's tokens are counted for a service, its chat template included; None: they are bounded.
+# Counts a prompt's tokens for a service, with its chat template; None: an upper bound is used.
 Counter = Callable[[str], int]
-BUDGET_POLL, BUDGET_PATIENCE = 0.25, 2.0  # seconds between looks whether a budget has room, and of all looks
-THROTTLED_AT_MOST = 30  # times in a row that one call is told to slow down before its item's round ends
+BUDGET_POLL, BUDGET_PATIENCE = 0.25, 2.0  # seconds between checks of a budget, and of all checks together
+THROTTLED_AT_MOST = 30  # consecutive throttlings of one call after which its item's round ends
 _R = TypeVar("_R", Reply, Translated)
 
 
 @dataclass(frozen=True)
 class _Call(Generic[_R]):
-    """One call: whose it is, what it may use, how it is made, and how its result goes on record."""
+    """One call: its purpose, its needs, and the functions that make it and record its result."""
 
     purpose: CallPurpose
     service: Service
@@ -54,7 +54,7 @@ class _Call(Generic[_R]):
 class Gateway:
     """Makes calls within limits and budget, and records each.
 
-    ``counter`` gives what counts a service's prompts exactly, where this machine has its tokenizer.
+    ``counter`` gives a service's exact token counter, where this machine has its tokenizer.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class Gateway:
         self._counter = counter
 
     def chat(self, job: Job, step: str, model: ChatModel, prompt: Prompt) -> str:
-        """Give a chat model's reply for a step of an item, asking only if none is on record.
+        """Give a chat model's reply for a step of an item; call the model only if no reply is recorded.
 
         Raises:
             Held, OverBudget, Interrupted: no call was made; the item is not to blame.
             Unavailable, Refused: the call failed.
         """
-        known = calls.reply(job.run, job.item, step)
-        if known is not None:
-            return known
+        recorded = calls.reply(job.run, job.item, step)
+        if recorded is not None:
+            return recorded
         service = model.service
         call = _Call(
             CallPurpose(job.run, job.item, step, service.provider, service.model),
@@ -82,7 +82,7 @@ class Gateway:
             text=lambda reply: reply.text,
             keep=lambda *_: None,
         )
-        return self._made(call).text
+        return self._call_with_retries(call).text
 
     def translate(
         self,
@@ -92,7 +92,7 @@ class Gateway:
         languages: tuple[str, str],
         keep: Callable[[Connection, list[str]], object],
     ) -> list[str]:
-        """Translate some texts of a run in one call; ``keep`` puts them on record with the call itself.
+        """Translate some texts of a run in one call; ``keep`` writes them in the call's transaction.
 
         Raises:
             As `chat` does.
@@ -105,14 +105,14 @@ class Gateway:
             translator.estimate(texts),
             make=lambda: _translated(translator, texts, source, target),
             text=lambda _: None,
-            keep=lambda connection, made: keep(connection, made.texts),
+            keep=lambda connection, result: keep(connection, result.texts),
         )
-        return self._made(call).texts
+        return self._call_with_retries(call).texts
 
     def _needs(self, service: Service, prompt: Prompt) -> Needs:
-        # A tokenizer takes seconds to load: not where nothing depends on it.
-        counted = service.price.input or service.limits.tokens_per_minute
-        count = self._counter(service) if counted else None
+        # A tokenizer takes seconds to load: load it only if a price or a limit depends on the count.
+        needs_count = service.price.input or service.limits.tokens_per_minute
+        count = self._counter(service) if needs_count else None
         if count is not None:
             exact = Usage(count(prompt.text), prompt.max_tokens)
             return Needs(exact, exact)
@@ -121,70 +121,70 @@ class Gateway:
             Usage(token_bounds.message(prompt.text), prompt.max_tokens),
         )
 
-    def _made(self, call: _Call[_R]) -> _R:
-        service, said = call.service, ""
+    def _call_with_retries(self, call: _Call[_R]) -> _R:
+        service, message = call.service, ""
         for _ in range(THROTTLED_AT_MOST):
             try:
-                return self._once(call)
+                return self._call_once(call)
             except Throttled as error:
-                said = str(error)
+                message = str(error)
             except Held as error:
                 if error.policy is Policy.STOP_PROVIDER:
                     _pause(service, error)
                 raise
-        raise Unavailable(f"{service.provider} said {THROTTLED_AT_MOST} times to slow down, last: {said}")
+        raise Unavailable(f"{service.provider} said {THROTTLED_AT_MOST} times to slow down, last: {message}")
 
-    def _once(self, call: _Call[_R]) -> _R:
+    def _call_once(self, call: _Call[_R]) -> _R:
         service = call.service
         refuse_paused(service)
-        with self._limiter.admit(service, call.needs) as turn:
-            number = self._begun(call, turn)
+        with self._limiter.admit(service, call.needs) as permit:
+            number = self._record_start(call, permit)
             try:
-                # Somebody else's call may have ended it for all of us while we waited.
+                # Another caller may have paused the service during the wait.
                 refuse_paused(service)
-                turn.await_moment(number)
-                made = call.make()
+                permit.await_moment(number)
+                result = call.make()
             except BaseException as error:
-                self._failed(call, number, error)
+                self._record_failure(call, number, error)
                 if isinstance(error, Throttled):
-                    turn.slow_down(error.delay, engine.storable(str(error)))
+                    permit.slow_down(error.delay, engine.storable(str(error)))
                 raise
-            self._ended(
+            self._record_end(
                 call,
                 number,
                 calls.OK,
-                made.usage,
-                lambda connection: call.keep(connection, made),
-                reply=call.text(made),
-                cost=providers.cost(service.price, made.usage),
+                result.usage,
+                lambda connection: call.keep(connection, result),
+                reply=call.text(result),
+                cost=providers.cost(service.price, result.usage),
             )
-        turn.answered(made.usage)
-        return made
+        permit.answered(result.usage)
+        return result
 
-    def _begun(self, call: _Call[_R], turn: Permit) -> int:
-        """Begin a call, waiting a moment for its budget; give its number."""
+    def _record_start(self, call: _Call[_R], permit: Permit) -> int:
+        """Record that a call begins; wait up to `BUDGET_PATIENCE` for its budget. Give its number."""
         service, waited = call.service, 0.0
         while True:
-            seen = token_charges.of(service.name)
-            bound = seen.bound(call.needs.most)
+            observed = token_charges.of(service.name)
+            bound = observed.bound(call.needs.most)
             try:
-                number = calls.begin(call.purpose, providers.cost(service.price, bound), seen.others)
+                number = calls.begin(call.purpose, providers.cost(service.price, bound), observed.others)
             except Held:
                 if waited >= BUDGET_PATIENCE:
                     raise
-                turn.rest(BUDGET_POLL)
+                permit.rest(BUDGET_POLL)
                 waited += BUDGET_POLL
                 continue
             if token_charges.of(service.name).bound(call.needs.most) == bound:
                 return number
-            # Meanwhile a reply has shown that it may cost more, and raised only the calls that had begun.
+            # A reply has raised the bound in the meantime, but only of calls already begun: begin again.
             _finish(number, calls.NOT_MADE)
 
-    def _failed(self, call: _Call[_R], number: int, error: BaseException) -> None:
+    def _record_failure(self, call: _Call[_R], number: int, error: BaseException) -> None:
         kind = type(error) if isinstance(error, VotequeueError) else VotequeueError
         used = Usage(*error.used) if isinstance(error, VotequeueError) and error.used else None
         cost = None if kind.may_be_charged else 0.0
-        self._ended(
+        self._record_end(
             call,
             number,
             kind.outcome,
@@ -193,16 +193,16 @@ class Gateway:
             cost=cost if used is None else providers.cost(call.service.price, used),
         )
 
-    def _ended(
+    def _record_end(
         self,
         call: _Call[_R],
         number: int,
         outcome: str,
         used: Usage,
         keep: Callable[[Connection], object] = lambda _: None,
-        **ended: Any,
+        **columns: Any,
     ) -> None:
-        """Record how a call ended, and what that shows of what others may cost."""
+        """Record a call's end, and raise the cost bounds of other calls if it exceeded its own."""
         most, service, factor = call.needs.most, call.service, 1.0
 
         def also(connection: Connection) -> None:
@@ -210,22 +210,22 @@ class Gateway:
             keep(connection)
             factor = token_charges.learn(connection, service.name, most, used)
 
-        _finish(number, outcome, usage=used, also=also, **ended)
+        _finish(number, outcome, usage=used, also=also, **columns)
         if factor > 1:
             retries.written(lambda: calls.raise_under_way(service.provider, service.model, factor))
             log.warning(
-                "%s used %d and %d tokens (prompt, reply) where %d and %d were the most expected: "
-                "its calls count as more against budgets from now on",
+                "%s used %d and %d tokens (prompt, reply), more than the bounds of %d and %d: "
+                "budgets reserve more for its calls from now on",
                 *(service.name, used.input_tokens, used.output_tokens, most.input_tokens, most.output_tokens),
             )
 
 
-def _finish(number: int, outcome: str, **ended: Any) -> None:
-    """Record how a call ended, however long the ledger does not answer.
+def _finish(number: int, outcome: str, **columns: Any) -> None:
+    """Record a call's end, and retry until the ledger answers.
 
-    Given up, a reply that was paid for would be bought again. Recorded twice, it is the same as once.
+    An unrecorded reply would be paid for again. A repeated write has no effect.
     """
-    retries.written(lambda: calls.finish(number, outcome, **ended))
+    retries.written(lambda: calls.finish(number, outcome, **columns))
 
 
 def _pause(service: Service, error: Held) -> None:
@@ -235,7 +235,7 @@ def _pause(service: Service, error: Held) -> None:
 
 
 def refuse_paused(service: Service) -> None:
-    """Make no call to a paused service.
+    """Refuse a call to a paused service.
 
     Raises:
         Held: it is paused; the message says why.
@@ -251,8 +251,8 @@ def _completed(model: ChatModel, prompt: Prompt) -> Reply:
 
 
 def _translated(translator: Translator, texts: Sequence[str], source: str, target: str) -> Translated:
-    made = translator.translate(texts, source, target)
-    return Translated([engine.storable(text) for text in made.texts], made.usage)
+    result = translator.translate(texts, source, target)
+    return Translated([engine.storable(text) for text in result.texts], result.usage)
 
 
 def _moment(delay: float) -> float:

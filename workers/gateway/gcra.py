@@ -27,7 +27,7 @@ from shared.providers import Limits
 SECOND_SHARE, MINUTE_SHARE = 0.965, 0.985
 BURST = 0.2  # seconds before its arrival time that a slot may be reserved
 HOUR = 3600.0  # seconds: throttled-py's periods are whole seconds, and its counts whole numbers
-UNITS = 1000  # cost of one call, in units of the bucket
+UNITS = 1000  # units of the bucket that one call costs
 CALLS = "calls"
 SLOWED = 1.5  # intervals: a TAT further ahead than this stems from a lower rate
 DECAY = 0.0005  # seconds that the least round trip grows by each time, to follow a slower network

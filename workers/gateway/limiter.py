@@ -29,7 +29,7 @@ from workers.ports import Needs, Service
 
 
 class RedisLimiter:
-    """Keeps all workers of an account within its limits; one serves all the threads of a process.
+    """Keeps all workers of an account within its limits; all threads of a process share one limiter.
 
     ``hold``: seconds until the slot of a dead worker is free; longer than any call takes.
     """
@@ -46,9 +46,9 @@ class RedisLimiter:
         """Wait for one of the account's concurrent calls.
 
         Raises:
-            Exhausted: the day's quota is used up, or the service asks for a long pause.
+            Exhausted: the daily quota is used up, or the service asks for a long pause.
             Interrupted: the worker stops.
-            Refused: the call needs more tokens than the limit of a minute.
+            Refused: the call needs more tokens than the limit per minute.
             ServiceUnreachable: the broker does not answer.
         """
         _refuse_too_many(service, needs.likely.tokens)

@@ -3,9 +3,9 @@
     votequeue:limit:chat/m@1f0c22aa:memory  ->  "<the server's run id>:<a name>:1795340012.5:3"
 
 A server that was flushed, restarted or replaced has lost the calls of the last minute and those under way.
-The ledger has them, except for their exact times and for the tokens of those under way: for these, the limits
-count as used up. If the ledger has no recent call, nobody waits. The value holds when the memory began and
-how many calls were under way then.
+The ledger has them, but not their exact times, nor the tokens of the calls under way: here the limits count
+as used up. If the ledger has no recent call, no caller waits. The value in Redis contains the time when the
+memory began and the number of calls under way at that time.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ MINUTE = 60.0  # seconds
 
 @dataclass(frozen=True)
 class _Before:
-    """Calls from before a memory that were under way when checked (``at``, monotonic seconds)."""
+    """Calls that began before a memory and were still under way at ``at`` (monotonic seconds)."""
 
     memory: str
     calls: frozenset[int]
@@ -90,5 +90,5 @@ class LimiterRecovery:
 
 
 def _is_old(before: _Before) -> bool:
-    # Once all have ended, no others can appear.
+    # Once all of them have ended, the set stays empty.
     return bool(before.calls) and time.monotonic() - before.at > LOOK

@@ -80,7 +80,7 @@ class RedisPermit:
         self._charge: Charge | None = None
         self._seen: Reading | None = None
         self._call: int | None = None
-        # The memory under which the slot was taken.
+        # The memory of Redis when the slot was taken.
         self._memory = ""
 
     def enter(self) -> None:
@@ -121,7 +121,7 @@ class RedisPermit:
 
     def answered(self, used: Usage) -> None:
         """Release the tokens that the call did not use, and record that the service answers."""
-        # The reply is in the ledger already: a failure here must not lose it, and only costs time.
+        # The reply is in the ledger already, so a failure here is harmless: it only delays later calls.
         with contextlib.suppress(redis.RedisError):
             if self._charge is not None:
                 self._state.tokens.settle(self._key, self._charge, self._needs, used, self._memory)

@@ -145,8 +145,8 @@ class TokenWindows:
         step, tokens, wait = self._charge(
             keys=[key + SUFFIX, key + RATIOS],
             args=[
-                *(allowed, share, STEP, WINDOW, _kept()),
-                *(likely.input_tokens, likely.output_tokens, _first(needs)),
+                *(allowed, share, STEP, WINDOW, _lifetime()),
+                *(likely.input_tokens, likely.output_tokens, _first_prompt_ratio(needs)),
             ],
         )
         return Charge(int(step), int(tokens), float(wait), sent)
@@ -157,12 +157,12 @@ class TokenWindows:
         None: the charge has left the window, or is lost.
         """
         sent = time.monotonic()
-        step = self._defer(self._keys(key), [memory, charge.step, charge.tokens, STEP, WINDOW, _kept()])
+        step = self._defer(self._keys(key), [memory, charge.step, charge.tokens, STEP, WINDOW, _lifetime()])
         return None if step is None else dataclasses.replace(charge, step=int(step), at=sent)
 
     def give_back(self, key: str, charge: Charge, memory: str) -> None:
         """Cancel the charge of a call that was not made."""
-        self._settle(self._keys(key), [memory, charge.step, -charge.tokens, _kept()])
+        self._settle(self._keys(key), [memory, charge.step, -charge.tokens, _lifetime()])
 
     def settle(self, key: str, charge: Charge, needs: Needs, used: Usage, memory: str) -> None:
         """Correct a charge to the actual usage, and update the ratios.
@@ -170,24 +170,24 @@ class TokenWindows:
         ``memory`` identifies the state in Redis that was charged: if that is lost, nothing is corrected.
         """
         more = used.tokens - charge.tokens
-        prompt = used.input_tokens, needs.likely.input_tokens, _first(needs)
+        prompt = used.input_tokens, needs.likely.input_tokens, _first_prompt_ratio(needs)
         reply = used.output_tokens, needs.likely.output_tokens
         learning = *prompt, *reply, FALL, FEW, REMEMBERED
-        self._settle(self._keys(key), [memory, charge.step, more, _kept(), *learning])
+        self._settle(self._keys(key), [memory, charge.step, more, _lifetime(), *learning])
 
     def restore(self, key: str, used: Iterable[tuple[float, int]]) -> None:
         """Replace a window by known usage: pairs of seconds ago and tokens."""
         pairs = json.dumps([pair for pair in used if pair[1]])
-        self._restore([key + SUFFIX], [pairs, STEP, _kept()])
+        self._restore([key + SUFFIX], [pairs, STEP, _lifetime()])
 
     def _keys(self, key: str) -> list[str]:
         return [key + SUFFIX, key + RATIOS, memory_key(key)]
 
 
-def _kept() -> int:
+def _lifetime() -> int:
     return round(WINDOW) + 5
 
 
-def _first(needs: Needs) -> float:
-    # Before the first reply, a prompt counts with its upper bound.
+def _first_prompt_ratio(needs: Needs) -> float:
+    # Until the first reply, a prompt is charged its upper bound.
     return max(1.0, needs.most.input_tokens / max(1, needs.likely.input_tokens))

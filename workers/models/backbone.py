@@ -16,7 +16,7 @@ RANK, ALPHA, DROPOUT = 16, 32, 0.05
 
 
 def load(weights: str, options: ScorerTraining, labels: int) -> tuple[Any, Any]:
-    """Load tokenizer and model, with a head that knows nothing yet.
+    """Load tokenizer and model, with an untrained head.
 
     Raises:
         Refused: the weights cannot be loaded.
@@ -24,7 +24,7 @@ def load(weights: str, options: ScorerTraining, labels: int) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
-    # Cutting layers and adding a head is what we are here for: no report of what the weights lack.
+    # transformers would report the removed layers and the missing head, which are intended.
     logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
     set_seed(options.seed)
     try:
@@ -33,16 +33,16 @@ def load(weights: str, options: ScorerTraining, labels: int) -> tuple[Any, Any]:
         if options.layers is not None:
             _cut(config, options.layers)
         tokenizer.pad_token = tokenizer.eos_token
-        # The conclusion is at the end: what does not fit is cut from the beginning.
+        # The conclusion is at the end, so texts are truncated at the beginning.
         tokenizer.truncation_side = "left"
         config.pad_token_id = tokenizer.pad_token_id
-        # Frozen weights are read as they will be served; trained ones want the finer steps.
+        # Frozen weights have the data type of inference; trained weights need the precision of float32.
         dtype = torch.bfloat16 if options.tune == "head" else torch.float32
         model = AutoModelForSequenceClassification.from_pretrained(weights, config=config, dtype=dtype)
     except (OSError, ValueError) as error:
         raise Refused(f"the scorer's base {weights} cannot be loaded: {error}") from error
-    # From zero the head begins at a guess (ln 2); from random weights, on the large states of a cut backbone,
-    # it begins at a loss of 16 and spends its training on coming down.
+    # With zero weights, the initial loss is ln 2. With random weights on the large states of a truncated
+    # backbone, it is about 16, and training does little but reduce it.
     torch.nn.init.zeros_(model.score.weight)
     if options.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
@@ -50,7 +50,7 @@ def load(weights: str, options: ScorerTraining, labels: int) -> tuple[Any, Any]:
 
 
 def adapter() -> Any:
-    """Give the LoRA configuration of a scorer whose layers are adapted; its head is trained whole."""
+    """Give the LoRA configuration of a scorer whose layers are adapted; its head is trained in full."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -64,7 +64,7 @@ def adapter() -> Any:
 
 
 def plain(model: Any) -> Any:
-    """Give a trained model without the wrapping of its adapters, which are merged into its layers."""
+    """Merge the adapters of a trained model into its layers; give the model without the wrapper."""
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 

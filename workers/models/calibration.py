@@ -40,7 +40,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature scaling (Guo et al. 2017), with a bias where a margin stands for itself (Platt 1999)."""
+    """Temperature scaling (Guo et al. 2017), with a bias if each margin is for one text (Platt 1999)."""
 
     temperature: float = 1.0
     bias: float = 0.0
@@ -100,10 +100,10 @@ def _text_loss(margins: Array, right: Array) -> float:
 # Quality of scores
 
 
-def tells_apart(cases: Sequence[Case], scores: Sequence[Sequence[float]], readable: bool) -> float | None:
-    """Give the AUC over texts: the chance that a right one outscores a wrong one; ``None`` of one kind.
+def auc(cases: Sequence[Case], scores: Sequence[Sequence[float]], readable: bool) -> float | None:
+    """Compute the AUC: the probability that a right text scores higher than a wrong one.
 
-    With ``readable``, only over texts that chose a letter.
+    ``None``: all texts are right, or all are wrong. ``readable`` excludes texts without a letter.
     """
     labelled = _labelled(cases, scores, readable)
     return metrics.auc(
@@ -112,7 +112,7 @@ def tells_apart(cases: Sequence[Case], scores: Sequence[Sequence[float]], readab
 
 
 def reliability(cases: Sequence[Case], scores: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Give bins of equal width over readable texts: [mean score, share right, texts]; no empty ones."""
+    """Give the non-empty bins of equal width over readable texts: [mean score, share right, texts]."""
     bins: dict[int, list[tuple[bool, float]]] = {}
     for right, score in _labelled(cases, scores, readable=True):
         bins.setdefault(min(int(score * BINS), BINS - 1), []).append((right, score))
@@ -123,7 +123,7 @@ def reliability(cases: Sequence[Case], scores: Sequence[Sequence[float]]) -> lis
 
 
 def expected_error(bins: Sequence[Sequence[float]]) -> float:
-    """Give the expected calibration error: the mean distance of scores from shares, over texts."""
+    """Give the expected calibration error: the mean distance between scores and shares, over texts."""
     total = sum(texts for _, _, texts in bins)
     return sum(texts * abs(score - share) for score, share, texts in bins) / total if total else 0.0
 
@@ -144,7 +144,7 @@ def _labelled(
 
 @dataclass(frozen=True)
 class Answers:
-    """Shares of held-out questions answered right, by each use of the scores, and the best rule."""
+    """Accuracy on held-out questions for each use of the scores, and the best rule."""
 
     questions: int
     by_use: dict[str, float]
@@ -160,11 +160,11 @@ class Answers:
 def answered(
     cases: Sequence[Case],
     scores: Sequence[Sequence[float]],
-    given: tuple[dict[str, float], Rule] | None = None,
+    chosen: tuple[dict[str, float], Rule] | None = None,
 ) -> Answers:
     """Answer questions from their votes in every mode, with the best thresholds.
 
-    ``given`` are thresholds and a rule chosen elsewhere; with them, none are chosen here.
+    ``chosen`` are thresholds and a rule from other questions; without them, these questions choose them.
     """
     rounds = [_rounds(case, of_case) for case, of_case in zip(cases, scores, strict=True)]
     golds = [case.example.answer for case in cases]
@@ -175,17 +175,17 @@ def answered(
         ]
         return sum(hits) / len(hits)
 
-    thresholds = given[0] if given else {str(use): _best(share, use) for use in USES if use.voids}
+    thresholds = chosen[0] if chosen else {str(use): _best(share, use) for use in USES if use.voids}
     rules = {use: Rule(use, thresholds.get(use, 0.0)) for use in USES}
     by_use = {str(use): share(rule) for use, rule in rules.items()} | {str(VotingMode.MAJORITY): share(PLAIN)}
-    # max keeps the first of equals.
-    best = given[1] if given else rules[max(USES, key=lambda use: by_use[use])]
+    # max returns the first of equal uses.
+    best = chosen[1] if chosen else rules[max(USES, key=lambda use: by_use[use])]
     by_use |= {"one vote": _one_vote(cases), "oracle": _oracle(rounds, golds)}
     return Answers(len(cases), by_use, thresholds, best)
 
 
 def _best(share: Callable[[Rule], float], use: VotingMode) -> float:
-    """Choose the threshold with the best mean over itself and its neighbours; the lowest of equals."""
+    """Choose the lowest threshold with the best mean over itself and its neighbours."""
     shares = [share(Rule(use, threshold)) for threshold in THRESHOLDS]
     smooth = [float(np.mean(shares[max(0, at - 1) : at + 2])) for at in range(len(shares))]
     return THRESHOLDS[int(np.argmax(smooth))]

@@ -27,7 +27,7 @@ class SentenceEmbedder:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        # The tokenizers behind these models are not safe to call from two threads.
+        # The tokenizers of these models are not thread-safe.
         self._lock = threading.Lock()
 
     def encode(self, texts: list[str]) -> Vectors:
@@ -42,7 +42,7 @@ def load_embedder(name: str, generator: Path) -> SentenceEmbedder:
     """Load ``name`` through sentence-transformers; ``static`` takes the generator's token embeddings.
 
     Raises:
-        UserError: there is no such model here or on the hub.
+        UserError: the model is neither on this machine nor on the hub.
     """
     from sentence_transformers import SentenceTransformer
 
@@ -61,7 +61,7 @@ def _static(generator: Path) -> Any:
     try:
         tokenizer = Tokenizer.from_file(str(generator / "tokenizer.json"))
         return StaticEmbedding(tokenizer, embedding_weights=_token_table(generator).numpy())
-    # tokenizers raises plain Exception for a file that is not there.
+    # tokenizers raises plain Exception for a missing file.
     except Exception as error:
         raise UserError(f"no token embeddings can be read from {generator}: {error}") from error
 
@@ -76,7 +76,7 @@ def _token_table(folder: Path) -> Any:
         files = [folder / file for name, file in places.items() if name.endswith("embed_tokens.weight")]
     for file in files:
         with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  (safe_open is no dict)
+            for name in tensors.keys():  # noqa: SIM118  (safe_open is not a dict)
                 if name.endswith("embed_tokens.weight"):
                     return tensors.get_tensor(name).float()
     raise OSError("it has no embed_tokens.weight")

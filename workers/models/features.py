@@ -74,7 +74,7 @@ class FeatureExtractor:
         return self.states(asked, texts) @ self._model.score.weight.detach().float().cpu().flatten()
 
     def tokens(self, asked: PromptQuestion, text: str) -> list[int]:
-        """Give all token ids of a question and a text, as the model gets them."""
+        """Give all token ids of a question and a text, as the model receives them."""
         prefix = self._prefix(asked)
         return prefix + self._suffix(asked, text, len(prefix))[0]
 
@@ -116,8 +116,8 @@ class FeatureExtractor:
             lengths.append(len(ids))
         cut = max(0, len(ids) - (self._max_length - before))
         # An empty vote has no tokens, which a model rejects: it becomes a single padding token.
-        kept = ids[cut:] or [self._tokenizer.pad_token_id]
-        return kept, [max(0, length - cut - 1) for length in lengths]
+        ids = ids[cut:] or [self._tokenizer.pad_token_id]
+        return ids, [max(0, length - cut - 1) for length in lengths]
 
     def _cache(self, prefix: list[int]) -> Any:
         import torch
@@ -142,9 +142,9 @@ class FeatureExtractor:
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": places}
         inputs = {name: value.to(self._model.device) for name, value in inputs.items()}
         if cache is not None:
-            own = copy.deepcopy(cache)
-            own.batch_repeat_interleave(len(suffixes))
-            inputs |= {"past_key_values": own, "use_cache": True}
+            repeated = copy.deepcopy(cache)
+            repeated.batch_repeat_interleave(len(suffixes))
+            inputs |= {"past_key_values": repeated, "use_cache": True}
         return inputs
 
 

@@ -2,8 +2,8 @@
 
     Adapters(Path("var/trained")).find("lora-3f9c01ab12cd")  ->  Adapter("lora-3f9c01ab12cd", 66835883, ...)
 
-vLLM keeps an adapter under its name and its number for good: both come from its content, so that no two
-adapters ever share them.
+vLLM caches an adapter by its name and number permanently. Both are derived from its content, so two adapters
+never share them.
 """
 
 import threading
@@ -16,7 +16,7 @@ from shared.errors import UserError
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter; ``rank`` is that of the engine's slot it needs."""
+    """An adapter; ``rank`` is the rank of the engine's slot that it needs."""
 
     name: str
     number: int
@@ -25,7 +25,7 @@ class Adapter:
 
 
 class Adapters:
-    """The adapters in the folder of trained models; each is looked at once."""
+    """The adapters in the folder of trained models; each is checked once."""
 
     def __init__(self, trained: Path) -> None:
         self._trained = trained
@@ -36,7 +36,7 @@ class Adapters:
         """Find an adapter.
 
         Raises:
-            UserError: it is not here, or not whole.
+            UserError: it is missing or incomplete.
         """
         with self._lock:
             if name not in self._found:

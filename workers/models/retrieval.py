@@ -26,7 +26,7 @@ from workers.models.embedding import Embedder, Vectors
 log = logging.getLogger(__name__)
 UPLOAD = 256
 PAYLOAD = ("problem", "question")  # part of a collection's name: without these digests, filters match nothing
-# Exceptions of the client if the server is away or refuses, or if another service has its address.
+# Exceptions of the client: the server is unreachable or refuses, or another service has its address.
 AWAY = (ApiException, QdrantException, OSError, json.JSONDecodeError)
 
 

@@ -26,11 +26,11 @@ from workers.models.calibration import Calibration
 from workers.models.features import FeatureExtractor, texts_of
 
 log = logging.getLogger(__name__)
-LOADED = 2  # scorers kept at hand, for runs that name their own
+LOADED = 2  # scorers kept loaded, since runs may name different ones
 
 
 class _Loaded:
-    """One scorer, loaded."""
+    """One loaded scorer."""
 
     def __init__(self, folder: Path) -> None:
         import torch
@@ -62,7 +62,7 @@ class _Loaded:
 
 
 class SoundnessScorer:
-    """Scores with whichever scorer is named, keeping those named last at hand."""
+    """Scores with named scorers; keeps the most recently used ones loaded."""
 
     def __init__(self, trained: Path) -> None:
         self._trained = trained
@@ -75,7 +75,7 @@ class SoundnessScorer:
         """Give probabilities in [0, 1] that votes are right, for each question in the order of its votes.
 
         Raises:
-            UserError: the scorer is not here, or not whole.
+            UserError: the scorer is missing or incomplete.
         """
         with self._lock:
             scorer = self._take(name)
@@ -84,7 +84,7 @@ class SoundnessScorer:
     def _take(self, name: str) -> _Loaded:
         if name not in self._loaded:
             self._loaded[name] = _Loaded(model_store.checked("scorer", name, self._trained))
-            log.info("scorer %s judges from now on", name)
+            log.info("scorer %s is loaded", name)
         self._loaded.move_to_end(name)
         while len(self._loaded) > LOADED:
             self._loaded.popitem(last=False)

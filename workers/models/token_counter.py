@@ -2,7 +2,7 @@
 
     counter(folder)("甲比乙高。谁最高？")  ->  38
 
-The folder is one of weights, as the generator has them.
+The folder is a folder of weights, as for the generator.
 """
 
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def counter(folder: Path) -> Callable[[str], int] | None:
-    """Give what counts the tokens of one message, as a server of these weights does; None: they have none."""
+    """Give a function that counts a message's tokens as a server does; None: there is no tokenizer."""
     from transformers import AutoTokenizer
 
     try:
@@ -24,7 +24,7 @@ def counter(folder: Path) -> Callable[[str], int] | None:
         return None
     if not tokenizer.chat_template:
         return None
-    # The tokenizers behind it are not safe to call from two threads.
+    # The tokenizers used here are not thread-safe.
     lock = threading.Lock()
 
     def count(text: str) -> int:

@@ -188,7 +188,7 @@ class VllmGenerator:
         return seed
 
     async def _bury(self, engine: Any) -> None:
-        # Many requests notice one death; the first of them shuts the engine down.
+        # Many requests fail at one death; the first of them shuts the engine down.
         if engine is None or engine is not self._engine:
             return
         self._engine = None

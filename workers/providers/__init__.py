@@ -1,1 +1,1 @@
-"""Outside services, one module a wire; each call is made once, and each error becomes one of ours."""
+"""Outside services, one module per API; each call is one request, and each error is mapped to ours."""

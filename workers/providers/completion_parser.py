@@ -3,7 +3,7 @@
     text({"message": {"content": [{"type": "thinking", ...}, {"type": "text", "text": "答案是：B"}]}}, ...)
         ->  "答案是：B"
 
-What a model has thought is never a part of its answer.
+The answer never contains the thinking of a model.
 """
 
 from typing import Any
@@ -33,8 +33,8 @@ def first(body: dict[str, Any]) -> dict[str, Any] | None:
     return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
 
 
-def ended(choice: dict[str, Any]) -> str:
-    """Say how a choice ended, in lower case."""
+def finish_reason(choice: dict[str, Any]) -> str:
+    """Give the finish reason of a choice, in lower case."""
     return str(choice.get("finish_reason") or "").lower()
 
 
@@ -42,10 +42,10 @@ def text(choice: dict[str, Any], host: str, max_tokens: int) -> str:
     """Give the answer of a choice that did not fail.
 
     Raises:
-        Refused: it was held back, the model refuses, or all tokens went into thinking.
+        Refused: a filter withheld it, the model refuses, or thinking used up all tokens.
         Unreadable: it is empty.
     """
-    if ended(choice) in FILTERED:
+    if finish_reason(choice) in FILTERED:
         raise Refused(f"the content filter of {host} held the reply back")
     value = choice.get("message")
     message = value if isinstance(value, dict) else {}
@@ -56,7 +56,7 @@ def text(choice: dict[str, Any], host: str, max_tokens: int) -> str:
     answer = _answer(content)
     thought = any(message.get(name) for name in _THOUGHTS) or _has_thoughts(content)
     thinking = answer.lstrip().startswith(_OPEN) and _CLOSED not in answer
-    if ended(choice) in USED_UP and (thinking or not _after_thinking(answer).strip()):
+    if finish_reason(choice) in USED_UP and (thinking or not _after_thinking(answer).strip()):
         raise Refused(
             f"all {max_tokens} tokens were used up by thinking before the answer of {host} began: "
             "raise the token limit in a new run, or switch the model's thinking off"
@@ -97,7 +97,7 @@ def _parts(content: object) -> list[object]:
 def _refusal(message: dict[str, Any], content: object) -> str:
     refusals = [message.get("refusal")]
     refusals += [part.get("refusal") for part in _parts(content) if isinstance(part, dict)]
-    return next((one for one in refusals if isinstance(one, str) and one.strip()), "")
+    return next((text for text in refusals if isinstance(text, str) and text.strip()), "")
 
 
 def _has_thoughts(content: object) -> bool:

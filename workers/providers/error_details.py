@@ -25,7 +25,7 @@ _PARAMETERS = ("param", "parameter", "loc", "field")
 
 @dataclass(frozen=True)
 class ErrorAnswer:
-    """A service's answer as it came, no credential in it; the headers' names are in lower case."""
+    """A service's answer without credentials; the headers' names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -36,8 +36,8 @@ class ErrorAnswer:
 class Complaint:
     """A service's error.
 
-    ``codes``, ``quotas`` and ``parameters`` come from structured fields, ``message`` is its
-    sentence, ``text`` everything, and ``delay`` the seconds after which it may be called again.
+    ``codes``, ``quotas`` and ``parameters`` come from structured fields. ``message`` is its sentence,
+    ``text`` is everything, and ``delay`` is the seconds until the next call is allowed.
     """
 
     status: int
@@ -61,7 +61,7 @@ class _Fields:
 
 
 def read(answer: ErrorAnswer) -> Complaint:
-    """Parse an error answer; without a message, its whole text is the message."""
+    """Parse an error answer; without a message, the whole text is the message."""
     fields = _Fields()
     body = parsed(answer.text[:100_000])
     for name, value in _walk(body, 0):
@@ -70,16 +70,16 @@ def read(answer: ErrorAnswer) -> Complaint:
     codes = " ".join(dict.fromkeys(fields.codes))
     text = " ".join((codes, *fields.quotas, *dict.fromkeys(fields.messages or [answer.text])))[:LONGEST_READ]
     status = answer.status
-    if status < 400:  # some gateways answer 200, and put the status into the body
+    if status < 400:  # some gateways answer 200 and put the status in the body
         status = next(iter(fields.statuses), status)
-    delay = retry_after.asked({**fields.headers, **answer.headers}, fields.delays, text)
+    delay = retry_after.delay({**fields.headers, **answer.headers}, fields.delays, text)
     quotas, parameters = " ".join(fields.quotas), tuple(fields.parameters)
     return Complaint(
         status, codes, quoted(message) or quoted(codes) or "nothing", quotas, parameters, text, delay
     )
 
 
-def is_one(body: dict[str, Any]) -> bool:
+def is_error(body: dict[str, Any]) -> bool:
     """Tell whether a body without a reply describes an error."""
     return any(body.get(name) for name in ("error", "errors", "base_resp", *_MESSAGES, "error_code"))
 

@@ -2,7 +2,7 @@
 
     CREDIT.search("429 insufficient_quota")  ->  a match: the account has no credit
 
-Where two of them match, `openai_errors` says which counts.
+If two of them match, `openai_errors` decides which one counts.
 """
 
 import re
@@ -14,7 +14,7 @@ CREDIT = re.compile(
     r"|out of credits?|no credits?\b|余额不足|欠费|免费额度",
     re.IGNORECASE,
 )
-# Words that also stand beside limits of a minute, as advice how to raise them.
+# Words that messages about limits per minute contain too, as advice on how to raise them.
 MONEY = re.compile(r"billing|\bquota|\bplan\b|payment|credits?\b|free[ _]?tier", re.IGNORECASE)
 DAILY = re.compile(r"per[ _-]?day|daily|\b[RT]PD\b|每日|每天|当日|今日", re.IGNORECASE)
 RATE = re.compile(
@@ -59,6 +59,6 @@ NOT_HERE = re.compile(
     re.IGNORECASE,
 )
 OVERLOADED = re.compile(r"overloaded|unavailable|internal|server_error|busy|繁忙|过载", re.IGNORECASE)
-# At DashScope the words that mean "no credit" elsewhere mean "too many tokens this minute".
+# At DashScope, the words for "no credit" elsewhere mean "too many tokens this minute".
 MINUTE_QUOTA_HOSTS = "aliyuncs.com"
 MINUTE_QUOTA = re.compile(r"Throttling|insufficient_quota")

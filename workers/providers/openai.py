@@ -44,7 +44,7 @@ from workers.providers.openai_errors import Refusals
 if TYPE_CHECKING:
     import openai
 
-MOST_COUNTED = 10**8  # maximum plausible tokens of a call
+MOST_TOKENS = 10**8  # maximum plausible tokens of a call
 CONNECTING = 10.0  # seconds to connect
 _LIMITS_OF_LENGTH = ("max_tokens", "max_completion_tokens")
 RENAMED = 1.0  # seconds until a question is retried with a parameter's other name
@@ -103,7 +103,7 @@ class OpenAIChat:
         self._extra = extra
         self._length = "max_tokens"  # the service's name for the limit of a reply
         self._refusals = Refusals()
-        self._client = proxies.built(self._host, self._built)
+        self._client = proxies.build_client(self._host, self._build_client)
         # The SDK imports this on first use, which must not delay the first call.
         self._completions = self._client.chat.completions
 
@@ -119,16 +119,16 @@ class OpenAIChat:
         if isinstance(answer, VotequeueError):
             raise answer
         if answer.status >= 400:
-            raise self._judged(answer, request)
+            raise self._map_error(answer, request)
         try:
             reply = self._read(answer, prompt, request)
         except VotequeueError as error:
-            error.used = _charged(answer.text, prompt.text)
+            error.used = _reported_usage(answer.text, prompt.text)
             raise
         self._refusals.forget()
         return reply
 
-    def _built(self) -> "openai.OpenAI":
+    def _build_client(self) -> "openai.OpenAI":
         import openai
 
         timeout = openai.Timeout(self._timeout, connect=min(CONNECTING, self._timeout))
@@ -156,13 +156,13 @@ class OpenAIChat:
             response = error.response
             return self._answer(error.status_code, dict(response.headers), response.text)
         except openai.APITimeoutError as error:
-            return self._lost(error, "timed out")
+            return self._connection_error(error, "timed out")
         except openai.APIConnectionError as error:
-            return self._lost(error, "was cut")
+            return self._connection_error(error, "was cut")
         except openai.OpenAIError as error:
             return Unavailable(f"the call to {self._host} failed in the SDK ({type(error).__name__})")
         except Exception as error:  # noqa: BLE001  the HTTP library rejects the address or a header
-            return _unsendable(request) or proxies.trouble(self._host, type(error).__name__)
+            return _invalid_text(request) or proxies.unreachable(self._host, type(error).__name__)
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
         fields = {
@@ -171,16 +171,15 @@ class OpenAIChat:
             self._length: prompt.max_tokens,
             "temperature": prompt.temperature,
         }
-        kept = {name: value for name, value in fields.items() if name not in self._extra}
+        own = {name: value for name, value in fields.items() if name not in self._extra}
         return {
-            **kept,
+            **own,
             "extra_body": {name: value for name, value in self._extra.items() if value is not None},
         }
 
     def _exchange(self, request: dict[str, Any]) -> ErrorAnswer | VotequeueError:
         deadline = time.monotonic() + self._timeout
-        asked = self._completions.with_streaming_response.create(**request)
-        with asked as response:
+        with self._completions.with_streaming_response.create(**request) as response:
             body = bytearray()
             try:
                 for part in response.iter_bytes():
@@ -198,19 +197,19 @@ class OpenAIChat:
         shown = requests_errors.hidden(text, [self._key.get_secret_value()])
         return ErrorAnswer(status, {name.lower(): value for name, value in headers.items()}, shown)
 
-    def _lost(self, error: "openai.APIConnectionError", how: str) -> VotequeueError:
+    def _connection_error(self, error: "openai.APIConnectionError", how: str) -> VotequeueError:
         cause = error.__cause__
         name = type(cause).__name__
-        if name in _OF_THIS_MACHINE or _untrusted(cause):
-            return proxies.trouble(self._host, name)
-        if name in _NEVER_SENT and proxies.lead_to(self._url):
-            return proxies.trouble(self._host, f"{name} at a proxy")
+        if name in _OF_THIS_MACHINE or _is_tls_error(cause):
+            return proxies.unreachable(self._host, name)
+        if name in _NEVER_SENT and proxies.apply_to(self._url):
+            return proxies.unreachable(self._host, f"{name} at a proxy")
         if name in _NEVER_SENT:
             hint = ": is `votequeue serve` running?" if self._service.provider == "local" else ""
             return Unavailable(f"cannot connect to {self._host} ({name}){hint}")
         return NoReply(f"the call to {self._host} {how} ({name})")
 
-    def _judged(self, answer: ErrorAnswer, request: dict[str, Any]) -> VotequeueError:
+    def _map_error(self, answer: ErrorAnswer, request: dict[str, Any]) -> VotequeueError:
         """Map an error response, considering the request and earlier calls."""
         sent = [name for name in (*_LIMITS_OF_LENGTH, "temperature") if name in request]
         error = openai_errors.judge(answer, self._service, self._host, self._extra, sent)
@@ -222,7 +221,8 @@ class OpenAIChat:
             self._length = "max_completion_tokens"
             # An immediate retry would bypass the caller's limits.
             return Held(
-                f"the model wants {self._length} in place of max_tokens: it is asked again so", RENAMED
+                f"the model requires {self._length} instead of max_tokens: the call is retried with it",
+                RENAMED,
             )
         if isinstance(error, openai_errors.Unclear):
             return self._refusals.weigh(error, request["messages"][0]["content"], self._service)
@@ -232,35 +232,37 @@ class OpenAIChat:
         body = _object(answer.text)
         if body is None:
             raise Unreadable(
-                f"the reply of {self._host} is no JSON object: {error_details.quoted(answer.text)!r}"
+                f"the reply of {self._host} is not a JSON object: {error_details.quoted(answer.text)!r}"
             )
         choice = completion_parser.first(body)
-        if body.get("error") or (choice is None and error_details.is_one(body)):
-            raise self._judged(answer, request)
+        if body.get("error") or (choice is None and error_details.is_error(body)):
+            raise self._map_error(answer, request)
         if choice is None:
             raise Unreadable(f"the reply of {self._host} has no choices")
-        if choice.get("error") or completion_parser.ended(choice) in completion_parser.FAILED:
-            raise self._broken(choice, answer, request)
+        if choice.get("error") or completion_parser.finish_reason(choice) in completion_parser.FAILED:
+            raise self._mid_reply_error(choice, answer, request)
         text = completion_parser.text(choice, self._host, prompt.max_tokens)
         return Reply(text, usage(body.get("usage"), prompt.text, text))
 
-    def _broken(self, choice: dict[str, Any], answer: ErrorAnswer, request: dict[str, Any]) -> VotequeueError:
-        inside = choice.get("error") or f"the reply ended with {completion_parser.ended(choice)!r}"
+    def _mid_reply_error(
+        self, choice: dict[str, Any], answer: ErrorAnswer, request: dict[str, Any]
+    ) -> VotequeueError:
+        inside = choice.get("error") or f"the reply ended with {completion_parser.finish_reason(choice)!r}"
         within = ErrorAnswer(answer.status, answer.headers, json.dumps({"error": inside}))
-        error = self._judged(within, request)
+        error = self._map_error(within, request)
         # The service has begun to answer, and may charge for it.
         return Unreadable(str(error)) if type(error) is Unavailable else error
 
 
-def _unsendable(request: dict[str, Any]) -> Refused | None:
+def _invalid_text(request: dict[str, Any]) -> Refused | None:
     try:
         request["messages"][0]["content"].encode()
     except UnicodeEncodeError:
-        return Refused("the question has characters in it that no text has (lone surrogates)")
+        return Refused("the question has invalid characters (lone surrogates)")
     return None
 
 
-def _untrusted(error: BaseException | None) -> bool:
+def _is_tls_error(error: BaseException | None) -> bool:
     """Tell whether a connection failed because of its certificate, or because the server has no TLS."""
     while error is not None:
         if isinstance(error, ssl.SSLError):
@@ -269,17 +271,17 @@ def _untrusted(error: BaseException | None) -> bool:
     return False
 
 
-def _key(given: SecretStr | None) -> SecretStr:
-    key = given.get_secret_value().strip() if given else ""
+def _key(secret: SecretStr | None) -> SecretStr:
+    key = secret.get_secret_value().strip() if secret else ""
     # The HTTP library would reject such a header, and quote it.
     if not (key.isascii() and key.isprintable()):
-        raise UserError("VOTEQUEUE_CHAT_API_KEY has characters that no key has: copy it again")
+        raise UserError("VOTEQUEUE_CHAT_API_KEY has characters that no key contains: copy it again")
     return SecretStr(key)
 
 
 def _object(text: str) -> dict[str, Any] | None:
     body = error_details.parsed(text)
-    if isinstance(body, list) and len(body) == 1:  # as Gemini sends its errors
+    if isinstance(body, list) and len(body) == 1:  # Gemini sends its errors so
         body = body[0]
     return body if isinstance(body, dict) else None
 
@@ -287,16 +289,16 @@ def _object(text: str) -> dict[str, Any] | None:
 def usage(value: object, prompt: str, text: str) -> Usage:
     """Read a call's usage; an omitted count becomes its upper bound, since it may be charged."""
     counts = value if isinstance(value, dict) else {}
-    asked, answered, total = (
+    prompt_tokens, reply_tokens, total = (
         _count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
     )
-    if asked and answered and total:
+    if prompt_tokens and reply_tokens and total:
         # Some services include thinking tokens in the total only.
-        answered = max(answered, total - asked)
-    return Usage(asked or token_bounds.message(prompt), answered or token_bounds.tokens(text))
+        reply_tokens = max(reply_tokens, total - prompt_tokens)
+    return Usage(prompt_tokens or token_bounds.message(prompt), reply_tokens or token_bounds.tokens(text))
 
 
-def _charged(answer: str, prompt: str) -> tuple[int, int] | None:
+def _reported_usage(answer: str, prompt: str) -> tuple[int, int] | None:
     """Read the usage of a call whose reply is unusable, if the service reports it."""
     value = (_object(answer) or {}).get("usage")
     if not isinstance(value, dict) or not _count(value.get("completion_tokens")):
@@ -307,4 +309,4 @@ def _charged(answer: str, prompt: str) -> tuple[int, int] | None:
 
 def _count(value: object) -> int | None:
     # Services that do not count report 0, which no prompt or reply can have.
-    return int(value) if isinstance(value, int | float) and 1 <= value <= MOST_COUNTED else None
+    return int(value) if isinstance(value, int | float) and 1 <= value <= MOST_TOKENS else None

@@ -32,7 +32,7 @@ from workers.providers.error_details import Complaint, ErrorAnswer, quoted
 
 __all__ = ["AGAIN", "ErrorAnswer", "Unclear", "judge", "quoted", "until_midnight"]
 AGAIN = "then `votequeue resume` the run"
-SENT = ("max_tokens", "temperature")  # what every request has, beside the model and the message
+SENT = ("max_tokens", "temperature")  # parameters of every request, beside model and message
 _NO_EXTRA: Mapping[str, object] = {}
 
 
@@ -61,12 +61,12 @@ def judge(
     if status == 402 or error_patterns.CREDIT.search(complaint.codes):
         return _no_credit(message)
     if 400 <= status < 500 and status not in (408, 409, 425):
-        return _no_entry(complaint, service, host, message) or _our_fault(
+        return _access_error(complaint, service, host, message) or _request_error(
             complaint, service, message, extra, sent
         )
     if status == 503 and complaint.delay is not None:
         return Throttled(message, complaint.delay)
-    # A gateway that gave up on a service: that may have worked on.
+    # The gateway timed out, but the service may have completed the call.
     return NoReply(message) if status in (504, 524) else Unavailable(message)
 
 
@@ -74,7 +74,7 @@ def until_midnight(timezone: str) -> float:
     """Give the seconds until midnight in a time zone."""
     now = datetime.now(ZoneInfo(timezone))
     midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), now.tzinfo)
-    # As moments, since a day is not always 24 hours long.
+    # In UTC, since a day is not always 24 hours long.
     return max(1.0, (midnight.astimezone(UTC) - now.astimezone(UTC)).total_seconds())
 
 
@@ -106,16 +106,16 @@ def _slow_down(complaint: Complaint, service: Service, host: str, message: str) 
     if error_patterns.RATE.search(quotas):
         return Throttled(message, complaint.delay)
     free = "free" in complaint.message.lower()
-    of_a_minute = (
+    is_per_minute = (
         host.endswith(error_patterns.MINUTE_QUOTA_HOSTS)
         and error_patterns.MINUTE_QUOTA.search(codes)
         and not free
     )
-    if error_patterns.CREDIT.search(text) and not of_a_minute:
+    if error_patterns.CREDIT.search(text) and not is_per_minute:
         return _no_credit(message)
     if error_patterns.DAILY.search(text):
         return daily
-    limited = complaint.delay is not None or of_a_minute or error_patterns.RATE.search(text)
+    limited = complaint.delay is not None or is_per_minute or error_patterns.RATE.search(text)
     if error_patterns.MONEY.search(text) and not limited:
         return _no_credit(message)
     return Throttled(message, complaint.delay)
@@ -125,25 +125,25 @@ def _no_credit(message: str) -> Barred:
     return Barred(f"{message}; top up the account or raise its quota, {AGAIN}")
 
 
-def _no_entry(complaint: Complaint, service: Service, host: str, message: str) -> VotequeueError | None:
+def _access_error(complaint: Complaint, service: Service, host: str, message: str) -> VotequeueError | None:
     status, text = complaint.status, complaint.text
     if status == 407:
-        return proxies.trouble(host, "a proxy on the way wants a login, 407")
+        return proxies.unreachable(host, "a proxy requires a login, 407")
     if status == 403 and (error_patterns.CREDIT.search(text) or error_patterns.MONEY.search(text)):
         return _no_credit(message)
     if status == 401 or (not _is_filtered(complaint) and (status == 403 or error_patterns.KEY.search(text))):
         # A service may quote a part of the key that it does not know, so only a 403 is quoted.
         unknown = f"{service.provider} does not accept our credentials ({status})"
-        mend = (
-            "check VOTEQUEUE_CHAT_API_KEY and what it may do" if service.provider == "chat" else "check them"
+        remedy = (
+            "check VOTEQUEUE_CHAT_API_KEY and its permissions" if service.provider == "chat" else "check them"
         )
-        return Barred(f"{message if status == 403 else unknown}; {mend}, {AGAIN}")
+        return Barred(f"{message if status == 403 else unknown}; {remedy}, {AGAIN}")
     if error_patterns.NOT_HERE.search(text):
-        return Barred(f"{message}; mend that, {AGAIN}")
+        return Barred(f"{message}; fix that, {AGAIN}")
     return None
 
 
-def _our_fault(
+def _request_error(
     complaint: Complaint, service: Service, message: str, extra: Mapping[str, object], sent: Iterable[str]
 ) -> VotequeueError:
     status, text = complaint.status, complaint.text
@@ -151,14 +151,16 @@ def _our_fault(
         return Refused(f"its content filter refuses the request: {message}")
     if unsupported_parameters.too_long(complaint):
         return Refused(message)
-    parameter = unsupported_parameters.complained_of(complaint, (*sent, *extra))
+    parameter = unsupported_parameters.rejected_parameter(complaint, (*sent, *extra))
     no_model = status in (404, 405, 410) or (status in (400, 422) and error_patterns.NO_MODEL.search(text))
     if no_model and not parameter:
-        mend = f"there may be no model {service.model!r} there: check --model and the base URL (with its /v1)"
-        return Barred(f"{message}; {mend}, {AGAIN}", whole=False)
+        remedy = (
+            f"there may be no model {service.model!r} there: check --model and the base URL (with its /v1)"
+        )
+        return Barred(f"{message}; {remedy}, {AGAIN}", whole=False)
     if parameter is not None:
-        mend = unsupported_parameters.mend(parameter, extra, service.provider)
-        return Barred(f"{message}; {mend}, {AGAIN}", whole=False)
+        remedy = unsupported_parameters.remedy(parameter, extra, service.provider)
+        return Barred(f"{message}; {remedy}, {AGAIN}", whole=False)
     return Unclear(message)
 
 
@@ -168,14 +170,14 @@ def _is_filtered(complaint: Complaint) -> bool:
     )
 
 
-ALONE = 3  # refusals of one question, with no other refused, after which it is its own fault
+ALONE = 3  # refusals of the same question alone, after which the question is at fault
 
 
 class Refusals:
-    """Refusals with unclear reasons, by a model that has not answered anything yet.
+    """Refusals with unclear reasons, by a model that has not answered any question yet.
 
-    A malformed request is refused for every prompt. Then the model must be stopped, instead of setting aside
-    one question after the other.
+    A malformed request is refused for every prompt. Then the model must be stopped, or all questions of a
+    run would be set aside one by one.
     """
 
     def __init__(self) -> None:
@@ -188,16 +190,16 @@ class Refusals:
         self._answered = True
 
     def weigh(self, error: Unclear, prompt: str, service: Service) -> VotequeueError:
-        """Decide whether a refusal is the prompt's fault, the model's, or not known yet."""
+        """Decide whether a refusal is the prompt's fault, the model's fault, or still unclear."""
         with self._lock:
             if self._answered:
                 return error
             times = self._times[prompt] = self._times.get(prompt, 0) + 1
-            others = len(self._times)
-        if others > 1:
-            mend = unsupported_parameters.mend("", (), service.provider)
-            why = f"it has refused {others} different questions and answered none"
-            return Barred(f"{error}; {why}: {mend}, {AGAIN}", whole=False)
+            prompts = len(self._times)
+        if prompts > 1:
+            remedy = unsupported_parameters.remedy("", (), service.provider)
+            reason = f"it has refused {prompts} different questions and answered none"
+            return Barred(f"{error}; {reason}: {remedy}, {AGAIN}", whole=False)
         return (
             error
             if times > 2

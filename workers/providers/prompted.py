@@ -2,7 +2,7 @@
 
     ["甲比乙高。", "谁最高？"]  ->  '["甲は乙より背が高い。", "一番高いのは誰？"]'  ->  Translated([...])
 
-The reply counts only if it is a JSON array of as many texts.
+The reply must be a JSON array with one text for each original.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from shared.errors import Unreadable
 from shared.providers import PROMPTED_CHARACTERS, PROMPTED_TEXTS, Usage
 from workers.ports import ChatModel, Needs, Prompt, Service, Translated
 
-TEMPERATURE = 0.3  # above 0, so that a reply that cannot be used is not simply given again
+TEMPERATURE = 0.3  # above 0, so that a retry does not return the same unusable reply
 _FRAME = 32  # tokens of brackets and fences around the translations
 
 
@@ -32,19 +32,19 @@ class PromptedTranslator:
 
     @property
     def service(self) -> Service:
-        """Say what it is: the chat model's service."""
+        """Give the chat model's service."""
         return self._service
 
     def estimate(self, texts: Sequence[str]) -> Needs:
-        """Tell what translating some texts may use: a translation is at most about twice as long."""
-        asked, longest = prompts.translating(texts, "zh", "ja"), _longest(texts)
-        return Needs(Usage(prompts.tokens(asked), longest), Usage(token_bounds.message(asked), longest))
+        """Estimate the usage of a translation, which is at most about twice as long as its text."""
+        prompt, longest = prompts.translating(texts, "zh", "ja"), _longest(texts)
+        return Needs(Usage(prompts.tokens(prompt), longest), Usage(token_bounds.message(prompt), longest))
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
         """Translate some texts, in one call.
 
         Raises:
-            Unreadable: the reply is not as many texts.
+            Unreadable: the reply does not have one text for each original.
         """
         prompt = prompts.translating(texts, source, target)
         reply = self._chat.complete(Prompt(prompt, _longest(texts), TEMPERATURE))
@@ -56,16 +56,16 @@ def _longest(texts: Sequence[str]) -> int:
 
 
 def read(reply: str, count: int) -> list[str]:
-    """Read ``count`` texts out of a reply: its last JSON array of strings, whatever stands around it.
+    """Extract ``count`` texts from a reply: its last JSON array of strings, ignoring other text.
 
     Raises:
-        Unreadable: there is none, or it has another length, or an empty text.
+        Unreadable: there is no such array, its length differs, or a text is empty.
     """
-    arrays = [found.value for found in json_text.find(thinking.strip(reply), "[")]
-    found = [array for array in arrays if array and all(isinstance(text, str) for text in array)]
-    if not found:
+    values = [match.value for match in json_text.find(thinking.strip(reply), "[")]
+    arrays = [array for array in values if array and all(isinstance(text, str) for text in array)]
+    if not arrays:
         raise Unreadable(f"asked for {count} translations, got no JSON array of texts")
-    texts: list[str] = found[-1]
+    texts: list[str] = arrays[-1]
     if len(texts) != count:
         raise Unreadable(f"asked for {count} translations, got {len(texts)}")
     empty = [place for place, text in enumerate(texts, 1) if not text.strip()]

@@ -1,6 +1,6 @@
 """Proxies from the environment, and clear errors for their failures.
 
-    trouble("api.deepseek.com", "ProxyError")
+    unreachable("api.deepseek.com", "ProxyError")
         ->  UserError("api.deepseek.com cannot be called from this machine (ProxyError): check HTTPS_PROXY")
 
 Calls to this machine's loopback never use a proxy. Errors never contain a proxy's address, which may include
@@ -20,7 +20,7 @@ _VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 _T = TypeVar("_T")
 
 
-def lead_to(url: str) -> bool:
+def apply_to(url: str) -> bool:
     """Tell whether calls to a URL use a proxy."""
     parts = urlsplit(url)
     proxies = urllib.request.getproxies()
@@ -28,20 +28,20 @@ def lead_to(url: str) -> bool:
     return bool(proxy) and not urls.stays_here(url) and not urllib.request.proxy_bypass(parts.hostname or "")
 
 
-def trouble(name: str, what: str) -> UserError:
+def unreachable(name: str, cause: str) -> UserError:
     """Build the error for a service that this machine cannot call; it names what to check."""
     variables = [name for name in _VARIABLES if os.environ.get(name) or os.environ.get(name.lower())]
     check = f"check {', '.join(variables)} and" if variables else "check"
     return UserError(
-        f"{name} cannot be called from this machine ({what}): {check} the service's address and certificates"
+        f"{name} cannot be called from this machine ({cause}): {check} the service's address and certificates"
     )
 
 
-def built(name: str, build: Callable[[], _T]) -> _T:
+def build_client(name: str, build: Callable[[], _T]) -> _T:
     """Build a client.
 
     Raises:
-        UserError: its library raises any error.
+        UserError: the library raised an error.
     """
     try:
         return build()
@@ -49,8 +49,10 @@ def built(name: str, build: Callable[[], _T]) -> _T:
         raise
     except ImportError as error:
         missing = error.name or "for SOCKS proxies"
-        ours = trouble(name, f"the package {missing} is missing: pip install 'votequeue[reason,translate]'")
-    except Exception as error:  # noqa: BLE001  libraries raise anything for an unusable address or key
-        ours = trouble(name, type(error).__name__)
-    # Raised outside the handler, it does not chain the library's error, which may quote a proxy's password.
-    raise ours
+        failure = unreachable(
+            name, f"the package {missing} is missing: pip install 'votequeue[reason,translate]'"
+        )
+    except Exception as error:  # noqa: BLE001  libraries raise exceptions of any class for an unusable address or key
+        failure = unreachable(name, type(error).__name__)
+    # Raised outside the handler, this does not chain the library's error, which may quote a proxy's password.
+    raise failure

@@ -33,7 +33,7 @@ COOLEST, HOTTEST = 0.01, 1.0  # version 1 accepts temperatures above 0, up to 1
 SHORTEST = 2  # tokens: the minimum of max_output_tokens
 _KEYS, _ACCESS_KEYS = ("AK", "SK"), ("ACCESS_KEY", "SECRET_KEY")
 
-# Version 1's codes (cloud.baidu.com/doc/WENXINWORKSHOP/s/tlmyncueh; the two of a minute: s/hlzic283e).
+# Version 1's codes (cloud.baidu.com/doc/WENXINWORKSHOP/s/tlmyncueh; those per minute: s/hlzic283e).
 _THROTTLED = {4, 18, 336501, 336502}
 _DAY_USED_UP = 17
 _BARRED = {
@@ -52,19 +52,19 @@ class _Expired(Exception):
 
 
 class _Qianfan(ABC):
-    """The common part of both versions: the SDK's client, its token, and the steps of a call."""
+    """The common part of both API versions: the SDK's client, its token, and the steps of a call."""
 
     def __init__(self, service: Service, settings: Settings, pairs: tuple[tuple[str, str], ...]) -> None:
         self._service = service
         self._timeout = settings.call_timeout
         credentials = qianfan_sdk.credentials(settings, pairs)
-        self._who = " and ".join(f"{PREFIX}QIANFAN_{name}" for name in credentials)
+        self._setting_names = " and ".join(f"{PREFIX}QIANFAN_{name}" for name in credentials)
         self._secrets = tuple(credentials.values())
         self._url = settings.qianfan_url or OWN_URL
         self._host = urlsplit(settings.qianfan_url or "").hostname or "Baidu"
-        self._config = proxies.built(NAME, lambda: qianfan_sdk.config(settings, credentials))
+        self._config = proxies.build_client(NAME, lambda: qianfan_sdk.config(settings, credentials))
         qianfan_sdk.use(self._config)
-        self._client = proxies.built(NAME, self._made)
+        self._client = proxies.build_client(NAME, self._build_client)
         requests_errors.widen(self._client._client._client._session, settings.calls_in_flight)
         # By default, the SDK calls the model again after a token has expired.
         self._client._client._retry_if_token_expired = lambda ask: ask
@@ -76,24 +76,26 @@ class _Qianfan(ABC):
         return self._service
 
     def complete(self, prompt: Prompt) -> Reply:
-        """Answer one message, in one call; raises as the port says."""
+        """Answer one message, in one call; raises as `ports.ChatModel.complete`."""
         # Parts of the SDK read its global settings instead of the client's.
         qianfan_sdk.use(self._config)
-        token = requests_errors.tried(self._token, self._no_token)
+        token = requests_errors.map_errors(self._token, self._no_token)
         try:
-            body = requests_errors.tried(lambda: self._ask(prompt), lambda error: self._failure(error, token))
+            body = requests_errors.map_errors(
+                lambda: self._ask(prompt), lambda error: self._failure(error, token)
+            )
         except _Expired:
             raise self._renewed(token) from None
         if not isinstance(body, dict):
-            raise Unreadable(f"{NAME}'s answer is no JSON object")
+            raise Unreadable(f"{NAME}'s answer is not a JSON object")
         return self._read(body, prompt)
 
     @abstractmethod
-    def _made(self) -> Any:
+    def _build_client(self) -> Any:
         """Build the SDK's client."""
 
     @abstractmethod
-    def _held(self) -> str:
+    def _current_token(self) -> str:
         """Give the SDK's token for the next call, if it has one; an old token is renewed."""
 
     @abstractmethod
@@ -113,13 +115,13 @@ class _Qianfan(ABC):
         """Parse the model's answer from the reply."""
 
     def _token(self) -> str:
-        token = self._held()
+        token = self._current_token()
         if not token:
             # After a failed exchange, the SDK does not retry by itself.
             self._renew()
-            token = self._held()
+            token = self._current_token()
         if not token:
-            raise Unavailable(f"{NAME} gave no token")
+            raise Unavailable(f"{NAME} returned no token")
         return token
 
     def _failure(self, error: Exception, token: str) -> Exception:
@@ -135,7 +137,7 @@ class _Qianfan(ABC):
             case errors.RequestError() if error.status_code is not None:
                 return self._http(error, token)
             case errors.RequestError():
-                return Unreadable(f"{NAME} answered with what is no JSON")
+                return Unreadable(f"{NAME}'s answer is not JSON")
             case errors.InvalidArgumentError():
                 return Refused(f"{NAME}'s SDK knows no model {self._service.model!r}: check --model")
         return requests_errors.failure(error, NAME, self._url)
@@ -164,20 +166,20 @@ class _Qianfan(ABC):
                 return self._barred(f"{NAME} gives us no token ({error.status_code})", "check {}")
             case errors.APIError():
                 return self._barred(f"{NAME} gives us no token (code {error.error_code})", "check {}")
-        lost = requests_errors.failure(error, NAME, self._url)
-        if isinstance(lost, UserError):
-            return lost
+        failure = requests_errors.failure(error, NAME, self._url)
+        if isinstance(failure, UserError):
+            return failure
         # The model has not been called yet, so nothing can have been charged.
-        return Unavailable(f"no token could be had: {lost}")
+        return Unavailable(f"no token could be obtained: {failure}")
 
     def _renewed(self, expired: str) -> VotequeueError:
-        requests_errors.tried(self._renew, self._no_token)
-        if requests_errors.tried(self._token, self._no_token) == expired:
-            return self._barred(f"{NAME} refuses the very token that it has just given", "check {}")
-        return Unavailable(f"the token for {NAME} had expired; there is another one now")
+        requests_errors.map_errors(self._renew, self._no_token)
+        if requests_errors.map_errors(self._token, self._no_token) == expired:
+            return self._barred(f"{NAME} refuses the token that it has just issued", "check {}")
+        return Unavailable(f"the token for {NAME} had expired and was renewed")
 
-    def _barred(self, message: str, mend: str) -> Barred:
-        return Barred(f"{message}; {mend.format(self._who)}, {openai_errors.AGAIN}")
+    def _barred(self, message: str, remedy: str) -> Barred:
+        return Barred(f"{message}; {remedy.format(self._setting_names)}, {openai_errors.AGAIN}")
 
     def _hidden(self, message: str, token: str) -> str:
         return requests_errors.hidden(message, (*self._secrets, token))
@@ -193,13 +195,13 @@ class QianfanChat(_Qianfan):
         self._takes_length = entry is not None and "max_output_tokens" in entry.optional_keys
         self._signed = self._config.AK is None
 
-    def _made(self) -> Any:
+    def _build_client(self) -> Any:
         return qianfan_sdk.chat_v1(self._service.model, self._config)
 
     def _token(self) -> str:
         return "" if self._signed else super()._token()
 
-    def _held(self) -> str:
+    def _current_token(self) -> str:
         return str(self._auth.access_token())
 
     def _renew(self) -> None:
@@ -243,10 +245,10 @@ class QianfanV2Chat(_Qianfan):
     def __init__(self, service: Service, settings: Settings) -> None:
         super().__init__(service, settings, (_ACCESS_KEYS,))
 
-    def _made(self) -> Any:
+    def _build_client(self) -> Any:
         return qianfan_sdk.chat_v2(self._service.model, self._config)
 
-    def _held(self) -> str:
+    def _current_token(self) -> str:
         return str(self._auth.bearer_token())
 
     def _renew(self) -> None:
@@ -279,8 +281,8 @@ class QianfanV2Chat(_Qianfan):
             raise Unreadable(f"{NAME}'s answer has no choices")
         if choice.get("flag"):
             raise Refused(f"{NAME}'s content filter stopped the question or its answer")
-        if completion_parser.ended(choice) in completion_parser.FAILED:
-            raise Unreadable(f"{NAME} broke the reply off ({completion_parser.ended(choice)})")
+        if completion_parser.finish_reason(choice) in completion_parser.FAILED:
+            raise Unreadable(f"{NAME} broke the reply off ({completion_parser.finish_reason(choice)})")
         return _reply(completion_parser.text(choice, self._host, prompt.max_tokens), body, prompt)
 
 

@@ -2,7 +2,7 @@
 
     config(settings, {"AK": "...", "SK": "..."})  ->  the SDK's own Config, read from no file
 
-Version 0.4.12.3 is its last, so that what is done to its inside here stays right.
+Version 0.4.12.3 is the SDK's last release, so its private parts that are used here will not change.
 """
 
 import ast
@@ -17,7 +17,7 @@ from shared.errors import UserError
 from shared.settings import PREFIX, Settings
 from workers.providers import requests_errors
 
-AUXILIARY = 10.0  # seconds for a token or the list of models: threads wait for these one by one
+AUXILIARY = 10.0  # seconds for a token or the list of models: threads wait for these in turn
 TOKENS_LAST = 60.0  # seconds within which the SDK does not ask for another token
 # Headers with tokens at ERROR, signing keys at DEBUG.
 _TALKATIVE = ("qianfan", "baidubce.auth.bce_v1_signer")
@@ -34,7 +34,7 @@ _CREDENTIALS = (
 
 
 def config(settings: Settings, credentials: dict[str, str]) -> Any:
-    """Build the SDK's settings for an account: nothing of it comes from a file."""
+    """Build the SDK's settings for an account; the SDK reads none from files."""
     _load()
     from qianfan.config import Config
     from qianfan.consts import DefaultValue
@@ -52,14 +52,14 @@ def config(settings: Settings, credentials: dict[str, str]) -> Any:
         "CONSOLE_API_RETRY_COUNT": 1,
         "CONSOLE_API_RETRY_TIMEOUT": math.ceil(auxiliary),
         "LLM_API_RETRY_COUNT": 1,
-        # Its cache is pickles in the home directory.
+        # The SDK stores its cache as pickles in the home directory.
         "DISABLE_CACHE": True,
         "ENABLE_PRIVATE": False,
         "NO_AUTH": False,
         "V2_INFER_API_DOWNGRADE": False,
     }
     if "AK" in credentials or settings.qianfan_api == "v2":
-        # Where calls are signed, this is how long a list of models is good for, and stays an hour.
+        # With signed calls, this is the lifetime of the list of models, which stays an hour.
         values["ACCESS_TOKEN_REFRESH_MIN_INTERVAL"] = TOKENS_LAST
     return Config(_env_file=None, **values)  # type: ignore[call-arg]
 
@@ -68,7 +68,7 @@ def credentials(settings: Settings, pairs: tuple[tuple[str, str], ...]) -> dict[
     """Give the first pair of credentials that is set, by the SDK's names.
 
     Raises:
-        UserError: none is.
+        UserError: none is set.
     """
     for pair in pairs:
         values = [getattr(settings, f"qianfan_{name.lower()}") for name in pair]
@@ -78,16 +78,16 @@ def credentials(settings: Settings, pairs: tuple[tuple[str, str], ...]) -> dict[
     raise UserError(f"version {settings.qianfan_api} of provider qianfan needs {required}")
 
 
-def _use_proxies(lead: bool) -> None:
-    """Say whether the environment's proxies lead the SDK's calls: those for tokens too, by other sessions."""
+def _use_proxies(enabled: bool) -> None:
+    """Switch the environment's proxies on or off for all sessions of the SDK, also those for tokens."""
     from qianfan.resources.http_client import HTTPClient
 
     client: Any = HTTPClient
-    client._requests_proxy = lambda _: None if lead else requests_errors.DIRECT
+    client._requests_proxy = lambda _: None if enabled else requests_errors.DIRECT
 
 
 def answer_in(error: Exception) -> str:
-    """Give the answer that the SDK's error for an HTTP status quotes: it has it in no other place."""
+    """Extract the service's answer from the message of an SDK error; the error has no field for it."""
     bodies: list[str] = re.findall(r"^response body: (b?['\"].*['\"])$", str(error), re.MULTILINE)
     try:
         body = ast.literal_eval(bodies[-1])
@@ -97,25 +97,25 @@ def answer_in(error: Exception) -> str:
 
 
 def use(config: Any) -> None:
-    """Let the SDK's global settings be these; signing and the calls for tokens read no others."""
+    """Set the SDK's global settings; signing and the calls for tokens read only these."""
     from qianfan import config as module
 
     module._GLOBAL_CONFIG = config
 
 
-# The public ChatCompletion calls Baidu for its list of models when it is made; what is behind it does not.
-# `forcing_disable` is for its limiter, which a header of any reply would switch on.
+# The public ChatCompletion requests the list of models when it is created; these private classes do not.
+# `forcing_disable` switches the SDK's limiter off, which a header of any reply would switch on.
 
 
 def chat_v1(model: str, config: Any) -> Any:
-    """Make the SDK's client for a model behind version 1."""
+    """Build the SDK's client for a model behind version 1."""
     from qianfan.resources.llm.chat_completion import _ChatCompletionV1
 
     return _ChatCompletionV1(model=model, config=config, forcing_disable=True)
 
 
 def chat_v2(model: str, config: Any) -> Any:
-    """Make the SDK's client for a model behind version 2."""
+    """Build the SDK's client for a model behind version 2."""
     from qianfan.resources.llm.chat_completion import _ChatCompletionV2
 
     return _ChatCompletionV2(model=model, config=config, forcing_disable=True)
@@ -124,19 +124,21 @@ def chat_v2(model: str, config: Any) -> Any:
 def _load() -> None:
     import qianfan
 
-    # It looks all further imports over, and puts a false pyarrow in place of one that is not installed.
-    ours = [
+    # The SDK adds an import finder that supplies a fake pyarrow if none is installed: remove it.
+    finders = [
         finder
         for finder in sys.meta_path
         if type(finder).__module__ != f"{qianfan.__name__}.fake_pyarrow_replacer"
     ]
-    sys.meta_path[:] = ours
+    sys.meta_path[:] = finders
     requests_errors.silence(*_TALKATIVE)
     logging.getLogger("urllib3.connectionpool").addFilter(_without_query)
 
 
 def _without_query(record: logging.LogRecord) -> bool:
-    # Keys and tokens travel in the address, which urllib3 logs at DEBUG.
+    # URLs contain keys and tokens, and urllib3 logs URLs at DEBUG.
     if isinstance(record.args, tuple):
-        record.args = tuple(re.sub(r"\?.*", "?...", it) if isinstance(it, str) else it for it in record.args)
+        record.args = tuple(
+            re.sub(r"\?.*", "?...", value) if isinstance(value, str) else value for value in record.args
+        )
     return True

@@ -18,14 +18,14 @@ DIRECT = {"http": "", "https": "", "all": ""}  # makes `requests` use no proxy
 _T = TypeVar("_T")
 
 
-def tried(work: Callable[[], _T], judge: Callable[[Exception], Exception]) -> _T:
-    """Do some work with an SDK; ``judge`` maps an exception to the error to raise."""
+def map_errors(work: Callable[[], _T], judge: Callable[[Exception], Exception]) -> _T:
+    """Call an SDK; ``judge`` maps its exception to the error to raise."""
     try:
         return work()
-    except Exception as error:  # noqa: BLE001  SDKs raise anything
-        ours = judge(error)
-    # Raised outside the handler, it does not chain the SDK's error, which quotes headers and addresses.
-    raise ours
+    except Exception as error:  # noqa: BLE001  SDKs raise exceptions of any class
+        mapped = judge(error)
+    # Raised outside the handler, the error does not chain the SDK's, which quotes headers and addresses.
+    raise mapped
 
 
 def widen(session: Any, connections: int) -> None:
@@ -51,18 +51,18 @@ def failure(error: BaseException, name: str, url: str) -> VotequeueError:
     from requests import exceptions
 
     # urllib3 raises a plain ValueError for a proxy with an unknown scheme.
-    if isinstance(error, _of_this_machine()) or (type(error) is ValueError and proxies.lead_to(url)):
-        return proxies.trouble(name, type(error).__name__)
+    if isinstance(error, _of_this_machine()) or (type(error) is ValueError and proxies.apply_to(url)):
+        return proxies.unreachable(name, type(error).__name__)
     if isinstance(error, exceptions.InvalidJSONError) or not isinstance(error, exceptions.RequestException):
         return Unreadable(f"{name}'s answer is not as documented ({type(error).__name__})")
     if isinstance(error, exceptions.ChunkedEncodingError | exceptions.ContentDecodingError):
         return Unreadable(f"{name}'s answer broke off")
-    if _went_out(error):
+    if _was_sent(error):
         late = isinstance(error, exceptions.Timeout) or "timed out" in str(error)
         how = "did not answer in time" if late else "broke the connection off"
         return NoReply(f"{name} {how} ({type(error).__name__})")
-    if proxies.lead_to(url):
-        return proxies.trouble(name, f"{type(error).__name__} at a proxy")
+    if proxies.apply_to(url):
+        return proxies.unreachable(name, f"{type(error).__name__} at a proxy")
     return Unavailable(f"{name} cannot be reached ({type(error).__name__})")
 
 
@@ -81,7 +81,7 @@ def _of_this_machine() -> tuple[type[BaseException], ...]:
     )
 
 
-def _went_out(error: BaseException) -> bool:
+def _was_sent(error: BaseException) -> bool:
     import urllib3
     from requests import exceptions
 

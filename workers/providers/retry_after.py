@@ -1,7 +1,7 @@
 """Extract how long a service asks to wait: from headers, body fields or message texts.
 
-    asked({"retry-after": "7"}, [], "")                   ->  7.0
-    asked({}, [], "Quota exceeded. Please retry in 5.4s.")  ->  5.4
+    delay({"retry-after": "7"}, [], "")                     ->  7.0
+    delay({}, [], "Quota exceeded. Please retry in 5.4s.")  ->  5.4
 
 The result is always a finite, non-negative number of seconds, or None.
 """
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _CHINESE = {"毫秒": 0.001, "秒": 1.0, "分": 60.0, "小时": 3600.0, "天": 86_400.0}
-_EPOCH, _EPOCH_MS = 1e9, 1e12  # from these values on, a number is a date, in seconds or milliseconds
+_EPOCH, _EPOCH_MS = 1e9, 1e12  # larger numbers are dates, in seconds or milliseconds since the epoch
 _PART = (
     r"\d{1,12}(?:\.\d{1,12})?\s?(?:milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)"
 )
@@ -27,13 +27,13 @@ _IN_MESSAGE = re.compile(
 _IN_CHINESE_MESSAGE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)\s?(毫秒|秒|分|小时|天)钟?(?:之|以)?后")
 
 
-def asked(headers: Mapping[str, str], fields: Iterable[str], words: str) -> float | None:
-    """Give the seconds to wait: by Retry-After, else by the body, else by the headers of a rate limit."""
+def delay(headers: Mapping[str, str], fields: Iterable[str], message: str) -> float | None:
+    """Give the seconds to wait: by Retry-After, else by the body, else by the rate limit headers."""
     seconds = retry_after(headers)
     if seconds:
         return seconds
     # A field is often a rounded form of the time in the message.
-    hints = [hint for hint in (*map(span, fields), said(words)) if hint]
+    hints = [hint for hint in (*map(span, fields), parse_message(message)) if hint]
     return max(hints, default=None) or _reset(headers) or seconds
 
 
@@ -47,17 +47,17 @@ def span(text: str) -> float | None:
     """Parse a time span (``7``, ``5.4s``, ``6m0s``), or a date as the time until it."""
     seconds = _number(text)
     if seconds is not None:
-        return _until(seconds) if seconds >= _EPOCH else seconds
+        return _until_epoch(seconds) if seconds >= _EPOCH else seconds
     if _SPAN.fullmatch(text):
         return _sum(text)
-    return _left(text)
+    return _until_date(text)
 
 
-def said(words: str) -> float | None:
+def parse_message(message: str) -> float | None:
     """Find the waiting time in a message."""
-    if match := _IN_MESSAGE.search(words):
+    if match := _IN_MESSAGE.search(message):
         return _sum(match[1])
-    if match := _IN_CHINESE_MESSAGE.search(words):
+    if match := _IN_CHINESE_MESSAGE.search(message):
         return float(match[1]) * _CHINESE[match[2]]
     return None
 
@@ -96,12 +96,12 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) and number >= 0 else None
 
 
-def _until(epoch: float) -> float:
+def _until_epoch(epoch: float) -> float:
     seconds = epoch / 1000 if epoch >= _EPOCH_MS else epoch
     return max(0.0, seconds - datetime.now(UTC).timestamp())
 
 
-def _left(text: str) -> float | None:
+def _until_date(text: str) -> float | None:
     for read in (email.utils.parsedate_to_datetime, datetime.fromisoformat):
         try:
             moment = read(text.strip())

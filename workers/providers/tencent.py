@@ -47,7 +47,7 @@ _BARRED = {
     "FailedOperation.StopUsing": "switch the service on again in Tencent's console",
     "FailedOperation.UserNotRegistered": "switch the service on in Tencent's console first",
     "FailedOperation.ServiceNotActivated": "switch the service on in Tencent's console first",
-    "FailedOperation.UserUnAuthError": "the account's owner must prove who they are in Tencent's console",
+    "FailedOperation.UserUnAuthError": "the account's owner must verify their identity in Tencent's console",
     "FailedOperation.PartnerAccountUnSupport": "use another account: this one may not use the service",
     "ResourceInsufficient": _PAY,
     "ResourceUnavailable": _PAY,
@@ -78,7 +78,7 @@ class TencentTranslator:
         )
         api = _TMT if service.model == BATCH else _HUNYUAN
         self._url = settings.tencent_url or OWN_URL
-        self._client = proxies.built(NAME, lambda: _client(api, self._secrets, settings))
+        self._client = proxies.build_client(NAME, lambda: _client(api, self._secrets, settings))
 
     @property
     def service(self) -> Service:
@@ -95,7 +95,7 @@ class TencentTranslator:
         return Needs(Usage(likely, 2 * likely), Usage(most, 2 * most))
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> Translated:
-        """Translate some texts, in one call; raises as the port says.
+        """Translate some texts, in one call; raises as `ports.Translator.translate`.
 
         Raises:
             UserError: several texts for a model that takes one per call.
@@ -123,12 +123,12 @@ class TencentTranslator:
         if not isinstance(result, list) or not all(isinstance(text, str) for text in result):
             raise Unreadable(f"{NAME}'s answer has no list of translations")
         used = answer.get("UsedAmount")
-        counted = used if isinstance(used, int) and used > 0 else sum(map(len, texts))
-        return Translated(result, Usage(characters=counted))
+        characters = used if isinstance(used, int) and used > 0 else sum(map(len, texts))
+        return Translated(result, Usage(characters=characters))
 
     def _chat(self, text: str, source: str, target: str) -> Translated:
-        asked = {"Model": self._service.model, "Stream": False, "Source": source, "Target": target}
-        answer = self._call("ChatTranslations", {**asked, "Text": text})
+        fields = {"Model": self._service.model, "Stream": False, "Source": source, "Target": target}
+        answer = self._call("ChatTranslations", {**fields, "Text": text})
         try:
             choice = answer["Choices"][0]
             result = choice["Message"]["Content"]
@@ -140,9 +140,9 @@ class TencentTranslator:
             raise Unreadable(f"{NAME}'s answer has no translation")
         return Translated([result], _tokens(answer.get("Usage")) or self.estimate([text]).most)
 
-    def _call(self, action: str, asked: dict[str, Any]) -> dict[str, Any]:
-        answer = requests_errors.tried(
-            lambda: self._client.call_json(action, asked)["Response"], self._failure
+    def _call(self, action: str, request: dict[str, Any]) -> dict[str, Any]:
+        answer = requests_errors.map_errors(
+            lambda: self._client.call_json(action, request)["Response"], self._failure
         )
         if not isinstance(answer, dict):
             raise Unreadable(f"{NAME}'s answer is not as documented")
@@ -154,7 +154,7 @@ class TencentTranslator:
     def _failure(self, error: Exception) -> VotequeueError:
         from tencentcloud.common.exception import TencentCloudSDKException
 
-        # The SDK does not wrap late failures: while it reads the answer, and in the answer's format.
+        # The SDK does not wrap failures while it reads the answer, nor those of the answer's format.
         if not isinstance(error, TencentCloudSDKException):
             return requests_errors.failure(error, NAME, self._url)
         if error.code == "ClientNetworkError":
@@ -189,17 +189,17 @@ def _client(api: tuple[str, str], secrets: tuple[str, str], settings: Settings) 
     from tencentcloud.common.profile.http_profile import HttpProfile
 
     requests_errors.silence(SDK_LOGGER)
-    where = urlsplit(settings.tencent_url or "https:")
+    url = urlsplit(settings.tencent_url or "https:")
     http = HttpProfile(
-        protocol=where.scheme,
-        endpoint=where.netloc or None,
+        protocol=url.scheme,
+        endpoint=url.netloc or None,
         reqTimeout=settings.call_timeout,
         keepAlive=True,
     )
     # No retryer: the SDK's own one repeats a call after a success (FACTS.md).
     profile = ClientProfile(httpProfile=http, language="en-US", retryer=None)
     client = CommonClient(*api, Credential(*secrets), settings.tencent_region, profile)
-    if urls.stays_here(where.geturl()):
+    if urls.stays_here(url.geturl()):
         client.request.conn.proxy = requests_errors.DIRECT
     requests_errors.widen(client.request.conn._session, settings.calls_in_flight)
     return client

@@ -1,8 +1,8 @@
 """Find out which request parameter a model does not support, and say what to do.
 
-    complained_of(complaint, ("model", "messages", "max_tokens", "temperature"))  ->  "temperature"
+    rejected_parameter(complaint, ("model", "messages", "max_tokens", "temperature"))  ->  "temperature"
 
-Such a request is refused for every question, so the model is stopped, not the question.
+The model refuses such a request for every question, so the model is stopped, not the question.
 """
 
 import re
@@ -28,7 +28,7 @@ _UNSUPPORTED = re.compile(
     r"|(?:只|仅)支持.{0,12}流式|必须设置为",
     re.IGNORECASE,
 )
-# A prompt that is too long for the model is the question's own affair, whichever parameter is named.
+# A prompt that is too long is a problem of the question, whichever parameter the message names.
 _TOO_LONG = re.compile(
     r"context[_ ](?:length|window|size)|(?:prompt|input|messages?)\b.{0,40}(?:too long|too large|length)"
     r"|input[_ ]tokens|maximum (?:input|prompt)|(?:token|string)s?_?.{0,20}above_max|reduce the length"
@@ -43,7 +43,7 @@ def too_long(complaint: Complaint) -> bool:
     return complaint.status == 413 or bool(_TOO_LONG.search(complaint.text))
 
 
-def complained_of(complaint: Complaint, sent: Iterable[str]) -> str | None:
+def rejected_parameter(complaint: Complaint, sent: Iterable[str]) -> str | None:
     """Name the rejected parameter: one that was sent, or one about thinking or streaming.
 
     ``""``: a parameter is rejected without its name.
@@ -67,34 +67,36 @@ def complained_of(complaint: Complaint, sent: Iterable[str]) -> str | None:
 
 def _mention(name: str) -> str:
     bare = rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])"
-    # Names such as "stream" and "user" are words of many a sentence.
+    # Names such as "stream" and "user" are also ordinary words.
     return bare if "_" in name or name == "temperature" else rf"['\"`]{re.escape(name)}['\"`]|{bare}[:=]"
 
 
 def renamed(complaint: Complaint, sent: Iterable[str]) -> bool:
     """Tell whether the service asks for another name of `max_tokens`."""
-    return complained_of(complaint, sent) == "max_tokens" and bool(_RENAMED.search(complaint.text))
+    return rejected_parameter(complaint, sent) == "max_tokens" and bool(_RENAMED.search(complaint.text))
 
 
-def mend(parameter: str, extra: Iterable[str], provider: str) -> str:
+def remedy(parameter: str, extra: Iterable[str], provider: str) -> str:
     """Say how a person can fix a rejected parameter."""
-    what = (
-        f"the model does not take {parameter!r} as it is sent"
+    problem = (
+        f"the model does not accept {parameter!r} as sent"
         if parameter
-        else "the model does not take a parameter"
+        else "the model does not accept a parameter"
     )
     if parameter in extra:
-        return f"{what}: mend it in {SETTING} where the workers run, and restart them"
+        return f"{problem}: correct it in {SETTING} where the workers run, and restart them"
     if provider != "chat":
-        return f"{what}: choose another --model, or other options"
+        return f"{problem}: choose another --model, or other options"
     if parameter in _THINKING or parameter in _MODE:
         return (
-            f"{what}: replies are not streamed, so switch thinking off where the workers run, such as "
+            f"{problem}: replies are not streamed, so switch thinking off where the workers run, such as "
             f"{SETTING}='{{\"enable_thinking\": false}}', and restart them, or choose another --model"
         )
     if parameter:
         return (
-            f"{what}: give it another value, or leave it out, where the workers run, such as "
+            f"{problem}: give it another value, or leave it out, where the workers run, such as "
             f"{SETTING}='{{\"{parameter}\": null}}', and restart them"
         )
-    return f"{what}: change what is sent with {SETTING}, and restart the workers, or choose another --model"
+    return (
+        f"{problem}: change what is sent with {SETTING}, and restart the workers, or choose another --model"
+    )

@@ -18,8 +18,8 @@ from workers.ports import TrainingContext
 from workers.training import checkpoints, training_errors
 
 LOGGED_EVERY = 5  # steps
-EVALUATIONS = 8  # evaluations on the held-out part during a training
-KEPT_CHECKPOINTS = 2  # one is not enough: the older is deleted before the newer is sealed
+EVALUATIONS = 8  # evaluations on the held-out part per training
+KEPT_CHECKPOINTS = 2  # not one: the older checkpoint is deleted before the newer one is sealed
 Evaluate = Callable[[], dict[str, float]]
 
 

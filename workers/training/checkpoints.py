@@ -3,8 +3,8 @@
     var/trained/.work/judge-9f3c2a1b/3/checkpoint-120/sealed.json:  {"model.safetensors": 988097824, ...}
 
 A training writes into the folder of its own fence number, and resumes from the newest sealed checkpoint of
-all folders. Two workers that both believe to hold a job never write to the same folder. The seal is written
-last and lists every file with its size in bytes.
+all folders. So two workers that both consider the job theirs never write to the same folder. The seal is
+written last and lists every file with its size in bytes.
 """
 
 import json
@@ -32,7 +32,7 @@ def seal(checkpoint: Path) -> None:
 
 
 def newest(folder: Path) -> Path | None:
-    """Give the complete checkpoint with the most steps, whichever claim wrote it; ``None`` without any."""
+    """Give the complete checkpoint with the most steps, of all claims; ``None``: there is none."""
     for checkpoint in sorted(folder.glob(f"*/{PREFIX}*"), key=step, reverse=True):
         if is_whole(checkpoint):
             return checkpoint

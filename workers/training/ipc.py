@@ -2,8 +2,8 @@
 
     {"kind": "step", "step": 120, "total_steps": 300, "metrics": {"loss": 0.61, "learning_rate": 8e-05}}
 
-The worker sends the order and then, every few seconds, that the claim still holds. The process reports its
-progress and its end.
+The worker sends the order, and then confirms every few seconds that the claim still holds. The process
+reports its progress and its end.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ class _Message(BaseModel):
 class StartTraining(_Message):
     """The order to train on a run's examples, in ``folder``; ``parent`` is the worker's pid.
 
-    The process ends ``patience`` seconds after the last message that the claim holds.
+    The process ends ``patience`` seconds after the last confirmation of the claim.
     """
 
     run: str
@@ -63,7 +63,7 @@ class TrainedModel(_Message):
 
 
 class Failed(_Message):
-    """A retry would fail the same way; ``reason`` is for people."""
+    """A retry would fail in the same way; ``reason`` is for the user."""
 
     kind: Literal["failed"] = "failed"
     reason: str

@@ -22,7 +22,7 @@ from workers.training.callbacks import EVALUATIONS
 from workers.training.ipc import TrainedModel
 
 log = logging.getLogger(__name__)
-EXAMPLES = "examples"  # the retriever's name for the examples of a training
+EXAMPLES = "examples"  # the name of a training's examples at the retriever
 
 
 def train(
@@ -45,7 +45,7 @@ def train(
     parts = splits.split(examples, options.held_out, options.seed)
     shown = [example for digest in options.examples for example in runs.load_examples(digest)]
     retriever = index(shown or _solved(parts.learned))
-    rows = [_rows(part, options, tokenizer, retriever) for part in (parts.learned, parts.kept)]
+    rows = [_rows(part, options, tokenizer, retriever) for part in (parts.learned, parts.held_out)]
     for name, part in zip(("training", "held-out"), rows, strict=True):
         if not part:
             raise Refused(

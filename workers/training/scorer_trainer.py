@@ -39,7 +39,7 @@ class _Trained:
 
     model: Any
     tokenizer: Any
-    kept: list[Case]
+    held_out: list[Case]
     tests: list[Case]
     facts: dict[str, Any]
     examples: Sequence[TrainingExample]
@@ -58,7 +58,7 @@ def train(
     if INPUTS[options.input].answers:
         examples = [example for example in examples if example.answer]
     trained = (_train_head if options.tune == "head" else _train_layers)(examples, options, weights, context)
-    scale = calibration.calibrate(trained.kept, options.input) if options.calibrate else Calibration()
+    scale = calibration.calibrate(trained.held_out, options.input) if options.calibrate else Calibration()
     metrics, rule, beats = _judged(trained, scale, options)
     folder = context.output_folder()
     _save(trained, scale, options, folder)
@@ -80,7 +80,7 @@ def _train_layers(
 ) -> _Trained:
     parts = splits.split(examples, options.held_out, options.seed)
     objective = OBJECTIVES[options.objective]
-    items = [pairs.gather(part, options) for part in (parts.learned, parts.kept)]
+    items = [pairs.gather(part, options) for part in (parts.learned, parts.held_out)]
     for name, part in zip(("training", "held-out"), items, strict=True):
         _require_both(part, name)
     tokenizer, model = backbone.load(weights, options, objective.labels)
@@ -90,15 +90,17 @@ def _train_layers(
     adapter = backbone.adapter() if options.tune == "lora" else None
     arguments = trainer_setup.arguments(options, context)
     trainer = objective.trainer(model, tokenizer, rows, arguments, adapter=adapter)
-    evaluated = parts.kept[:EVALUATED]
+    evaluated = parts.held_out[:EVALUATED]
 
     def evaluate() -> dict[str, float]:
         return _evaluate(_read(trainer.model, tokenizer, evaluated, options), options)
 
     result = trainer_setup.run(trainer, context, evaluate)
     facts = {**trainer_setup.account(result, rows), "dropped": parts.dropped}
-    kept, tests = (_read(trainer.model, tokenizer, part, options) for part in (parts.kept, parts.tests))
-    return _Trained(trainer.model, tokenizer, kept, tests, facts, parts.learned)
+    held_out, tests = (
+        _read(trainer.model, tokenizer, part, options) for part in (parts.held_out, parts.tests)
+    )
+    return _Trained(trainer.model, tokenizer, held_out, tests, facts, parts.learned)
 
 
 def _read(
@@ -128,10 +130,10 @@ def _train_head(
 ) -> _Trained:
     count = max(2, round(1 / options.held_out))
     folds = zip(examples, splits.folds(examples, count, options.seed), strict=True)
-    kept = [(example, fold) for example, fold in folds if fold != splits.DROPPED]
-    used = [example for example, _ in kept]
+    example_folds = [(example, fold) for example, fold in folds if fold != splits.DROPPED]
+    used = [example for example, _ in example_folds]
     learned = [example for example in used if not example.test]
-    fold_of = {example.asked: fold for example, fold in kept}
+    fold_of = {example.asked: fold for example, fold in example_folds}
     items = pairs.gather(learned, options)
     _require_both(items, "training")
     if len({fold_of[example.asked] for example in learned}) < 2:
@@ -143,15 +145,15 @@ def _train_head(
     reader = FeatureExtractor(model, tokenizer, options.input, options.max_length)
     questions = _questions(used, options.input)
     # In place of token ids, a row has the text's index in the table of all states.
-    everything = [(asked, text) for asked, texts in questions.items() for text in texts]
-    places = {text: place for place, text in enumerate(everything)}
+    all_texts = [(asked, text) for asked, texts in questions.items() for text in texts]
+    places = {text: place for place, text in enumerate(all_texts)}
     rows = objective.rows(items, lambda item, text: [places[item.example.asked, text]], options)
     _require_rows(rows)
-    of = len(questions) + trainer_setup.steps(options, len(rows))
+    total_steps = len(questions) + trainer_setup.steps(options, len(rows))
     states = hidden_states.read(
-        questions, reader, hidden_states.place(weights, options, context), context, of
+        questions, reader, hidden_states.place(weights, options, context), context, total_steps
     )
-    table = _table(states, [fold_of[asked] for asked, _ in everything], options.input)
+    table = _table(states, [fold_of[asked] for asked, _ in all_texts], options.input)
     heads = table.model(count)
     arguments = trainer_setup.arguments(options, context)
     trainer = objective.trainer(heads, tokenizer, rows, arguments, collator=table.collate)
@@ -223,7 +225,7 @@ def _evaluate(cases: Sequence[Case], options: ScorerTraining) -> dict[str, float
         return {}
     scores = [Calibration().scores(case, options.input) for case in cases]
     figures = {"eval_loss": calibration.loss(cases, Calibration(), options.input)}
-    if (auc := calibration.tells_apart(cases, scores, readable=True)) is not None:
+    if (auc := calibration.auc(cases, scores, readable=True)) is not None:
         figures["eval_auc"] = auc
     return figures
 
@@ -232,9 +234,9 @@ def _judged(
     trained: _Trained, scale: Calibration, options: ScorerTraining
 ) -> tuple[dict[str, Any], voting.Rule, bool | None]:
     """Evaluate on held-out and test votes; give metrics, the rule, and whether it beats the majority."""
-    if not all(np.isfinite(case.margins).all() for case in (*trained.kept, *trained.tests)):
+    if not all(np.isfinite(case.margins).all() for case in (*trained.held_out, *trained.tests)):
         raise Refused("training diverged, its scores are not finite: lower --learning-rate")
-    metrics, answers = _figures(trained.kept, scale, options, None)
+    metrics, answers = _figures(trained.held_out, scale, options, None)
     rule = answers.rule if answers and options.calibrate else _unproven(options)
     beats = answers.beats_majority if answers else None
     if trained.tests:
@@ -259,8 +261,8 @@ def _figures(
     bins = calibration.reliability(cases, scores)
     figures: dict[str, Any] = {
         "loss": calibration.loss(cases, scale, options.input) if cases else None,
-        "auc": calibration.tells_apart(cases, scores, readable=True),
-        "auc_with_unreadable": calibration.tells_apart(cases, scores, readable=False),
+        "auc": calibration.auc(cases, scores, readable=True),
+        "auc_with_unreadable": calibration.auc(cases, scores, readable=False),
         "calibration_error": calibration.expected_error(bins),
         "calibration": bins,
         "held_out": sum(len(of_case) for of_case in scores),

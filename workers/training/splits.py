@@ -1,10 +1,10 @@
-"""Split training examples into those that are learned from and those that are held out.
+"""Split training examples into a training part and a held-out part.
 
-    split(examples, 0.2, seed=42)  ->  Split(learned=[...], kept=[...], tests=[...])
+    split(examples, 0.2, seed=42)  ->  Split(learned=[...], held_out=[...], tests=[...])
 
-Whole entries are held out, with everything derived from them and everything with the same problem text, so
-that no question and no paraphrase of it is on both sides. An entry's side depends only on its name and the
-seed, so that two trainings hold out the same entries.
+Whole entries are held out, together with their derived entries and all entries with the same problem text.
+So no question has itself or a paraphrase in the other part. The part of an entry depends only on its name and
+the seed: two trainings hold out the same entries.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ class Split:
     """Examples to train on, to hold out, and to test on; ``dropped`` counts those that would leak tests."""
 
     learned: list[TrainingExample]
-    kept: list[TrainingExample]
+    held_out: list[TrainingExample]
     tests: list[TrainingExample]
     dropped: int
 
@@ -38,7 +38,7 @@ def split(examples: Sequence[TrainingExample], share: float, seed: int) -> Split
         if example.test:
             parts.tests.append(example)
         elif key in out:
-            parts.kept.append(example)
+            parts.held_out.append(example)
         elif key not in tested:
             parts.learned.append(example)
     return parts

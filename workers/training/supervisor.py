@@ -51,7 +51,7 @@ def supervise(
     """Run a training to its end; ``report`` gets its messages; ``holds`` is called every ``beat`` seconds.
 
     Raises:
-        Refused: it failed, and a retry would fail the same way.
+        Refused: it failed, and a retry would fail in the same way.
         EngineDied: its process died, or ended without a final message.
         Interrupted: ``stopping`` became true; there is a checkpoint if the process had the time for one.
         Superseded: the claim was lost.

@@ -40,7 +40,7 @@ def arguments(options: Training, context: TrainingContext) -> dict[str, Any]:
         "logging_steps": LOGGED_EVERY,
         # A loss that is not finite ends the training (see `callbacks`), so it must not be filtered.
         "logging_nan_inf_filter": False,
-        # `MetricsLogger` saves by the clock.
+        # `MetricsLogger` saves at time intervals.
         "save_strategy": "no",
         "save_total_limit": KEPT_CHECKPOINTS,
         "report_to": list(options.report_to),
@@ -56,7 +56,7 @@ def require_room(model: Any, context: TrainingContext) -> None:
     """Check that the disk has room for a model's checkpoints, before the training starts.
 
     Raises:
-        Refused: it has not.
+        Refused: the disk has too little room.
     """
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     # For an adapted model, only the adapter is saved.
@@ -109,7 +109,7 @@ def require_reports(names: Sequence[str]) -> None:
     """Check that the reporting integrations of a training are installed.
 
     Raises:
-        Refused: one is not.
+        Refused: an integration is missing.
     """
     from transformers.integrations import get_available_reporting_integrations
 

@@ -1,4 +1,4 @@
-"""Explain training failures that a person can fix.
+"""Explain training failures that the user can fix.
 
 explained(torch.OutOfMemoryError(...), folder)  ->  "out of memory: lower --batch-size or --max-length ..."
 """
@@ -18,7 +18,7 @@ _LEAST_ROOM = 100 * 2**20  # bytes
 
 
 def explained(error: BaseException, folder: Path) -> str | None:
-    """Explain an error and how to fix it; ``None`` for any other error."""
+    """Explain an error and how to fix it; ``None``: the error is not one of these."""
     for cause in _chain(error):
         message = str(cause).lower()
         if isinstance(cause, MemoryError) or any(sign in message for sign in _MEMORY_MESSAGES):
