@@ -184,7 +184,9 @@ def test_english_texts_are_in_good_form(english: list[Entry]) -> None:
     one = r"\b1 (?:days|years|hours|stages|people)\b"
     more = r"\b(?:[02-9]|\d\d+) (?:day|year|hour|stage|person)\b"
     for text in _english_texts(english):
-        faults = re.findall(rf"{article}|{one}|{more}|  |\s$|^\s| [.,;:?]|[.,;:]{{2}}|[{{}}]", text)
+        faults = re.findall(
+            rf"{article}|{one}|{more}|  |\s$|^\s| [.,;:?]|[.,;:]{{2}}|[a-z][.,;:?][A-Za-z]|[{{}}]", text
+        )
         assert faults == [], text
 
 
