@@ -2,8 +2,8 @@
 
     FAMILIES["ranking"](random, difficulty, language)  ->  Puzzle(problem="甲比乙高。……", ...)
 
-A new family needs a module beside this one, an entry here, and a second solver in
-`tests/unit/test_puzzle_answers.py`, which reads the printed puzzle and must come to the same answers.
+A new family needs a module beside this one with its texts in each language, an entry here, and a second
+solver in `tests/unit/test_puzzle_answers.py`, which reads the printed puzzle and must find the same answers.
 """
 
 from producers.puzzles import (
