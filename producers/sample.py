@@ -47,9 +47,7 @@ def generate(
     if unknown := [name for name in families or () if name not in FAMILIES]:
         raise UserError(f"no puzzle family is called {unknown[0]!r}: choose from {', '.join(FAMILIES)}")
     if language not in LANGUAGES:
-        raise UserError(
-            f"no puzzles are written in language {language!r}: choose from {', '.join(LANGUAGES)}"
-        )
+        raise UserError(f"no puzzle is written in language {language!r}: choose from {', '.join(LANGUAGES)}")
     chosen = tuple(dict.fromkeys(families or FAMILIES))
     return _entries(n, seed, difficulty, chosen, wrong, LANGUAGES[language])
 

@@ -41,42 +41,26 @@ _TEXTS = {
         themes=(
             _Theme(
                 "一家图书馆登记了几位读者的情况",
-                (
-                    ("有借书卡", "没有借书卡"),
-                    ("交了押金", "没有交押金"),
-                    ("有逾期记录", "没有逾期记录"),
-                    ("丢过书", "没有丢过书"),
-                ),
+                (("有借书卡", "没有借书卡"), ("交了押金", "没有交押金"),
+                 ("有逾期记录", "没有逾期记录"), ("丢过书", "没有丢过书")),
                 (("正式读者",) * 2, ("优秀读者",) * 2, ("年度读者",) * 2),
             ),
             _Theme(
                 "一个登山队登记了几位报名者的情况",
-                (
-                    ("通过了体检", "没有通过体检"),
-                    ("带了睡袋", "没有带睡袋"),
-                    ("受过伤", "没有受过伤"),
-                    ("迟到过", "没有迟到过"),
-                ),
+                (("通过了体检", "没有通过体检"), ("带了睡袋", "没有带睡袋"),
+                 ("受过伤", "没有受过伤"), ("迟到过", "没有迟到过")),
                 (("候补队员",) * 2, ("正式队员",) * 2, ("先锋队员",) * 2),
             ),
             _Theme(
                 "一所学校登记了几位学生的情况",
-                (
-                    ("交了作业", "没有交作业"),
-                    ("参加了考试", "没有参加考试"),
-                    ("旷过课", "没有旷过课"),
-                    ("抄袭过", "没有抄袭过"),
-                ),
+                (("交了作业", "没有交作业"), ("参加了考试", "没有参加考试"),
+                 ("旷过课", "没有旷过课"), ("抄袭过", "没有抄袭过")),
                 (("合格学生",) * 2, ("良好学生",) * 2, ("模范学生",) * 2),
             ),
             _Theme(
                 "一家商店登记了几位顾客的情况",
-                (
-                    ("办了会员", "没有办会员"),
-                    ("买过家电", "没有买过家电"),
-                    ("欠过款", "没有欠过款"),
-                    ("退过货", "没有退过货"),
-                ),
+                (("办了会员", "没有办会员"), ("买过家电", "没有买过家电"),
+                 ("欠过款", "没有欠过款"), ("退过货", "没有退过货")),
                 (("老顾客",) * 2, ("金牌顾客",) * 2, ("贵宾",) * 2),
             ),
         ),
@@ -98,75 +82,35 @@ _TEXTS = {
         themes=(
             _Theme(
                 "A library keeps a record of several readers",
-                (
-                    *(
-                        ("has a library card", "has no library card"),
-                        ("has paid the deposit", "has not paid the deposit"),
-                    ),
-                    *(
-                        ("has an overdue book", "has no overdue book"),
-                        ("has lost a book", "has never lost a book"),
-                    ),
-                ),
-                (
-                    ("a registered reader", "registered readers"),
-                    ("an excellent reader", "excellent readers"),
-                    ("a reader of the year", "readers of the year"),
-                ),
+                (("has a card", "has no card"), ("has paid the deposit", "has not paid the deposit"),
+                 ("has an overdue book", "has no overdue book"), ("has lost a book", "has not lost a book")),
+                (("a registered reader", "registered readers"), ("an excellent reader", "excellent readers"),
+                 ("a reader of the year", "readers of the year")),
             ),
             _Theme(
                 "A climbing club keeps a record of several applicants",
-                (
-                    *(
-                        ("has passed the health check", "has not passed the health check"),
-                        ("has brought a sleeping bag", "has not brought a sleeping bag"),
-                    ),
-                    *(
-                        ("has been injured", "has never been injured"),
-                        ("has been late", "has never been late"),
-                    ),
-                ),
-                (
-                    ("a reserve climber", "reserve climbers"),
-                    ("a full member", "full members"),
-                    ("an expedition leader", "expedition leaders"),
-                ),
+                (("has passed the health check", "has not passed the health check"),
+                 ("has brought a sleeping bag", "has not brought a sleeping bag"),
+                 ("has been injured", "has never been injured"), ("has been late", "has never been late")),
+                (("a reserve climber", "reserve climbers"), ("a full member", "full members"),
+                 ("an expedition leader", "expedition leaders")),
             ),
             _Theme(
                 "A school keeps a record of several students",
-                (
-                    *(
-                        ("has handed in the homework", "has not handed in the homework"),
-                        ("has taken the exam", "has not taken the exam"),
-                    ),
-                    *(
-                        ("has missed a lesson", "has never missed a lesson"),
-                        ("has copied from others", "has never copied from others"),
-                    ),
-                ),
-                (
-                    ("a passing student", "passing students"),
-                    ("a good student", "good students"),
-                    ("an outstanding student", "outstanding students"),
-                ),
+                (("has done the homework", "has not done the homework"),
+                 ("has taken the exam", "has not taken the exam"),
+                 ("has missed a lesson", "has never missed a lesson"), ("has cheated", "has never cheated")),
+                (("a passing student", "passing students"), ("a good student", "good students"),
+                 ("an outstanding student", "outstanding students")),
             ),
             _Theme(
                 "A shop keeps a record of several customers",
-                (
-                    *(
-                        ("has joined the loyalty scheme", "has not joined the loyalty scheme"),
-                        ("has bought an appliance", "has never bought an appliance"),
-                    ),
-                    *(
-                        ("has owed money", "has never owed money"),
-                        ("has returned goods", "has never returned goods"),
-                    ),
-                ),
-                (
-                    ("a regular customer", "regular customers"),
-                    ("a gold customer", "gold customers"),
-                    ("a guest of honour", "guests of honour"),
-                ),
+                (("has joined the loyalty scheme", "has not joined the loyalty scheme"),
+                 ("has bought an appliance", "has never bought an appliance"),
+                 ("has owed money", "has never owed money"),
+                 ("has returned goods", "has never returned goods")),
+                (("a regular customer", "regular customers"), ("a gold customer", "gold customers"),
+                 ("a guest of honour", "guests of honour")),
             ),
         ),
         scene="{scene}: {people}.",
@@ -183,7 +127,7 @@ _TEXTS = {
         belongs="{person} {features}, so {person} is {name}.",
         does_not="{person} {features}, so {person} is not {name}.",
     ),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

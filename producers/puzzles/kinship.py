@@ -74,8 +74,8 @@ _TEXTS = {
         scene="A large family has the following members.",
         roles={role: role for role in _ROLES},
         titles=(
-            *("paternal grandfather", "paternal grandmother", "paternal uncle", "paternal aunt"),
-            *("maternal grandfather", "maternal grandmother", "maternal uncle", "maternal aunt"),
+            *(f"paternal {one}" for one in ("grandfather", "grandmother", "uncle", "aunt")),
+            *(f"maternal {one}" for one in ("grandfather", "grandmother", "uncle", "aunt")),
         ),
         rules=(
             "A father's father is a paternal grandfather, and a father's mother is a paternal grandmother; "
@@ -238,11 +238,11 @@ def _ask_title(family: _Family, young: _Subject, one: str, side: str, role: str)
     texts, child, parent = family.texts, young.name, family.parent(young.name, side)
 
     def derive(side: str, role: str, title: str) -> Chain:
-        words = {"side": texts.roles[side], "role": texts.roles[role]}
+        words = {"side": texts.roles[side], "role": texts.roles[role], "title": title}
         steps = (
-            texts.is_relative.format(child=child, role=texts.roles[side], one=parent),
+            texts.is_relative.format(child=child, role=words["side"], one=parent),
             _near(family, parent, one, role),
-            texts.entitled.format(**words, title=title, one=one, child=child),
+            texts.entitled.format(**words, one=one, child=child),
         )
         return Chain((*young.lead, *steps), title)
 

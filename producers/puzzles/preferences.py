@@ -17,19 +17,10 @@ from producers.puzzles.types import Puzzle, Query, puzzle, statement
 # The kinds of each food, as places in a language's list of kinds.
 _FRUIT, _HOT, _SWEET, _VEGETARIAN, _CRUNCHY, _SOFT, _SPICY, _DRINK = range(8)
 _KINDS_OF = (
-    (_FRUIT, _CRUNCHY),
-    (_FRUIT, _SWEET),
-    (_FRUIT, _SOFT),
-    (_SWEET, _SOFT),
-    (_SOFT, _VEGETARIAN),
-    (_SPICY, _HOT),
-    (_SWEET, _HOT),
-    (_CRUNCHY, _VEGETARIAN),
-    (_SWEET, _DRINK),
-    (_SPICY, _DRINK),
-    (_SPICY, _CRUNCHY),
-    (_HOT, _VEGETARIAN),
-)
+    (_FRUIT, _CRUNCHY), (_FRUIT, _SWEET), (_FRUIT, _SOFT), (_SWEET, _SOFT), (_SOFT, _VEGETARIAN),
+    (_SPICY, _HOT), (_SWEET, _HOT), (_CRUNCHY, _VEGETARIAN), (_SWEET, _DRINK), (_SPICY, _DRINK),
+    (_SPICY, _CRUNCHY), (_HOT, _VEGETARIAN),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,13 +40,9 @@ class _Texts:
 _TEXTS = {
     "zh": _Texts(
         foods=(
-            *("苹果", "西瓜", "香蕉", "蛋糕", "豆腐", "火锅", "汤圆", "黄瓜"),
-            *("奶茶", "姜汤", "辣椒", "米粥"),
+            "苹果", "西瓜", "香蕉", "蛋糕", "豆腐", "火锅", "汤圆", "黄瓜", "奶茶", "姜汤", "辣椒", "米粥",
         ),
-        kinds=(
-            *("水果", "热的食物", "甜的食物", "素的食物", "脆的食物", "软的食物", "辣的食物"),
-            "饮料",
-        ),
+        kinds=("水果", "热的食物", "甜的食物", "素的食物", "脆的食物", "软的食物", "辣的食物", "饮料"),
         scene="有{foods}种食物，{names}{people}个人各有自己的口味，没有提到的都不成立。",
         fact="{food}是{kinds}。",
         forms={
@@ -79,12 +66,12 @@ _TEXTS = {
     ),
     "en": _Texts(
         foods=(
-            *("apples", "melons", "bananas", "cupcakes", "mushrooms", "curries", "waffles", "cucumbers"),
-            *("milkshakes", "ginger shots", "radishes", "baked potatoes"),
+            "apples", "melons", "bananas", "cupcakes", "mushrooms", "curries", "waffles", "cucumbers",
+            "milkshakes", "ginger shots", "radishes", "baked potatoes",
         ),
         kinds=(
-            *("fruits", "hot items", "sweet items", "vegetarian items", "crunchy items", "soft items"),
-            *("spicy items", "drinks"),
+            "fruits", "hot items", "sweet items", "vegetarian items", "crunchy items", "soft items",
+            "spicy items", "drinks",
         ),
         scene="A menu has {foods} items; {names} each have a taste of their own, and whatever is not stated "
         "does not hold.",
@@ -108,7 +95,7 @@ _TEXTS = {
         step="{rule}, that is, {foods}.",
         nothing="nothing at all",
     ),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -55,18 +55,12 @@ _TEXTS = {
     ),
     "en": _Texts(
         scenes=(
-            (
-                "Several towns are linked by one-way roads, which can only be used in the direction given.",
-                "There is a one-way road from {one} to {other}.",
-            ),
-            (
-                "In one region buses run in fixed directions only, and passengers may change buses.",
-                "There is a bus from {one} to {other}.",
-            ),
-            (
-                "Several stations are linked by one-way conveyor belts, and goods can be passed on.",
-                "There is a conveyor belt from {one} to {other}.",
-            ),
+            ("Several towns are linked by one-way roads, which can only be used in the direction given.",
+             "There is a one-way road from {one} to {other}."),
+            ("In one region buses run in fixed directions only, and passengers may change buses.",
+             "There is a bus from {one} to {other}."),
+            ("Several stations are linked by one-way conveyor belts, and goods can be passed on.",
+             "There is a conveyor belt from {one} to {other}."),
         ),
         places="The places are {places}.",
         rules=(
@@ -86,7 +80,7 @@ _TEXTS = {
         onward="{place} leads directly to {onward}; after {roads:# stage|# stages} we newly reach {fresh}.",
         known="{place} leads directly to {onward}, where we have already been.",
     ),
-}
+}  # fmt: skip
 
 
 def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:

@@ -93,30 +93,24 @@ _TEXTS = {
                 "A parcel office sorts several parcels into boxes by a table of rules.",
                 "parcel",
                 (("the weight", " kg"), ("the distance", " km")),
-                (
-                    ("the parcel is fragile", "the parcel is not fragile"),
-                    ("the parcel is urgent", "the parcel is not urgent"),
-                ),
+                (("the parcel is fragile", "the parcel is not fragile"),
+                 ("the parcel is urgent", "the parcel is not urgent")),
                 ("box 1", "box 2", "box 3", "box 4", "box 5", "box 6"),
             ),
             _Theme(
                 "A park decides by a table of rules the colour of each visitor's ticket.",
                 "visitor",
                 (("the age", "{n: year| years}"), ("the stay", "{n: hour| hours}")),
-                (
-                    ("the visitor has a student card", "the visitor has no student card"),
-                    ("the visitor has an annual pass", "the visitor has no annual pass"),
-                ),
+                (("the visitor has a student card", "the visitor has no student card"),
+                 ("the visitor has an annual pass", "the visitor has no annual pass")),
                 ("red", "yellow", "blue", "green", "white", "purple"),
             ),
             _Theme(
                 "A factory grades its parts by a table of rules.",
                 "part",
                 (("the length", " mm"), ("the error", " µm")),
-                (
-                    ("the part is scratched", "the part is not scratched"),
-                    ("the part has a serial number", "the part has no serial number"),
-                ),
+                (("the part is scratched", "the part is not scratched"),
+                 ("the part has a serial number", "the part has no serial number")),
                 ("premium", "grade 1", "grade 2", "grade 3", "repair", "scrap"),
             ),
         ),
@@ -124,26 +118,21 @@ _TEXTS = {
         intro="{scene} Check the rules one after another from rule 1 on; only the first rule that applies "
         "decides. The rules are:",
         known="The following is known:",
-        outros=(
-            "Answer the following multiple-choice question with this information:",
-            "Use the table of rules to answer the following multiple-choice question:",
-        ),
+        outros=("Answer the following multiple-choice question with this information:",
+                "Use the table of rules to answer the following multiple-choice question:"),
         more="{name} is more than {value}{unit}",
         less="{name} is less than {value}{unit}",
         equal="{name} is {value}{unit}",
         rule="If {condition}, the result is “{outcome}”.",
         default_rule="If none of the rules above applies, the result is “{outcome}”.",
         item="{item}: {shown}.",
-        asks=(
-            "What is the result for {item}?",
-            "According to the table of rules, what is the result for {item}?",
-        ),
+        asks=("What is the result for {item}?", "By the table of rules, what is the result for {item}?"),
         claim="Someone says that the result for {item} is “{claimed}”. Is that true?",
         fits="rule {rule} applies if {condition}; for {item}, {shown}, so it applies and gives “{outcome}”.",
         fails="rule {rule} applies if {condition}; for {item}, {shown}, so it does not apply and we go on.",
         default="none of the rules before applies, so the result is “{outcome}”.",
     ),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -204,9 +193,8 @@ def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
         return None
     problem = _problem(rng, language, world, rules, items, default)
     wanted = rng.randint(1, 2)
-    return puzzle(
-        problem, [_ask(rng, language, world, rules, items, default) for _ in range(wanted * 8)], wanted
-    )
+    queries = [_ask(rng, language, world, rules, items, default) for _ in range(wanted * 8)]
+    return puzzle(problem, queries, wanted)
 
 
 def _problem(

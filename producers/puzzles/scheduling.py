@@ -16,7 +16,6 @@ from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 @dataclass(frozen=True)
 class _Texts:
     themes: tuple[tuple[str, tuple[str, ...]], ...]
-    """A scene and the names of its jobs."""
     job: str
     both: str
     and_then: str
@@ -36,22 +35,14 @@ class _Texts:
 _TEXTS = {
     "zh": _Texts(
         themes=(
-            (
-                "一个装修队接到了一批工作。",
-                ("拆旧墙", "铺水管", "布电线", "刷墙", "铺地板", "装门窗", "装灯", "搬家具"),
-            ),
-            (
-                "学校要办一场晚会，有下面这些准备工作。",
-                ("定场地", "写节目单", "排练", "做海报", "借音响", "布置舞台", "发请柬", "彩排"),
-            ),
-            (
-                "一个软件小组要完成下面这些任务。",
-                ("写需求", "画界面", "建数据库", "写接口", "写页面", "做测试", "写文档", "上线"),
-            ),
-            (
-                "一家农场要做下面这些农活。",
-                ("修水渠", "翻地", "育苗", "施肥", "播种", "搭棚", "除草", "采收"),
-            ),
+            ("一个装修队接到了一批工作。",
+             ("拆旧墙", "铺水管", "布电线", "刷墙", "铺地板", "装门窗", "装灯", "搬家具")),
+            ("学校要办一场晚会，有下面这些准备工作。",
+             ("定场地", "写节目单", "排练", "做海报", "借音响", "布置舞台", "发请柬", "彩排")),
+            ("一个软件小组要完成下面这些任务。",
+             ("写需求", "画界面", "建数据库", "写接口", "写页面", "做测试", "写文档", "上线")),
+            ("一家农场要做下面这些农活。",
+             ("修水渠", "翻地", "育苗", "施肥", "播种", "搭棚", "除草", "采收")),
         ),
         job="“{name}”",
         both="和",
@@ -70,39 +61,18 @@ _TEXTS = {
     ),
     "en": _Texts(
         themes=(
-            (
-                "A team of builders has been given several jobs.",
-                (
-                    *("Pull down the wall", "Lay the pipes", "Lay the cables", "Paint the walls"),
-                    *("Lay the floor", "Fit the doors", "Fit the lamps", "Move the furniture"),
-                ),
-            ),
-            (
-                "A school prepares an evening show with the following jobs.",
-                (
-                    *("Book the hall", "Write the programme", "Rehearse", "Make the posters"),
-                    *("Borrow the speakers", "Set up the stage", "Send the invitations", "Try the costumes"),
-                ),
-            ),
-            (
-                "A software team has the following jobs to do.",
-                (
-                    *(
-                        "Write the requirements",
-                        "Draw the screens",
-                        "Build the database",
-                        "Write the interface",
-                    ),
-                    *("Write the pages", "Run the tests", "Write the manual", "Go live"),
-                ),
-            ),
-            (
-                "A farm has the following jobs to do.",
-                (
-                    *("Repair the ditch", "Plough the field", "Raise the seedlings", "Spread the manure"),
-                    *("Sow the seeds", "Put up the shelter", "Pull the weeds", "Gather the harvest"),
-                ),
-            ),
+            ("A team of builders has been given several jobs.",
+             ("Pull down the wall", "Lay the pipes", "Lay the cables", "Paint the walls",
+              "Lay the floor", "Fit the doors", "Fit the lamps", "Move the furniture")),
+            ("A school prepares an evening show with the following jobs.",
+             ("Book the hall", "Write the programme", "Rehearse", "Make the posters",
+              "Borrow the speakers", "Set up the stage", "Send the invitations", "Try the costumes")),
+            ("A software team has the following jobs to do.",
+             ("Collect the wishes", "Draw the screens", "Build the database", "Write the interface",
+              "Write the pages", "Run the tests", "Write the manual", "Go live")),
+            ("A farm has the following jobs to do.",
+             ("Repair the ditch", "Plough the field", "Raise the seedlings", "Spread the manure",
+              "Sow the seeds", "Put up the shelter", "Pull the weeds", "Gather the harvest")),
         ),
         job="“{name}”",
         both=" and ",
@@ -122,7 +92,7 @@ _TEXTS = {
         "{start}+{days}={end}, and is finished on day {end}.",
         in_all="the last job is finished on day {day}, so {day:# day is|# days are} needed in all.",
     ),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
