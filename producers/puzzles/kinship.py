@@ -94,8 +94,8 @@ _TEXTS = {
         which="Which relative of {child} is {one}?",
         definition="{child}'s {title} is the {role} of {child}'s {side}.",
         is_relative="{child}'s {role} is {one}.",
-        siblings="{parent}'s parents are {father} and {mother}, so are {one}'s parents, and "
-        "{one} is {sex}, so {one} is {parent}'s {role}.",
+        siblings="{parent} and {one} are both children of {father} and {mother}, and {one} is {sex}, "
+        "so {one} is {parent}'s {role}.",
         found="so the person to be found is {one}.",
         entitled="a {side}'s {role} is a {title}, so {one} is {child}'s {title}.",
     ),

@@ -83,9 +83,9 @@ _TEXTS = {
             "place": "{moment}, what is the {place:th} number in the list?",
             "sum": "{moment}, what is the sum of all numbers in the list?",
         },
-        start="at the start the list is {list}.",
+        start="the list is {list} at the start.",
         step="step {step} is to {operation}, which gives {list}.",
-        place="now the {place:th} number is {result}.",
+        place="the {place:th} number is now {result}.",
         sum="adding them up gives {terms}={result}.",
     ),
 }
