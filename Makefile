@@ -49,8 +49,13 @@ $(STAMP): infra/cpu.lock pyproject.toml
 	@$(call pip,--no-deps --no-build-isolation -e .)
 	@rm -f $(HALF) && touch $@
 
-demo: venv  ## real questions through broker, vLLM and scorer, start to end (at most 20 minutes)
-	@exec $(BIN)/python -m infra.demo
+# Only from the command line: gettext has a variable of the same name in many environments.
+ifeq ($(origin LANGUAGE),command line)
+LANGUAGE_OPTION := --language "$(LANGUAGE)"
+endif
+
+demo: venv  ## real questions through broker, vLLM and scorer, start to end (at most 20 minutes; LANGUAGE=en)
+	@exec $(BIN)/python -m infra.demo $(LANGUAGE_OPTION)
 
 accuracy: venv  ## what scorers are worth, on puzzles or on DATA=labelled.jsonl (within an hour on two cores)
 	@exec env DATA="$(DATA)" $(BIN)/python -m infra.accuracy

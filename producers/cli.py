@@ -217,12 +217,13 @@ def report(
 
 
 @app.command()
-def sample(
+def sample(  # noqa: PLR0913, PLR0917  Typer reads options from the signature
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="file to write, JSON Lines")],
     n: Annotated[int, typer.Option("-n", min=1, help="number of entries, with 1 or 2 questions each")] = 200,
     seed: Annotated[int, typer.Option(help="random seed; the same seed gives the same puzzles")] = 0,
     difficulty: Annotated[int, typer.Option(min=1, max=3, help="1 (easy) to 3 (hard)")] = 1,
     family: Annotated[list[str] | None, typer.Option(help="puzzle family; repeatable; default: all")] = None,
+    language: Annotated[str, typer.Option(help="language of the puzzles: zh or en")] = "zh",
     wrong: Annotated[bool, typer.Option("--wrong", help="add a reasoning with one error")] = False,
     force: Force = False,
     json: Json = False,
@@ -231,7 +232,8 @@ def sample(
     from producers import sample as sampling
     from producers.reports import render
 
-    counts = sampling.write(sampling.generate(n, seed, difficulty, family, wrong), output, force)
+    entries = sampling.generate(n, seed, difficulty, family, wrong, language)
+    counts = sampling.write(entries, output, force)
     if json:
         return render.as_json({"path": output, **counts})
     wrongs = f", {counts['wrong']} wrong reasonings" if wrong else ""

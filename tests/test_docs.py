@@ -163,9 +163,9 @@ def test_both_readmes_have_the_same_sections_and_settings() -> None:
 
 
 @pytest.mark.parametrize("name", READMES)
-def test_the_example_line_is_a_good_one(name: str) -> None:
-    for block in blocks(name, "json"):
-        entry = Entry.model_validate_json(block)
+def test_the_example_lines_are_good_ones(name: str) -> None:
+    for line in "".join(blocks(name, "json")).splitlines():
+        entry = Entry.model_validate_json(line)
         assert all(question.answer and question.reasoning for question in entry.questions)
 
 

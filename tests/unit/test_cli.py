@@ -90,6 +90,7 @@ def test_a_value_that_cannot_be_is_no_command(words: list[str], votequeue: Comma
         (["collect", "r", "-o", "out.jsonl"], "no run is called 'r'; there are: none yet"),
         (["report", "r"], "no run is called 'r'; there are: none yet"),
         (["sample", "-o", "out.jsonl", "--family", "x"], "no puzzle family is called 'x'"),
+        (["sample", "-o", "out.jsonl", "--language", "x"], "no puzzle is written in language 'x'"),
         (["weights", "no-such-model"], "no weights at no-such-model"),
     ],
 )

@@ -16,6 +16,7 @@ from producers import sample
 from producers.commands import service_options
 from producers.puzzles import ranking
 from producers.puzzles.families import FAMILIES
+from producers.puzzles.languages import Language
 from producers.puzzles.types import Puzzle
 from producers.reports import revote
 from shared import options, prompts, providers, settings, strategies, voting
@@ -250,8 +251,8 @@ def test_inputs_and_objectives_are_those_that_a_recipe_may_name() -> None:
 
 
 def test_a_puzzle_family_is_one_entry(monkeypatch: pytest.MonkeyPatch, votequeue: Command) -> None:
-    def make(rng: Random, difficulty: int) -> Puzzle | None:
-        return ranking.make(rng, difficulty)
+    def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
+        return ranking.make(rng, difficulty, language)
 
     monkeypatch.setitem(FAMILIES, "mine", make)
     assert "mine" in {entry["family"] for entry in sample.generate(len(FAMILIES), 1)}
