@@ -213,6 +213,31 @@ def report(
     return None
 
 
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN...", help="runs; each is compared with the first")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="folder for report.md and report.json"),
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Compare runs on the questions they share: accuracy, difference, 95 % intervals, p, flips."""
+    from producers.reports import paired_comparison, render, render_comparison, report_files
+
+    comparison = paired_comparison.compare(runs)
+    files = report_files.save_comparison(comparison, output, force) if output is not None else []
+    if json:
+        return render.as_json({**render.plain(comparison), "files": render.plain(files)})
+    render_comparison.report(comparison)
+    for file in files:
+        render.text(str(file))
+    return None
+
+
 # Data, models and services
 
 

@@ -116,7 +116,8 @@ def _answers(run: Run, path: Path, given_up: list[progress.Dead]) -> Collected:
 
 
 def _answered(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
-    for text, letters in votes.letters_of(run):
+    for text, answers in votes.answers_of(run):
+        letters = [answer.letter for answer in answers]
         counts[0] += len(letters)
         counts[1] += sum(letter is not None for letter in letters)
         yield dataset.with_answers(text, letters)
