@@ -3,7 +3,7 @@
 get_run("round1")  ->  Run(name="round1", kind="infer", ...)
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,14 @@ def open_run(
     *,
     per_entry: bool = False,
     wants: Callable[[Question], bool] = lambda _: True,
+    keys: Container[str] | None = None,
     files: Iterable[Path] = (),
     also: Callable[[sa.Connection], object] = lambda _: None,
 ) -> int:
     """Record a run with one item per entry, or per question that it wants; return the number of items.
 
-    ``files`` are its input files. ``also`` writes in the same transaction.
+    ``keys`` limits the items to those with these keys; each entry must have one. ``files`` are its input
+    files. ``also`` writes in the same transaction.
 
     Raises:
         UserError: a run of this name has been created concurrently.
@@ -82,7 +84,12 @@ def open_run(
         number = 0
         for chunk in engine.chunks(enumerate(lines)):
             _add_entries(connection, run.name, ((at, line.text) for at, line in chunk))
-            places = [place for at, line in chunk for place in _places(at, line.entry, per_entry, wants)]
+            places = [
+                place
+                for at, line in chunk
+                for place in _places(at, line.entry, per_entry, wants)
+                if keys is None or place["key"] in keys
+            ]
             rows = [{"run": run.name, "number": at, **place} for at, place in enumerate(places, number)]
             if rows:
                 connection.execute(schema.items.insert(), rows)
@@ -159,6 +166,13 @@ def count_states(run: str) -> dict[State, int]:
     with engine.reading() as connection:
         counts = {State(state): count for state, count in connection.execute(query)}
     return {state: counts.get(state, 0) for state in State}
+
+
+def keys_of(run: str) -> set[str]:
+    """Give the keys of a run's items."""
+    columns = schema.items.c
+    with engine.streaming() as connection:
+        return set(connection.scalars(sa.select(columns.key).where(columns.run == run)))
 
 
 def load_entries(run: str) -> Iterator[str]:
