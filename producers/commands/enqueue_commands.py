@@ -44,6 +44,10 @@ def infer(
         typer.Option(metavar="FILE|RUN", help="solved questions for few-shot prompts: a data set, or a run"),
     ] = None,
     given: dict[str, Any],
+    append_to: Annotated[
+        str | None,
+        typer.Option("--append-to", metavar="RUN", help="add DATA's questions to this run, with its options"),
+    ] = None,
     dry_run: DryRun = False,
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
@@ -51,11 +55,21 @@ def infer(
     """Answer every question of a data set; repeat the command to continue the run."""
     chosen = options.sampling(given)
     from producers import console
-    from producers.enqueue import inputs, publish, redo, rescore
+    from producers.enqueue import append, inputs, publish, redo, rescore
     from producers.reports import render
 
     source = inputs.find_source(data)
     changes = {name: getattr(chosen, name) for name in given}
+    if append_to is not None:
+        asked = {"run": run, "examples": examples, "dry_run": dry_run or None, **given}
+        options.refuse_others(asked, (), f"the options of {append_to} are used", Sampling)
+        if not isinstance(source, Path):
+            raise typer.BadParameter("--append-to takes a data set, not a run", param_hint="DATA")
+        added = append.append(source, append_to, skip_bad)
+        counts = (
+            f"{console.count(added.items, 'question')} added, {console.count(added.sent, 'message')} sent"
+        )
+        return render.as_json(added) if json else render.text(f"run {append_to}: {counts}")
     if isinstance(source, Path) or chosen.only:
         if isinstance(source, Path):
             options.refuse_others({"only": chosen.only}, (), "it needs a run, not a data set", Sampling)

@@ -86,7 +86,7 @@ def prepare(source: Run, changes: dict[str, Any], name: str | None = None) -> Pr
     sampling = publish.pinned(before.model_copy(update=unpinned))
     # Where this machine names no generator, the origin's is kept.
     options = {**sampling.model_dump(), "model": sampling.model or before.model}
-    chosen = name or publish.default_name(source.name, "infer", data.digest, options)
+    chosen = name or publish.default_name(source.name, "infer", data.digest, sorted(selected), options)
     run = Run(chosen, "infer", f"questions of {source.name}", data.digest, source.examples, options)
     return Prepared(run, data, NO_EXAMPLES, frozenset(selected))
 

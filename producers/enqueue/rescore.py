@@ -29,7 +29,7 @@ def rescore(source: str, changes: dict[str, Any], name: str | None = None) -> En
     sampling = Sampling.of_record(source_run.options).model_copy(update={**changes, "votes_of": source})
     data = inputs.from_run(source_run)
     options = {**sampling.model_dump(mode="json"), "scorer": models.pinned("scorer", sampling.scorer)}
-    chosen = name or publish.default_name(source, "infer", data.digest, options)
+    chosen = name or publish.default_name(source, "infer", data.digest, data.questions, options)
     run = Run(chosen, "infer", f"votes of {source}", data.digest, source_run.examples, options)
 
     def write() -> None:

@@ -200,6 +200,47 @@ def test_a_run_and_its_repetition_are_compared_on_what_was_asked_again(run: str,
     assert "2 shared questions (of 5 and 2), 2 compared, in 2 entries" in ended.out
 
 
+# More questions
+
+
+@pytest.mark.usefixtures("any_ledger")
+def test_questions_are_added_to_a_run_under_way_once(run: str, home: Path, votequeue: Command) -> None:
+    more = run_fixtures.write(
+        home / "more.jsonl",
+        run_fixtures.entry("p2", "C"),
+        run_fixtures.entry("p4", "CC"),
+        run_fixtures.entry("p5"),
+    )
+    ended = votequeue("enqueue", "infer", more, "--append-to", run)
+    assert (ended.code, ended.out) == (0, "run r: 3 questions added, 3 messages sent\n"), ended.err
+    again = votequeue("enqueue", "infer", more, "--append-to", run, "--json")
+    assert (json.loads(again.out)["items"], json.loads(again.out)["sent"]) == (0, 0)
+    assert [(result.number, result.key) for result in votes.of_run(run)][4:] == [
+        (4, "p3#2"), (5, "p4#1"), (6, "p4#2"), (7, "p5#1"),
+    ]  # fmt: skip
+    for number in (5, 6, 7):
+        settle(run, number, "CCC")
+    assert votequeue("collect", run, "-o", "out.jsonl").code == 0
+    assert letters("out.jsonl") == [["A", "B"], ["A"], ["B", "A"], ["C", "C"], ["C"]]
+    files = {home / name for name in ("data.jsonl", "more.jsonl", "solved.jsonl")}
+    assert set(runs.input_files()[run]) == files
+    first = votequeue("enqueue", "infer", run, "--reader", "reference")
+    assert "8 questions, 8 messages sent" in first.out, first.err
+
+
+def test_questions_that_a_run_cannot_take_are_refused(run: str, home: Path, votequeue: Command) -> None:
+    other = run_fixtures.write(home / "o.jsonl", run_fixtures.entry("p9"), run_fixtures.entry("p1", "C"))
+    ended = votequeue("enqueue", "infer", other, "--append-to", run)
+    assert (ended.code, "line 2: run 'r' has another entry with the id 'p1'" in ended.err) == (1, True)
+    redo(votequeue, run, "unread")
+    ended = votequeue("enqueue", "infer", other, "--append-to", "again")
+    assert (ended.code, "run 'again' is over the questions of r" in ended.err) == (1, True)
+    for words in (["--votes", 3], ["--run", "x"], ["--dry-run"]):
+        assert votequeue("enqueue", "infer", other, "--append-to", run, *words).code == 2
+    assert votequeue("enqueue", "infer", run, "--append-to", run).code == 2
+    assert len(list(votes.of_run(run))) == 5
+
+
 # A dry run
 
 
