@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from producers.commands import enqueue_commands, ledger_commands, model_commands
+from producers.commands import enqueue_commands, ledger_commands, model_commands, options
 from producers.commands.options import Force, Json
 from shared import file_permissions, settings
 from shared.errors import UserError, VotequeueError
@@ -149,15 +149,34 @@ def collect(
         ),
     ],
     wait: Annotated[bool, typer.Option("--wait", help="wait until no item is open")] = False,
+    fields: Annotated[
+        str,
+        typer.Option(
+            "--fields",
+            metavar="NAME,NAME",
+            show_default="none",
+            help="beside each answer: confidence (share of the votes that name it), support (votes "
+            "behind it), outcome (how it came about)",
+        ),
+    ] = "",
+    votes: Annotated[
+        bool, typer.Option("--votes", help="write every vote as a row instead, with its text")
+    ] = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Write the answered or generated data set; exit 1 if it is incomplete."""
+    """Write the answered or generated data set; exit 1 if it is incomplete.
+
+    For a run of `enqueue infer RUN --only`: RUN's data set, with the new answers in place.
+    """
     from producers import collect as collecting
-    from producers import console
+    from producers import console, formats
     from producers.reports import render
 
-    done = collecting.collect(run, output, wait, force)
+    contents = collecting.Contents(options.one_of(fields, "--fields", formats.ADDED), votes)
+    if votes and fields:
+        raise typer.BadParameter("does not apply to --votes", param_hint="--fields")
+    done = collecting.collect(run, output, wait, force, contents)
     if json:
         render.as_json({**render.plain(done), "open": done.open})
     else:
@@ -208,6 +227,31 @@ def report(
     if json:
         return render.as_json({**render.plain(summary), "files": render.plain(files)})
     summaries.print_summary(summary)
+    for file in files:
+        render.text(str(file))
+    return None
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN...", help="runs; each is compared with the first")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="folder for report.md and report.json"),
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Compare runs on the questions they share: accuracy, difference, 95 % intervals, p, flips."""
+    from producers.reports import paired_comparison, render, render_comparison, report_files
+
+    comparison = paired_comparison.compare(runs)
+    files = report_files.save_comparison(comparison, output, force) if output is not None else []
+    if json:
+        return render.as_json({**render.plain(comparison), "files": render.plain(files)})
+    render_comparison.report(comparison)
     for file in files:
         render.text(str(file))
     return None

@@ -7,21 +7,46 @@ An answered data set keeps its entries, order, ids and fields. `trace` shows how
 file is written atomically.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from producers import console, formats, generated_entries, output_files, run_progress, watch
+from producers import (
+    console,
+    formats,
+    generated_entries,
+    merged_answers,
+    output_files,
+    run_progress,
+    vote_rows,
+    watch,
+)
 from shared import dataset
+from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
-from shared.ledger import progress, runs, votes
+from shared.ledger import progress, runs
 from shared.ledger.runs import Run
+from shared.ledger.schema import State
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is written of an infer run: its answers, with ``fields`` beside them, or its ``votes``."""
+
+    fields: tuple[str, ...] = ()
+    votes: bool = False
+
+
+ANSWERS = Contents()
 
 
 @dataclass(frozen=True)
 class Collected:
-    """Counts of a written data set: questions answered, dead and open."""
+    """Counts of a written data set: questions answered, dead and open; the votes, if those were written.
+
+    A question that was asked again and has no new answer (yet) is not answered, but keeps its former answer.
+    """
 
     run: str
     path: Path
@@ -29,6 +54,7 @@ class Collected:
     answered: int
     dead: list[progress.Dead]
     left_out: list[str] = field(default_factory=list)
+    votes: int | None = None
 
     @property
     def open(self) -> int:
@@ -38,7 +64,8 @@ class Collected:
     @property
     def summary(self) -> str:
         """Summarize the contents of the file."""
-        return f"{self.path}: {self.answered} of {self.questions} questions answered"
+        votes = "" if self.votes is None else f"{console.count(self.votes, 'vote')}, "
+        return f"{self.path}: {votes}{self.answered} of {self.questions} questions answered"
 
     @property
     def missing(self) -> str:
@@ -88,16 +115,22 @@ class Exported:
         return f"{self.items - self.done} of {self.items} {console.plural(self.unit)} have no {self._product}"
 
 
-def collect(name: str, path: Path, wait: bool = False, force: bool = False) -> Collected | Exported:
+def collect(
+    name: str,
+    path: Path,
+    wait: bool = False,
+    force: bool = False,
+    contents: Contents = ANSWERS,
+) -> Collected | Exported:
     """Write a run's results so far, or all of them with ``wait``.
 
-    ``force`` allows overwriting a file that a run reads.
+    ``force`` allows overwriting a file that a run reads. ``contents`` applies to infer runs.
 
     Raises:
         UserError: there is no such run, it has nothing to collect, or the file cannot be written.
     """
     run = runs.get_run(name)
-    if run.kind not in DATA_QUEUES:
+    if run.kind not in DATA_QUEUES or contents != ANSWERS:
         run_progress.require_questions(name)
     # Fail before a long wait rather than after it.
     _require_place(path, force)
@@ -105,21 +138,40 @@ def collect(name: str, path: Path, wait: bool = False, force: bool = False) -> C
         watch.follow(name)
         _require_place(path, force)
     # Read first: an item that dies between the two reads is then missing here, not counted twice.
-    given_up = progress.dead(name)
-    return (_export if run.kind in DATA_QUEUES else _answers)(run, path, given_up)
+    if run.kind in DATA_QUEUES:
+        return _export(run, path, progress.dead(name))
+    if contents.votes:
+        return _votes(run, path, progress.dead(name))
+    return _answers(run, path, merged_answers.dead(run), contents.fields)
 
 
-def _answers(run: Run, path: Path, given_up: list[progress.Dead]) -> Collected:
+def _answers(run: Run, path: Path, given_up: list[progress.Dead], fields: Sequence[str]) -> Collected:
     counts = [0, 0]
-    written = formats.write(_answered(run.name, counts), path, run.name)
+    written = formats.write(_answered(run, fields, counts), path, run.name, fields)
     return Collected(run.name, path, counts[0], counts[1], given_up, written.left_out)
 
 
-def _answered(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
-    for text, letters in votes.letters_of(run):
-        counts[0] += len(letters)
-        counts[1] += sum(letter is not None for letter in letters)
-        yield dataset.with_answers(text, letters)
+def _answered(run: Run, fields: Sequence[str], counts: list[int]) -> Iterator[dict[str, Any]]:
+    for text, answers in merged_answers.of_run(run, "confidence" in fields):
+        counts[0] += len(answers)
+        counts[1] += sum(each.settled for each in answers)
+        entry = dataset.with_answers(text, [each.answer.letter for each in answers])
+        for question, each in zip(entry["questions"], answers, strict=True):
+            for name in fields:
+                if name in question:
+                    raise UserError(
+                        f"--fields {name}: {each.answer.key} has a field {name!r} of its own: leave it out"
+                    )
+                question[name] = getattr(each.answer, name)
+        yield entry
+
+
+def _votes(run: Run, path: Path, given_up: list[progress.Dead]) -> Collected:
+    states = runs.count_states(run.name)
+    written = formats.write_table(vote_rows.of_run(run.name), vote_rows.COLUMNS, path, run.name)
+    return Collected(
+        run.name, path, sum(states.values()), states[State.DONE], given_up, votes=written.entries
+    )
 
 
 def _export(run: Run, path: Path, given_up: list[progress.Dead]) -> Exported:

@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,14 @@ def _is_ours(folder: Path) -> bool:
     return isinstance(info, dict) and str(info.get("description")).startswith(_MARK)
 
 
-def write(entries: Iterable[dict[str, Any]], path: Path, run: str) -> WrittenFile:
+# Fields that `collect --fields` adds to questions, with their types in tables.
+ADDED = {"confidence": float, "support": int, "outcome": str}
+
+
+def write(entries: Iterable[dict[str, Any]], path: Path, run: str, added: Sequence[str] = ()) -> WrittenFile:
     """Write entries atomically in the format of the path's suffix, by default JSON Lines.
+
+    ``added`` names the fields of `ADDED` that the questions have.
 
     Raises:
         UserError: the path or format cannot be written, the disk is full, or a table would be empty.
@@ -69,16 +76,51 @@ def write(entries: Iterable[dict[str, Any]], path: Path, run: str) -> WrittenFil
     require(path)
     if path.suffix not in (PARQUET, FOLDER):
         return WrittenFile(dataset.write(entries, path), [])
-    counted = _Table(entries)
-    (_write_parquet if path.suffix == PARQUET else _write_folder)(counted.rows(), path, run)
+    counted = _Table(entries, added)
+    _write_table(counted.rows(), _features(added), path, run)
     return WrittenFile(counted.count, sorted(counted.left_out))
+
+
+def write_table(
+    rows: Iterable[dict[str, Any]], columns: Mapping[str, Any], path: Path, run: str
+) -> WrittenFile:
+    """Write plain rows atomically, like `write`; ``columns`` gives their types."""
+    require(path)
+    if path.suffix not in (PARQUET, FOLDER):
+        return WrittenFile(dataset.write(rows, path), [])
+    from datasets import Features
+
+    counted = _Rows(rows)
+    features = Features({name: _value(kind) for name, kind in columns.items()})
+    _write_table(counted.rows(), features, path, run)
+    return WrittenFile(counted.count, [])
+
+
+def _write_table(rows: Rows, features: Any, path: Path, run: str) -> None:
+    (_write_parquet if path.suffix == PARQUET else _write_folder)(rows, features, path, run)
+
+
+class _Rows:
+    """Streams plain rows in chunks and counts them."""
+
+    def __init__(self, rows: Iterable[dict[str, Any]]) -> None:
+        self._rows = iter(rows)
+        self.count = 0
+
+    def rows(self) -> Rows:
+        while chunk := list(itertools.islice(self._rows, _CHUNK)):
+            self.count += len(chunk)
+            yield [
+                {name: _text(value) if isinstance(value, str) else value for name, value in row.items()}
+                for row in chunk
+            ]
 
 
 class _Table:
     """Streams entries as rows of one schema and records dropped fields."""
 
-    def __init__(self, entries: Iterable[dict[str, Any]]) -> None:
-        self._entries = iter(entries)
+    def __init__(self, entries: Iterable[dict[str, Any]], added: Sequence[str]) -> None:
+        self._entries, self._added = iter(entries), added
         self.count = 0
         self.left_out: set[str] = set()
 
@@ -96,7 +138,7 @@ class _Table:
         return plain | {"questions": questions, "votequeue": note}
 
     def _question(self, question: dict[str, Any]) -> dict[str, Any]:
-        row = self._known(question, Question.model_fields, "questions.")
+        row = self._known(question, (*Question.model_fields, *self._added), "questions.")
         nested = {
             "options": [_text(option) for option in question["options"]],
             "wrong": [self._wrong(wrong) for wrong in question.get("wrong") or ()],
@@ -104,6 +146,7 @@ class _Table:
                 question.get("votequeue"), TextProvenance.model_fields, "questions.votequeue."
             ),
         }
+        nested |= {name: row[name] for name in self._added}
         return {name: _text(value) for name, value in row.items() if name not in nested} | nested
 
     def _wrong(self, wrong: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +170,15 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
 
 
-def _features() -> Any:
+def _value(kind: Any) -> Any:
+    from datasets import Value
+
+    names = {int: "int64", float: "float64", bool: "bool"}
+    kinds = {*typing.get_args(kind), kind}
+    return Value(next((name for type_, name in names.items() if type_ in kinds), "string"))
+
+
+def _features(added: Sequence[str] = ()) -> Any:
     from datasets import Features, List, Value
 
     text = Value("string")
@@ -135,35 +186,36 @@ def _features() -> Any:
     wrong = {"answer": text, "reasoning": text, "votequeue": text_provenance}
     plain = dict.fromkeys(("question", "answer", "reasoning"), text)
     question = {**plain, "options": List(text), "wrong": List(wrong), "votequeue": text_provenance}
+    question |= {name: _value(ADDED[name]) for name in added}
     provenance = dict.fromkeys(Provenance.model_fields, text)
     return Features({"id": text, "problem": text, "questions": List(question), "votequeue": provenance})
 
 
-def _write_parquet(rows: Rows, path: Path, run: str) -> None:
+def _write_parquet(rows: Rows, features: Any, path: Path, run: str) -> None:
     from pyarrow import RecordBatch, parquet
 
-    schema = _features().arrow_schema
+    schema = features.arrow_schema
     with dataset.writing(path) as file, parquet.ParquetWriter(file.buffer, schema) as out:
         for chunk in rows:
             out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
 
 
-def _write_folder(rows: Rows, path: Path, run: str) -> None:
+def _write_folder(rows: Rows, features: Any, path: Path, run: str) -> None:
     path = Path(os.path.realpath(path))  # write to the target of a symbolic link
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as workshop:
             built = Path(workshop, "made")
-            _save(rows, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
+            _save(rows, features, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
             _swap(built, path, Path(workshop, "before"))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _save(rows: Rows, stream: Path, folder: Path, description: str) -> None:
+def _save(rows: Rows, features: Any, stream: Path, folder: Path, description: str) -> None:
     import datasets
     from pyarrow import RecordBatch, ipc
 
-    schema = _features().arrow_schema
+    schema = features.arrow_schema
     with stream.open("wb") as file, ipc.new_stream(file, schema) as out:
         for chunk in rows:
             out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))

@@ -188,3 +188,13 @@ def require_questions(name: str) -> runs.Run:
             f"run {name!r} is a {run.kind} run, which has no questions: see `votequeue status {name}`"
         )
     return run
+
+
+def require_finished(name: str) -> None:
+    """Refuse a run with open items.
+
+    Raises:
+        UserError: it has some.
+    """
+    if any(runs.count_states(name)[state] for state in OPEN):
+        raise UserError(f"run {name!r} is not finished: wait for it with `votequeue status {name} --watch`")

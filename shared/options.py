@@ -107,6 +107,14 @@ class Sampling(SamplingDefaults):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     batch: Count = Field(16, description="questions per batch")
+    only: Annotated[str | None, Flag(shown="the votes are scored again")] = Field(
+        None,
+        description="with RUN: ask some of its questions again, in a new run: truncated, unread, default, "
+        "below-agreement=SHARE, or several, comma-separated; truncated=SHARE and unread=SHARE: where at "
+        "least this share of the votes is",
+    )
+    # The run whose questions are asked again.
+    redo_of: Annotated[str | None, Derived()] = None
     # The run whose votes are rescored instead of sampling.
     votes_of: Annotated[str | None, Derived()] = None
     # The generator and the prompt version that the run was enqueued with; older runs lack them.

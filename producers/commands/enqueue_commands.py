@@ -15,9 +15,13 @@ from shared.options import Augmentation, Reasoning, Sampling
 
 if TYPE_CHECKING:
     from producers.enqueue.plan import Plan
+    from producers.enqueue.publish import Prepared
 
 app = typer.Typer(help="Enqueue a run.", no_args_is_help=True)
 app.add_typer(train_commands.app, name="train")
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="estimate the tokens and what would be refused; enqueue nothing")
+]
 # The options that apply to scoring rather than sampling.
 RESCORING = ("reader", "scorer", "use", "threshold", "fallback", "batch")
 
@@ -29,7 +33,8 @@ def infer(
         str,
         typer.Argument(
             metavar="DATA|RUN",
-            help="data set (JSON Lines), or a run whose votes are scored again",
+            help="data set (JSON Lines), or a run whose votes are scored again (with --only: whose "
+            "questions are asked again)",
         ),
     ],
     *,
@@ -39,22 +44,46 @@ def infer(
         typer.Option(metavar="FILE|RUN", help="solved questions for few-shot prompts: a data set, or a run"),
     ] = None,
     given: dict[str, Any],
+    append_to: Annotated[
+        str | None,
+        typer.Option("--append-to", metavar="RUN", help="add DATA's questions to this run, with its options"),
+    ] = None,
+    dry_run: DryRun = False,
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
     """Answer every question of a data set; repeat the command to continue the run."""
     chosen = options.sampling(given)
     from producers import console
-    from producers.enqueue import inputs, publish, rescore
+    from producers.enqueue import append, inputs, publish, redo, rescore
     from producers.reports import render
 
     source = inputs.find_source(data)
-    if isinstance(source, Path):
-        enqueued = publish.infer(source, chosen, run, examples, skip_bad)
+    changes = {name: getattr(chosen, name) for name in given}
+    if append_to is not None:
+        asked = {"run": run, "examples": examples, "dry_run": dry_run or None, **given}
+        options.refuse_others(asked, (), f"the options of {append_to} are used", Sampling)
+        if not isinstance(source, Path):
+            raise typer.BadParameter("--append-to takes a data set, not a run", param_hint="DATA")
+        added = append.append(source, append_to, skip_bad)
+        counts = (
+            f"{console.count(added.items, 'question')} added, {console.count(added.sent, 'message')} sent"
+        )
+        return render.as_json(added) if json else render.text(f"run {append_to}: {counts}")
+    if isinstance(source, Path) or chosen.only:
+        if isinstance(source, Path):
+            options.refuse_others({"only": chosen.only}, (), "it needs a run, not a data set", Sampling)
+            prepared = publish.prepare(source, chosen, run, examples, skip_bad)
+        else:
+            options.refuse_others({"examples": examples}, (), f"those of {data} are used", Sampling)
+            prepared = redo.prepare(source, changes, run)
+        if dry_run:
+            return _forecast(prepared, json)
+        enqueued = publish.place(prepared)
     else:
         reason = f"the recorded votes of {data} are reused"
-        options.refuse_others({"examples": examples, **given}, RESCORING, reason, Sampling)
-        changes = {name: getattr(chosen, name) for name in given}
+        asked = {"examples": examples, "dry_run": dry_run or None, **given}
+        options.refuse_others(asked, RESCORING, reason, Sampling)
         # Use the scorer in use now, unless another is named.
         enqueued = rescore.rescore(data, {"scorer": chosen.scorer, **changes}, run)
     if examples is None and isinstance(source, Path):
@@ -65,6 +94,20 @@ def infer(
     before = "continued" if enqueued.continued else "enqueued"
     counts = f"{console.count(enqueued.items, 'question')}, {console.count(enqueued.sent, 'message')} sent"
     return render.text(f"run {enqueued.run} {before}: {counts}{examples_note}")
+
+
+def _forecast(prepared: "Prepared", json: bool) -> None:
+    from producers.enqueue import dry_run
+    from producers.reports import render
+
+    forecast = dry_run.forecast(prepared)
+    if json:
+        return render.as_json(forecast)
+    render.text(dry_run.summary(forecast))
+    render.table(dry_run.rows(forecast), ["one round", "of a question", "of all"])
+    for remark in dry_run.remarks(forecast):
+        render.text(remark)
+    return None
 
 
 @app.command("reason")

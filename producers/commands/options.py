@@ -10,7 +10,7 @@ gives the rest of this command line.
 
 import inspect
 import types
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
@@ -165,6 +165,21 @@ def refuse_others(
 def split_commas(text: str) -> tuple[str, ...]:
     """Split a text at its commas."""
     return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def one_of(text: str, option: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Split a text at its commas into known names.
+
+    Raises:
+        typer.BadParameter: a name is unknown.
+    """
+    names, allowed = tuple(dict.fromkeys(split_commas(text))), tuple(known)
+    for name in names:
+        if name not in allowed:
+            raise typer.BadParameter(
+                f"no {name!r} here; choose from: {', '.join(allowed)}", param_hint=option
+            )
+    return names
 
 
 def option_of(field: str, model: type[BaseModel] | None = None) -> str:

@@ -29,6 +29,8 @@ from shared.options import Reasoning, Sampling
 LOOKAHEAD = 10_000  # items read at once for sending
 CHUNK = 500  # messages sent between two updates of the ledger
 SENDING_LEASE = 15.0  # seconds, after which workers send what a dead producer did not
+# Options without a value in a run over a data set; its default name does not depend on them.
+NO_IDENTITY = ("only", "redo_of")
 Also = Callable[[Connection], object]  # what is written in the same transaction
 _NO_NAME = re.compile(r"[^\w.+@-]+")
 
@@ -45,6 +47,16 @@ class EnqueuedRun:
     continued: bool
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A checked `infer` run that is not recorded yet; ``keys`` are its questions, by default all."""
+
+    run: Run
+    source: DataSource
+    few_shot: Examples
+    keys: frozenset[str] | None = None
+
+
 def infer(
     data: Path,
     sampling: Sampling,
@@ -52,27 +64,49 @@ def infer(
     examples: str | None = None,
     skip_bad: bool = False,
 ) -> EnqueuedRun:
-    """Enqueue every question of a data set.
+    """Enqueue every question of a data set; raises as `prepare` and `place`."""
+    return place(prepare(data, sampling, name, examples, skip_bad))
+
+
+def prepare(
+    data: Path,
+    sampling: Sampling,
+    name: str | None = None,
+    examples: str | None = None,
+    skip_bad: bool = False,
+) -> Prepared:
+    """Check a data set and its examples; nothing is written.
 
     Raises:
-        UserError: the data, the examples or the run's name are invalid; nothing was enqueued.
-        ServiceUnreachable: the broker does not answer.
+        UserError: the data or the examples are invalid.
     """
     source, few_shot = _check_data(data, examples, skip_bad)
-    identity = sampling.model_dump(exclude={"model", "prompt"})
+    identity = sampling.model_dump(exclude={"model", "prompt", *NO_IDENTITY})
     chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, identity)
     run = Run(chosen, "infer", source.place, source.digest, few_shot.digest, pinned(sampling).model_dump())
+    return Prepared(_keep_pinned(run, sampling), source, few_shot)
+
+
+def place(prepared: Prepared) -> EnqueuedRun:
+    """Record a prepared run and send its messages; an existing run is continued.
+
+    Raises:
+        UserError: the run's name is invalid, another run has it, or the data have changed.
+        ServiceUnreachable: the broker does not answer.
+    """
+    run, source, few_shot = prepared.run, prepared.source, prepared.few_shot
 
     def write() -> None:
         if few_shot.digest is not None:
             runs.add_examples(few_shot.digest, few_shot.read())
         with console.bar("recording", source.entries, "entries") as advance:
             lines = inputs.counted(source.lines(), advance)
-            runs.open_run(run, lines, files=(*source.files, *few_shot.files))
+            runs.open_run(run, lines, keys=prepared.keys, files=(*source.files, *few_shot.files))
 
-    continued = begin(_keep_pinned(run, sampling), write)
-    sent = publish(chosen)
-    return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, few_shot.count, source.bad, continued)
+    continued = begin(run, write)
+    sent = publish(run.name)
+    items = run_progress.count_items(run.name)
+    return EnqueuedRun(run.name, items, sent, few_shot.count, source.bad, continued)
 
 
 def pinned(sampling: Sampling) -> Sampling:

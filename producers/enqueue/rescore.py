@@ -10,7 +10,6 @@ from typing import Any
 from producers import console, run_progress
 from producers.enqueue import inputs, publish
 from producers.enqueue.publish import EnqueuedRun
-from shared.errors import UserError
 from shared.ledger import models, runs
 from shared.ledger.runs import Run
 from shared.options import Sampling
@@ -26,20 +25,18 @@ def rescore(source: str, changes: dict[str, Any], name: str | None = None) -> En
         ServiceUnreachable: the broker does not answer.
     """
     source_run = run_progress.require_questions(source)
-    progress = run_progress.progress_of(source)
-    if progress.open:
-        raise UserError(
-            f"run {source!r} is not finished: wait for it with `votequeue status {source} --watch`"
-        )
+    run_progress.require_finished(source)
     sampling = Sampling.of_record(source_run.options).model_copy(update={**changes, "votes_of": source})
     data = inputs.from_run(source_run)
     options = {**sampling.model_dump(mode="json"), "scorer": models.pinned("scorer", sampling.scorer)}
-    chosen = name or publish.default_name(source, "infer", data.digest, options)
+    chosen = name or publish.default_name(source, "infer", data.digest, data.questions, options)
     run = Run(chosen, "infer", f"votes of {source}", data.digest, source_run.examples, options)
 
     def write() -> None:
         with console.bar("recording", data.entries, "entries") as advance:
-            runs.open_run(run, inputs.counted(data.lines(), advance))
+            # A run over some questions of another one has items for those only.
+            keys = runs.keys_of(source) if sampling.redo_of else None
+            runs.open_run(run, inputs.counted(data.lines(), advance), keys=keys)
 
     continued = publish.begin(run, write)
     sent = publish.publish(chosen)

@@ -3,7 +3,7 @@
 get_run("round1")  ->  Run(name="round1", kind="infer", ...)
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,18 +61,24 @@ def list_runs() -> list[Run]:
         return [Run(**row._mapping) for row in rows]
 
 
+def _every(_question: Question) -> bool:
+    return True
+
+
 def open_run(
     run: Run,
     lines: Iterable[Line],
     *,
     per_entry: bool = False,
-    wants: Callable[[Question], bool] = lambda _: True,
+    wants: Callable[[Question], bool] = _every,
+    keys: Container[str] | None = None,
     files: Iterable[Path] = (),
     also: Callable[[sa.Connection], object] = lambda _: None,
 ) -> int:
     """Record a run with one item per entry, or per question that it wants; return the number of items.
 
-    ``files`` are its input files. ``also`` writes in the same transaction.
+    ``keys`` limits the items to those with these keys; each entry must have one. ``files`` are its input
+    files. ``also`` writes in the same transaction.
 
     Raises:
         UserError: a run of this name has been created concurrently.
@@ -81,15 +87,76 @@ def open_run(
         _add_run(connection, run)
         number = 0
         for chunk in engine.chunks(enumerate(lines)):
-            _add_entries(connection, run.name, ((at, line.text) for at, line in chunk))
-            places = [place for at, line in chunk for place in _places(at, line.entry, per_entry, wants)]
-            rows = [{"run": run.name, "number": at, **place} for at, place in enumerate(places, number)]
-            if rows:
-                connection.execute(schema.items.insert(), rows)
-            number += len(rows)
+            places = [
+                place
+                for at, line in chunk
+                for place in _places(at, line.entry, per_entry, wants)
+                if keys is None or place["key"] in keys
+            ]
+            number = _add_items(connection, run.name, chunk, places, number)
         _add_files(connection, run.name, files)
         also(connection)
         return number
+
+
+def append(run: str, lines: Iterable[Line], files: Iterable[Path] = ()) -> int:
+    """Add entries to a run, with an item per question; return the number of items.
+
+    Entries that the run has already are skipped.
+
+    Raises:
+        UserError: the run has another entry with the same id.
+    """
+    with engine.writing() as connection:
+        # The lock keeps two of these from using the same numbers.
+        connection.execute(sa.select(schema.runs.c.name).where(schema.runs.c.name == run).with_for_update())
+        position, first = (
+            connection.scalar(sa.select(sa.func.max(column) + 1).where(table.c.run == run)) or 0
+            for table, column in (
+                (schema.entries, schema.entries.c.position),
+                (schema.items, schema.items.c.number),
+            )
+        )
+        number = first
+        for chunk in engine.chunks(lines):
+            new = list(enumerate(_missing(connection, run, chunk), position))
+            position += len(new)
+            if new:
+                places = [place for at, line in new for place in _places(at, line.entry, False, _every)]
+                number = _add_items(connection, run, new, places, number)
+        _add_files(connection, run, files)
+        return number - first
+
+
+def _missing(connection: sa.Connection, run: str, lines: Sequence[Line]) -> list[Line]:
+    items, entries = schema.items.c, schema.entries.c
+    same = sa.and_(entries.run == items.run, entries.position == items.entry)
+    query = sa.select(items.key, entries.text).join_from(schema.items, schema.entries, same)
+    keys = {key(line.entry.id, 0): line for line in lines}
+    rows = connection.execute(query.where(items.run == run, items.key.in_(keys))).all()
+    for row in rows:
+        line = keys.pop(row.key)
+        if row.text != line.text:
+            raise UserError(
+                f"line {line.number}: run {run!r} has another entry with the id {line.entry.id!r}: "
+                "nothing was added, change the id"
+            )
+    return list(keys.values())
+
+
+def _add_items(
+    connection: sa.Connection,
+    run: str,
+    lines: Sequence[tuple[int, Line]],
+    places: Iterable[dict[str, Any]],
+    number: int,
+) -> int:
+    """Add entries at their positions, and items from a number on; return the next number."""
+    _add_entries(connection, run, ((at, line.text) for at, line in lines))
+    rows = [{"run": run, "number": at, **place} for at, place in enumerate(places, number)]
+    if rows:
+        connection.execute(schema.items.insert(), rows)
+    return number + len(rows)
 
 
 def open_single(run: Run, label: str, texts: Iterable[str] = (), files: Iterable[Path] = ()) -> None:
@@ -126,7 +193,8 @@ def _add_entries(connection: sa.Connection, run: str, texts: Iterable[tuple[int,
 def _add_files(connection: sa.Connection, run: str, files: Iterable[Path]) -> None:
     paths = {engine.storable(str(path.absolute())) for path in files}
     if paths:
-        connection.execute(schema.inputs.insert(), [{"run": run, "path": path} for path in sorted(paths)])
+        rows: list[dict[str, object]] = [{"run": run, "path": path} for path in sorted(paths)]
+        engine.insert_missing(connection, schema.inputs, rows)
 
 
 def input_files() -> dict[str, list[Path]]:
@@ -159,6 +227,13 @@ def count_states(run: str) -> dict[State, int]:
     with engine.reading() as connection:
         counts = {State(state): count for state, count in connection.execute(query)}
     return {state: counts.get(state, 0) for state in State}
+
+
+def keys_of(run: str) -> set[str]:
+    """Give the keys of a run's items."""
+    columns = schema.items.c
+    with engine.streaming() as connection:
+        return set(connection.scalars(sa.select(columns.key).where(columns.run == run)))
 
 
 def load_entries(run: str) -> Iterator[str]:

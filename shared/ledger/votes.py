@@ -48,6 +48,7 @@ class QuestionResult:
     """One question with its votes, in sampling order, and its answer."""
 
     number: int
+    key: str
     entry: Entry
     question: int
     state: str
@@ -58,9 +59,31 @@ class QuestionResult:
     answered_at: float | None
 
     @property
+    def agreement(self) -> float | None:
+        """Give the share of the question's votes that name its answer; ``None`` if there is none."""
+        if self.letter is None or not self.votes:
+            return None
+        return sum(vote.letter == self.letter for vote in self.votes) / len(self.votes)
+
+    @property
     def gold(self) -> str | None:
         """Give the right letter, if the data set has it."""
         return self.entry.questions[self.question].answer
+
+
+@dataclass(frozen=True)
+class RecordedAnswer:
+    """The answer of a question; ``None``: there is none (yet).
+
+    ``outcome`` says how it came about, ``support`` counts the votes behind it, and ``confidence`` is the
+    share of all the question's votes that name it.
+    """
+
+    key: str
+    letter: str | None
+    outcome: str | None
+    support: int | None
+    confidence: float | None
 
 
 @dataclass(frozen=True)
@@ -95,6 +118,7 @@ def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
             for row in rows:
                 yield QuestionResult(
                     number=row.number,
+                    key=row.key,
                     entry=entry,
                     question=row.question,
                     state=row.state,
@@ -106,11 +130,31 @@ def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
                 )
 
 
-def letters_of(run: str) -> Iterator[tuple[str, list[str | None]]]:
-    """Read a run's entries in order, each with its questions' letters; ``None``: no answer (yet)."""
+def answers_of(run: str, confidence: bool = False) -> Iterator[tuple[str, list[RecordedAnswer]]]:
+    """Read a run's entries in order, each with its questions' answers; ``confidence`` counts votes for it."""
+    cast = sa.select(sa.func.count()).where(votes.run == items.run, votes.number == items.number)
+    counts = cast.where(votes.letter == answers.letter), cast
+    named = zip(counts, ("agreeing", "cast_votes"), strict=True)
+    extra = [count.scalar_subquery().label(name) for count, name in named]
     with engine.streaming() as connection:
-        for text, rows in _by_entry(connection, run):
-            yield text, [row.letter for row in rows]
+        for text, rows in _by_entry(connection, run, *(extra if confidence else ())):
+            yield (
+                text,
+                [
+                    RecordedAnswer(
+                        key=row.key,
+                        letter=row.letter,
+                        outcome=row.how,
+                        support=row.support,
+                        confidence=_share(row) if confidence else None,
+                    )
+                    for row in rows
+                ],
+            )
+
+
+def _share(row: sa.Row[Any]) -> float | None:
+    return row.agreeing / row.cast_votes if row.letter is not None and row.cast_votes else None
 
 
 def claims_of(run: str) -> Iterator[RecordedClaim]:
@@ -206,11 +250,13 @@ def _select(
     return (RecordedVote(*row) for row in connection.execute(query))
 
 
-def _by_entry(connection: sa.Connection, run: str) -> Iterator[tuple[str, list[sa.Row[Any]]]]:
+def _by_entry(
+    connection: sa.Connection, run: str, *extra: sa.ColumnElement[Any]
+) -> Iterator[tuple[str, list[sa.Row[Any]]]]:
     answer_of = sa.and_(answers.run == items.run, answers.number == items.number)
-    columns = items.number, items.entry, items.question, items.state, items.attempt
+    columns = items.number, items.key, items.entry, items.question, items.state, items.attempt
     questions = (
-        sa.select(*columns, answers.letter, answers.how, answers.answered_at)
+        sa.select(*columns, answers.letter, answers.how, answers.support, answers.answered_at, *extra)
         .select_from(schema.items.outerjoin(schema.answers, answer_of))
         .where(items.run == run)
         .order_by(items.number)

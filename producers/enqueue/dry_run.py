@@ -1,0 +1,132 @@
+"""Describe an `infer` run before it is recorded: questions, tokens, and what workers would refuse.
+
+    forecast(prepared)  ->  Forecast(run="test-9f3c01ab", questions=1328, prompt_tokens=1211136, ...)
+
+Tokens are estimated from the texts' lengths (`prompts.tokens`), because producers have no tokenizer.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from producers import console
+from producers.enqueue import publish
+from producers.enqueue.publish import Prepared
+from shared import prompts, settings
+from shared.dataset import key
+from shared.ledger import runs
+from shared.options import Sampling
+from shared.prompts import FewShotExample, PromptQuestion
+
+_EXAMPLES_READ = 1000  # examples whose mean length is taken
+_LISTED = 20  # keys of long questions
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would do in its first round; ``continued``: it exists already.
+
+    ``examples`` are the few-shot examples to choose from. ``prompt_tokens`` is an estimate, ``vote_tokens``
+    a maximum; a run has at most ``rounds`` rounds. ``too_long`` questions may not fit into
+    VOTEQUEUE_MAX_MODEL_LEN even without examples; workers refuse those that do not. ``bad`` lines are
+    skipped.
+    """
+
+    run: str
+    continued: bool
+    entries: int
+    questions: int
+    bad: int
+    examples: int
+    votes: int
+    rounds: int
+    prompt_tokens: int
+    vote_tokens: int
+    too_long: int = 0
+    long_keys: list[str] = field(default_factory=list)
+
+
+def forecast(prepared: Prepared) -> Forecast:
+    """Estimate a run; nothing is written or sent.
+
+    Raises:
+        UserError: the run's name is invalid, or another run has it.
+    """
+    run, source = prepared.run, prepared.source
+    continued, sampling = publish.exists(run), Sampling.of_record(run.options)
+    count, shown = _shown_tokens(prepared, sampling)
+    room = settings.load().max_model_len - sampling.max_tokens
+    tokens, long = 0, []
+    for name, asked in _questions(prepared):
+        own = prompts.tokens(prompts.answering(asked))
+        # Workers drop examples until a prompt fits.
+        tokens += max(own, min(own + shown, room))
+        if own > room:
+            long.append(name)
+    return Forecast(
+        run=run.name,
+        continued=continued,
+        entries=source.entries,
+        questions=source.questions,
+        bad=source.bad,
+        examples=count,
+        votes=sampling.votes,
+        rounds=sampling.max_attempts,
+        prompt_tokens=tokens,
+        vote_tokens=source.questions * sampling.votes * sampling.max_tokens,
+        too_long=len(long),
+        long_keys=long[:_LISTED],
+    )
+
+
+def _questions(prepared: Prepared) -> Iterator[tuple[str, PromptQuestion]]:
+    for line in prepared.source.lines():
+        for index in range(len(line.entry.questions)):
+            name = key(line.entry.id, index)
+            if prepared.keys is None or name in prepared.keys:
+                yield name, runs.asked(line.entry, index)
+
+
+def _shown_tokens(prepared: Prepared, sampling: Sampling) -> tuple[int, int]:
+    """Return the number of solved examples, and the mean tokens of those in a prompt."""
+    solved: Iterable[FewShotExample] = prepared.few_shot.read()
+    count = prepared.few_shot.count
+    if not count and prepared.run.examples is not None:
+        solved = runs.load_examples(prepared.run.examples)
+        count = len(solved)
+    sizes = [
+        prompts.tokens(prompts.case(example.asked) + prompts.solution(example))
+        for example in itertools.islice(solved, _EXAMPLES_READ)
+    ]
+    return count, round(min(count, sampling.num_examples) * sum(sizes) / len(sizes)) if sizes else 0
+
+
+def summary(forecast: Forecast) -> str:
+    """Summarize a forecast in one line."""
+    would = "would be continued" if forecast.continued else "would be enqueued"
+    questions = console.count(forecast.questions, "question")
+    return f"run {forecast.run} {would}: {questions}; nothing was written or sent"
+
+
+def rows(forecast: Forecast) -> list[tuple[str, str, str]]:
+    """Return the tokens of a round as table rows: quantity, of one question, of all."""
+    amounts = [
+        ("prompt tokens (estimate)", forecast.prompt_tokens),
+        (f"tokens of {console.count(forecast.votes, 'vote')} (at most)", forecast.vote_tokens),
+    ]
+    return [(name, f"{count / forecast.questions:,.0f}", f"{count:,}") for name, count in amounts]
+
+
+def remarks(forecast: Forecast) -> Iterator[str]:
+    """List what the estimate does not show: rounds, examples, refusals."""
+    examples = console.count(forecast.examples, "few-shot example")
+    yield f"at most {console.count(forecast.rounds, 'round')}; {examples} to choose from"
+    if forecast.bad:
+        yield f"bad lines, skipped: {forecast.bad}"
+    if forecast.too_long:
+        more = forecast.too_long - len(forecast.long_keys)
+        names = ", ".join(forecast.long_keys) + (f" and {more} more" if more else "")
+        yield (
+            f"may be refused: {console.count(forecast.too_long, 'question')} ({names}), which may not fit "
+            "VOTEQUEUE_MAX_MODEL_LEN: raise it on the workers, or lower --max-tokens"
+        )
