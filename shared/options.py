@@ -109,9 +109,14 @@ class Sampling(SamplingDefaults):
     batch: Count = Field(16, description="questions per batch")
     # The run whose votes are rescored instead of sampling.
     votes_of: Annotated[str | None, Derived()] = None
-    # The generator and the prompt version that the run was enqueued with; older runs lack them.
+    # The generator that the run was enqueued with; older runs lack it.
     model: Annotated[str | None, Derived()] = None
-    prompt: Annotated[str | None, Derived()] = None
+    # Recorded by digest (`shared.prompt_files`); older runs have a version, or none.
+    prompt: Annotated[str | None, Flag(shown="by the data's language")] = Field(
+        None, description="prompt: a name that `votequeue prompts list` shows, or a TOML file of your own"
+    )
+    # The data's language, where it chose the prompt.
+    language: Annotated[str | None, Derived()] = None
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Sampling":
