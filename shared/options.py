@@ -69,7 +69,7 @@ class SamplingDefaults(BaseModel):
         "majority",
         description="answer when no vote was ever accepted: the majority of all letters, or the constant A",
     )
-    reader: ReaderName = Field(
+    reader: Annotated[ReaderName, Flag(shown="the prompt's; VOTEQUEUE_READER")] = Field(
         "conclusion",
         description="how to read the letter of a text: conclusion (the last statement of an answer), "
         "reference (the first 答案是：X before any marker of a new problem)",

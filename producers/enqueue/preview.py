@@ -51,7 +51,9 @@ def preview(data: Path, examples: str | None, prompt: str | None, num_examples: 
     language = prompt_choice.language_of_entries(entries)
     template = template or prompt_files.built_in(language)
     asked = runs.asked(entries[0], 0)
-    shown = list(itertools.islice(_solved(examples), num_examples)) if examples else []
+    # As by default in runs, no example is about the question's own problem.
+    others = (each for each in _solved(examples or "") if each.asked.problem != asked.problem)
+    shown = list(itertools.islice(others, num_examples)) if examples else []
     text = template.completion(asked, shown)
     count, tokenizer = counter()
     head, question = count(template.head), count(template.case(asked))

@@ -77,6 +77,8 @@ def infer(
             runs.open_run(run, lines, files=(*source.files, *few_shot.files))
 
     continued = begin(_keep_pinned(run, sampling), write)
+    if not continued and language not in (None, prompt_files.FIRST):
+        console.note(f"prompt {prompt.name}, by the language of the data: --prompt chooses another")
     sent = publish(chosen)
     return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, few_shot.count, source.bad, continued)
 

@@ -116,11 +116,14 @@ def test_a_worker_without_the_prompt_gives_the_question_back(data: Path, mine: P
         work("r", FakeGenerator())
 
 
-def test_the_datas_language_chooses_the_prompt_and_is_recorded(data: Path, home: Path) -> None:
+def test_the_datas_language_chooses_the_prompt_and_is_recorded(
+    data: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     publish.infer(data, SAMPLING, "chinese")
     publish.infer(english(home / "english.jsonl"), SAMPLING, "english")
     publish.infer(data, SAMPLING.model_copy(update={"prompt": "en"}), "given")
     assert [recorded(run, "language") for run in ("chinese", "english", "given")] == ["zh", "en", None]
+    assert capsys.readouterr().err.count("prompt en, by the language of the data") == 1
     names = [
         prompt_store.of_votes(str(recorded(run, "prompt"))).name for run in ("chinese", "english", "given")
     ]
@@ -216,6 +219,9 @@ def test_a_preview_is_exactly_what_a_worker_sends(
     assert "question p1#1, data in zh" in shown.err
     assert "estimated: no tokenizer on this machine" in shown.err
     assert "a worker chooses the most similar ones" in shown.err
+    own = json.loads(votequeue("prompts", "preview", solved, "--examples", solved, "--json").out)
+    assert [own["text"].count(f"(s{at})") for at in range(3)] == [1, 1, 1]
+    assert own["text"].rindex("(s0)") > own["text"].index("(s2)")
     told = json.loads(votequeue("prompts", "preview", data, "--num-examples", 0, "--json").out)
     assert told["text"] == prompt_files.built_in("zh").completion(runs.asked(runs.load_entry("r", 0), 0))
     assert (told["prompt"], told["examples"], told["tokenizer"]) == ("zh", 0, None)
@@ -238,7 +244,7 @@ def test_tokens_are_counted_exactly_where_the_models_tokenizer_is(
 def test_data_without_a_valid_line_have_no_preview(home: Path, votequeue: Command) -> None:
     (home / "bad.jsonl").write_text('{"id": 1, "problem": "1", "questions": []}\n')
     assert "bad.jsonl has no valid line" in votequeue("prompts", "preview", home / "bad.jsonl").err
-    assert "votequeue: none.jsonl" in votequeue("prompts", "preview", "none.jsonl").err
+    assert "cannot read none.jsonl" in votequeue("prompts", "preview", "none.jsonl").err
 
 
 def test_the_prompt_follows_the_votes_into_a_lora_training(

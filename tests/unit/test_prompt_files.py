@@ -106,6 +106,13 @@ def test_conditions_and_filters_may_be_used() -> None:
     assert parse(text).case(ASKED) == "甲比乙高。 谁高？\nA: 甲; B: 乙"
 
 
+def test_the_file_in_the_documents_is_a_good_one() -> None:
+    text = Path(__file__).parents[2].joinpath("docs/prompts.md").read_text("utf-8")
+    prompt = PromptTemplate("docs", text.partition("```toml\n")[2].partition("```")[0])
+    assert prompt.completion(ASKED, [SOLVED]).count("\n\n## Problem\n") == 2
+    assert all(f"`{name}`" in text for name in (*PLACEHOLDERS, *sandbox.FILTERS, *answers.READERS))
+
+
 # Faults
 
 
