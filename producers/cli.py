@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from producers.commands import enqueue_commands, ledger_commands, model_commands, options
+from producers.commands import enqueue_commands, ledger_commands, model_commands, options, prompt_commands
 from producers.commands.options import Force, Json
 from shared import file_permissions, settings
 from shared.errors import UserError, VotequeueError
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.add_typer(enqueue_commands.app, name="enqueue")
 app.add_typer(model_commands.app, name="models")
 app.add_typer(ledger_commands.app, name="ledger")
+app.add_typer(prompt_commands.app, name="prompts")
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `enqueue` printed it")]
 

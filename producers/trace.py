@@ -12,7 +12,7 @@ from typing import Any
 
 from producers import run_progress
 from shared import prompts
-from shared.ledger import item_history, runs, votes
+from shared.ledger import item_history, prompt_store, runs, votes
 from shared.ledger.models import GeneratorIdentity
 from shared.ledger.runs import Run
 from shared.prompts import PromptQuestion
@@ -134,11 +134,12 @@ def history(name: str, key: str) -> History:
 def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:
     solved = {example.position: example for example in runs.load_examples(run.examples or "")}
     sampling = {name: run.options.get(name) for name in ("votes", "temperature", "top_p", "max_tokens")}
+    template = prompt_store.of_votes(run.options.get("prompt"))
     rounds = []
     for attempt, record, generator in votes.sampled_rounds(run.name, number):
         # A rescoring run shares the examples of the run that sampled the votes.
         examples = [solved[position] for position in record.examples if position in solved]
-        prompt = prompts.answering(question, examples)
+        prompt = template.completion(question, examples)
         rounds.append(
             Round(
                 attempt=attempt,

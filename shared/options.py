@@ -69,7 +69,7 @@ class SamplingDefaults(BaseModel):
         "majority",
         description="answer when no vote was ever accepted: the majority of all letters, or the constant A",
     )
-    reader: ReaderName = Field(
+    reader: Annotated[ReaderName, Flag(shown="the prompt's; VOTEQUEUE_READER")] = Field(
         "conclusion",
         description="how to read the letter of a text: conclusion (the last statement of an answer), "
         "reference (the first 答案是：X before any marker of a new problem)",
@@ -117,9 +117,14 @@ class Sampling(SamplingDefaults):
     redo_of: Annotated[str | None, Derived()] = None
     # The run whose votes are rescored instead of sampling.
     votes_of: Annotated[str | None, Derived()] = None
-    # The generator and the prompt version that the run was enqueued with; older runs lack them.
+    # The generator that the run was enqueued with; older runs lack it.
     model: Annotated[str | None, Derived()] = None
-    prompt: Annotated[str | None, Derived()] = None
+    # Recorded by digest (`shared.prompt_files`); older runs have a version, or none.
+    prompt: Annotated[str | None, Flag(shown="by the data's language")] = Field(
+        None, description="prompt: a name that `votequeue prompts list` shows, or a TOML file of your own"
+    )
+    # The data's language, where it chose the prompt.
+    language: Annotated[str | None, Derived()] = None
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Sampling":

@@ -27,6 +27,7 @@ DOCUMENTS = (
     "docs/data.md",
     "docs/cluster.md",
     "docs/runs.md",
+    "docs/prompts.md",
     *TRAINING,
 )
 GENERATED = {"var"}  # in the tree of the README, but made by running

@@ -131,7 +131,10 @@ def sampling(given: dict[str, Any]) -> Sampling:
         typer.BadParameter: a value is invalid.
     """
     loaded = settings.load()
-    defaults = {name: getattr(loaded, name) for name in options.SamplingDefaults.model_fields}
+    # A reader that is not set stays unset: the prompt's reading rule then applies.
+    unset = {"reader"} - loaded.model_fields_set
+    names = options.SamplingDefaults.model_fields.keys() - unset
+    defaults = {name: getattr(loaded, name) for name in names}
     return filled(Sampling, {**defaults, "batch": loaded.batch_size}, given)
 
 

@@ -58,7 +58,7 @@ def forecast(prepared: Prepared) -> Forecast:
     room = settings.load().max_model_len - sampling.max_tokens
     tokens, long = 0, []
     for name, asked in _questions(prepared):
-        own = prompts.tokens(prompts.answering(asked))
+        own = prompts.tokens(prepared.prompt.completion(asked))
         # Workers drop examples until a prompt fits.
         tokens += max(own, min(own + shown, room))
         if own > room:
@@ -95,7 +95,7 @@ def _shown_tokens(prepared: Prepared, sampling: Sampling) -> tuple[int, int]:
         solved = runs.load_examples(prepared.run.examples)
         count = len(solved)
     sizes = [
-        prompts.tokens(prompts.case(example.asked) + prompts.solution(example))
+        prompts.tokens(prepared.prompt.case(example.asked) + prepared.prompt.solution(example))
         for example in itertools.islice(solved, _EXAMPLES_READ)
     ]
     return count, round(min(count, sampling.num_examples) * sum(sizes) / len(sizes)) if sizes else 0

@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producers import console, run_progress
-from producers.enqueue import inputs
+from producers.enqueue import inputs, prompt_choice
 from producers.enqueue.inputs import DataSource, Examples
-from shared import broker, options, prompts, service_pauses, settings
+from shared import broker, options, prompt_files, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
-from shared.jobs import DATA_QUEUES, Infer, Job, Reason
-from shared.ledger import calls, claims, locks, models, outbox, runs
+from shared.jobs import DATA_QUEUES, Infer, Job, Reason, Train
+from shared.ledger import calls, claims, locks, models, outbox, prompt_store, runs
 from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
 from shared.options import Reasoning, Sampling
+from shared.prompt_files import PromptTemplate
 
 LOOKAHEAD = 10_000  # items read at once for sending
 CHUNK = 500  # messages sent between two updates of the ledger
@@ -54,6 +55,7 @@ class Prepared:
     run: Run
     source: DataSource
     few_shot: Examples
+    prompt: PromptTemplate
     keys: frozenset[str] | None = None
 
 
@@ -80,11 +82,15 @@ def prepare(
     Raises:
         UserError: the data or the examples are invalid.
     """
+    given = prompt_choice.find(sampling.prompt) if sampling.prompt else None
     source, few_shot = _check_data(data, examples, skip_bad)
-    identity = sampling.model_dump(exclude={"model", "prompt", *NO_IDENTITY})
+    language = None if given else prompt_choice.language_of_entries(line.entry for line in source.lines())
+    prompt = given or prompt_files.built_in(language or prompt_files.FIRST)
+    identity = sampling.model_dump(exclude={"model", "prompt", "language", *NO_IDENTITY}) | _named(prompt)
     chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, identity)
-    run = Run(chosen, "infer", source.place, source.digest, few_shot.digest, pinned(sampling).model_dump())
-    return Prepared(_keep_pinned(run, sampling), source, few_shot)
+    record = pinned(sampling, prompt).model_copy(update={"language": language}).model_dump()
+    run = Run(chosen, "infer", source.place, source.digest, few_shot.digest, record)
+    return Prepared(_keep_pinned(run, sampling), source, few_shot, prompt)
 
 
 def place(prepared: Prepared) -> EnqueuedRun:
@@ -97,6 +103,7 @@ def place(prepared: Prepared) -> EnqueuedRun:
     run, source, few_shot = prepared.run, prepared.source, prepared.few_shot
 
     def write() -> None:
+        prompt_store.put(prepared.prompt)
         if few_shot.digest is not None:
             runs.add_examples(few_shot.digest, few_shot.read())
         with console.bar("recording", source.entries, "entries") as advance:
@@ -104,15 +111,24 @@ def place(prepared: Prepared) -> EnqueuedRun:
             runs.open_run(run, lines, keys=prepared.keys, files=(*source.files, *few_shot.files))
 
     continued = begin(run, write)
+    if not continued and run.options["language"] not in (None, prompt_files.FIRST):
+        console.note(f"prompt {prepared.prompt.name}, by the language of the data: --prompt chooses another")
     sent = publish(run.name)
     items = run_progress.count_items(run.name)
     return EnqueuedRun(run.name, items, sent, few_shot.count, source.bad, continued)
 
 
-def pinned(sampling: Sampling) -> Sampling:
-    """Pin the current generator, prompt version, scorer and adapter in a run's options.
+def _named(prompt: PromptTemplate) -> dict[str, str]:
+    """Give what the prompt adds to a run's identity: nothing for the first one, as in older runs."""
+    first = prompt_files.built_in(prompt_files.FIRST).digest
+    return {} if prompt.digest == first else {"prompt": prompt.digest}
 
-    The generator is pinned only where this machine's settings name one: elsewhere, the workers' settings do.
+
+def pinned(sampling: Sampling, prompt: PromptTemplate) -> Sampling:
+    """Pin the current generator, the prompt, its reader, scorer and adapter in a run's options.
+
+    A reader that the user chose replaces the prompt's. The generator is pinned only where this machine's
+    settings name one: elsewhere, the workers' settings do.
 
     Raises:
         UserError: a named model does not exist.
@@ -121,7 +137,8 @@ def pinned(sampling: Sampling) -> Sampling:
     return sampling.model_copy(
         update={
             "model": loaded.model if "model" in loaded.model_fields_set else None,
-            "prompt": prompts.version("answering"),
+            "prompt": prompt.digest,
+            "reader": sampling.reader if "reader" in sampling.model_fields_set else prompt.reader,
             "scorer": models.pinned("scorer", sampling.scorer),
             "lora": models.pinned("lora", sampling.lora),
         }
@@ -129,7 +146,7 @@ def pinned(sampling: Sampling) -> Sampling:
 
 
 def _keep_pinned(run: Run, sampling: Sampling) -> Run:
-    """Keep the models that an existing run was enqueued with where the one in use is requested."""
+    """Keep what an existing run was enqueued with: models where the one in use is requested, the prompt."""
     before = runs.find_run(run.name)
     kept = {
         kind: before.options[kind]
@@ -139,6 +156,10 @@ def _keep_pinned(run: Run, sampling: Sampling) -> Run:
     for kind, model in kept.items():
         if model not in (run.options[kind], models.IN_USE):
             console.note(f"run {run.name} keeps its pinned {kind}: {model}")
+    if before and before.kind == run.kind and sampling.prompt is None:
+        kept |= {option: before.options.get(option) for option in ("prompt", "language")}
+        if "reader" not in sampling.model_fields_set:
+            kept["reader"] = prompt_store.of_votes(kept["prompt"]).reader
     return dataclasses.replace(run, options={**run.options, **kept})
 
 
@@ -218,8 +239,12 @@ def _differences(recorded: Run, requested: Run) -> Iterator[str]:
     for option in sorted(options_before.keys() | requested.options.keys()):
         before = options_before.get(option, _BEFORE.get((recorded.kind, option)))
         now = requested.options.get(option)
-        if option in ("model", "prompt") and None in (before, now):
+        if option == "prompt" and recorded.kind in (Infer.queue, Train.queue):
+            before, now = prompt_files.digest_of(before), prompt_files.digest_of(now)
+        elif option in ("model", "prompt") and None in (before, now):
             continue  # not pinned, or the run predates these options
+        elif option == "language" and recorded.kind == Infer.queue:
+            continue  # it only chose the prompt
         if before != now:
             yield f"its {option.replace('_', '-')} is {_format_option(before)}, not {_format_option(now)}"
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from producers import run_progress
-from producers.enqueue import inputs, publish
+from producers.enqueue import inputs, prompt_choice, publish
 from producers.enqueue.inputs import NO_EXAMPLES, DataSource
 from producers.enqueue.publish import Prepared
 from shared.dataset import Line
 from shared.errors import UserError
-from shared.ledger import votes
+from shared.ledger import prompt_store, votes
 from shared.ledger.runs import Run
 from shared.ledger.votes import QuestionResult, RecordedVote
 from shared.options import Sampling
@@ -82,13 +82,15 @@ def prepare(source: Run, changes: dict[str, Any], name: str | None = None) -> Pr
         raise UserError(f"run {source.name!r} has no question to ask again: none is {changes['only']}")
     data = _restricted(inputs.from_run(source), selected)
     before = Sampling.of_record(source.options)
-    unpinned = {**changes, "redo_of": source.name, "votes_of": None}
-    sampling = publish.pinned(before.model_copy(update=unpinned))
+    unpinned = {**changes, "redo_of": source.name, "votes_of": None, "language": None}
+    given = changes.get("prompt")
+    prompt = prompt_choice.find(given) if given else prompt_store.of_votes(before.prompt)
+    sampling = publish.pinned(before.model_copy(update=unpinned), prompt)
     # Where this machine names no generator, the origin's is kept.
     options = {**sampling.model_dump(), "model": sampling.model or before.model}
     chosen = name or publish.default_name(source.name, "infer", data.digest, sorted(selected), options)
     run = Run(chosen, "infer", f"questions of {source.name}", data.digest, source.examples, options)
-    return Prepared(run, data, NO_EXAMPLES, frozenset(selected))
+    return Prepared(run, data, NO_EXAMPLES, prompt, frozenset(selected))
 
 
 def parse(only: str) -> list[tuple[Selection, float]]:

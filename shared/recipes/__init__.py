@@ -95,6 +95,8 @@ class LoraTraining(_Training):
     )
     per_question: Count = Field(description="right texts per question to train on")
     examples: Annotated[tuple[str, ...], Derived()] = ()
+    # The digest of the prompt file; older trainings lack it.
+    prompt: Annotated[str | None, Derived()] = None
 
 
 Training = ScorerTraining | LoraTraining

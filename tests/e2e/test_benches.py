@@ -85,6 +85,11 @@ def test_the_bench_of_minutes(home: Path) -> None:
     assert "most in a minute" in bench("minutes", "--seconds", 3, "--skip", "forget")
 
 
+def test_the_bench_of_rendering(data: Path) -> None:
+    said = bench("rendering", data)
+    assert said.count("ratio") == 2
+
+
 @pytest.mark.usefixtures("on_broker")
 def test_the_bench_of_readers(home: Path) -> None:
     publish.infer(

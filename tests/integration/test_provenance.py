@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from producers.enqueue import publish
-from shared import prompts, settings
+from shared import prompt_files, settings
 from shared.errors import UserError
 from shared.jobs import Infer
 from shared.ledger import claims, models, runs, votes
@@ -73,7 +73,7 @@ def test_a_run_keeps_the_models_that_were_in_use_when_it_was_enqueued(
     first = publish.infer(data, SAMPLING)
     pinned = {
         "model": settings.load().model,
-        "prompt": prompts.version("answering"),
+        "prompt": prompt_files.built_in("zh").digest,
         "scorer": "s1",
         "lora": "none",
     }
@@ -127,12 +127,10 @@ def test_a_run_is_not_continued_with_another_model_or_prompt(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish.infer(data, SAMPLING, "r")
-    monkeypatch.setitem(prompts.PROMPTS, "answering", prompts.Template("another"))
     with pytest.raises(
-        UserError, match=r"its prompt is [0-9a-f]{8}, not [0-9a-f]{8}: choose another name with --run"
+        UserError, match=r"its prompt is [0-9a-f]{64}, not [0-9a-f]{64}: choose another name with --run"
     ):
-        publish.infer(data, SAMPLING, "r")
-    monkeypatch.undo()
+        publish.infer(data, SAMPLING.model_copy(update={"prompt": "en"}), "r")
     monkeypatch.setenv("VOTEQUEUE_MODEL", "other/weights")
     settings.load.cache_clear()
     with pytest.raises(UserError, match=r"its model is .*, not other/weights"):
@@ -172,7 +170,7 @@ def test_a_prompt_of_another_version_is_not_guessed(
     publish.infer(data, SAMPLING, "r")
     rounds = Rounds(Weights(), FakeScorer(), fakes.FakeRetriever())
     asyncio.run(rounds.run(claims.claim([Infer(run="r", item=0)], "one", 60)))
-    monkeypatch.setattr(prompts, "HEAD", "另一个开头。\n")
+    monkeypatch.setattr(prompt_files.built_in("zh"), "head", "另一个开头。\n")
     shown = votequeue("trace", "r", "p1#1").out
     assert "another version of votequeue built it" in shown
     assert "generator: unknown" in shown

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from shared import broker, dataset, prompts, settings
+from shared import broker, dataset, settings
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
 from shared.jobs import Infer
 from shared.ledger import claims, engine, outbox, runs, schema
@@ -309,7 +309,7 @@ def test_a_run_that_names_its_scorer_keeps_to_it(tmp_path: Path) -> None:
 
 def test_a_round_records_what_its_votes_were_sampled_from(tmp_path: Path) -> None:
     model_fixtures.put("l1", "lora")
-    run = open_run(tmp_path, 1, seed=7, model=fakes.GENERATOR.model, prompt=prompts.version("answering"))
+    run = open_run(tmp_path, 1, seed=7, model=fakes.GENERATOR.model, prompt="1783896d")
     generator, begun = FakeGenerator(otherwise=votes("AAB")), time.time()
     play(playing(generator, scored(A=0.9)), claim(run))
     [request] = generator.requests

@@ -205,7 +205,6 @@ def test_a_strategy_is_one_entry_for_a_worker(rhyming: Path, monkeypatch: pytest
 ASKED = PromptQuestion("题", "谁？", ("甲", "乙"))
 SOLVED = FewShotExample(ASKED, "甲高。", "A")
 RENDERED = {
-    "answering": lambda: prompts.answering(ASKED, [SOLVED]),
     "explaining": lambda: prompts.explaining(ASKED, "A"),
     "translating": lambda: prompts.translating(["甲"], "zh", "ja"),
     "varying": lambda: prompts.varying(SOLVED),
@@ -215,7 +214,6 @@ RENDERED = {
 def test_a_prompts_version_is_known_to_the_runs_of_older_ledgers() -> None:
     # These stand in ledgers: another wording is another version, the same wording is never one.
     assert {name: prompts.version(name) for name in PROMPTS} == {
-        "answering": "1783896d",
         "explaining": "f9677755",
         "translating": "e7746d3a",
         "varying": "9fcbfed9",

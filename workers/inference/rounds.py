@@ -20,11 +20,12 @@ from pydantic import ValidationError
 
 from shared import answers, prompts, voting
 from shared.errors import EngineDied, NotServedHere, Refused
-from shared.ledger import claims, engine, models, runs
+from shared.ledger import claims, engine, models, prompt_store, runs
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import Claim, RoundRecord, Settled, VoteRecord
 from shared.ledger.models import Model
 from shared.options import Sampling
+from shared.prompt_files import PromptTemplate
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.training_examples import Text
 from shared.voting import Rule, Vote, VotingMode
@@ -41,6 +42,8 @@ class _Plan:
 
     sampling: Sampling
     examples: str | None
+    # None: this worker does not know it.
+    prompt: PromptTemplate | None
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,11 @@ class Rounds:
     async def _sample(
         self, plan: _Plan, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
     ) -> list[_Sampled | EngineDied | Refused]:
-        self._require_same(plan.sampling)
+        template = self._require_same(plan)
         examples = await asyncio.to_thread(self._examples, plan, asked)
         adapter = await asyncio.to_thread(models.chosen, "lora", plan.sampling.lora)
         name = adapter.name if adapter else None
-        rounds = (self._ask(plan, name, *each) for each in zip(batch, asked, examples, strict=True))
+        rounds = (self._ask(plan, template, name, *each) for each in zip(batch, asked, examples, strict=True))
         results = await asyncio.gather(*rounds, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, EngineDied | Refused):
@@ -130,13 +133,14 @@ class Rounds:
     async def _ask(
         self,
         plan: _Plan,
+        template: PromptTemplate,
         adapter: str | None,
         claim: Claim,
         asked: PromptQuestion,
         examples: list[FewShotExample],
     ) -> _Sampled:
         sampling = plan.sampling
-        prompt = prompts.answering(asked, examples)
+        prompt = template.completion(asked, examples)
         while not self._generator.fits(tokens := self._generator.count_tokens(prompt), sampling.max_tokens):
             if not examples:
                 raise Refused(
@@ -144,7 +148,7 @@ class Rounds:
                     "raise VOTEQUEUE_MAX_MODEL_LEN or lower --max-tokens"
                 )
             examples = examples[:-1]
-            prompt = prompts.answering(asked, examples)
+            prompt = template.completion(asked, examples)
         progress = self.meter.begin(claim.job.run, claim, sampling.votes)
         seed, begun = _seed(sampling.seed, claim), time.time()
         votes = await self._generator.sample(prompt, sampling, seed, adapter, progress)
@@ -160,20 +164,19 @@ class Rounds:
         )
         return _Sampled(votes, record)
 
-    def _require_same(self, sampling: Sampling) -> None:
-        """Raise `NotServedHere` unless this worker has the run's model and prompt version."""
-        here = self._generator.identity.model
-        if sampling.model not in (None, here):
-            raise NotServedHere(
-                f"the run is for the model {sampling.model}, this worker has {here} (VOTEQUEUE_MODEL)"
-            )
-        if sampling.prompt not in (None, prompts.version("answering")):
+    def _require_same(self, plan: _Plan) -> PromptTemplate:
+        """Give the run's prompt; raise `NotServedHere` unless this worker has its model and its prompt."""
+        model, here = plan.sampling.model, self._generator.identity.model
+        if model not in (None, here):
+            raise NotServedHere(f"the run is for the model {model}, this worker has {here} (VOTEQUEUE_MODEL)")
+        if plan.prompt is None:
             raise NotServedHere("the run is for the prompt of another version of votequeue")
+        return plan.prompt
 
     def _judge(self, plan: _Plan, finished: Sequence[_FinishedRound]) -> list[Settled]:
         model = models.chosen("scorer", plan.sampling.scorer)
         rule, name = _rule(plan.sampling, model), model.name if model else None
-        texts = [(each.asked, _read(plan.sampling, each)) for each in finished]
+        texts = [(each.asked, _read(plan, each)) for each in finished]
         scores: Sequence[Sequence[float | None]]
         scores = self._scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
         return [
@@ -186,9 +189,10 @@ class Rounds:
 def _plan(run: str) -> _Plan:
     record = runs.get_run(run)
     try:
-        return _Plan(Sampling.of_record(record.options), record.examples)
+        sampling = Sampling.of_record(record.options)
     except ValidationError as error:
         raise Refused(f"the run's options are of another votequeue: {error.errors()[0]['msg']}") from error
+    return _Plan(sampling, record.examples, prompt_store.find(sampling.prompt))
 
 
 def batch_size(claim: Claim) -> int:
@@ -243,11 +247,12 @@ def _rule(sampling: Sampling, model: Model | None) -> Rule:
     return Rule(use, model.threshold(use) if model else best.threshold)
 
 
-def _read(sampling: Sampling, finished: _FinishedRound) -> list[Text]:
+def _read(plan: _Plan, finished: _FinishedRound) -> list[Text]:
     """Truncate votes and extract their letters with the run's reader."""
-    reader, options = answers.READERS[sampling.reader], len(finished.asked.options)
-    cut = [reader.cut(vote.text) for vote in finished.sampled.votes]
-    return [Text(text=text, letter=answers.extract(text, options, sampling.reader)) for text in cut]
+    name, options = plan.sampling.reader, len(finished.asked.options)
+    stops = (plan.prompt or prompt_store.of_votes(None)).stop
+    cut = [answers.READERS[name].cut(vote.text, stops) for vote in finished.sampled.votes]
+    return [Text(text=text, letter=answers.extract(text, options, name)) for text in cut]
 
 
 def _end(

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared import answers, model_store, vllm_environment
+from shared import model_store, vllm_environment
 from shared.errors import EngineDied, Refused, UserError
+from shared.ledger import prompt_store
 from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
 from workers.models.lora_adapters import Adapter, Adapters
@@ -238,7 +239,7 @@ def _sampling_params(sampling: Sampling, seed: int | None) -> Any:
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         seed=seed,
-        stop=list(answers.READERS[sampling.reader].stops),
+        stop=list(prompt_store.stops(sampling)),
         logprobs=0,  # of the sampled token alone
         flat_logprobs=True,
         # Stream the new text of each vote every few tokens, for progress reports; the cost is not measurable.

@@ -1,0 +1,86 @@
+"""The `prompts` commands: parse, call, print.
+
+    votequeue prompts preview test.jsonl --examples solved.jsonl --prompt en
+
+As in `cli`, each command imports its dependencies when it runs.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from producers.commands.options import Json
+from shared import settings
+
+app = typer.Typer(help="List, show and preview the prompts of `enqueue infer`.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_prompts(json: Json = False) -> None:
+    """List the built-in prompts, and the prompt files stored with runs."""
+    from producers.enqueue import prompt_choice
+    from producers.reports import render
+
+    listed = prompt_choice.listed()
+    if json:
+        return render.as_json(listed)
+    rows = [[prompt.name, prompt.digest[:12], prompt.source] for prompt in listed]
+    return render.table(rows, ["name", "digest", "source"])
+
+
+@app.command("show")
+def show_file(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="prompt's name or digest, or a TOML file")],
+    json: Json = False,
+) -> None:
+    """Print a prompt file; a file of your own is checked first."""
+    from producers.enqueue import prompt_choice
+    from producers.reports import render
+
+    prompt = prompt_choice.find(name)
+    if json:
+        return render.as_json({"name": prompt.name, "digest": prompt.digest, "text": prompt.text})
+    return render.text(prompt.text.removesuffix("\n"))
+
+
+@app.command("preview")
+def preview(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="data set, JSON Lines")],
+    *,
+    examples: Annotated[
+        str | None, typer.Option(metavar="FILE|RUN", help="solved questions: a data set, or a run")
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE", help="a prompt's name, or a TOML file", show_default="by the data's language"
+        ),
+    ] = None,
+    num_examples: Annotated[
+        int | None,
+        typer.Option(min=0, help="solved examples in the prompt", show_default="VOTEQUEUE_NUM_EXAMPLES"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print the prompt of the first question exactly as a worker sends it, and its tokens on stderr."""
+    count = settings.load().num_examples if num_examples is None else num_examples
+    from producers import console
+    from producers.enqueue import preview as previewing
+    from producers.reports import render
+
+    shown = previewing.preview(data, examples, prompt, count)
+    if json:
+        return render.as_json(shown)
+    render.text(shown.text.removesuffix("\n"))
+    how = f"tokenizer of {shown.tokenizer}" if shown.tokenizer else "estimated: no tokenizer on this machine"
+    parts = f"head {shown.head}, examples {shown.solved}, question {shown.question}"
+    console.note(
+        f"prompt {shown.prompt} ({shown.digest[:12]}), question {shown.key}, data in {shown.language}"
+    )
+    console.note(f"{console.count(shown.tokens, 'token')} ({parts}; {how})")
+    stops = ", ".join(map(repr, shown.stop)) or "none"
+    console.note(f"votes end at {stops}; their letters are read by the reader {shown.reader}")
+    if shown.examples:
+        console.note("the examples are the first ones here; a worker chooses the most similar ones")
+    return None
