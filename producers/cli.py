@@ -145,9 +145,20 @@ def collect(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="output: .parquet, .hf (a folder), else JSON Lines"
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="output: .json, .csv, .tsv, .txt, .parquet, .hf (a folder), else JSON Lines; .gz, .zst",
         ),
     ],
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="votequeue: entries instead of rows in the input's own layout",
+            show_default="the input's own",
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="wait until no item is open")] = False,
     force: Force = False,
     json: Json = False,
@@ -157,7 +168,7 @@ def collect(
     from producers import console
     from producers.reports import render
 
-    done = collecting.collect(run, output, wait, force)
+    done = collecting.collect(run, output, wait, force, layout)
     if json:
         render.as_json({**render.plain(done), "open": done.open})
     else:

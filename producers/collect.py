@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from producers import console, formats, generated_entries, output_files, run_progress, watch
-from shared import dataset
+from producers import answered_rows, console, formats, generated_entries, output_files, run_progress, watch
+from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
-from shared.ledger import progress, runs, votes
+from shared.ledger import progress, runs
 from shared.ledger.runs import Run
 
 
 @dataclass(frozen=True)
 class Collected:
-    """Counts of a written data set: questions answered, dead and open."""
+    """Counts of a written data set: questions answered, dead and open, and rows skipped by `--skip-bad`."""
 
     run: str
     path: Path
@@ -29,6 +29,7 @@ class Collected:
     answered: int
     dead: list[progress.Dead]
     left_out: list[str] = field(default_factory=list)
+    skipped: int = 0
 
     @property
     def open(self) -> int:
@@ -38,7 +39,8 @@ class Collected:
     @property
     def summary(self) -> str:
         """Summarize the contents of the file."""
-        return f"{self.path}: {self.answered} of {self.questions} questions answered"
+        skipped = f"; {console.count(self.skipped, 'skipped row')} unchanged" if self.skipped else ""
+        return f"{self.path}: {self.answered} of {self.questions} questions answered{skipped}"
 
     @property
     def missing(self) -> str:
@@ -88,15 +90,20 @@ class Exported:
         return f"{self.items - self.done} of {self.items} {console.plural(self.unit)} have no {self._product}"
 
 
-def collect(name: str, path: Path, wait: bool = False, force: bool = False) -> Collected | Exported:
+def collect(
+    name: str, path: Path, wait: bool = False, force: bool = False, layout: str | None = None
+) -> Collected | Exported:
     """Write a run's results so far, or all of them with ``wait``.
 
-    ``force`` allows overwriting a file that a run reads.
+    ``force`` allows overwriting a file that a run reads. ``layout`` is ``votequeue`` for entries instead of
+    rows in the layout of the run's input.
 
     Raises:
         UserError: there is no such run, it has nothing to collect, or the file cannot be written.
     """
     run = runs.get_run(name)
+    if layout not in (None, "votequeue"):
+        raise UserError(f"--format {layout}: it can be votequeue; the default is the layout of the input")
     if run.kind not in DATA_QUEUES:
         run_progress.require_questions(name)
     # Fail before a long wait rather than after it.
@@ -106,20 +113,21 @@ def collect(name: str, path: Path, wait: bool = False, force: bool = False) -> C
         _require_place(path, force)
     # Read first: an item that dies between the two reads is then missing here, not counted twice.
     given_up = progress.dead(name)
-    return (_export if run.kind in DATA_QUEUES else _answers)(run, path, given_up)
+    if run.kind in DATA_QUEUES:
+        return _export(run, path, given_up)
+    return _answers(run, path, given_up, in_entries=layout is not None)
 
 
-def _answers(run: Run, path: Path, given_up: list[progress.Dead]) -> Collected:
-    counts = [0, 0]
-    written = formats.write(_answered(run.name, counts), path, run.name)
-    return Collected(run.name, path, counts[0], counts[1], given_up, written.left_out)
-
-
-def _answered(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
-    for text, letters in votes.letters_of(run):
-        counts[0] += len(letters)
-        counts[1] += sum(letter is not None for letter in letters)
-        yield dataset.with_answers(text, letters)
+def _answers(run: Run, path: Path, given_up: list[progress.Dead], in_entries: bool) -> Collected:
+    counts = answered_rows.Counts()
+    if in_entries or not answered_rows.has_rows(run.name, formats.is_table(path)):
+        written = formats.write(answered_rows.entries(run.name, counts), path, run.name)
+    else:
+        source = Path(run.source)
+        written = formats.write_rows(lambda: answered_rows.rows(run.name, counts), path, run.name, source)
+    return Collected(
+        run.name, path, counts.questions, counts.answered, given_up, written.left_out, counts.skipped
+    )
 
 
 def _export(run: Run, path: Path, given_up: list[progress.Dead]) -> Exported:

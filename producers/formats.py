@@ -1,9 +1,10 @@
-"""Write data sets as JSON Lines, Parquet (``.parquet``) or a folder of Hugging Face's `datasets` (``.hf``).
+"""Write data sets as Parquet (``.parquet``), a folder of Hugging Face's `datasets` (``.hf``), or text.
 
     write(entries, Path("train.parquet"), "correct")  ->  WrittenFile(entries=1204, left_out=["source"])
 
-A table has one schema: the documented fields, with ids as text. Other fields are dropped and listed. Files
-are written atomically.
+A table of entries has one schema: the documented fields, with ids as text. Other fields are dropped and
+listed. A table of rows in another layout has the schema of the run's Parquet file, or of all rows together.
+Files are written atomically; `row_writers` writes text.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared import dataset, legacy_entries
+from producers import row_writers
+from shared import dataset, json_text, legacy_entries
 from shared.dataset import Entry, Provenance, Question, TextProvenance, WrongReasoning
 from shared.errors import UserError
 
@@ -67,11 +69,90 @@ def write(entries: Iterable[dict[str, Any]], path: Path, run: str) -> WrittenFil
         UserError: the path or format cannot be written, the disk is full, or a table would be empty.
     """
     require(path)
-    if path.suffix not in (PARQUET, FOLDER):
-        return WrittenFile(dataset.write(entries, path), [])
+    if not is_table(path):
+        return WrittenFile(row_writers.write(entries, path), [])
     counted = _Table(entries)
-    (_write_parquet if path.suffix == PARQUET else _write_folder)(counted.rows(), path, run)
+    _write_table(counted.rows(), path, run, _features().arrow_schema)
     return WrittenFile(counted.count, sorted(counted.left_out))
+
+
+def is_table(path: Path) -> bool:
+    """Tell whether a file is a table with one schema."""
+    return path.suffix in (PARQUET, FOLDER)
+
+
+def write_rows(rows: Callable[[], Iterator[Any]], path: Path, run: str, source: Path) -> WrittenFile:
+    """Write rows of any layout; ``rows`` is called again for a second pass, ``source`` is the run's input.
+
+    Raises:
+        UserError: as `write`, or the rows have no common schema.
+    """
+    require(path)
+    if not is_table(path):
+        return WrittenFile(row_writers.write(rows(), path), [])
+    schema, count = _schema_of(rows(), path)
+    schema = _schema_of_file(source, schema)
+    _write_table(_chunks(rows()), path, run, schema)
+    return WrittenFile(count, [])
+
+
+def _chunks(rows: Iterator[Any]) -> Rows:
+    while chunk := [_plain(row) for row in itertools.islice(rows, _CHUNK)]:
+        yield chunk
+
+
+def _plain(value: Any) -> Any:
+    """Convert the numbers that `json_text` keeps as text."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return float(value.text) if isinstance(value, json_text.Number) else value
+
+
+def _schema_of(rows: Iterator[Any], path: Path) -> tuple[Any, int]:
+    import pyarrow
+
+    schema, count = pyarrow.schema([]), 0
+    try:
+        for chunk in _chunks(rows):
+            count += len(chunk)
+            found = pyarrow.Table.from_pylist(chunk).schema
+            schema = pyarrow.unify_schemas([schema, found], promote_options="permissive")
+    except (pyarrow.ArrowException, AttributeError, TypeError) as error:
+        what = str(error).splitlines()[0] if isinstance(error, pyarrow.ArrowException) else "no column names"
+        raise UserError(f"{path}: the rows are no table ({what}): write .jsonl, .json or .csv") from None
+    return schema, count
+
+
+def _schema_of_file(source: Path, schema: Any) -> Any:
+    """Return the schema of the run's Parquet file with its metadata, if the rows still fit."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        before = parquet.read_schema(source)
+    except (OSError, ArrowException):
+        return schema
+    fits = before.names == schema.names and all(
+        field.type == old.type or _is_narrower(field.type, old.type)
+        for field, old in zip(schema, before, strict=True)
+    )
+    return before if fits else schema
+
+
+def _is_narrower(found: Any, old: Any) -> bool:
+    from pyarrow import types
+
+    integers = types.is_integer(found) and types.is_integer(old)
+    texts = types.is_string(found) and types.is_large_string(old)
+    lists = all(types.is_list(kind) or types.is_large_list(kind) for kind in (found, old))
+    structs = types.is_struct(found) and types.is_struct(old) and found.names == old.names
+    inner = lists and (found.value_type == old.value_type or _is_narrower(found.value_type, old.value_type))
+    fields = structs and all(
+        one.type == other.type or _is_narrower(one.type, other.type)
+        for one, other in zip(found.fields, old.fields, strict=True)
+    )
+    return integers or texts or inner or fields or (types.is_null(found) and not types.is_null(old))
 
 
 class _Table:
@@ -139,31 +220,33 @@ def _features() -> Any:
     return Features({"id": text, "problem": text, "questions": List(question), "votequeue": provenance})
 
 
-def _write_parquet(rows: Rows, path: Path, run: str) -> None:
+def _write_table(rows: Rows, path: Path, run: str, schema: Any) -> None:
+    (_write_parquet if path.suffix == PARQUET else _write_folder)(rows, path, run, schema)
+
+
+def _write_parquet(rows: Rows, path: Path, run: str, schema: Any) -> None:
     from pyarrow import RecordBatch, parquet
 
-    schema = _features().arrow_schema
     with dataset.writing(path) as file, parquet.ParquetWriter(file.buffer, schema) as out:
         for chunk in rows:
             out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
 
 
-def _write_folder(rows: Rows, path: Path, run: str) -> None:
+def _write_folder(rows: Rows, path: Path, run: str, schema: Any) -> None:
     path = Path(os.path.realpath(path))  # write to the target of a symbolic link
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as workshop:
             built = Path(workshop, "made")
-            _save(rows, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
+            _save(rows, schema, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
             _swap(built, path, Path(workshop, "before"))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _save(rows: Rows, stream: Path, folder: Path, description: str) -> None:
+def _save(rows: Rows, schema: Any, stream: Path, folder: Path, description: str) -> None:
     import datasets
     from pyarrow import RecordBatch, ipc
 
-    schema = _features().arrow_schema
     with stream.open("wb") as file, ipc.new_stream(file, schema) as out:
         for chunk in rows:
             out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))

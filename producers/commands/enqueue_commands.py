@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from producers.commands import options, service_options, train_commands
-from shared.options import Augmentation, Reasoning, Sampling
+from shared.options import Augmentation, Reading, Reasoning, Sampling
 
 if TYPE_CHECKING:
     from producers.enqueue.plan import Plan
@@ -24,12 +24,13 @@ RESCORING = ("reader", "scorer", "use", "threshold", "fallback", "batch")
 
 @app.command("infer")
 @options.flags_of(Sampling)
+@options.flags_of(Reading, into="reading")
 def infer(
     data: Annotated[
         str,
         typer.Argument(
             metavar="DATA|RUN",
-            help="data set (JSON Lines), or a run whose votes are scored again",
+            help="data set (a file, - or hf://NAME), or a run whose votes are scored again",
         ),
     ],
     *,
@@ -39,21 +40,22 @@ def infer(
         typer.Option(metavar="FILE|RUN", help="solved questions for few-shot prompts: a data set, or a run"),
     ] = None,
     given: dict[str, Any],
+    reading: dict[str, Any],
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
     """Answer every question of a data set; repeat the command to continue the run."""
-    chosen = options.sampling(given)
+    chosen, read = options.sampling(given), options.filled(Reading, {}, reading)
     from producers import console
     from producers.enqueue import inputs, publish, rescore
     from producers.reports import render
 
     source = inputs.find_source(data)
     if isinstance(source, Path):
-        enqueued = publish.infer(source, chosen, run, examples, skip_bad)
+        enqueued = publish.infer(source, chosen, run, examples, skip_bad, read)
     else:
         reason = f"the recorded votes of {data} are reused"
-        options.refuse_others({"examples": examples, **given}, RESCORING, reason, Sampling)
+        options.refuse_others({"examples": examples, **given, **reading}, RESCORING, reason, Sampling)
         changes = {name: getattr(chosen, name) for name in given}
         # Use the scorer in use now, unless another is named.
         enqueued = rescore.rescore(data, {"scorer": chosen.scorer, **changes}, run)
@@ -69,8 +71,9 @@ def infer(
 
 @app.command("reason")
 @options.flags_of(Reasoning)
+@options.flags_of(Reading, into="reading")
 def reason(  # noqa: PLR0913  Typer reads options from the signature
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="data set with answers, JSON Lines")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="data set with answers")],
     *,
     label: service_options.Label,
     provider: service_options.Chatting,
@@ -80,18 +83,21 @@ def reason(  # noqa: PLR0913  Typer reads options from the signature
     given: dict[str, Any],
     budget: service_options.Budget = None,
     dry_run: service_options.DryRun = False,
+    reading: dict[str, Any],
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
     """Generate a reasoning for every labelled question; repeat the command to continue the run."""
     chosen = service_options.reasoning(label, letters, provider, model, given)
-    from producers.enqueue import generate
+    read = options.filled(Reading, {}, reading)
+    from producers.enqueue import generate, inputs
 
-    return _order(generate.order(data, chosen, run, skip_bad), budget, dry_run, json)
+    return _order(generate.order(inputs.find_file(data), chosen, run, skip_bad, read), budget, dry_run, json)
 
 
 @app.command("translate")
 @options.flags_of(Augmentation)
+@options.flags_of(Reading, into="reading")
 def translate(  # noqa: PLR0913  as above
     data: Annotated[
         str, typer.Argument(metavar="DATA|RUN", help="data set, or a run for its generated entries")
@@ -104,6 +110,7 @@ def translate(  # noqa: PLR0913  as above
     given: dict[str, Any],
     budget: service_options.Budget = None,
     dry_run: service_options.DryRun = False,
+    reading: dict[str, Any],
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
@@ -111,9 +118,10 @@ def translate(  # noqa: PLR0913  as above
     chosen = service_options.augmentation(strategy, provider, model, given)
     if chosen.provider is None and budget is not None:
         raise typer.BadParameter(f"the strategy {strategy} costs nothing", param_hint="--budget")
+    read = options.filled(Reading, {}, reading)
     from producers.enqueue import augment
 
-    return _order(augment.order(data, chosen, run, skip_bad), budget, dry_run, json)
+    return _order(augment.order(data, chosen, run, skip_bad, read), budget, dry_run, json)
 
 
 def _order(order: "Plan", budget: float | None, dry_run: bool, json: bool) -> None:

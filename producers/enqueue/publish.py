@@ -24,7 +24,7 @@ from shared.jobs import DATA_QUEUES, Infer, Job, Reason
 from shared.ledger import calls, claims, locks, models, outbox, runs
 from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
-from shared.options import Reasoning, Sampling
+from shared.options import Reading, Reasoning, Sampling
 
 LOOKAHEAD = 10_000  # items read at once for sending
 CHUNK = 500  # messages sent between two updates of the ledger
@@ -51,6 +51,7 @@ def infer(
     name: str | None = None,
     examples: str | None = None,
     skip_bad: bool = False,
+    reading: Reading = inputs.AS_IT_IS,
 ) -> EnqueuedRun:
     """Enqueue every question of a data set.
 
@@ -58,7 +59,7 @@ def infer(
         UserError: the data, the examples or the run's name are invalid; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
-    source, few_shot = _check_data(data, examples, skip_bad)
+    source, few_shot = _check_data(data, examples, skip_bad, reading)
     identity = sampling.model_dump(exclude={"model", "prompt"})
     chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, identity)
     run = Run(chosen, "infer", source.place, source.digest, few_shot.digest, pinned(sampling).model_dump())
@@ -108,11 +109,14 @@ def _keep_pinned(run: Run, sampling: Sampling) -> Run:
     return dataclasses.replace(run, options={**run.options, **kept})
 
 
-def _check_data(data: Path, examples: str | None, skip_bad: bool) -> tuple[DataSource, Examples]:
+def _check_data(
+    data: Path, examples: str | None, skip_bad: bool, reading: Reading
+) -> tuple[DataSource, Examples]:
     examples_source = None if examples is None else inputs.find_source(examples, "--examples ")
     # Check both together to list the bad lines of both; check the same file only once.
     files = [data, examples_source] if isinstance(examples_source, Path) else [data]
-    checked = inputs.check(list(dict.fromkeys(files)), skip_bad)
+    files = list(dict.fromkeys(files)) if reading == inputs.AS_IT_IS else files
+    checked = inputs.check(files, skip_bad, reading)
     if examples_source is None:
         return checked[0], inputs.NO_EXAMPLES
     return checked[0], inputs.examples_of(

@@ -82,6 +82,7 @@ def open_run(
         number = 0
         for chunk in engine.chunks(enumerate(lines)):
             _add_entries(connection, run.name, ((at, line.text) for at, line in chunk))
+            _add_sources(connection, run, chunk)
             places = [place for at, line in chunk for place in _places(at, line.entry, per_entry, wants)]
             rows = [{"run": run.name, "number": at, **place} for at, place in enumerate(places, number)]
             if rows:
@@ -121,6 +122,17 @@ def _add_run(connection: sa.Connection, run: Run) -> None:
 def _add_entries(connection: sa.Connection, run: str, texts: Iterable[tuple[int, str]]) -> None:
     rows = [{"run": run, "position": at, "text": text} for at, text in texts]
     connection.execute(schema.entries.insert(), rows)
+
+
+def _add_sources(connection: sa.Connection, run: Run, lines: Iterable[tuple[int, Line]]) -> None:
+    # Other runs make new entries instead of answering those of their input.
+    rows = [
+        {"run": run.name, "position": at, "text": line.source.text}
+        for at, line in lines
+        if line.source is not None and run.kind == "infer"
+    ]
+    if rows:
+        connection.execute(schema.source_rows.insert(), rows)
 
 
 def _add_files(connection: sa.Connection, run: str, files: Iterable[Path]) -> None:
@@ -168,6 +180,29 @@ def load_entries(run: str) -> Iterator[str]:
     with engine.streaming() as connection:
         for row in connection.execute(query):
             yield row.text
+
+
+def load_sources(run: str) -> Iterator[tuple[str, str | None]]:
+    """Read a run's entries, each with the text of its `SourceRows`, if it has any."""
+    entries, sources = schema.entries.c, schema.source_rows.c
+    behind = sa.and_(sources.run == entries.run, sources.position == entries.position)
+    with engine.streaming() as connection:
+        # A read-only ledger of an older version lacks this table.
+        present = sa.inspect(connection).has_table(schema.source_rows.name)
+        query = sa.select(entries.text, sources.text if present else sa.null())
+        if present:
+            query = query.select_from(schema.entries.outerjoin(schema.source_rows, behind))
+        for row in connection.execute(query.where(entries.run == run).order_by(entries.position)):
+            yield row[0], row[1]
+
+
+def has_sources(run: str) -> bool:
+    """Tell whether any of a run's entries has rows of another layout, or skipped ones, behind it."""
+    with engine.reading() as connection:
+        if not sa.inspect(connection).has_table(schema.source_rows.name):
+            return False
+        query = sa.select(sa.literal(1)).where(schema.source_rows.c.run == run).limit(1)
+        return connection.scalar(query) is not None
 
 
 def load_entry(run: str, position: int) -> Entry:
