@@ -252,7 +252,9 @@ def files_of(path: Path) -> list[Path]:
         state = json.loads((path / "state.json").read_text("utf-8"))
         return [path / part["filename"] for part in state["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is a folder, but not one of `datasets`: name a file in it") from None
+        raise UserError(
+            f"{path} is a folder: name the file in it (or a folder that `datasets` saved)"
+        ) from None
 
 
 def _numbered(batches: Iterable[Any]) -> Iterator[Row]:

@@ -42,21 +42,22 @@ def _compressed(file: Any, path: Path) -> Iterator[IO[str]]:
     if path.suffix not in (".gz", ".zst"):
         yield file
         return
-    with _compressor(file.buffer, path) as binary:
+    with _compressor(file, path) as binary:
         text = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
         yield text
         text.flush()
         text.detach()
 
 
-def _compressor(file: IO[bytes], path: Path) -> Any:
+def _compressor(file: Any, path: Path) -> Any:
     if path.suffix == ".gz":
-        return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
+        return gzip.GzipFile(filename="", mode="wb", fileobj=file.buffer, mtime=0)
     try:
         import pyarrow
     except ImportError:
         raise UserError(f"{path} needs the package pyarrow: pip install 'votequeue[collect]'") from None
-    return io.BufferedWriter(pyarrow.CompressedOutputStream(pyarrow.PythonFile(file, "w"), "zstd"))
+    # By its name: pyarrow would close the file that it is given.
+    return io.BufferedWriter(pyarrow.CompressedOutputStream(pyarrow.OSFile(file.name, "wb"), "zstd"))
 
 
 def _write_lines(rows: Iterable[Any], file: IO[str], path: Path) -> int:

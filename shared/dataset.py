@@ -401,11 +401,14 @@ def _no_json(raw: bytes, error: ValueError | RecursionError) -> str:
     return json_text.broken(error, cut=not raw.endswith(b"\n"))
 
 
-def checked(value: Any) -> Entry | tuple[str, str]:
-    """Give the entry that a line holds, or its first problem: where, and what."""
+def checked(value: Any, flawless: bool = False) -> Entry | tuple[str, str]:
+    """Give the entry that a line holds, or its first problem: where, and what.
+
+    ``flawless``: `json_text.flaw` was asked already.
+    """
     if not isinstance(value, dict):
         return "", f"found {json_text.shown(value)}, expected a JSON object"
-    if flaw := json_text.flaw(value):
+    if not flawless and (flaw := json_text.flaw(value)):
         return flaw
     try:
         entry = Entry.model_validate(value)

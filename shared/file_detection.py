@@ -352,7 +352,8 @@ def _other_layout(survey: _Survey) -> str | None:
     each = "its JSON object has" if survey.lines == 1 else "its JSON objects have"
     return (
         f"is in another layout: {each} the fields {there}, and {_and(missing)} "
-        f"{'is' if len(missing) == 1 else 'are'} missing; write entries with {_and(NEEDED)}; {_TEMPLATE}"
+        f"{'is' if len(missing) == 1 else 'are'} missing; use --format or --map for another layout, or write "
+        f"entries with {_and(NEEDED)}; see docs/data.md"
     )
 
 

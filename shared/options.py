@@ -159,9 +159,7 @@ class Reading(BaseModel):
         default=None, description="with --map: how answers are written: letter, index-0, index-1 or text"
     )
     limit: Count | None = Field(default=None, description="take the first N entries only")
-    sample: Count | None = Field(
-        default=None, description="take N entries at random, in file order"
-    )
+    sample: Count | None = Field(default=None, description="take N entries at random, in file order")
     sample_seed: int = Field(default=0, description="seed of --sample; the same seed takes the same entries")
 
     @property

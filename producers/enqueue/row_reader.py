@@ -72,10 +72,12 @@ def _layout(file: InputFile, reading: Reading) -> tuple[Layout, bool]:
     if found is not None or (file.kind == "lines" and not file.compression):
         # Of lines in no layout, `dataset.scan` says more.
         return found or catalog.OWN, False
-    row = next((row.value for row in containers.rows(file) if not row.problem), None)
+    row = next(containers.rows(file), None)
     if row is None:
         raise UserError(f"{file.path} has no row")
-    raise catalog.unknown(str(file.path), row)
+    if row.problem:
+        raise UserError(f"{file.path} {file.unit} {row.number}: {row.problem}")
+    raise catalog.unknown(str(file.path), row.value)
 
 
 def _recognised(rows: Iterable[Row], count: int) -> Layout | None:
@@ -137,7 +139,7 @@ class _Scan:
             return self._bad(row, error.field, error.problem)
         if self.layout is not catalog.OWN and not isinstance(entry.get("id"), str | int):
             entry = {**entry, "id": f"q{count}"}
-        checked = dataset.checked(entry)
+        checked = dataset.checked(entry, flawless=True)
         if not isinstance(checked, Entry):
             return self._bad(row, self.layout.own_field(checked[0]), checked[1])
         first = self.ids.get(hash(str(checked.id)))

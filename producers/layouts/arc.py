@@ -25,6 +25,6 @@ LAYOUTS = (
         keys="choices.label",
         answer="answerKey",
         notation="key",
-        needs={"question": str, "choices": (dict, list), "choices.text": list, "choices.label": list},
+        needs={"question": str, "choices": dict, "choices.text": list, "choices.label": list},
     ),
 )
