@@ -3,7 +3,7 @@
 ceval.csv: 100000 questions, 11.4 s of CPU to check, 10.9 s to read again; peak 118 MiB
 """
 
-import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -44,7 +44,7 @@ def renamed(row: Any, at: int) -> Any:
     texts |= {} if texts.keys() & row.keys() else {"question": f"{PROBLEM}{at}"}
     ids = {"id": f"m{at}", "id_string": f"2000_{at}-G_1_1", "": str(at)}
     new = {**texts, **ids}
-    return {name: new.get(name, value) for name, value in row.items()}
+    return {name: new.get(name, value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def measure(path: Path) -> None:
@@ -54,7 +54,11 @@ def measure(path: Path) -> None:
     checked = time.process_time()
     deque(source.lines(), maxlen=0)
     again = time.process_time() - checked
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Of this program alone; `resource` counts what it was forked from too.
+    (line,) = (
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    )
+    peak = int(line.split()[1]) / 1024
     print(
         f"{path.name}: {source.questions} questions, {checked - begun:.1f} s of CPU to check, "
         f"{again:.1f} s to read again; peak {peak:.0f} MiB"
@@ -70,9 +74,9 @@ def main(count: int, chosen: list[str]) -> None:
                 if chosen and name not in chosen:
                     continue
                 path = format_fixtures.write(Path(folder, name), rows(layout, count))
-                subprocess.run(
-                    [sys.executable, "-m", "tests.bench.inputs", "--measure", str(path)], check=True
-                )
+                own = [sys.executable, "-m", "tests.bench.inputs", "--measure", str(path)]
+                subprocess.run(own, check=True)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 if __name__ == "__main__":

@@ -265,6 +265,7 @@ def test_a_hub_that_does_not_answer_is_one_sentence(
     )
 
 
+@pytest.mark.usefixtures("any_ledger")
 def test_scoring_again_keeps_the_rows(home: Path, votequeue: Command) -> None:
     sample = next(sample for sample in SAMPLES if sample.layout == "agieval")
     path = format_fixtures.write(home / "in.jsonl", sample.before)
