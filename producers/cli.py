@@ -146,9 +146,20 @@ def collect(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="output: .parquet, .hf (a folder), else JSON Lines"
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="output: .json, .csv, .tsv, .txt, .parquet, .hf (a folder), else JSON Lines; .gz, .zst",
         ),
     ],
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="votequeue: entries instead of rows in the input's own layout",
+            show_default="the input's own",
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="wait until no item is open")] = False,
     fields: Annotated[
         str,
@@ -174,9 +185,10 @@ def collect(
     from producers import console, formats
     from producers.reports import render
 
-    contents = collecting.Contents(options.one_of(fields, "--fields", formats.ADDED), votes)
-    if votes and fields:
-        raise typer.BadParameter("does not apply to --votes", param_hint="--fields")
+    contents = collecting.Contents(options.one_of(fields, "--fields", formats.ADDED), votes, layout)
+    for option, value in (("--fields", fields), ("--format", layout)):
+        if votes and value:
+            raise typer.BadParameter("does not apply to --votes", param_hint=option)
     done = collecting.collect(run, output, wait, force, contents)
     if json:
         render.as_json({**render.plain(done), "open": done.open})

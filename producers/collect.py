@@ -7,12 +7,13 @@ An answered data set keeps its entries, order, ids and fields. `trace` shows how
 file is written atomically.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from producers import (
+    answered_rows,
     console,
     formats,
     generated_entries,
@@ -22,7 +23,7 @@ from producers import (
     vote_rows,
     watch,
 )
-from shared import dataset
+from producers.layouts import catalog
 from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
 from shared.ledger import progress, runs
@@ -32,10 +33,14 @@ from shared.ledger.schema import State
 
 @dataclass(frozen=True)
 class Contents:
-    """What is written of an infer run: its answers, with ``fields`` beside them, or its ``votes``."""
+    """What is written of an infer run: its answers, with ``fields`` beside them, or its ``votes``.
+
+    ``format`` is the layout: ``votequeue`` for entries, or ``None`` for rows in the layout of the input.
+    """
 
     fields: tuple[str, ...] = ()
     votes: bool = False
+    format: str | None = None
 
 
 ANSWERS = Contents()
@@ -43,9 +48,10 @@ ANSWERS = Contents()
 
 @dataclass(frozen=True)
 class Collected:
-    """Counts of a written data set: questions answered, dead and open; the votes, if those were written.
+    """Counts of a written data set: questions answered, dead and open, rows skipped by `--skip-bad`.
 
-    A question that was asked again and has no new answer (yet) is not answered, but keeps its former answer.
+    ``votes`` counts the votes, if those were written. A question that was asked again and has no new answer
+    (yet) is not answered, but keeps its former answer.
     """
 
     run: str
@@ -54,6 +60,7 @@ class Collected:
     answered: int
     dead: list[progress.Dead]
     left_out: list[str] = field(default_factory=list)
+    skipped: int = 0
     votes: int | None = None
 
     @property
@@ -65,7 +72,8 @@ class Collected:
     def summary(self) -> str:
         """Summarize the contents of the file."""
         votes = "" if self.votes is None else f"{console.count(self.votes, 'vote')}, "
-        return f"{self.path}: {votes}{self.answered} of {self.questions} questions answered"
+        skipped = f"; {console.count(self.skipped, 'skipped row')} unchanged" if self.skipped else ""
+        return f"{self.path}: {votes}{self.answered} of {self.questions} questions answered{skipped}"
 
     @property
     def missing(self) -> str:
@@ -124,16 +132,22 @@ def collect(
 ) -> Collected | Exported:
     """Write a run's results so far, or all of them with ``wait``.
 
-    ``force`` allows overwriting a file that a run reads. ``contents`` applies to infer runs.
+    ``force`` allows overwriting a file that a run reads.
 
     Raises:
         UserError: there is no such run, it has nothing to collect, or the file cannot be written.
     """
     run = runs.get_run(name)
-    if run.kind not in DATA_QUEUES or contents != ANSWERS:
+    if contents.format not in (None, catalog.OWN.name):
+        raise UserError(
+            f"--format {contents.format}: it can be votequeue; the default is the layout of the input"
+        )
+    if run.kind not in DATA_QUEUES or contents.fields or contents.votes:
         run_progress.require_questions(name)
     # Fail before a long wait rather than after it.
     _require_place(path, force)
+    if contents.fields and _gives_rows(run, path, contents):
+        next(answered_rows.rows(run, contents.fields, answered_rows.Counts()), None)
     if wait:
         watch.follow(name)
         _require_place(path, force)
@@ -142,28 +156,25 @@ def collect(
         return _export(run, path, progress.dead(name))
     if contents.votes:
         return _votes(run, path, progress.dead(name))
-    return _answers(run, path, merged_answers.dead(run), contents.fields)
+    return _answers(run, path, merged_answers.dead(run), contents)
 
 
-def _answers(run: Run, path: Path, given_up: list[progress.Dead], fields: Sequence[str]) -> Collected:
-    counts = [0, 0]
-    written = formats.write(_answered(run, fields, counts), path, run.name, fields)
-    return Collected(run.name, path, counts[0], counts[1], given_up, written.left_out)
+def _answers(run: Run, path: Path, given_up: list[progress.Dead], contents: Contents) -> Collected:
+    counts, fields = answered_rows.Counts(), contents.fields
+    if _gives_rows(run, path, contents):
+        source = Path(merged_answers.origin(run).source)
+        written = formats.write_rows(
+            lambda: answered_rows.rows(run, fields, counts), path, run.name, source, fields
+        )
+    else:
+        written = formats.write(answered_rows.entries(run, fields, counts), path, run.name, fields)
+    return Collected(
+        run.name, path, counts.questions, counts.answered, given_up, written.left_out, counts.skipped
+    )
 
 
-def _answered(run: Run, fields: Sequence[str], counts: list[int]) -> Iterator[dict[str, Any]]:
-    for text, answers in merged_answers.of_run(run, "confidence" in fields):
-        counts[0] += len(answers)
-        counts[1] += sum(each.settled for each in answers)
-        entry = dataset.with_answers(text, [each.answer.letter for each in answers])
-        for question, each in zip(entry["questions"], answers, strict=True):
-            for name in fields:
-                if name in question:
-                    raise UserError(
-                        f"--fields {name}: {each.answer.key} has a field {name!r} of its own: leave it out"
-                    )
-                question[name] = getattr(each.answer, name)
-        yield entry
+def _gives_rows(run: Run, path: Path, contents: Contents) -> bool:
+    return contents.format is None and answered_rows.has_rows(run, formats.is_table(path))
 
 
 def _votes(run: Run, path: Path, given_up: list[progress.Dead]) -> Collected:

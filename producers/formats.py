@@ -1,9 +1,10 @@
-"""Write data sets as JSON Lines, Parquet (``.parquet``) or a folder of Hugging Face's `datasets` (``.hf``).
+"""Write data sets as Parquet (``.parquet``), a folder of Hugging Face's `datasets` (``.hf``), or text.
 
     write(entries, Path("train.parquet"), "correct")  ->  WrittenFile(entries=1204, left_out=["source"])
 
-A table has one schema: the documented fields, with ids as text. Other fields are dropped and listed. Files
-are written atomically.
+A table of entries has one schema: the documented fields, with ids as text. Other fields are dropped and
+listed. A table of rows in another layout has the schema of the run's Parquet file, or of all rows together.
+Files are written atomically; `row_writers` writes text.
 """
 
 import contextlib
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared import dataset, legacy_entries
+from producers import row_writers
+from shared import dataset, json_text, legacy_entries
 from shared.dataset import Entry, Provenance, Question, TextProvenance, WrongReasoning
 from shared.errors import UserError
 
@@ -74,11 +76,16 @@ def write(entries: Iterable[dict[str, Any]], path: Path, run: str, added: Sequen
         UserError: the path or format cannot be written, the disk is full, or a table would be empty.
     """
     require(path)
-    if path.suffix not in (PARQUET, FOLDER):
-        return WrittenFile(dataset.write(entries, path), [])
+    if not is_table(path):
+        return WrittenFile(row_writers.write(entries, path), [])
     counted = _Table(entries, added)
-    _write_table(counted.rows(), _features(added), path, run)
+    _write_table(counted.rows(), path, run, _features(added).arrow_schema)
     return WrittenFile(counted.count, sorted(counted.left_out))
+
+
+def is_table(path: Path) -> bool:
+    """Tell whether a file is a table with one schema."""
+    return path.suffix in (PARQUET, FOLDER)
 
 
 def write_table(
@@ -86,18 +93,14 @@ def write_table(
 ) -> WrittenFile:
     """Write plain rows atomically, like `write`; ``columns`` gives their types."""
     require(path)
-    if path.suffix not in (PARQUET, FOLDER):
-        return WrittenFile(dataset.write(rows, path), [])
+    if not is_table(path):
+        return WrittenFile(row_writers.write(rows, path), [])
     from datasets import Features
 
     counted = _Rows(rows)
     features = Features({name: _value(kind) for name, kind in columns.items()})
-    _write_table(counted.rows(), features, path, run)
+    _write_table(counted.rows(), path, run, features.arrow_schema)
     return WrittenFile(counted.count, [])
-
-
-def _write_table(rows: Rows, features: Any, path: Path, run: str) -> None:
-    (_write_parquet if path.suffix == PARQUET else _write_folder)(rows, features, path, run)
 
 
 class _Rows:
@@ -114,6 +117,103 @@ class _Rows:
                 {name: _text(value) if isinstance(value, str) else value for name, value in row.items()}
                 for row in chunk
             ]
+
+
+def write_rows(
+    rows: Callable[[], Iterator[Any]], path: Path, run: str, source: Path, added: Sequence[str] = ()
+) -> WrittenFile:
+    """Write rows of any layout; ``rows`` is called again for a second pass, ``source`` is the run's input.
+
+    ``added`` names the fields of `ADDED` that the rows have, after those of the input.
+
+    Raises:
+        UserError: as `write`, or the rows have no common schema.
+    """
+    require(path)
+    if not is_table(path):
+        return WrittenFile(row_writers.write(rows(), path), [])
+    schema, count = _schema_of(rows(), path)
+    schema = _schema_of_file(source, _typed(schema, added) if added else schema, added)
+    _write_table(_chunks(rows()), path, run, schema)
+    return WrittenFile(count, [])
+
+
+def _chunks(rows: Iterator[Any]) -> Rows:
+    while chunk := [_plain(row) for row in itertools.islice(rows, _CHUNK)]:
+        yield chunk
+
+
+def _plain(value: Any) -> Any:
+    """Convert the numbers that `json_text` keeps as text."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return float(value.text) if isinstance(value, json_text.Number) else value
+
+
+def _schema_of(rows: Iterator[Any], path: Path) -> tuple[Any, int]:
+    import pyarrow
+
+    schema, count = pyarrow.schema([]), 0
+    try:
+        for chunk in _chunks(rows):
+            count += len(chunk)
+            found = pyarrow.Table.from_pylist(chunk).schema
+            schema = pyarrow.unify_schemas([schema, found], promote_options="permissive")
+    except (pyarrow.ArrowException, AttributeError, TypeError) as error:
+        what = str(error).splitlines()[0] if isinstance(error, pyarrow.ArrowException) else "no column names"
+        raise UserError(f"{path}: the rows are no table ({what}): write .jsonl, .json or .csv") from None
+    return schema, count
+
+
+def _typed(schema: Any, added: Sequence[str]) -> Any:
+    """Give added fields their types: without a value yet, they have none of their own."""
+    from datasets import Features
+
+    typed = Features({name: _value(ADDED[name]) for name in added}).arrow_schema
+    for at, field in enumerate(schema):
+        if field.name in added:
+            schema = schema.set(at, typed.field(field.name))
+    return schema
+
+
+def _schema_of_file(source: Path, schema: Any, added: Sequence[str]) -> Any:
+    """Return the schema of the run's Parquet file with its metadata, if the rows still fit.
+
+    The ``added`` fields follow those of the file.
+    """
+    from pyarrow import ArrowException, parquet
+
+    try:
+        before = parquet.read_schema(source)
+    except (OSError, ArrowException):
+        return schema
+    own = [field for field in schema if field.name not in added]
+    fits = before.names == [field.name for field in own] and all(
+        field.type == old.type or _is_narrower(field.type, old.type)
+        for field, old in zip(own, before, strict=True)
+    )
+    if not fits:
+        return schema
+    for field in (field for field in schema if field.name in added):
+        before = before.append(field)
+    return before
+
+
+def _is_narrower(found: Any, old: Any) -> bool:
+    from pyarrow import types
+
+    integers = types.is_integer(found) and types.is_integer(old)
+    texts = types.is_string(found) and types.is_large_string(old)
+    lists = all(types.is_list(kind) or types.is_large_list(kind) for kind in (found, old))
+    structs = types.is_struct(found) and types.is_struct(old) and found.names == old.names
+    inner = lists and (found.value_type == old.value_type or _is_narrower(found.value_type, old.value_type))
+    fields = structs and all(
+        one.type == other.type or _is_narrower(one.type, other.type)
+        for one, other in zip(found.fields, old.fields, strict=True)
+    )
+    return integers or texts or inner or fields or (types.is_null(found) and not types.is_null(old))
 
 
 class _Table:
@@ -191,31 +291,33 @@ def _features(added: Sequence[str] = ()) -> Any:
     return Features({"id": text, "problem": text, "questions": List(question), "votequeue": provenance})
 
 
-def _write_parquet(rows: Rows, features: Any, path: Path, run: str) -> None:
+def _write_table(rows: Rows, path: Path, run: str, schema: Any) -> None:
+    (_write_parquet if path.suffix == PARQUET else _write_folder)(rows, path, run, schema)
+
+
+def _write_parquet(rows: Rows, path: Path, run: str, schema: Any) -> None:
     from pyarrow import RecordBatch, parquet
 
-    schema = features.arrow_schema
     with dataset.writing(path) as file, parquet.ParquetWriter(file.buffer, schema) as out:
         for chunk in rows:
             out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
 
 
-def _write_folder(rows: Rows, features: Any, path: Path, run: str) -> None:
+def _write_folder(rows: Rows, path: Path, run: str, schema: Any) -> None:
     path = Path(os.path.realpath(path))  # write to the target of a symbolic link
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as workshop:
             built = Path(workshop, "made")
-            _save(rows, features, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
+            _save(rows, schema, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
             _swap(built, path, Path(workshop, "before"))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _save(rows: Rows, features: Any, stream: Path, folder: Path, description: str) -> None:
+def _save(rows: Rows, schema: Any, stream: Path, folder: Path, description: str) -> None:
     import datasets
     from pyarrow import RecordBatch, ipc
 
-    schema = features.arrow_schema
     with stream.open("wb") as file, ipc.new_stream(file, schema) as out:
         for chunk in rows:
             out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))

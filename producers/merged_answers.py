@@ -53,6 +53,11 @@ def chain(run: Run) -> list[Run]:
     return found
 
 
+def origin(run: Run) -> Run:
+    """Return the run whose entries a run answers: itself, or the first origin of one that asks again."""
+    return chain(run)[-1]
+
+
 def dead(run: Run) -> list[Dead]:
     """List the dead items of a run, and of its origins where no later run has the question."""
     listed: list[Dead] = []

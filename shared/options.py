@@ -156,6 +156,32 @@ class Reasoning(BaseModel):
         return question.wrong_letters[:1] if self.letters == "next" else question.wrong_letters
 
 
+class Reading(BaseModel):
+    """How a data set is read: the layout of its rows, and which of its entries are taken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: str | None = Field(
+        default=None, description="layout of the rows, such as agieval; default: recognised by their fields"
+    )
+    map: Annotated[list[str], Flag(shown="none")] = Field(
+        default=[],
+        description="where a field of another layout is, repeatable: question=stem, options=A,B,C,D, "
+        "answer=label (also: problem, id, reasoning)",
+    )
+    answers: Literal["letter", "index-0", "index-1", "text"] | None = Field(
+        default=None, description="with --map: how answers are written: letter, index-0, index-1 or text"
+    )
+    limit: Count | None = Field(default=None, description="take the first N entries only")
+    sample: Count | None = Field(default=None, description="take N entries at random, in file order")
+    sample_seed: int = Field(default=0, description="seed of --sample; the same seed takes the same entries")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Give the options that make other data of the same file; empty if there are none."""
+        given = self.model_dump(exclude_defaults=True, exclude={"format"})
+        return given if self.sample else {name: given[name] for name in given if name != "sample_seed"}
+
+
 WRITES = 3  # attempts of a chat model to write a variant that is kept
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from producers.commands import options, service_options, train_commands
-from shared.options import Augmentation, Reasoning, Sampling
+from shared.options import Augmentation, Reading, Reasoning, Sampling
 
 if TYPE_CHECKING:
     from producers.enqueue.plan import Plan
@@ -28,13 +28,14 @@ RESCORING = ("reader", "scorer", "use", "threshold", "fallback", "batch")
 
 @app.command("infer")
 @options.flags_of(Sampling)
-def infer(
+@options.flags_of(Reading, into="reading")
+def infer(  # noqa: PLR0913  Typer reads options from the signature
     data: Annotated[
         str,
         typer.Argument(
             metavar="DATA|RUN",
-            help="data set (JSON Lines), or a run whose votes are scored again (with --only: whose "
-            "questions are asked again)",
+            help="data set (a file, - or hf://NAME), or a run whose votes are scored again (with --only: "
+            "whose questions are asked again)",
         ),
     ],
     *,
@@ -49,11 +50,12 @@ def infer(
         typer.Option("--append-to", metavar="RUN", help="add DATA's questions to this run, with its options"),
     ] = None,
     dry_run: DryRun = False,
+    reading: dict[str, Any],
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
     """Answer every question of a data set; repeat the command to continue the run."""
-    chosen = options.sampling(given)
+    chosen, read = options.sampling(given), options.filled(Reading, {}, reading)
     from producers import console
     from producers.enqueue import append, inputs, publish, redo, rescore
     from producers.reports import render
@@ -65,7 +67,7 @@ def infer(
         options.refuse_others(asked, (), f"the options of {append_to} are used", Sampling)
         if not isinstance(source, Path):
             raise typer.BadParameter("--append-to takes a data set, not a run", param_hint="DATA")
-        added = append.append(source, append_to, skip_bad)
+        added = append.append(source, append_to, skip_bad, read)
         counts = (
             f"{console.count(added.items, 'question')} added, {console.count(added.sent, 'message')} sent"
         )
@@ -73,16 +75,17 @@ def infer(
     if isinstance(source, Path) or chosen.only:
         if isinstance(source, Path):
             options.refuse_others({"only": chosen.only}, (), "it needs a run, not a data set", Sampling)
-            prepared = publish.prepare(source, chosen, run, examples, skip_bad)
+            prepared = publish.prepare(source, chosen, run, examples, skip_bad, read)
         else:
-            options.refuse_others({"examples": examples}, (), f"those of {data} are used", Sampling)
+            asked = {"examples": examples, **reading}
+            options.refuse_others(asked, (), f"those of {data} are used", Sampling)
             prepared = redo.prepare(source, changes, run)
         if dry_run:
             return _forecast(prepared, json)
         enqueued = publish.place(prepared)
     else:
         reason = f"the recorded votes of {data} are reused"
-        asked = {"examples": examples, "dry_run": dry_run or None, **given}
+        asked = {"examples": examples, "dry_run": dry_run or None, **given, **reading}
         options.refuse_others(asked, RESCORING, reason, Sampling)
         # Use the scorer in use now, unless another is named.
         enqueued = rescore.rescore(data, {"scorer": chosen.scorer, **changes}, run)
@@ -112,8 +115,9 @@ def _forecast(prepared: "Prepared", json: bool) -> None:
 
 @app.command("reason")
 @options.flags_of(Reasoning)
-def reason(  # noqa: PLR0913  Typer reads options from the signature
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="data set with answers, JSON Lines")],
+@options.flags_of(Reading, into="reading")
+def reason(  # noqa: PLR0913  as above
+    data: Annotated[str, typer.Argument(metavar="DATA", help="data set with answers")],
     *,
     label: service_options.Label,
     provider: service_options.Chatting,
@@ -123,18 +127,21 @@ def reason(  # noqa: PLR0913  Typer reads options from the signature
     given: dict[str, Any],
     budget: service_options.Budget = None,
     dry_run: service_options.DryRun = False,
+    reading: dict[str, Any],
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
     """Generate a reasoning for every labelled question; repeat the command to continue the run."""
     chosen = service_options.reasoning(label, letters, provider, model, given)
-    from producers.enqueue import generate
+    read = options.filled(Reading, {}, reading)
+    from producers.enqueue import generate, inputs
 
-    return _order(generate.order(data, chosen, run, skip_bad), budget, dry_run, json)
+    return _order(generate.order(inputs.find_file(data), chosen, run, skip_bad, read), budget, dry_run, json)
 
 
 @app.command("translate")
 @options.flags_of(Augmentation)
+@options.flags_of(Reading, into="reading")
 def translate(  # noqa: PLR0913  as above
     data: Annotated[
         str, typer.Argument(metavar="DATA|RUN", help="data set, or a run for its generated entries")
@@ -147,6 +154,7 @@ def translate(  # noqa: PLR0913  as above
     given: dict[str, Any],
     budget: service_options.Budget = None,
     dry_run: service_options.DryRun = False,
+    reading: dict[str, Any],
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
@@ -154,9 +162,10 @@ def translate(  # noqa: PLR0913  as above
     chosen = service_options.augmentation(strategy, provider, model, given)
     if chosen.provider is None and budget is not None:
         raise typer.BadParameter(f"the strategy {strategy} costs nothing", param_hint="--budget")
+    read = options.filled(Reading, {}, reading)
     from producers.enqueue import augment
 
-    return _order(augment.order(data, chosen, run, skip_bad), budget, dry_run, json)
+    return _order(augment.order(data, chosen, run, skip_bad, read), budget, dry_run, json)
 
 
 def _order(order: "Plan", budget: float | None, dry_run: bool, json: bool) -> None:

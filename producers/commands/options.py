@@ -23,7 +23,7 @@ from shared.settings import PREFIX, Settings
 from shared.strategies import STRATEGIES
 
 _M = TypeVar("_M", bound=BaseModel)
-_GIVEN, _BEFORE = "given", "_before"
+_BEFORE = "_before"
 # The strategy that an option of `enqueue translate` is shown under.
 _USERS = {name: strategy for strategy in STRATEGIES.built_in.values() for name in strategy.options}
 
@@ -41,8 +41,10 @@ ReportTo = Annotated[
 ]
 
 
-def flags_of(model: type[BaseModel], unset: str = "none") -> Callable[[Callable[..., None]], Any]:
-    """Add a flag for each option of a model; the command receives the given ones as a dict, ``given``.
+def flags_of(
+    model: type[BaseModel], unset: str = "none", into: str = "given"
+) -> Callable[[Callable[..., None]], Any]:
+    """Add a flag for each option of a model; the command receives the given ones as a dict, ``into``.
 
     ``unset`` is the help text for the default of an option that has none.
     """
@@ -53,9 +55,11 @@ def flags_of(model: type[BaseModel], unset: str = "none") -> Callable[[Callable[
             older = {name: arguments.pop(name + _BEFORE, None) for name in flags}
             given = {name: arguments.pop(name) for name in flags}
             given |= {name: value for name, value in older.items() if value is not None}
-            command(**arguments, given={name: value for name, value in given.items() if value is not None})
+            command(
+                **arguments, **{into: {name: value for name, value in given.items() if value is not None}}
+            )
 
-        parameters = list(_with_flags(command, model, flags, unset))
+        parameters = list(_with_flags(command, model, flags, unset, into))
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -65,10 +69,10 @@ def flags_of(model: type[BaseModel], unset: str = "none") -> Callable[[Callable[
 
 
 def _with_flags(
-    command: Callable[..., None], model: type[BaseModel], flags: dict[str, Flag], unset: str
+    command: Callable[..., None], model: type[BaseModel], flags: dict[str, Flag], unset: str, into: str
 ) -> Iterator[inspect.Parameter]:
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        if parameter.name != _GIVEN:
+        if parameter.name != into:
             yield parameter
             continue
         for name, flag in flags.items():

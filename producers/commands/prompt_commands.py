@@ -5,13 +5,14 @@
 As in `cli`, each command imports its dependencies when it runs.
 """
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from producers.commands import options
 from producers.commands.options import Json
 from shared import settings
+from shared.options import Reading
 
 app = typer.Typer(help="List, show and preview the prompts of `enqueue infer`.", no_args_is_help=True)
 
@@ -45,8 +46,9 @@ def show_file(
 
 
 @app.command("preview")
+@options.flags_of(Reading, into="reading")
 def preview(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="data set, JSON Lines")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="data set (a file, - or hf://NAME)")],
     *,
     examples: Annotated[
         str | None, typer.Option(metavar="FILE|RUN", help="solved questions: a data set, or a run")
@@ -61,15 +63,18 @@ def preview(
         int | None,
         typer.Option(min=0, help="solved examples in the prompt", show_default="VOTEQUEUE_NUM_EXAMPLES"),
     ] = None,
+    reading: dict[str, Any],
     json: Json = False,
 ) -> None:
     """Print the prompt of the first question exactly as a worker sends it, and its tokens on stderr."""
     count = settings.load().num_examples if num_examples is None else num_examples
+    read = options.filled(Reading, {}, reading)
     from producers import console
+    from producers.enqueue import inputs
     from producers.enqueue import preview as previewing
     from producers.reports import render
 
-    shown = previewing.preview(data, examples, prompt, count)
+    shown = previewing.preview(inputs.find_file(data), examples, prompt, count, read)
     if json:
         return render.as_json(shown)
     render.text(shown.text.removesuffix("\n"))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from producers.enqueue import inputs, prompt_choice
 from shared import dataset, model_store, prompt_files, prompts, settings
-from shared.dataset import Entry, Line
 from shared.errors import UserError
 from shared.ledger import runs
+from shared.options import Reading
 from shared.prompts import FewShotExample
 
 
@@ -38,14 +38,20 @@ class Preview:
     reader: str
 
 
-def preview(data: Path, examples: str | None, prompt: str | None, num_examples: int) -> Preview:
+def preview(
+    data: Path,
+    examples: str | None,
+    prompt: str | None,
+    num_examples: int,
+    reading: Reading = inputs.AS_IT_IS,
+) -> Preview:
     """Render the prompt of a data set's first question, with the first ``num_examples`` solved questions.
 
     Raises:
         UserError: the data have no valid line, or there is no such prompt or example.
     """
     template = prompt_choice.find(prompt) if prompt else None
-    entries = list(itertools.islice(_entries(data), prompt_choice.SURVEYED))
+    entries = list(itertools.islice(inputs.entries(data, reading), prompt_choice.SURVEYED))
     if not entries:
         raise UserError(f"{data} has no valid line")
     language = prompt_choice.language_of_entries(entries)
@@ -93,14 +99,10 @@ def counter() -> tuple[Callable[[str], int], str | None]:
     return lambda text: len(tokenizer.encode(text).ids), loaded.model
 
 
-def _entries(path: Path) -> Iterator[Entry]:
-    return (line.entry for line in dataset.scan(path) if isinstance(line, Line))
-
-
 def _solved(argument: str) -> Iterator[FewShotExample]:
     source = inputs.find_source(argument, "--examples ")
     if isinstance(source, Path):
-        for entry in _entries(source):
+        for entry in inputs.entries(source):
             yield from inputs.solved_questions(entry)
     else:
         yield from inputs.examples_of(inputs.from_run(source)).read()

@@ -24,7 +24,7 @@ from shared.jobs import DATA_QUEUES, Infer, Job, Reason, Train
 from shared.ledger import calls, claims, locks, models, outbox, prompt_store, runs
 from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
-from shared.options import Reasoning, Sampling
+from shared.options import Reading, Reasoning, Sampling
 from shared.prompt_files import PromptTemplate
 
 LOOKAHEAD = 10_000  # items read at once for sending
@@ -65,9 +65,10 @@ def infer(
     name: str | None = None,
     examples: str | None = None,
     skip_bad: bool = False,
+    reading: Reading = inputs.AS_IT_IS,
 ) -> EnqueuedRun:
     """Enqueue every question of a data set; raises as `prepare` and `place`."""
-    return place(prepare(data, sampling, name, examples, skip_bad))
+    return place(prepare(data, sampling, name, examples, skip_bad, reading))
 
 
 def prepare(
@@ -76,6 +77,7 @@ def prepare(
     name: str | None = None,
     examples: str | None = None,
     skip_bad: bool = False,
+    reading: Reading = inputs.AS_IT_IS,
 ) -> Prepared:
     """Check a data set and its examples; nothing is written.
 
@@ -83,7 +85,7 @@ def prepare(
         UserError: the data or the examples are invalid.
     """
     given = prompt_choice.find(sampling.prompt) if sampling.prompt else None
-    source, few_shot = _check_data(data, examples, skip_bad)
+    source, few_shot = _check_data(data, examples, skip_bad, reading)
     language = None if given else prompt_choice.language_of_entries(line.entry for line in source.lines())
     prompt = given or prompt_files.built_in(language or prompt_files.FIRST)
     identity = sampling.model_dump(exclude={"model", "prompt", "language", *NO_IDENTITY}) | _named(prompt)
@@ -163,11 +165,14 @@ def _keep_pinned(run: Run, sampling: Sampling) -> Run:
     return dataclasses.replace(run, options={**run.options, **kept})
 
 
-def _check_data(data: Path, examples: str | None, skip_bad: bool) -> tuple[DataSource, Examples]:
+def _check_data(
+    data: Path, examples: str | None, skip_bad: bool, reading: Reading
+) -> tuple[DataSource, Examples]:
     examples_source = None if examples is None else inputs.find_source(examples, "--examples ")
     # Check both together to list the bad lines of both; check the same file only once.
     files = [data, examples_source] if isinstance(examples_source, Path) else [data]
-    checked = inputs.check(list(dict.fromkeys(files)), skip_bad)
+    files = list(dict.fromkeys(files)) if reading == inputs.AS_IT_IS else files
+    checked = inputs.check(files, skip_bad, reading)
     if examples_source is None:
         return checked[0], inputs.NO_EXAMPLES
     return checked[0], inputs.examples_of(

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producers import console, generated_entries, run_progress
-from producers.enqueue import inputs, prompt_choice, publish
-from shared import answers, dataset, prompt_files
+from producers.enqueue import inputs, prompt_choice, publish, row_reader
+from shared import answers, prompt_files
 from shared.dataset import Entry, Line
 from shared.errors import UserError
 from shared.jobs import DATA_QUEUES, Infer
 from shared.ledger import prompt_store, runs, votes
 from shared.ledger.runs import Run
-from shared.options import Sampling
+from shared.options import Reading, Sampling
 from shared.recipes import INPUTS, LoraTraining, ScorerTraining, Training
 from shared.training_examples import Text, TrainingExample
 
@@ -261,7 +261,7 @@ def gather(sources: Sequence[TrainingSource]) -> Iterator[TrainingExample]:
 def _entries(source: TrainingSource) -> Iterator[Entry] | None:
     """Return the entries of a file or of a generating run; ``None`` for an infer run."""
     if source.path is not None:
-        return (line.entry for line in dataset.scan(source.path) if isinstance(line, Line))
+        return (line.entry for line in row_reader.scan(source.path, Reading()) if isinstance(line, Line))
     run = runs.get_run(source.name)
     if run.kind in DATA_QUEUES:
         return (Entry.model_validate(entry) for entry in generated_entries.entries(run))

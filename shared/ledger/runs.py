@@ -4,6 +4,7 @@ get_run("round1")  ->  Run(name="round1", kind="infer", ...)
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from shared import dataset
 from shared.dataset import Entry, Line, Question, key
 from shared.errors import UserError
+from shared.jobs import Infer
 from shared.ledger import engine, schema
 from shared.ledger.schema import State
 from shared.prompts import FewShotExample, PromptQuestion
@@ -94,6 +96,9 @@ def open_run(
                 if keys is None or place["key"] in keys
             ]
             number = _add_items(connection, run.name, chunk, places, number)
+            if run.kind == Infer.queue:
+                # Other runs make new entries instead of answering those of their input.
+                _add_sources(connection, run.name, chunk)
         _add_files(connection, run.name, files)
         also(connection)
         return number
@@ -124,6 +129,7 @@ def append(run: str, lines: Iterable[Line], files: Iterable[Path] = ()) -> int:
             if new:
                 places = [place for at, line in new for place in _places(at, line.entry, False, _every)]
                 number = _add_items(connection, run, new, places, number)
+                _add_sources(connection, run, new)
         _add_files(connection, run, files)
         return number - first
 
@@ -190,6 +196,16 @@ def _add_entries(connection: sa.Connection, run: str, texts: Iterable[tuple[int,
     connection.execute(schema.entries.insert(), rows)
 
 
+def _add_sources(connection: sa.Connection, run: str, lines: Iterable[tuple[int, Line]]) -> None:
+    rows = [
+        {"run": run, "position": at, "text": line.source.text}
+        for at, line in lines
+        if line.source is not None
+    ]
+    if rows:
+        connection.execute(schema.source_rows.insert(), rows)
+
+
 def _add_files(connection: sa.Connection, run: str, files: Iterable[Path]) -> None:
     paths = {engine.storable(str(path.absolute())) for path in files}
     if paths:
@@ -243,6 +259,32 @@ def load_entries(run: str) -> Iterator[str]:
     with engine.streaming() as connection:
         for row in connection.execute(query):
             yield row.text
+
+
+def load_sources(run: str) -> Iterator[tuple[str, str | None]]:
+    """Read a run's entries, each with the text of its `SourceRows`, if it has any."""
+    entries, sources = schema.entries.c, schema.source_rows.c
+    behind = sa.and_(sources.run == entries.run, sources.position == entries.position)
+    with engine.streaming() as connection:
+        # A read-only ledger of an older version lacks this table.
+        present = sa.inspect(connection).has_table(schema.source_rows.name)
+        query = sa.select(entries.text, sources.text if present else sa.null())
+        if present:
+            query = query.select_from(schema.entries.outerjoin(schema.source_rows, behind))
+        query = query.where(entries.run == run).order_by(entries.position)
+        # A caller may stop early.
+        with closing(connection.execute(query)) as rows:
+            for row in rows:
+                yield row[0], row[1]
+
+
+def has_sources(run: str) -> bool:
+    """Tell whether any of a run's entries has rows of another layout, or skipped ones, behind it."""
+    with engine.reading() as connection:
+        if not sa.inspect(connection).has_table(schema.source_rows.name):
+            return False
+        query = sa.select(sa.literal(1)).where(schema.source_rows.c.run == run).limit(1)
+        return connection.scalar(query) is not None
 
 
 def load_entry(run: str, position: int) -> Entry:

@@ -72,6 +72,17 @@ entries = Table(
     ForeignKeyConstraint(["run"], ["runs.name"]),
 )
 
+# The rows of the input file behind entries, as JSON; see `shared.source_rows`. An entry without a row here is
+# its own line of the file.
+source_rows = Table(
+    "source_rows",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False),
+    ForeignKeyConstraint(["run"], ["runs.name"]),
+)
+
 items = Table(
     "items",
     metadata,

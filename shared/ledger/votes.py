@@ -5,6 +5,7 @@ of_run("round1")  ->  QuestionResult(number=41, votes=[RecordedVote(41, 1, 0, "B
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -263,9 +264,11 @@ def _by_entry(
     )
     entries = schema.entries.c
     texts = sa.select(entries.text).where(entries.run == run).order_by(entries.position)
-    groups = itertools.groupby(connection.execute(questions), key=attrgetter("entry"))
-    for text, (_entry, rows) in zip(connection.scalars(texts), groups, strict=True):
-        yield text, list(rows)
+    # A caller may stop early.
+    with closing(connection.execute(questions)) as found, closing(connection.scalars(texts)) as in_order:
+        groups = itertools.groupby(found, key=attrgetter("entry"))
+        for text, (_entry, rows) in zip(in_order, groups, strict=True):
+            yield text, list(rows)
 
 
 class _Groups:

@@ -99,3 +99,8 @@ def test_the_bench_of_readers(home: Path) -> None:
     said = bench("readers", "read", "--differences")
     assert "conclusion" in said
     assert "reference" in said
+
+
+def test_the_bench_of_inputs(home: Path) -> None:
+    said = bench("inputs", 20).splitlines()
+    assert {"votequeue.jsonl", "mmlu.parquet", "logiqa-text.txt"} <= {line.partition(":")[0] for line in said}

@@ -282,6 +282,7 @@ def check() -> None:
 def test_a_ledger_of_revision_2_that_does_not_say_so_is_upgraded() -> None:
     with engine.engine().begin() as connection:
         schema.prompts.drop(connection)
+        schema.source_rows.drop(connection)
         connection.execute(sa.text("ALTER TABLE workers DROP COLUMN queues"))
         connection.execute(sa.text("ALTER TABLE begun_claims RENAME TO plays"))
         connection.execute(sa.text("ALTER TABLE model_problems RENAME TO learned"))

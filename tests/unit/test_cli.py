@@ -75,7 +75,7 @@ def test_a_value_that_cannot_be_is_no_command(words: list[str], votequeue: Comma
     ("words", "message"),
     [
         (["enqueue", "infer", "no.jsonl"], "no.jsonl: there is no such file and no such run"),
-        (["enqueue", "infer", "."], ". is a folder: name the JSON Lines file in it"),
+        (["enqueue", "infer", "."], ". is a folder: name the file in it"),
         (["enqueue", "infer", "empty.jsonl"], "empty.jsonl is empty: it should hold one JSON object a line"),
         (["enqueue", "infer", "/dev/null"], "/dev/null is not a regular file"),
         (["enqueue", "infer", "good.jsonl", "--run", "a b"], "invalid run name 'a b'"),

@@ -14,6 +14,9 @@ import pytest
 
 from producers import sample
 from producers.commands import service_options
+from producers.layouts import catalog
+from producers.layouts.flat import Flat
+from producers.layouts.types import Layout
 from producers.puzzles import ranking
 from producers.puzzles.families import FAMILIES
 from producers.puzzles.languages import Language
@@ -45,6 +48,7 @@ from workers.training.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[2]
 MINE = Provider("mine", chat="tests.unit.test_registries:build", limits={"": Limits(per_second=3)})
+QUIZ = Flat(name="quiz", question="q", options=("o",), answer="a", needs={"q": str, "o": list})
 THEIRS = Provider("tencent", chat="tests.unit.test_registries:build")
 RHYME = Strategy("rhyme", make="tests.unit.test_registries:rhyme", options={"share": 0.5}, prompt="1a2b3c4d")
 
@@ -73,6 +77,13 @@ def test_a_package_may_bring_an_entry_of_its_own(monkeypatch: pytest.MonkeyPatch
         registry: Registry[Any] = Registry(group, kind, [])
         assert registry[entry.name] == entry
         assert list(registry) == [entry.name]
+
+
+def test_a_package_may_bring_a_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    brought = entry_point("quiz", "QUIZ", catalog.ENTRY_POINTS)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [brought])
+    registry: Registry[Any] = Registry(catalog.ENTRY_POINTS, Layout, [])
+    assert registry["quiz"] is QUIZ
 
 
 def test_a_package_can_neither_replace_a_provider_nor_stop_a_command(

@@ -1,6 +1,7 @@
-"""Revision 5: prompt files, and the queues of workers.
+"""Revision 5: prompt files, the queues of workers, and the rows of input files.
 
-prompts ("5f2c...", "en", "head = ..."), workers (..., queues ["infer", "infer.qwen"])
+prompts ("5f2c...", "en", "head = ..."), workers (..., queues ["infer", "infer.qwen"]),
+source_rows ("round1", 41, '{"layout": {"format": "agieval"}, "rows": [...], "skipped": []}')
 """
 
 import sqlalchemy as sa
@@ -18,6 +19,14 @@ def upgrade() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("digest"),
+    )
+    op.create_table(
+        "source_rows",
+        sa.Column("run", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["run"], ["runs.name"]),
+        sa.PrimaryKeyConstraint("run", "position"),
     )
     op.add_column("workers", sa.Column("queues", sa.JSON()))
     op.execute("UPDATE facts SET value = '5' WHERE name = 'schema'")
