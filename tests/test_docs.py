@@ -26,6 +26,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "docs/data.md",
     "docs/cluster.md",
+    "docs/generators.md",
     *TRAINING,
 )
 GENERATED = {"var"}  # in the tree of the README, but made by running
