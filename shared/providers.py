@@ -64,8 +64,9 @@ class Usage:
 class Provider:
     """A service: what talks to it, its default models, its documented limits, and the settings it needs.
 
-    ``chat`` and ``translator`` name what builds a client from a `Service` and the settings, as
-    ``module:name``, so that only a worker imports it. A provider that only chats translates by prompts.
+    ``chat``, ``translator`` and ``sampler`` (of votes) name what builds a client from a `Service` and the
+    settings, as ``module:name``, so that only a worker imports it. A provider that only chats translates by
+    prompts.
     ``limits`` are an account's, by model; "" stands for all other models. ``needs`` lists alternatives: all
     settings of one of them must be set. ``timezone`` is whose midnight brings a day's quota back.
     """
@@ -73,6 +74,7 @@ class Provider:
     name: str
     chat: str | None = None
     translator: str | None = None
+    sampler: str | None = None
     chat_model: str | None = None
     translation_model: str | None = None
     limits: Mapping[str, Limits] = field(default_factory=dict)
@@ -86,6 +88,11 @@ class Provider:
         return self.chat is not None
 
     @property
+    def samples(self) -> bool:
+        """Tell whether it samples votes."""
+        return self.sampler is not None
+
+    @property
     def translates(self) -> bool:
         """Tell whether it translates, by itself or because it is asked to."""
         return self.translator is not None or self.chats
@@ -93,10 +100,16 @@ class Provider:
 
 _BUILT_IN = (
     # Our own server lets its calls wait by itself.
-    Provider("local", chat="workers.providers.openai:local", url="local_url"),
+    Provider(
+        "local",
+        chat="workers.providers.openai:local",
+        sampler="workers.providers.openai_sampling:local",
+        url="local_url",
+    ),
     Provider(
         "chat",
         chat="workers.providers.openai:chat",
+        sampler="workers.providers.openai_sampling:chat",
         limits={"": Limits(per_minute=300, max_concurrency=16)},
         needs=(("chat_base_url", "chat_api_key"),),
     ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from producers.commands import options, service_options, train_commands
+from producers.commands import generator_options, options, service_options, train_commands
 from shared.options import Augmentation, Reasoning, Sampling
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def infer(
         typer.Option(metavar="FILE|RUN", help="solved questions for few-shot prompts: a data set, or a run"),
     ] = None,
     given: dict[str, Any],
+    budget: service_options.Budget = None,
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
@@ -50,10 +51,14 @@ def infer(
 
     source = inputs.find_source(data)
     if isinstance(source, Path):
-        enqueued = publish.infer(source, chosen, run, examples, skip_bad)
+        chosen = generator_options.fitted(chosen, given)
+        if budget is not None and chosen.provider is None:
+            raise typer.BadParameter(f"generator {chosen.generator} costs nothing", param_hint="--budget")
+        enqueued = publish.infer(source, chosen, run, examples, skip_bad, budget)
     else:
         reason = f"the recorded votes of {data} are reused"
-        options.refuse_others({"examples": examples, **given}, RESCORING, reason, Sampling)
+        others = {"examples": examples, "budget": budget, **given}
+        options.refuse_others(others, RESCORING, reason, Sampling)
         changes = {name: getattr(chosen, name) for name in given}
         # Use the scorer in use now, unless another is named.
         enqueued = rescore.rescore(data, {"scorer": chosen.scorer, **changes}, run)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producers import console, run_progress
-from producers.enqueue import inputs
+from producers.enqueue import estimate, inputs, service_checks
 from producers.enqueue.inputs import DataSource, Examples
 from shared import broker, options, prompts, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
@@ -51,34 +51,68 @@ def infer(
     name: str | None = None,
     examples: str | None = None,
     skip_bad: bool = False,
+    budget: float | None = None,
 ) -> EnqueuedRun:
-    """Enqueue every question of a data set.
+    """Enqueue every question of a data set; ``budget`` is the most that a run with a provider may cost.
 
     Raises:
-        UserError: the data, the examples or the run's name are invalid; nothing was enqueued.
+        UserError: the data, the examples or the run's name are invalid, or the budget lacks a price; nothing
+            was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
     source, few_shot = _check_data(data, examples, skip_bad)
-    identity = sampling.model_dump(exclude={"model", "prompt"})
-    chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, identity)
+    chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, _identity(sampling))
     run = Run(chosen, "infer", source.place, source.digest, few_shot.digest, pinned(sampling).model_dump())
 
-    def write() -> None:
+    def write(also: Also = lambda _: None) -> None:
         if few_shot.digest is not None:
             runs.add_examples(few_shot.digest, few_shot.read())
         with console.bar("recording", source.entries, "entries") as advance:
             lines = inputs.counted(source.lines(), advance)
-            runs.open_run(run, lines, files=(*source.files, *few_shot.files))
+            runs.open_run(run, lines, files=(*source.files, *few_shot.files), also=also)
 
-    continued = begin(_keep_pinned(run, sampling), write)
+    run = _keep_pinned(run, sampling)
+    if sampling.provider:
+        _check_service(sampling, budget)
+        continued = begin_paid(run, write, budget)
+    else:
+        continued = begin(run, write)
     sent = publish(chosen)
     return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, few_shot.count, source.bad, continued)
 
 
-def pinned(sampling: Sampling) -> Sampling:
-    """Pin the current generator, prompt version, scorer and adapter in a run's options.
+# Options that default names of older runs do not depend on, unless they differ from the default.
+_ADDED = ("generator", "provider", "endpoint", "model", "retriever")
 
-    The generator is pinned only where this machine's settings name one: elsewhere, the workers' settings do.
+
+def _identity(sampling: Sampling) -> dict[str, object]:
+    """Give what the default name of a run depends on, beside its data."""
+    options = sampling.model_dump(exclude={"prompt"})
+    defaults = {name: Sampling.model_fields[name].default for name in _ADDED}
+    return {name: value for name, value in options.items() if name not in _ADDED or value != defaults[name]}
+
+
+def _check_service(sampling: Sampling, budget: float | None) -> None:
+    """Print notes about a run's provider on stderr.
+
+    Raises:
+        UserError: a budget is set, and the model has no price.
+    """
+    provider = str(sampling.provider)
+    if budget is not None and not estimate.has_price(provider, str(sampling.model)):
+        raise UserError(
+            f"--budget {budget:g} needs a price for {provider}/{sampling.model}; "
+            "set it in VOTEQUEUE_PRICES ({} if free)"
+        )
+    for note in service_checks.notes(provider):
+        console.note(note)
+
+
+def pinned(sampling: Sampling) -> Sampling:
+    """Pin the current model, retriever, prompt version, scorer and adapter in a run's options.
+
+    The model is pinned only where the command or this machine's settings name one: elsewhere, the workers'
+    settings do.
 
     Raises:
         UserError: a named model does not exist.
@@ -86,7 +120,8 @@ def pinned(sampling: Sampling) -> Sampling:
     loaded = settings.load()
     return sampling.model_copy(
         update={
-            "model": loaded.model if "model" in loaded.model_fields_set else None,
+            "model": sampling.model or (loaded.model if "model" in loaded.model_fields_set else None),
+            "retriever": sampling.retriever or loaded.embedding,
             "prompt": prompts.version("answering"),
             "scorer": models.pinned("scorer", sampling.scorer),
             "lora": models.pinned("lora", sampling.lora),
@@ -144,7 +179,8 @@ def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) 
         before = calls.spent(run.name).budget
         calls.set_budget(run.name, budget)
         if budget is None or (before is not None and budget > before):
-            outbox.revive(run.name, calls.OVER_BUDGET, recount=True)
+            # Votes are numbered by attempt.
+            outbox.revive(run.name, calls.OVER_BUDGET, recount=run.kind in DATA_QUEUES)
     return continued
 
 
@@ -184,7 +220,7 @@ def _differences(recorded: Run, requested: Run) -> Iterator[str]:
     for option in sorted(options_before.keys() | requested.options.keys()):
         before = options_before.get(option, _BEFORE.get((recorded.kind, option)))
         now = requested.options.get(option)
-        if option in ("model", "prompt") and None in (before, now):
+        if option in ("model", "prompt", "retriever") and None in (before, now):
             continue  # not pinned, or the run predates these options
         if before != now:
             yield f"its {option.replace('_', '-')} is {_format_option(before)}, not {_format_option(now)}"
@@ -260,7 +296,7 @@ def resume(name: str) -> int:
     """Lift pauses and requeue all unfinished items that no worker holds; return the number of messages."""
     run = runs.get_run(name)
     broker.ping()
-    if run.kind in DATA_QUEUES:
+    if run.calls_services:
         _stop_waiting(run)
     claims.expire(settings.load().max_losses)
     outbox.forget_sent(run=name)
