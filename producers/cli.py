@@ -16,7 +16,14 @@ from typing import Annotated
 
 import typer
 
-from producers.commands import enqueue_commands, ledger_commands, model_commands, options, prompt_commands
+from producers.commands import (
+    enqueue_commands,
+    ledger_commands,
+    model_commands,
+    options,
+    prompt_commands,
+    worker_options,
+)
 from producers.commands.options import Force, Json
 from shared import file_permissions, settings
 from shared.errors import UserError, VotequeueError
@@ -74,10 +81,14 @@ def status(
             return render.as_json(
                 [{**render.plain(listed), "states": states} for listed, states in run_states]
             )
-        return render.overview(run_states)
+        render.overview(run_states)
+        for line in run_progress.describe_unserved(run_states):
+            render.text(line)
+        return None
     progress = watching.follow(run) if watch else run_progress.progress_of(run)
-    waiting = run_progress.waiting(progress.kind)
-    services = api_usage.of_run(runs.get_run(run)) if progress.kind in DATA_QUEUES else None
+    waiting = run_progress.waiting(progress.queue)
+    record = runs.get_run(run)
+    services = api_usage.of_run(record) if record.calls_services else None
     trained = training_report.report_of(run) if progress.kind == "train" else None
     if json:
         extra = {"open": progress.open, "stalled": progress.stalled, "messages": waiting}
@@ -343,25 +354,38 @@ def down() -> None:
 @app.command()
 def worker(
     queue: Annotated[str, typer.Argument(metavar="QUEUE", help="infer, train, reason or translate")],
+    generator: Annotated[
+        str | None,
+        typer.Option(help="infer: serve only its runs", show_default="VOTEQUEUE_GENERATOR"),
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="infer: provider that generator openai calls", show_default="VOTEQUEUE_PROVIDER"),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="infer: serve only runs of this model", show_default="VOTEQUEUE_MODEL")
+    ] = None,
     concurrency: Annotated[
         int | None,
         typer.Option(
             min=1,
             help="concurrent tasks",
-            show_default="infer: batch size x batches in flight; train: 1; others: VOTEQUEUE_CALLS_IN_FLIGHT",
+            show_default="infer: batch size x batches in flight; train: 1; where providers are called: "
+            "VOTEQUEUE_CALLS_IN_FLIGHT",
         ),
     ] = None,
 ) -> None:
     """Run one worker for a queue until Ctrl-C or SIGTERM."""
-    loaded = settings.load()
-    file_permissions.restrict()
-
     if queue not in KINDS:
         raise typer.BadParameter(f"no queue {queue!r}; choose one of: {', '.join(KINDS)}", param_hint="QUEUE")
-    answering = loaded.batch_size * loaded.batches_in_flight
-    threads = concurrency or {"infer": answering, "train": 1}.get(queue, loaded.calls_in_flight)
+    chosen = {"generator": generator, "provider": provider, "model": model}
+    loaded = worker_options.chosen(queue, {name: value for name, value in chosen.items() if value})
+    file_permissions.restrict()
+    size, in_flight = loaded.batches
+    threads = concurrency or {"infer": size * in_flight, "train": 1}.get(queue, loaded.calls_in_flight)
+    queues = worker_options.queues(queue, loaded, named=any(chosen.values()))
     # By name only: nothing imports workers.
-    source = ["-A", f"workers.{queue}", "worker", "--queues", queue]
+    source = ["-A", f"workers.{queue}", "worker", "--queues", ",".join(queues)]
     pool = ["--pool", "threads", "--concurrency", str(threads), "--without-gossip", "--without-mingle"]
     identity = ["--hostname", f"{queue}-{uuid.uuid4().hex[:8]}@%h", "--loglevel", loaded.log_level]
     sys.stdout.flush()

@@ -52,7 +52,8 @@ def _progress_line(progress: RunProgress) -> tuple[float, str]:
 
 
 def _problems(progress: RunProgress) -> list[str]:
-    stalled = [run_progress.describe_stall(progress)] if progress.stalled else []
+    blocked = progress.stalled or progress.unserved
+    stalled = [run_progress.describe_stall(progress)] if blocked else []
     return stalled + api_usage.describe_halts(runs.get_run(progress.run))
 
 

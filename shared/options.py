@@ -16,6 +16,7 @@ from pydantic_core import PydanticKnownError
 from shared import answers
 from shared.answers import ReaderName
 from shared.dataset import Question
+from shared.generators import GENERATORS, VLLM
 from shared.strategies import STRATEGIES
 from shared.voting import Fallback, VotingMode
 
@@ -49,6 +50,12 @@ class Derived:
     """Marks a field without a flag: it is derived from the data or from other options."""
 
 
+def _check_generator(name: str) -> str:
+    if name not in GENERATORS:
+        raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, GENERATORS))})
+    return name
+
+
 def renamed(record: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the options of an older run or recipe to their present names."""
     return {RENAMED.get(name, name): value for name, value in record.items()}
@@ -57,6 +64,18 @@ def renamed(record: Mapping[str, Any]) -> dict[str, Any]:
 class SamplingDefaults(BaseModel):
     """The options of an `infer` run whose defaults are settings (``VOTEQUEUE_*``)."""
 
+    generator: Annotated[str, AfterValidator(_check_generator)] = Field(
+        VLLM,
+        description="what samples the votes: vllm (in the worker), openai (an OpenAI-compatible server)",
+    )
+    provider: str | None = Field(
+        None, description="provider that generator openai calls: local, chat (docs/generators.md)"
+    )
+    endpoint: Literal["completions", "chat"] = Field(
+        "completions",
+        description="what generator openai sends: the raw prompt (completions), or the prompt as one user "
+        "message (chat)",
+    )
     votes: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="votes per question and round")
     max_attempts: Count = Field(5, description="rounds of sampling before the fallback applies")
     max_tokens: Count = Field(1024, description="maximum length of a vote, in tokens")
@@ -117,8 +136,17 @@ class Sampling(SamplingDefaults):
     redo_of: Annotated[str | None, Derived()] = None
     # The run whose votes are rescored instead of sampling.
     votes_of: Annotated[str | None, Derived()] = None
-    # The generator that the run was enqueued with; older runs lack it.
-    model: Annotated[str | None, Derived()] = None
+    # The model and the retriever that the run was enqueued with; older runs lack them.
+    model: Annotated[str | None, Flag(shown="VOTEQUEUE_MODEL where it is set, else the workers'")] = Field(
+        None, description="model that samples the votes; only workers with it take the run"
+    )
+    retriever: Annotated[str | None, Flag(shown="VOTEQUEUE_EMBEDDING; with generator openai: lexical")] = (
+        Field(
+            None,
+            description="what finds the solved examples: lexical (n-grams of characters), static (the "
+            "generator's token embeddings), or a sentence-transformers model",
+        )
+    )
     # Recorded by digest (`shared.prompt_files`); older runs have a version, or none.
     prompt: Annotated[str | None, Flag(shown="by the data's language")] = Field(
         None, description="prompt: a name that `votequeue prompts list` shows, or a TOML file of your own"

@@ -64,15 +64,17 @@ class Usage:
 class Provider:
     """A service: its clients, default models, documented limits, and required settings.
 
-    ``chat`` and ``translator`` name, as ``module:name``, functions that build a client from a `Service` and
-    the settings; only workers import them. A provider without a translator translates by prompts. ``limits``
-    are those of an account, by model; "" stands for all other models. ``needs`` lists alternatives: all
-    settings of one of them must be set. Daily quotas renew at midnight in ``timezone``.
+    ``chat``, ``translator`` and ``sampler`` (of votes) name, as ``module:name``, functions that build a
+    client from a `Service` and the settings; only workers import them. A provider without a translator
+    translates by prompts. ``limits`` are those of an account, by model; "" stands for all other models.
+    ``needs`` lists alternatives: all settings of one of them must be set. Daily quotas renew at midnight in
+    ``timezone``.
     """
 
     name: str
     chat: str | None = None
     translator: str | None = None
+    sampler: str | None = None
     chat_model: str | None = None
     translation_model: str | None = None
     limits: Mapping[str, Limits] = field(default_factory=dict)
@@ -86,6 +88,11 @@ class Provider:
         return self.chat is not None
 
     @property
+    def samples(self) -> bool:
+        """Tell whether it samples votes."""
+        return self.sampler is not None
+
+    @property
     def translates(self) -> bool:
         """Tell whether it translates, by a translation service or by prompts."""
         return self.translator is not None or self.chats
@@ -93,10 +100,16 @@ class Provider:
 
 _BUILT_IN = (
     # Our own server queues calls itself.
-    Provider("local", chat="workers.providers.openai:local", url="local_url"),
+    Provider(
+        "local",
+        chat="workers.providers.openai:local",
+        sampler="workers.providers.openai_sampling:local",
+        url="local_url",
+    ),
     Provider(
         "chat",
         chat="workers.providers.openai:chat",
+        sampler="workers.providers.openai_sampling:chat",
         limits={"": Limits(per_minute=300, max_concurrency=16)},
         needs=(("chat_base_url", "chat_api_key"),),
     ),

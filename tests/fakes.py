@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from shared.errors import EngineDied, Refused
+from shared.jobs import Job
 from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
@@ -99,6 +100,7 @@ class FakeGenerator:
         seed: int | None,
         adapter: str | None = None,
         progress: Progress | None = None,
+        job: Job | None = None,
     ) -> list[Completion]:
         """Give the next reply of the script."""
         request = Request(prompt, sampling, seed, adapter)

@@ -28,6 +28,7 @@ DOCUMENTS = (
     "docs/cluster.md",
     "docs/runs.md",
     "docs/prompts.md",
+    "docs/generators.md",
     *TRAINING,
 )
 GENERATED = {"var"}  # in the tree of the README, but made by running

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shared.errors import Policy, VotequeueError
+from shared.jobs import Job
 from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
@@ -97,15 +98,18 @@ class Generator(Protocol):
         seed: int | None,
         adapter: str | None = None,
         progress: Progress | None = None,
+        job: Job | None = None,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts after a prompt, with the named LoRA adapter or with none.
 
-        ``progress`` receives token counts during generation.
+        ``progress`` receives token counts during generation. ``job`` is the question's, which paid calls are
+        recorded for.
 
         Raises:
             EngineDied: the engine has died; the next call starts a new one.
             Refused: the engine can never accept this prompt.
-            UserError: this worker has no such adapter.
+            NotServedHere: this worker has no such adapter, or no such provider.
+            As `Gateway.sample`, of a generator that calls a provider.
         """
 
     def count_tokens(self, prompt: str) -> int:
@@ -129,7 +133,7 @@ class Scorer(Protocol):
         ``name`` selects the scorer. The votes' letters are those that their run's reader extracted.
 
         Raises:
-            UserError: this worker has no such scorer.
+            NotServedHere: this worker has no such scorer.
         """
 
 
@@ -185,6 +189,17 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class VotesPrompt(Prompt):
+    """A prompt for several votes; ``endpoint`` is the run's (`shared.options.Sampling`)."""
+
+    votes: int = 1
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    endpoint: str = "completions"
+
+
+@dataclass(frozen=True)
 class Needs:
     """A call's usage in advance: ``likely`` is an estimate, for limits; ``most`` a bound, for budgets."""
 
@@ -197,6 +212,14 @@ class Reply:
     """A chat model's reply and its usage."""
 
     text: str
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The votes that one request brought, and their usage."""
+
+    completions: list[Completion]
     usage: Usage
 
 
@@ -223,6 +246,22 @@ class ChatModel(Protocol):
             Exhausted, Barred: the service accepts no calls from this account.
             Refused: the service will never answer this message.
         """
+
+
+class Sampler(Protocol):
+    """A model at a provider that samples votes.
+
+    ``one_by_one``: it has shown that it gives one vote a request, whatever it is asked for.
+    """
+
+    one_by_one: bool
+
+    @property
+    def service(self) -> Service:
+        """Give the service that the model belongs to."""
+
+    def sample(self, prompt: VotesPrompt) -> Votes:
+        """Sample up to ``prompt.votes`` votes, in one call; raises as `ChatModel.complete` does."""
 
 
 class Translator(Protocol):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from producers.commands import options, service_options, train_commands
+from producers.commands import generator_options, options, service_options, train_commands
 from shared.options import Augmentation, Reading, Reasoning, Sampling
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def infer(  # noqa: PLR0913  Typer reads options from the signature
         str | None,
         typer.Option("--append-to", metavar="RUN", help="add DATA's questions to this run, with its options"),
     ] = None,
+    budget: service_options.Budget = None,
     dry_run: DryRun = False,
     reading: dict[str, Any],
     skip_bad: options.SkipBad = False,
@@ -61,9 +62,8 @@ def infer(  # noqa: PLR0913  Typer reads options from the signature
     from producers.reports import render
 
     source = inputs.find_source(data)
-    changes = {name: getattr(chosen, name) for name in given}
     if append_to is not None:
-        asked = {"run": run, "examples": examples, "dry_run": dry_run or None, **given}
+        asked = {"run": run, "examples": examples, "budget": budget, "dry_run": dry_run or None, **given}
         options.refuse_others(asked, (), f"the options of {append_to} are used", Sampling)
         if not isinstance(source, Path):
             raise typer.BadParameter("--append-to takes a data set, not a run", param_hint="DATA")
@@ -75,18 +75,21 @@ def infer(  # noqa: PLR0913  Typer reads options from the signature
     if isinstance(source, Path) or chosen.only:
         if isinstance(source, Path):
             options.refuse_others({"only": chosen.only}, (), "it needs a run, not a data set", Sampling)
-            prepared = publish.prepare(source, chosen, run, examples, skip_bad, read)
+            fitted = generator_options.fitted(chosen, given)
+            prepared = publish.prepare(source, fitted, run, examples, skip_bad, read)
         else:
             asked = {"examples": examples, **reading}
             options.refuse_others(asked, (), f"those of {data} are used", Sampling)
-            prepared = redo.prepare(source, changes, run)
+            prepared = redo.prepare(source, generator_options.changes(source.options, chosen, given), run)
+        generator_options.check_budget(prepared.run, budget)
         if dry_run:
             return _forecast(prepared, json)
-        enqueued = publish.place(prepared)
+        enqueued = publish.place(prepared, budget)
     else:
         reason = f"the recorded votes of {data} are reused"
-        asked = {"examples": examples, "dry_run": dry_run or None, **given, **reading}
+        asked = {"examples": examples, "budget": budget, "dry_run": dry_run or None, **given, **reading}
         options.refuse_others(asked, RESCORING, reason, Sampling)
+        changes = {name: getattr(chosen, name) for name in given}
         # Use the scorer in use now, unless another is named.
         enqueued = rescore.rescore(data, {"scorer": chosen.scorer, **changes}, run)
     if examples is None and isinstance(source, Path):

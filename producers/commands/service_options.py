@@ -99,7 +99,7 @@ def reasoning(
         "label": label,
         "letters": letters or "next",
         "provider": provider,
-        "models": tuple(dict.fromkeys([*filter(None, models or [])] or [_default_model(provider, "chats")])),
+        "models": tuple(dict.fromkeys([*filter(None, models or [])] or [default_model(provider, "chats")])),
         "prompt": prompts.version("explaining"),
         "reader": settings.load().reader,
     }
@@ -133,7 +133,7 @@ def _service(strategy: Strategy, ability: str, provider: str | None, model: str 
     _require_provider(provider, ability)
     return {
         "provider": provider,
-        "model": model or _default_model(provider, ability),
+        "model": model or default_model(provider, ability),
         # Only chat models are prompted.
         "prompt": strategy.prompt if PROVIDERS[provider].chats else None,
     }
@@ -157,7 +157,12 @@ def _capable(ability: str) -> list[str]:
     return [name for name, provider in PROVIDERS.items() if getattr(provider, ability)]
 
 
-def _default_model(provider: str, ability: str) -> str:
+def default_model(provider: str, ability: str) -> str:
+    """Give the model of a provider that is used if none is named.
+
+    Raises:
+        typer.BadParameter: there is none.
+    """
     default = getattr(PROVIDERS[provider], _DEFAULT_MODEL[ability])
     model = settings.load().model if provider == "local" else default
     if model is None:

@@ -8,15 +8,17 @@ Tokens are estimated from the texts' lengths (`prompts.tokens`), because produce
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from producers import console
-from producers.enqueue import publish
+from producers.enqueue import estimate, publish
 from producers.enqueue.publish import Prepared
-from shared import prompts, settings
+from shared import prompts, providers, settings
 from shared.dataset import key
 from shared.ledger import runs
 from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
+from shared.providers import Usage
 
 _EXAMPLES_READ = 1000  # examples whose mean length is taken
 _LISTED = 20  # keys of long questions
@@ -29,7 +31,7 @@ class Forecast:
     ``examples`` are the few-shot examples to choose from. ``prompt_tokens`` is an estimate, ``vote_tokens``
     a maximum; a run has at most ``rounds`` rounds. ``too_long`` questions may not fit into
     VOTEQUEUE_MAX_MODEL_LEN even without examples; workers refuse those that do not. ``bad`` lines are
-    skipped.
+    skipped. ``cost`` is that of the first round; ``None``: no provider is called, or its model has no price.
     """
 
     run: str
@@ -44,6 +46,9 @@ class Forecast:
     vote_tokens: int
     too_long: int = 0
     long_keys: list[str] = field(default_factory=list)
+    cost: float | None = None
+    currency: str | None = None
+    unpriced: str | None = None
 
 
 def forecast(prepared: Prepared) -> Forecast:
@@ -63,7 +68,9 @@ def forecast(prepared: Prepared) -> Forecast:
         tokens += max(own, min(own + shown, room))
         if own > room:
             long.append(name)
+    votes = source.questions * sampling.votes * sampling.max_tokens
     return Forecast(
+        **_cost(sampling, Usage(tokens, votes)),
         run=run.name,
         continued=continued,
         entries=source.entries,
@@ -73,10 +80,21 @@ def forecast(prepared: Prepared) -> Forecast:
         votes=sampling.votes,
         rounds=sampling.max_attempts,
         prompt_tokens=tokens,
-        vote_tokens=source.questions * sampling.votes * sampling.max_tokens,
+        vote_tokens=votes,
         too_long=len(long),
         long_keys=long[:_LISTED],
     )
+
+
+def _cost(sampling: Sampling, used: Usage) -> dict[str, Any]:
+    """Return the cost of a round whose requests each bring all votes of a question."""
+    if sampling.provider is None:
+        return {}
+    loaded, provider, model = settings.load(), sampling.provider, str(sampling.model)
+    if not estimate.has_price(provider, model):
+        return {"unpriced": f"{provider}/{model}"}
+    price = providers.price(provider, model, loaded.prices)
+    return {"cost": providers.cost(price, used), "currency": loaded.currency}
 
 
 def _questions(prepared: Prepared) -> Iterator[tuple[str, PromptQuestion]]:
@@ -114,13 +132,21 @@ def rows(forecast: Forecast) -> list[tuple[str, str, str]]:
         ("prompt tokens (estimate)", forecast.prompt_tokens),
         (f"tokens of {console.count(forecast.votes, 'vote')} (at most)", forecast.vote_tokens),
     ]
-    return [(name, f"{count / forecast.questions:,.0f}", f"{count:,}") for name, count in amounts]
+    table = [(name, f"{count / forecast.questions:,.0f}", f"{count:,}") for name, count in amounts]
+    if forecast.cost is not None:
+        costs = (estimate.digits(forecast.cost / forecast.questions), estimate.digits(forecast.cost))
+        table.append((f"cost in {forecast.currency} (estimate)", *costs))
+    return table
 
 
 def remarks(forecast: Forecast) -> Iterator[str]:
     """List what the estimate does not show: rounds, examples, refusals."""
     examples = console.count(forecast.examples, "few-shot example")
     yield f"at most {console.count(forecast.rounds, 'round')}; {examples} to choose from"
+    if forecast.cost:
+        yield "the cost is more if the server gives one vote per request: each request contains the prompt"
+    if forecast.unpriced:
+        yield f"no price is set for {forecast.unpriced}: VOTEQUEUE_PRICES"
     if forecast.bad:
         yield f"bad lines, skipped: {forecast.bad}"
     if forecast.too_long:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producers import console, run_progress
-from producers.enqueue import inputs, prompt_choice
+from producers.enqueue import estimate, inputs, prompt_choice, service_checks
 from producers.enqueue.inputs import DataSource, Examples
 from shared import broker, options, prompt_files, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
@@ -30,8 +30,8 @@ from shared.prompt_files import PromptTemplate
 LOOKAHEAD = 10_000  # items read at once for sending
 CHUNK = 500  # messages sent between two updates of the ledger
 SENDING_LEASE = 15.0  # seconds, after which workers send what a dead producer did not
-# Options without a value in a run over a data set; its default name does not depend on them.
-NO_IDENTITY = ("only", "redo_of")
+# Options that the default names of older runs do not depend on, unless they differ from their defaults.
+ADDED = ("only", "redo_of", "language", "generator", "provider", "endpoint", "model", "retriever")
 Also = Callable[[Connection], object]  # what is written in the same transaction
 _NO_NAME = re.compile(r"[^\w.+@-]+")
 
@@ -66,9 +66,10 @@ def infer(
     examples: str | None = None,
     skip_bad: bool = False,
     reading: Reading = inputs.AS_IT_IS,
+    budget: float | None = None,
 ) -> EnqueuedRun:
     """Enqueue every question of a data set; raises as `prepare` and `place`."""
-    return place(prepare(data, sampling, name, examples, skip_bad, reading))
+    return place(prepare(data, sampling, name, examples, skip_bad, reading), budget)
 
 
 def prepare(
@@ -88,36 +89,50 @@ def prepare(
     source, few_shot = _check_data(data, examples, skip_bad, reading)
     language = None if given else prompt_choice.language_of_entries(line.entry for line in source.lines())
     prompt = given or prompt_files.built_in(language or prompt_files.FIRST)
-    identity = sampling.model_dump(exclude={"model", "prompt", "language", *NO_IDENTITY}) | _named(prompt)
+    identity = _identity(sampling) | _named(prompt)
     chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, identity)
     record = pinned(sampling, prompt).model_copy(update={"language": language}).model_dump()
     run = Run(chosen, "infer", source.place, source.digest, few_shot.digest, record)
     return Prepared(_keep_pinned(run, sampling), source, few_shot, prompt)
 
 
-def place(prepared: Prepared) -> EnqueuedRun:
+def place(prepared: Prepared, budget: float | None = None) -> EnqueuedRun:
     """Record a prepared run and send its messages; an existing run is continued.
 
+    ``budget`` is the most that a run with a provider may cost.
+
     Raises:
-        UserError: the run's name is invalid, another run has it, or the data have changed.
+        UserError: the run's name is invalid, another run has it, the data have changed, or the budget lacks a
+            price.
         ServiceUnreachable: the broker does not answer.
     """
     run, source, few_shot = prepared.run, prepared.source, prepared.few_shot
 
-    def write() -> None:
+    def write(also: Also = lambda _: None) -> None:
         prompt_store.put(prepared.prompt)
         if few_shot.digest is not None:
             runs.add_examples(few_shot.digest, few_shot.read())
         with console.bar("recording", source.entries, "entries") as advance:
             lines = inputs.counted(source.lines(), advance)
-            runs.open_run(run, lines, keys=prepared.keys, files=(*source.files, *few_shot.files))
+            runs.open_run(run, lines, keys=prepared.keys, files=(*source.files, *few_shot.files), also=also)
 
-    continued = begin(run, write)
+    if run.calls_services:
+        _check_service(run, budget)
+        continued = begin_paid(run, write, budget)
+    else:
+        continued = begin(run, write)
     if not continued and run.options["language"] not in (None, prompt_files.FIRST):
         console.note(f"prompt {prepared.prompt.name}, by the language of the data: --prompt chooses another")
     sent = publish(run.name)
     items = run_progress.count_items(run.name)
     return EnqueuedRun(run.name, items, sent, few_shot.count, source.bad, continued)
+
+
+def _identity(sampling: Sampling) -> dict[str, object]:
+    """Give what the default name of a run depends on, beside its data and prompt."""
+    options = sampling.model_dump(exclude={"prompt"})
+    defaults = {name: Sampling.model_fields[name].default for name in ADDED}
+    return {name: value for name, value in options.items() if name not in ADDED or value != defaults[name]}
 
 
 def _named(prompt: PromptTemplate) -> dict[str, str]:
@@ -126,11 +141,27 @@ def _named(prompt: PromptTemplate) -> dict[str, str]:
     return {} if prompt.digest == first else {"prompt": prompt.digest}
 
 
-def pinned(sampling: Sampling, prompt: PromptTemplate) -> Sampling:
-    """Pin the current generator, the prompt, its reader, scorer and adapter in a run's options.
+def _check_service(run: Run, budget: float | None) -> None:
+    """Print notes about a run's provider on stderr.
 
-    A reader that the user chose replaces the prompt's. The generator is pinned only where this machine's
-    settings name one: elsewhere, the workers' settings do.
+    Raises:
+        UserError: a budget is set, and the model has no price.
+    """
+    provider, model = run.options["provider"], run.options["model"]
+    if budget is not None and not estimate.has_price(provider, model):
+        raise UserError(
+            f"--budget {budget:g} needs a price for {provider}/{model}; "
+            "set it in VOTEQUEUE_PRICES ({} if free)"
+        )
+    for note in service_checks.notes(provider):
+        console.note(note)
+
+
+def pinned(sampling: Sampling, prompt: PromptTemplate) -> Sampling:
+    """Pin the model, the retriever, the prompt, its reader, scorer and adapter in a run's options.
+
+    A reader that the user chose replaces the prompt's. The model is pinned only where the command or this
+    machine's settings name one: elsewhere, the workers' settings do.
 
     Raises:
         UserError: a named model does not exist.
@@ -138,7 +169,8 @@ def pinned(sampling: Sampling, prompt: PromptTemplate) -> Sampling:
     loaded = settings.load()
     return sampling.model_copy(
         update={
-            "model": loaded.model if "model" in loaded.model_fields_set else None,
+            "model": sampling.model or (loaded.model if "model" in loaded.model_fields_set else None),
+            "retriever": sampling.retriever or loaded.embedding,
             "prompt": prompt.digest,
             "reader": sampling.reader if "reader" in sampling.model_fields_set else prompt.reader,
             "scorer": models.pinned("scorer", sampling.scorer),
@@ -204,7 +236,8 @@ def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) 
         before = calls.spent(run.name).budget
         calls.set_budget(run.name, budget)
         if budget is None or (before is not None and budget > before):
-            outbox.revive(run.name, calls.OVER_BUDGET, recount=True)
+            # Votes are numbered by attempt.
+            outbox.revive(run.name, calls.OVER_BUDGET, recount=run.kind in DATA_QUEUES)
     return continued
 
 
@@ -246,7 +279,7 @@ def _differences(recorded: Run, requested: Run) -> Iterator[str]:
         now = requested.options.get(option)
         if option == "prompt" and recorded.kind in (Infer.queue, Train.queue):
             before, now = prompt_files.digest_of(before), prompt_files.digest_of(now)
-        elif option in ("model", "prompt") and None in (before, now):
+        elif option in ("model", "prompt", "retriever") and None in (before, now):
             continue  # not pinned, or the run predates these options
         elif option == "language" and recorded.kind == Infer.queue:
             continue  # it only chose the prompt
@@ -324,7 +357,7 @@ def resume(name: str) -> int:
     """Lift pauses and requeue all unfinished items that no worker holds; return the number of messages."""
     run = runs.get_run(name)
     broker.ping()
-    if run.kind in DATA_QUEUES:
+    if run.calls_services:
         _stop_waiting(run)
     claims.expire(settings.load().max_losses)
     outbox.forget_sent(run=name)

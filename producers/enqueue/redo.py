@@ -85,9 +85,8 @@ def prepare(source: Run, changes: dict[str, Any], name: str | None = None) -> Pr
     unpinned = {**changes, "redo_of": source.name, "votes_of": None, "language": None}
     given = changes.get("prompt")
     prompt = prompt_choice.find(given) if given else prompt_store.of_votes(before.prompt)
-    sampling = publish.pinned(before.model_copy(update=unpinned), prompt)
-    # Where this machine names no generator, the origin's is kept.
-    options = {**sampling.model_dump(), "model": sampling.model or before.model}
+    # What the origin had pinned is kept, unless it is changed.
+    options = publish.pinned(before.model_copy(update=unpinned), prompt).model_dump()
     chosen = name or publish.default_name(source.name, "infer", data.digest, sorted(selected), options)
     run = Run(chosen, "infer", f"questions of {source.name}", data.digest, source.examples, options)
     return Prepared(run, data, NO_EXAMPLES, prompt, frozenset(selected))

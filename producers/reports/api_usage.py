@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from producers.reports import render
 from shared import providers, service_pauses, settings
 from shared.errors import ServiceUnreachable
-from shared.jobs import DATA_QUEUES
 from shared.ledger import calls, token_charges
 from shared.ledger.calls import Tally
 from shared.ledger.runs import Run
@@ -109,7 +108,7 @@ def _passed(run: Run) -> dict[str, float]:
 
 
 def _provider(run: Run) -> str | None:
-    return run.options.get("provider") if run.kind in DATA_QUEUES else None
+    return run.options.get("provider")
 
 
 def _is_of(service: str, run: Run) -> bool:

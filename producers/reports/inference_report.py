@@ -12,6 +12,7 @@ import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
 from producers import run_progress
 from shared import metrics, voting
@@ -113,6 +114,8 @@ class Figures:
     scorer: Judgement = field(default_factory=Judgement)
     # Votes by model, weights, engine, adapter and scorer; None: not recorded.
     sources: list[VoteSource] = field(default_factory=list)
+    # An `api_usage.ApiUsage`, if the generator calls a provider: calls, usage and cost.
+    services: Any = None
     tokens: int = 0
     wall_seconds: float | None = None
     tokens_per_second: float | None = None

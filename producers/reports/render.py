@@ -121,7 +121,7 @@ def progress(progress: RunProgress, waiting: int | None) -> None:
         text(_put_off(progress, progress.due_at))
     if progress.open:
         text(f"messages in the queue: {waiting}" if waiting is not None else "the broker does not answer")
-    if progress.stalled:
+    if progress.stalled or progress.unserved:
         text(run_progress.describe_stall(progress))
     if progress.states[State.DEAD]:
         text(f"reasons of dead items: `votequeue failed {progress.run}`")

@@ -10,7 +10,7 @@ from typing import Any
 
 from producers import console
 from producers.models import ListedModel
-from producers.reports import render, training_report
+from producers.reports import render, render_api_usage, training_report
 from producers.reports.confidence_intervals import Interval
 from producers.reports.inference_report import Figures, Share
 from producers.reports.render import Rows
@@ -33,7 +33,8 @@ def inference_rows(figures: Figures) -> Rows:
         ("votes without a letter", render.percent(figures.unreadable)),
         ("votes accepted", render.percent(figures.accepted)),
     ]
-    return rows + _scorer_rows(figures) + _source_rows(figures) + _work_rows(figures)
+    services = render_api_usage.service_rows(figures.services) if figures.services else []
+    return rows + _scorer_rows(figures) + _source_rows(figures) + services + _work_rows(figures)
 
 
 def _counts(figures: Figures) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from shared import dataset
+from shared import dataset, generators
 from shared.dataset import Entry, Line, Question, key
 from shared.errors import UserError
-from shared.jobs import Infer
+from shared.jobs import DATA_QUEUES, Infer
 from shared.ledger import engine, schema
 from shared.ledger.schema import State
 from shared.prompts import FewShotExample, PromptQuestion
@@ -33,12 +33,29 @@ class Run:
     options: dict[str, Any]
     created_at: float = 0.0
 
+    @property
+    def queue(self) -> str:
+        """Name the queue of its messages."""
+        return generators.queue_of(self.kind, self.options)
+
+    @property
+    def calls_services(self) -> bool:
+        """Tell whether its items call outside services."""
+        called = self.options.get("provider") and not self.options.get("votes_of")
+        return self.kind in DATA_QUEUES or bool(called)
+
 
 def find_run(name: str) -> Run | None:
     """Look up a run by name."""
     with engine.reading() as connection:
         row = connection.execute(sa.select(schema.runs).where(schema.runs.c.name == name)).one_or_none()
     return Run(**row._mapping) if row else None
+
+
+def queue_of(name: str) -> str | None:
+    """Name the queue of a run's messages; ``None``: there is no such run."""
+    run = find_run(name)
+    return run.queue if run else None
 
 
 def get_run(name: str) -> Run:

@@ -8,8 +8,10 @@ import asyncio
 import os
 import random
 import signal
+import threading
 
 from shared import settings
+from shared.jobs import Job
 from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
 from shared.settings import Settings
@@ -52,6 +54,7 @@ class FastGenerator:
         seed: int | None,
         adapter: str | None = None,
         progress: Progress | None = None,
+        job: Job | None = None,
     ) -> list[Completion]:
         """Answer after a moment, or kill this process."""
         await asyncio.sleep(random.uniform(FASTEST, SLOWEST))
@@ -63,10 +66,10 @@ class FastGenerator:
         return [Completion(f"因为如此。\n答案是：{letter}", 9)] * sampling.votes
 
 
-def fast_rounds(settings: Settings) -> tuple[Rounds, Generator]:
+def fast_rounds(settings: Settings, _: threading.Event) -> tuple[Rounds, Generator]:
     """Build what the infer queue stands on, without weights."""
     generator = FastGenerator()
-    return Rounds(generator, FakeScorer(), FakeRetriever()), generator
+    return Rounds(generator, FakeScorer(), lambda _: FakeRetriever()), generator
 
 
 wiring.rounds = fast_rounds

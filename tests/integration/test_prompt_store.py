@@ -67,7 +67,7 @@ def english(path: Path) -> Path:
 
 def work(run: str, generator: FakeGenerator, *examples: FewShotExample) -> str:
     """Give a run's first question to a worker; return the outcome."""
-    rounds = Rounds(generator, FakeScorer(), fakes.FakeRetriever(examples))
+    rounds = Rounds(generator, FakeScorer(), lambda _: fakes.FakeRetriever(examples))
     [outcome] = asyncio.run(rounds.run(claims.claim([Infer(run=run, item=0)], "one", 60)))
     return str(outcome)
 

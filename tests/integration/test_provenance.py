@@ -94,7 +94,7 @@ def test_without_a_model_in_the_settings_any_workers_model_answers(
     settings.load.cache_clear()
     publish.infer(data, SAMPLING, "r")
     assert options("r")["model"] is None
-    rounds = Rounds(FakeGenerator(), FakeScorer(), fakes.FakeRetriever())
+    rounds = Rounds(FakeGenerator(), FakeScorer(), lambda _: fakes.FakeRetriever())
     [outcome] = asyncio.run(rounds.run(claims.claim([Infer(run="r", item=0)], "one", 60)))
     assert str(outcome).startswith("A: ")
     monkeypatch.setenv("VOTEQUEUE_MODEL", "own/weights")
@@ -145,7 +145,7 @@ def test_trace_shows_the_exact_prompt_and_report_the_models(
     publish.infer(data, SAMPLING, "r", str(solved))
     generator = Weights(otherwise=["因为甲高。\n答案是：A", "我不知道。"])
     models.add_generator(generator.identity)
-    rounds = Rounds(generator, FakeScorer(lambda _, text: 0.9), LastExamples())
+    rounds = Rounds(generator, FakeScorer(lambda _, text: 0.9), lambda _: LastExamples())
     asyncio.run(rounds.run(claims.claim([Infer(run="r", item=0)], "one", 60)))
     [request] = generator.requests
     shown = votequeue("trace", "r", "p1#1").out
@@ -168,7 +168,7 @@ def test_a_prompt_of_another_version_is_not_guessed(
     data: Path, monkeypatch: pytest.MonkeyPatch, votequeue: Command
 ) -> None:
     publish.infer(data, SAMPLING, "r")
-    rounds = Rounds(Weights(), FakeScorer(), fakes.FakeRetriever())
+    rounds = Rounds(Weights(), FakeScorer(), lambda _: fakes.FakeRetriever())
     asyncio.run(rounds.run(claims.claim([Infer(run="r", item=0)], "one", 60)))
     monkeypatch.setattr(prompt_files.built_in("zh"), "head", "另一个开头。\n")
     shown = votequeue("trace", "r", "p1#1").out
@@ -179,7 +179,7 @@ def test_a_prompt_of_another_version_is_not_guessed(
 def test_votes_that_are_judged_again_keep_what_they_were_sampled_from(data: Path) -> None:
     source = publish.infer(data, SAMPLING, "r").run
     generator = Weights()
-    rounds = Rounds(generator, FakeScorer(), fakes.FakeRetriever())
+    rounds = Rounds(generator, FakeScorer(), lambda _: fakes.FakeRetriever())
     asyncio.run(rounds.run(claims.claim([Infer(run=source, item=at) for at in (0, 1)], "one", 60)))
     again = SAMPLING.model_copy(update={"votes_of": source, "scorer": "none"})
     publish.infer(data, again, "again")

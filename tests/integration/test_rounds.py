@@ -87,7 +87,7 @@ def votes(letters: str) -> list[str]:
 def playing(
     generator: FakeGenerator, scorer: FakeScorer | None = None, retriever: Retriever | None = None
 ) -> Rounds:
-    return Rounds(generator, scorer or FakeScorer(), retriever or FakeRetriever())
+    return Rounds(generator, scorer or FakeScorer(), lambda _: retriever or FakeRetriever())
 
 
 def claim(run: str, count: int = 1, worker: str = "one", lease: float = LEASE) -> list[Claim]:

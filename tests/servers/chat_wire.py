@@ -50,6 +50,8 @@ class Calls(Protocol):
 
     key: str | None
     usage: bool
+    most_votes: int | None
+    takes_n: bool
     latency: float
     hang: float
     retry_after: float | str
@@ -60,7 +62,9 @@ class Calls(Protocol):
     def close(self, connection: socket.socket) -> None:
         """Forget a connection."""
 
-    def arrive(self, connection: socket.socket, at: float, prompt: str, authorized: bool) -> tuple[str, str]:
+    def arrive(
+        self, connection: socket.socket, at: float, prompt: str, authorized: bool, asked: dict[str, Any]
+    ) -> tuple[str, str]:
         """Take a call up; give how it is to end, and the text of its reply."""
 
     def leave(self, connection: socket.socket) -> None:
@@ -121,13 +125,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.path != "/v1/chat/completions":
+        if self.path not in ("/v1/chat/completions", "/v1/completions"):
             return self._send(404, {"error": {"message": "not found"}})
         asked = json.loads(body)
-        prompt = asked["messages"][-1]["content"]
+        prompt = _prompt(asked)
         key = self.chat.key
         authorized = key is None or self.headers.get("Authorization") == f"Bearer {key}"
-        outcome, text = self.chat.arrive(self.connection, self.at, prompt, authorized)
+        outcome, text = self.chat.arrive(self.connection, self.at, prompt, authorized, asked)
         if outcome not in REFUSALS:
             self.chat.wait(self.chat.hang if outcome == TIMEOUT else self.chat.latency, self.connection)
         self.chat.leave(self.connection)
@@ -136,9 +140,12 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, outcome: str, asked: dict[str, Any], text: str) -> None:
         if outcome in REFUSALS:
             return self._refuse(outcome)
+        if asked.get("n", 1) > 1 and not self.chat.takes_n:
+            return self._send(400, {"error": {"message": "Only one choice is supported.", "param": "n"}})
         if outcome == TIMEOUT:
             return self._reset()
-        reply = {**_reply(asked, text, self.chat.usage), **REPLIES.get(outcome, {})}
+        votes = min(asked.get("n", 1), self.chat.most_votes or asked.get("n", 1))
+        reply = {**_reply(asked, [text] * votes, self.chat.usage), **REPLIES.get(outcome, {})}
         if outcome == RESET:
             return self._reset(reply)
         if outcome in (TRUNCATED, "garbled"):
@@ -184,18 +191,30 @@ def is_open(connection: socket.socket) -> bool:
         return False
 
 
-def _reply(asked: dict[str, Any], text: str, usage: bool) -> dict[str, Any]:
+def _prompt(asked: dict[str, Any]) -> str:
+    return str(asked["prompt"] if "prompt" in asked else asked["messages"][-1]["content"])
+
+
+def _reply(asked: dict[str, Any], texts: list[str], usage: bool) -> dict[str, Any]:
+    raw = "prompt" in asked
     reply = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
+        "id": "cmpl-1",
+        "object": "text_completion" if raw else "chat.completion",
         "created": 1,
         "model": asked["model"],
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "choices": [
+            {
+                "index": at,
+                "finish_reason": "stop",
+                **({"text": text} if raw else {"message": {"role": "assistant", "content": text}}),
+            }
+            for at, text in enumerate(texts)
+        ],
     }
     if usage:
         used = {
-            "prompt_tokens": prompts.tokens(asked["messages"][-1]["content"]),
-            "completion_tokens": prompts.tokens(text),
+            "prompt_tokens": prompts.tokens(_prompt(asked)),
+            "completion_tokens": sum(map(prompts.tokens, texts)),
         }
         reply["usage"] = {**used, "total_tokens": sum(used.values())}
     return reply

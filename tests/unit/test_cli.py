@@ -213,7 +213,7 @@ def test_every_field_of_a_run_is_an_option(votequeue: Command) -> None:
     for words, model in runs:
         shown = votequeue(*words, "--help").out
         # What else a sampling pins follows from the settings and the program.
-        pinned = {Sampling: {"model", "language"}, LoraTraining: {"prompt"}}.get(model, set())
+        pinned = {Sampling: {"language"}, LoraTraining: {"prompt"}}.get(model, set())
         for name in set(model.model_fields) - derived - pinned:
             assert f"--{name.replace('_', '-')} " in shown
 
@@ -247,11 +247,47 @@ def test_a_worker_is_celery_under_the_queues_word(
     for queue in KINDS:
         assert votequeue("worker", queue).code == 0
     infer, train, *data = (" ".join(command) for command in started)
-    assert f"{sys.executable} -m celery -A workers.infer worker --queues infer --pool threads" in infer
+    queues = "infer,infer.Qwen2.5-Coder-0.5B-Instruct"
+    assert f"{sys.executable} -m celery -A workers.infer worker --queues {queues} --pool threads" in infer
     assert "--concurrency 64 " in infer
     assert "--concurrency 1 " in train
     assert re.search(r"--hostname train-[0-9a-f]{8}@%h --loglevel INFO$", train)
     assert ["--concurrency 16 " in command for command in data] == [True, True]
+
+
+def test_a_worker_for_a_generator_or_a_model_takes_only_their_runs(
+    home: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(os, "execv", lambda _, arguments: started.append(" ".join(arguments)))
+    for name in ("GENERATOR", "PROVIDER", "MODEL"):  # what the command sets is undone
+        monkeypatch.setenv(f"VOTEQUEUE_{name}", "")
+    assert votequeue("worker", "infer", "--model", "org/m").code == 0
+    assert "--queues infer.org-m --pool" in started[-1]
+    assert "--concurrency 64 " in started[-1]
+    assert votequeue("worker", "infer", "--generator", "openai", "--provider", "chat").code == 0
+    assert "--queues infer.openai.chat.org-m --pool" in started[-1]
+    assert "--concurrency 16 " in started[-1]
+    assert os.environ["VOTEQUEUE_GENERATOR"] == "openai"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["reason", "--model", "m"], "applies to the queue infer only"),
+        (["infer", "--generator", "openai"], "generator openai needs one"),
+        (["infer", "--generator", "openai", "--provider", "chat"], "name the model of provider chat"),
+        (["infer", "--generator", "none"], "'vllm' or 'openai'"),
+    ],
+)
+def test_a_worker_that_lacks_an_option_says_which(
+    home: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    for name in ("GENERATOR", "PROVIDER", "MODEL"):
+        monkeypatch.setenv(f"VOTEQUEUE_{name}", "")
+    ended = votequeue("worker", *arguments)
+    assert ended.code in (1, 2)
+    assert said in " ".join(ended.err.replace("│", " ").split())
 
 
 # Starting

@@ -13,13 +13,14 @@ import asyncio
 import functools
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from shared import answers, prompts, voting
-from shared.errors import EngineDied, NotServedHere, Refused
+from shared.errors import NotServedHere, Refused, UserError, VotequeueError
+from shared.generators import VLLM
 from shared.ledger import claims, engine, models, prompt_store, runs
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import Claim, RoundRecord, Settled, VoteRecord
@@ -65,18 +66,26 @@ class _FinishedRound:
 
 
 class Rounds:
-    """Runs rounds of sampling."""
+    """Runs rounds of sampling; ``kind`` is the generator's name, ``retriever`` gives a run's by its name."""
 
-    def __init__(self, generator: Generator, scorer: Scorer, retriever: Retriever) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        scorer: Scorer,
+        retriever: Callable[[str | None], Retriever],
+        kind: str = VLLM,
+    ) -> None:
         self._generator = generator
         self._scorer = scorer
         self._retriever = retriever
+        self._kind = kind
         self.meter = ThroughputMeter()
 
-    async def run(self, batch: Sequence[Claim]) -> list[str | EngineDied | Refused]:
+    async def run(self, batch: Sequence[Claim]) -> list[str | VotequeueError]:
         """Run one round for claims of one run; return the outcome or the error of each.
 
         Raises:
+            NotServedHere: the worker lacks what the run was enqueued with.
             UserError: a service does not answer, or the worker lacks a requirement.
         """
         try:
@@ -84,10 +93,10 @@ class Rounds:
         finally:
             self.meter.end(batch[0].job.run, batch)
 
-    async def _run(self, batch: Sequence[Claim]) -> list[str | EngineDied | Refused]:
+    async def _run(self, batch: Sequence[Claim]) -> list[str | VotequeueError]:
         plan = await asyncio.to_thread(_plan, batch[0].job.run)
         asked = await asyncio.to_thread(_asked, batch)
-        outcomes: dict[Claim, str | EngineDied | Refused] = {}
+        outcomes: dict[Claim, str | VotequeueError] = {}
         if plan.sampling.votes_of is None:
             sampled = await self._sample(plan, batch, asked)
             finished = [
@@ -112,7 +121,7 @@ class Rounds:
 
     async def _sample(
         self, plan: _Plan, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
-    ) -> list[_Sampled | EngineDied | Refused]:
+    ) -> list[_Sampled | VotequeueError]:
         template = self._require_same(plan)
         examples = await asyncio.to_thread(self._examples, plan, asked)
         adapter = await asyncio.to_thread(models.chosen, "lora", plan.sampling.lora)
@@ -120,7 +129,7 @@ class Rounds:
         rounds = (self._ask(plan, template, name, *each) for each in zip(batch, asked, examples, strict=True))
         results = await asyncio.gather(*rounds, return_exceptions=True)
         for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, EngineDied | Refused):
+            if isinstance(result, BaseException) and not _is_of_question(result):
                 raise result
         return results  # type: ignore[return-value]  # the loop above raises all others
 
@@ -128,7 +137,8 @@ class Rounds:
         if plan.examples is None:
             return [[] for _ in asked]
         sampling = plan.sampling
-        return self._retriever.nearest(plan.examples, asked, sampling.num_examples, sampling.same_problem)
+        retriever = self._retriever(sampling.retriever)
+        return retriever.nearest(plan.examples, asked, sampling.num_examples, sampling.same_problem)
 
     async def _ask(
         self,
@@ -151,7 +161,7 @@ class Rounds:
             prompt = template.completion(asked, examples)
         progress = self.meter.begin(claim.job.run, claim, sampling.votes)
         seed, begun = _seed(sampling.seed, claim), time.time()
-        votes = await self._generator.sample(prompt, sampling, seed, adapter, progress)
+        votes = await self._generator.sample(prompt, sampling, seed, adapter, progress, claim.job)
         record = RoundRecord(
             generator=self._generator.identity.name,
             adapter=adapter,
@@ -165,8 +175,11 @@ class Rounds:
         return _Sampled(votes, record)
 
     def _require_same(self, plan: _Plan) -> PromptTemplate:
-        """Give the run's prompt; raise `NotServedHere` unless this worker has its model and its prompt."""
-        model, here = plan.sampling.model, self._generator.identity.model
+        """Give the run's prompt; raise `NotServedHere` unless the worker has it, generator and model."""
+        generator, model = plan.sampling.generator, plan.sampling.model
+        if generator != self._kind:
+            raise NotServedHere(f"the run is for generator {generator}, this worker has {self._kind}")
+        here = self._generator.identity.model
         if model not in (None, here):
             raise NotServedHere(f"the run is for the model {model}, this worker has {here} (VOTEQUEUE_MODEL)")
         if plan.prompt is None:
@@ -183,6 +196,11 @@ class Rounds:
             _end(plan.sampling, each, read, scored, rule, name)
             for each, (_, read), scored in zip(finished, texts, scores, strict=True)
         ]
+
+
+def _is_of_question(error: BaseException) -> bool:
+    """Tell whether an error concerns one question, rather than the worker with all its questions."""
+    return isinstance(error, VotequeueError) and not isinstance(error, UserError | NotServedHere)
 
 
 @functools.lru_cache(maxsize=64)

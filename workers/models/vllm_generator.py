@@ -19,6 +19,7 @@ from typing import Any
 
 from shared import model_store, vllm_environment
 from shared.errors import EngineDied, Refused, UserError
+from shared.jobs import Job
 from shared.ledger import prompt_store
 from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
@@ -96,6 +97,7 @@ class VllmGenerator:
         seed: int | None,
         adapter: str | None = None,
         progress: Progress | None = None,
+        job: Job | None = None,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts, all in one request; cancelling this aborts the request."""
         lora = await asyncio.to_thread(self._adapters.find, adapter) if adapter else None

@@ -1,0 +1,99 @@
+"""Options of `enqueue infer` that depend on the generator, and their checks.
+
+    fitted(Sampling(generator="openai", provider="local"), {"generator": "openai", ...})
+        ->  Sampling(generator="openai", provider="local", model="Qwen2.5-...", scorer="none", ...)
+
+As in `service_options`, no service is called here.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from producers.commands import service_options
+from shared.generators import GENERATORS, LEXICAL, STATIC, Generator
+from shared.options import Sampling
+from shared.providers import PROVIDERS
+
+if TYPE_CHECKING:
+    from shared.ledger.runs import Run
+
+_TRAINED = {
+    "scorer": "score the votes of the finished run with `votequeue enqueue infer RUN --scorer NAME`",
+    "lora": "serve the adapter as a model, and name it with --model",
+}
+NONE = "none"
+_DEPENDENT = ("provider", "endpoint", "model", "retriever", "scorer", "lora")
+
+
+def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
+    """Fill in the options that depend on the generator; ``given`` are those of the command line.
+
+    Raises:
+        typer.BadParameter: an option does not apply to the generator, or is missing.
+    """
+    generator = GENERATORS[sampling.generator]
+    changes = _called(sampling) if generator.calls_provider else _uncalled(generator, given)
+    if not generator.torch:
+        changes |= _without_torch(generator, sampling, given)
+    return sampling.model_copy(update=changes)
+
+
+def changes(origin: Mapping[str, Any], chosen: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what differs from the recorded options of a run whose questions are asked again.
+
+    The run's generator, provider, model, endpoint and retriever are kept, unless they are ``given``. Another
+    generator takes its provider and endpoint from ``chosen``, as in a new run.
+
+    Raises:
+        typer.BadParameter: as `fitted`.
+    """
+    before = Sampling.of_record(origin)
+    update = {name: getattr(chosen, name) for name in given}
+    if chosen.generator != before.generator and "generator" in given:
+        update |= {name: getattr(chosen, name) for name in ("provider", "endpoint", "model")}
+        if before.retriever == STATIC:
+            update.setdefault("retriever", None)
+    elif chosen.provider != before.provider and "provider" in given:
+        update.setdefault("model", None)
+    sampling = fitted(before.model_copy(update=update), given)
+    return update | {name: getattr(sampling, name) for name in _DEPENDENT}
+
+
+def check_budget(run: "Run", budget: float | None) -> None:
+    """Refuse a budget for a run that costs nothing.
+
+    Raises:
+        typer.BadParameter: its generator calls no provider.
+    """
+    if budget is not None and not run.calls_services:
+        raise typer.BadParameter(f"generator {run.options['generator']} costs nothing", param_hint="--budget")
+
+
+def _called(sampling: Sampling) -> dict[str, Any]:
+    able = [name for name, provider in PROVIDERS.items() if provider.samples]
+    if sampling.provider not in able:
+        problem = f"{sampling.provider!r} samples no votes; " if sampling.provider else ""
+        raise typer.BadParameter(f"{problem}choose one of: {', '.join(able)}", param_hint="--provider")
+    return {"model": sampling.model or service_options.default_model(sampling.provider, "chats")}
+
+
+def _uncalled(generator: Generator, given: Mapping[str, Any]) -> dict[str, Any]:
+    for name in ("provider", "endpoint"):
+        if name in given:
+            raise typer.BadParameter(
+                f"generator {generator.name} calls no provider: use --generator openai",
+                param_hint=f"--{name}",
+            )
+    return {"provider": None, "endpoint": Sampling.model_fields["endpoint"].default}
+
+
+def _without_torch(generator: Generator, sampling: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
+    reason = f"needs torch, which workers with generator {generator.name} do not have"
+    for name, instead in _TRAINED.items():
+        if given.get(name, NONE) != NONE:
+            raise typer.BadParameter(f"a {name} {reason}: {instead}", param_hint=f"--{name}")
+    if sampling.retriever == STATIC:
+        raise typer.BadParameter(f"{STATIC} {reason}: use {LEXICAL}", param_hint="--retriever")
+    return {"scorer": NONE, "lora": NONE, "retriever": sampling.retriever or LEXICAL}

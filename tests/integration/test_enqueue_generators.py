@@ -1,0 +1,121 @@
+"""Runs of other generators, from the command line: what is filled in, pinned and refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import broker, settings
+from shared.ledger import calls, runs
+from tests.conftest import Command
+from tests.integration import model_fixtures, run_fixtures
+
+REMOTE = ("--generator", "openai", "--provider", "chat", "--model", "m", "--run", "r")
+
+
+@pytest.fixture
+def data(on_broker: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VOTEQUEUE_PRICES", '{"chat": {"input": 1, "output": 2}}')
+    settings.load.cache_clear()
+    return run_fixtures.write(home / "data.jsonl", *(run_fixtures.entry(f"p{at}") for at in range(2)))
+
+
+def options(run: str = "r") -> dict[str, Any]:
+    return runs.get_run(run).options
+
+
+def test_a_remote_run_pins_its_service_a_retriever_without_weights_and_no_scorer(
+    data: Path, votequeue: Command
+) -> None:
+    model_fixtures.put("s1")
+    assert votequeue("enqueue", "infer", data, *REMOTE, "--budget", "3").code == 0
+    pinned = ("generator", "provider", "model", "endpoint", "retriever", "scorer", "lora")
+    expected = ["openai", "chat", "m", "completions", "lexical", "none", "none"]
+    assert [options()[name] for name in pinned] == expected
+    assert calls.spent("r").budget == 3
+    assert broker.waiting("infer.openai.chat.m") == 2
+    again = votequeue("enqueue", "infer", data, *REMOTE, "--budget", "4")
+    assert "continued" in again.out
+    assert calls.spent("r").budget == 4
+
+
+def test_settings_are_the_defaults_of_runs(
+    data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"GENERATOR": "openai", "PROVIDER": "local", "ENDPOINT": "chat"}.items():
+        monkeypatch.setenv(f"VOTEQUEUE_{name}", value)
+    settings.load.cache_clear()
+    shown = votequeue("enqueue", "infer", data, "--run", "r")
+    assert shown.code == 0
+    assert "nothing answers at" in shown.err
+    model = settings.load().model
+    chosen = [options()[name] for name in ("generator", "provider", "model", "endpoint")]
+    assert chosen == ["openai", "local", model, "chat"]
+    assert votequeue("enqueue", "infer", data, "--run", "q", "--generator", "vllm").code == 0
+    chosen = [options("q")[name] for name in ("generator", "provider", "model", "endpoint", "retriever")]
+    assert chosen == ["vllm", None, None, "completions", "static"]
+
+
+def test_the_retriever_is_pinned_with_the_run(
+    data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_EMBEDDING", "org/embedding")
+    settings.load.cache_clear()
+    assert votequeue("enqueue", "infer", data, "--run", "r").code == 0
+    assert options()["retriever"] == "org/embedding"
+    monkeypatch.delenv("VOTEQUEUE_EMBEDDING")
+    settings.load.cache_clear()
+    refused = votequeue("enqueue", "infer", data, "--run", "r", "--retriever", "lexical")
+    assert "its retriever is org/embedding, not lexical" in " ".join(refused.err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (REMOTE[:2], "choose one of: local, chat"),
+        ((*REMOTE[:2], "--provider", "tencent"), "'tencent' samples no votes; choose one of: local, chat"),
+        (REMOTE[:4], "provider chat has no default model: name one"),
+        (
+            (*REMOTE, "--scorer", "s1"),
+            "a scorer needs torch, which workers with generator openai do not have",
+        ),
+        ((*REMOTE, "--lora", "in-use"), "serve the adapter as a model, and name it with --model"),
+        ((*REMOTE, "--retriever", "static"), "static needs torch"),
+        (("--provider", "chat"), "generator vllm calls no provider: use --generator openai"),
+        (("--endpoint", "chat"), "generator vllm calls no provider"),
+        (("--budget", "3"), "generator vllm costs nothing"),
+        (("--generator", "sglang"), "'vllm' or 'openai'"),
+    ],
+)
+def test_what_does_not_fit_the_generator_is_refused_and_nothing_is_recorded(
+    data: Path, votequeue: Command, arguments: tuple[str, ...], said: str
+) -> None:
+    ended = votequeue("enqueue", "infer", data, *arguments)
+    assert ended.code == 2
+    assert said in " ".join(ended.err.replace("│", " ").split())
+    assert runs.list_runs() == []
+
+
+def test_a_budget_needs_a_price(data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VOTEQUEUE_PRICES")
+    settings.load.cache_clear()
+    ended = votequeue("enqueue", "infer", data, *REMOTE, "--budget", "3")
+    assert "--budget 3 needs a price for chat/m" in " ".join(ended.err.split())
+    assert runs.list_runs() == []
+
+
+def test_default_names_of_ordinary_runs_are_those_of_older_versions(data: Path, votequeue: Command) -> None:
+    """Repeating the command of an older version continues its run."""
+    assert votequeue("enqueue", "infer", data).code == 0
+    (plain,) = (run.name for run in runs.list_runs())
+    assert votequeue("enqueue", "infer", data, "--model", "m").code == 0
+    assert votequeue("enqueue", "infer", data, "--retriever", "lexical").code == 0
+    assert len({run.name for run in runs.list_runs()} | {plain}) == 3
+
+
+def test_a_pause_of_the_service_is_lifted_by_resume(data: Path, votequeue: Command) -> None:
+    assert votequeue("enqueue", "infer", data, *REMOTE).code == 0
+    calls.pause("chat/m@0a1b2c3d", "no credit", None)
+    assert "provider chat is stopped: no credit" in " ".join(votequeue("status", "r").out.split())
+    votequeue("resume", "r")
+    assert calls.pauses("chat") == []

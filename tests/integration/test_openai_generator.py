@@ -1,0 +1,305 @@
+"""Votes through a provider: real generator, gateway and client, a server that fails as it is told."""
+
+import asyncio
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from shared import dataset, prompts, settings
+from shared.errors import NotServedHere, Refused
+from shared.jobs import Infer
+from shared.ledger import calls, claims, engine, runs, schema
+from shared.ledger.claims import Claim
+from shared.ledger.runs import Run
+from shared.ledger.schema import State
+from shared.options import Sampling
+from shared.providers import Price
+from tests import fakes
+from tests.fakes import FakeLimiter, FakeRetriever, FakeScorer
+from tests.integration import run_fixtures
+from tests.servers.openai import ChatServer
+from workers import infer, wiring
+from workers.gateway.gateway import Gateway
+from workers.inference.rounds import Rounds
+from workers.openai_generator import OpenAIGenerator
+from workers.ports import Completion, VotesPrompt
+from workers.providers.openai_sampling import OpenAISampler
+
+KEY = "sk-7f1d"
+RIGHT, MUTE = "因为如此。\n答案是：A", "我不知道。"
+SAMPLING = Sampling(
+    generator="openai", provider="chat", model="m", votes=3, max_attempts=3, scorer="none", lora="none"
+)
+PRICED = Price(input=1_000, output=1_000)
+fresh = itertools.count()
+
+
+@pytest.fixture
+def server(on_broker: str) -> Iterator[ChatServer]:
+    with ChatServer(key=KEY, reply=lambda _: RIGHT, hang=5.0) as started:
+        yield started
+
+
+def generator(server: ChatServer, price: Price = fakes.FREE, model: str = "m") -> OpenAIGenerator:
+    service = fakes.service("chat", model, price=price)
+    sampler = OpenAISampler(service, server.url, SecretStr(KEY), 1.0)
+    return OpenAIGenerator(Gateway(FakeLimiter()), sampler, 8192, 4)
+
+
+def rounds_of(made: OpenAIGenerator) -> Rounds:
+    return Rounds(made, FakeScorer(), lambda _: FakeRetriever(), "openai")
+
+
+def open_run(questions: int = 1, budget: float | None = None, **changes: Any) -> str:
+    name = f"run{next(fresh)}"
+    entries = (run_fixtures.entry(f"p{at}") for at in range(questions))
+    path = run_fixtures.write(Path(f"{name}.jsonl"), *entries)
+    lines = [line for line in dataset.scan(path) if isinstance(line, dataset.Line)]
+    options = SAMPLING.model_copy(update=changes).model_dump(mode="json")
+    runs.open_run(Run(name, "infer", path.name, "d", None, options), lines)
+    calls.set_budget(name, budget)
+    return name
+
+
+def claim(run: str, count: int = 1) -> list[Claim]:
+    """Claim items now, whatever they wait for."""
+    with engine.writing() as connection:
+        connection.execute(schema.items.update().where(schema.items.c.run == run).values(not_before=0.0))
+    return claims.claim([Infer(run=run, item=number) for number in range(count)], "one", 60)
+
+
+def play(made: OpenAIGenerator, run: str, count: int = 1) -> list[str]:
+    return asyncio.run(infer.run_round(rounds_of(made), claim(run, count)))
+
+
+def rows(table: sa.Table, run: str) -> list[dict[str, Any]]:
+    with engine.reading() as connection:
+        query = sa.select(table).where(table.c.run == run).order_by(*table.primary_key)
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def standing(run: str, number: int = 0) -> tuple[str, int]:
+    item = rows(schema.items, run)[number]
+    return item["state"], item["attempt"]
+
+
+def steps(run: str, outcome: str = "ok") -> list[str]:
+    return [call["step"] for call in rows(schema.calls, run) if call["outcome"] == outcome]
+
+
+# Requests and votes
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "chat"])
+def test_all_votes_of_a_round_come_with_one_request_where_the_server_gives_them(
+    server: ChatServer, endpoint: str
+) -> None:
+    run = open_run(endpoint=endpoint, top_p=0.9)
+    assert play(generator(server), run) == ["A: unscored majority, 3 of 3 votes"]
+    (arrival,) = server.requests
+    asked = arrival.asked
+    assert (asked["n"], asked["max_tokens"], asked["temperature"], asked["top_p"]) == (3, 1024, 0.7, 0.9)
+    assert asked["stop"] == [prompts.NEXT_CASE]
+    assert ("prompt" in asked, "messages" in asked) == (endpoint == "completions", endpoint == "chat")
+    votes = rows(schema.votes, run)
+    assert [(vote["text"], vote["letter"], vote["finish_reason"]) for vote in votes] == [
+        (RIGHT, "A", "stop")
+    ] * 3
+    assert sum(vote["tokens"] for vote in votes) == rows(schema.calls, run)[0]["output_tokens"]
+
+
+def test_a_server_that_ignores_n_is_asked_for_each_vote_and_that_is_remembered(server: ChatServer) -> None:
+    server.most_votes = 1
+    run, made = open_run(2), generator(server)
+    assert play(made, run, 1) == ["A: unscored majority, 3 of 3 votes"]
+    assert steps(run) == ["vote 1", "vote 2", "vote 3"]
+    assert [arrival.asked.get("n") for arrival in server.requests] == [3, None, None]
+    asyncio.run(infer.run_round(rounds_of(made), claims.claim([Infer(run=run, item=1)], "one", 60)))
+    assert [arrival.asked.get("n") for arrival in server.requests[3:]] == [None] * 3
+
+
+def test_a_server_that_caps_n_is_asked_for_the_rest_one_by_one(server: ChatServer) -> None:
+    server.most_votes = 2
+    run = open_run(votes=4)
+    play(generator(server), run)
+    assert steps(run) == ["vote 1", "vote 3", "vote 4"]
+    assert len(rows(schema.votes, run)) == 4
+
+
+def test_a_server_that_refuses_n_is_asked_again_without_it_and_no_attempt_is_charged(
+    server: ChatServer,
+) -> None:
+    server.takes_n = False
+    run, made = open_run(), generator(server)
+    assert play(made, run) == ["waits: the model gives one vote a request: it is asked again so"]
+    assert standing(run) == (State.PENDING, 0)
+    assert play(made, run) == ["A: unscored majority, 3 of 3 votes"]
+    assert steps(run) == ["vote 1", "vote 2", "vote 3"]
+
+
+def test_with_a_seed_separate_requests_have_seeds_of_their_own(server: ChatServer) -> None:
+    server.most_votes = 1
+    play(generator(server), open_run(seed=7))
+    seeds = [arrival.asked["seed"] for arrival in server.requests]
+    assert sorted(seeds) == list(range(min(seeds), min(seeds) + 3))
+
+
+def test_tokens_that_the_server_does_not_count_are_bounded(server: ChatServer) -> None:
+    server.usage = False
+    run = open_run()
+    play(generator(server), run)
+    (call,) = rows(schema.calls, run)
+    assert call["output_tokens"] >= 3 * prompts.tokens(RIGHT)
+
+
+# Nothing is bought twice
+
+
+def test_a_reply_that_is_on_record_is_used_again_after_a_crash(server: ChatServer) -> None:
+    run = open_run()
+    job = Infer(run=run, item=0)
+
+    async def sample() -> list[Completion]:
+        return await generator(server).sample("题", SAMPLING, None, job=job)
+
+    first = asyncio.run(sample())
+    # The worker died before it settled the round: another one begins it again.
+    assert asyncio.run(sample()) == first
+    assert play(generator(server), run) == ["A: unscored majority, 3 of 3 votes"]
+    assert len(server.requests) == 1
+
+
+def test_of_a_round_that_failed_half_way_only_the_missing_votes_are_bought(server: ChatServer) -> None:
+    server.most_votes, server._script = 1, ["ok", "server error", "ok", "ok"]
+    run, made = open_run(votes=4), generator(server)
+    (outcome,) = play(made, run)
+    assert outcome.startswith("again in")
+    assert len(steps(run)) == 3
+    assert play(made, run) == ["A: unscored majority, 4 of 4 votes"]
+    assert sorted(steps(run)) == ["vote 1", "vote 2", "vote 3", "vote 4"]
+    assert len(server.requests) == 5
+
+
+def test_the_next_round_asks_for_new_votes(server: ChatServer) -> None:
+    server.reply = lambda _: MUTE
+    run, made = open_run(), generator(server)
+    assert play(made, run) == ["again: none of 3 votes was accepted"]
+    server.reply = lambda _: RIGHT
+    assert play(made, run) == ["A: unscored majority, 3 of 3 votes"]
+    assert steps(run) == ["vote 1", "vote 4"]
+
+
+# Failures
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "state"),
+    [
+        ("server error", "failed", (State.PENDING, 1)),
+        ("timeout", "no reply", (State.PENDING, 1)),
+        ("reset", "no reply", (State.PENDING, 1)),
+        ("truncated", "unreadable", (State.PENDING, 1)),
+        ("no choices", "unreadable", (State.PENDING, 1)),
+        ("refused", "refused", (State.DEAD, 1)),
+        ("too long", "refused", (State.DEAD, 1)),
+        ("credentials", "barred", (State.PENDING, 0)),
+    ],
+)
+def test_a_failed_call_is_no_answer(
+    server: ChatServer, fault: str, outcome: str, state: tuple[str, int]
+) -> None:
+    run, made = open_run(), generator(server)
+    server.fail_with(fault)
+    play(made, run)
+    assert standing(run) == state
+    assert rows(schema.votes, run) == []
+    assert steps(run, outcome) == ["vote 1"]
+
+
+def test_one_question_that_fails_leaves_its_neighbours_alone(server: ChatServer) -> None:
+    server._script = ["server error"]
+    run = open_run(3)
+    outcomes = play(generator(server), run, 3)
+    assert sorted(outcome.partition(":")[0] for outcome in outcomes)[:2] == ["A", "A"]
+    assert sum(outcome.startswith("again in") for outcome in outcomes) == 1
+
+
+def test_slow_down_is_obeyed_and_charges_nothing(server: ChatServer) -> None:
+    server._script = ["throttled", "throttled", "ok"]
+    run = open_run()
+    assert play(generator(server), run) == ["A: unscored majority, 3 of 3 votes"]
+    assert standing(run) == (State.DONE, 1)
+    assert steps(run, "throttled") == ["vote 1"] * 2
+
+
+def test_votes_that_are_all_held_back_are_refused_and_no_answer(server: ChatServer) -> None:
+    server.fail_with("filtered")
+    sampler = OpenAISampler(fakes.service(), server.url, SecretStr(KEY), 1.0)
+    with pytest.raises(Refused, match="content filter"):
+        sampler.sample(VotesPrompt("题", 8, 0.7, votes=2))
+
+
+# Money
+
+
+def test_a_call_costs_what_it_used_and_the_budget_stops_the_run(server: ChatServer) -> None:
+    run, made = open_run(2, budget=20.0), generator(server, PRICED)
+    play(made, run)
+    (call,) = rows(schema.calls, run)
+    assert call["cost"] == pytest.approx((call["input_tokens"] + call["output_tokens"]) / 1000)
+    assert calls.spent(run).spent == pytest.approx(call["cost"])
+    calls.set_budget(run, calls.spent(run).spent)
+    held = claims.claim([Infer(run=run, item=1)], "one", 60)
+    (outcome,) = asyncio.run(infer.run_round(rounds_of(made), held))
+    assert outcome.startswith(f"dead: {calls.OVER_BUDGET}")
+    assert len(server.requests) == 1
+
+
+# What this worker does not serve
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"provider": "local"}, "the run is for the provider local, this worker has the provider chat"),
+        ({"model": "other"}, "the run is for the model other"),
+        ({"generator": "vllm", "provider": None}, "the run is for generator vllm, this worker has openai"),
+    ],
+)
+def test_a_foreign_run_is_given_back_and_harms_nobody(
+    server: ChatServer, changes: dict[str, Any], reason: str
+) -> None:
+    run = open_run(**changes)
+    (outcome,) = play(generator(server), run)
+    assert outcome.startswith(f"given back: {reason}")
+    assert standing(run) == (State.PENDING, 0)
+    assert server.requests == []
+
+
+def test_without_torch_no_vote_is_scored_and_the_run_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, server: ChatServer
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_GENERATOR", "openai")
+    monkeypatch.setenv("VOTEQUEUE_PROVIDER", "chat")
+    monkeypatch.setenv("VOTEQUEUE_MODEL", "m")
+    monkeypatch.setenv("VOTEQUEUE_CHAT_BASE_URL", server.url)
+    monkeypatch.setenv("VOTEQUEUE_CHAT_API_KEY", KEY)
+    settings.load.cache_clear()
+    built, _ = wiring.rounds(settings.load(), threading.Event())
+    with pytest.raises(NotServedHere, match="needs torch"):
+        built._scorer.score("s1", [])
+    assert asyncio.run(infer.run_round(built, claim(open_run()))) == ["A: unscored majority, 3 of 3 votes"]
+
+
+def test_a_reply_on_record_can_be_read_as_json(server: ChatServer) -> None:
+    run = open_run()
+    play(generator(server), run)
+    (call,) = rows(schema.calls, run)
+    assert [vote["text"] for vote in json.loads(call["reply"])] == [RIGHT] * 3
