@@ -1,5 +1,6 @@
 """Runs of other generators, from the command line: what is filled in, pinned and refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import pytest
 
 from shared import broker, settings
 from shared.ledger import calls, runs
+from shared.voting import Outcome
 from tests.conftest import Command
-from tests.integration import model_fixtures, run_fixtures
+from tests.integration import model_fixtures, run_fixtures, test_redo
 
 REMOTE = ("--generator", "openai", "--provider", "chat", "--model", "m", "--run", "r")
 
@@ -119,3 +121,55 @@ def test_a_pause_of_the_service_is_lifted_by_resume(data: Path, votequeue: Comma
     assert "provider chat is stopped: no credit" in " ".join(votequeue("status", "r").out.split())
     votequeue("resume", "r")
     assert calls.pauses("chat") == []
+
+
+# Asking questions again, and the estimate
+
+
+def settled(data: Path, votequeue: Command, *arguments: str) -> None:
+    """Answer the two questions of a run `r`, by default."""
+    assert votequeue("enqueue", "infer", data, *arguments).code == 0
+    for number in range(2):
+        test_redo.settle("r", number, "--", how=Outcome.DEFAULT)
+
+
+def test_questions_asked_again_keep_the_runs_service_or_change_the_queue(
+    data: Path, votequeue: Command
+) -> None:
+    settled(data, votequeue, *REMOTE, "--endpoint", "chat")
+    again = ("enqueue", "infer", "r", "--only", "default", "--run")
+    assert votequeue(*again, "kept", "--budget", "2").code == 0
+    names = ("generator", "provider", "model", "endpoint", "retriever", "scorer", "lora")
+    assert [options("kept")[name] for name in names] == [options()[name] for name in names]
+    assert calls.spent("kept").budget == 2
+    assert votequeue(*again, "other", "--generator", "vllm").code == 0
+    assert [options("other")[name] for name in names[:5]] == ["vllm", None, None, "completions", "lexical"]
+    assert runs.get_run("other").queue == "infer"
+    refused = votequeue(*again, "scored", "--scorer", "s1")
+    assert (refused.code, "needs torch" in " ".join(refused.err.split())) == (2, True)
+
+
+def test_questions_of_an_ordinary_run_are_asked_again_through_a_provider(
+    data: Path, votequeue: Command
+) -> None:
+    settled(data, votequeue, "--run", "r")
+    again = ("enqueue", "infer", "r", "--only", "default", "--run", "again")
+    assert votequeue(*again, "--provider", "chat").code == 2
+    assert votequeue(*again, "--budget", "2").code == 2
+    assert votequeue(*again, *REMOTE[:-2]).code == 0
+    assert options("again")["retriever"] == "lexical"
+    assert broker.waiting("infer.openai.chat.m") == 2
+
+
+def test_a_dry_run_gives_the_cost_where_a_provider_is_called(
+    data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = json.loads(votequeue("enqueue", "infer", data, *REMOTE, "--dry-run", "--json").out)
+    expected = (figures["prompt_tokens"] + 2 * figures["vote_tokens"]) / 1e6
+    assert figures["cost"] == pytest.approx(expected)
+    shown = " ".join(votequeue("enqueue", "infer", data, *REMOTE, "--dry-run").out.split())
+    assert "cost in CNY (estimate)" in shown
+    assert runs.list_runs() == []
+    monkeypatch.delenv("VOTEQUEUE_PRICES")
+    settings.load.cache_clear()
+    assert "no price is set for chat/m" in votequeue("enqueue", "infer", data, *REMOTE, "--dry-run").out
