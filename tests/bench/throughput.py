@@ -104,7 +104,7 @@ def bare() -> dict[str, Any]:
     from vllm import LLM
 
     limits = {"max_model_len": loaded.max_model_len, "max_num_seqs": 320, "enforce_eager": True}
-    bare_engine = LLM(model=model, dtype=vllm_generator.cpu_dtype(), enable_prefix_caching=True, **limits)
+    bare_engine = LLM(model=model, dtype=vllm_environment.cpu_dtype(), enable_prefix_caching=True, **limits)
     try:
         room = loaded.max_model_len - sampling.max_tokens
         count = bare_engine.get_tokenizer().encode
