@@ -155,7 +155,7 @@ def _read(text: str, marker: re.Match[str], follow: re.Pattern[str] | None) -> _
 
 
 def _withheld(text: str, at: int) -> bool:
-    """Tell whether the context before a marker withholds the statement."""
+    """Tell whether the text before a marker makes the statement conditional or uncertain."""
     before = conclusion_patterns.ENDS.split(text[max(0, at - WINDOW) : at])[-1]
     since = conclusion_patterns.THEN.split(before)[-1]
     conditional = conclusion_patterns.CONDITION.search(since) and not conclusion_patterns.THEN.match(text, at)

@@ -23,13 +23,13 @@ class RecordingListener:
     checkpoints: list[tuple[int, int]] = field(default_factory=list)
     stop: Callable[["RecordingListener"], bool] = lambda _: False
 
-    def step(self, step: int, of: int, metrics: dict[str, float]) -> None:
+    def step(self, step: int, total_steps: int, metrics: dict[str, float]) -> None:
         """Record the metrics of a step."""
-        self.steps.append((step, of, metrics))
+        self.steps.append((step, total_steps, metrics))
 
-    def saved(self, step: int, of: int) -> None:
+    def saved(self, step: int, total_steps: int) -> None:
         """Record a checkpoint."""
-        self.checkpoints.append((step, of))
+        self.checkpoints.append((step, total_steps))
 
     def stopping(self) -> bool:
         """Tell whether to stop."""

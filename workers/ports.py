@@ -45,10 +45,10 @@ class Completion:
 class TrainingListener(Protocol):
     """Receives the progress of a training, and decides when it must stop."""
 
-    def step(self, step: int, of: int, metrics: dict[str, float]) -> None:
-        """Receive the metrics of one step of ``of``."""
+    def step(self, step: int, total_steps: int, metrics: dict[str, float]) -> None:
+        """Receive the metrics of one step."""
 
-    def saved(self, step: int, of: int) -> None:
+    def saved(self, step: int, total_steps: int) -> None:
         """Receive that a checkpoint is complete."""
 
     def stopping(self) -> bool:

@@ -51,11 +51,7 @@ class Asking:
 @functools.lru_cache(maxsize=64)
 def _options(run: str) -> Reasoning:
     options = task_runner.options(run, Reasoning)
-    version = prompts.version("explaining")
-    if options.prompt != version:
-        raise Refused(
-            f"the run wants prompt {options.prompt}, this votequeue has {version}: enqueue it again"
-        )
+    task_runner.require_prompt(options.prompt, prompts.version("explaining"))
     return options
 
 

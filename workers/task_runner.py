@@ -141,6 +141,16 @@ def training(run: str) -> Training:
     return _read(run, recipes.READ.validate_python)
 
 
+def require_prompt(recorded: str | None, version: str | None) -> None:
+    """Compare the prompt version that a run records (``None``: it uses no prompt) with this worker's.
+
+    Raises:
+        Refused: they differ.
+    """
+    if recorded not in (None, version):
+        raise Refused(f"the run wants prompt {recorded}, this votequeue has {version}: enqueue it again")
+
+
 def _read(run: str, validate: Callable[[Any], _T]) -> _T:
     try:
         return validate(runs.get_run(run).options)

@@ -37,13 +37,13 @@ class WorkerChannel:
         self._out.write(message.model_dump_json() + "\n")
         self._out.flush()
 
-    def step(self, step: int, total: int, metrics: dict[str, float]) -> None:
+    def step(self, step: int, total_steps: int, metrics: dict[str, float]) -> None:
         """Send a step's metrics."""
-        self.send(Step(step=step, total_steps=total, metrics=metrics))
+        self.send(Step(step=step, total_steps=total_steps, metrics=metrics))
 
-    def saved(self, step: int, total: int) -> None:
+    def saved(self, step: int, total_steps: int) -> None:
         """Report a complete checkpoint."""
-        self.send(Saved(step=step, total_steps=total))
+        self.send(Saved(step=step, total_steps=total_steps))
 
     def stop(self, *_: object) -> None:
         """Ask the training to stop after its next step."""

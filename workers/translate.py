@@ -12,7 +12,6 @@ from typing import Any
 
 from shared import settings
 from shared.broker import app
-from shared.errors import Refused
 from shared.jobs import Translate
 from shared.ledger import runs
 from shared.ledger.claims import Claim
@@ -67,11 +66,7 @@ class Augmenting:
 @functools.lru_cache(maxsize=64)
 def _options(run: str) -> Augmentation:
     options = task_runner.options(run, Augmentation)
-    version = STRATEGIES[options.strategy].prompt
-    if options.prompt not in (None, version):
-        raise Refused(
-            f"the run wants prompt {options.prompt}, this votequeue has {version}: enqueue it again"
-        )
+    task_runner.require_prompt(options.prompt, STRATEGIES[options.strategy].prompt)
     return options
 
 

@@ -123,7 +123,7 @@ def _letters(axes: Any, figures: Figures) -> bool:
         axes.bar(places, shares, width=width * 0.95, color=colour, label=f"{name} ({counts.total()})")
     axes.set(title="Letters", xlabel="letter", ylabel="% of each")
     axes.set_xticks(range(len(letters)), letters)
-    axes.legend(loc="best")
+    legend(axes)
     return True
 
 
@@ -163,6 +163,12 @@ def calibration(axes: Any, bins: Bins, label: str) -> None:
         xlim=(0, 1),
         ylim=(-0.03, 1.03),
     )
+    legend(axes)
+
+
+def legend(axes: Any) -> None:
+    """Draw a legend where it covers least."""
+    # Without an explicit place, Matplotlib warns if its search for one takes a second.
     axes.legend(loc="best")
 
 
@@ -186,4 +192,4 @@ def _stack(axes: Any, bars: Sequence[str], stacked: dict[Verdict, list[int]]) ->
     axes.set_ylim(0, 1.15 * max(bottom))
     axes.yaxis.get_major_locator().set_params(integer=True)
     if sum(any(values) for values in stacked.values()) > 1:
-        axes.legend(loc="best")
+        legend(axes)

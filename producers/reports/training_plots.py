@@ -41,7 +41,7 @@ def _curve(
         axes.plot(steps, values, marker="o" if len(steps) < 20 else None, markersize=3, label=label or None)
     axes.set(title=title, xlabel="steps", ylabel=title)
     if len(series) > 1:
-        axes.legend(loc="best")
+        inference_plots.legend(axes)
     drawn.savefig(path, dpi=DPI)
     return path
 

@@ -40,8 +40,8 @@ class TrainingReport:
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Return the steps and values of a logged metric."""
-        points = [(at.step, float(at.metrics[name])) for at in self.curve if name in at.metrics]
-        return [step for step, _ in points], [value for _, value in points]
+        logged = [step for step in self.curve if name in step.metrics]
+        return [step.step for step in logged], [float(step.metrics[name]) for step in logged]
 
     def last(self, name: str) -> float | None:
         """Return the last value of a logged metric."""

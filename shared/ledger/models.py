@@ -23,7 +23,7 @@ from shared.voting import GATE, Rule, VotingMode
 # same as `FOLLOW`); the model in use when a batch begins.
 NONE, IN_USE, FOLLOW = "none", "in-use", "follow"
 
-models, problems_of, promotions = schema.models.c, schema.model_problems.c, schema.promotions.c
+models, model_problems, promotions = schema.models.c, schema.model_problems.c, schema.promotions.c
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def every() -> list[Model]:
 
 def problems(name: str) -> set[str]:
     """Give the `dataset.identity` of each problem that a model was trained on."""
-    query = sa.select(problems_of.problem).where(problems_of.model == name)
+    query = sa.select(model_problems.problem).where(model_problems.model == name)
     with engine.streaming() as connection:
         return set(connection.scalars(query))
 

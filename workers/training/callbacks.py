@@ -67,8 +67,8 @@ class MetricsLogger(TrainerCallback):
                 f"{state.global_step} of {state.max_steps}: lower --learning-rate"
             )
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        step, of = self._offset + state.global_step, self._offset + state.max_steps
-        self._context.listener.step(step, of, finite)
+        step, total_steps = self._offset + state.global_step, self._offset + state.max_steps
+        self._context.listener.step(step, total_steps, finite)
 
     def on_save(self, arguments: Any, state: Any, _control: Any, **_: Any) -> None:
         """Seal a checkpoint that was just written."""

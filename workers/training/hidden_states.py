@@ -1,6 +1,6 @@
 """Cache of the hidden states of all texts under a frozen model.
 
-    read({asked: ["A", "B"]}, reader, folder, context, of=700)  ->  {asked: tensor(2, 1792)}
+    read({asked: ["A", "B"]}, reader, folder, context, total_steps=700)  ->  {asked: tensor(2, 1792)}
 
 On two cores this takes longer than the rest of a training. States are saved every few minutes: a resumed
 training continues from there, and later trainings compute only missing states.
@@ -40,9 +40,9 @@ def read(
     reader: FeatureExtractor,
     folder: Path,
     context: TrainingContext,
-    of: int,
+    total_steps: int,
 ) -> dict[PromptQuestion, Any]:
-    """Compute the states of each question's texts; a question is one of the training's ``of`` steps.
+    """Compute the states of each question's texts; a question is one of the training's steps.
 
     Raises:
         Interrupted: the listener asked to stop; the states so far are saved.
@@ -61,17 +61,17 @@ def read(
             continue
         states[asked] = fresh[key] = reader.states(asked, texts)
         if (at + 1) % REPORT_EVERY == 0:
-            context.listener.step(at + 1, of, {})
+            context.listener.step(at + 1, total_steps, {})
         stopping = context.listener.stopping()
         if stopping or time.monotonic() - saved_at >= context.checkpoint_every:
             _save(fresh, folder)
             fresh, saved_at = {}, time.monotonic()
-            context.listener.saved(at + 1, of)
+            context.listener.saved(at + 1, total_steps)
         if stopping:
             raise Interrupted("training was stopped while it computed hidden states")
     if fresh:
         _save(fresh, folder)
-        context.listener.saved(len(questions), of)
+        context.listener.saved(len(questions), total_steps)
     return states
 
 
