@@ -67,8 +67,7 @@ def status(
     json: Json = False,
 ) -> None:
     """Show counts by state and attempt, rate (items/min) and time left; without RUN, all runs."""
-    from producers import run_progress
-    from producers import watch as watching
+    from producers import Client, run_progress
     from producers.reports import api_usage, render, render_api_usage, render_reports, training_report
     from shared.ledger import runs
     from shared.ledger.progress import overview
@@ -85,7 +84,7 @@ def status(
         for line in run_progress.describe_unserved(run_states):
             render.text(line)
         return None
-    progress = watching.follow(run) if watch else run_progress.progress_of(run)
+    progress = Client().wait(run) if watch else Client().progress(run)
     waiting = run_progress.waiting(progress.queue)
     record = runs.get_run(run)
     services = api_usage.of_run(record) if record.calls_services else None
@@ -152,6 +151,7 @@ def failed(
 
 
 @app.command()
+@options.usage_errors()
 def collect(
     run: RunName,
     output: Annotated[
@@ -192,15 +192,12 @@ def collect(
 
     For a run of `enqueue infer RUN --only`: RUN's data set, with the new answers in place.
     """
+    from producers import Client, console
     from producers import collect as collecting
-    from producers import console, formats
     from producers.reports import render
 
-    contents = collecting.Contents(options.one_of(fields, "--fields", formats.ADDED), votes, layout)
-    for option, value in (("--fields", fields), ("--format", layout)):
-        if votes and value:
-            raise typer.BadParameter("does not apply to --votes", param_hint=option)
-    done = collecting.collect(run, output, wait, force, contents)
+    chosen = tuple(dict.fromkeys(options.split_commas(fields)))
+    done = Client().collect(run, output, fields=chosen, votes=votes, format=layout, wait=wait, force=force)
     if json:
         render.as_json({**render.plain(done), "open": done.open})
     else:
@@ -240,14 +237,15 @@ def report(
 
     For a training run: its curves, and its model's metrics on held-out data.
     """
-    from producers.reports import render, report_files, summaries
-    from producers.reports import revote as revoting
+    from producers import Client
+    from producers.reports import render, summaries
 
+    client = Client()
     revote |= replay
     if scorer is not None and not revote:
         raise typer.BadParameter("requires --revote", param_hint="--scorer")
-    summary = revoting.revote(run, scorer) if revote else summaries.of_run(run)
-    files = report_files.save(summary, output, force) if output is not None else []
+    summary = client.revote(run, scorer) if revote else client.report(run)
+    files = client.save(summary, output, force) if output is not None else []
     if json:
         return render.as_json({**render.plain(summary), "files": render.plain(files)})
     summaries.print_summary(summary)
@@ -269,10 +267,11 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare runs on the questions they share: accuracy, difference, 95 % intervals, p, flips."""
-    from producers.reports import paired_comparison, render, render_comparison, report_files
+    from producers import Client
+    from producers.reports import render, render_comparison
 
-    comparison = paired_comparison.compare(runs)
-    files = report_files.save_comparison(comparison, output, force) if output is not None else []
+    comparison = Client().compare(*runs)
+    files = Client().save(comparison, output, force) if output is not None else []
     if json:
         return render.as_json({**render.plain(comparison), "files": render.plain(files)})
     render_comparison.report(comparison)

@@ -24,7 +24,7 @@ from producers import (
     watch,
 )
 from producers.layouts import catalog
-from shared.errors import UserError
+from shared.errors import InvalidOption, UserError
 from shared.jobs import DATA_QUEUES
 from shared.ledger import progress, runs
 from shared.ledger.runs import Run
@@ -135,13 +135,11 @@ def collect(
     ``force`` allows overwriting a file that a run reads.
 
     Raises:
+        InvalidOption: the contents are contradictory, or name an unknown field.
         UserError: there is no such run, it has nothing to collect, or the file cannot be written.
     """
     run = runs.get_run(name)
-    if contents.format not in (None, catalog.OWN.name):
-        raise UserError(
-            f"--format {contents.format}: it can be votequeue; the default is the layout of the input"
-        )
+    _check(contents)
     if run.kind not in DATA_QUEUES or contents.fields or contents.votes:
         run_progress.require_questions(name)
     # Fail before a long wait rather than after it.
@@ -215,6 +213,19 @@ def describe_missing(results: Collected | Exported) -> str:
     parts = [f"{results.open} still open: use `--wait`"] if results.open else []
     parts += [f"{len(results.dead)} given up: see `votequeue failed {results.run}`"] if results.dead else []
     return f"{results.missing} ({'; '.join(parts)})"
+
+
+def _check(contents: Contents) -> None:
+    for name in contents.fields:
+        if name not in formats.ADDED:
+            raise InvalidOption("--fields", f"no {name!r} here; choose from: {', '.join(formats.ADDED)}")
+    for option, value in (("--fields", contents.fields), ("--format", contents.format)):
+        if contents.votes and value:
+            raise InvalidOption(option, "does not apply to --votes")
+    if contents.format not in (None, catalog.OWN.name):
+        raise UserError(
+            f"--format {contents.format}: it can be votequeue; the default is the layout of the input"
+        )
 
 
 def _require_place(path: Path, force: bool) -> None:

@@ -5,25 +5,23 @@
 As in `cli`, each command imports its dependencies when it runs.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from producers.commands import generator_options, options, service_options, train_commands
+from producers.commands import options, service_options, train_commands
+from producers.enqueue import option_checks
 from shared.options import Augmentation, Reading, Reasoning, Sampling
 
 if TYPE_CHECKING:
+    from producers.enqueue.dry_run import Forecast
     from producers.enqueue.plan import Plan
-    from producers.enqueue.publish import Prepared
 
 app = typer.Typer(help="Enqueue a run.", no_args_is_help=True)
 app.add_typer(train_commands.app, name="train")
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="estimate the tokens and what would be refused; enqueue nothing")
 ]
-# The options that apply to scoring rather than sampling.
-RESCORING = ("reader", "scorer", "use", "threshold", "fallback", "batch")
 
 
 @app.command("infer")
@@ -56,57 +54,28 @@ def infer(  # noqa: PLR0913  Typer reads options from the signature
     json: options.Json = False,
 ) -> None:
     """Answer every question of a data set; repeat the command to continue the run."""
-    chosen, read = options.sampling(given), options.filled(Reading, {}, reading)
-    from producers import console
-    from producers.enqueue import append, inputs, publish, redo, rescore
+    from producers import Client, console
     from producers.reports import render
 
-    source = inputs.find_source(data)
-    if append_to is not None:
-        asked = {"run": run, "examples": examples, "budget": budget, "dry_run": dry_run or None, **given}
-        options.refuse_others(asked, (), f"the options of {append_to} are used", Sampling)
-        if not isinstance(source, Path):
-            raise typer.BadParameter("--append-to takes a data set, not a run", param_hint="DATA")
-        added = append.append(source, append_to, skip_bad, read)
-        counts = (
-            f"{console.count(added.items, 'question')} added, {console.count(added.sent, 'message')} sent"
-        )
-        return render.as_json(added) if json else render.text(f"run {append_to}: {counts}")
-    if isinstance(source, Path) or chosen.only:
-        if isinstance(source, Path):
-            options.refuse_others({"only": chosen.only}, (), "it needs a run, not a data set", Sampling)
-            fitted = generator_options.fitted(chosen, given)
-            prepared = publish.prepare(source, fitted, run, examples, skip_bad, read)
-        else:
-            asked = {"examples": examples, **reading}
-            options.refuse_others(asked, (), f"those of {data} are used", Sampling)
-            prepared = redo.prepare(source, generator_options.changes(source.options, chosen, given), run)
-        generator_options.check_budget(prepared.run, budget)
-        if dry_run:
-            return _forecast(prepared, json)
-        enqueued = publish.place(prepared, budget)
-    else:
-        reason = f"the recorded votes of {data} are reused"
-        asked = {"examples": examples, "budget": budget, "dry_run": dry_run or None, **given, **reading}
-        options.refuse_others(asked, RESCORING, reason, Sampling)
-        changes = {name: getattr(chosen, name) for name in given}
-        # Use the scorer in use now, unless another is named.
-        enqueued = rescore.rescore(data, {"scorer": chosen.scorer, **changes}, run)
-    if examples is None and isinstance(source, Path):
-        console.note("no --examples: the prompts contain no solved questions")
+    asked = {"run": run, "examples": examples, "append_to": append_to, "budget": budget, **given, **reading}
+    if dry_run:
+        return _print_forecast(Client().forecast(data, skip_bad=skip_bad, **asked), json)
+    enqueued = Client().enqueue_infer(data, skip_bad=skip_bad, **asked)
     if json:
         return render.as_json(enqueued)
+    sent = console.count(enqueued.sent, "message")
+    items = console.count(enqueued.items, "question")
+    if append_to is not None:
+        return render.text(f"run {append_to}: {items} added, {sent} sent")
     examples_note = f", with {console.count(enqueued.examples, 'few-shot example')}" if examples else ""
     before = "continued" if enqueued.continued else "enqueued"
-    counts = f"{console.count(enqueued.items, 'question')}, {console.count(enqueued.sent, 'message')} sent"
-    return render.text(f"run {enqueued.run} {before}: {counts}{examples_note}")
+    return render.text(f"run {enqueued.run} {before}: {items}, {sent} sent{examples_note}")
 
 
-def _forecast(prepared: "Prepared", json: bool) -> None:
+def _print_forecast(forecast: "Forecast", json: bool) -> None:
     from producers.enqueue import dry_run
     from producers.reports import render
 
-    forecast = dry_run.forecast(prepared)
     if json:
         return render.as_json(forecast)
     render.text(dry_run.summary(forecast))
@@ -136,7 +105,7 @@ def reason(  # noqa: PLR0913  as above
 ) -> None:
     """Generate a reasoning for every labelled question; repeat the command to continue the run."""
     chosen = service_options.reasoning(label, letters, provider, model, given)
-    read = options.filled(Reading, {}, reading)
+    read = option_checks.filled(Reading, {}, reading)
     from producers.enqueue import generate, inputs
 
     return _order(generate.order(inputs.find_file(data), chosen, run, skip_bad, read), budget, dry_run, json)
@@ -165,7 +134,7 @@ def translate(  # noqa: PLR0913  as above
     chosen = service_options.augmentation(strategy, provider, model, given)
     if chosen.provider is None and budget is not None:
         raise typer.BadParameter(f"the strategy {strategy} costs nothing", param_hint="--budget")
-    read = options.filled(Reading, {}, reading)
+    read = option_checks.filled(Reading, {}, reading)
     from producers.enqueue import augment
 
     return _order(augment.order(data, chosen, run, skip_bad, read), budget, dry_run, json)

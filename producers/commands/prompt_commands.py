@@ -11,6 +11,7 @@ import typer
 
 from producers.commands import options
 from producers.commands.options import Json
+from producers.enqueue import option_checks
 from shared import settings
 from shared.options import Reading
 
@@ -68,7 +69,7 @@ def preview(
 ) -> None:
     """Print the prompt of the first question exactly as a worker sends it, and its tokens on stderr."""
     count = settings.load().num_examples if num_examples is None else num_examples
-    read = options.filled(Reading, {}, reading)
+    read = option_checks.filled(Reading, {}, reading)
     from producers import console
     from producers.enqueue import inputs
     from producers.enqueue import preview as previewing

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from producers import cli, console
-from producers.commands import options, training_options
+from producers.commands import training_options
+from producers.enqueue import option_checks
 from shared import settings
 from shared.errors import UserError
 from shared.jobs import KINDS
@@ -162,7 +163,7 @@ def test_no_runs_are_said_to_be_none(votequeue: Command) -> None:
 def test_what_is_left_out_comes_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOTEQUEUE_VOTES", "7")
     settings.load.cache_clear()
-    sampling = options.sampling({"seed": 3})
+    sampling = option_checks.sampling({"seed": 3})
     assert (sampling.votes, sampling.max_attempts, sampling.batch, sampling.seed) == (7, 5, 16, 3)
     training = training_options.scorer({"epochs": 1})
     assert (training.layers, training.epochs, training.base) == (0.67, 1, Settings().model)

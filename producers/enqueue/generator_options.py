@@ -3,15 +3,14 @@
     fitted(Sampling(generator="openai", provider="local"), {"generator": "openai", ...})
         ->  Sampling(generator="openai", provider="local", model="Qwen2.5-...", scorer="none", ...)
 
-As in `service_options`, no service is called here.
+As in `option_checks`, no service is called here.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from producers.commands import service_options
+from producers.enqueue import option_checks
+from shared.errors import InvalidOption
 from shared.generators import GENERATORS, LEXICAL, STATIC, Generator
 from shared.options import Sampling
 from shared.providers import PROVIDERS
@@ -28,10 +27,10 @@ _DEPENDENT = ("provider", "endpoint", "model", "retriever", "scorer", "lora")
 
 
 def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
-    """Fill in the options that depend on the generator; ``given`` are those of the command line.
+    """Fill in the options that depend on the generator; ``given`` are those that the user chose.
 
     Raises:
-        typer.BadParameter: an option does not apply to the generator, or is missing.
+        InvalidOption: an option does not apply to the generator, or is missing.
     """
     generator = GENERATORS[sampling.generator]
     changes = _called(sampling) if generator.calls_provider else _uncalled(generator, given)
@@ -47,7 +46,7 @@ def changes(origin: Mapping[str, Any], chosen: Sampling, given: Mapping[str, Any
     generator takes its provider and endpoint from ``chosen``, as in a new run.
 
     Raises:
-        typer.BadParameter: as `fitted`.
+        InvalidOption: as `fitted`.
     """
     before = Sampling.of_record(origin)
     update = {name: getattr(chosen, name) for name in given}
@@ -65,26 +64,25 @@ def check_budget(run: "Run", budget: float | None) -> None:
     """Refuse a budget for a run that costs nothing.
 
     Raises:
-        typer.BadParameter: its generator calls no provider.
+        InvalidOption: its generator calls no provider.
     """
     if budget is not None and not run.calls_services:
-        raise typer.BadParameter(f"generator {run.options['generator']} costs nothing", param_hint="--budget")
+        raise InvalidOption("--budget", f"generator {run.options['generator']} costs nothing")
 
 
 def _called(sampling: Sampling) -> dict[str, Any]:
     able = [name for name, provider in PROVIDERS.items() if provider.samples]
     if sampling.provider not in able:
         problem = f"{sampling.provider!r} samples no votes; " if sampling.provider else ""
-        raise typer.BadParameter(f"{problem}choose one of: {', '.join(able)}", param_hint="--provider")
-    return {"model": sampling.model or service_options.default_model(sampling.provider, "chats")}
+        raise InvalidOption("--provider", f"{problem}choose one of: {', '.join(able)}")
+    return {"model": sampling.model or option_checks.default_model(sampling.provider, "chats")}
 
 
 def _uncalled(generator: Generator, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("provider", "endpoint"):
         if name in given:
-            raise typer.BadParameter(
-                f"generator {generator.name} calls no provider: use --generator openai",
-                param_hint=f"--{name}",
+            raise InvalidOption(
+                f"--{name}", f"generator {generator.name} calls no provider: use --generator openai"
             )
     return {"provider": None, "endpoint": Sampling.model_fields["endpoint"].default}
 
@@ -93,7 +91,7 @@ def _without_torch(generator: Generator, sampling: Sampling, given: Mapping[str,
     reason = f"needs torch, which workers with generator {generator.name} do not have"
     for name, instead in _TRAINED.items():
         if given.get(name, NONE) != NONE:
-            raise typer.BadParameter(f"a {name} {reason}: {instead}", param_hint=f"--{name}")
+            raise InvalidOption(f"--{name}", f"a {name} {reason}: {instead}")
     if sampling.retriever == STATIC:
-        raise typer.BadParameter(f"{STATIC} {reason}: use {LEXICAL}", param_hint="--retriever")
+        raise InvalidOption("--retriever", f"{STATIC} {reason}: use {LEXICAL}")
     return {"scorer": NONE, "lora": NONE, "retriever": sampling.retriever or LEXICAL}
