@@ -14,9 +14,8 @@ from typing import Any, overload
 
 from producers import collect, merged_answers, run_progress, watch
 from producers.collect import Collected, Contents, Exported
-from producers.enqueue import infer_order, option_checks
+from producers.enqueue import dry_run, infer_order
 from producers.enqueue.dry_run import Forecast
-from producers.enqueue.infer_order import InferOrder
 from producers.enqueue.publish import EnqueuedRun
 from producers.reports import paired_comparison, report_files, revote, summaries
 from producers.reports.generation_report import GenerationReport
@@ -27,6 +26,7 @@ from producers.reports.summaries import Summary
 from producers.reports.training_report import TrainingReport
 from producers.run_progress import RunProgress
 from shared import settings
+from shared.errors import InvalidOption
 from shared.ledger.votes import RecordedAnswer
 
 
@@ -36,16 +36,12 @@ class Client:
     Settings come from the environment (``VOTEQUEUE_*``) and from `.env` in the working directory. They are
     read once in a process, so set them before the first client is made. All clients of a process are equal.
 
-    Every method raises a `shared.errors.UserError` where the command would end with an error. Its message
-    spells options as on the command line: ``--max-tokens`` is ``max_tokens`` here.
+    Every method raises a `shared.errors.UserError` where its command would end with an error, such as for a
+    run that does not exist. Messages spell options as the command line does: ``--max-tokens``.
     """
 
     def __init__(self) -> None:
-        """Read the settings.
-
-        Raises:
-            UserError: a setting is invalid.
-        """
+        """Read the settings; a `UserError` if one is invalid."""
         self.settings = settings.load()
 
     def enqueue_infer(
@@ -70,32 +66,27 @@ class Client:
             UserError: the data or an option are invalid, or another run has the name; nothing was written.
             ServiceUnreachable: the broker does not answer; it is a `UserError` too.
         """
-        return infer_order.place(_order(data, run, examples, append_to, budget, skip_bad, options))
+        order = infer_order.check(
+            data,
+            run=run,
+            examples=examples,
+            append_to=append_to,
+            budget=budget,
+            skip_bad=skip_bad,
+            **options,
+        )
+        return infer_order.place(order)
 
-    def forecast(
-        self,
-        data: Path | str,
-        *,
-        run: str | None = None,
-        examples: Path | str | None = None,
-        append_to: str | None = None,
-        budget: float | None = None,
-        skip_bad: bool = False,
-        **options: Any,
-    ) -> Forecast:
-        """Estimate the run that `enqueue_infer` would make; nothing is written or sent.
-
-        Arguments and errors are those of `enqueue_infer`. Runs over recorded votes have no estimate, nor has
-        ``append_to``: both are refused.
-        """
-        return infer_order.forecast(_order(data, run, examples, append_to, budget, skip_bad, options))
-
-    def progress(self, run: str) -> RunProgress:
-        """Return a run's progress: items by state, rate in items per minute, time left in seconds.
+    def forecast(self, data: Path | str, **arguments: Any) -> Forecast:
+        """Estimate the run that `enqueue_infer` would make of the same arguments; nothing is written or sent.
 
         Raises:
-            UserError: there is no such run.
+            UserError: as `enqueue_infer`; also with ``append_to``, or if recorded votes would be used.
         """
+        return dry_run.forecast(infer_order.prepare(infer_order.check(data, True, **arguments)))
+
+    def progress(self, run: str) -> RunProgress:
+        """Return a run's progress: items by state, rate in items per minute, time left in seconds."""
         return run_progress.progress_of(run)
 
     def wait(self, run: str, timeout: float | None = None, poll: float | None = None) -> RunProgress:
@@ -105,12 +96,12 @@ class Client:
         is no time-out, and ``poll`` is 1 second, or 5 for large runs.
 
         Raises:
-            UserError: there is no such run, or items are still open at the time-out.
+            UserError: items are still open at the time-out.
         """
         return watch.follow(run, timeout, poll)
 
     @overload
-    def collect(self, run: str, output: None = None) -> Iterator[RecordedAnswer]: ...
+    def collect(self, run: str, *, wait: bool = False) -> Iterator[RecordedAnswer]: ...
 
     @overload
     def collect(
@@ -126,56 +117,40 @@ class Client:
     ) -> Collected | Exported: ...
 
     def collect(
-        self,
-        run: str,
-        output: Path | str | None = None,
-        *,
-        fields: Sequence[str] = (),
-        votes: bool = False,
-        format: str | None = None,  # noqa: A002  the option's name
-        wait: bool = False,
-        force: bool = False,
+        self, run: str, output: Path | str | None = None, *, wait: bool = False, **given: Any
     ) -> Iterator[RecordedAnswer] | Collected | Exported:
         """Write a run's results to a file, or, without one, yield the answers of its questions.
 
         An answer's letter is ``None`` while there is none. The answers of a run that asks questions again
         are merged into those of its origin. The file is written even if results are missing: see ``open``
-        and ``dead`` of the returned counts. ``fields``, ``votes``, ``format``, ``wait`` and ``force`` are
-        those of `votequeue collect`.
+        and ``dead`` of the returned counts. The options are those of `votequeue collect`.
 
         Raises:
-            UserError: there is no such run, it has nothing to collect, or the file cannot be written.
+            UserError: the run has nothing to collect, or the file cannot be written.
         """
-        if output is None:
-            record = run_progress.require_questions(run)
-            entries = merged_answers.of_run(record, confidence=True)
-            return (each.answer for _, answers in entries for each in answers)
-        return collect.collect(run, Path(output), wait, force, Contents(tuple(fields), votes, format))
+        if output is not None:
+            return collect.collect(run, Path(output), wait, given.pop("force", False), Contents(**given))
+        if given:
+            raise InvalidOption("--output", f"a file is needed for {', '.join(given)}")
+        record = run_progress.require_questions(run)
+        if wait:
+            self.wait(run)
+        entries = merged_answers.of_run(record, confidence=True)
+        return (each.answer for _, answers in entries for each in answers)
 
     def report(self, run: str) -> Figures | GenerationReport | TrainingReport:
-        """Compute a run's report: `Figures` for an infer run.
-
-        Raises:
-            UserError: there is no such run.
-        """
+        """Compute a run's report: `Figures` for an infer run."""
         return summaries.of_run(run)
 
     def revote(self, run: str, scorer: str | None = None) -> Revote:
         """Compare all voting modes on the recorded votes of a labelled run; nothing is sampled.
 
         ``scorer`` is by default the one that scored most votes.
-
-        Raises:
-            UserError: there is no such run or scorer, or the run has no labelled votes.
         """
         return revote.revote(run, scorer)
 
     def compare(self, *runs: str) -> Comparison:
-        """Compare runs with the first of them, on the questions that all of them share.
-
-        Raises:
-            UserError: there are fewer than two runs, or they share no question.
-        """
+        """Compare runs with the first of them, on the questions that all of them share and have answered."""
         return paired_comparison.compare(runs)
 
     def save(self, report: Summary | Comparison, folder: Path | str, force: bool = False) -> list[Path]:
@@ -187,16 +162,3 @@ class Client:
         if isinstance(report, Comparison):
             return report_files.save_comparison(report, Path(folder), force)
         return report_files.save(report, Path(folder), force)
-
-
-def _order(
-    data: Path | str,
-    run: str | None,
-    examples: Path | str | None,
-    append_to: str | None,
-    budget: float | None,
-    skip_bad: bool,
-    options: dict[str, Any],
-) -> InferOrder:
-    shown = None if examples is None else str(examples)
-    return InferOrder(str(data), run, shown, append_to, budget, skip_bad, *option_checks.split(options))

@@ -28,16 +28,20 @@ def split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         InvalidOption: there is no such option.
     """
-    known = [
-        [name for name in model.model_fields if options.flag_of(model, name)] for model in (Sampling, Reading)
-    ]
+    known = {
+        name: model
+        for model in (Sampling, Reading)
+        for name in model.model_fields
+        if options.flag_of(model, name)
+    }
     for name in given:
-        if name not in (everything := known[0] + known[1]):
-            close = difflib.get_close_matches(name, everything, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(everything)}"
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
             raise InvalidOption(name, f"there is no such option; {hint}")
-    sampled, read = ({name: given[name] for name in names if given.get(name) is not None} for names in known)
-    return sampled, read
+    chosen = {name: value for name, value in given.items() if value is not None}
+    read = {name: chosen.pop(name) for name in given if name in chosen and known[name] is Reading}
+    return chosen, read
 
 
 def sampling(given: Mapping[str, Any]) -> Sampling:
