@@ -11,7 +11,7 @@ import pytest
 import typer
 import yaml
 
-from producers import cli
+from producers import Client, cli
 from shared import broker
 from shared.dataset import Entry
 from shared.settings import PREFIX, Settings
@@ -224,6 +224,15 @@ def test_every_file_of_ours_in_a_sentence_exists(name: str) -> None:
 def project() -> dict[str, Any]:
     read: dict[str, Any] = tomllib.loads(text("pyproject.toml"))["project"]
     return read
+
+
+def test_every_method_of_the_client_is_documented_and_no_other() -> None:
+    methods = {name for name in vars(Client) if not name.startswith("_")}
+    table = re.findall(r"^\| (`.*?) \|", text("docs/runs.md").partition("## From Python")[2], re.MULTILINE)
+    assert {name for row in table for name in re.findall(r"`(\w+)\(", row)} == methods
+    called = re.findall(r"client\.(\w+)\(", "".join(blocks("docs/runs.md", "python")))
+    assert called
+    assert set(called) <= methods
 
 
 def test_the_changelog_begins_with_this_version() -> None:
