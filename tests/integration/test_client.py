@@ -173,6 +173,7 @@ def test_what_does_not_apply_to_recorded_votes_is_refused_by_both(
         ({"vots": 3}, "did you mean votes"),
         ({"zzz": 3}, "there are: generator"),
         ({"redo_of": "r"}, "no such"),
+        ({"dry_run": True}, "no such"),
     ],
 )
 def test_an_unknown_option_is_refused_with_the_known_ones(
@@ -196,6 +197,8 @@ def test_contents_that_a_command_refuses_are_refused(answered: Client, votequeue
         answered.collect("base", "answers.jsonl", fields=["odds"])
     with pytest.raises(UserError, match="--fields: does not apply to --votes"):
         answered.collect("base", "votes.jsonl", fields=["support"], votes=True)
+    with pytest.raises(UserError, match="--output: a file is needed for votes"):
+        answered.collect("base", votes=True)  # type: ignore[call-overload]
     with pytest.raises(UserError, match="no run"):
         answered.collect("nothing")
     assert votequeue("collect", "base", "-o", "answers.jsonl", "--fields", "odds").code == 2
