@@ -17,13 +17,14 @@ Kind = Literal["votes", "texts"]
 
 
 class Text(BaseModel):
-    """A text and the letter it ends in; of a vote, the round and the place in it too."""
+    """A text and the letter it ends in; of a vote, the round and the place in it, and its thinking."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     text: str
     letter: str | None
     attempt: int = 1
     place: int = 0
+    thinking: str | None = None
 
 
 class TrainingExample(BaseModel):

@@ -10,6 +10,7 @@ order is: commit to the ledger, then publish, then acknowledge (by returning).
 """
 
 import asyncio
+import dataclasses
 import functools
 import hashlib
 import time
@@ -18,21 +19,24 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from shared import answers, prompts, voting
+from shared import answers, prompt_files, prompts, thinking, voting
+from shared.dataset import LETTERS
 from shared.errors import NotServedHere, Refused, UserError, VotequeueError
 from shared.generators import VLLM
+from shared.jobs import Job
 from shared.ledger import claims, engine, models, prompt_store, runs
 from shared.ledger import votes as recorded_votes
-from shared.ledger.claims import Claim, RoundRecord, Settled, VoteRecord
+from shared.ledger.claims import FORCED, READ, Claim, RoundRecord, Settled, VoteRecord
 from shared.ledger.models import Model
+from shared.ledger.votes import RecordedVote
 from shared.options import Sampling
 from shared.prompt_files import PromptTemplate
-from shared.prompts import FewShotExample, PromptQuestion
+from shared.prompts import FewShotExample, ModelInput, PromptQuestion
 from shared.training_examples import Text
 from shared.voting import Rule, Vote, VotingMode
 from workers import retries, settlement
 from workers.inference.throughput_meter import ThroughputMeter
-from workers.ports import Completion, Generator, Retriever, Scorer
+from workers.ports import Completion, Generator, LetterQuestion, Retriever, Scorer
 
 EXCLUSIVE_FROM = 2  # consecutive deaths from which a question's batch runs alone
 
@@ -53,6 +57,11 @@ class _Sampled:
 
     votes: list[Completion]
     record: RoundRecord | None
+
+    @property
+    def style(self) -> str:
+        """Give the prompt's style; older rounds were completions."""
+        return (self.record and self.record.style) or prompt_files.COMPLETION
 
 
 @dataclass(frozen=True)
@@ -149,19 +158,24 @@ class Rounds:
         asked: PromptQuestion,
         examples: list[FewShotExample],
     ) -> _Sampled:
-        sampling = plan.sampling
-        prompt = template.completion(asked, examples)
-        while not self._generator.fits(tokens := self._generator.count_tokens(prompt), sampling.max_tokens):
+        sampling, style = plan.sampling, self._style(plan.sampling)
+        room = sampling.max_tokens + (sampling.max_thinking_tokens or 0)
+        prompt = template.build(asked, examples, style, sampling.examples_as)
+        while not self._generator.fits(tokens := self._generator.count_tokens(prompt, sampling), room):
             if not examples:
                 raise Refused(
-                    f"the question does not fit the engine with {sampling.max_tokens} tokens of answer: "
+                    f"the question does not fit the engine with {room} tokens of answer: "
                     "raise VOTEQUEUE_MAX_MODEL_LEN or lower --max-tokens"
                 )
             examples = examples[:-1]
-            prompt = template.completion(asked, examples)
+            prompt = template.build(asked, examples, style, sampling.examples_as)
         progress = self.meter.begin(claim.job.run, claim, sampling.votes)
         seed, begun = _seed(sampling.seed, claim), time.time()
         votes = await self._generator.sample(prompt, sampling, seed, adapter, progress, claim.job)
+        if sampling.ask_letter == "always" or (
+            sampling.ask_letter == "last" and claim.attempt >= sampling.max_attempts
+        ):
+            votes = await self._ask_letters(votes, prompt, asked, plan, style, adapter, claim.job)
         record = RoundRecord(
             generator=self._generator.identity.name,
             adapter=adapter,
@@ -171,8 +185,39 @@ class Rounds:
             seed=seed,
             sampled_at=begun,
             seconds=time.time() - begun,
+            style=style,
         )
         return _Sampled(votes, record)
+
+    def _style(self, sampling: Sampling) -> str:
+        if sampling.prompt_style == "auto":
+            return prompt_files.CHAT if self._generator.chats else prompt_files.COMPLETION
+        return sampling.prompt_style
+
+    async def _ask_letters(
+        self,
+        votes: list[Completion],
+        prompt: ModelInput,
+        asked: PromptQuestion,
+        plan: _Plan,
+        style: str,
+        adapter: str | None,
+        job: Job,
+    ) -> list[Completion]:
+        """Ask the votes that end without a letter for one."""
+        read = _read(plan, asked, votes, style)
+        unread = {
+            place: dataclasses.replace(votes[place], text=text.text)
+            for place, text in enumerate(read)
+            if text.letter is None
+        }
+        template = plan.prompt or prompt_store.of_votes(None)
+        question = LetterQuestion(template.opening, LETTERS[: len(asked.options)])
+        letters = await self._generator.choose(
+            prompt, list(unread.values()), question, plan.sampling, adapter, job
+        )
+        forced = dict(zip(unread, letters, strict=True))
+        return [dataclasses.replace(vote, forced=forced.get(at)) for at, vote in enumerate(votes)]
 
     def _require_same(self, plan: _Plan) -> PromptTemplate:
         """Give the run's prompt; raise `NotServedHere` unless the worker has it, generator and model."""
@@ -189,7 +234,9 @@ class Rounds:
     def _judge(self, plan: _Plan, finished: Sequence[_FinishedRound]) -> list[Settled]:
         model = models.chosen("scorer", plan.sampling.scorer)
         rule, name = _rule(plan.sampling, model), model.name if model else None
-        texts = [(each.asked, _read(plan, each)) for each in finished]
+        texts = [
+            (each.asked, _read(plan, each.asked, each.sampled.votes, each.sampled.style)) for each in finished
+        ]
         scores: Sequence[Sequence[float | None]]
         scores = self._scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
         return [
@@ -248,12 +295,14 @@ def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestio
     for claim, question in zip(batch, asked, strict=True):
         rounds = recorded.get(claim.job.item, [])
         votes, record = rounds[claim.attempt - 1] if claim.attempt <= len(rounds) else ([], None)
-        completions = [
-            Completion(vote.text, vote.tokens, vote.finish_reason, vote.mean_logprob) for vote in votes
-        ]
-        sampled = _Sampled(completions, record)
+        sampled = _Sampled([_completion(vote) for vote in votes], record)
         finished.append(_FinishedRound(claim, question, sampled, claim.attempt >= len(rounds)))
     return finished
+
+
+def _completion(vote: RecordedVote) -> Completion:
+    forced = vote.letter if vote.letter_source == FORCED else None
+    return Completion(vote.text, vote.tokens, vote.finish_reason, vote.mean_logprob, vote.thinking, forced)
 
 
 def _rule(sampling: Sampling, model: Model | None) -> Rule:
@@ -265,12 +314,19 @@ def _rule(sampling: Sampling, model: Model | None) -> Rule:
     return Rule(use, model.threshold(use) if model else best.threshold)
 
 
-def _read(plan: _Plan, finished: _FinishedRound) -> list[Text]:
-    """Truncate votes and extract their letters with the run's reader."""
-    name, options = plan.sampling.reader, len(finished.asked.options)
+def _read(plan: _Plan, asked: PromptQuestion, votes: Sequence[Completion], style: str) -> list[Text]:
+    """Truncate votes, and extract their letters with the run's reader; take those that were asked for."""
+    name, options = plan.sampling.reader, len(asked.options)
     stops = (plan.prompt or prompt_store.of_votes(None)).stop
-    cut = [answers.READERS[name].cut(vote.text, stops) for vote in finished.sampled.votes]
-    return [Text(text=text, letter=answers.extract(text, options, name)) for text in cut]
+    # The model ends its own turn of a chat, which may contain what ends a raw completion.
+    chat = style == prompt_files.CHAT
+    cut = [
+        thinking.strip(vote.text) if chat else answers.READERS[name].cut(vote.text, stops) for vote in votes
+    ]
+    return [
+        Text(text=text, letter=answers.extract(text, options, name) or vote.forced, thinking=vote.thinking)
+        for text, vote in zip(cut, votes, strict=True)
+    ]
 
 
 def _end(
@@ -285,6 +341,7 @@ def _end(
     for completion, text, score in zip(finished.sampled.votes, read, scores, strict=True):
         accepted = rule.accepts(text.letter, score)
         votes.append(Vote(text.letter, score))
+        source = FORCED if completion.forced else READ
         records.append(
             VoteRecord(
                 engine.storable(completion.text),
@@ -294,6 +351,8 @@ def _end(
                 completion.tokens,
                 completion.finish_reason,
                 completion.mean_logprob,
+                engine.storable(completion.thinking) if completion.thinking else None,
+                source if text.letter else None,
             )
         )
     answer = voting.decide(votes, rule)
