@@ -97,6 +97,11 @@ class SamplingDefaults(BaseModel):
     provider: str | None = Field(
         None, description="provider that generator openai calls: local, chat (docs/generators.md)"
     )
+    prompt_style: Literal["completion", "chat", "auto"] = Field(
+        "completion",
+        description="how the model gets the prompt: completion (a text to continue), chat (turns, by the "
+        "model's chat template), auto (chat if the model has a chat template and is no base model)",
+    )
     votes: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="votes per question and round")
     max_attempts: Count = Field(5, description="rounds of sampling before the fallback applies")
     max_tokens: Count = Field(1024, description="maximum length of a vote, in tokens")
@@ -172,11 +177,6 @@ class Sampling(SamplingDefaults):
     prompt: Annotated[str | None, Flag(shown="by the data's language")] = Field(
         None, description="prompt: a name that `votequeue prompts list` shows, or a TOML file of your own"
     )
-    prompt_style: Literal["completion", "chat", "auto"] = Field(
-        "completion",
-        description="how the model gets the prompt: completion (a text to continue), chat (turns, by the "
-        "model's chat template), auto (chat if the model has a chat template and is no base model)",
-    )
     examples_as: Literal["turns", "text"] = Field(
         "turns",
         description="with chat: solved examples as turns of their own, or as text before the question",
@@ -200,6 +200,10 @@ class Sampling(SamplingDefaults):
     )
     # The data's language, where it chose the prompt.
     language: Annotated[str | None, Derived()] = None
+
+    def asks_letters(self, attempt: int) -> bool:
+        """Tell whether a round's votes without a letter are asked for one; ``attempt`` counts from 1."""
+        return self.ask_letter == "always" or (self.ask_letter == "last" and attempt >= self.max_attempts)
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Sampling":

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from shared import answers, prompt_files, prompts, thinking, voting
+from shared import answers, prompt_files, prompts, voting
 from shared.dataset import LETTERS
 from shared.errors import NotServedHere, Refused, UserError, VotequeueError
 from shared.generators import VLLM
@@ -57,11 +57,6 @@ class _Sampled:
 
     votes: list[Completion]
     record: RoundRecord | None
-
-    @property
-    def style(self) -> str:
-        """Give the prompt's style; older rounds were completions."""
-        return (self.record and self.record.style) or prompt_files.COMPLETION
 
 
 @dataclass(frozen=True)
@@ -159,23 +154,13 @@ class Rounds:
         examples: list[FewShotExample],
     ) -> _Sampled:
         sampling, style = plan.sampling, self._style(plan.sampling)
-        room = sampling.max_tokens + (sampling.max_thinking_tokens or 0)
-        prompt = template.build(asked, examples, style, sampling.examples_as)
-        while not self._generator.fits(tokens := self._generator.count_tokens(prompt, sampling), room):
-            if not examples:
-                raise Refused(
-                    f"the question does not fit the engine with {room} tokens of answer: "
-                    "raise VOTEQUEUE_MAX_MODEL_LEN or lower --max-tokens"
-                )
-            examples = examples[:-1]
-            prompt = template.build(asked, examples, style, sampling.examples_as)
+        prompt, tokens, examples = self._fit(template, asked, examples, style, sampling)
         progress = self.meter.begin(claim.job.run, claim, sampling.votes)
         seed, begun = _seed(sampling.seed, claim), time.time()
         votes = await self._generator.sample(prompt, sampling, seed, adapter, progress, claim.job)
-        if sampling.ask_letter == "always" or (
-            sampling.ask_letter == "last" and claim.attempt >= sampling.max_attempts
-        ):
-            votes = await self._ask_letters(votes, prompt, asked, plan, style, adapter, claim.job)
+        if sampling.asks_letters(claim.attempt):
+            letters = LetterQuestion(template.opening, LETTERS[: len(asked.options)])
+            votes = await self._force_letters(votes, prompt, letters, asked, sampling, adapter, claim.job)
         record = RoundRecord(
             generator=self._generator.identity.name,
             adapter=adapter,
@@ -194,30 +179,54 @@ class Rounds:
             return prompt_files.CHAT if self._generator.chats else prompt_files.COMPLETION
         return sampling.prompt_style
 
-    async def _ask_letters(
+    def _fit(
+        self,
+        template: PromptTemplate,
+        asked: PromptQuestion,
+        examples: list[FewShotExample],
+        style: str,
+        sampling: Sampling,
+    ) -> tuple[ModelInput, int, list[FewShotExample]]:
+        """Build the prompt with as many examples as fit the engine; give its tokens and those examples.
+
+        Raises:
+            Refused: the question alone does not fit.
+        """
+        room = sampling.max_tokens + (sampling.max_thinking_tokens or 0)
+        for count in range(len(examples), -1, -1):
+            prompt = template.build(asked, examples[:count], style, sampling.examples_as)
+            tokens = self._generator.count_tokens(prompt, sampling)
+            if self._generator.fits(tokens, room):
+                return prompt, tokens, examples[:count]
+        raise Refused(
+            f"the question does not fit the engine with {room} tokens of answer: "
+            "raise VOTEQUEUE_MAX_MODEL_LEN or lower --max-tokens"
+        )
+
+    async def _force_letters(
         self,
         votes: list[Completion],
         prompt: ModelInput,
+        letters: LetterQuestion,
         asked: PromptQuestion,
-        plan: _Plan,
-        style: str,
+        sampling: Sampling,
         adapter: str | None,
         job: Job,
     ) -> list[Completion]:
         """Ask the votes that end without a letter for one."""
-        read = _read(plan, asked, votes, style)
-        unread = {
-            place: dataclasses.replace(votes[place], text=text.text)
-            for place, text in enumerate(read)
-            if text.letter is None
-        }
-        template = plan.prompt or prompt_store.of_votes(None)
-        question = LetterQuestion(template.opening, LETTERS[: len(asked.options)])
-        letters = await self._generator.choose(
-            prompt, list(unread.values()), question, plan.sampling, adapter, job
+        read = zip(votes, _read(sampling, asked, votes), strict=True)
+        unread = [
+            dataclasses.replace(vote, text=text.text) if text.letter is None else None for vote, text in read
+        ]
+        chosen = iter(
+            await self._generator.choose(
+                prompt, [vote for vote in unread if vote], letters, sampling, adapter, job
+            )
         )
-        forced = dict(zip(unread, letters, strict=True))
-        return [dataclasses.replace(vote, forced=forced.get(at)) for at, vote in enumerate(votes)]
+        return [
+            dataclasses.replace(vote, forced=next(chosen)) if without else vote
+            for vote, without in zip(votes, unread, strict=True)
+        ]
 
     def _require_same(self, plan: _Plan) -> PromptTemplate:
         """Give the run's prompt; raise `NotServedHere` unless the worker has it, generator and model."""
@@ -234,9 +243,7 @@ class Rounds:
     def _judge(self, plan: _Plan, finished: Sequence[_FinishedRound]) -> list[Settled]:
         model = models.chosen("scorer", plan.sampling.scorer)
         rule, name = _rule(plan.sampling, model), model.name if model else None
-        texts = [
-            (each.asked, _read(plan, each.asked, each.sampled.votes, each.sampled.style)) for each in finished
-        ]
+        texts = [(each.asked, _read(plan.sampling, each.asked, each.sampled.votes)) for each in finished]
         scores: Sequence[Sequence[float | None]]
         scores = self._scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
         return [
@@ -314,18 +321,13 @@ def _rule(sampling: Sampling, model: Model | None) -> Rule:
     return Rule(use, model.threshold(use) if model else best.threshold)
 
 
-def _read(plan: _Plan, asked: PromptQuestion, votes: Sequence[Completion], style: str) -> list[Text]:
+def _read(sampling: Sampling, asked: PromptQuestion, votes: Sequence[Completion]) -> list[Text]:
     """Truncate votes, and extract their letters with the run's reader; take those that were asked for."""
-    name, options = plan.sampling.reader, len(asked.options)
-    stops = (plan.prompt or prompt_store.of_votes(None)).stop
-    # The model ends its own turn of a chat, which may contain what ends a raw completion.
-    chat = style == prompt_files.CHAT
-    cut = [
-        thinking.strip(vote.text) if chat else answers.READERS[name].cut(vote.text, stops) for vote in votes
-    ]
+    own = [prompt_store.own_part(vote.text, sampling) for vote in votes]
+    letters = [answers.extract(text, len(asked.options), sampling.reader) for text in own]
     return [
-        Text(text=text, letter=answers.extract(text, options, name) or vote.forced, thinking=vote.thinking)
-        for text, vote in zip(cut, votes, strict=True)
+        Text(text=text, letter=letter or vote.forced, thinking=vote.thinking)
+        for text, letter, vote in zip(own, letters, votes, strict=True)
     ]
 
 

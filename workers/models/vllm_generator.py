@@ -103,7 +103,7 @@ class VllmGenerator:
 
     def _rendered(self, prompt: ModelInput, sampling: Sampling) -> "_Rendered":
         if isinstance(prompt, str):
-            return _Rendered(prompt, None)
+            return _Rendered(prompt, thinking.opening_of(prompt))
         text = self._engine.template.render(prompt, template_arguments(sampling.template_args))
         return _Rendered(text, thinking.opening_of(text), chat=True)
 
