@@ -39,7 +39,7 @@ def new_database(postgres_url: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _new_runs() -> None:
-    """Forget the options of runs, which a worker reads once: each test's ledger has runs of the same names."""
+    """Forget the options of runs, which a worker reads once: the tests' runs have the same names."""
     rounds._plan.cache_clear()
 
 
