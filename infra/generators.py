@@ -43,7 +43,7 @@ class Server:
     url: str
     provider: str
     model: str
-    endpoints: tuple[str, ...]
+    styles: tuple[str, ...]
 
 
 def play(stage: Stage) -> None:
@@ -81,7 +81,7 @@ def vllm(stage: Stage) -> Server:
         settings.local_url,
         "local",
         settings.model,
-        ("completions", "chat"),
+        ("completion", "chat"),
     )
 
 
@@ -98,7 +98,7 @@ def llama(stage: Stage) -> Server:
         str(LLAMA_PORT),
     ]
     command += ["--n_ctx", "4096", "--model_alias", "qwen-gguf"]
-    return Server("llama.cpp", command, dict(os.environ), url, "chat", "qwen-gguf", ("completions",))
+    return Server("llama.cpp", command, dict(os.environ), url, "chat", "qwen-gguf", ("completion",))
 
 
 def _gguf(stage: Stage) -> Path:
@@ -138,15 +138,15 @@ def _through(server: Server, stage: Stage, questions: Path, solved: Path) -> Ite
     with _background(server.command, server.environment, stage.settings.home / "logs" / f"{name}.log"):
         with stage.step(f"start {server.name}'s server", name):
             _await_models(server)
-        for endpoint in server.endpoints:
-            with stage.step(f"answer through {server.name} ({endpoint})"):
-                yield _answers(server, endpoint, stage, questions, solved)
+        for style in server.styles:
+            with stage.step(f"answer through {server.name} ({style})"):
+                yield _answers(server, style, stage, questions, solved)
 
 
-def _answers(server: Server, endpoint: str, stage: Stage, questions: Path, solved: Path) -> list[str]:
-    run = f"{stage.run}-{server.name.lower().replace('.', '-')}-{endpoint}"
+def _answers(server: Server, style: str, stage: Stage, questions: Path, solved: Path) -> list[str]:
+    run = f"{stage.run}-{server.name.lower().replace('.', '-')}-{style}"
     chosen = ["--provider", server.provider, "--model", server.model]
-    options = ["--generator", "openai", *chosen, "--endpoint", endpoint, "--max-attempts", "1"]
+    options = ["--generator", "openai", *chosen, "--prompt-style", style, "--max-attempts", "1"]
     worker = [*programs.worker_command("infer"), "--generator", "openai", *chosen]
     environment = programs.environment(stage.settings)
     environment |= {"VOTEQUEUE_CHAT_BASE_URL": server.url, "VOTEQUEUE_CHAT_API_KEY": "none"}
@@ -154,7 +154,7 @@ def _answers(server: Server, endpoint: str, stage: Stage, questions: Path, solve
         stage.votequeue("enqueue", "infer", questions, "--examples", solved, *options, "--run", run)
         stage.votequeue("collect", run, "-o", stage.folder / f"{run}.jsonl", "--wait")
     report, status = stage.query("report", run), stage.query("status", run)
-    return _row(f"{server.name} ({endpoint})", report, status)
+    return _row(f"{server.name} ({style})", report, status)
 
 
 def _row(name: str, report: dict[str, Any], status: dict[str, Any]) -> list[str]:

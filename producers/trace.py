@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from producers import run_progress
-from shared import prompts
+from shared import prompt_files, prompts
 from shared.ledger import item_history, prompt_store, runs, votes
 from shared.ledger.models import GeneratorIdentity
 from shared.ledger.runs import Run
@@ -67,7 +67,7 @@ def trace_item(name: str, key: str) -> ItemTrace:
 
 @dataclass(frozen=True)
 class Round:
-    """The inputs of a round's sampling.
+    """The inputs of a round's sampling; ``style`` is the prompt's: ``completion`` or ``chat``.
 
     ``examples`` are the positions of the few-shot examples within the run's. ``prompt`` is the exact prompt,
     or None if this version of votequeue would build a different one.
@@ -82,6 +82,7 @@ class Round:
     seconds: float | None
     prompt_tokens: int | None
     examples: Sequence[int]
+    style: str
     prompt: str | None
 
 
@@ -139,7 +140,8 @@ def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:
     for attempt, record, generator in votes.sampled_rounds(run.name, number):
         # A rescoring run shares the examples of the run that sampled the votes.
         examples = [solved[position] for position in record.examples if position in solved]
-        prompt = template.completion(question, examples)
+        style = record.style or prompt_files.COMPLETION
+        prompt = template.build(question, examples, style, run.options.get("examples_as", "turns"))
         rounds.append(
             Round(
                 attempt=attempt,
@@ -151,7 +153,8 @@ def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:
                 seconds=record.seconds,
                 prompt_tokens=record.prompt_tokens,
                 examples=record.examples,
-                prompt=prompt if prompts.digest(prompt) == record.prompt else None,
+                style=style,
+                prompt=prompts.plain_text(prompt) if prompts.digest(prompt) == record.prompt else None,
             )
         )
     return rounds

@@ -6,7 +6,8 @@ The flags of `votequeue enqueue` with their help, the settings that are defaults
 run all follow from these models. A new option is a field here and the code that reads it.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,8 @@ Temperature = Annotated[float, Field(ge=0, le=2)]
 
 # The behaviour of runs that are older than an option, where it differs from today's default.
 OLDER = {"same_problem": True, "reader": answers.REFERENCE}
+# Arguments of a chat template that are the prompt itself, or are always the same.
+_TEMPLATE_OWN = {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message"}
 # Former names of options, as older runs and recipes have them.
 RENAMED = {"neighbours": "num_examples", "siblings": "same_problem"}
 
@@ -56,6 +59,29 @@ def _check_generator(name: str) -> str:
     return name
 
 
+def _check_template_args(arguments: list[str]) -> list[str]:
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if not (equals and name.isidentifier()) or name in _TEMPLATE_OWN:
+            raise ValueError(f"{argument!r} is not NAME=VALUE with the name of a template's argument")
+    return arguments
+
+
+def template_arguments(arguments: Iterable[str]) -> dict[str, Any]:
+    """Parse the arguments of a chat template: values are JSON, or else text.
+
+    template_arguments(["enable_thinking=false"])  ->  {"enable_thinking": False}
+    """
+    return {name: _json_or_text(value) for name, _, value in (each.partition("=") for each in arguments)}
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
 def renamed(record: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the options of an older run or recipe to their present names."""
     return {RENAMED.get(name, name): value for name, value in record.items()}
@@ -71,10 +97,10 @@ class SamplingDefaults(BaseModel):
     provider: str | None = Field(
         None, description="provider that generator openai calls: local, chat (docs/generators.md)"
     )
-    endpoint: Literal["completions", "chat"] = Field(
-        "completions",
-        description="what generator openai sends: the raw prompt (completions), or the prompt as one user "
-        "message (chat)",
+    prompt_style: Literal["completion", "chat", "auto"] = Field(
+        "completion",
+        description="how the model gets the prompt: completion (a text to continue), chat (turns, by the "
+        "model's chat template), auto (chat if the model has a chat template and is no base model)",
     )
     votes: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="votes per question and round")
     max_attempts: Count = Field(5, description="rounds of sampling before the fallback applies")
@@ -151,8 +177,33 @@ class Sampling(SamplingDefaults):
     prompt: Annotated[str | None, Flag(shown="by the data's language")] = Field(
         None, description="prompt: a name that `votequeue prompts list` shows, or a TOML file of your own"
     )
+    examples_as: Literal["turns", "text"] = Field(
+        "turns",
+        description="with chat: solved examples as turns of their own, or as text before the question",
+    )
+    template_args: Annotated[
+        list[str], AfterValidator(_check_template_args), Flag("--template-arg", shown="none")
+    ] = Field(
+        default=[],
+        description="with chat: an argument of the model's chat template, repeatable, such as "
+        "enable_thinking=false",
+    )
+    max_thinking_tokens: Annotated[int | None, Field(ge=1)] = Field(
+        None,
+        description="maximum length of a vote's thinking, in tokens, beside --max-tokens; empty: thinking "
+        "counts toward --max-tokens",
+    )
+    ask_letter: Literal["never", "last", "always"] = Field(
+        "never",
+        description="ask votes that end without a letter for one of the options' letters: never, in the last "
+        "round, or always",
+    )
     # The data's language, where it chose the prompt.
     language: Annotated[str | None, Derived()] = None
+
+    def asks_letters(self, attempt: int) -> bool:
+        """Tell whether a round's votes without a letter are asked for one; ``attempt`` counts from 1."""
+        return self.ask_letter == "always" or (self.ask_letter == "last" and attempt >= self.max_attempts)
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Sampling":

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from shared import conclusion_reader
 from shared.dataset import LETTERS
@@ -52,6 +53,25 @@ class FewShotExample:
     reasoning: str
     answer: str
     position: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+# What a model is asked: a text that it continues, or the turns of a chat.
+ModelInput = str | tuple[Message, ...]
+
+
+def plain_text(prompt: ModelInput) -> str:
+    """Give a prompt as one text: of a chat, the turns under their roles."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(f"[{message.role}]\n{message.content}" for message in prompt)
 
 
 def case(asked: PromptQuestion) -> str:
@@ -120,8 +140,10 @@ def answering(asked: PromptQuestion) -> str:
     return HEAD + case(asked)
 
 
-def digest(prompt: str) -> str:
+def digest(prompt: ModelInput) -> str:
     """Give the SHA-256 of a prompt, which identifies it without storing it."""
+    if not isinstance(prompt, str):
+        prompt = json.dumps([[turn.role, turn.content] for turn in prompt], ensure_ascii=False)
     return hashlib.sha256(prompt.encode()).hexdigest()
 
 

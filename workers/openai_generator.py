@@ -7,21 +7,28 @@ of its round: votes that were paid for are never bought twice.
 """
 
 import asyncio
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from shared import prompts
+from shared import answers, prompts
 from shared.errors import NotServedHere
 from shared.jobs import Job
 from shared.ledger import prompt_store
 from shared.ledger import votes as recorded_votes
 from shared.ledger.models import GeneratorIdentity
-from shared.options import Sampling
+from shared.options import Sampling, template_arguments
+from shared.prompts import Message, ModelInput
 from shared.settings import Settings
 from workers import wiring
 from workers.gateway.gateway import Gateway
-from workers.ports import Completion, Generator, Progress, Sampler, VotesPrompt
+from workers.ports import Completion, Generator, LetterQuestion, Progress, Sampler, VotesPrompt
+
+_BASE = re.compile(r"(?i)(?:^|[-_./])(?:base|pt)(?:$|[-_.:/])")  # in the names of base models
+_LETTER = re.compile(r"[\s\"'“（(*]*([A-Za-z])(?![A-Za-z])")
+_LETTER_TOKENS = 16
+_NOTHING = "…"  # services refuse empty turns
 
 
 class OpenAIGenerator:
@@ -46,6 +53,11 @@ class OpenAIGenerator:
         self._threads = ThreadPoolExecutor(at_once, "calls")
 
     @property
+    def chats(self) -> bool:
+        """Tell by its name whether the model is made for chats: a server does not say."""
+        return not _BASE.search(self._sampler.service.model)
+
+    @property
     def identity(self) -> GeneratorIdentity:
         """Give model and account; a provider does not tell its weights."""
         service = self._sampler.service
@@ -56,7 +68,7 @@ class OpenAIGenerator:
 
     async def sample(
         self,
-        prompt: str,
+        prompt: ModelInput,
         sampling: Sampling,
         seed: int | None,
         adapter: str | None = None,
@@ -64,21 +76,44 @@ class OpenAIGenerator:
         job: Job | None = None,
     ) -> list[Completion]:
         """Sample a round's votes, in one request if the server gives them all."""
-        provider = self._sampler.service.provider
-        if sampling.provider != provider or adapter is not None or job is None:
-            wanted = f"the provider {sampling.provider}" + (f" and the adapter {adapter}" if adapter else "")
-            raise NotServedHere(f"the run is for {wanted}, this worker has the provider {provider} only")
-        recorded = await asyncio.to_thread(recorded_votes.earlier_votes, job)
-        votes = _Round(self, job, len(recorded), prompt, sampling, seed)
+        votes = await self._round(prompt, sampling, seed, adapter, job)
         completions = await votes.sample()
         for vote, completion in enumerate(completions):
             if progress is not None:
                 progress.count(vote, completion.tokens, finished=True)
         return completions
 
-    def count_tokens(self, prompt: str) -> int:
+    async def choose(
+        self,
+        prompt: ModelInput,
+        votes: Sequence[Completion],
+        question: LetterQuestion,
+        sampling: Sampling,
+        adapter: str | None = None,
+        job: Job | None = None,
+    ) -> list[str | None]:
+        """Ask for the letter of each vote, in a request of its own."""
+        asking = await self._round(prompt, sampling, None, adapter, job)
+        return list(await asyncio.gather(*(asking.choose(vote, question) for vote in votes)))
+
+    async def _round(
+        self,
+        prompt: ModelInput,
+        sampling: Sampling,
+        seed: int | None,
+        adapter: str | None,
+        job: Job | None,
+    ) -> "_Round":
+        provider = self._sampler.service.provider
+        if sampling.provider != provider or adapter is not None or job is None:
+            wanted = f"the provider {sampling.provider}" + (f" and the adapter {adapter}" if adapter else "")
+            raise NotServedHere(f"the run is for {wanted}, this worker has the provider {provider} only")
+        recorded = await asyncio.to_thread(recorded_votes.earlier_votes, job)
+        return _Round(self, job, len(recorded), prompt, sampling, seed)
+
+    def count_tokens(self, prompt: ModelInput, sampling: Sampling) -> int:
         """Count a prompt's tokens, or estimate them where the model's tokenizer is not at hand."""
-        return self._count(prompt)
+        return self._count(prompts.plain_text(prompt))
 
     def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
         """Tell whether prompt and answer fit ``VOTEQUEUE_MAX_MODEL_LEN``."""
@@ -109,7 +144,7 @@ class _Round:
         generator: OpenAIGenerator,
         job: Job,
         recorded: int,
-        prompt: str,
+        prompt: ModelInput,
         sampling: Sampling,
         seed: int | None,
     ) -> None:
@@ -130,19 +165,52 @@ class _Round:
         ]
 
     async def _ask(self, place: int, votes: int) -> list[Completion]:
-        sampling = self._sampling
+        sampling, raw = self._sampling, isinstance(self._prompt, str)
         prompt = VotesPrompt(
-            self._prompt,
-            sampling.max_tokens,
+            prompts.plain_text(self._prompt),
+            # A server has one limit for both.
+            sampling.max_tokens + (sampling.max_thinking_tokens or 0),
             sampling.temperature,
             votes=votes,
             top_p=sampling.top_p,
-            stop=tuple(prompt_store.stops(sampling)),
+            stop=tuple(prompt_store.stops(sampling)) if raw else (),
             # With one seed, votes of separate requests would all be the same.
             seed=None if self._seed is None else self._seed + place,
-            endpoint=sampling.endpoint,
+            messages=() if isinstance(self._prompt, str) else self._prompt,
+            template_args=template_arguments(sampling.template_args),
         )
         return await self._generator.call(self._job, f"vote {self._recorded + place + 1}", prompt)
+
+    async def choose(self, vote: Completion, question: LetterQuestion) -> str | None:
+        """Ask for a vote's letter: at the end of its text, or in another turn of its chat."""
+        said, opening = vote.text.strip(), question.opening.rstrip()
+        messages: tuple[Message, ...] = ()
+        if isinstance(self._prompt, str):
+            text = f"{self._prompt}{said}\n{opening}"
+        else:
+            turns = Message("assistant", said or _NOTHING), Message("user", opening)
+            messages = (*self._prompt, *turns)
+            text = prompts.plain_text(messages)
+        prompt = VotesPrompt(
+            text,
+            # A model that thinks does so again.
+            self._sampling.max_tokens if vote.thinking else _LETTER_TOKENS,
+            0.0,
+            messages=messages,
+            template_args=template_arguments(self._sampling.template_args),
+            letters=question.letters,
+        )
+        # The text names the vote: its place may differ when the round is tried again.
+        step = f"letter {self._recorded + 1} {prompts.digest(text)[:12]}"
+        reply = (await self._generator.call(self._job, step, prompt))[0]
+        return letter_of(reply.text, question.letters)
+
+
+def letter_of(text: str, letters: str) -> str | None:
+    """Read the letter of a reply to the question for a letter: ``B``, ``B。``, ``{"answer": "B"}``."""
+    match = _LETTER.match(text)
+    letter = match[1].upper() if match else answers.extract(text, len(letters))
+    return letter if letter and letter in letters else None
 
 
 def make(settings: Settings, stopping: threading.Event) -> Generator:

@@ -3,17 +3,17 @@
 await generator.sample("...### 推理\\n", sampling, seed=7)  ->  [Completion("甲……\\n答案是：A", 31), ...]
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from shared.errors import Policy, VotequeueError
 from shared.jobs import Job
 from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
-from shared.prompts import FewShotExample, PromptQuestion
+from shared.prompts import FewShotExample, Message, ModelInput, PromptQuestion
 from shared.providers import Limits, Price, Usage
 from shared.training_examples import Text
 
@@ -30,16 +30,28 @@ class Interrupted(VotequeueError):
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled text and its number of tokens.
+    """One sampled text and its number of tokens, with those of its thinking.
 
     ``finish_reason`` says why it ended (``stop``, ``length``); ``mean_logprob`` is the mean log-probability
-    of its tokens, in nats and at temperature 1. None: the engine does not report it.
+    of its tokens, in nats and at temperature 1. None: the engine does not report it. ``thinking`` is what the
+    model thought before its answer; ``text`` does not contain it. ``forced`` is the letter that the model
+    chose when it was asked for one.
     """
 
     text: str
     tokens: int
     finish_reason: str | None = None
     mean_logprob: float | None = None
+    thinking: str | None = None
+    forced: str | None = None
+
+
+@dataclass(frozen=True)
+class LetterQuestion:
+    """What a vote is continued with to get its letter: ``opening`` ("答案是："), then one of ``letters``."""
+
+    opening: str
+    letters: str
 
 
 class TrainingListener(Protocol):
@@ -88,12 +100,16 @@ class Generator(Protocol):
     def identity(self) -> GeneratorIdentity:
         """Give the identity; available once the generator has started."""
 
+    @property
+    def chats(self) -> bool:
+        """Tell whether the model has a chat template and is no base model; available as the identity is."""
+
     async def start(self) -> None:
         """Load the model; the generator accepts prompts once this returns."""
 
     async def sample(
         self,
-        prompt: str,
+        prompt: ModelInput,
         sampling: Sampling,
         seed: int | None,
         adapter: str | None = None,
@@ -101,6 +117,8 @@ class Generator(Protocol):
         job: Job | None = None,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts after a prompt, with the named LoRA adapter or with none.
+
+        A text after a raw prompt ends at the run's stop sequences, a turn of a chat where the model ends it.
 
         ``progress`` receives token counts during generation. ``job`` is the question's, which paid calls are
         recorded for.
@@ -112,8 +130,26 @@ class Generator(Protocol):
             As `Gateway.sample`, of a generator that calls a provider.
         """
 
-    def count_tokens(self, prompt: str) -> int:
-        """Count a prompt's tokens."""
+    async def choose(
+        self,
+        prompt: ModelInput,
+        votes: Sequence[Completion],
+        question: LetterQuestion,
+        sampling: Sampling,
+        adapter: str | None = None,
+        job: Job | None = None,
+    ) -> list[str | None]:
+        """Ask for the letter of each vote that was sampled after a prompt; None: the model gave none of them.
+
+        Raises as `sample` does.
+        """
+
+    def count_tokens(self, prompt: ModelInput, sampling: Sampling) -> int:
+        """Count a prompt's tokens, with those of the chat template.
+
+        Raises:
+            Refused: the model has no chat template, or it fails.
+        """
 
     def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
         """Tell whether a prompt leaves room for an answer of ``max_tokens`` tokens."""
@@ -190,13 +226,18 @@ class Prompt:
 
 @dataclass(frozen=True)
 class VotesPrompt(Prompt):
-    """A prompt for several votes; ``endpoint`` is the run's (`shared.options.Sampling`)."""
+    """A prompt for several votes: a raw text, or the turns of a chat with the arguments of its template.
+
+    ``letters``: the reply must be one of them.
+    """
 
     votes: int = 1
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
-    endpoint: str = "completions"
+    messages: tuple[Message, ...] = ()
+    template_args: Mapping[str, Any] = field(default_factory=dict)
+    letters: str | None = None
 
 
 @dataclass(frozen=True)

@@ -98,21 +98,21 @@ def rounds(settings: Settings, stopping: threading.Event) -> tuple[Rounds, Gener
 
 def vllm_generator(settings: Settings, _: threading.Event) -> Generator:
     """Build the generator with an engine in this process."""
-    from workers.models.vllm_generator import EngineOptions, VllmGenerator
+    from workers.models.vllm_engine import EngineOptions, VllmEngine
+    from workers.models.vllm_generator import VllmGenerator
 
-    return VllmGenerator(
-        EngineOptions(
-            model=weights(settings.model, settings),
-            name=settings.model,
-            trained=settings.trained_folder,
-            quantization=settings.quantization,
-            gpu_memory=settings.gpu_memory,
-            tensor_parallel=settings.tensor_parallel,
-            max_model_len=settings.max_model_len,
-            kv_cache_gib=settings.kv_cache_gib,
-            max_sequences=settings.batch_size * settings.batches_in_flight * settings.votes,
-        )
+    options = EngineOptions(
+        model=weights(settings.model, settings),
+        name=settings.model,
+        trained=settings.trained_folder,
+        quantization=settings.quantization,
+        gpu_memory=settings.gpu_memory,
+        tensor_parallel=settings.tensor_parallel,
+        max_model_len=settings.max_model_len,
+        kv_cache_gib=settings.kv_cache_gib,
+        max_sequences=settings.batch_size * settings.batches_in_flight * settings.votes,
     )
+    return VllmGenerator(VllmEngine(options))
 
 
 class _NoScorer:

@@ -23,7 +23,7 @@ _TRAINED = {
     "lora": "serve the adapter as a model, and name it with --model",
 }
 NONE = "none"
-_DEPENDENT = ("provider", "endpoint", "model", "retriever", "scorer", "lora")
+_DEPENDENT = ("provider", "model", "retriever", "scorer", "lora")
 
 
 def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
@@ -42,8 +42,8 @@ def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
 def changes(origin: Mapping[str, Any], chosen: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
     """Give what differs from the recorded options of a run whose questions are asked again.
 
-    The run's generator, provider, model, endpoint and retriever are kept, unless they are ``given``. Another
-    generator takes its provider and endpoint from ``chosen``, as in a new run.
+    The run's generator, provider, model and retriever are kept, unless they are ``given``. Another
+    generator takes its provider from ``chosen``, as in a new run.
 
     Raises:
         InvalidOption: as `fitted`.
@@ -51,7 +51,7 @@ def changes(origin: Mapping[str, Any], chosen: Sampling, given: Mapping[str, Any
     before = Sampling.of_record(origin)
     update = {name: getattr(chosen, name) for name in given}
     if chosen.generator != before.generator and "generator" in given:
-        update |= {name: getattr(chosen, name) for name in ("provider", "endpoint", "model")}
+        update |= {name: getattr(chosen, name) for name in ("provider", "model")}
         if before.retriever == STATIC:
             update.setdefault("retriever", None)
     elif chosen.provider != before.provider and "provider" in given:
@@ -79,12 +79,11 @@ def _called(sampling: Sampling) -> dict[str, Any]:
 
 
 def _uncalled(generator: Generator, given: Mapping[str, Any]) -> dict[str, Any]:
-    for name in ("provider", "endpoint"):
-        if name in given:
-            raise InvalidOption(
-                f"--{name}", f"generator {generator.name} calls no provider: use --generator openai"
-            )
-    return {"provider": None, "endpoint": Sampling.model_fields["endpoint"].default}
+    if "provider" in given:
+        raise InvalidOption(
+            "--provider", f"generator {generator.name} calls no provider: use --generator openai"
+        )
+    return {"provider": None}
 
 
 def _without_torch(generator: Generator, sampling: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from producers import console, generated_entries, run_progress
 from producers.enqueue import inputs, prompt_choice, publish, row_reader
-from shared import answers, prompt_files
+from shared import prompt_files
 from shared.dataset import Entry, Line
 from shared.errors import UserError
 from shared.jobs import DATA_QUEUES, Infer
@@ -270,13 +270,16 @@ def _entries(source: TrainingSource) -> Iterator[Entry] | None:
 
 def _of_votes(source: TrainingSource) -> Iterator[TrainingExample]:
     sampling = Sampling.of_record(runs.get_run(source.name).options)
-    reader, stops = answers.READERS[sampling.reader], prompt_store.of_votes(sampling.prompt).stop
     for result in votes.of_run(source.name, texts=True):
         if result.gold is None or not result.votes:
             continue
         texts = tuple(
             Text(
-                text=reader.cut(vote.text, stops), letter=vote.letter, attempt=vote.attempt, place=vote.place
+                text=prompt_store.own_part(vote.text, sampling),
+                letter=vote.letter,
+                attempt=vote.attempt,
+                place=vote.place,
+                thinking=vote.thinking,
             )
             for vote in result.votes
         )

@@ -5,6 +5,7 @@
 The figures come from the `*_report` modules and `revote`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ def inference_rows(figures: Figures) -> Rows:
         ("votes without a letter", render.percent(figures.unreadable)),
         ("votes accepted", render.percent(figures.accepted)),
     ]
+    rows += _forced_rows(figures)
     services = render_api_usage.service_rows(figures.services) if figures.services else []
     return rows + _scorer_rows(figures) + _source_rows(figures) + services + _work_rows(figures)
 
@@ -50,6 +52,27 @@ def _accuracy_rows(figures: Figures) -> Rows:
         ("accuracy of the final answer", render.percent(figures.final)),
         ("some first-round vote right", render.percent(figures.some_vote_right)),
     ]
+
+
+def _forced_rows(figures: Figures) -> Rows:
+    if not figures.forced_letters:
+        return []
+    rows = [
+        ("letters asked for", _letter_shares(figures.forced_letters)),
+        ("letters read", _letter_shares(figures.read_letters)),
+    ]
+    if figures.with_forced.of:
+        rows += [
+            ("plain majority with letters asked for", render.percent(figures.with_forced)),
+            ("plain majority without them", render.percent(figures.without_forced)),
+        ]
+    return rows
+
+
+def _letter_shares(letters: Counter[str]) -> str:
+    total = letters.total()
+    shares = ", ".join(f"{letter} {100 * count / total:.0f} %" for letter, count in sorted(letters.items()))
+    return f"{total}: {shares}" if total else "none"
 
 
 def _scorer_rows(figures: Figures) -> Rows:

@@ -23,6 +23,7 @@ from shared.ledger import engine, leases, locks, schema
 from shared.ledger.schema import Death, State
 from shared.voting import Answer
 
+READ, FORCED = "read", "forced"  # how a vote's letter was got
 items, begun = schema.items.c, schema.begun_claims.c
 
 
@@ -47,7 +48,8 @@ class VoteRecord:
     """One vote as the ledger stores it; ``score`` is the scorer's probability of soundness.
 
     ``finish_reason`` is the engine's (``stop``, ``length``); ``mean_logprob`` is the mean log-probability of
-    the tokens, in nats and at temperature 1.
+    the tokens, in nats and at temperature 1. ``thinking`` is not part of the text. ``letter_source`` says how
+    the letter was got: `READ` in the text, or `FORCED`, by asking for one.
     """
 
     text: str
@@ -57,6 +59,8 @@ class VoteRecord:
     tokens: int
     finish_reason: str | None = None
     mean_logprob: float | None = None
+    thinking: str | None = None
+    letter_source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class RoundRecord:
     """The sources of a round's votes.
 
     ``generator`` is a name in the table of generators; ``prompt`` is the prompt's SHA-256; ``examples`` are
-    the positions of the solved examples, in prompt order; ``seconds`` is the duration of the sampling.
+    the positions of the solved examples, in prompt order; ``seconds`` is the duration of the sampling;
+    ``style`` is the prompt's (``chat``, ``completion``).
     """
 
     generator: str | None
@@ -75,6 +80,7 @@ class RoundRecord:
     seed: int | None
     sampled_at: float
     seconds: float | None
+    style: str | None = None
 
 
 @dataclass(frozen=True)

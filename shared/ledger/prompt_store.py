@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from shared import answers, prompt_files
+from shared import answers, prompt_files, thinking
 from shared.errors import UserError
 from shared.ledger import engine, schema
 from shared.options import Sampling
@@ -60,6 +60,16 @@ def of_votes(version: str | None) -> PromptTemplate:
 def stops(sampling: Sampling) -> Sequence[str]:
     """List the stop sequences of a run's raw completions: its reader's, then its prompt's."""
     return (*answers.READERS[sampling.reader].stops, *of_votes(sampling.prompt).stop)
+
+
+def own_part(vote: str, sampling: Sampling) -> str:
+    """Give the part of a run's vote that its letter is read from: without thinking, or another problem.
+
+    A model ends its own turn of a chat, which may contain what ends a raw completion.
+    """
+    if sampling.prompt_style != prompt_files.COMPLETION:
+        return thinking.strip(vote)
+    return answers.READERS[sampling.reader].cut(vote, of_votes(sampling.prompt).stop)
 
 
 @functools.lru_cache(maxsize=64)

@@ -191,6 +191,9 @@ votes = Table(
     # The finish reason ("stop", "length"), and the tokens' mean log-probability (nats, at temperature 1).
     Column("finish_reason", String),
     Column("mean_logprob", Float),
+    # What the model thought before the text, and how the letter was got: "read" in the text, or "forced".
+    Column("thinking", Text),
+    Column("letter_source", String),
 )
 
 # The sources of a round's votes. Unknown values are NULL; rounds before revision 3 have no row.
@@ -209,6 +212,8 @@ rounds = Table(
     Column("seed", BigInteger),
     Column("sampled_at", Float, nullable=False),
     Column("seconds", Float),
+    # "chat" or "completion"; NULL: an older version, which had completions only.
+    Column("style", String),
 )
 
 # ``name`` is a digest of the rest. ``weights``: the hub's revision, or a digest of the files.

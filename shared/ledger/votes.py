@@ -20,7 +20,7 @@ from shared.ledger.claims import RoundRecord
 from shared.ledger.models import GeneratorIdentity
 from shared.voting import Vote
 
-_ON_DEMAND = ("text", "finish_reason", "mean_logprob")
+_ON_DEMAND = ("text", "finish_reason", "mean_logprob", "thinking")
 items, answers, attempts, votes = schema.items.c, schema.answers.c, schema.attempts.c, schema.votes.c
 
 
@@ -28,7 +28,7 @@ items, answers, attempts, votes = schema.items.c, schema.answers.c, schema.attem
 class RecordedVote:
     """A vote of a finished round, by item and attempt; see `VoteRecord` for its fields.
 
-    ``score`` is the probability of soundness by ``scorer``. The last three fields are read only on demand.
+    ``score`` is the probability of soundness by ``scorer``. The last four fields are read only on demand.
     """
 
     number: int
@@ -39,9 +39,11 @@ class RecordedVote:
     accepted: bool
     tokens: int
     scorer: str | None
+    letter_source: str | None = None
     text: str = ""
     finish_reason: str | None = None
     mean_logprob: float | None = None
+    thinking: str | None = None
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from shared.answers import ReaderName
 from shared.dataset import LETTERS
 from shared.errors import Refused, UserError
 from shared.prompt_files.sandbox import LOOPED, BadTemplateError, Template
-from shared.prompts import FewShotExample, PromptQuestion
+from shared.prompts import FewShotExample, Message, ModelInput, PromptQuestion
 
 MAX_BYTES = 1 << 16
 CACHED_EXAMPLES = 4096
+CHAT, COMPLETION = "chat", "completion"  # the styles of a prompt
 FIRST = "zh"  # the prompt of runs that are older than prompt files
 # Versions of the wording that `zh` replaced, as older runs record them, and the digest of the same wording.
 FORMER = {"1783896d": "8956389856442c958907964ca9fd65ba5d6c828f27679311a48cf7fbb1b8b4b8"}
@@ -87,6 +88,32 @@ class PromptTemplate:
     def completion(self, asked: PromptQuestion, examples: Sequence[FewShotExample] = ()) -> str:
         """Build the prompt for raw completions: head, solved examples, the question's case."""
         return "".join((self.head, *map(self.example, examples), self.case(asked)))
+
+    def chat(
+        self, asked: PromptQuestion, examples: Sequence[FewShotExample] = (), turns: bool = True
+    ) -> tuple[Message, ...]:
+        """Build the turns of a chat.
+
+        The head begins the first turn, since not every model takes a system role. ``turns``: each solved
+        example is a turn of the user and one of the assistant; else all are in one turn of the user, with the
+        question.
+        """
+        if not turns:
+            return (Message("user", self.completion(asked, examples).strip()),)
+        said = [text for solved in examples for text in (self.case(solved.asked), self.solution(solved))]
+        first, *others = [*said, self.case(asked)]
+        texts = [self.head + first, *others]
+        return tuple(
+            Message("assistant" if place % 2 else "user", text.strip()) for place, text in enumerate(texts)
+        )
+
+    def build(
+        self, asked: PromptQuestion, examples: Sequence[FewShotExample], style: str, examples_as: str
+    ) -> ModelInput:
+        """Build the prompt of a run in a style: ``chat`` or ``completion``; see `shared.options.Sampling`."""
+        if style == CHAT:
+            return self.chat(asked, examples, examples_as == "turns")
+        return self.completion(asked, examples)
 
     def _example(self, solved: FewShotExample) -> str:
         return self.case(solved.asked) + self.solution(solved)

@@ -113,7 +113,9 @@ def bare() -> dict[str, Any]:
             for question, found in zip(asked, nearest, strict=True)
         ]
         begun = time.monotonic()
-        outputs = bare_engine.generate(texts, vllm_generator._sampling_params(sampling, None), use_tqdm=False)
+        outputs = bare_engine.generate(
+            texts, vllm_generator.sampling_params(sampling, sampling.max_tokens, None, []), use_tqdm=False
+        )
         seconds = time.monotonic() - begun
     finally:
         # Left to itself, its process would wait for work, and this one for its end.

@@ -31,8 +31,8 @@ def test_a_remote_run_pins_its_service_a_retriever_without_weights_and_no_scorer
 ) -> None:
     model_fixtures.put("s1")
     assert votequeue("enqueue", "infer", data, *REMOTE, "--budget", "3").code == 0
-    pinned = ("generator", "provider", "model", "endpoint", "retriever", "scorer", "lora")
-    expected = ["openai", "chat", "m", "completions", "lexical", "none", "none"]
+    pinned = ("generator", "provider", "model", "prompt_style", "retriever", "scorer", "lora")
+    expected = ["openai", "chat", "m", "completion", "lexical", "none", "none"]
     assert [options()[name] for name in pinned] == expected
     assert calls.spent("r").budget == 3
     assert broker.waiting("infer.openai.chat.m") == 2
@@ -44,18 +44,18 @@ def test_a_remote_run_pins_its_service_a_retriever_without_weights_and_no_scorer
 def test_settings_are_the_defaults_of_runs(
     data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"GENERATOR": "openai", "PROVIDER": "local", "ENDPOINT": "chat"}.items():
+    for name, value in {"GENERATOR": "openai", "PROVIDER": "local", "PROMPT_STYLE": "chat"}.items():
         monkeypatch.setenv(f"VOTEQUEUE_{name}", value)
     settings.load.cache_clear()
     shown = votequeue("enqueue", "infer", data, "--run", "r")
     assert shown.code == 0
     assert "nothing answers at" in shown.err
     model = settings.load().model
-    chosen = [options()[name] for name in ("generator", "provider", "model", "endpoint")]
+    chosen = [options()[name] for name in ("generator", "provider", "model", "prompt_style")]
     assert chosen == ["openai", "local", model, "chat"]
     assert votequeue("enqueue", "infer", data, "--run", "q", "--generator", "vllm").code == 0
-    chosen = [options("q")[name] for name in ("generator", "provider", "model", "endpoint", "retriever")]
-    assert chosen == ["vllm", None, None, "completions", "static"]
+    chosen = [options("q")[name] for name in ("generator", "provider", "model", "prompt_style", "retriever")]
+    assert chosen == ["vllm", None, None, "chat", "static"]
 
 
 def test_the_retriever_is_pinned_with_the_run(
@@ -84,7 +84,7 @@ def test_the_retriever_is_pinned_with_the_run(
         ((*REMOTE, "--lora", "in-use"), "serve the adapter as a model, and name it with --model"),
         ((*REMOTE, "--retriever", "static"), "static needs torch"),
         (("--provider", "chat"), "generator vllm calls no provider: use --generator openai"),
-        (("--endpoint", "chat"), "generator vllm calls no provider"),
+        (("--provider", "chat"), "generator vllm calls no provider"),
         (("--budget", "3"), "generator vllm costs nothing"),
         (("--generator", "sglang"), "'vllm' or 'openai'"),
     ],
@@ -136,14 +136,14 @@ def settled(data: Path, votequeue: Command, *arguments: str) -> None:
 def test_questions_asked_again_keep_the_runs_service_or_change_the_queue(
     data: Path, votequeue: Command
 ) -> None:
-    settled(data, votequeue, *REMOTE, "--endpoint", "chat")
+    settled(data, votequeue, *REMOTE, "--prompt-style", "chat")
     again = ("enqueue", "infer", "r", "--only", "default", "--run")
     assert votequeue(*again, "kept", "--budget", "2").code == 0
-    names = ("generator", "provider", "model", "endpoint", "retriever", "scorer", "lora")
+    names = ("generator", "provider", "model", "retriever", "prompt_style", "scorer", "lora")
     assert [options("kept")[name] for name in names] == [options()[name] for name in names]
     assert calls.spent("kept").budget == 2
     assert votequeue(*again, "other", "--generator", "vllm").code == 0
-    assert [options("other")[name] for name in names[:5]] == ["vllm", None, None, "completions", "lexical"]
+    assert [options("other")[name] for name in names[:5]] == ["vllm", None, None, "lexical", "chat"]
     assert runs.get_run("other").queue == "infer"
     refused = votequeue(*again, "scored", "--scorer", "s1")
     assert (refused.code, "needs torch" in " ".join(refused.err.split())) == (2, True)

@@ -292,7 +292,7 @@ def test_a_ledger_of_revision_2_that_does_not_say_so_is_upgraded() -> None:
         connection.execute(sa.text("ALTER TABLE worker_progress RENAME COLUMN recorded_at TO told_at"))
         schema.rounds.drop(connection)
         schema.generators.drop(connection)
-        for column in ("finish_reason", "mean_logprob"):
+        for column in ("finish_reason", "mean_logprob", "thinking", "letter_source"):
             connection.execute(sa.text(f"ALTER TABLE votes DROP COLUMN {column}"))
         connection.execute(sa.text("DROP TABLE alembic_version"))
     forget()

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from shared import dataset, prompts, settings
+from shared import dataset, prompt_files, prompts, settings
 from shared.errors import NotServedHere, Refused
 from shared.jobs import Infer
 from shared.ledger import calls, claims, engine, runs, schema
@@ -97,17 +97,18 @@ def steps(run: str, outcome: str = "ok") -> list[str]:
 # Requests and votes
 
 
-@pytest.mark.parametrize("endpoint", ["completions", "chat"])
+@pytest.mark.parametrize("style", ["completion", "chat"])
 def test_all_votes_of_a_round_come_with_one_request_where_the_server_gives_them(
-    server: ChatServer, endpoint: str
+    server: ChatServer, style: str
 ) -> None:
-    run = open_run(endpoint=endpoint, top_p=0.9)
+    run = open_run(prompt_style=style, top_p=0.9)
     assert play(generator(server), run) == ["A: unscored majority, 3 of 3 votes"]
     (arrival,) = server.requests
     asked = arrival.asked
     assert (asked["n"], asked["max_tokens"], asked["temperature"], asked["top_p"]) == (3, 1024, 0.7, 0.9)
-    assert asked["stop"] == [prompts.NEXT_CASE]
-    assert ("prompt" in asked, "messages" in asked) == (endpoint == "completions", endpoint == "chat")
+    # The model ends its turn of a chat; a stop sequence could end its thinking.
+    assert asked.get("stop") == (None if style == "chat" else list(prompt_files.built_in("zh").stop))
+    assert ("prompt" in asked, "messages" in asked) == (style == "completion", style == "chat")
     votes = rows(schema.votes, run)
     assert [(vote["text"], vote["letter"], vote["finish_reason"]) for vote in votes] == [
         (RIGHT, "A", "stop")
@@ -115,11 +116,71 @@ def test_all_votes_of_a_round_come_with_one_request_where_the_server_gives_them(
     assert sum(vote["tokens"] for vote in votes) == rows(schema.calls, run)[0]["output_tokens"]
 
 
+def test_a_chat_has_the_examples_as_turns_and_the_arguments_of_its_template(server: ChatServer) -> None:
+    run = open_run(prompt_style="chat", template_args=["enable_thinking=false", "effort=high"])
+    play(generator(server), run)
+    [arrival] = server.requests
+    assert [turn["role"] for turn in arrival.asked["messages"]] == ["user"]
+    assert arrival.asked["chat_template_kwargs"] == {"enable_thinking": False, "effort": "high"}
+
+
+@pytest.mark.parametrize("content", [RIGHT, "也许是B。</think>" + RIGHT])
+def test_thinking_of_a_server_is_kept_apart_and_its_tokens_allowed(server: ChatServer, content: str) -> None:
+    server.reply, server.reasoning = lambda _: content, "答案是：B"
+    run = open_run(prompt_style="chat", max_tokens=100, max_thinking_tokens=500)
+    assert play(generator(server), run) == ["A: unscored majority, 3 of 3 votes"]
+    assert server.requests[0].asked["max_tokens"] == 600
+    thought = "答案是：B" + ("\n也许是B。" if "think" in content else "")
+    assert {(vote["text"], vote["thinking"]) for vote in rows(schema.votes, run)} == {(RIGHT, thought)}
+
+
+@pytest.mark.parametrize(
+    ("style", "replied", "limits"),
+    [
+        ("completion", " B", {"structured_outputs", "regex", "grammar"}),
+        ("chat", '{"answer": "B"}', {"response_format"}),
+        ("chat", "答案是 B。", {"response_format"}),
+    ],
+)
+def test_a_vote_without_a_letter_is_asked_for_it_in_a_request_of_its_own(
+    server: ChatServer, style: str, replied: str, limits: set[str]
+) -> None:
+    server.reply = lambda prompt: replied if prompt.endswith("答案是：") else MUTE
+    run = open_run(prompt_style=style, votes=1, max_attempts=1, ask_letter="last")
+    assert play(generator(server), run) == ["B: unscored majority, 1 of 1 votes"]
+    asked = server.requests[1].asked
+    assert limits <= asked.keys()
+    assert (asked["temperature"], asked["max_tokens"]) == (0.0, 16)
+    if style == "completion":
+        assert asked["prompt"] == server.requests[0].prompt + f"{MUTE}\n答案是："
+        assert asked["structured_outputs"] == {"choice": ["A", "B", "C"]}
+    else:
+        assert [turn["content"] for turn in asked["messages"][1:]] == [MUTE, "答案是："]
+    [vote] = rows(schema.votes, run)
+    assert (vote["letter"], vote["letter_source"]) == ("B", "forced")
+    assert len(steps(run)) == 2
+
+
+def test_a_letter_that_no_option_has_is_none(server: ChatServer) -> None:
+    server.reply = lambda prompt: "D" if prompt.endswith("答案是：") else MUTE
+    run = open_run(votes=1, max_attempts=1, ask_letter="always")
+    assert play(generator(server), run) == ["A: default, 0 of 1 votes"]
+
+
+def test_a_server_that_cannot_limit_replies_is_asked_without_a_limit(server: ChatServer) -> None:
+    server.reply = lambda prompt: "B" if prompt.endswith("答案是：") else MUTE
+    server.refuses = "response_format"
+    run, made = open_run(prompt_style="chat", votes=1, max_attempts=1, ask_letter="always"), generator(server)
+    assert play(made, run)[0].startswith("waits: ")
+    assert play(made, run) == ["B: unscored majority, 1 of 1 votes"]
+    assert ["response_format" in arrival.asked for arrival in server.requests] == [False, True, False]
+
+
 def test_a_server_that_ignores_n_is_asked_for_each_vote_and_that_is_remembered(server: ChatServer) -> None:
     server.most_votes = 1
     run, made = open_run(2), generator(server)
     assert play(made, run, 1) == ["A: unscored majority, 3 of 3 votes"]
-    assert steps(run) == ["vote 1", "vote 2", "vote 3"]
+    assert sorted(steps(run)) == ["vote 1", "vote 2", "vote 3"]
     assert [arrival.asked.get("n") for arrival in server.requests] == [3, None, None]
     asyncio.run(infer.run_round(rounds_of(made), claims.claim([Infer(run=run, item=1)], "one", 60)))
     assert [arrival.asked.get("n") for arrival in server.requests[3:]] == [None] * 3
@@ -129,7 +190,7 @@ def test_a_server_that_caps_n_is_asked_for_the_rest_one_by_one(server: ChatServe
     server.most_votes = 2
     run = open_run(votes=4)
     play(generator(server), run)
-    assert steps(run) == ["vote 1", "vote 3", "vote 4"]
+    assert sorted(steps(run)) == ["vote 1", "vote 3", "vote 4"]
     assert len(rows(schema.votes, run)) == 4
 
 
@@ -141,7 +202,7 @@ def test_a_server_that_refuses_n_is_asked_again_without_it_and_no_attempt_is_cha
     assert play(made, run) == ["waits: the model gives one vote a request: it is asked again so"]
     assert standing(run) == (State.PENDING, 0)
     assert play(made, run) == ["A: unscored majority, 3 of 3 votes"]
-    assert steps(run) == ["vote 1", "vote 2", "vote 3"]
+    assert sorted(steps(run)) == ["vote 1", "vote 2", "vote 3"]
 
 
 def test_with_a_seed_separate_requests_have_seeds_of_their_own(server: ChatServer) -> None:

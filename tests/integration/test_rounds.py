@@ -1,7 +1,6 @@
 """Rounds over fakes and a real ledger: what becomes of a question, whatever becomes of its batch."""
 
 import asyncio
-import hashlib
 import itertools
 import json
 import signal
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from shared import broker, dataset, settings
+from shared import broker, dataset, prompts, settings
 from shared.errors import EngineDied, Refused, ServiceUnreachable, UserError
 from shared.jobs import Infer
 from shared.ledger import claims, engine, outbox, runs, schema
@@ -143,6 +142,8 @@ def test_an_accepted_majority_is_answered_and_all_its_votes_are_recorded(tmp_pat
             "scorer": "s1",
             "finish_reason": "stop",
             "mean_logprob": -0.25,
+            "thinking": None,
+            "letter_source": letter and "read",
         }
         for place, (text, letter, score) in enumerate(
             zip(texts, ["B", "A", "B", None], [0.9, 0.2, 0.9, 0.0], strict=True)
@@ -321,8 +322,9 @@ def test_a_round_records_what_its_votes_were_sampled_from(tmp_path: Path) -> Non
         "attempt": 1,
         "generator": fakes.GENERATOR.name,
         "adapter": "l1",
-        "prompt": hashlib.sha256(request.prompt.encode()).hexdigest(),
+        "prompt": prompts.digest(request.prompt),
         "prompt_tokens": len(request.prompt),
+        "style": "completion",
         "examples": [],
         "seed": request.seed,
     }

@@ -52,6 +52,8 @@ class Calls(Protocol):
     usage: bool
     most_votes: int | None
     takes_n: bool
+    refuses: str | None
+    reasoning: str | None
     latency: float
     hang: float
     retry_after: float | str
@@ -142,10 +144,17 @@ class Handler(BaseHTTPRequestHandler):
             return self._refuse(outcome)
         if asked.get("n", 1) > 1 and not self.chat.takes_n:
             return self._send(400, {"error": {"message": "Only one choice is supported.", "param": "n"}})
+        if self.chat.refuses in asked:
+            message = f"Unsupported parameter: '{self.chat.refuses}' is not supported with this model."
+            error = {"message": message, "param": self.chat.refuses, "code": "unsupported_parameter"}
+            return self._send(400, {"error": error})
         if outcome == TIMEOUT:
             return self._reset()
         votes = min(asked.get("n", 1), self.chat.most_votes or asked.get("n", 1))
         reply = {**_reply(asked, [text] * votes, self.chat.usage), **REPLIES.get(outcome, {})}
+        if self.chat.reasoning is not None:
+            for choice in reply["choices"]:
+                choice["message"]["reasoning_content"] = self.chat.reasoning
         if outcome == RESET:
             return self._reset(reply)
         if outcome in (TRUNCATED, "garbled"):

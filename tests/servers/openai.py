@@ -61,6 +61,7 @@ class ChatServer:
     drawn with ``seed``. Over ``per_second`` calls in any second, or ``at_once`` at a time, it answers 429.
     ``latency`` is how long a good call takes, ``hang`` how long a call waits that is to time out, in seconds.
     It gives ``most_votes`` choices at most, whatever ``n`` is; without ``takes_n`` it refuses more than one.
+    Set afterwards: it ``refuses`` a parameter by name, and chats with ``reasoning`` beside the content.
     """
 
     def __init__(
@@ -85,6 +86,8 @@ class ChatServer:
         self.per_second, self.at_once = per_second, at_once
         self.latency, self.hang, self.retry_after = latency, hang, retry_after
         self.most_votes, self.takes_n = most_votes, takes_n
+        self.refuses: str | None = None
+        self.reasoning: str | None = None
         self.requests: list[Arrival] = []
         self.connections = 0
         self._script, self._faults, self._always = list(script), dict(faults or {}), OK

@@ -10,6 +10,7 @@ order is: commit to the ledger, then publish, then acknowledge (by returning).
 """
 
 import asyncio
+import dataclasses
 import functools
 import hashlib
 import time
@@ -18,21 +19,24 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from shared import answers, prompts, voting
+from shared import answers, prompt_files, prompts, voting
+from shared.dataset import LETTERS
 from shared.errors import NotServedHere, Refused, UserError, VotequeueError
 from shared.generators import VLLM
+from shared.jobs import Job
 from shared.ledger import claims, engine, models, prompt_store, runs
 from shared.ledger import votes as recorded_votes
-from shared.ledger.claims import Claim, RoundRecord, Settled, VoteRecord
+from shared.ledger.claims import FORCED, READ, Claim, RoundRecord, Settled, VoteRecord
 from shared.ledger.models import Model
+from shared.ledger.votes import RecordedVote
 from shared.options import Sampling
 from shared.prompt_files import PromptTemplate
-from shared.prompts import FewShotExample, PromptQuestion
+from shared.prompts import FewShotExample, ModelInput, PromptQuestion
 from shared.training_examples import Text
 from shared.voting import Rule, Vote, VotingMode
 from workers import retries, settlement
 from workers.inference.throughput_meter import ThroughputMeter
-from workers.ports import Completion, Generator, Retriever, Scorer
+from workers.ports import Completion, Generator, LetterQuestion, Retriever, Scorer
 
 EXCLUSIVE_FROM = 2  # consecutive deaths from which a question's batch runs alone
 
@@ -149,19 +153,14 @@ class Rounds:
         asked: PromptQuestion,
         examples: list[FewShotExample],
     ) -> _Sampled:
-        sampling = plan.sampling
-        prompt = template.completion(asked, examples)
-        while not self._generator.fits(tokens := self._generator.count_tokens(prompt), sampling.max_tokens):
-            if not examples:
-                raise Refused(
-                    f"the question does not fit the engine with {sampling.max_tokens} tokens of answer: "
-                    "raise VOTEQUEUE_MAX_MODEL_LEN or lower --max-tokens"
-                )
-            examples = examples[:-1]
-            prompt = template.completion(asked, examples)
+        sampling, style = plan.sampling, self._style(plan.sampling)
+        prompt, tokens, examples = self._fit(template, asked, examples, style, sampling)
         progress = self.meter.begin(claim.job.run, claim, sampling.votes)
         seed, begun = _seed(sampling.seed, claim), time.time()
         votes = await self._generator.sample(prompt, sampling, seed, adapter, progress, claim.job)
+        if sampling.asks_letters(claim.attempt):
+            letters = LetterQuestion(template.opening, LETTERS[: len(asked.options)])
+            votes = await self._force_letters(votes, prompt, letters, asked, sampling, adapter, claim.job)
         record = RoundRecord(
             generator=self._generator.identity.name,
             adapter=adapter,
@@ -171,8 +170,63 @@ class Rounds:
             seed=seed,
             sampled_at=begun,
             seconds=time.time() - begun,
+            style=style,
         )
         return _Sampled(votes, record)
+
+    def _style(self, sampling: Sampling) -> str:
+        if sampling.prompt_style == "auto":
+            return prompt_files.CHAT if self._generator.chats else prompt_files.COMPLETION
+        return sampling.prompt_style
+
+    def _fit(
+        self,
+        template: PromptTemplate,
+        asked: PromptQuestion,
+        examples: list[FewShotExample],
+        style: str,
+        sampling: Sampling,
+    ) -> tuple[ModelInput, int, list[FewShotExample]]:
+        """Build the prompt with as many examples as fit the engine; give its tokens and those examples.
+
+        Raises:
+            Refused: the question alone does not fit.
+        """
+        room = sampling.max_tokens + (sampling.max_thinking_tokens or 0)
+        for count in range(len(examples), -1, -1):
+            prompt = template.build(asked, examples[:count], style, sampling.examples_as)
+            tokens = self._generator.count_tokens(prompt, sampling)
+            if self._generator.fits(tokens, room):
+                return prompt, tokens, examples[:count]
+        raise Refused(
+            f"the question does not fit the engine with {room} tokens of answer: "
+            "raise VOTEQUEUE_MAX_MODEL_LEN or lower --max-tokens"
+        )
+
+    async def _force_letters(
+        self,
+        votes: list[Completion],
+        prompt: ModelInput,
+        letters: LetterQuestion,
+        asked: PromptQuestion,
+        sampling: Sampling,
+        adapter: str | None,
+        job: Job,
+    ) -> list[Completion]:
+        """Ask the votes that end without a letter for one."""
+        read = zip(votes, _read(sampling, asked, votes), strict=True)
+        unread = [
+            dataclasses.replace(vote, text=text.text) if text.letter is None else None for vote, text in read
+        ]
+        chosen = iter(
+            await self._generator.choose(
+                prompt, [vote for vote in unread if vote], letters, sampling, adapter, job
+            )
+        )
+        return [
+            dataclasses.replace(vote, forced=next(chosen)) if without else vote
+            for vote, without in zip(votes, unread, strict=True)
+        ]
 
     def _require_same(self, plan: _Plan) -> PromptTemplate:
         """Give the run's prompt; raise `NotServedHere` unless the worker has it, generator and model."""
@@ -189,7 +243,7 @@ class Rounds:
     def _judge(self, plan: _Plan, finished: Sequence[_FinishedRound]) -> list[Settled]:
         model = models.chosen("scorer", plan.sampling.scorer)
         rule, name = _rule(plan.sampling, model), model.name if model else None
-        texts = [(each.asked, _read(plan, each)) for each in finished]
+        texts = [(each.asked, _read(plan.sampling, each.asked, each.sampled.votes)) for each in finished]
         scores: Sequence[Sequence[float | None]]
         scores = self._scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
         return [
@@ -248,12 +302,14 @@ def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestio
     for claim, question in zip(batch, asked, strict=True):
         rounds = recorded.get(claim.job.item, [])
         votes, record = rounds[claim.attempt - 1] if claim.attempt <= len(rounds) else ([], None)
-        completions = [
-            Completion(vote.text, vote.tokens, vote.finish_reason, vote.mean_logprob) for vote in votes
-        ]
-        sampled = _Sampled(completions, record)
+        sampled = _Sampled([_completion(vote) for vote in votes], record)
         finished.append(_FinishedRound(claim, question, sampled, claim.attempt >= len(rounds)))
     return finished
+
+
+def _completion(vote: RecordedVote) -> Completion:
+    forced = vote.letter if vote.letter_source == FORCED else None
+    return Completion(vote.text, vote.tokens, vote.finish_reason, vote.mean_logprob, vote.thinking, forced)
 
 
 def _rule(sampling: Sampling, model: Model | None) -> Rule:
@@ -265,12 +321,14 @@ def _rule(sampling: Sampling, model: Model | None) -> Rule:
     return Rule(use, model.threshold(use) if model else best.threshold)
 
 
-def _read(plan: _Plan, finished: _FinishedRound) -> list[Text]:
-    """Truncate votes and extract their letters with the run's reader."""
-    name, options = plan.sampling.reader, len(finished.asked.options)
-    stops = (plan.prompt or prompt_store.of_votes(None)).stop
-    cut = [answers.READERS[name].cut(vote.text, stops) for vote in finished.sampled.votes]
-    return [Text(text=text, letter=answers.extract(text, options, name)) for text in cut]
+def _read(sampling: Sampling, asked: PromptQuestion, votes: Sequence[Completion]) -> list[Text]:
+    """Truncate votes, and extract their letters with the run's reader; take those that were asked for."""
+    own = [prompt_store.own_part(vote.text, sampling) for vote in votes]
+    letters = [answers.extract(text, len(asked.options), sampling.reader) for text in own]
+    return [
+        Text(text=text, letter=letter or vote.forced, thinking=vote.thinking)
+        for text, letter, vote in zip(own, letters, votes, strict=True)
+    ]
 
 
 def _end(
@@ -285,6 +343,7 @@ def _end(
     for completion, text, score in zip(finished.sampled.votes, read, scores, strict=True):
         accepted = rule.accepts(text.letter, score)
         votes.append(Vote(text.letter, score))
+        source = FORCED if completion.forced else READ
         records.append(
             VoteRecord(
                 engine.storable(completion.text),
@@ -294,6 +353,8 @@ def _end(
                 completion.tokens,
                 completion.finish_reason,
                 completion.mean_logprob,
+                engine.storable(completion.thinking) if completion.thinking else None,
+                source if text.letter else None,
             )
         )
     answer = voting.decide(votes, rule)

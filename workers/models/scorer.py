@@ -50,7 +50,8 @@ class _Loaded:
     def score(self, asked: PromptQuestion, votes: Sequence[Text]) -> list[float]:
         """Score the votes on one question."""
         letters = [vote.letter for vote in votes]
-        read = texts_of(asked, [vote.text for vote in votes], self.options.input)
+        whole = [vote.with_thinking() for vote in votes] if self.options.thinking else votes
+        read = texts_of(asked, [vote.text for vote in whole], self.options.input)
         return self.scale.scores_of(self._margins(asked, read), letters, self.options.input)
 
     def _margins(self, asked: PromptQuestion, read: Sequence[str]) -> Any:

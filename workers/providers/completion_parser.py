@@ -78,6 +78,23 @@ def vote(choice: dict[str, Any]) -> str:
     return _answer(message.get("content") if isinstance(message, dict) else choice.get("text"))
 
 
+def thinking(choice: dict[str, Any]) -> str:
+    """Give the thinking that a service separates from the text of a choice; empty if there is none."""
+    message = choice.get("message")
+    fields = message if isinstance(message, dict) else choice
+    for name in _THOUGHTS:
+        if isinstance(value := fields.get(name), str) and value:
+            return value
+    return "".join(_thought(part) for part in _parts(fields.get("content")))
+
+
+def _thought(part: object) -> str:
+    if not isinstance(part, dict) or _text(part):
+        return ""
+    value = part.get("thinking") or part.get("text")
+    return value if isinstance(value, str) else ""
+
+
 def _after_thinking(answer: str) -> str:
     return answer.rpartition(_CLOSED)[2].partition(">")[2] if _CLOSED in answer else answer
 

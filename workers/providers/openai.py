@@ -270,7 +270,9 @@ class OpenAIChat:
 
 
 def _prompt_text(request: dict[str, Any]) -> str:
-    return str(request["prompt"] if "prompt" in request else request["messages"][0]["content"])
+    if "prompt" in request:
+        return str(request["prompt"])
+    return "\n".join(str(message["content"]) for message in request["messages"])
 
 
 def _invalid_text(request: dict[str, Any]) -> Refused | None:

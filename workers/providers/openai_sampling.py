@@ -8,14 +8,16 @@ A call asks for all votes of a round (``n``). Many servers ignore ``n``, cap it 
 
 from typing import Any
 
-from shared import prompts, token_bounds
+from shared import prompts, thinking, token_bounds
 from shared.errors import Held, Refused, VotequeueError
 from shared.providers import Usage
 from shared.settings import Settings
 from workers.ports import Completion, Service, Votes, VotesPrompt
 from workers.providers import completion_parser, error_details, openai, unsupported_parameters
-from workers.providers.error_details import ErrorAnswer
+from workers.providers.error_details import Complaint, ErrorAnswer
 from workers.providers.openai import RENAMED, OpenAIChat
+
+_CONSTRAINTS = {"response_format", "structured_outputs", "regex", "grammar"}
 
 
 def chat(service: Service, settings: Settings) -> "OpenAISampler":
@@ -39,6 +41,7 @@ class OpenAISampler(OpenAIChat):
     """A model at an OpenAI-compatible endpoint, as a `ports.Sampler`."""
 
     one_by_one = False
+    _constrains = True  # it has not refused to limit a reply to letters
 
     def sample(self, prompt: VotesPrompt) -> Votes:
         """Sample votes, in one request."""
@@ -53,7 +56,14 @@ class OpenAISampler(OpenAIChat):
         def read(body: dict[str, Any], _: dict[str, Any]) -> Votes:
             return self._votes(body, prompt)
 
-        return self._call(self._request(fields), prompt, read)
+        request = self._request(fields)
+        # What the SDK does not know; the user's own fields override it.
+        request["extra_body"] = {**self._server_fields(prompt), **request["extra_body"]}
+        return self._call(request, prompt, read)
+
+    def _server_fields(self, prompt: VotesPrompt) -> dict[str, Any]:
+        arguments = {"chat_template_kwargs": dict(prompt.template_args)} if prompt.template_args else {}
+        return {**arguments, **(_letters_only(prompt) if self._constrains else {})}
 
     def _votes(self, body: dict[str, Any], prompt: VotesPrompt) -> Votes:
         choices = completion_parser.choices(body)
@@ -61,11 +71,13 @@ class OpenAISampler(OpenAIChat):
             raise Refused(f"the content filter of {self._host} held the votes back")
         if len(choices) < prompt.votes:
             self.one_by_one = True
-        texts = [completion_parser.vote(choice) for choice in choices[: prompt.votes]]
-        used = _usage(body.get("usage"), prompt.text, texts)
-        ends = [completion_parser.finish_reason(choice) or None for choice in choices]
-        completions = map(Completion, texts, _shares(used.output_tokens, texts), ends)
-        return Votes(list(completions), used)
+        choices = choices[: prompt.votes]
+        texts = [completion_parser.vote(choice) for choice in choices]
+        thoughts = [completion_parser.thinking(choice) for choice in choices]
+        used = _usage(body.get("usage"), prompt.text, [a + b for a, b in zip(thoughts, texts, strict=True)])
+        shares = _shares(used.output_tokens, [a + b for a, b in zip(thoughts, texts, strict=True)])
+        votes = zip(choices, texts, thoughts, shares, strict=True)
+        return Votes([_completion(*vote) for vote in votes], used)
 
     def _map_error(self, answer: ErrorAnswer, request: dict[str, Any]) -> VotequeueError:
         complaint = error_details.read(answer)
@@ -73,13 +85,53 @@ class OpenAISampler(OpenAIChat):
         if "n" in request and refused and unsupported_parameters.rejected_parameter(complaint, ["n"]) == "n":
             self.one_by_one = True
             return Held("the model gives one vote a request: it is asked again so", RENAMED)
+        if refused and _CONSTRAINTS & request["extra_body"].keys() and _mentions(complaint):
+            self._constrains = False
+            return Held("the server cannot limit replies to letters: it is asked again without", RENAMED)
         return super()._map_error(answer, request)
 
 
 def _messages(prompt: VotesPrompt) -> dict[str, Any]:
-    if prompt.endpoint == "chat":
-        return {"messages": [{"role": "user", "content": prompt.text}]}
+    if prompt.messages:
+        turns = [{"role": message.role, "content": message.content} for message in prompt.messages]
+        return {"messages": turns}
     return {"prompt": prompt.text}
+
+
+def _letters_only(prompt: VotesPrompt) -> dict[str, Any]:
+    """Limit a reply to letters, in the words of the servers that can."""
+    if prompt.letters is None:
+        return {}
+    if prompt.messages:
+        answer = {"type": "string", "enum": list(prompt.letters)}
+        schema = {
+            "type": "object",
+            "properties": {"answer": answer},
+            "required": ["answer"],
+            "additionalProperties": False,
+        }
+        named = {"name": "answer", "strict": True, "schema": schema}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
+    choice = " | ".join(f'"{letter}" | " {letter}"' for letter in prompt.letters)
+    return {
+        # vLLM; SGLang; llama.cpp.
+        "structured_outputs": {"choice": list(prompt.letters)},
+        "regex": f" ?[{prompt.letters}]",
+        "grammar": f"root ::= {choice}",
+    }
+
+
+def _mentions(complaint: Complaint) -> bool:
+    rejected = unsupported_parameters.rejected_parameter(complaint, _CONSTRAINTS)
+    return rejected in _CONSTRAINTS or "json_schema" in complaint.text
+
+
+def _completion(choice: dict[str, Any], text: str, thoughts: str, tokens: int) -> Completion:
+    within, answer = thinking.split(text)
+    thought = "\n".join(filter(None, (thoughts.strip(), within)))
+    ended = completion_parser.finish_reason(choice) or None
+    # Without thinking, the text stays as it was sampled.
+    return Completion(answer if within else text, tokens, ended, thinking=thought or None)
 
 
 def _usage(value: object, prompt: str, texts: list[str]) -> Usage:

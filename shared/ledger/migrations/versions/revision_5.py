@@ -1,7 +1,8 @@
-"""Revision 5: prompt files, the queues of workers, and the rows of input files.
+"""Revision 5: prompt files, the queues of workers, the rows of input files, thinking, and forced letters.
 
 prompts ("5f2c...", "en", "head = ..."), workers (..., queues ["infer", "infer.qwen"]),
 source_rows ("round1", 41, '{"layout": {"format": "agieval"}, "rows": [...], "skipped": []}')
+votes (..., thinking "先试 A。", letter_source "forced"), rounds (..., style "chat")
 """
 
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ down_revision = "4"
 
 
 def upgrade() -> None:
-    """Add the table and the column."""
+    """Add the tables and the columns."""
     op.create_table(
         "prompts",
         sa.Column("digest", sa.String(), nullable=False),
@@ -29,4 +30,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run", "position"),
     )
     op.add_column("workers", sa.Column("queues", sa.JSON()))
+    op.add_column("votes", sa.Column("thinking", sa.Text()))
+    op.add_column("votes", sa.Column("letter_source", sa.String()))
+    op.add_column("rounds", sa.Column("style", sa.String()))
     op.execute("UPDATE facts SET value = '5' WHERE name = 'schema'")
