@@ -181,14 +181,12 @@ class Sampling(SamplingDefaults):
         "turns",
         description="with chat: solved examples as turns of their own, or as text before the question",
     )
-    template_args: Annotated[
-        list[str], AfterValidator(_check_template_args), Flag("--template-arg", shown="none")
-    ] = Field(
+    template_arg: Annotated[list[str], AfterValidator(_check_template_args), Flag(shown="none")] = Field(
         default=[],
         description="with chat: an argument of the model's chat template, repeatable, such as "
         "enable_thinking=false",
     )
-    max_thinking_tokens: Annotated[int | None, Field(ge=1)] = Field(
+    max_thinking: Annotated[int | None, Field(ge=1)] = Field(
         None,
         description="maximum length of a vote's thinking, in tokens, beside --max-tokens; empty: thinking "
         "counts toward --max-tokens",

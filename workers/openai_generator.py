@@ -169,7 +169,7 @@ class _Round:
         prompt = VotesPrompt(
             prompts.plain_text(self._prompt),
             # A server has one limit for both.
-            sampling.max_tokens + (sampling.max_thinking_tokens or 0),
+            sampling.max_tokens + (sampling.max_thinking or 0),
             sampling.temperature,
             votes=votes,
             top_p=sampling.top_p,
@@ -177,7 +177,7 @@ class _Round:
             # With one seed, votes of separate requests would all be the same.
             seed=None if self._seed is None else self._seed + place,
             messages=() if isinstance(self._prompt, str) else self._prompt,
-            template_args=template_arguments(sampling.template_args),
+            template_args=template_arguments(sampling.template_arg),
         )
         return await self._generator.call(self._job, f"vote {self._recorded + place + 1}", prompt)
 
@@ -197,7 +197,7 @@ class _Round:
             self._sampling.max_tokens if vote.thinking else _LETTER_TOKENS,
             0.0,
             messages=messages,
-            template_args=template_arguments(self._sampling.template_args),
+            template_args=template_arguments(self._sampling.template_arg),
             letters=question.letters,
         )
         # The text names the vote: its place may differ when the round is tried again.

@@ -120,9 +120,10 @@ def _default(model: type[BaseModel], name: str, flag: Flag, unset: str) -> str:
     if default is PydanticUndefined or (default is None and unset != "none"):
         return unset
     text = "none" if default is None else str(default)
-    if not issubclass(model, Sampling):
+    setting = "batch_size" if name == "batch" else name
+    if not issubclass(model, Sampling) or setting not in Settings.model_fields:
         return text
-    return f"{text}; {PREFIX}{'BATCH_SIZE' if name == 'batch' else name.upper()}"
+    return f"{text}; {PREFIX}{setting.upper()}"
 
 
 def _kind(annotation: Any) -> type:

@@ -5,7 +5,7 @@
 As in `cli`, each command imports its dependencies when it runs.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,7 +13,8 @@ from producers.commands import options
 from producers.commands.options import Json
 from producers.enqueue import option_checks
 from shared import settings
-from shared.options import Reading
+from shared.errors import UserError
+from shared.options import Reading, Sampling
 
 app = typer.Typer(help="List, show and preview the prompts of `enqueue infer`.", no_args_is_help=True)
 
@@ -64,6 +65,13 @@ def preview(
         int | None,
         typer.Option(min=0, help="solved examples in the prompt", show_default="VOTEQUEUE_NUM_EXAMPLES"),
     ] = None,
+    prompt_style: Annotated[
+        Literal["completion", "chat"] | None,
+        typer.Option(help="the prompt as a text or as turns", show_default="VOTEQUEUE_PROMPT_STYLE"),
+    ] = None,
+    examples_as: Annotated[
+        Literal["turns", "text"], typer.Option(help=Sampling.model_fields["examples_as"].description)
+    ] = "turns",
     reading: dict[str, Any],
     json: Json = False,
 ) -> None:
@@ -75,7 +83,11 @@ def preview(
     from producers.enqueue import preview as previewing
     from producers.reports import render
 
-    shown = previewing.preview(inputs.find_file(data), examples, prompt, count, read)
+    style = prompt_style or settings.load().prompt_style
+    if style == "auto":
+        raise UserError("--prompt-style auto depends on the worker's model: name completion or chat")
+    file = inputs.find_file(data)
+    shown = previewing.preview(file, examples, prompt, count, read, style, examples_as)
     if json:
         return render.as_json(shown)
     render.text(shown.text.removesuffix("\n"))
@@ -85,7 +97,9 @@ def preview(
         f"prompt {shown.prompt} ({shown.digest[:12]}), question {shown.key}, data in {shown.language}"
     )
     console.note(f"{console.count(shown.tokens, 'token')} ({parts}; {how})")
-    stops = ", ".join(map(repr, shown.stop)) or "none"
+    if style == "chat":
+        console.note("the model's chat template adds its own marks and tokens to the turns")
+    stops = ", ".join(map(repr, shown.stop)) or "the end of the model's turn"
     console.note(f"votes end at {stops}; their letters are read by the reader {shown.reader}")
     if shown.examples:
         console.note("the examples are the first ones here; a worker chooses the most similar ones")

@@ -60,7 +60,8 @@ def forecast(prepared: Prepared) -> Forecast:
     run, source = prepared.run, prepared.source
     continued, sampling = publish.exists(run), Sampling.of_record(run.options)
     count, shown = _shown_tokens(prepared, sampling)
-    room = settings.load().max_model_len - sampling.max_tokens
+    longest = sampling.max_tokens + (sampling.max_thinking or 0)
+    room = settings.load().max_model_len - longest
     tokens, long = 0, []
     for name, asked in _questions(prepared):
         own = prompts.tokens(prepared.prompt.completion(asked))
@@ -68,7 +69,7 @@ def forecast(prepared: Prepared) -> Forecast:
         tokens += max(own, min(own + shown, room))
         if own > room:
             long.append(name)
-    votes = source.questions * sampling.votes * sampling.max_tokens
+    votes = source.questions * sampling.votes * longest
     return Forecast(
         **_cost(sampling, Usage(tokens, votes)),
         run=run.name,

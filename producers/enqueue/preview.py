@@ -44,8 +44,13 @@ def preview(
     prompt: str | None,
     num_examples: int,
     reading: Reading = inputs.AS_IT_IS,
+    style: str = prompt_files.COMPLETION,
+    examples_as: str = "turns",
 ) -> Preview:
     """Render the prompt of a data set's first question, with the first ``num_examples`` solved questions.
+
+    ``style`` and ``examples_as`` are the run's `prompt_style` and `examples_as`. The tokens of a chat do not
+    include those of the model's chat template.
 
     Raises:
         UserError: the data have no valid line, or there is no such prompt or example.
@@ -60,7 +65,8 @@ def preview(
     # As by default in runs, no example is about the question's own problem.
     others = (each for each in _solved(examples or "") if each.asked.problem != asked.problem)
     shown = list(itertools.islice(others, num_examples)) if examples else []
-    text = template.completion(asked, shown)
+    prompt_input = template.build(asked, shown, style, examples_as)
+    text = prompts.plain_text(prompt_input)
     count, tokenizer = counter()
     head, question = count(template.head), count(template.case(asked))
     solved = sum(count(template.case(example.asked) + template.solution(example)) for example in shown)
@@ -76,7 +82,7 @@ def preview(
         question=question,
         tokenizer=tokenizer,
         examples=len(shown),
-        stop=template.stop,
+        stop=template.stop if style == prompt_files.COMPLETION else (),
         reader=template.reader,
     )
 

@@ -41,8 +41,8 @@ ADDED = (
     "retriever",
     "prompt_style",
     "examples_as",
-    "template_args",
-    "max_thinking_tokens",
+    "template_arg",
+    "max_thinking",
     "ask_letter",
 )
 Also = Callable[[Connection], object]  # what is written in the same transaction

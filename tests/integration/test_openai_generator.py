@@ -117,7 +117,7 @@ def test_all_votes_of_a_round_come_with_one_request_where_the_server_gives_them(
 
 
 def test_a_chat_has_the_examples_as_turns_and_the_arguments_of_its_template(server: ChatServer) -> None:
-    run = open_run(prompt_style="chat", template_args=["enable_thinking=false", "effort=high"])
+    run = open_run(prompt_style="chat", template_arg=["enable_thinking=false", "effort=high"])
     play(generator(server), run)
     [arrival] = server.requests
     assert [turn["role"] for turn in arrival.asked["messages"]] == ["user"]
@@ -127,7 +127,7 @@ def test_a_chat_has_the_examples_as_turns_and_the_arguments_of_its_template(serv
 @pytest.mark.parametrize("content", [RIGHT, "也许是B。</think>" + RIGHT])
 def test_thinking_of_a_server_is_kept_apart_and_its_tokens_allowed(server: ChatServer, content: str) -> None:
     server.reply, server.reasoning = lambda _: content, "答案是：B"
-    run = open_run(prompt_style="chat", max_tokens=100, max_thinking_tokens=500)
+    run = open_run(prompt_style="chat", max_tokens=100, max_thinking=500)
     assert play(generator(server), run) == ["A: unscored majority, 3 of 3 votes"]
     assert server.requests[0].asked["max_tokens"] == 600
     thought = "答案是：B" + ("\n也许是B。" if "think" in content else "")

@@ -192,7 +192,7 @@ class Rounds:
         Raises:
             Refused: the question alone does not fit.
         """
-        room = sampling.max_tokens + (sampling.max_thinking_tokens or 0)
+        room = sampling.max_tokens + (sampling.max_thinking or 0)
         for count in range(len(examples), -1, -1):
             prompt = template.build(asked, examples[:count], style, sampling.examples_as)
             tokens = self._generator.count_tokens(prompt, sampling)

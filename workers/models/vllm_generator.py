@@ -60,7 +60,7 @@ class VllmGenerator:
         rendered = self._rendered(prompt, sampling)
 
         async def votes(ask: Ask) -> list[Completion]:
-            limit = sampling.max_thinking_tokens or sampling.max_tokens
+            limit = sampling.max_thinking or sampling.max_tokens
             stop = list(prompt_store.stops(sampling)) if isinstance(prompt, str) else []
             parameters = sampling_params(sampling, limit, self._engine.usable_seed(seed), stop)
             sampled = await ask(self._source(rendered), parameters, progress)
@@ -104,7 +104,7 @@ class VllmGenerator:
     def _rendered(self, prompt: ModelInput, sampling: Sampling) -> "_Rendered":
         if isinstance(prompt, str):
             return _Rendered(prompt, thinking.opening_of(prompt))
-        text = self._engine.template.render(prompt, template_arguments(sampling.template_args))
+        text = self._engine.template.render(prompt, template_arguments(sampling.template_arg))
         return _Rendered(text, thinking.opening_of(text), chat=True)
 
     def _source(self, rendered: "_Rendered") -> str | list[int]:
@@ -137,7 +137,7 @@ class VllmGenerator:
         self, ask: Ask, rendered: "_Rendered", vote: RawVote, sampling: Sampling, parameters: Any
     ) -> RawVote:
         """Continue a vote that was stopped while it was thinking, or by the limit of thinking."""
-        limit, opened = sampling.max_thinking_tokens, rendered.opening is not None
+        limit, opened = sampling.max_thinking, rendered.opening is not None
         opening = rendered.opening or thinking.first_opening(vote.text)
         within = opening is not None and thinking.is_open(vote.text, opened)
         bridge, room, stop = "", 0, parameters.stop
