@@ -22,20 +22,21 @@ app.add_typer(train_commands.app, name="train")
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="estimate the tokens and what would be refused; enqueue nothing")
 ]
-# The options that apply to scoring rather than sampling.
+# The options that apply to scoring rather than sampling, of one run and of several.
 RESCORING = ("reader", "scorer", "use", "threshold", "fallback", "batch")
+COMBINING = ("combine", "scorer", "use", "threshold", "fallback", "batch")
 
 
 @app.command("infer")
 @options.flags_of(Sampling)
 @options.flags_of(Reading, into="reading")
 def infer(  # noqa: PLR0913  Typer reads options from the signature
-    data: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
-            metavar="DATA|RUN",
+            metavar="DATA|RUN...",
             help="data set (a file, - or hf://NAME), or a run whose votes are scored again (with --only: "
-            "whose questions are asked again)",
+            "whose questions are asked again); with --combine: several runs",
         ),
     ],
     *,
@@ -61,6 +62,17 @@ def infer(  # noqa: PLR0913  Typer reads options from the signature
     from producers.enqueue import append, inputs, publish, redo, rescore
     from producers.reports import render
 
+    if chosen.combine:
+        asked = {"examples": examples, "append_to": append_to, "budget": budget, "dry_run": dry_run or None}
+        options.refuse_others(
+            {**asked, **given, **reading}, COMBINING, "recorded votes are combined", Sampling
+        )
+        return _combine(
+            sources, {"scorer": "none", **{name: getattr(chosen, name) for name in given}}, run, json
+        )
+    if len(sources) > 1:
+        raise typer.BadParameter("several runs need --combine plain or learned", param_hint="DATA|RUN")
+    (data,) = sources
     source = inputs.find_source(data)
     if append_to is not None:
         asked = {"run": run, "examples": examples, "budget": budget, "dry_run": dry_run or None, **given}
@@ -100,6 +112,23 @@ def infer(  # noqa: PLR0913  Typer reads options from the signature
     before = "continued" if enqueued.continued else "enqueued"
     counts = f"{console.count(enqueued.items, 'question')}, {console.count(enqueued.sent, 'message')} sent"
     return render.text(f"run {enqueued.run} {before}: {counts}{examples_note}")
+
+
+def _combine(names: list[str], changes: dict[str, Any], run: str | None, json: bool) -> None:
+    from producers import console
+    from producers.enqueue import combine
+    from producers.reports import render, render_comparison
+
+    combined = combine.combine(names, changes, run)
+    enqueued, compared = combined.enqueued, combined.combination
+    if json:
+        return render.as_json({**render.plain(enqueued), "combination": render.plain(compared)})
+    before = "continued" if enqueued.continued else "enqueued"
+    counts = f"{console.count(enqueued.items, 'question')}, {console.count(enqueued.sent, 'message')} sent"
+    render.text(f"run {enqueued.run} {before}: {counts}")
+    if compared is None:
+        return render.text(f"its accuracy: `votequeue report {enqueued.run}`")
+    return render.table(render_comparison.combination_rows(compared), [f"run {enqueued.run}", ""])
 
 
 def _forecast(prepared: "Prepared", json: bool) -> None:

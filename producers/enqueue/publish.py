@@ -31,7 +31,10 @@ LOOKAHEAD = 10_000  # items read at once for sending
 CHUNK = 500  # messages sent between two updates of the ledger
 SENDING_LEASE = 15.0  # seconds, after which workers send what a dead producer did not
 # Options that the default names of older runs do not depend on, unless they differ from their defaults.
-ADDED = ("only", "redo_of", "language", "generator", "provider", "endpoint", "model", "retriever")
+ADDED = (
+    *("only", "redo_of", "language", "generator", "provider", "endpoint", "model", "retriever"),
+    *("combine", "weights"),
+)
 Also = Callable[[Connection], object]  # what is written in the same transaction
 _NO_NAME = re.compile(r"[^\w.+@-]+")
 

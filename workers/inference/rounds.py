@@ -3,7 +3,8 @@
     await Rounds(generator, scorer, retriever).run([claim])  ->  ["B: majority, 3 of 5 votes"]
 
 The adapter and the scorer of a run are pinned when it is enqueued. A run with `follow` looks them up per
-batch. A rescoring run takes the recorded votes of another run instead of sampling.
+batch. A rescoring run takes the recorded votes of another run instead of sampling. A combination takes those
+of several runs; each vote is read by the rule of its own run.
 
 A question without an accepted vote becomes pending and gets a new message, so that batches stay full. The
 order is: commit to the ledger, then publish, then acknowledge (by returning).
@@ -18,13 +19,14 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from shared import answers, prompts, voting
+from shared import answers, dataset, prompts, vote_weights, voting
 from shared.errors import NotServedHere, Refused, UserError, VotequeueError
 from shared.generators import VLLM
 from shared.ledger import claims, engine, models, prompt_store, runs
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import Claim, RoundRecord, Settled, VoteRecord
 from shared.ledger.models import Model
+from shared.ledger.votes import RecordedVote
 from shared.options import Sampling
 from shared.prompt_files import PromptTemplate
 from shared.prompts import FewShotExample, PromptQuestion
@@ -49,10 +51,16 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Sampled:
-    """A round's votes and their sources."""
+    """A round's votes and their sources.
+
+    ``plans`` and ``weights`` are set for votes of several runs: whose reading rule each has, and what it
+    counts.
+    """
 
     votes: list[Completion]
     record: RoundRecord | None
+    plans: Sequence[_Plan] = ()
+    weights: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ class Rounds:
                 if not isinstance(result, _Sampled)
             }
         else:
-            finished = await asyncio.to_thread(_recorded, plan.sampling.votes_of, batch, asked)
+            finished = await asyncio.to_thread(_recorded, plan.sampling, batch, asked)
         # From here on, an outage of the ledger must not lose the sampled votes.
         ends = await retries.until_done_aside(lambda: self._judge(plan, finished))
         kept = await retries.until_done_aside(lambda: claims.settle(ends))
@@ -240,20 +248,54 @@ def _seed(seed: int | None, claim: Claim) -> int | None:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
-def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestion]) -> list[_FinishedRound]:
-    """Take this round's votes from the run that sampled them."""
-    items = [claim.job.item for claim in batch]
-    recorded = recorded_votes.recorded_rounds(source, items)
+def _recorded(
+    sampling: Sampling, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
+) -> list[_FinishedRound]:
+    """Take this round's votes from the runs that sampled them."""
+    combined = sampling.combined_runs
+    recorded = _combined(sampling, batch) if combined else _rescored(str(sampling.votes_of), batch)
     finished = []
     for claim, question in zip(batch, asked, strict=True):
         rounds = recorded.get(claim.job.item, [])
-        votes, record = rounds[claim.attempt - 1] if claim.attempt <= len(rounds) else ([], None)
-        completions = [
-            Completion(vote.text, vote.tokens, vote.finish_reason, vote.mean_logprob) for vote in votes
-        ]
-        sampled = _Sampled(completions, record)
-        finished.append(_FinishedRound(claim, question, sampled, claim.attempt >= len(rounds)))
+        # A combination has one round, which a retried item needs again.
+        attempt = 1 if combined else claim.attempt
+        sampled = rounds[attempt - 1] if attempt <= len(rounds) else _Sampled([], None)
+        finished.append(_FinishedRound(claim, question, sampled, attempt >= len(rounds)))
     return finished
+
+
+def _rescored(source: str, batch: Sequence[Claim]) -> dict[int, list[_Sampled]]:
+    recorded = recorded_votes.recorded_rounds(source, [claim.job.item for claim in batch])
+    return {
+        item: [_Sampled(_completions(votes), record) for votes, record in rounds]
+        for item, rounds in recorded.items()
+    }
+
+
+def _combined(sampling: Sampling, batch: Sequence[Claim]) -> dict[int, list[_Sampled]]:
+    """Make one round of the last round of each run, in the order of the runs."""
+    # The same question may have another number in another run.
+    keys = [claim.key for claim in batch]
+    of_runs = {run: recorded_votes.last_rounds(run, keys) for run in sampling.combined_runs}
+    entries = runs.load_entries_at(batch[0].job.run, (claim.entry for claim in batch))
+    rounds = {}
+    for claim in batch:
+        entry = entries[claim.entry]
+        labelled = entry.questions[claim.question].answer is not None
+        fold = vote_weights.fold(dataset.unit(entry), labelled)
+        cast = [(run, vote) for run in of_runs for vote in of_runs[run].get(claim.key, [])]
+        sampled = _Sampled(
+            _completions([vote for _, vote in cast]),
+            None,
+            [_plan(run) for run, _ in cast],
+            [sampling.weight(run, fold) for run, _ in cast],
+        )
+        rounds[claim.job.item] = [sampled]
+    return rounds
+
+
+def _completions(votes: Sequence[RecordedVote]) -> list[Completion]:
+    return [Completion(vote.text, vote.tokens, vote.finish_reason, vote.mean_logprob) for vote in votes]
 
 
 def _rule(sampling: Sampling, model: Model | None) -> Rule:
@@ -266,11 +308,16 @@ def _rule(sampling: Sampling, model: Model | None) -> Rule:
 
 
 def _read(plan: _Plan, finished: _FinishedRound) -> list[Text]:
-    """Truncate votes and extract their letters with the run's reader."""
-    name, options = plan.sampling.reader, len(finished.asked.options)
-    stops = (plan.prompt or prompt_store.of_votes(None)).stop
-    cut = [answers.READERS[name].cut(vote.text, stops) for vote in finished.sampled.votes]
-    return [Text(text=text, letter=answers.extract(text, options, name)) for text in cut]
+    """Truncate votes and extract their letters with the reader of the run, or of their own runs."""
+    votes, options = finished.sampled.votes, len(finished.asked.options)
+    plans = finished.sampled.plans or [plan] * len(votes)
+    return [_text(by, vote.text, options) for by, vote in zip(plans, votes, strict=True)]
+
+
+def _text(plan: _Plan, text: str, options: int) -> Text:
+    name = plan.sampling.reader
+    cut = answers.READERS[name].cut(text, (plan.prompt or prompt_store.of_votes(None)).stop)
+    return Text(text=cut, letter=answers.extract(cut, options, name))
 
 
 def _end(
@@ -282,9 +329,10 @@ def _end(
     scorer: str | None,
 ) -> Settled:
     claim, votes, records = finished.claim, [], []
-    for completion, text, score in zip(finished.sampled.votes, read, scores, strict=True):
+    weights = finished.sampled.weights or [1.0] * len(read)
+    for completion, text, score, weight in zip(finished.sampled.votes, read, scores, weights, strict=True):
         accepted = rule.accepts(text.letter, score)
-        votes.append(Vote(text.letter, score))
+        votes.append(Vote(text.letter, score, weight))
         records.append(
             VoteRecord(
                 engine.storable(completion.text),
