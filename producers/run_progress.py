@@ -16,7 +16,6 @@ from shared.errors import ServiceUnreachable, UserError
 from shared.ledger import leases, runs
 from shared.ledger import progress as ledger_progress
 from shared.ledger.schema import OPEN, State
-from shared.options import Sampling
 from shared.strategies import STRATEGIES
 
 RATE_WINDOW = 300.0  # seconds over which the current rate is measured
@@ -227,7 +226,8 @@ def require_questions(name: str) -> runs.Run:
 def combined_runs(name: str) -> tuple[str, ...]:
     """Name the runs whose votes a run combines; none if there is no such run, or it is no combination."""
     run = runs.find_run(name)
-    return Sampling.of_record(run.options).combined_runs if run and run.kind == "infer" else ()
+    votes_of = run.options.get("votes_of") if run else None
+    return tuple(votes_of) if isinstance(votes_of, list) else ()
 
 
 def require_finished(name: str) -> None:

@@ -129,15 +129,16 @@ def revote(rounds: Sequence[Sequence[Vote]], rule: Rule, fallback: Fallback) -> 
 
 
 def _majority(votes: Sequence[Vote], how: Outcome, *, weighs: bool) -> Answer | None:
-    by_letter: dict[str, list[Vote]] = {}
-    for vote in votes:
-        if vote.letter is not None:
-            by_letter.setdefault(vote.letter, []).append(vote)
-    if not by_letter:
+    read = [vote for vote in votes if vote.letter is not None]
+    if not read:
         return None
+    by_letter: dict[str, list[Vote]] = {}
+    # Votes of weight 0 break no tie, and decide only where there are no others.
+    for vote in [vote for vote in read if vote.weight] or read:
+        by_letter.setdefault(str(vote.letter), []).append(vote)
     # max returns the first of equal letters, and dictionaries keep the order of insertion.
     letter = max(by_letter, key=lambda candidate: _strength(by_letter[candidate], weighs))
-    return Answer(letter, how, len(by_letter[letter]))
+    return Answer(letter, how, sum(vote.letter == letter for vote in votes))
 
 
 def _strength(votes: Sequence[Vote], weighs: bool) -> tuple[float, float, int]:

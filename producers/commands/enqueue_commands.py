@@ -119,8 +119,7 @@ def _combine(names: list[str], changes: dict[str, Any], run: str | None, json: b
     from producers.enqueue import combine
     from producers.reports import render, render_comparison
 
-    combined = combine.combine(names, changes, run)
-    enqueued, compared = combined.enqueued, combined.combination
+    enqueued, compared = combine.combine(names, changes, run)
     if json:
         return render.as_json({**render.plain(enqueued), "combination": render.plain(compared)})
     before = "continued" if enqueued.continued else "enqueued"

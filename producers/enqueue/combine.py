@@ -1,14 +1,13 @@
 """Enqueue a vote over the recorded votes of several finished runs on the same questions.
 
     combine(["base", "chat"], {"combine": "learned"})
-        ->  Combined(EnqueuedRun("base-and-chat-9f3c01ab", ...), Combination("learned", {"base": 0.41}, ...))
+        ->  (EnqueuedRun("base-and-chat-9f3c01ab", ...), Combination("learned", {"base": 0.41, ...}, ...))
 
 The votes of a question are one round: the last round of each run, in the order of the runs.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from producers import console, run_progress
@@ -22,25 +21,20 @@ from shared.errors import UserError
 from shared.ledger import models
 from shared.ledger.runs import Run
 from shared.options import Sampling
-from shared.vote_weights import FOLDS
+from shared.vote_weights import UNLABELLED
 from shared.voting import PLAIN, Vote
 
 # The options of the first run that do not describe the votes of all.
-_OF_ONE_RUN = ("model", "lora", "generator", "provider", "endpoint", "retriever", "language")
+_OF_ONE_RUN = ("model", "generator", "provider", "endpoint", "retriever", "language")
 
 
-@dataclass(frozen=True)
-class Combined:
-    """An enqueued combination; ``combination``: ``None`` if a scorer must score the votes first."""
-
-    enqueued: EnqueuedRun
-    combination: Combination | None
-
-
-def combine(names: Sequence[str], changes: dict[str, Any], name: str | None = None) -> Combined:
+def combine(
+    names: Sequence[str], changes: dict[str, Any], name: str | None = None
+) -> tuple[EnqueuedRun, Combination | None]:
     """Enqueue the questions of finished runs to be answered from the votes of all of them.
 
-    ``changes`` are the sampling options that apply to scoring, with ``combine``.
+    ``changes`` are the sampling options that apply to scoring, with ``combine``. The combination is evaluated
+    at once, unless a scorer must score the votes first.
 
     Raises:
         UserError: the runs cannot be combined, weights cannot be learned, or another run has the name.
@@ -49,14 +43,11 @@ def combine(names: Sequence[str], changes: dict[str, Any], name: str | None = No
     origin = _require(names)
     matches = matched_questions.match_same(names)
     weights = _learn(names, matches) if changes["combine"] == "learned" else None
-    cleared = {option: Sampling.model_fields[option].default for option in _OF_ONE_RUN} | {
-        "lora": models.NONE
-    }
-    update = {**cleared, **changes, "votes_of": tuple(names), "weights": weights}
+    cleared = {option: Sampling.model_fields[option].default for option in _OF_ONE_RUN}
+    update = {**cleared, "lora": models.NONE, **changes, "votes_of": tuple(names), "weights": weights}
     sampling = Sampling.of_record(origin.options).model_copy(update=update)
-    # Accuracies are known before the votes are scored only where they are not.
     compared = _evaluate(sampling, matches) if sampling.scorer == models.NONE else None
-    return Combined(rescore.place(origin, sampling, " and ".join(names), name), compared)
+    return rescore.place(origin, sampling, " and ".join(names), name), compared
 
 
 def _evaluate(sampling: Sampling, matches: Sequence[Match]) -> Combination | None:
@@ -94,26 +85,23 @@ def _learn(names: Sequence[str], matches: Sequence[Match]) -> dict[str, tuple[fl
             f"--combine learned needs right letters, and run {names[0]!r} has none: name a run over labelled "
             "data first, or use --combine plain"
         )
-    return {name: _weights(labelled, at) for at, name in enumerate(names)}
+    return {name: _weights([_counts(match, at) for match in labelled]) for at, name in enumerate(names)}
 
 
-def _weights(labelled: Sequence[Match], run: int) -> tuple[float, ...]:
-    right, votes, chance = ([0.0] * FOLDS for _ in range(3))
-    for match in labelled:
-        fold = vote_weights.fold(match.unit, labelled=True)
-        # A vote without a letter counts for no letter.
-        letters = [letter for letter in match.answers[run].votes if letter is not None]
-        right[fold] += letters.count(str(match.answers[0].gold))
-        votes[fold] += len(letters)
-        chance[fold] += len(letters) / match.options
+def _counts(match: Match, run: int) -> tuple[int, int, int, float]:
+    """Give a question's fold, a run's right votes and votes with a letter, and how many chance gets right."""
+    letters = [letter for letter in match.answers[run].votes if letter is not None]
+    right = sum(letter == match.answers[0].gold for letter in letters)
+    fold = vote_weights.fold(match.unit, labelled=True)
+    return fold, right, len(letters), len(letters) / match.options
 
-    def without(held_out: int | None) -> float:
-        kept = [fold for fold in range(FOLDS) if fold != held_out]
-        return vote_weights.log_odds(
-            *(sum(counts[fold] for fold in kept) for counts in (right, votes, chance))
-        )
 
-    return (*map(without, range(FOLDS)), without(None))
+def _weights(counts: Sequence[tuple[int, int, int, float]]) -> tuple[float, ...]:
+    """Learn a run's weight without each fold, and last without any left out."""
+    return tuple(
+        vote_weights.log_odds(*(sum(row[at] for row in counts if row[0] != left_out) for at in (1, 2, 3)))
+        for left_out in range(UNLABELLED + 1)
+    )
 
 
 def _answer(match: Match, sampling: Sampling) -> RunAnswer:

@@ -330,6 +330,22 @@ def test_what_a_combination_cannot_do_is_said(pair: tuple[str, str], votequeue: 
         assert message in ended.err
 
 
+def test_runs_that_asked_the_same_questions_again_are_combined_and_collected_in_place(
+    home: Path, votequeue: Command
+) -> None:
+    enqueue(home, "r", "ABC")
+    answer("r", "AAA", "A--", "CCC")
+    for name, cast in (("longer", "BBB"), ("chatty", "BCC")):
+        ended = votequeue("enqueue", "infer", "r", "--only", "unread", "--run", name)
+        assert ended.code == 0, ended.err
+        settle(name, 0, cast)
+    combine(votequeue, "longer", "chatty", "--combine", "plain")
+    work("all")
+    assert [result.key for result in votes.of_run("all")] == ["p1#1"]
+    assert votequeue("collect", "all", "-o", "out.jsonl").code == 0
+    assert [one["questions"][0]["answer"] for one in run_fixtures.read(home / "out.jsonl")] == list("ABC")
+
+
 def test_problems_that_an_adapter_of_a_combined_run_has_learned_prove_nothing(
     pair: tuple[str, str], votequeue: Command
 ) -> None:

@@ -166,7 +166,15 @@ def test_weights_that_differ_by_rounding_only_are_a_tie() -> None:
     )
 
 
-def test_among_votes_of_weight_zero_the_letter_with_more_votes_wins() -> None:
+def test_votes_of_weight_zero_break_no_tie_but_count_as_support() -> None:
+    assert voting.decide(weighed("BBAB", 0, 0, 1, 1), PLAIN) == Answer("A", Outcome.WEIGHTED, 1)
+    assert voting.decide(weighed("AAB", 0, 1, 0.5), PLAIN) == Answer("A", Outcome.WEIGHTED, 2)
+    unread = [Vote("B", 0.1, weight=0), Vote(None)]
+    assert voting.decide(unread, PLAIN) == Answer("B", Outcome.WEIGHTED, 1)
+    assert voting.fall_back(unread, "majority") == Answer("B", Outcome.UNSCORED, 1)
+
+
+def test_where_all_votes_have_weight_zero_the_letter_with_more_votes_wins() -> None:
     assert voting.decide(weighed("ABB", 0, 0, 0), PLAIN) == Answer("B", Outcome.WEIGHTED, 2)
     assert voting.decide(weighed("ABB", 0.1, 0, 0), PLAIN) == Answer("A", Outcome.WEIGHTED, 1)
 
