@@ -18,6 +18,7 @@ from producers.enqueue import dry_run, infer_order
 from producers.enqueue.dry_run import Forecast
 from producers.enqueue.publish import EnqueuedRun
 from producers.reports import paired_comparison, report_files, revote, summaries
+from producers.reports.combination import Combination
 from producers.reports.generation_report import GenerationReport
 from producers.reports.inference_report import Figures
 from producers.reports.paired_comparison import Comparison
@@ -76,6 +77,21 @@ class Client:
             **options,
         )
         return infer_order.place(order)
+
+    def combine(
+        self, runs: Sequence[str], *, run: str | None = None, **options: Any
+    ) -> tuple[EnqueuedRun, Combination | None]:
+        """Enqueue a vote over the recorded votes of several finished runs on the same questions.
+
+        Of the ``options``, ``combine`` is ``plain`` or ``learned``; the others apply to scoring (``scorer``,
+        ``use``, ``threshold``, ``fallback``, ``batch``). The second value compares the combination with its runs on
+        labelled questions; it is ``None`` if a scorer must score the votes first.
+
+        Raises:
+            UserError: the runs cannot be combined, or another run has the name; nothing was written.
+            ServiceUnreachable: the broker does not answer.
+        """
+        return infer_order.combine(runs, run=run, **options)
 
     def forecast(self, data: Path | str, **arguments: Any) -> Forecast:
         """Estimate the run that `enqueue_infer` would make of the same arguments; nothing is written or sent.

@@ -223,6 +223,13 @@ def require_questions(name: str) -> runs.Run:
     return run
 
 
+def combined_runs(name: str) -> tuple[str, ...]:
+    """Name the runs whose votes a run combines; none if there is no such run, or it is no combination."""
+    run = runs.find_run(name)
+    votes_of = run.options.get("votes_of") if run else None
+    return tuple(votes_of) if isinstance(votes_of, list) else ()
+
+
 def require_finished(name: str) -> None:
     """Refuse a run with open items.
 

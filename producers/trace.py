@@ -127,9 +127,19 @@ def history(name: str, key: str) -> History:
         gold=question.answer,
         claims=item.claims,
         rounds=_rounds(run, item.number, runs.asked(entry, item.question)),
-        votes=item.votes,
+        votes=_votes(name, item.key, item.votes),
         answer=item.answer,
     )
+
+
+def _votes(run: str, key: str, recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add to the votes of a combination the run that each comes from."""
+    of_runs = [
+        source
+        for source in run_progress.combined_runs(run)
+        for _ in votes.last_rounds(source, [key]).get(key, [])
+    ]
+    return [{**vote, "run": source} for vote, source in zip(recorded, of_runs, strict=False)] or recorded
 
 
 def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:

@@ -189,6 +189,11 @@ def identity(text: str) -> str:
     return hashlib.sha256("".join(text.split()).encode()).hexdigest()[:16]
 
 
+def unit(entry: Entry) -> str:
+    """Name what is resampled or held out together: copies of one problem; without a problem, the entry."""
+    return identity(entry.problem) if entry.problem.strip() else f"entry {entry.id}"
+
+
 def entry_of(text: str) -> Entry:
     """Parse an entry's text from the ledger; it was validated before it was recorded."""
     return Entry.model_validate(json_text.loads(text))

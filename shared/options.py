@@ -158,10 +158,18 @@ class Sampling(SamplingDefaults):
         "below-agreement=SHARE, or several, comma-separated; truncated=SHARE and unread=SHARE: where at "
         "least this share of the votes is",
     )
+    combine: Annotated[Literal["plain", "learned"] | None, Flag(shown="the votes are scored again")] = Field(
+        None,
+        description="with several RUNs over the same questions: vote over the recorded votes of all of them, "
+        "in a new run: plain (every vote counts 1), learned (a run's votes count by its accuracy on labelled "
+        "questions)",
+    )
     # The run whose questions are asked again.
     redo_of: Annotated[str | None, Derived()] = None
-    # The run whose votes are rescored instead of sampling.
-    votes_of: Annotated[str | None, Derived()] = None
+    # The run whose votes are rescored instead of sampling, or the runs whose votes are combined.
+    votes_of: Annotated[str | tuple[str, ...] | None, Derived()] = None
+    # The weight of the votes of each combined run, by fold; see `shared.vote_weights`.
+    weights: Annotated[dict[str, tuple[float, ...]] | None, Derived()] = None
     # The model and the retriever that the run was enqueued with; older runs lack them.
     model: Annotated[str | None, Flag(shown="VOTEQUEUE_MODEL where it is set, else the workers'")] = Field(
         None, description="model that samples the votes; only workers with it take the run"
@@ -207,6 +215,15 @@ class Sampling(SamplingDefaults):
     def of_record(cls, record: Mapping[str, Any]) -> "Sampling":
         """Parse a run's record; options that an older run lacks get the behaviour of that time."""
         return cls.model_validate({**OLDER, **renamed(record)})
+
+    @property
+    def combined_runs(self) -> tuple[str, ...]:
+        """Name the runs whose votes are combined; none if the run is no combination."""
+        return self.votes_of if isinstance(self.votes_of, tuple) else ()
+
+    def weight(self, run: str, fold: int) -> float:
+        """Give the weight of a combined run's votes on questions of a fold."""
+        return 1.0 if self.weights is None else self.weights[run][fold]
 
 
 class Reasoning(BaseModel):

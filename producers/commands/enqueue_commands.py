@@ -28,12 +28,12 @@ DryRun = Annotated[
 @options.flags_of(Sampling)
 @options.flags_of(Reading, into="reading")
 def infer(  # noqa: PLR0913  Typer reads options from the signature
-    data: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
-            metavar="DATA|RUN",
+            metavar="DATA|RUN...",
             help="data set (a file, - or hf://NAME), or a run whose votes are scored again (with --only: "
-            "whose questions are asked again)",
+            "whose questions are asked again); with --combine: several runs",
         ),
     ],
     *,
@@ -58,6 +58,9 @@ def infer(  # noqa: PLR0913  Typer reads options from the signature
     from producers.reports import render
 
     asked = {"run": run, "examples": examples, "append_to": append_to, "budget": budget, **given, **reading}
+    if len(sources) > 1 or "combine" in given:
+        return _combine(sources, asked | ({"dry_run": True} if dry_run else {}), json)
+    (data,) = sources
     if dry_run:
         return _print_forecast(Client().forecast(data, skip_bad=skip_bad, **asked), json)
     enqueued = Client().enqueue_infer(data, skip_bad=skip_bad, **asked)
@@ -70,6 +73,21 @@ def infer(  # noqa: PLR0913  Typer reads options from the signature
     examples_note = f", with {console.count(enqueued.examples, 'few-shot example')}" if examples else ""
     before = "continued" if enqueued.continued else "enqueued"
     return render.text(f"run {enqueued.run} {before}: {items}, {sent} sent{examples_note}")
+
+
+def _combine(runs: list[str], asked: dict[str, Any], json: bool) -> None:
+    from producers import Client, console
+    from producers.reports import render, render_comparison
+
+    enqueued, compared = Client().combine(runs, **asked)
+    if json:
+        return render.as_json({**render.plain(enqueued), "combination": render.plain(compared)})
+    before = "continued" if enqueued.continued else "enqueued"
+    counts = f"{console.count(enqueued.items, 'question')}, {console.count(enqueued.sent, 'message')} sent"
+    render.text(f"run {enqueued.run} {before}: {counts}")
+    if compared is None:
+        return render.text(f"its accuracy: `votequeue report {enqueued.run}`")
+    return render.table(render_comparison.combination_rows(compared), [f"run {enqueued.run}", ""])
 
 
 def _print_forecast(forecast: "Forecast", json: bool) -> None:

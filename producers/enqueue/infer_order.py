@@ -5,20 +5,24 @@
 `enqueue infer` and the Python API check here which options apply to which of these.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from producers import console
 from producers.enqueue import append, generator_options, inputs, option_checks, publish, redo, rescore
+from producers.enqueue import combine as combining
 from producers.enqueue.publish import EnqueuedRun, Prepared
+from producers.reports.combination import Combination
 from shared.errors import InvalidOption
+from shared.ledger import models
 from shared.ledger.runs import Run
 from shared.options import Reading, Sampling
 
 # The options that apply to scoring rather than sampling.
 RESCORING = ("reader", "scorer", "use", "threshold", "fallback", "batch")
+COMBINING = ("combine", "scorer", "use", "threshold", "fallback", "batch")
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ def check(
     given, read = option_checks.split(options)
     option_checks.amount(budget)
     sampling = option_checks.sampling(given)
+    if sampling.combine:
+        raise InvalidOption("DATA|RUN", "--combine takes several runs")
     reading = option_checks.filled(Reading, {}, read)
     source = inputs.find_source(str(data))
     shown = None if examples is None else str(examples)
@@ -75,6 +81,24 @@ def check(
     else:
         _refuse({**asked, **read}, f"the recorded votes of {data} are reused", RESCORING)
     return InferOrder(source, run, shown, append_to, budget, skip_bad, given, sampling, reading)
+
+
+def combine(
+    runs: Sequence[str], *, run: str | None = None, **asked: Any
+) -> tuple[EnqueuedRun, Combination | None]:
+    """Enqueue a vote over the recorded votes of several runs; see `combine.combine`.
+
+    Raises:
+        InvalidOption: an option does not apply to recorded votes, or ``combine`` is missing.
+        UserError, ServiceUnreachable: as `combine.combine`.
+    """
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if "combine" not in asked:
+        raise InvalidOption("DATA|RUN", "several runs need --combine plain or learned")
+    _refuse(asked, "recorded votes are combined", COMBINING)
+    sampling = option_checks.sampling(asked)
+    chosen = {name: getattr(sampling, name) for name in asked}
+    return combining.combine(runs, {"scorer": models.NONE, **chosen}, run)
 
 
 def _refuse(asked: Mapping[str, Any], why: str, allowed: tuple[str, ...] = ()) -> None:

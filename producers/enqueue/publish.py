@@ -44,6 +44,8 @@ ADDED = (
     "template_arg",
     "max_thinking",
     "ask_letter",
+    "combine",
+    "weights",
 )
 Also = Callable[[Connection], object]  # what is written in the same transaction
 _NO_NAME = re.compile(r"[^\w.+@-]+")

@@ -75,6 +75,11 @@ def prepare(source: Run, changes: dict[str, Any], name: str | None = None) -> Pr
     wanted = parse(changes["only"])
     run_progress.require_questions(source.name)
     run_progress.require_finished(source.name)
+    if combined := run_progress.combined_runs(source.name):
+        raise UserError(
+            f"run {source.name!r} combines the votes of {', '.join(combined)}: "
+            "ask questions of one of those again"
+        )
     # The finish reason is read with the texts only.
     results = votes.of_run(source.name, texts=True)
     selected = {result.key: result.entry.id for result in results if _is_wanted(result, wanted)}

@@ -24,7 +24,7 @@ Interval = tuple[float, float]
 
 def unit(entry: Entry) -> str:
     """Name the unit that is resampled: copies of one problem together; without a problem, the entry."""
-    return dataset.identity(entry.problem) if entry.problem.strip() else f"entry {entry.id}"
+    return dataset.unit(entry)
 
 
 def by_unit(

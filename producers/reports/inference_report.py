@@ -123,6 +123,8 @@ class Figures:
     sources: list[VoteSource] = field(default_factory=list)
     # An `api_usage.ApiUsage`, if the generator calls a provider: calls, usage and cost.
     services: Any = None
+    # A `combination.Combination`, if the run combines the votes of others.
+    combination: Any = None
     tokens: int = 0
     wall_seconds: float | None = None
     tokens_per_second: float | None = None

@@ -8,21 +8,26 @@ A question is shared if its key, and its text with its options, are the same in 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from producers import console
 from producers.reports import confidence_intervals
 from shared import dataset
 from shared.errors import UserError
-from shared.ledger import votes
+from shared.ledger import runs, votes
 from shared.ledger.votes import QuestionResult
 
 
 @dataclass(frozen=True)
 class RunAnswer:
-    """A run's answer to a question: right letter, its own letter, agreement and tokens of its votes."""
+    """A run's answer to a question: right letter, its own letter, agreement and tokens of its votes.
+
+    ``votes`` are the letters of its last round.
+    """
 
     gold: str | None
     letter: str | None
     agreement: float | None
     tokens: int
+    votes: tuple[str | None, ...] = ()
 
 
 @dataclass
@@ -86,6 +91,23 @@ def match(names: Sequence[str]) -> list[Match]:
     return shared
 
 
+def match_same(names: Sequence[str]) -> list[Match]:
+    """Match the questions of runs that must all have the same ones.
+
+    Raises:
+        UserError: a run has questions that another one lacks; the message counts them and names the first.
+    """
+    matches = match(names)
+    shared = {each.key for each in matches}
+    for name in names:
+        if others := sorted(runs.keys_of(name) - shared):
+            raise UserError(
+                f"run {name!r} has {console.count(len(others), 'question')} that another run lacks or asks "
+                f"otherwise (the first: {others[0]}): combine runs over the same questions"
+            )
+    return matches
+
+
 def _identity(result: QuestionResult) -> str:
     question = result.entry.questions[result.question]
     return dataset.identity("\0".join([result.entry.problem, question.question, *question.options]))
@@ -98,4 +120,6 @@ def _match(result: QuestionResult) -> Match:
 
 
 def _answer(result: QuestionResult) -> RunAnswer:
-    return RunAnswer(result.gold, result.letter, result.agreement, sum(vote.tokens for vote in result.votes))
+    tokens = sum(vote.tokens for vote in result.votes)
+    last = tuple(vote.letter for vote in result.votes if vote.attempt == result.votes[-1].attempt)
+    return RunAnswer(result.gold, result.letter, result.agreement, tokens, last)

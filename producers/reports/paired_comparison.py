@@ -111,7 +111,11 @@ def compare(names: Sequence[str]) -> Comparison:
         raise UserError("name at least two different runs to compare")
     for name in names:
         run_progress.require_questions(name)
-    matches = matched_questions.match(names)
+    return of_matches(names, matched_questions.match(names))
+
+
+def of_matches(names: Sequence[str], matches: Sequence[Match]) -> Comparison:
+    """Compare runs on their matched questions; raises as `compare` if no question is answered in all."""
     answered = [match for match in matches if match.answered]
     if not answered:
         raise UserError(f"no question is answered in all runs ({', '.join(names)}): wait for their answers")
@@ -153,7 +157,9 @@ def _labelled(comparison: Comparison, matches: Sequence[Match]) -> Iterator[Matc
 
 def _learned(comparison: Comparison) -> set[str]:
     """Give the problems that the runs' scorers and adapters were trained on."""
-    sources = [source for run in comparison.runs for source in votes.count_sources(run.name)]
+    # The adapters of a combination's votes are on record with its runs.
+    runs = {name for run in comparison.runs for name in (run.name, *run_progress.combined_runs(run.name))}
+    sources = [source for name in runs for source in votes.count_sources(name)]
     names = {name for source in sources for name in (source.scorer, source.adapter) if name}
     return set().union(*map(models.problems, names))
 

@@ -233,6 +233,7 @@ def _ending(vote: dict[str, Any]) -> str:
         f"finish reason {vote['finish_reason']}" if vote["finish_reason"] else "",
         "" if vote["mean_logprob"] is None else f"mean log-probability {vote['mean_logprob']:.3f}",
         f"scorer {vote['scorer']}" if vote["scorer"] else "",
+        f"of run {vote['run']}" if vote.get("run") else "",
     ]
     return "".join(f", {part}" for part in parts if part)
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from producers import console
 from producers.reports import render
+from producers.reports.combination import Combination
 from producers.reports.confidence_intervals import Interval
 from producers.reports.paired_comparison import ComparedRun, Comparison, Difference, Flip
+from producers.reports.render import Rows
 
 FLIPS_SHOWN = 100  # flips in each direction on a page; the JSON has all of them
 GROUP_HEADINGS = ["by", "value", "before", "after", "points", "won", "lost"]
@@ -108,6 +110,37 @@ def _group_rows(difference: Difference) -> Iterator[list[str]]:
         points = 100 * (group.after.right - group.before.right) / group.before.of
         shares = [render.percent(group.before), render.percent(group.after)]
         yield [group.by, group.value, *shares, f"{points:+.1f}", str(group.won), str(group.lost)]
+
+
+# Combinations
+
+
+def combination_rows(combination: Combination) -> Rows:
+    """Return a combination of runs, beside its runs, as table rows."""
+    weights = [f"{run} {weight:.2f}" for run, weight in combination.weights.items()]
+    learned = combination.mode == "learned"
+    rows = [("combination", f"learned weights: {', '.join(weights)}" if learned else "every vote counts 1")]
+    comparison = combination.comparison
+    if comparison is None or not comparison.questions:
+        return [*rows, ("compared on", "no labelled question is answered in all runs")]
+    best, combined = comparison.runs[0].name, comparison.runs[-1].name
+    entries = console.count(comparison.entries, "entry")
+    rows.append(("compared on", f"{console.count(comparison.questions, 'labelled question')} in {entries}"))
+    for run in comparison.runs:
+        _, right, interval, *difference = _cells(run)[:5]
+        over = f", {difference[0]} points over {best}, p {difference[1]}" if run.name == combined else ""
+        rows.append((f"accuracy of {run.name}", f"{right}  ({interval}){over}"))
+    return [*rows, ("", _verdict(best, comparison.runs[-1].difference))]
+
+
+def _verdict(best: str, difference: Difference | None) -> str:
+    """Say whether the combination is shown to be better than its best run."""
+    interval = difference.interval if difference else None
+    if interval and interval[0] > 0:
+        return f"the combination is better than {best}: the 95 % interval is above zero"
+    place = "is below zero" if interval and interval[1] < 0 else "includes zero"
+    why = f"the 95 % interval {place}" if interval else "an interval needs at least two entries"
+    return f"the combination is not shown to be better than {best}: {why}"
 
 
 # The page

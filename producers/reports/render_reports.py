@@ -11,7 +11,7 @@ from typing import Any
 
 from producers import console
 from producers.models import ListedModel
-from producers.reports import render, render_api_usage, training_report
+from producers.reports import render, render_api_usage, render_comparison, training_report
 from producers.reports.confidence_intervals import Interval
 from producers.reports.inference_report import Figures, Share
 from producers.reports.render import Rows
@@ -36,7 +36,8 @@ def inference_rows(figures: Figures) -> Rows:
     ]
     rows += _forced_rows(figures)
     services = render_api_usage.service_rows(figures.services) if figures.services else []
-    return rows + _scorer_rows(figures) + _source_rows(figures) + services + _work_rows(figures)
+    combined = render_comparison.combination_rows(figures.combination) if figures.combination else []
+    return combined + rows + _scorer_rows(figures) + _source_rows(figures) + services + _work_rows(figures)
 
 
 def _counts(figures: Figures) -> str:
@@ -89,10 +90,10 @@ def _scorer_rows(figures: Figures) -> Rows:
 
 def _source_rows(figures: Figures) -> Rows:
     rows = []
+    combined = ", ".join(figures.combination.weights) if figures.combination else ""
+    unknown = f"the runs {combined}" if combined else "not on record"
     for source in figures.sources:
-        model = (
-            f"{source.model} (weights {source.weights}, {source.engine})" if source.model else "not on record"
-        )
+        model = f"{source.model} (weights {source.weights}, {source.engine})" if source.model else unknown
         adapter = f", adapter {source.adapter}" if source.adapter else ""
         scorer = f", scorer {source.scorer}" if source.scorer else ", no scorer"
         rows.append((f"{console.count(source.votes, 'vote')} sampled by", f"{model}{adapter}{scorer}"))

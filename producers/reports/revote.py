@@ -83,6 +83,11 @@ def revote(name: str, scorer: str | None = None) -> Revote:
     """
     run = run_progress.require_questions(name)
     sampling = Sampling.of_record(run.options)
+    if sampling.weights is not None:
+        raise UserError(
+            f"run {name!r} weighs votes by their runs, which --revote cannot: see `votequeue report {name}`, "
+            "or combine the runs with --combine plain"
+        )
     model = _model(name, scorer)
     comparison = Revote(name, model.name if model else None)
     cases = list(_cases(comparison, model))

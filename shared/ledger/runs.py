@@ -312,17 +312,22 @@ def load_entry(run: str, position: int) -> Entry:
         return dataset.entry_of(connection.execute(query).scalar_one())
 
 
-def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], PromptQuestion]:
-    """Read questions by their places in the data set: (position of the entry, index of the question)."""
-    wanted = set(places)
+def load_entries_at(run: str, positions: Iterable[int]) -> dict[int, Entry]:
+    """Read entries by their positions in the data set."""
     columns = schema.entries.c
     query = sa.select(columns.position, columns.text).where(
-        columns.run == run, columns.position.in_({position for position, _ in wanted})
+        columns.run == run, columns.position.in_(set(positions))
     )
     with engine.reading() as connection:
         texts = {row.position: row.text for row in connection.execute(query)}
-    parsed = {position: dataset.entry_of(text) for position, text in texts.items()}
-    return {place: asked(parsed[place[0]], place[1]) for place in wanted}
+    return {position: dataset.entry_of(text) for position, text in texts.items()}
+
+
+def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], PromptQuestion]:
+    """Read questions by their places in the data set: (position of the entry, index of the question)."""
+    wanted = set(places)
+    entries = load_entries_at(run, (position for position, _ in wanted))
+    return {place: asked(entries[place[0]], place[1]) for place in wanted}
 
 
 def asked(entry: Entry, index: int) -> PromptQuestion:

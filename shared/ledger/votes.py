@@ -204,6 +204,14 @@ def recorded_rounds(
     return rounds
 
 
+def last_rounds(run: str, keys: Sequence[str]) -> dict[str, list[RecordedVote]]:
+    """Read the votes of the last round of some of a run's questions, by key."""
+    named = sa.select(items.number, items.key).where(items.run == run, items.key.in_(keys))
+    with engine.reading() as connection:
+        key_of = {row.number: row.key for row in connection.execute(named)}
+    return {key_of[number]: rounds[-1][0] for number, rounds in recorded_rounds(run, list(key_of)).items()}
+
+
 def sampled_rounds(run: str, number: int) -> list[tuple[int, RoundRecord, GeneratorIdentity | None]]:
     """Read the `RoundRecord` and generator of each round of a question, by attempt."""
     rounds, generators = schema.rounds.c, schema.generators.c

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from shared import settings
 from shared.ledger import engine
 from tests.integration import postgres
-from workers.inference import rounds
+from workers.inference import finished_rounds
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def new_database(postgres_url: str) -> str:
 @pytest.fixture(autouse=True)
 def _new_runs() -> None:
     """Forget the options of runs, which a worker reads once: the tests' runs have the same names."""
-    rounds._plan.cache_clear()
+    finished_rounds.plan_of.cache_clear()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -210,7 +210,7 @@ def test_an_adapter_is_trained_by_the_recipes_numbers(monkeypatch: pytest.Monkey
 def test_every_field_of_a_run_is_an_option(votequeue: Command) -> None:
     runs = [(COMMANDS[0], Sampling), (COMMANDS[1], ScorerTraining), (COMMANDS[2], LoraTraining)]
     # These follow from what is trained on, or from the data argument.
-    derived = {"target", "examples", "votes_of", "redo_of"}
+    derived = {"target", "examples", "votes_of", "redo_of", "weights"}
     for words, model in runs:
         shown = votequeue(*words, "--help").out
         # What else a sampling pins follows from the settings and the program.

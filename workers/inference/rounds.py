@@ -3,7 +3,8 @@
     await Rounds(generator, scorer, retriever).run([claim])  ->  ["B: majority, 3 of 5 votes"]
 
 The adapter and the scorer of a run are pinned when it is enqueued. A run with `follow` looks them up per
-batch. A rescoring run takes the recorded votes of another run instead of sampling.
+batch. A rescoring run takes the recorded votes of another run instead of sampling. A combination takes those
+of several runs; each vote is read by the rule of its own run.
 
 A question without an accepted vote becomes pending and gets a new message, so that batches stay full. The
 order is: commit to the ledger, then publish, then acknowledge (by returning).
@@ -11,62 +12,27 @@ order is: commit to the ledger, then publish, then acknowledge (by returning).
 
 import asyncio
 import dataclasses
-import functools
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from shared import answers, prompt_files, prompts, voting
+from shared import prompt_files, prompts
 from shared.dataset import LETTERS
 from shared.errors import NotServedHere, Refused, UserError, VotequeueError
 from shared.generators import VLLM
 from shared.jobs import Job
-from shared.ledger import claims, engine, models, prompt_store, runs
-from shared.ledger import votes as recorded_votes
-from shared.ledger.claims import FORCED, READ, Claim, RoundRecord, Settled, VoteRecord
-from shared.ledger.models import Model
-from shared.ledger.votes import RecordedVote
+from shared.ledger import claims, models, runs
+from shared.ledger.claims import Claim, RoundRecord
 from shared.options import Sampling
 from shared.prompt_files import PromptTemplate
 from shared.prompts import FewShotExample, ModelInput, PromptQuestion
-from shared.training_examples import Text
-from shared.voting import Rule, Vote, VotingMode
 from workers import retries, settlement
+from workers.inference import judging, recorded_rounds
+from workers.inference.finished_rounds import FinishedRound, Plan, SampledRound, plan_of
 from workers.inference.throughput_meter import ThroughputMeter
 from workers.ports import Completion, Generator, LetterQuestion, Retriever, Scorer
 
 EXCLUSIVE_FROM = 2  # consecutive deaths from which a question's batch runs alone
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How the questions of one run are answered."""
-
-    sampling: Sampling
-    examples: str | None
-    # None: this worker does not know it.
-    prompt: PromptTemplate | None
-
-
-@dataclass(frozen=True)
-class _Sampled:
-    """A round's votes and their sources."""
-
-    votes: list[Completion]
-    record: RoundRecord | None
-
-
-@dataclass(frozen=True)
-class _FinishedRound:
-    """A question of a batch with its round's votes; ``last``: this is its last round."""
-
-    claim: Claim
-    asked: PromptQuestion
-    sampled: _Sampled
-    last: bool
 
 
 class Rounds:
@@ -98,25 +64,25 @@ class Rounds:
             self.meter.end(batch[0].job.run, batch)
 
     async def _run(self, batch: Sequence[Claim]) -> list[str | VotequeueError]:
-        plan = await asyncio.to_thread(_plan, batch[0].job.run)
+        plan = await asyncio.to_thread(plan_of, batch[0].job.run)
         asked = await asyncio.to_thread(_asked, batch)
         outcomes: dict[Claim, str | VotequeueError] = {}
         if plan.sampling.votes_of is None:
             sampled = await self._sample(plan, batch, asked)
             finished = [
-                _FinishedRound(claim, question, result, claim.attempt >= plan.sampling.max_attempts)
+                FinishedRound(claim, question, result, claim.attempt >= plan.sampling.max_attempts)
                 for claim, question, result in zip(batch, asked, sampled, strict=True)
-                if isinstance(result, _Sampled)
+                if isinstance(result, SampledRound)
             ]
             outcomes = {
                 claim: result
                 for claim, result in zip(batch, sampled, strict=True)
-                if not isinstance(result, _Sampled)
+                if not isinstance(result, SampledRound)
             }
         else:
-            finished = await asyncio.to_thread(_recorded, plan.sampling.votes_of, batch, asked)
+            finished = await asyncio.to_thread(recorded_rounds.recorded, plan.sampling, batch, asked)
         # From here on, an outage of the ledger must not lose the sampled votes.
-        ends = await retries.until_done_aside(lambda: self._judge(plan, finished))
+        ends = await retries.until_done_aside(lambda: judging.judge(self._scorer, plan, finished))
         kept = await retries.until_done_aside(lambda: claims.settle(ends))
         await asyncio.to_thread(settlement.publish, [end.claim.job for end in kept if end.answer is None])
         late = dict.fromkeys((each.claim for each in finished), settlement.TOO_LATE)
@@ -124,8 +90,8 @@ class Rounds:
         return [outcomes[claim] for claim in batch]
 
     async def _sample(
-        self, plan: _Plan, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
-    ) -> list[_Sampled | VotequeueError]:
+        self, plan: Plan, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
+    ) -> list[SampledRound | VotequeueError]:
         template = self._require_same(plan)
         examples = await asyncio.to_thread(self._examples, plan, asked)
         adapter = await asyncio.to_thread(models.chosen, "lora", plan.sampling.lora)
@@ -137,7 +103,7 @@ class Rounds:
                 raise result
         return results  # type: ignore[return-value]  # the loop above raises all others
 
-    def _examples(self, plan: _Plan, asked: Sequence[PromptQuestion]) -> list[list[FewShotExample]]:
+    def _examples(self, plan: Plan, asked: Sequence[PromptQuestion]) -> list[list[FewShotExample]]:
         if plan.examples is None:
             return [[] for _ in asked]
         sampling = plan.sampling
@@ -146,13 +112,13 @@ class Rounds:
 
     async def _ask(
         self,
-        plan: _Plan,
+        plan: Plan,
         template: PromptTemplate,
         adapter: str | None,
         claim: Claim,
         asked: PromptQuestion,
         examples: list[FewShotExample],
-    ) -> _Sampled:
+    ) -> SampledRound:
         sampling, style = plan.sampling, self._style(plan.sampling)
         prompt, tokens, examples = self._fit(template, asked, examples, style, sampling)
         progress = self.meter.begin(claim.job.run, claim, sampling.votes)
@@ -172,7 +138,7 @@ class Rounds:
             seconds=time.time() - begun,
             style=style,
         )
-        return _Sampled(votes, record)
+        return SampledRound(votes, record)
 
     def _style(self, sampling: Sampling) -> str:
         if sampling.prompt_style == "auto":
@@ -214,21 +180,16 @@ class Rounds:
         job: Job,
     ) -> list[Completion]:
         """Ask the votes that end without a letter for one."""
-        read = zip(votes, _read(sampling, asked, votes), strict=True)
-        unread = [
-            dataclasses.replace(vote, text=text.text) if text.letter is None else None for vote, text in read
-        ]
-        chosen = iter(
-            await self._generator.choose(
-                prompt, [vote for vote in unread if vote], letters, sampling, adapter, job
-            )
-        )
-        return [
-            dataclasses.replace(vote, forced=next(chosen)) if without else vote
-            for vote, without in zip(votes, unread, strict=True)
-        ]
+        texts = [judging.read(vote, sampling, len(asked.options)) for vote in votes]
+        unread = {at: text.text for at, text in enumerate(texts) if text.letter is None}
+        if not unread:
+            return votes
+        ended = [dataclasses.replace(votes[at], text=text) for at, text in unread.items()]
+        chosen = await self._generator.choose(prompt, ended, letters, sampling, adapter, job)
+        forced = dict(zip(unread, chosen, strict=True))
+        return [dataclasses.replace(vote, forced=forced.get(at)) for at, vote in enumerate(votes)]
 
-    def _require_same(self, plan: _Plan) -> PromptTemplate:
+    def _require_same(self, plan: Plan) -> PromptTemplate:
         """Give the run's prompt; raise `NotServedHere` unless the worker has it, generator and model."""
         generator, model = plan.sampling.generator, plan.sampling.model
         if generator != self._kind:
@@ -240,36 +201,15 @@ class Rounds:
             raise NotServedHere("the run is for the prompt of another version of votequeue")
         return plan.prompt
 
-    def _judge(self, plan: _Plan, finished: Sequence[_FinishedRound]) -> list[Settled]:
-        model = models.chosen("scorer", plan.sampling.scorer)
-        rule, name = _rule(plan.sampling, model), model.name if model else None
-        texts = [(each.asked, _read(plan.sampling, each.asked, each.sampled.votes)) for each in finished]
-        scores: Sequence[Sequence[float | None]]
-        scores = self._scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
-        return [
-            _end(plan.sampling, each, read, scored, rule, name)
-            for each, (_, read), scored in zip(finished, texts, scores, strict=True)
-        ]
-
 
 def _is_of_question(error: BaseException) -> bool:
     """Tell whether an error concerns one question, rather than the worker with all its questions."""
     return isinstance(error, VotequeueError) and not isinstance(error, UserError | NotServedHere)
 
 
-@functools.lru_cache(maxsize=64)
-def _plan(run: str) -> _Plan:
-    record = runs.get_run(run)
-    try:
-        sampling = Sampling.of_record(record.options)
-    except ValidationError as error:
-        raise Refused(f"the run's options are of another votequeue: {error.errors()[0]['msg']}") from error
-    return _Plan(sampling, record.examples, prompt_store.find(sampling.prompt))
-
-
 def batch_size(claim: Claim) -> int:
     """Give a question's maximum batch size: its run's, halved with each death of its work."""
-    return max(1, _plan(claim.job.run).sampling.batch >> claim.losses)
+    return max(1, plan_of(claim.job.run).sampling.batch >> claim.losses)
 
 
 def is_exclusive(claim: Claim) -> bool:
@@ -292,76 +232,3 @@ def _seed(seed: int | None, claim: Claim) -> int | None:
         return None
     name = f"{seed}:{claim.key}:{claim.attempt}"
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-
-
-def _recorded(source: str, batch: Sequence[Claim], asked: Sequence[PromptQuestion]) -> list[_FinishedRound]:
-    """Take this round's votes from the run that sampled them."""
-    items = [claim.job.item for claim in batch]
-    recorded = recorded_votes.recorded_rounds(source, items)
-    finished = []
-    for claim, question in zip(batch, asked, strict=True):
-        rounds = recorded.get(claim.job.item, [])
-        votes, record = rounds[claim.attempt - 1] if claim.attempt <= len(rounds) else ([], None)
-        sampled = _Sampled([_completion(vote) for vote in votes], record)
-        finished.append(_FinishedRound(claim, question, sampled, claim.attempt >= len(rounds)))
-    return finished
-
-
-def _completion(vote: RecordedVote) -> Completion:
-    forced = vote.letter if vote.letter_source == FORCED else None
-    return Completion(vote.text, vote.tokens, vote.finish_reason, vote.mean_logprob, vote.thinking, forced)
-
-
-def _rule(sampling: Sampling, model: Model | None) -> Rule:
-    """Give a run's voting rule; the run's options override the scorer's best rule."""
-    best = (model.rule if model else None) or voting.GATE
-    use = best.use if sampling.use == "auto" else VotingMode(sampling.use)
-    if sampling.threshold is not None:
-        return Rule(use, sampling.threshold)
-    return Rule(use, model.threshold(use) if model else best.threshold)
-
-
-def _read(sampling: Sampling, asked: PromptQuestion, votes: Sequence[Completion]) -> list[Text]:
-    """Truncate votes, and extract their letters with the run's reader; take those that were asked for."""
-    own = [prompt_store.own_part(vote.text, sampling) for vote in votes]
-    letters = [answers.extract(text, len(asked.options), sampling.reader) for text in own]
-    return [
-        Text(text=text, letter=letter or vote.forced, thinking=vote.thinking)
-        for text, letter, vote in zip(own, letters, votes, strict=True)
-    ]
-
-
-def _end(
-    sampling: Sampling,
-    finished: _FinishedRound,
-    read: Sequence[Text],
-    scores: Sequence[float | None],
-    rule: Rule,
-    scorer: str | None,
-) -> Settled:
-    claim, votes, records = finished.claim, [], []
-    for completion, text, score in zip(finished.sampled.votes, read, scores, strict=True):
-        accepted = rule.accepts(text.letter, score)
-        votes.append(Vote(text.letter, score))
-        source = FORCED if completion.forced else READ
-        records.append(
-            VoteRecord(
-                engine.storable(completion.text),
-                text.letter,
-                score,
-                accepted,
-                completion.tokens,
-                completion.finish_reason,
-                completion.mean_logprob,
-                engine.storable(completion.thinking) if completion.thinking else None,
-                source if text.letter else None,
-            )
-        )
-    answer = voting.decide(votes, rule)
-    if answer is None and finished.last:
-        answer = voting.fall_back(recorded_votes.earlier_votes(claim.job) + votes, sampling.fallback)
-    if answer is None:
-        outcome = f"again: none of {len(votes)} votes was accepted"
-    else:
-        outcome = f"{answer.letter}: {answer.how}, {answer.support} of {len(votes)} votes"
-    return Settled(claim, records, answer, outcome, scorer, finished.sampled.record)
