@@ -83,7 +83,7 @@ def infer(  # noqa: PLR0913  Typer reads options from the signature
             prepared = redo.prepare(source, generator_options.changes(source.options, chosen, given), run)
         generator_options.check_budget(prepared.run, budget)
         if dry_run:
-            return _forecast(prepared, json)
+            return _forecast(prepared, budget, json)
         enqueued = publish.place(prepared, budget)
     else:
         reason = f"the recorded votes of {data} are reused"
@@ -102,11 +102,11 @@ def infer(  # noqa: PLR0913  Typer reads options from the signature
     return render.text(f"run {enqueued.run} {before}: {counts}{examples_note}")
 
 
-def _forecast(prepared: "Prepared", json: bool) -> None:
+def _forecast(prepared: "Prepared", budget: float | None, json: bool) -> None:
     from producers.enqueue import dry_run
     from producers.reports import render
 
-    forecast = dry_run.forecast(prepared)
+    forecast = dry_run.forecast(prepared, budget)
     if json:
         return render.as_json(forecast)
     render.text(dry_run.summary(forecast))

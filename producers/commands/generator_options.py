@@ -14,7 +14,7 @@ import typer
 from producers.commands import service_options
 from shared.generators import GENERATORS, LEXICAL, STATIC, Generator
 from shared.options import Sampling
-from shared.providers import PROVIDERS
+from shared.providers import PROVIDERS, embedding_service
 
 if TYPE_CHECKING:
     from shared.ledger.runs import Run
@@ -34,6 +34,7 @@ def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
         typer.BadParameter: an option does not apply to the generator, or is missing.
     """
     generator = GENERATORS[sampling.generator]
+    _check_retriever(sampling.retriever or "")
     changes = _called(sampling) if generator.calls_provider else _uncalled(generator, given)
     if not generator.torch:
         changes |= _without_torch(generator, sampling, given)
@@ -87,6 +88,15 @@ def _uncalled(generator: Generator, given: Mapping[str, Any]) -> dict[str, Any]:
                 param_hint=f"--{name}",
             )
     return {"provider": None, "endpoint": Sampling.model_fields["endpoint"].default}
+
+
+def _check_retriever(name: str) -> None:
+    service = embedding_service(name)
+    if service and not (PROVIDERS[service[0]].embedder and service[1]):
+        able = " or ".join(f"{name}:MODEL" for name, provider in PROVIDERS.items() if provider.embedder)
+        raise typer.BadParameter(
+            f"{name} names no model with embeddings: use {able}", param_hint="--retriever"
+        )
 
 
 def _without_torch(generator: Generator, sampling: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
