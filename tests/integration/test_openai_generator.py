@@ -12,10 +12,11 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from producers.enqueue import publish
 from shared import dataset, prompts, settings
 from shared.errors import NotServedHere, Refused
 from shared.jobs import Infer
-from shared.ledger import calls, claims, engine, runs, schema
+from shared.ledger import calls, claims, engine, outbox, runs, schema
 from shared.ledger.claims import Claim
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
@@ -119,7 +120,7 @@ def test_a_server_that_ignores_n_is_asked_for_each_vote_and_that_is_remembered(s
     server.most_votes = 1
     run, made = open_run(2), generator(server)
     assert play(made, run, 1) == ["A: unscored majority, 3 of 3 votes"]
-    assert steps(run) == ["vote 1", "vote 2", "vote 3"]
+    assert sorted(steps(run)) == ["vote 1", "vote 2", "vote 3"]
     assert [arrival.asked.get("n") for arrival in server.requests] == [3, None, None]
     asyncio.run(infer.run_round(rounds_of(made), claims.claim([Infer(run=run, item=1)], "one", 60)))
     assert [arrival.asked.get("n") for arrival in server.requests[3:]] == [None] * 3
@@ -129,7 +130,7 @@ def test_a_server_that_caps_n_is_asked_for_the_rest_one_by_one(server: ChatServe
     server.most_votes = 2
     run = open_run(votes=4)
     play(generator(server), run)
-    assert steps(run) == ["vote 1", "vote 3", "vote 4"]
+    assert sorted(steps(run)) == ["vote 1", "vote 3", "vote 4"]
     assert len(rows(schema.votes, run)) == 4
 
 
@@ -141,7 +142,7 @@ def test_a_server_that_refuses_n_is_asked_again_without_it_and_no_attempt_is_cha
     assert play(made, run) == ["waits: the model gives one vote a request: it is asked again so"]
     assert standing(run) == (State.PENDING, 0)
     assert play(made, run) == ["A: unscored majority, 3 of 3 votes"]
-    assert steps(run) == ["vote 1", "vote 2", "vote 3"]
+    assert sorted(steps(run)) == ["vote 1", "vote 2", "vote 3"]
 
 
 def test_with_a_seed_separate_requests_have_seeds_of_their_own(server: ChatServer) -> None:
@@ -202,11 +203,11 @@ def test_the_next_round_asks_for_new_votes(server: ChatServer) -> None:
 @pytest.mark.parametrize(
     ("fault", "outcome", "state"),
     [
-        ("server error", "failed", (State.PENDING, 1)),
-        ("timeout", "no reply", (State.PENDING, 1)),
-        ("reset", "no reply", (State.PENDING, 1)),
-        ("truncated", "unreadable", (State.PENDING, 1)),
-        ("no choices", "unreadable", (State.PENDING, 1)),
+        ("server error", "failed", (State.PENDING, 0)),
+        ("timeout", "no reply", (State.PENDING, 0)),
+        ("reset", "no reply", (State.PENDING, 0)),
+        ("truncated", "unreadable", (State.PENDING, 0)),
+        ("no choices", "unreadable", (State.PENDING, 0)),
         ("refused", "refused", (State.DEAD, 1)),
         ("too long", "refused", (State.DEAD, 1)),
         ("credentials", "barred", (State.PENDING, 0)),
@@ -221,6 +222,52 @@ def test_a_failed_call_is_no_answer(
     assert standing(run) == state
     assert rows(schema.votes, run) == []
     assert steps(run, outcome) == ["vote 1"]
+
+
+def test_failed_calls_are_no_rounds_and_a_question_gets_all_of_those(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_MAX_FAILURES", "4")
+    settings.load.cache_clear()
+    server.reply = lambda _: MUTE
+    down = ["server error", "timeout", "throttled", "server error"]
+    server._script = [*down, "ok", *down, "ok", *down, "ok"]
+    run, made = open_run(fallback="constant"), generator(server)
+    outcomes = [play(made, run)[0].partition(":")[0] for _ in range(12)]
+    assert [outcome.partition(" ")[0] for outcome in outcomes] == ["again"] * 11 + ["A"]
+    assert standing(run) == (State.DONE, 3)
+    assert [(vote["attempt"], vote["place"]) for vote in rows(schema.votes, run)] == [
+        (attempt, place) for attempt in (1, 2, 3) for place in range(3)
+    ]
+
+
+def test_a_question_whose_server_stays_down_is_dead_and_after_a_retry_gets_all_its_rounds(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_MAX_FAILURES", "3")
+    settings.load.cache_clear()
+    server.reply = lambda _: MUTE
+    run, made = open_run(fallback="constant"), generator(server)
+    play(made, run)
+    for _ in range(2):
+        server.fail_with("server error")
+        assert [play(made, run)[0].partition(" ")[0] for _ in range(3)] == ["again", "again", "dead:"]
+        assert publish.retry_dead(run) == 1
+        assert standing(run) == (State.PENDING, 1)
+    server.fail_with("ok")
+    assert play(made, run) == ["again: none of 3 votes was accepted"]
+    assert play(made, run)[0].startswith("A: ")
+    assert standing(run) == (State.DONE, 3)
+
+
+def test_a_question_that_the_budget_stopped_loses_no_round(server: ChatServer) -> None:
+    server.reply = lambda _: MUTE
+    run, made = open_run(budget=40.0), generator(server, PRICED)
+    play(made, run)
+    calls.set_budget(run, calls.spent(run).spent)
+    assert play(made, run)[0].startswith(f"dead: {calls.OVER_BUDGET}")
+    assert outbox.revive(run, calls.OVER_BUDGET) == 1
+    assert standing(run) == (State.PENDING, 1)
 
 
 def test_one_question_that_fails_leaves_its_neighbours_alone(server: ChatServer) -> None:
