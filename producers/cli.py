@@ -152,17 +152,25 @@ def failed(
 
 
 @app.command()
-def collect(
+def collect(  # noqa: PLR0913  Typer reads options from the signature
     run: RunName,
+    *,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="FILE",
+            show_default="required without --push",
             help="output: .json, .csv, .tsv, .txt, .parquet, .hf (a folder), else JSON Lines; .gz, .zst",
         ),
-    ],
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            "--push", metavar="hf://OWNER/NAME", help="write a data set of the hub instead, with a card"
+        ),
+    ] = None,
     layout: Annotated[
         str | None,
         typer.Option(
@@ -200,11 +208,18 @@ def collect(
     for option, value in (("--fields", fields), ("--format", layout)):
         if votes and value:
             raise typer.BadParameter("does not apply to --votes", param_hint=option)
-    done = collecting.collect(run, output, wait, force, contents)
-    if json:
-        render.as_json({**render.plain(done), "open": done.open})
+    if push is not None and output is None:
+        from producers import hub_push
+
+        done, place = hub_push.push(run, push, wait, contents)
+    elif output is not None and push is None:
+        done, place = collecting.collect(run, output, wait, force, contents), str(output)
     else:
-        render.text(done.summary)
+        raise typer.BadParameter("give a file, or --push for the hub", param_hint="--output")
+    if json:
+        render.as_json({**render.plain(done), "path": place, "open": done.open})
+    else:
+        render.text(f"{place}: {done.summary}")
     if done.left_out:
         console.note(f"fields dropped (not in the table schema): {', '.join(done.left_out)}")
     for item in done.dead:
