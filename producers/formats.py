@@ -78,9 +78,9 @@ def write(entries: Iterable[dict[str, Any]], path: Path, run: str, added: Sequen
     require(path)
     if not is_table(path):
         return WrittenFile(row_writers.write(entries, path), [])
-    counted = _Table(entries, added)
-    _write_table(counted.rows(), path, run, _features(added).arrow_schema)
-    return WrittenFile(counted.count, sorted(counted.left_out))
+    table = _Table(entries, added)
+    count = _write_table(table.rows(), path, run, _features(added).arrow_schema)
+    return WrittenFile(count, sorted(table.left_out))
 
 
 def is_table(path: Path) -> bool:
@@ -97,26 +97,12 @@ def write_table(
         return WrittenFile(row_writers.write(rows, path), [])
     from datasets import Features
 
-    counted = _Rows(rows)
+    plain = (
+        {name: _text(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in rows
+    )
     features = Features({name: _value(kind) for name, kind in columns.items()})
-    _write_table(counted.rows(), path, run, features.arrow_schema)
-    return WrittenFile(counted.count, [])
-
-
-class _Rows:
-    """Streams plain rows in chunks and counts them."""
-
-    def __init__(self, rows: Iterable[dict[str, Any]]) -> None:
-        self._rows = iter(rows)
-        self.count = 0
-
-    def rows(self) -> Rows:
-        while chunk := list(itertools.islice(self._rows, _CHUNK)):
-            self.count += len(chunk)
-            yield [
-                {name: _text(value) if isinstance(value, str) else value for name, value in row.items()}
-                for row in chunk
-            ]
+    return WrittenFile(_write_table(_chunks(plain), path, run, features.arrow_schema), [])
 
 
 def write_rows(
@@ -132,14 +118,13 @@ def write_rows(
     require(path)
     if not is_table(path):
         return WrittenFile(row_writers.write(rows(), path), [])
-    schema, count = _schema_of(rows(), path)
+    schema = _schema_of(rows(), path)
     schema = _schema_of_file(source, _typed(schema, added) if added else schema, added)
-    _write_table(_chunks(rows()), path, run, schema)
-    return WrittenFile(count, [])
+    return WrittenFile(_write_table(_chunks(map(_plain, rows())), path, run, schema), [])
 
 
 def _chunks(rows: Iterator[Any]) -> Rows:
-    while chunk := [_plain(row) for row in itertools.islice(rows, _CHUNK)]:
+    while chunk := list(itertools.islice(rows, _CHUNK)):
         yield chunk
 
 
@@ -152,19 +137,18 @@ def _plain(value: Any) -> Any:
     return float(value.text) if isinstance(value, json_text.Number) else value
 
 
-def _schema_of(rows: Iterator[Any], path: Path) -> tuple[Any, int]:
+def _schema_of(rows: Iterator[Any], path: Path) -> Any:
     import pyarrow
 
-    schema, count = pyarrow.schema([]), 0
+    schema = pyarrow.schema([])
     try:
-        for chunk in _chunks(rows):
-            count += len(chunk)
+        for chunk in _chunks(map(_plain, rows)):
             found = pyarrow.Table.from_pylist(chunk).schema
             schema = pyarrow.unify_schemas([schema, found], promote_options="permissive")
     except (pyarrow.ArrowException, AttributeError, TypeError) as error:
         what = str(error).splitlines()[0] if isinstance(error, pyarrow.ArrowException) else "no column names"
         raise UserError(f"{path}: the rows are no table ({what}): write .jsonl, .json or .csv") from None
-    return schema, count
+    return schema
 
 
 def _typed(schema: Any, added: Sequence[str]) -> Any:
@@ -220,14 +204,11 @@ class _Table:
     """Streams entries as rows of one schema and records dropped fields."""
 
     def __init__(self, entries: Iterable[dict[str, Any]], added: Sequence[str]) -> None:
-        self._entries, self._added = iter(entries), added
-        self.count = 0
+        self._entries, self._added = entries, added
         self.left_out: set[str] = set()
 
     def rows(self) -> Rows:
-        while chunk := [self._row(entry) for entry in itertools.islice(self._entries, _CHUNK)]:
-            self.count += len(chunk)
-            yield chunk
+        return _chunks(map(self._row, self._entries))
 
     def _row(self, entry: dict[str, Any]) -> dict[str, Any]:
         entry = legacy_entries.renamed(entry)
@@ -291,41 +272,49 @@ def _features(added: Sequence[str] = ()) -> Any:
     return Features({"id": text, "problem": text, "questions": List(question), "votequeue": provenance})
 
 
-def _write_table(rows: Rows, path: Path, run: str, schema: Any) -> None:
-    (_write_parquet if path.suffix == PARQUET else _write_folder)(rows, path, run, schema)
-
-
-def _write_parquet(rows: Rows, path: Path, run: str, schema: Any) -> None:
-    from pyarrow import RecordBatch, parquet
+def _write_table(rows: Rows, path: Path, run: str, schema: Any) -> int:
+    if path.suffix == FOLDER:
+        return _write_folder(rows, path, run, schema)
+    from pyarrow import parquet
 
     with dataset.writing(path) as file, parquet.ParquetWriter(file.buffer, schema) as out:
-        for chunk in rows:
-            out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+        return _write_batches(rows, out, schema)
 
 
-def _write_folder(rows: Rows, path: Path, run: str, schema: Any) -> None:
+def _write_batches(rows: Rows, out: Any, schema: Any) -> int:
+    from pyarrow import RecordBatch
+
+    count = 0
+    for chunk in rows:
+        out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+        count += len(chunk)
+    return count
+
+
+def _write_folder(rows: Rows, path: Path, run: str, schema: Any) -> int:
     path = Path(os.path.realpath(path))  # write to the target of a symbolic link
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as workshop:
             built = Path(workshop, "made")
-            _save(rows, schema, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
+            count = _save(rows, schema, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
             _swap(built, path, Path(workshop, "before"))
+            return count
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _save(rows: Rows, schema: Any, stream: Path, folder: Path, description: str) -> None:
+def _save(rows: Rows, schema: Any, stream: Path, folder: Path, description: str) -> int:
     import datasets
-    from pyarrow import RecordBatch, ipc
+    from pyarrow import ipc
 
     with stream.open("wb") as file, ipc.new_stream(file, schema) as out:
-        for chunk in rows:
-            out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+        count = _write_batches(rows, out, schema)
     data_set = datasets.Dataset.from_file(str(stream), info=datasets.DatasetInfo(description=description))
-    if not len(data_set):
+    if not count:
         raise UserError(f"there is nothing to write yet, and `datasets` cannot load an empty {FOLDER}")
     with _no_bars(datasets):
         data_set.save_to_disk(folder)
+    return count
 
 
 @contextlib.contextmanager

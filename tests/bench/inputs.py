@@ -93,7 +93,8 @@ def main(count: int, chosen: list[str]) -> None:
                 time_ratio = (check + again) / (reference[1] + reference[2])
                 print(
                     f"{name}: {questions} questions, {check:.1f} s of CPU to check, "
-                    f"{again:.1f} s to read again ({time_ratio:.1f} x); peak {peak:.0f} MiB ({peak / reference[3]:.1f} x)",
+                    f"{again:.1f} s to read again ({time_ratio:.1f} x); peak {peak:.0f} MiB "
+                    f"({peak / reference[3]:.1f} x)",
                     flush=True,
                 )
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
