@@ -117,12 +117,17 @@ def _binary(file: InputFile) -> IO[bytes]:
 def _decompressed(path: Path, compression: str) -> IO[bytes]:
     if compression == "gzip":
         return io.BufferedReader(gzip.open(path))
-    pyarrow = _pyarrow(path)
-    stream: IO[bytes] = io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))
+    arrow = pyarrow(path)
+    stream: IO[bytes] = io.BufferedReader(arrow.CompressedInputStream(arrow.OSFile(str(path)), "zstd"))
     return stream
 
 
-def _pyarrow(path: Path) -> Any:
+def pyarrow(path: Path) -> Any:
+    """Import pyarrow, for a file.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         import pyarrow
     except ImportError:
@@ -209,14 +214,14 @@ def _read_blocks(file: InputFile, headerless: bool) -> Iterator[Row]:
 
 
 def _read_arrow(file: InputFile, headerless: bool) -> Iterator[Row]:
-    pyarrow = _pyarrow(file.path)
+    arrow = pyarrow(file.path)
     batches = (_of_parquet if file.kind == "parquet" else _of_folder)(file.path)
     try:
         for number, value in enumerate((value for batch in batches for value in batch.to_pylist()), start=1):
             # Values without JSON, such as dates, become text.
             text = json.dumps(value, ensure_ascii=False, default=str)
             yield Row(number, json_text.loads(text), text)
-    except pyarrow.ArrowException as error:
+    except arrow.ArrowException as error:
         raise UserError(f"{file.path} is damaged: {str(error).splitlines()[0]}; get it again") from None
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from producers import row_writers
 from shared import dataset, json_text, legacy_entries
-from shared.dataset import Entry, Provenance, Question, TextProvenance, WrongReasoning
+from shared.dataset import Provenance, TextProvenance
 from shared.errors import UserError
 
 PARQUET, FOLDER = ".parquet", ".hf"
@@ -78,9 +78,10 @@ def write(entries: Iterable[dict[str, Any]], path: Path, run: str, added: Sequen
     require(path)
     if not is_table(path):
         return WrittenFile(row_writers.write(entries, path), [])
-    table = _Table(entries, added)
-    count = _write_table(table.rows(), path, run, _features(added).arrow_schema)
-    return WrittenFile(count, sorted(table.left_out))
+    features, left_out = _features(added), set[str]()
+    rows = (_fitted(legacy_entries.renamed(entry), features, "", left_out) for entry in entries)
+    count = _write_table(_chunks(rows), path, run, features.arrow_schema)
+    return WrittenFile(count, sorted(left_out))
 
 
 def is_table(path: Path) -> bool:
@@ -200,50 +201,19 @@ def _is_narrower(found: Any, old: Any) -> bool:
     return integers or texts or inner or fields or (types.is_null(found) and not types.is_null(old))
 
 
-class _Table:
-    """Streams entries as rows of one schema and records dropped fields."""
+def _fitted(value: Any, feature: Any, place: str, left_out: set[str]) -> Any:
+    """Fit a value to its feature; add the names of the fields that the feature lacks to ``left_out``."""
+    from datasets import List
 
-    def __init__(self, entries: Iterable[dict[str, Any]], added: Sequence[str]) -> None:
-        self._entries, self._added = entries, added
-        self.left_out: set[str] = set()
-
-    def rows(self) -> Rows:
-        return _chunks(map(self._row, self._entries))
-
-    def _row(self, entry: dict[str, Any]) -> dict[str, Any]:
-        entry = legacy_entries.renamed(entry)
-        questions = [self._question(question) for question in entry["questions"]]
-        row = self._known({**entry, "questions": None}, Entry.model_fields)
-        note = self._note(entry.get("votequeue"), Provenance.model_fields, "votequeue.")
-        plain = {name: _text(value) for name, value in row.items()}
-        return plain | {"questions": questions, "votequeue": note}
-
-    def _question(self, question: dict[str, Any]) -> dict[str, Any]:
-        row = self._known(question, (*Question.model_fields, *self._added), "questions.")
-        nested = {
-            "options": [_text(option) for option in question["options"]],
-            "wrong": [self._wrong(wrong) for wrong in question.get("wrong") or ()],
-            "votequeue": self._note(
-                question.get("votequeue"), TextProvenance.model_fields, "questions.votequeue."
-            ),
+    if isinstance(feature, List):
+        return [_fitted(each, feature.feature, place, left_out) for each in value or ()]
+    if isinstance(feature, dict) and value is not None:
+        left_out |= {place + name for name in value.keys() - feature.keys()}
+        return {
+            name: _fitted(value.get(name), inner, f"{place}{name}.", left_out)
+            for name, inner in feature.items()
         }
-        nested |= {name: row[name] for name in self._added}
-        return {name: _text(value) for name, value in row.items() if name not in nested} | nested
-
-    def _wrong(self, wrong: dict[str, Any]) -> dict[str, Any]:
-        row = self._known(wrong, WrongReasoning.model_fields, "questions.wrong.")
-        note = self._note(wrong.get("votequeue"), TextProvenance.model_fields, "questions.wrong.votequeue.")
-        return {name: _text(value) for name, value in row.items()} | {"votequeue": note}
-
-    def _note(self, note: dict[str, Any] | None, fields: Iterable[str], prefix: str) -> dict[str, Any] | None:
-        if note is None:
-            return None
-        return {name: _text(value) for name, value in self._known(note, fields, prefix).items()}
-
-    def _known(self, record: dict[str, Any], fields: Iterable[str], prefix: str = "") -> dict[str, Any]:
-        names = set(fields)
-        self.left_out |= {prefix + name for name in record.keys() - names}
-        return {name: record.get(name) for name in names}
+    return value if isinstance(feature, dict) or feature.dtype != "string" else _text(value)
 
 
 def _text(value: Any) -> str | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from producers import containers
 from shared import dataset, json_text
 from shared.errors import UserError
 
@@ -53,10 +54,7 @@ def _compressed(file: Any, path: Path) -> Iterator[IO[str]]:
 def _compressor(file: Any, path: Path) -> Any:
     if path.suffix == ".gz":
         return gzip.GzipFile(filename="", mode="wb", fileobj=file.buffer, mtime=0)
-    try:
-        import pyarrow
-    except ImportError:
-        raise UserError(f"{path} needs the package pyarrow: pip install 'votequeue[collect]'") from None
+    pyarrow = containers.pyarrow(path)
     # By its name: pyarrow would close the file that it is given.
     return io.BufferedWriter(pyarrow.CompressedOutputStream(pyarrow.OSFile(file.name, "wb"), "zstd"))
 
