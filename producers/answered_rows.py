@@ -6,6 +6,7 @@ A run that asks questions again gives back the rows of its origin, with the merg
 skipped as bad keep their place and are unchanged.
 """
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,7 @@ def _filled(
     fields: Sequence[str],
     counts: Counts,
 ) -> Iterator[Any]:
-    layout, rest = catalog.of_record(source.layout), _Letters(answers)
+    layout, rest = catalog.of_record(source.layout), iter([each.answer.letter for each in answers])
     for row, skipped in source.rows:
         counts.skipped += skipped
         if skipped:
@@ -88,26 +89,11 @@ def _filled(
         elif row is None:
             yield _entry(text, answers, fields)
         else:
-            before = rest.taken
+            # A row has as many questions as it takes letters.
+            before = operator.length_hint(rest)
             filled = layout.fill(row, rest)
-            yield _with_fields(filled, answers[before : rest.taken], fields) if fields else filled
-
-
-class _Letters:
-    """Iterates over letters and counts those taken, which tells how many questions a row has."""
-
-    def __init__(self, answers: list[MergedAnswer]) -> None:
-        self._answers = answers
-        self.taken = 0
-
-    def __iter__(self) -> Iterator[str | None]:
-        return self
-
-    def __next__(self) -> str | None:
-        if self.taken == len(self._answers):
-            raise StopIteration
-        self.taken += 1
-        return self._answers[self.taken - 1].answer.letter
+            its_own = answers[len(answers) - before : len(answers) - operator.length_hint(rest)]
+            yield _with_fields(filled, its_own, fields) if fields else filled
 
 
 def _entry(text: str, answers: list[MergedAnswer], fields: Sequence[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -152,17 +152,25 @@ def failed(
 
 @app.command()
 @options.usage_errors()
-def collect(
+def collect(  # noqa: PLR0913  Typer reads options from the signature
     run: RunName,
+    *,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="FILE",
+            show_default="required without --push",
             help="output: .json, .csv, .tsv, .txt, .parquet, .hf (a folder), else JSON Lines; .gz, .zst",
         ),
-    ],
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            "--push", metavar="hf://OWNER/NAME", help="write a data set of the hub instead, with a card"
+        ),
+    ] = None,
     layout: Annotated[
         str | None,
         typer.Option(
@@ -196,12 +204,18 @@ def collect(
     from producers import collect as collecting
     from producers.reports import render
 
-    chosen = tuple(dict.fromkeys(options.split_commas(fields)))
-    done = Client().collect(run, output, fields=chosen, votes=votes, format=layout, wait=wait, force=force)
-    if json:
-        render.as_json({**render.plain(done), "open": done.open})
+    contents: dict[str, Any] = {"votes": votes, "format": layout, "wait": wait}
+    contents["fields"] = tuple(dict.fromkeys(options.split_commas(fields)))
+    if push is not None and output is None:
+        done, place = Client().push(run, push, **contents)
+    elif output is not None and push is None:
+        done, place = Client().collect(run, output, force=force, **contents), str(output)
     else:
-        render.text(done.summary)
+        raise typer.BadParameter("give a file, or --push for the hub", param_hint="--output")
+    if json:
+        render.as_json({**render.plain(done), "path": place, "open": done.open})
+    else:
+        render.text(f"{place}: {done.summary}")
     if done.left_out:
         console.note(f"fields dropped (not in the table schema): {', '.join(done.left_out)}")
     for item in done.dead:

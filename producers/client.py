@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from producers import collect, merged_answers, run_progress, watch
+from producers import collect, hub_push, merged_answers, run_progress, watch
 from producers.collect import Collected, Contents, Exported
 from producers.enqueue import dry_run, infer_order
 from producers.enqueue.dry_run import Forecast
@@ -84,8 +84,8 @@ class Client:
         """Enqueue a vote over the recorded votes of several finished runs on the same questions.
 
         Of the ``options``, ``combine`` is ``plain`` or ``learned``; the others apply to scoring (``scorer``,
-        ``use``, ``threshold``, ``fallback``, ``batch``). The second value compares the combination with its runs on
-        labelled questions; it is ``None`` if a scorer must score the votes first.
+        ``use``, ``threshold``, ``fallback``, ``batch``). The second value compares the combination with its
+        runs on labelled questions; it is ``None`` if a scorer must score the votes first.
 
         Raises:
             UserError: the runs cannot be combined, or another run has the name; nothing was written.
@@ -99,7 +99,8 @@ class Client:
         Raises:
             UserError: as `enqueue_infer`; also with ``append_to``, or if recorded votes would be used.
         """
-        return dry_run.forecast(infer_order.prepare(infer_order.check(data, True, **arguments)))
+        order = infer_order.check(data, True, **arguments)
+        return dry_run.forecast(infer_order.prepare(order), order.budget)
 
     def progress(self, run: str) -> RunProgress:
         """Return a run's progress: items by state, rate in items per minute, time left in seconds."""
@@ -153,6 +154,18 @@ class Client:
             self.wait(run)
         entries = merged_answers.of_run(record, confidence=True)
         return (each.answer for _, answers in entries for each in answers)
+
+    def push(
+        self, run: str, target: str, *, wait: bool = False, **contents: Any
+    ) -> tuple[Collected | Exported, str]:
+        """Write a run's results to a data set of the hub (``hf://OWNER/NAME``); give its address too.
+
+        ``contents`` are ``fields``, ``votes`` and ``format``, as in `collect`.
+
+        Raises:
+            UserError: as `collect`, or the hub refuses or does not answer.
+        """
+        return hub_push.push(run, target, wait, Contents(**contents))
 
     def report(self, run: str) -> Figures | GenerationReport | TrainingReport:
         """Compute a run's report: `Figures` for an infer run."""

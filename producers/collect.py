@@ -73,7 +73,7 @@ class Collected:
         """Summarize the contents of the file."""
         votes = "" if self.votes is None else f"{console.count(self.votes, 'vote')}, "
         skipped = f"; {console.count(self.skipped, 'skipped row')} unchanged" if self.skipped else ""
-        return f"{self.path}: {votes}{self.answered} of {self.questions} questions answered{skipped}"
+        return f"{votes}{self.answered} of {self.questions} questions answered{skipped}"
 
     @property
     def missing(self) -> str:
@@ -115,7 +115,7 @@ class Exported:
         plural = console.plural(self.unit)
         parts = "letters" if self.kind == "reason" else "questions"
         dropped = f"; {self.dropped} of their {parts} dropped, see the report" if self.dropped else ""
-        return f"{self.path}: {self.done} of {self.items} {plural} with a {self._product}{dropped}"
+        return f"{self.done} of {self.items} {plural} with a {self._product}{dropped}"
 
     @property
     def missing(self) -> str:

@@ -11,7 +11,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -117,12 +117,17 @@ def _binary(file: InputFile) -> IO[bytes]:
 def _decompressed(path: Path, compression: str) -> IO[bytes]:
     if compression == "gzip":
         return io.BufferedReader(gzip.open(path))
-    pyarrow = _pyarrow(path)
-    stream: IO[bytes] = io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))
+    arrow = pyarrow(path)
+    stream: IO[bytes] = io.BufferedReader(arrow.CompressedInputStream(arrow.OSFile(str(path)), "zstd"))
     return stream
 
 
-def _pyarrow(path: Path) -> Any:
+def pyarrow(path: Path) -> Any:
+    """Import pyarrow, for a file.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         import pyarrow
     except ImportError:
@@ -208,32 +213,33 @@ def _read_blocks(file: InputFile, headerless: bool) -> Iterator[Row]:
 # Tables of Arrow
 
 
-def _read_parquet(file: InputFile, headerless: bool) -> Iterator[Row]:
-    pyarrow = _pyarrow(file.path)
+def _read_arrow(file: InputFile, headerless: bool) -> Iterator[Row]:
+    arrow = pyarrow(file.path)
+    batches = (_of_parquet if file.kind == "parquet" else _of_folder)(file.path)
+    try:
+        for number, value in enumerate((value for batch in batches for value in batch.to_pylist()), start=1):
+            # Values without JSON, such as dates, become text.
+            text = json.dumps(value, ensure_ascii=False, default=str)
+            yield Row(number, json_text.loads(text), text)
+    except arrow.ArrowException as error:
+        raise UserError(f"{file.path} is damaged: {str(error).splitlines()[0]}; get it again") from None
+
+
+def _of_parquet(path: Path) -> Iterator[Any]:
     from pyarrow import parquet
 
-    try:
-        # Unbuffered, pyarrow would read each row group as a whole.
-        with parquet.ParquetFile(file.path, pre_buffer=False, buffer_size=1 << 20) as table:
-            yield from _numbered(table.iter_batches(batch_size=_BATCH))
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{file.path} is damaged: {str(error).splitlines()[0]}; get it again") from None
+    # Unbuffered, pyarrow would read each row group as a whole.
+    with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as table:
+        yield from table.iter_batches(batch_size=_BATCH)
 
 
-def _read_folder(file: InputFile, headerless: bool) -> Iterator[Row]:
-    pyarrow = _pyarrow(file.path)
-    from pyarrow import ipc
+def _of_folder(path: Path) -> Iterator[Any]:
+    from pyarrow import OSFile, ipc
 
-    def batches() -> Iterator[Any]:
-        for part in files_of(file.path):
-            with pyarrow.OSFile(str(part)) as stream, ipc.open_stream(stream) as reader:
-                for batch in reader:
-                    yield from (batch.slice(at, _BATCH) for at in range(0, len(batch), _BATCH))
-
-    try:
-        yield from _numbered(batches())
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{file.path} is damaged: {str(error).splitlines()[0]}; get it again") from None
+    for part in files_of(path):
+        with OSFile(str(part)) as stream, ipc.open_stream(stream) as reader:
+            for batch in reader:
+                yield from (batch.slice(at, _BATCH) for at in range(0, len(batch), _BATCH))
 
 
 def files_of(path: Path) -> list[Path]:
@@ -257,22 +263,12 @@ def files_of(path: Path) -> list[Path]:
         ) from None
 
 
-def _numbered(batches: Iterable[Any]) -> Iterator[Row]:
-    number = 0
-    for batch in batches:
-        for value in batch.to_pylist():
-            number += 1
-            # Values without JSON, such as dates, become text.
-            text = json.dumps(value, ensure_ascii=False, default=str)
-            yield Row(number, json_text.loads(text), text)
-
-
 _READERS: dict[str, Callable[[InputFile, bool], Iterator[Row]]] = {
     "lines": _read_lines,
     "array": _read_array,
     "csv": _read_table,
     "tsv": _read_table,
     "blocks": _read_blocks,
-    "parquet": _read_parquet,
-    "folder": _read_folder,
+    "parquet": _read_arrow,
+    "folder": _read_arrow,
 }

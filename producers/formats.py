@@ -22,7 +22,7 @@ from typing import Any
 
 from producers import row_writers
 from shared import dataset, json_text, legacy_entries
-from shared.dataset import Entry, Provenance, Question, TextProvenance, WrongReasoning
+from shared.dataset import Provenance, TextProvenance
 from shared.errors import UserError
 
 PARQUET, FOLDER = ".parquet", ".hf"
@@ -78,9 +78,10 @@ def write(entries: Iterable[dict[str, Any]], path: Path, run: str, added: Sequen
     require(path)
     if not is_table(path):
         return WrittenFile(row_writers.write(entries, path), [])
-    counted = _Table(entries, added)
-    _write_table(counted.rows(), path, run, _features(added).arrow_schema)
-    return WrittenFile(counted.count, sorted(counted.left_out))
+    features, left_out = _features(added), set[str]()
+    rows = (_fitted(legacy_entries.renamed(entry), features, "", left_out) for entry in entries)
+    count = _write_table(_chunks(rows), path, run, features.arrow_schema)
+    return WrittenFile(count, sorted(left_out))
 
 
 def is_table(path: Path) -> bool:
@@ -97,26 +98,12 @@ def write_table(
         return WrittenFile(row_writers.write(rows, path), [])
     from datasets import Features
 
-    counted = _Rows(rows)
+    plain = (
+        {name: _text(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in rows
+    )
     features = Features({name: _value(kind) for name, kind in columns.items()})
-    _write_table(counted.rows(), path, run, features.arrow_schema)
-    return WrittenFile(counted.count, [])
-
-
-class _Rows:
-    """Streams plain rows in chunks and counts them."""
-
-    def __init__(self, rows: Iterable[dict[str, Any]]) -> None:
-        self._rows = iter(rows)
-        self.count = 0
-
-    def rows(self) -> Rows:
-        while chunk := list(itertools.islice(self._rows, _CHUNK)):
-            self.count += len(chunk)
-            yield [
-                {name: _text(value) if isinstance(value, str) else value for name, value in row.items()}
-                for row in chunk
-            ]
+    return WrittenFile(_write_table(_chunks(plain), path, run, features.arrow_schema), [])
 
 
 def write_rows(
@@ -132,14 +119,13 @@ def write_rows(
     require(path)
     if not is_table(path):
         return WrittenFile(row_writers.write(rows(), path), [])
-    schema, count = _schema_of(rows(), path)
+    schema = _schema_of(rows(), path)
     schema = _schema_of_file(source, _typed(schema, added) if added else schema, added)
-    _write_table(_chunks(rows()), path, run, schema)
-    return WrittenFile(count, [])
+    return WrittenFile(_write_table(_chunks(map(_plain, rows())), path, run, schema), [])
 
 
 def _chunks(rows: Iterator[Any]) -> Rows:
-    while chunk := [_plain(row) for row in itertools.islice(rows, _CHUNK)]:
+    while chunk := list(itertools.islice(rows, _CHUNK)):
         yield chunk
 
 
@@ -152,19 +138,18 @@ def _plain(value: Any) -> Any:
     return float(value.text) if isinstance(value, json_text.Number) else value
 
 
-def _schema_of(rows: Iterator[Any], path: Path) -> tuple[Any, int]:
+def _schema_of(rows: Iterator[Any], path: Path) -> Any:
     import pyarrow
 
-    schema, count = pyarrow.schema([]), 0
+    schema = pyarrow.schema([])
     try:
-        for chunk in _chunks(rows):
-            count += len(chunk)
+        for chunk in _chunks(map(_plain, rows)):
             found = pyarrow.Table.from_pylist(chunk).schema
             schema = pyarrow.unify_schemas([schema, found], promote_options="permissive")
     except (pyarrow.ArrowException, AttributeError, TypeError) as error:
         what = str(error).splitlines()[0] if isinstance(error, pyarrow.ArrowException) else "no column names"
         raise UserError(f"{path}: the rows are no table ({what}): write .jsonl, .json or .csv") from None
-    return schema, count
+    return schema
 
 
 def _typed(schema: Any, added: Sequence[str]) -> Any:
@@ -216,53 +201,19 @@ def _is_narrower(found: Any, old: Any) -> bool:
     return integers or texts or inner or fields or (types.is_null(found) and not types.is_null(old))
 
 
-class _Table:
-    """Streams entries as rows of one schema and records dropped fields."""
+def _fitted(value: Any, feature: Any, place: str, left_out: set[str]) -> Any:
+    """Fit a value to its feature; add the names of the fields that the feature lacks to ``left_out``."""
+    from datasets import List
 
-    def __init__(self, entries: Iterable[dict[str, Any]], added: Sequence[str]) -> None:
-        self._entries, self._added = iter(entries), added
-        self.count = 0
-        self.left_out: set[str] = set()
-
-    def rows(self) -> Rows:
-        while chunk := [self._row(entry) for entry in itertools.islice(self._entries, _CHUNK)]:
-            self.count += len(chunk)
-            yield chunk
-
-    def _row(self, entry: dict[str, Any]) -> dict[str, Any]:
-        entry = legacy_entries.renamed(entry)
-        questions = [self._question(question) for question in entry["questions"]]
-        row = self._known({**entry, "questions": None}, Entry.model_fields)
-        note = self._note(entry.get("votequeue"), Provenance.model_fields, "votequeue.")
-        plain = {name: _text(value) for name, value in row.items()}
-        return plain | {"questions": questions, "votequeue": note}
-
-    def _question(self, question: dict[str, Any]) -> dict[str, Any]:
-        row = self._known(question, (*Question.model_fields, *self._added), "questions.")
-        nested = {
-            "options": [_text(option) for option in question["options"]],
-            "wrong": [self._wrong(wrong) for wrong in question.get("wrong") or ()],
-            "votequeue": self._note(
-                question.get("votequeue"), TextProvenance.model_fields, "questions.votequeue."
-            ),
+    if isinstance(feature, List):
+        return [_fitted(each, feature.feature, place, left_out) for each in value or ()]
+    if isinstance(feature, dict) and value is not None:
+        left_out |= {place + name for name in value.keys() - feature.keys()}
+        return {
+            name: _fitted(value.get(name), inner, f"{place}{name}.", left_out)
+            for name, inner in feature.items()
         }
-        nested |= {name: row[name] for name in self._added}
-        return {name: _text(value) for name, value in row.items() if name not in nested} | nested
-
-    def _wrong(self, wrong: dict[str, Any]) -> dict[str, Any]:
-        row = self._known(wrong, WrongReasoning.model_fields, "questions.wrong.")
-        note = self._note(wrong.get("votequeue"), TextProvenance.model_fields, "questions.wrong.votequeue.")
-        return {name: _text(value) for name, value in row.items()} | {"votequeue": note}
-
-    def _note(self, note: dict[str, Any] | None, fields: Iterable[str], prefix: str) -> dict[str, Any] | None:
-        if note is None:
-            return None
-        return {name: _text(value) for name, value in self._known(note, fields, prefix).items()}
-
-    def _known(self, record: dict[str, Any], fields: Iterable[str], prefix: str = "") -> dict[str, Any]:
-        names = set(fields)
-        self.left_out |= {prefix + name for name in record.keys() - names}
-        return {name: record.get(name) for name in names}
+    return value if isinstance(feature, dict) or feature.dtype != "string" else _text(value)
 
 
 def _text(value: Any) -> str | None:
@@ -291,41 +242,49 @@ def _features(added: Sequence[str] = ()) -> Any:
     return Features({"id": text, "problem": text, "questions": List(question), "votequeue": provenance})
 
 
-def _write_table(rows: Rows, path: Path, run: str, schema: Any) -> None:
-    (_write_parquet if path.suffix == PARQUET else _write_folder)(rows, path, run, schema)
-
-
-def _write_parquet(rows: Rows, path: Path, run: str, schema: Any) -> None:
-    from pyarrow import RecordBatch, parquet
+def _write_table(rows: Rows, path: Path, run: str, schema: Any) -> int:
+    if path.suffix == FOLDER:
+        return _write_folder(rows, path, run, schema)
+    from pyarrow import parquet
 
     with dataset.writing(path) as file, parquet.ParquetWriter(file.buffer, schema) as out:
-        for chunk in rows:
-            out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+        return _write_batches(rows, out, schema)
 
 
-def _write_folder(rows: Rows, path: Path, run: str, schema: Any) -> None:
+def _write_batches(rows: Rows, out: Any, schema: Any) -> int:
+    from pyarrow import RecordBatch
+
+    count = 0
+    for chunk in rows:
+        out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+        count += len(chunk)
+    return count
+
+
+def _write_folder(rows: Rows, path: Path, run: str, schema: Any) -> int:
     path = Path(os.path.realpath(path))  # write to the target of a symbolic link
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as workshop:
             built = Path(workshop, "made")
-            _save(rows, schema, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
+            count = _save(rows, schema, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
             _swap(built, path, Path(workshop, "before"))
+            return count
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _save(rows: Rows, schema: Any, stream: Path, folder: Path, description: str) -> None:
+def _save(rows: Rows, schema: Any, stream: Path, folder: Path, description: str) -> int:
     import datasets
-    from pyarrow import RecordBatch, ipc
+    from pyarrow import ipc
 
     with stream.open("wb") as file, ipc.new_stream(file, schema) as out:
-        for chunk in rows:
-            out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+        count = _write_batches(rows, out, schema)
     data_set = datasets.Dataset.from_file(str(stream), info=datasets.DatasetInfo(description=description))
-    if not len(data_set):
+    if not count:
         raise UserError(f"there is nothing to write yet, and `datasets` cannot load an empty {FOLDER}")
     with _no_bars(datasets):
         data_set.save_to_disk(folder)
+    return count
 
 
 @contextlib.contextmanager

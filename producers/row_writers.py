@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from producers import containers
 from shared import dataset, json_text
 from shared.errors import UserError
 
@@ -27,9 +28,10 @@ def write(rows: Iterable[Any], path: Path) -> int:
     Raises:
         UserError: the file cannot be written, or cannot hold such rows.
     """
-    write_rows = _WRITERS.get(ending(path), _write_lines)
+    write_rows, count = _WRITERS.get(ending(path), _write_lines), itertools.count()
     with dataset.writing(path) as file, _compressed(file, path) as stream:
-        return write_rows(rows, stream, path)
+        write_rows((row for row, _ in zip(rows, count, strict=False)), stream, path)
+    return next(count)
 
 
 def ending(path: Path) -> str:
@@ -52,42 +54,33 @@ def _compressed(file: Any, path: Path) -> Iterator[IO[str]]:
 def _compressor(file: Any, path: Path) -> Any:
     if path.suffix == ".gz":
         return gzip.GzipFile(filename="", mode="wb", fileobj=file.buffer, mtime=0)
-    try:
-        import pyarrow
-    except ImportError:
-        raise UserError(f"{path} needs the package pyarrow: pip install 'votequeue[collect]'") from None
+    pyarrow = containers.pyarrow(path)
     # By its name: pyarrow would close the file that it is given.
     return io.BufferedWriter(pyarrow.CompressedOutputStream(pyarrow.OSFile(file.name, "wb"), "zstd"))
 
 
-def _write_lines(rows: Iterable[Any], file: IO[str], path: Path) -> int:
-    count = 0
+def _write_lines(rows: Iterable[Any], file: IO[str], path: Path) -> None:
     for row in rows:
         file.write(json_text.dumps(row) + "\n")
-        count += 1
-    return count
 
 
-def _write_array(rows: Iterable[Any], file: IO[str], path: Path) -> int:
-    count = 0
-    for count, row in enumerate(rows, start=1):
-        file.write(("[\n" if count == 1 else ",\n") + json_text.dumps(row))
-    file.write("\n]\n" if count else "[]\n")
-    return count
+def _write_array(rows: Iterable[Any], file: IO[str], path: Path) -> None:
+    before = "["
+    for row in rows:
+        file.write(f"{before}\n{json_text.dumps(row)}")
+        before = ","
+    file.write("\n]\n" if before == "," else "[]\n")
 
 
-def _write_table(rows: Iterable[Any], file: IO[str], path: Path) -> int:
+def _write_table(rows: Iterable[Any], file: IO[str], path: Path) -> None:
     source = iter(rows)
     first = list(itertools.islice(source, _LOOKED_AT))
     columns = list(dict.fromkeys(name for row in first if isinstance(row, dict) for name in row))
     out = csv.writer(file, delimiter=_DELIMITERS[ending(path)], lineterminator="\n")
     if columns:
         out.writerow(columns)
-    count = 0
     for row in itertools.chain(first, source):
         out.writerow(list(_cells(row, columns, path)))
-        count += 1
-    return count
 
 
 def _cells(row: Any, columns: list[str], path: Path) -> Iterator[Any]:
@@ -100,17 +93,14 @@ def _cells(row: Any, columns: list[str], path: Path) -> Iterator[Any]:
         yield value if value is None or isinstance(value, str) else json_text.dumps(value)
 
 
-def _write_blocks(rows: Iterable[Any], file: IO[str], path: Path) -> int:
-    count = 0
+def _write_blocks(rows: Iterable[Any], file: IO[str], path: Path) -> None:
     for row in rows:
         # LogiQA's files begin with the blank line.
         lines = ["", *row] if isinstance(row, list) else [json_text.dumps(row)]
         file.write("".join(f"{line}\n" for line in lines))
-        count += 1
-    return count
 
 
-_WRITERS: dict[str, Callable[[Iterable[Any], IO[str], Path], int]] = {
+_WRITERS: dict[str, Callable[[Iterable[Any], IO[str], Path], None]] = {
     ".json": _write_array,
     ".csv": _write_table,
     ".tsv": _write_table,

@@ -17,7 +17,8 @@ from typing import Any
 from shared.registry import Registry
 
 INFER, VLLM = "infer", "vllm"
-LEXICAL, STATIC = "lexical", "static"  # retrievers; any other name is a sentence-transformers model
+# Retrievers. Another name is PROVIDER:MODEL (`providers.embedding_service`) or a sentence-transformers model.
+LEXICAL, STATIC = "lexical", "static"
 ENTRY_POINTS = (
     "votequeue.generators"  # the group in which an installed package names a `Generator` of its own
 )

@@ -178,7 +178,8 @@ class Sampling(SamplingDefaults):
         Field(
             None,
             description="what finds the solved examples: lexical (n-grams of characters), static (the "
-            "generator's token embeddings), or a sentence-transformers model",
+            "generator's token embeddings), PROVIDER:MODEL (a provider's /v1/embeddings), or a "
+            "sentence-transformers model",
         )
     )
     # Recorded by digest (`shared.prompt_files`); older runs have a version, or none.

@@ -118,7 +118,7 @@ class Settings(SamplingDefaults, BaseSettings):
     embedding: str = Field(
         "static",
         description="sentence-transformers folder or hub id; static: the generator's own token embeddings; "
-        "lexical: n-grams of characters, without a model (infer only)",
+        "lexical: n-grams of characters, PROVIDER:MODEL: a provider's embeddings (infer only)",
     )
 
     # Training
@@ -177,7 +177,8 @@ class Settings(SamplingDefaults, BaseSettings):
     currency: str = Field("CNY", description="currency of prices and budgets")
     call_timeout: Seconds = Field(120, description="seconds until a call to a service times out")
     max_failures: Count = Field(
-        12, description="rounds of an item that may end in a failed call (time-out, error) before it is dead"
+        12,
+        description="consecutive failed calls (time-out, error) of an item until it is dead",
     )
     calls_in_flight: Count = Field(
         16,

@@ -187,7 +187,12 @@ class FakeRetriever:
         self._error = error
 
     def nearest(
-        self, digest: str, asked: Sequence[PromptQuestion], count: int, same_problem: bool
+        self,
+        digest: str,
+        asked: Sequence[PromptQuestion],
+        count: int,
+        same_problem: bool,
+        run: str | None = None,
     ) -> list[list[FewShotExample]]:
         """Give the first ``count`` examples."""
         if self._error is not None:
@@ -198,7 +203,7 @@ class FakeRetriever:
 class CharacterEmbedder:
     """Embeds a text as the counts of its characters: alike is what shares characters."""
 
-    def encode(self, texts: list[str]) -> "list[Vector]":
+    def encode(self, texts: list[str], run: str | None = None) -> "list[Vector]":
         """Embed texts."""
         return [Vector(_unit(text)) for text in texts]
 

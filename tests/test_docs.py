@@ -120,7 +120,7 @@ def test_the_parser_of_these_tests_notices_what_does_not_exist() -> None:
     assert typed("docker compose run --rm votequeue status [RUN]") == [["status", "RUN"]]
     assert typed("docker compose run --rm infer votequeue weights") == [["weights"]]
     assert typed("cp .env.example .env") == []
-    wrong = [("stat", "RUN"), ("status", "RUN", "--wach"), ("collect", "RUN"), ("enqueue", "infer")]
+    wrong = [("stat", "RUN"), ("status", "RUN", "--wach"), ("trace", "RUN"), ("enqueue", "infer")]
     for call in [*wrong, ("models", "shwo")]:
         with pytest.raises(Exception, match=r"no command|No such option|Missing"):
             parse(call)

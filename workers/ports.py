@@ -177,14 +177,21 @@ class Retriever(Protocol):
     """Finds the solved questions nearest to given ones."""
 
     def nearest(
-        self, digest: str, asked: Sequence[PromptQuestion], count: int, same_problem: bool
+        self,
+        digest: str,
+        asked: Sequence[PromptQuestion],
+        count: int,
+        same_problem: bool,
+        run: str | None = None,
     ) -> list[list[FewShotExample]]:
         """Give up to ``count`` solved examples for each question, nearest first, never the question itself.
 
-        Without ``same_problem``, other questions about its problem are excluded too.
+        Without ``same_problem``, other questions about its problem are excluded too. ``run`` is the
+        questions', which paid calls are recorded for.
 
         Raises:
             ServiceUnreachable: the index server does not answer.
+            As `Gateway.embed`, of a retriever that calls a provider.
         """
 
 
@@ -265,6 +272,14 @@ class Votes:
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """The vectors of some texts, in the order of the texts, and their usage."""
+
+    vectors: list[list[float]]
+    usage: Usage
+
+
+@dataclass(frozen=True)
 class Translated:
     """Translations in the order of the texts, and their usage."""
 
@@ -303,6 +318,17 @@ class Sampler(Protocol):
 
     def sample(self, prompt: VotesPrompt) -> Votes:
         """Sample up to ``prompt.votes`` votes, in one call; raises as `ChatModel.complete` does."""
+
+
+class EmbeddingModel(Protocol):
+    """A model at a provider that embeds texts."""
+
+    @property
+    def service(self) -> Service:
+        """Give the service that the model belongs to; its limits bound the texts of a call."""
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Embed some texts, in one call; raises as `ChatModel.complete` does."""
 
 
 class Translator(Protocol):

@@ -32,6 +32,7 @@ from workers.gateway.gateway import Counter, Gateway
 from workers.inference.rounds import Rounds
 from workers.ports import (
     ChatModel,
+    EmbeddingModel,
     Generator,
     Retriever,
     Sampler,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _Client = TypeVar("_Client")
 SWITCH_INTERVAL = 0.0005  # seconds
+EMBEDDED_TOGETHER = 64  # texts of one call, unless the provider's limits say otherwise
 SLOT_GRACE = 30.0  # seconds by which a slot for concurrent calls outlasts the longest call
 
 
@@ -86,14 +88,14 @@ def rounds(settings: Settings, stopping: threading.Event) -> tuple[Rounds, Gener
         UserError: weights or a provider's settings are missing, or a service does not answer.
     """
     entry = GENERATORS[settings.generator]
-    own = _retriever(settings.embedding, settings) if entry.torch else None
+    own = _retriever(settings.embedding, settings, stopping) if entry.torch else None
     generator: Generator = pkgutil.resolve_name(entry.build)(settings, stopping)
     scorer: Scorer = _NoScorer()
     if entry.torch:
         from workers.models.scorer import SoundnessScorer
 
         scorer = SoundnessScorer(settings.trained_folder)
-    return Rounds(generator, scorer, _retrievers(settings, own), entry.name), generator
+    return Rounds(generator, scorer, _retrievers(settings, own, stopping), entry.name), generator
 
 
 def vllm_generator(settings: Settings, _: threading.Event) -> Generator:
@@ -125,7 +127,9 @@ class _NoScorer:
         raise NotServedHere(f"the run's scorer {name} needs torch, which this worker does not have")
 
 
-def _retrievers(settings: Settings, own: Retriever | None) -> Callable[[str | None], Retriever]:
+def _retrievers(
+    settings: Settings, own: Retriever | None, stopping: threading.Event
+) -> Callable[[str | None], Retriever]:
     """Give what builds a run's retriever by its name, once; ``own`` is the one in the settings, if built."""
     built = {settings.embedding: own} if own else {}
     building = threading.Lock()
@@ -135,7 +139,7 @@ def _retrievers(settings: Settings, own: Retriever | None) -> Callable[[str | No
         with building:
             if name not in built:
                 try:
-                    built[name] = _retriever(name, settings)
+                    built[name] = _retriever(name, settings, stopping)
                 except ServiceUnreachable:
                     raise
                 except (UserError, ImportError) as error:
@@ -145,20 +149,31 @@ def _retrievers(settings: Settings, own: Retriever | None) -> Callable[[str | No
     return retriever
 
 
-def _retriever(name: str, settings: Settings) -> Retriever:
+def _retriever(name: str, settings: Settings, stopping: threading.Event) -> Retriever:
     if name == LEXICAL:
         from workers.models.lexical_retrieval import LexicalRetriever
 
         return LexicalRetriever(runs.load_examples)
     from workers.models.retrieval import QdrantRetriever, open_client
 
+    service = providers.embedding_service(name)
     key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
     return QdrantRetriever(
         open_client(settings.qdrant_url, key),
-        embedder(settings, name),
+        _provider_embedder(*service, settings, stopping) if service else embedder(settings, name),
         f"{name}:{settings.model}" if name == STATIC else name,
         runs.load_examples,
     )
+
+
+def _provider_embedder(
+    provider: str, model: str, settings: Settings, stopping: threading.Event
+) -> "Embedder":
+    from workers.models.embedding import ProviderEmbedder
+
+    client, calls = embedding_model(provider, model, settings), gateway(settings, stopping)
+    batch = client.service.limits.texts or EMBEDDED_TOGETHER
+    return ProviderEmbedder(lambda run, texts: calls.embed(run, client, texts), batch)
 
 
 def trainer(
@@ -194,7 +209,7 @@ def embedder(settings: Settings, name: str | None = None) -> "Embedder":
     from workers.models.embedding import load_embedder
 
     name = name or settings.embedding
-    if name == LEXICAL:  # a retriever without a model
+    if name == LEXICAL or providers.embedding_service(name):  # no model on this machine
         name = STATIC
     return load_embedder(name, Path(weights(settings.model, settings)) if name == STATIC else Path())
 
@@ -230,6 +245,17 @@ def sampler(settings: Settings) -> Sampler:
         )
     service = _service(entry.name, settings.model, settings)
     client: Sampler = pkgutil.resolve_name(entry.sampler)(service, settings)
+    return client
+
+
+def embedding_model(provider: str, model: str, settings: Settings) -> EmbeddingModel:
+    """Build an embedding model of a provider; raises as `chat_model` does."""
+    entry = PROVIDERS[provider]
+    if entry.embedder is None:
+        able = ", ".join(each.name for each in PROVIDERS.values() if each.embedder)
+        raise UserError(f"provider {provider!r} has no embeddings; these have: {able}")
+    service = _service(provider, model, settings)
+    client: EmbeddingModel = pkgutil.resolve_name(entry.embedder)(service, settings)
     return client
 
 

@@ -32,6 +32,7 @@ class Forecast:
     a maximum; a run has at most ``rounds`` rounds. ``too_long`` questions may not fit into
     VOTEQUEUE_MAX_MODEL_LEN even without examples; workers refuse those that do not. ``bad`` lines are
     skipped. ``cost`` is that of the first round; ``None``: no provider is called, or its model has no price.
+    It lacks the texts that ``embedding``, a provider's model, embeds to find examples.
     """
 
     run: str
@@ -49,15 +50,17 @@ class Forecast:
     cost: float | None = None
     currency: str | None = None
     unpriced: str | None = None
+    embedding: str | None = None
 
 
-def forecast(prepared: Prepared) -> Forecast:
+def forecast(prepared: Prepared, budget: float | None = None) -> Forecast:
     """Estimate a run; nothing is written or sent.
 
     Raises:
-        UserError: the run's name is invalid, or another run has it.
+        UserError: as `publish.place` would, of the run's name and of its budget.
     """
     run, source = prepared.run, prepared.source
+    publish.check_services(run, budget)
     continued, sampling = publish.exists(run), Sampling.of_record(run.options)
     count, shown = _shown_tokens(prepared, sampling)
     longest = sampling.max_tokens + (sampling.max_thinking or 0)
@@ -71,7 +74,7 @@ def forecast(prepared: Prepared) -> Forecast:
             long.append(name)
     votes = source.questions * sampling.votes * longest
     return Forecast(
-        **_cost(sampling, Usage(tokens, votes)),
+        **_cost(run.services, sampling, Usage(tokens, votes)),
         run=run.name,
         continued=continued,
         entries=source.entries,
@@ -87,15 +90,19 @@ def forecast(prepared: Prepared) -> Forecast:
     )
 
 
-def _cost(sampling: Sampling, used: Usage) -> dict[str, Any]:
+def _cost(services: list[tuple[str, str]], sampling: Sampling, used: Usage) -> dict[str, Any]:
     """Return the cost of a round whose requests each bring all votes of a question."""
-    if sampling.provider is None:
-        return {}
     loaded, provider, model = settings.load(), sampling.provider, str(sampling.model)
-    if not estimate.has_price(provider, model):
-        return {"unpriced": f"{provider}/{model}"}
+    unpriced = ", ".join("/".join(service) for service in services if not estimate.has_price(*service))
+    embedding = providers.embedding_service(sampling.retriever)
+    known: dict[str, Any] = {
+        "unpriced": unpriced or None,
+        "embedding": "/".join(embedding) if embedding in services else None,
+    }
+    if provider is None or not estimate.has_price(provider, model):
+        return known
     price = providers.price(provider, model, loaded.prices)
-    return {"cost": providers.cost(price, used), "currency": loaded.currency}
+    return known | {"cost": providers.cost(price, used), "currency": loaded.currency}
 
 
 def _questions(prepared: Prepared) -> Iterator[tuple[str, PromptQuestion]]:
@@ -146,6 +153,8 @@ def remarks(forecast: Forecast) -> Iterator[str]:
     yield f"at most {console.count(forecast.rounds, 'round')}; {examples} to choose from"
     if forecast.cost:
         yield "the cost is more if the server gives one vote per request: each request contains the prompt"
+    if forecast.embedding:
+        yield f"what the embeddings of {forecast.embedding} cost is not estimated"
     if forecast.unpriced:
         yield f"no price is set for {forecast.unpriced}: VOTEQUEUE_PRICES"
     if forecast.bad:

@@ -13,7 +13,7 @@ from producers.enqueue import option_checks
 from shared.errors import InvalidOption
 from shared.generators import GENERATORS, LEXICAL, STATIC, Generator
 from shared.options import Sampling
-from shared.providers import PROVIDERS
+from shared.providers import PROVIDERS, embedding_service
 
 if TYPE_CHECKING:
     from shared.ledger.runs import Run
@@ -33,6 +33,7 @@ def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
         InvalidOption: an option does not apply to the generator, or is missing.
     """
     generator = GENERATORS[sampling.generator]
+    _check_retriever(sampling.retriever or "")
     changes = _called(sampling) if generator.calls_provider else _uncalled(generator, given)
     if not generator.torch:
         changes |= _without_torch(generator, sampling, given)
@@ -84,6 +85,13 @@ def _uncalled(generator: Generator, given: Mapping[str, Any]) -> dict[str, Any]:
             "--provider", f"generator {generator.name} calls no provider: use --generator openai"
         )
     return {"provider": None}
+
+
+def _check_retriever(name: str) -> None:
+    service = embedding_service(name)
+    if service and not (PROVIDERS[service[0]].embedder and service[1]):
+        able = " or ".join(f"{name}:MODEL" for name, provider in PROVIDERS.items() if provider.embedder)
+        raise InvalidOption("--retriever", f"{name} names no model with embeddings: use {able}")
 
 
 def _without_torch(generator: Generator, sampling: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from producers.enqueue import estimate, inputs, prompt_choice, service_checks
 from producers.enqueue.inputs import DataSource, Examples
 from shared import broker, options, prompt_files, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
-from shared.jobs import DATA_QUEUES, Infer, Job, Reason, Train
+from shared.jobs import Infer, Job, Reason, Train
 from shared.ledger import calls, claims, locks, models, outbox, prompt_store, runs
 from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
@@ -132,7 +132,7 @@ def place(prepared: Prepared, budget: float | None = None) -> EnqueuedRun:
             runs.open_run(run, lines, keys=prepared.keys, files=(*source.files, *few_shot.files), also=also)
 
     if run.calls_services:
-        _check_service(run, budget)
+        check_services(run, budget)
         continued = begin_paid(run, write, budget)
     else:
         continued = begin(run, write)
@@ -156,20 +156,21 @@ def _named(prompt: PromptTemplate) -> dict[str, str]:
     return {} if prompt.digest == first else {"prompt": prompt.digest}
 
 
-def _check_service(run: Run, budget: float | None) -> None:
-    """Print notes about a run's provider on stderr.
+def check_services(run: Run, budget: float | None) -> None:
+    """Print notes about a run's providers on stderr.
 
     Raises:
-        UserError: a budget is set, and the model has no price.
+        UserError: a budget is set, and a model has no price.
     """
-    provider, model = run.options["provider"], run.options["model"]
-    if budget is not None and not estimate.has_price(provider, model):
-        raise UserError(
-            f"--budget {budget:g} needs a price for {provider}/{model}; "
-            "set it in VOTEQUEUE_PRICES ({} if free)"
-        )
-    for note in service_checks.notes(provider):
-        console.note(note)
+    for provider, model in run.services:
+        if budget is not None and not estimate.has_price(provider, model):
+            raise UserError(
+                f"--budget {budget:g} needs a price for {provider}/{model}; "
+                "set it in VOTEQUEUE_PRICES ({} if free)"
+            )
+    for provider in run.providers:
+        for note in service_checks.notes(provider):
+            console.note(note)
 
 
 def pinned(sampling: Sampling, prompt: PromptTemplate) -> Sampling:
@@ -251,8 +252,7 @@ def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) 
         before = calls.spent(run.name).budget
         calls.set_budget(run.name, budget)
         if budget is None or (before is not None and budget > before):
-            # Votes are numbered by attempt.
-            outbox.revive(run.name, calls.OVER_BUDGET, recount=run.kind in DATA_QUEUES)
+            outbox.revive(run.name, calls.OVER_BUDGET)
     return continued
 
 
@@ -381,13 +381,11 @@ def resume(name: str) -> int:
 
 def _stop_waiting(run: Run) -> None:
     # Resuming means that the cause of the pause is fixed, or should be tested again.
-    provider = run.options.get("provider")
-    for note in _lift(provider) if provider else []:
-        console.note(note)
-    # Other runs of this provider wait for the same pause.
-    same = [
-        other.name for other in runs.list_runs() if provider and other.options.get("provider") == provider
-    ]
+    for provider in run.providers:
+        for note in _lift(provider):
+            console.note(note)
+    # Other runs of these providers wait for the same pause.
+    same = [other.name for other in runs.list_runs() if set(other.providers) & set(run.providers)]
     outbox.make_due(run.name, *same)
 
 
@@ -406,7 +404,7 @@ def _lift(provider: str) -> list[str]:
 
 def retry_dead(name: str) -> int:
     """Reset a run's dead items and requeue them; return the number of messages."""
-    run = runs.get_run(name)
+    runs.get_run(name)
     broker.ping()
-    outbox.revive(name, recount=run.kind in DATA_QUEUES)
+    outbox.revive(name)
     return publish(name)

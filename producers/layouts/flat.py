@@ -45,11 +45,9 @@ class Flat(Layout):
         if not isinstance(row, dict):
             raise RowProblem("", found(row, "an object"))
         options = self._options(row)
-        asked = {"question": path_value(row, self.question), "options": options, "answer": None}
-        try:
-            asked["answer"] = self._notation.read(self._value(row, self.answer), options, self._keys(row))
-        except ValueError as error:
-            raise RowProblem(self.answer or "", str(error)) from None
+        given = self._value(row, self.answer)
+        answer = self._notation.read(self.answer or "", given, options, self._keys(row))
+        asked = {"question": path_value(row, self.question), "options": options, "answer": answer}
         if self.reasoning is not None:
             asked["reasoning"] = self._value(row, self.reasoning) or None
         problem = self._value(row, self.problem)

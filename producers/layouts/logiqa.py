@@ -33,10 +33,7 @@ class Block(Layout):
         if not isinstance(row, list) or len(row) < _BEFORE_OPTIONS + 2:
             raise RowProblem("", found(row, "lines for letter, problem, question and at least two options"))
         label, problem, question, *options = row
-        try:
-            answer = NOTATIONS["small-letter"].read(label, options)
-        except ValueError as error:
-            raise RowProblem("its first line", str(error)) from None
+        answer = NOTATIONS["small-letter"].read("its first line", label, options)
         return {
             "problem": problem,
             "questions": [{"question": question, "options": options, "answer": answer}],

@@ -27,10 +27,7 @@ class Headerless(Layout):
         if not isinstance(row, list) or len(row) != _CELLS:
             raise RowProblem("", found(row, "question, four options and a letter"))
         question, *options, label = row
-        try:
-            answer = NOTATIONS["letter"].read(label, options)
-        except ValueError as error:
-            raise RowProblem("column 6", str(error)) from None
+        answer = NOTATIONS["letter"].read("column 6", label, options)
         return {"problem": "", "questions": [{"question": question, "options": options, "answer": answer}]}
 
     def fill(self, row: Any, letters: Iterator[str | None]) -> Any:

@@ -1,6 +1,6 @@
 """How a layout writes the right option: a letter, an index from 0 or 1, the option's text, or its key.
 
-    NOTATIONS["index-0"].read(2, ["甲", "乙", "丙"])  ->  "C"
+    NOTATIONS["index-0"].read("label", 2, ["甲", "乙", "丙"])  ->  "C"
     NOTATIONS["index-0"].write("C", ["甲", "乙", "丙"], before="1")  ->  "2"
 
 An answer is written back in the type and the case that the row had.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from producers.layouts.types import found
+from producers.layouts.types import RowProblem, found
 from shared import json_text
 from shared.dataset import LETTERS
 
@@ -24,21 +24,21 @@ class Notation(ABC):
 
     name: str
 
-    def read(self, value: Any, options: Sequence[Any], keys: Sequence[Any] = ()) -> str | None:
-        """Return the letter of an answer; ``None`` if none is given.
+    def read(self, field: str, value: Any, options: Sequence[Any], keys: Sequence[Any] = ()) -> str | None:
+        """Return the letter of an answer, the value of a ``field``; ``None`` if none is given.
 
         Raises:
-            ValueError: it names no option, or several.
+            RowProblem: it names no option, or several.
         """
         if isinstance(value, list):
             if len(value) > 1:
-                raise ValueError(found(value, _SEVERAL))
+                raise RowProblem(field, found(value, _SEVERAL))
             value = value[0] if value else None
         if value is None or value == "":
             return None
         place = self._place(value, options, keys)
         if place is None or not 0 <= place < len(options):
-            raise ValueError(found(value, self._expected(value, options, keys)))
+            raise RowProblem(field, found(value, self._expected(value, options, keys)))
         return LETTERS[place]
 
     def write(self, letter: str | None, options: Sequence[Any], keys: Sequence[Any], before: Any) -> Any:
@@ -116,33 +116,25 @@ class Index(Notation):
 
 
 @dataclass(frozen=True)
-class Text(Notation):
-    """The text of the option."""
+class Name(Notation):
+    """The text of the option, or (``key``) what the row itself calls it: ``"3"`` of ``["1", "2", "3"]``."""
+
+    key: bool = False
 
     def _place(self, value: Any, options: Sequence[Any], keys: Sequence[Any]) -> int | None:
-        plain = [option.strip() if isinstance(option, str) else option for option in options]
-        value = value.strip() if isinstance(value, str) else value
-        return plain.index(value) if plain.count(value) == 1 else None
+        names, wanted = (list(keys), value) if self.key else (list(map(_plain, options)), _plain(value))
+        return names.index(wanted) if names.count(wanted) == 1 else None
 
     def _written(self, place: int, options: Sequence[Any], keys: Sequence[Any], before: Any) -> Any:
-        return options[place]
+        return (keys if self.key else options)[place]
 
     def _expected(self, value: Any, options: Sequence[Any], keys: Sequence[Any]) -> str:
-        return "the text of exactly one option"
+        keyed = f"one of the keys {json_text.shown(list(keys))}"
+        return keyed if self.key else "the text of exactly one option"
 
 
-@dataclass(frozen=True)
-class Key(Notation):
-    """The key that the row itself gives the option: ``"3"`` of ``["1", "2", "3", "4"]``."""
-
-    def _place(self, value: Any, options: Sequence[Any], keys: Sequence[Any]) -> int | None:
-        return keys.index(value) if list(keys).count(value) == 1 else None
-
-    def _written(self, place: int, options: Sequence[Any], keys: Sequence[Any], before: Any) -> Any:
-        return keys[place]
-
-    def _expected(self, value: Any, options: Sequence[Any], keys: Sequence[Any]) -> str:
-        return f"one of the keys {json_text.shown(list(keys))}"
+def _plain(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
 
 
 NOTATIONS = {
@@ -152,7 +144,7 @@ NOTATIONS = {
         Letter("small-letter", small=True),
         Index("index-0"),
         Index("index-1", first=1),
-        Text("text"),
-        Key("key"),
+        Name("text"),
+        Name("key", key=True),
     )
 }

@@ -65,11 +65,7 @@ def _named(match: re.Match[str]) -> str:
 def _letter(at: int, answer: Any, options: Any) -> str | None:
     if not isinstance(options, list) or len(options) < 2:
         raise RowProblem(f"options[{at}]", found(options, "a list of options: the row is not single-choice"))
-    try:
-        letter: str | None = NOTATIONS["letter"].read(answer, options)
-    except ValueError as error:
-        raise RowProblem(f"answers[{at}]", str(error)) from None
-    return letter
+    return NOTATIONS["letter"].read(f"answers[{at}]", answer, options)
 
 
 LAYOUTS = (

@@ -199,15 +199,20 @@ def make_due(*runs: str) -> int:
 
 
 @engine.retried
-def revive(run: str, reason: str = "", recount: bool = False) -> int:
+def revive(run: str, reason: str = "") -> int:
     """Make a run's dead items pending again, their deaths reset; give how many.
 
-    With a ``reason``, only items whose reason begins with it. ``recount`` resets their attempts too, which is
-    wrong for items with votes: votes are numbered by attempt.
+    With a ``reason``, only items whose reason begins with it. Only the rounds on record count as attempts.
     """
     changes: dict[str, Any] = {"state": State.PENDING, "losses": 0, "reason": None, "settled_at": None}
-    if recount:
-        changes["attempt"] = 0
+    # Older ledgers have no rounds, only their votes.
+    recorded = [
+        sa.select(sa.func.max(table.c.attempt))
+        .where(table.c.run == items.run, table.c.number == items.number)
+        .scalar_subquery()
+        for table in (schema.rounds, schema.votes)
+    ]
+    changes["attempt"] = sa.func.coalesce(*recorded, 0)
     dead = (items.run == run) & (items.state == State.DEAD)
     with engine.writing() as connection:
         which = dead & items.reason.startswith(reason, autoescape=True)

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from shared import dataset, generators
+from shared import dataset, generators, providers
 from shared.dataset import Entry, Line, Question, key
 from shared.errors import UserError
 from shared.jobs import DATA_QUEUES, Infer
@@ -41,8 +41,22 @@ class Run:
     @property
     def calls_services(self) -> bool:
         """Tell whether its items call outside services."""
-        called = self.options.get("provider") and not self.options.get("votes_of")
-        return self.kind in DATA_QUEUES or bool(called)
+        return self.kind in DATA_QUEUES or bool(self.services)
+
+    @property
+    def services(self) -> list[tuple[str, str]]:
+        """Give provider and model of each outside service that its items call."""
+        provider, embedding = self.options.get("provider"), self.options.get("retriever")
+        models = self.options.get("models") or [self.options.get("model")]
+        services = [(provider, str(model)) for model in models] if provider else []
+        if self.examples and (service := providers.embedding_service(embedding)):
+            services.append(service)
+        return [] if self.options.get("votes_of") else services
+
+    @property
+    def providers(self) -> list[str]:
+        """Give the providers of these services."""
+        return list(dict.fromkeys(provider for provider, _ in self.services))
 
 
 def find_run(name: str) -> Run | None:

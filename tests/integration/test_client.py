@@ -28,6 +28,8 @@ COMMANDS = {
     "progress": "status base",
     "wait": "status base --watch",
     "collect": "collect base -o answers.jsonl",
+    "combine": "enqueue infer base nine --combine plain",
+    "push": "collect base --push hf://me/answers",
     "report": "report base",
     "revote": "report base --revote",
     "compare": "compare base nine",

@@ -173,3 +173,19 @@ def test_a_dry_run_gives_the_cost_where_a_provider_is_called(
     monkeypatch.delenv("VOTEQUEUE_PRICES")
     settings.load.cache_clear()
     assert "no price is set for chat/m" in votequeue("enqueue", "infer", data, *REMOTE, "--dry-run").out
+
+
+def test_a_dry_run_refuses_a_budget_without_a_price_and_says_what_is_missing_here(
+    data: Path, monkeypatch: pytest.MonkeyPatch, votequeue: Command
+) -> None:
+    words = ("enqueue", "infer", data, *REMOTE, "--budget", 5)
+    monkeypatch.setenv("VOTEQUEUE_PRICES", "{}")
+    settings.load.cache_clear()
+    for ended in (votequeue(*words, "--dry-run"), votequeue(*words)):
+        assert ended.code == 1
+        assert "--budget 5 needs a price for chat/m" in " ".join(ended.err.split())
+    monkeypatch.setenv("VOTEQUEUE_PRICES", '{"chat": {}}')
+    settings.load.cache_clear()
+    dry = votequeue(*words, "--dry-run")
+    assert dry.code == 0
+    assert "VOTEQUEUE_CHAT_BASE_URL" in " ".join(dry.err.split())

@@ -12,10 +12,11 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from producers.enqueue import publish
 from shared import dataset, prompt_files, prompts, settings
 from shared.errors import NotServedHere, Refused
 from shared.jobs import Infer
-from shared.ledger import calls, claims, engine, runs, schema
+from shared.ledger import calls, claims, engine, outbox, runs, schema
 from shared.ledger.claims import Claim
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
@@ -263,11 +264,11 @@ def test_the_next_round_asks_for_new_votes(server: ChatServer) -> None:
 @pytest.mark.parametrize(
     ("fault", "outcome", "state"),
     [
-        ("server error", "failed", (State.PENDING, 1)),
-        ("timeout", "no reply", (State.PENDING, 1)),
-        ("reset", "no reply", (State.PENDING, 1)),
-        ("truncated", "unreadable", (State.PENDING, 1)),
-        ("no choices", "unreadable", (State.PENDING, 1)),
+        ("server error", "failed", (State.PENDING, 0)),
+        ("timeout", "no reply", (State.PENDING, 0)),
+        ("reset", "no reply", (State.PENDING, 0)),
+        ("truncated", "unreadable", (State.PENDING, 0)),
+        ("no choices", "unreadable", (State.PENDING, 0)),
         ("refused", "refused", (State.DEAD, 1)),
         ("too long", "refused", (State.DEAD, 1)),
         ("credentials", "barred", (State.PENDING, 0)),
@@ -282,6 +283,52 @@ def test_a_failed_call_is_no_answer(
     assert standing(run) == state
     assert rows(schema.votes, run) == []
     assert steps(run, outcome) == ["vote 1"]
+
+
+def test_failed_calls_are_no_rounds_and_a_question_gets_all_of_those(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_MAX_FAILURES", "4")
+    settings.load.cache_clear()
+    server.reply = lambda _: MUTE
+    down = ["server error", "timeout", "throttled", "server error"]
+    server._script = [*down, "ok", *down, "ok", *down, "ok"]
+    run, made = open_run(fallback="constant"), generator(server)
+    outcomes = [play(made, run)[0].partition(":")[0] for _ in range(12)]
+    assert [outcome.partition(" ")[0] for outcome in outcomes] == ["again"] * 11 + ["A"]
+    assert standing(run) == (State.DONE, 3)
+    assert [(vote["attempt"], vote["place"]) for vote in rows(schema.votes, run)] == [
+        (attempt, place) for attempt in (1, 2, 3) for place in range(3)
+    ]
+
+
+def test_a_question_whose_server_stays_down_is_dead_and_after_a_retry_gets_all_its_rounds(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_MAX_FAILURES", "3")
+    settings.load.cache_clear()
+    server.reply = lambda _: MUTE
+    run, made = open_run(fallback="constant"), generator(server)
+    play(made, run)
+    for _ in range(2):
+        server.fail_with("server error")
+        assert [play(made, run)[0].partition(" ")[0] for _ in range(3)] == ["again", "again", "dead:"]
+        assert publish.retry_dead(run) == 1
+        assert standing(run) == (State.PENDING, 1)
+    server.fail_with("ok")
+    assert play(made, run) == ["again: none of 3 votes was accepted"]
+    assert play(made, run)[0].startswith("A: ")
+    assert standing(run) == (State.DONE, 3)
+
+
+def test_a_question_that_the_budget_stopped_loses_no_round(server: ChatServer) -> None:
+    server.reply = lambda _: MUTE
+    run, made = open_run(budget=40.0), generator(server, PRICED)
+    play(made, run)
+    calls.set_budget(run, calls.spent(run).spent)
+    assert play(made, run)[0].startswith(f"dead: {calls.OVER_BUDGET}")
+    assert outbox.revive(run, calls.OVER_BUDGET) == 1
+    assert standing(run) == (State.PENDING, 1)
 
 
 def test_one_question_that_fails_leaves_its_neighbours_alone(server: ChatServer) -> None:

@@ -45,7 +45,7 @@ class LastExamples:
     """Retrieves the last examples of a data set, the very last first."""
 
     def nearest(
-        self, digest: str, asked: list[PromptQuestion], count: int, same_problem: bool
+        self, digest: str, asked: list[PromptQuestion], count: int, same_problem: bool, run: str
     ) -> list[list[FewShotExample]]:
         """Give them to every question."""
         return [runs.load_examples(digest)[::-1][:count] for _ in asked]

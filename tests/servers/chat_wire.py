@@ -3,11 +3,13 @@
 REFUSALS["throttled"]  ->  429 {"error": {"code": "rate_limit_exceeded", ...}}
 """
 
+import base64
 import contextlib
 import json
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
@@ -42,7 +44,9 @@ REPLIES: dict[str, dict[str, Any]] = {
     "error inside": {"choices": None, "error": {"code": 429, "message": "rate limited upstream"}},
     "no object": {},
 }
-FAULTS = frozenset({RESET, TIMEOUT, TRUNCATED, SHORT, "garbled", *REFUSALS, *REPLIES})
+# Faults of an embeddings reply: one vector too few, one of another size, one that is null.
+VECTORS = ("missing vector", "other size", "null vector")
+FAULTS = frozenset({RESET, TIMEOUT, TRUNCATED, SHORT, "garbled", *VECTORS, *REFUSALS, *REPLIES})
 
 
 class Calls(Protocol):
@@ -54,6 +58,8 @@ class Calls(Protocol):
     takes_n: bool
     refuses: str | None
     reasoning: str | None
+    dimensions: int
+    base64: bool
     latency: float
     hang: float
     retry_after: float | str
@@ -127,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.path not in ("/v1/chat/completions", "/v1/completions"):
+        if self.path not in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
             return self._send(404, {"error": {"message": "not found"}})
         asked = json.loads(body)
         prompt = _prompt(asked)
@@ -150,6 +156,10 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(400, {"error": error})
         if outcome == TIMEOUT:
             return self._reset()
+        if "input" in asked:
+            reply = _embeddings(asked, outcome, self.chat)
+            text = json.dumps(reply)
+            return self._send(200, text[:-60] if outcome in (TRUNCATED, "garbled") else text)
         votes = min(asked.get("n", 1), self.chat.most_votes or asked.get("n", 1))
         reply = {**_reply(asked, [text] * votes, self.chat.usage), **REPLIES.get(outcome, {})}
         if self.chat.reasoning is not None:
@@ -200,7 +210,33 @@ def is_open(connection: socket.socket) -> bool:
         return False
 
 
+def _embeddings(asked: dict[str, Any], outcome: str, chat: Calls) -> dict[str, Any]:
+    vectors: list[Any] = [_characters(text, chat.dimensions) for text in asked["input"]]
+    if outcome == "missing vector":
+        vectors.pop()
+    elif outcome == "other size":
+        vectors[-1] = vectors[-1][:-1]
+    elif outcome == "null vector":
+        vectors[-1] = None
+    if chat.base64:
+        vectors = [base64.b64encode(struct.pack(f"<{len(each)}f", *each)).decode() for each in vectors]
+    data = [{"object": "embedding", "index": at, "embedding": each} for at, each in enumerate(vectors)]
+    # Some servers answer in the order of completion: the index counts.
+    reply: dict[str, Any] = {"object": "list", "model": asked["model"], "data": data[::-1]}
+    if chat.usage:
+        tokens = prompts.tokens(_prompt(asked))
+        reply["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return reply
+
+
+def _characters(text: str, size: int) -> list[float]:
+    counts = Counter(ord(character) % size for character in text)
+    return [float(counts[place]) for place in range(size)]
+
+
 def _prompt(asked: dict[str, Any]) -> str:
+    if "input" in asked:
+        return "\n".join(asked["input"])
     return str(asked["prompt"] if "prompt" in asked else asked["messages"][-1]["content"])
 
 

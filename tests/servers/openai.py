@@ -60,6 +60,7 @@ class ChatServer:
     ``script`` says how the first calls end, one by one; then ``faults`` gives each fault's share of all,
     drawn with ``seed``. Over ``per_second`` calls in any second, or ``at_once`` at a time, it answers 429.
     ``latency`` is how long a good call takes, ``hang`` how long a call waits that is to time out, in seconds.
+    Embeddings have ``dimensions`` numbers, in ``base64`` whatever is asked for.
     It gives ``most_votes`` choices at most, whatever ``n`` is; without ``takes_n`` it refuses more than one.
     Set afterwards: it ``refuses`` a parameter by name, and chats with ``reasoning`` beside the content.
     """
@@ -80,8 +81,11 @@ class ChatServer:
         usage: bool = True,
         most_votes: int | None = None,
         takes_n: bool = True,
+        dimensions: int = 64,
+        base64: bool = False,
         port: int = 0,
     ) -> None:
+        self.dimensions, self.base64 = dimensions, base64
         self.key, self.reply, self.usage = key, reply, usage
         self.per_second, self.at_once = per_second, at_once
         self.latency, self.hang, self.retry_after = latency, hang, retry_after

@@ -24,6 +24,8 @@ from workers import retries
 from workers.ports import (
     ChatModel,
     Completion,
+    Embedded,
+    EmbeddingModel,
     Limiter,
     Needs,
     Permit,
@@ -42,7 +44,7 @@ log = logging.getLogger(__name__)
 Counter = Callable[[str], int]
 BUDGET_POLL, BUDGET_PATIENCE = 0.25, 2.0  # seconds between checks of a budget, and of all checks together
 THROTTLED_AT_MOST = 30  # consecutive throttlings of one call after which its item's round ends
-_R = TypeVar("_R", Reply, Votes, Translated)
+_R = TypeVar("_R", Reply, Votes, Embedded, Translated)
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,23 @@ class Gateway:
             keep=lambda *_: None,
         )
         return self._call_with_retries(call).completions
+
+    def embed(self, run: str, model: EmbeddingModel, texts: Sequence[str]) -> list[list[float]]:
+        """Embed some texts for a run in one call; the vectors are not recorded, since an index keeps them.
+
+        Raises:
+            As `chat` does.
+        """
+        service = model.service
+        call = _Call(
+            CallPurpose(run, None, "embed", service.provider, service.model),
+            service,
+            self._needs(service, Prompt("\n".join(texts), 0, 0.0)),
+            make=lambda: model.embed(texts),
+            text=lambda _: None,
+            keep=lambda *_: None,
+        )
+        return self._call_with_retries(call).vectors
 
     def translate(
         self,

@@ -93,7 +93,7 @@ class Rounds:
         self, plan: Plan, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
     ) -> list[SampledRound | VotequeueError]:
         template = self._require_same(plan)
-        examples = await asyncio.to_thread(self._examples, plan, asked)
+        examples = await asyncio.to_thread(self._examples, plan, asked, batch[0].job.run)
         adapter = await asyncio.to_thread(models.chosen, "lora", plan.sampling.lora)
         name = adapter.name if adapter else None
         rounds = (self._ask(plan, template, name, *each) for each in zip(batch, asked, examples, strict=True))
@@ -103,12 +103,13 @@ class Rounds:
                 raise result
         return results  # type: ignore[return-value]  # the loop above raises all others
 
-    def _examples(self, plan: Plan, asked: Sequence[PromptQuestion]) -> list[list[FewShotExample]]:
+    def _examples(self, plan: Plan, asked: Sequence[PromptQuestion], run: str) -> list[list[FewShotExample]]:
         if plan.examples is None:
             return [[] for _ in asked]
         sampling = plan.sampling
         retriever = self._retriever(sampling.retriever)
-        return retriever.nearest(plan.examples, asked, sampling.num_examples, sampling.same_problem)
+        count, same_problem = sampling.num_examples, sampling.same_problem
+        return retriever.nearest(plan.examples, asked, count, same_problem, run)
 
     async def _ask(
         self,

@@ -39,7 +39,12 @@ class LexicalRetriever:
         self._lock = threading.Lock()
 
     def nearest(
-        self, digest: str, asked: Sequence[PromptQuestion], count: int, same_problem: bool
+        self,
+        digest: str,
+        asked: Sequence[PromptQuestion],
+        count: int,
+        same_problem: bool,
+        run: str | None = None,
     ) -> list[list[FewShotExample]]:
         """Find up to ``count`` solved examples per question, nearest first, equals in file order."""
         with self._lock:

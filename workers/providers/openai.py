@@ -194,8 +194,7 @@ class OpenAIChat:
 
     def _exchange(self, request: dict[str, Any]) -> ErrorAnswer | VotequeueError:
         deadline = time.monotonic() + self._timeout
-        completions = self._client.completions if "prompt" in request else self._completions
-        with completions.with_streaming_response.create(**request) as response:
+        with self._resource(request).with_streaming_response.create(**request) as response:
             body = bytearray()
             try:
                 for part in response.iter_bytes():
@@ -208,6 +207,10 @@ class OpenAIChat:
             return self._answer(
                 response.status_code, dict(response.headers), body.decode("utf-8", errors="replace")
             )
+
+    def _resource(self, request: dict[str, Any]) -> Any:
+        """Give the SDK's part for a request."""
+        return self._client.completions if "prompt" in request else self._completions
 
     def _answer(self, status: int, headers: dict[str, str], text: str) -> ErrorAnswer:
         shown = requests_errors.hidden(text, [self._key.get_secret_value()])
@@ -245,11 +248,7 @@ class OpenAIChat:
         return error
 
     def _read(self, answer: ErrorAnswer, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        body = _object(answer.text)
-        if body is None:
-            raise Unreadable(
-                f"the reply of {self._host} is not a JSON object: {error_details.quoted(answer.text)!r}"
-            )
+        body = self._body(answer)
         choice = completion_parser.first(body)
         if body.get("error") or (choice is None and error_details.is_error(body)):
             raise self._map_error(answer, request)
@@ -258,6 +257,14 @@ class OpenAIChat:
         if choice.get("error") or completion_parser.finish_reason(choice) in completion_parser.FAILED:
             raise self._mid_reply_error(choice, answer, request)
         return body, choice
+
+    def _body(self, answer: ErrorAnswer) -> dict[str, Any]:
+        body = _object(answer.text)
+        if body is None:
+            raise Unreadable(
+                f"the reply of {self._host} is not a JSON object: {error_details.quoted(answer.text)!r}"
+            )
+        return body
 
     def _mid_reply_error(
         self, choice: dict[str, Any], answer: ErrorAnswer, request: dict[str, Any]
@@ -270,6 +277,8 @@ class OpenAIChat:
 
 
 def _prompt_text(request: dict[str, Any]) -> str:
+    if "input" in request:
+        return "\n".join(request["input"])
     if "prompt" in request:
         return str(request["prompt"])
     return "\n".join(str(message["content"]) for message in request["messages"])
