@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from producers import Client
+from producers import Client, collect, hub_push
 from producers.collect import Collected
 from producers.reports.inference_report import Figures
 from shared import options
@@ -60,6 +60,10 @@ def answered(data: Path) -> Client:
 def test_the_commands_call_the_client(
     method: str, answered: Client, votequeue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def pushed(run: str, target: str, *_: Any) -> tuple[Any, str]:
+        return collect.collect(run, Path("pushed.jsonl")), target
+
+    monkeypatch.setattr(hub_push, "push", pushed)  # `test_hub_push` has a hub
     called = []
     original = getattr(Client, method)
 

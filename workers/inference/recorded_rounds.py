@@ -20,13 +20,13 @@ def recorded(
     sampling: Sampling, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
 ) -> list[FinishedRound]:
     """Take a batch's round from the runs that sampled its votes."""
-    combined = sampling.combined_runs
-    rounds_of = _combined(sampling, batch) if combined else _rescored(str(sampling.votes_of), batch)
+    rounds_of = (
+        _combined(sampling, batch) if sampling.combined_runs else _rescored(str(sampling.votes_of), batch)
+    )
     finished = []
     for claim, question in zip(batch, asked, strict=True):
         rounds = rounds_of.get(claim.job.item, [])
-        # A combination has one round, which a retried item needs again.
-        attempt = 1 if combined else claim.attempt
+        attempt = claim.attempt
         sampled = rounds[attempt - 1] if attempt <= len(rounds) else SampledRound([], None)
         finished.append(FinishedRound(claim, question, sampled, attempt >= len(rounds)))
     return finished
