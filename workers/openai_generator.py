@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from shared import answers, prompts
-from shared.errors import NotServedHere
+from shared.errors import NotServedHere, Refused
 from shared.jobs import Job
 from shared.ledger import prompt_store
 from shared.ledger import votes as recorded_votes
@@ -54,8 +54,8 @@ class OpenAIGenerator:
 
     @property
     def chats(self) -> bool:
-        """Tell by its name whether the model is made for chats: a server does not say."""
-        return not _BASE.search(self._sampler.service.model)
+        """Tell by its name whether the model is made for chats, unless the server lacks its template."""
+        return self._sampler.chats and not _BASE.search(self._sampler.service.model)
 
     @property
     def identity(self) -> GeneratorIdentity:
@@ -108,6 +108,8 @@ class OpenAIGenerator:
         if sampling.provider != provider or adapter is not None or job is None:
             wanted = f"the provider {sampling.provider}" + (f" and the adapter {adapter}" if adapter else "")
             raise NotServedHere(f"the run is for {wanted}, this worker has the provider {provider} only")
+        if not isinstance(prompt, str) and not self._sampler.chats:
+            raise Refused("the server has no chat template for the model: use --prompt-style completion")
         recorded = await asyncio.to_thread(recorded_votes.earlier_votes, job)
         return _Round(self, job, len(recorded), prompt, sampling, seed)
 

@@ -307,10 +307,12 @@ class ChatModel(Protocol):
 class Sampler(Protocol):
     """A model at a provider that samples votes.
 
-    ``one_by_one``: it has shown that it gives one vote a request, whatever it is asked for.
+    ``one_by_one``: it has shown that it gives one vote a request, whatever it is asked for. ``chats``: it has
+    not shown that its model has no chat template.
     """
 
     one_by_one: bool
+    chats: bool
 
     @property
     def service(self) -> Service:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from producers.enqueue import option_checks
+from shared import model_store, prompt_files, settings
 from shared.errors import InvalidOption
 from shared.generators import GENERATORS, LEXICAL, STATIC, Generator
 from shared.options import Sampling
@@ -37,6 +38,8 @@ def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
     changes = _called(sampling) if generator.calls_provider else _uncalled(generator, given)
     if not generator.torch:
         changes |= _without_torch(generator, sampling, given)
+    elif sampling.prompt_style == prompt_files.CHAT:
+        _require_chat_template(sampling)
     return sampling.model_copy(update=changes)
 
 
@@ -69,6 +72,15 @@ def check_budget(run: "Run", budget: float | None) -> None:
     """
     if budget is not None and not run.calls_services:
         raise InvalidOption("--budget", f"generator {run.options['generator']} costs nothing")
+
+
+def _require_chat_template(sampling: Sampling) -> None:
+    """Refuse a chat with a model whose tokenizer is on this machine and has no chat template."""
+    loaded = settings.load()
+    model = sampling.model or loaded.model
+    folder = model_store.find_tokenizer(model, loaded.cache)
+    if folder is not None and not model_store.has_chat_template(folder):
+        raise InvalidOption("--prompt-style", f"{model} has no chat template: use completion")
 
 
 def _called(sampling: Sampling) -> dict[str, Any]:

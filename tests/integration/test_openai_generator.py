@@ -162,6 +162,23 @@ def test_a_vote_without_a_letter_is_asked_for_it_in_a_request_of_its_own(
     assert len(steps(run)) == 2
 
 
+@pytest.mark.parametrize(
+    ("style", "outcome"), [("auto", "A: unscored majority"), ("chat", "dead: the server has no chat")]
+)
+def test_a_server_without_a_chat_template_gets_completions_unless_the_run_wants_chats(
+    server: ChatServer, style: str, outcome: str
+) -> None:
+    server.refuses, server.complaint = "messages", "you must provide a chat template"
+    run, made = open_run(prompt_style=style), generator(server)
+    assert play(made, run) == ["waits: the server has no chat template for the model"]
+    assert play(made, run)[0].startswith(outcome)
+
+
+def test_the_name_of_a_base_model_means_completions(server: ChatServer) -> None:
+    named = {"Qwen3-8B-Base": False, "gemma-3-4b-pt": False, "Qwen3-8B": True, "database-chat": True}
+    assert {name: generator(server, model=name).chats for name in named} == named
+
+
 def test_a_letter_that_no_option_has_is_none(server: ChatServer) -> None:
     server.reply = lambda prompt: "D" if prompt.endswith("答案是：") else MUTE
     run = open_run(votes=1, max_attempts=1, ask_letter="always")

@@ -57,6 +57,7 @@ class Calls(Protocol):
     most_votes: int | None
     takes_n: bool
     refuses: str | None
+    complaint: str | None
     reasoning: str | None
     dimensions: int
     base64: bool
@@ -151,7 +152,8 @@ class Handler(BaseHTTPRequestHandler):
         if asked.get("n", 1) > 1 and not self.chat.takes_n:
             return self._send(400, {"error": {"message": "Only one choice is supported.", "param": "n"}})
         if self.chat.refuses in asked:
-            message = f"Unsupported parameter: '{self.chat.refuses}' is not supported with this model."
+            unsupported = f"Unsupported parameter: '{self.chat.refuses}' is not supported with this model."
+            message = self.chat.complaint or unsupported
             error = {"message": message, "param": self.chat.refuses, "code": "unsupported_parameter"}
             return self._send(400, {"error": error})
         if outcome == TIMEOUT:

@@ -62,7 +62,8 @@ class ChatServer:
     ``latency`` is how long a good call takes, ``hang`` how long a call waits that is to time out, in seconds.
     Embeddings have ``dimensions`` numbers, in ``base64`` whatever is asked for.
     It gives ``most_votes`` choices at most, whatever ``n`` is; without ``takes_n`` it refuses more than one.
-    Set afterwards: it ``refuses`` a parameter by name, and chats with ``reasoning`` beside the content.
+    Set afterwards: it ``refuses`` a parameter by name, with a ``complaint`` of its own, and chats with
+    ``reasoning`` beside the content.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class ChatServer:
         self.latency, self.hang, self.retry_after = latency, hang, retry_after
         self.most_votes, self.takes_n = most_votes, takes_n
         self.refuses: str | None = None
+        self.complaint: str | None = None
         self.reasoning: str | None = None
         self.requests: list[Arrival] = []
         self.connections = 0

@@ -6,6 +6,7 @@
 A call asks for all votes of a round (``n``). Many servers ignore ``n``, cap it or refuse it.
 """
 
+import re
 from typing import Any
 
 from shared import prompts, thinking, token_bounds
@@ -17,6 +18,9 @@ from workers.providers import completion_parser, error_details, openai, unsuppor
 from workers.providers.error_details import Complaint, ErrorAnswer
 from workers.providers.openai import RENAMED, OpenAIChat
 
+_NO_TEMPLATE = re.compile(
+    r"(?i)(?:no|without a?|not .{0,40}|must .{0,40}) ?chat[ _]template|does not support chat\b"
+)
 _CONSTRAINTS = {"response_format", "structured_outputs", "regex", "grammar"}
 
 
@@ -41,6 +45,7 @@ class OpenAISampler(OpenAIChat):
     """A model at an OpenAI-compatible endpoint, as a `ports.Sampler`."""
 
     one_by_one = False
+    chats = True
     _constrains = True  # it has not refused to limit a reply to letters
 
     def sample(self, prompt: VotesPrompt) -> Votes:
@@ -81,6 +86,9 @@ class OpenAISampler(OpenAIChat):
 
     def _map_error(self, answer: ErrorAnswer, request: dict[str, Any]) -> VotequeueError:
         complaint = error_details.read(answer)
+        if "messages" in request and _NO_TEMPLATE.search(complaint.text):
+            self.chats = False
+            return Held("the server has no chat template for the model", RENAMED)
         refused = 400 <= answer.status < 500 and not unsupported_parameters.too_long(complaint)
         if "n" in request and refused and unsupported_parameters.rejected_parameter(complaint, ["n"]) == "n":
             self.one_by_one = True
