@@ -1,6 +1,7 @@
 """Runs of other generators, from the command line: what is filled in, pinned and refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +190,17 @@ def test_a_dry_run_refuses_a_budget_without_a_price_and_says_what_is_missing_her
     dry = votequeue(*words, "--dry-run")
     assert dry.code == 0
     assert "VOTEQUEUE_CHAT_BASE_URL" in " ".join(dry.err.split())
+
+
+@pytest.mark.parametrize("has_template", [True, False])
+def test_a_chat_with_a_model_that_has_no_chat_template_is_refused_at_the_door(
+    home: Path, data: Path, votequeue: Command, has_template: bool
+) -> None:
+    weights = home / "weights"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    if has_template:
+        (weights / "chat_template.jinja").write_text("{{ messages }}")
+    ended = votequeue("enqueue", "infer", data, "--model", weights, "--prompt-style", "chat", "--run", "r")
+    refused = "has no chat template: use completion" in re.sub(r"[\s│]+", " ", ended.err)
+    assert (ended.code, refused) == ((0, False) if has_template else (2, True))
