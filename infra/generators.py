@@ -2,9 +2,8 @@
 
     | vLLM (completions)       | 4 questions, 20 votes | 4 calls  | 61 s | 23.0 tokens/s |
 
-vLLM's server runs on the project's own weights; llama.cpp's (llama-cpp-python) on the GGUF file that these
-weights come from, in an environment of its own that is built once (minutes). The worker that calls them has
-no engine. LLAMA_PYTHON names a Python with llama-cpp-python[server] to use instead.
+vLLM's server runs on the project's own weights; llama.cpp's (xllamacpp, which needs no compiler) on the GGUF
+file that these weights come from, in an environment of its own. The worker that calls them has no engine.
 """
 
 import contextlib
@@ -25,12 +24,22 @@ from infra import local, process_groups, programs, scenario, serve, weights
 from infra.scenario import Stage
 from shared.errors import UserError
 
-LLAMA = "llama-cpp-python[server]==0.3.36"
+LLAMA = "xllamacpp==2026.10.11549"
+# llama.cpp's server in a process: it serves until it is stopped.
+LLAMA_SERVER = """
+import sys, threading, xllamacpp
+given = xllamacpp.CommonParams()
+given.model.path, given.model_alias = sys.argv[1], {"qwen-gguf"}
+given.hostnames, given.port = ["127.0.0.1"], int(sys.argv[2])
+given.n_parallel, given.n_ctx = 2, 8192
+server = xllamacpp.Server(given)
+threading.Event().wait()
+"""
 PACE = {"VOTEQUEUE_MAX_TOKENS": "160", "VOTEQUEUE_MAX_MODEL_LEN": "4096", "VOTEQUEUE_CALL_TIMEOUT": "900"}
 QUESTIONS, SOLVED = ("-n", "3", "--seed", "8"), ("-n", "40", "--seed", "7")
 LOADING_SECONDS = 1800.0  # two busy cores
 LLAMA_PORT = 8398
-STEPS = 8  # the steps of `play`
+STEPS = 9  # the steps of `play`
 
 
 @dataclass(frozen=True)
@@ -88,17 +97,8 @@ def vllm(stage: Stage) -> Server:
 def llama(stage: Stage) -> Server:
     """Describe llama.cpp's server on the GGUF file."""
     gguf, url = _gguf(stage), f"http://127.0.0.1:{LLAMA_PORT}/v1"
-    command = [
-        _llama_python(stage),
-        "-m",
-        "llama_cpp.server",
-        "--model",
-        str(gguf),
-        "--port",
-        str(LLAMA_PORT),
-    ]
-    command += ["--n_ctx", "4096", "--model_alias", "qwen-gguf"]
-    return Server("llama.cpp", command, dict(os.environ), url, "chat", "qwen-gguf", ("completion",))
+    command = [_llama_python(stage), "-c", LLAMA_SERVER, str(gguf), str(LLAMA_PORT)]
+    return Server("llama.cpp", command, dict(os.environ), url, "chat", "qwen-gguf", ("completion", "chat"))
 
 
 def _gguf(stage: Stage) -> Path:
@@ -113,13 +113,11 @@ def _gguf(stage: Stage) -> Path:
 
 
 def _llama_python(stage: Stage) -> str:
-    """Give a Python that has llama-cpp-python; build its environment once."""
-    if python := os.environ.get("LLAMA_PYTHON"):
-        return python
-    folder = stage.settings.cache / LLAMA.partition("[")[0]
+    """Give a Python that has llama.cpp; install its environment once."""
+    folder = stage.settings.cache / LLAMA
     own = folder / "bin" / "python"
     if not (folder / "complete").is_file():
-        local.say(f"installing {LLAMA} in {folder} (it is compiled: minutes)")
+        local.say(f"installing {LLAMA} in {folder}")
         for command in (
             [sys.executable, "-m", "venv", "--clear", str(folder)],
             [str(own), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", LLAMA],

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticKnownError
 
 from shared import answers
 from shared.answers import ReaderName
 from shared.dataset import Question
+from shared.errors import UserError
 from shared.generators import GENERATORS, VLLM
 from shared.strategies import STRATEGIES
 from shared.voting import Fallback, VotingMode
@@ -214,8 +215,17 @@ class Sampling(SamplingDefaults):
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Sampling":
-        """Parse a run's record; options that an older run lacks get the behaviour of that time."""
-        return cls.model_validate({**OLDER, **renamed(record)})
+        """Parse a run's record; options that an older run lacks get the behaviour of that time.
+
+        Raises:
+            UserError: another version of votequeue wrote it.
+        """
+        try:
+            return cls.model_validate({**OLDER, **renamed(record)})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise UserError(f"the run's options are of another votequeue: {name}: {first['msg']}") from error
 
     @property
     def combined_runs(self) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from workers.ports import Completion, Generator, LetterQuestion, Progress, Sampl
 
 _BASE = re.compile(r"(?i)(?:^|[-_./])(?:base|pt)(?:$|[-_.:/])")  # in the names of base models
 _LETTER = re.compile(r"[\s\"'“（(*]*([A-Za-z])(?![A-Za-z])")
-_LETTER_TOKENS = 16
+_LETTER_TOKENS = 64  # a server that writes JSON may fill it with white space first
 _NOTHING = "…"  # services refuse empty turns
 
 

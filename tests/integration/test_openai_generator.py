@@ -151,7 +151,7 @@ def test_a_vote_without_a_letter_is_asked_for_it_in_a_request_of_its_own(
     assert play(generator(server), run) == ["B: unscored majority, 1 of 1 votes"]
     asked = server.requests[1].asked
     assert limits <= asked.keys()
-    assert (asked["temperature"], asked["max_tokens"]) == (0.0, 16)
+    assert (asked["temperature"], asked["max_tokens"]) == (0.0, 64)
     if style == "completion":
         assert asked["prompt"] == server.requests[0].prompt + f"{MUTE}\n答案是："
         assert asked["structured_outputs"] == {"choice": ["A", "B", "C"]}

@@ -7,9 +7,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from shared.errors import Refused
+from shared.errors import Refused, UserError
 from shared.ledger import prompt_store, runs
 from shared.ledger.claims import Claim, RoundRecord
 from shared.options import Sampling
@@ -62,6 +60,6 @@ def plan_of(run: str) -> Plan:
     record = runs.get_run(run)
     try:
         sampling = Sampling.of_record(record.options)
-    except ValidationError as error:
-        raise Refused(f"the run's options are of another votequeue: {error.errors()[0]['msg']}") from error
+    except UserError as error:  # of this run, not of the worker
+        raise Refused(str(error)) from error
     return Plan(sampling, record.examples, prompt_store.find(sampling.prompt))
