@@ -112,7 +112,7 @@ def _back_off(failure: _Failure) -> list[str]:
 def _put_off_longer(claim: Claim, reason: str) -> str:
     before = claims.failures(claim)
     if before + 1 >= settings.load().max_failures:
-        claims.bury(claim, f"{before + 1} rounds ended in a failed call, last: {reason}")
+        claims.bury(claim, f"{before + 1} failed calls in a row, last: {reason}")
         return f"dead: {reason}"
     # With jitter, so that items that failed together are not retried together.
     doubled: float = FIRST_DELAY * 2 ** min(before, 16)

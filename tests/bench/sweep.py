@@ -38,7 +38,7 @@ def fill(run: str, questions: int) -> None:
         now = engine.now(connection)
         connection.execute(
             schema.runs.insert().values(
-                name=run, queue="infer", source=str(Path("x")), digest="d", options={}, created_at=now
+                name=run, kind="infer", source=str(Path("x")), digest="d", options={}, created_at=now
             )
         )
         for numbers in engine.chunks(range(questions)):

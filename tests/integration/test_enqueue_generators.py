@@ -10,6 +10,7 @@ import pytest
 from shared import broker, settings
 from shared.ledger import calls, runs
 from shared.voting import Outcome
+from tests import valkey
 from tests.conftest import Command
 from tests.integration import model_fixtures, run_fixtures, test_redo
 
@@ -45,7 +46,12 @@ def test_a_remote_run_pins_its_service_a_retriever_without_weights_and_no_scorer
 def test_settings_are_the_defaults_of_runs(
     data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"GENERATOR": "openai", "PROVIDER": "local", "PROMPT_STYLE": "chat"}.items():
+    for name, value in {
+        "GENERATOR": "openai",
+        "PROVIDER": "local",
+        "PROMPT_STYLE": "chat",
+        "LOCAL_URL": f"http://127.0.0.1:{valkey.free_port()}/v1",
+    }.items():
         monkeypatch.setenv(f"VOTEQUEUE_{name}", value)
     settings.load.cache_clear()
     shown = votequeue("enqueue", "infer", data, "--run", "r")

@@ -21,7 +21,6 @@ from tests import fakes, tiny
 from tests.conftest import Command
 from tests.fakes import FakeGenerator, FakeScorer
 from tests.integration import run_fixtures
-from workers.inference import rounds as rounds_module
 from workers.inference.rounds import Rounds
 
 SAMPLING = Sampling(votes=2, max_attempts=2)
@@ -40,10 +39,9 @@ reader = "conclusion"
 
 @pytest.fixture(autouse=True)
 def _broker(on_broker: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a broker that answers, no weights on this machine, and a worker that knows no run yet."""
+    """Have a broker that answers, and no weights on this machine."""
     monkeypatch.setenv("VOTEQUEUE_CACHE", str(home / "cache"))
     settings.load.cache_clear()
-    rounds_module._plan.cache_clear()
     prompt_store._load.cache_clear()
 
 

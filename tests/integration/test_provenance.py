@@ -21,7 +21,6 @@ from tests import fakes
 from tests.conftest import Command
 from tests.fakes import FakeGenerator, FakeScorer
 from tests.integration import model_fixtures, run_fixtures
-from workers.inference import rounds as rounds_module
 from workers.inference.rounds import Rounds
 
 SAMPLING = Sampling(votes=2, max_attempts=2)
@@ -29,10 +28,9 @@ SAMPLING = Sampling(votes=2, max_attempts=2)
 
 @pytest.fixture(autouse=True)
 def _broker(on_broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a broker that answers, a model that is set, and a worker that knows no run yet."""
+    """Have a broker that answers, and a model that is set."""
     monkeypatch.setenv("VOTEQUEUE_MODEL", "own/weights")
     settings.load.cache_clear()
-    rounds_module._plan.cache_clear()
 
 
 @pytest.fixture

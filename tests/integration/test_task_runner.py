@@ -226,7 +226,7 @@ def test_what_failed_too_often_is_dead_with_the_last_reason(monkeypatch: pytest.
     assert task_runner.run(JOB, raising(Unavailable("error 503"))) == "dead: error 503"
     assert (item()["state"], item()["reason"]) == (
         State.DEAD,
-        "3 rounds ended in a failed call, last: error 503",
+        "3 failed calls in a row, last: error 503",
     )
 
 
