@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo accuracy chaos weights postgres lint test clean
+.PHONY: help venv demo accuracy generators chaos weights postgres lint test clean
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
@@ -49,11 +49,19 @@ $(STAMP): infra/cpu.lock pyproject.toml
 	@$(call pip,--no-deps --no-build-isolation -e .)
 	@rm -f $(HALF) && touch $@
 
-demo: venv  ## real questions through broker, vLLM and scorer, start to end (at most 20 minutes)
-	@exec $(BIN)/python -m infra.demo
+# Only from the command line: gettext has a variable of the same name in many environments.
+ifeq ($(origin LANGUAGE),command line)
+LANGUAGE_OPTION := --language "$(LANGUAGE)"
+endif
+
+demo: venv  ## real questions through broker, vLLM and scorer, start to end (at most 20 minutes; LANGUAGE=en)
+	@exec $(BIN)/python -m infra.demo $(LANGUAGE_OPTION)
 
 accuracy: venv  ## what scorers are worth, on puzzles or on DATA=labelled.jsonl (within an hour on two cores)
 	@exec env DATA="$(DATA)" $(BIN)/python -m infra.accuracy
+
+generators: venv  ## questions through real OpenAI-compatible servers: vLLM's and llama.cpp's (compiled once, 10 minutes)
+	@exec $(BIN)/python -m infra.generators
 
 chaos: venv  ## workers killed, servers restarted, the ledger away: what is lost is counted (10 to 15 minutes)
 	@exec $(BIN)/python -m tests.chaos

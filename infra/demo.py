@@ -1,4 +1,4 @@
-"""The demo: an end-to-end run with the real commands (`make demo`).
+"""The demo: an end-to-end run with the real commands (`make demo`, in English `make demo LANGUAGE=en`).
 
     [5/10] train a scorer from those votes - log: var/logs/train-1.log
 
@@ -7,7 +7,9 @@ puzzles only if it beats the plain majority on held-out questions. Answers and r
 runs in the ledger.
 """
 
+import argparse
 import sys
+from functools import partial
 from typing import Any
 
 from infra import local, scenario
@@ -23,25 +25,26 @@ LABELLED = ("-n", "8", "--seed", "9", "--difficulty", "1")
 QUESTIONS = ("-n", "10", "--seed", "8", "--difficulty", "1")  # 14 questions
 ROUNDS = "2"  # maximum rounds with a gate
 STEPS = 10
+LANGUAGE = "zh"
 NO_SCORER = "none"
 
 
-def play(demo: Stage) -> None:
-    """Run all steps; the services are always stopped at the end."""
+def play(demo: Stage, language: str = LANGUAGE) -> None:
+    """Run all steps on puzzles in a language; the services are always stopped at the end."""
     solved, labelled, questions = (
         demo.folder / f"{name}.jsonl" for name in ("solved", "labelled", "questions")
     )
     answers, report = demo.folder / "answers.jsonl", demo.folder / "report"
     votes, judge = f"{demo.run}-votes", f"{demo.run}-scorer"
+    # First, because a language without puzzles must be refused before anything is downloaded.
+    with demo.step("generate puzzles: few-shot examples, training data, and questions to answer"):
+        for file, size in ((solved, SOLVED), (labelled, LABELLED), (questions, QUESTIONS)):
+            demo.votequeue("sample", *size, "--language", language, "-o", file, "--force")
     with demo.step("get the weights"):
         demo.votequeue("weights")
     with demo.services():
         with demo.step("start broker, workers and Flower", "supervisord"):
             demo.votequeue("up", "--detach", "--reason", "0", "--translate", "0")
-        with demo.step("generate puzzles: few-shot examples, training data, and questions to answer"):
-            demo.votequeue("sample", *SOLVED, "-o", solved, "--force")
-            demo.votequeue("sample", *LABELLED, "-o", labelled, "--force")
-            demo.votequeue("sample", *QUESTIONS, "-o", questions, "--force")
         with demo.step("sample votes on the labelled puzzles", "infer-1"):
             options = ("--examples", solved, "--scorer", NO_SCORER, "--max-attempts", "1")
             demo.votequeue("enqueue", "infer", labelled, *options, "--run", votes)
@@ -76,5 +79,13 @@ def _choose_scorer(result: dict[str, Any] | None) -> tuple[str, str]:
     return NO_SCORER, f"the scorer is not used: {shares}; every readable vote counts"
 
 
+def main() -> int:
+    """Run the demo in the language of the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m infra.demo", description="Run everything once.")
+    parser.add_argument("--language", default=LANGUAGE, help="language of the puzzles (default: %(default)s)")
+    language = parser.parse_args().language
+    return scenario.run_scenario("demo", PACE, STEPS, partial(play, language=language))
+
+
 if __name__ == "__main__":
-    sys.exit(scenario.run_scenario("demo", PACE, STEPS, play))
+    sys.exit(main())

@@ -26,6 +26,7 @@ from infra import health, process_groups, programs
 from infra.programs import PYTHON, SUPERVISORD, Layout, Program
 from shared import file_permissions, model_store
 from shared.errors import UserError
+from shared.generators import GENERATORS
 from shared.settings import Settings
 
 ANSWER_SECONDS = 90.0  # for a service to answer after its start; a busy laptop is slow
@@ -61,7 +62,7 @@ def up(settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool
                 print_status(settings, layout)
                 return
             refuse_if_running(layout)
-            refuse_without_weights(settings, bool(workers.get("infer")) or serve)
+            refuse_without_weights(settings, needs_weights(settings, workers) or serve)
             refuse_without_index(settings, workers)
             sweep(layout)
             refuse_taken_ports(settings, serve)
@@ -136,6 +137,11 @@ def names_of(layout: Layout, state: str) -> set[str]:
     return {program.name for program in list_programs(layout) if program.state == state}
 
 
+def needs_weights(settings: Settings, workers: Mapping[str, int]) -> bool:
+    """Return whether an infer worker would load weights, rather than call a provider."""
+    return bool(workers.get("infer")) and not GENERATORS[settings.generator].calls_provider
+
+
 def refuse_without_weights(settings: Settings, needed: bool) -> None:
     """Fail early if an engine would find no weights."""
     if needed and model_store.find_weights(settings.model, settings.cache) is None:
@@ -146,7 +152,8 @@ def refuse_without_weights(settings: Settings, needed: bool) -> None:
 
 def refuse_without_index(settings: Settings, workers: Mapping[str, int]) -> None:
     """Fail early if the Qdrant server of the infer workers does not answer."""
-    if not settings.qdrant_url or not workers.get("infer") or health.leads_through_socks(settings.qdrant_url):
+    needed = settings.qdrant_url and needs_weights(settings, workers)
+    if not settings.qdrant_url or not needed or health.leads_through_socks(settings.qdrant_url):
         return
     if (error := health.probe_error(f"{settings.qdrant_url.rstrip('/')}/readyz")) is not None:
         raise UserError(

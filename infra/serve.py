@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from infra import programs
-from shared import model_store, text_files, vllm_environment
+from shared import model_store, vllm_environment
 from shared.errors import UserError
 from shared.settings import Settings
 
@@ -66,17 +66,9 @@ def weights_folder(settings: Settings) -> Path:
         raise UserError(
             f"the weights of {settings.model} are not on this machine: get them with `votequeue weights`"
         )
-    if not has_chat_template(folder):
+    if not model_store.has_chat_template(folder):
         raise UserError(f"{folder} has no chat template: set VOTEQUEUE_MODEL to an Instruct model")
     return folder.resolve()
-
-
-def has_chat_template(folder: Path) -> bool:
-    """Return whether a tokenizer has a chat template, in a separate file or its configuration."""
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    config = folder / "tokenizer_config.json"
-    return config.is_file() and bool(text_files.read_object(config).get("chat_template"))
 
 
 def refuse_other_path(url: str) -> None:

@@ -12,11 +12,18 @@ import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from producers.commands import enqueue_commands, ledger_commands, model_commands
+from producers.commands import (
+    enqueue_commands,
+    ledger_commands,
+    model_commands,
+    options,
+    prompt_commands,
+    worker_options,
+)
 from producers.commands.options import Force, Json
 from shared import file_permissions, settings
 from shared.errors import UserError, VotequeueError
@@ -32,6 +39,7 @@ app = typer.Typer(
 app.add_typer(enqueue_commands.app, name="enqueue")
 app.add_typer(model_commands.app, name="models")
 app.add_typer(ledger_commands.app, name="ledger")
+app.add_typer(prompt_commands.app, name="prompts")
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `enqueue` printed it")]
 
@@ -59,8 +67,7 @@ def status(
     json: Json = False,
 ) -> None:
     """Show counts by state and attempt, rate (items/min) and time left; without RUN, all runs."""
-    from producers import run_progress
-    from producers import watch as watching
+    from producers import Client, run_progress
     from producers.reports import api_usage, render, render_api_usage, render_reports, training_report
     from shared.ledger import runs
     from shared.ledger.progress import overview
@@ -73,10 +80,14 @@ def status(
             return render.as_json(
                 [{**render.plain(listed), "states": states} for listed, states in run_states]
             )
-        return render.overview(run_states)
-    progress = watching.follow(run) if watch else run_progress.progress_of(run)
-    waiting = run_progress.waiting(progress.kind)
-    services = api_usage.of_run(runs.get_run(run)) if progress.kind in DATA_QUEUES else None
+        render.overview(run_states)
+        for line in run_progress.describe_unserved(run_states):
+            render.text(line)
+        return None
+    progress = Client().wait(run) if watch else Client().progress(run)
+    waiting = run_progress.waiting(progress.queue)
+    record = runs.get_run(run)
+    services = api_usage.of_run(record) if record.calls_services else None
     trained = training_report.report_of(run) if progress.kind == "train" else None
     if json:
         extra = {"open": progress.open, "stalled": progress.stalled, "messages": waiting}
@@ -140,28 +151,71 @@ def failed(
 
 
 @app.command()
-def collect(
+@options.usage_errors()
+def collect(  # noqa: PLR0913  Typer reads options from the signature
     run: RunName,
+    *,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="output: .parquet, .hf (a folder), else JSON Lines"
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default="required without --push",
+            help="output: .json, .csv, .tsv, .txt, .parquet, .hf (a folder), else JSON Lines; .gz, .zst",
         ),
-    ],
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            "--push", metavar="hf://OWNER/NAME", help="write a data set of the hub instead, with a card"
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="votequeue: entries instead of rows in the input's own layout",
+            show_default="the input's own",
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="wait until no item is open")] = False,
+    fields: Annotated[
+        str,
+        typer.Option(
+            "--fields",
+            metavar="NAME,NAME",
+            show_default="none",
+            help="beside each answer: confidence (share of the votes that name it), support (votes "
+            "behind it), outcome (how it came about)",
+        ),
+    ] = "",
+    votes: Annotated[
+        bool, typer.Option("--votes", help="write every vote as a row instead, with its text")
+    ] = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Write the answered or generated data set; exit 1 if it is incomplete."""
+    """Write the answered or generated data set; exit 1 if it is incomplete.
+
+    For a run of `enqueue infer RUN --only`: RUN's data set, with the new answers in place.
+    """
+    from producers import Client, console
     from producers import collect as collecting
-    from producers import console
     from producers.reports import render
 
-    done = collecting.collect(run, output, wait, force)
-    if json:
-        render.as_json({**render.plain(done), "open": done.open})
+    contents: dict[str, Any] = {"votes": votes, "format": layout, "wait": wait}
+    contents["fields"] = tuple(dict.fromkeys(options.split_commas(fields)))
+    if push is not None and output is None:
+        done, place = Client().push(run, push, **contents)
+    elif output is not None and push is None:
+        done, place = Client().collect(run, output, force=force, **contents), str(output)
     else:
-        render.text(done.summary)
+        raise typer.BadParameter("give a file, or --push for the hub", param_hint="--output")
+    if json:
+        render.as_json({**render.plain(done), "path": place, "open": done.open})
+    else:
+        render.text(f"{place}: {done.summary}")
     if done.left_out:
         console.note(f"fields dropped (not in the table schema): {', '.join(done.left_out)}")
     for item in done.dead:
@@ -197,17 +251,44 @@ def report(
 
     For a training run: its curves, and its model's metrics on held-out data.
     """
-    from producers.reports import render, report_files, summaries
-    from producers.reports import revote as revoting
+    from producers import Client
+    from producers.reports import render, summaries
 
+    client = Client()
     revote |= replay
     if scorer is not None and not revote:
         raise typer.BadParameter("requires --revote", param_hint="--scorer")
-    summary = revoting.revote(run, scorer) if revote else summaries.of_run(run)
-    files = report_files.save(summary, output, force) if output is not None else []
+    summary = client.revote(run, scorer) if revote else client.report(run)
+    files = client.save(summary, output, force) if output is not None else []
     if json:
         return render.as_json({**render.plain(summary), "files": render.plain(files)})
     summaries.print_summary(summary)
+    for file in files:
+        render.text(str(file))
+    return None
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN...", help="runs; each is compared with the first")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="folder for report.md and report.json"),
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Compare runs on the questions they share: accuracy, difference, 95 % intervals, p, flips."""
+    from producers import Client
+    from producers.reports import render, render_comparison
+
+    comparison = Client().compare(*runs)
+    files = Client().save(comparison, output, force) if output is not None else []
+    if json:
+        return render.as_json({**render.plain(comparison), "files": render.plain(files)})
+    render_comparison.report(comparison)
     for file in files:
         render.text(str(file))
     return None
@@ -217,12 +298,13 @@ def report(
 
 
 @app.command()
-def sample(
+def sample(  # noqa: PLR0913, PLR0917  Typer reads options from the signature
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="file to write, JSON Lines")],
     n: Annotated[int, typer.Option("-n", min=1, help="number of entries, with 1 or 2 questions each")] = 200,
     seed: Annotated[int, typer.Option(help="random seed; the same seed gives the same puzzles")] = 0,
     difficulty: Annotated[int, typer.Option(min=1, max=3, help="1 (easy) to 3 (hard)")] = 1,
     family: Annotated[list[str] | None, typer.Option(help="puzzle family; repeatable; default: all")] = None,
+    language: Annotated[str, typer.Option(help="language of the puzzles: zh or en")] = "zh",
     wrong: Annotated[bool, typer.Option("--wrong", help="add a reasoning with one error")] = False,
     force: Force = False,
     json: Json = False,
@@ -231,7 +313,8 @@ def sample(
     from producers import sample as sampling
     from producers.reports import render
 
-    counts = sampling.write(sampling.generate(n, seed, difficulty, family, wrong), output, force)
+    entries = sampling.generate(n, seed, difficulty, family, wrong, language)
+    counts = sampling.write(entries, output, force)
     if json:
         return render.as_json({"path": output, **counts})
     wrongs = f", {counts['wrong']} wrong reasonings" if wrong else ""
@@ -284,25 +367,38 @@ def down() -> None:
 @app.command()
 def worker(
     queue: Annotated[str, typer.Argument(metavar="QUEUE", help="infer, train, reason or translate")],
+    generator: Annotated[
+        str | None,
+        typer.Option(help="infer: serve only its runs", show_default="VOTEQUEUE_GENERATOR"),
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="infer: provider that generator openai calls", show_default="VOTEQUEUE_PROVIDER"),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="infer: serve only runs of this model", show_default="VOTEQUEUE_MODEL")
+    ] = None,
     concurrency: Annotated[
         int | None,
         typer.Option(
             min=1,
             help="concurrent tasks",
-            show_default="infer: batch size x batches in flight; train: 1; others: VOTEQUEUE_CALLS_IN_FLIGHT",
+            show_default="infer: batch size x batches in flight; train: 1; where providers are called: "
+            "VOTEQUEUE_CALLS_IN_FLIGHT",
         ),
     ] = None,
 ) -> None:
     """Run one worker for a queue until Ctrl-C or SIGTERM."""
-    loaded = settings.load()
-    file_permissions.restrict()
-
     if queue not in KINDS:
         raise typer.BadParameter(f"no queue {queue!r}; choose one of: {', '.join(KINDS)}", param_hint="QUEUE")
-    answering = loaded.batch_size * loaded.batches_in_flight
-    threads = concurrency or {"infer": answering, "train": 1}.get(queue, loaded.calls_in_flight)
+    chosen = {"generator": generator, "provider": provider, "model": model}
+    loaded = worker_options.chosen(queue, {name: value for name, value in chosen.items() if value})
+    file_permissions.restrict()
+    size, in_flight = loaded.batches
+    threads = concurrency or {"infer": size * in_flight, "train": 1}.get(queue, loaded.calls_in_flight)
+    queues = worker_options.queues(queue, loaded, named=any(chosen.values()))
     # By name only: nothing imports workers.
-    source = ["-A", f"workers.{queue}", "worker", "--queues", queue]
+    source = ["-A", f"workers.{queue}", "worker", "--queues", ",".join(queues)]
     pool = ["--pool", "threads", "--concurrency", str(threads), "--without-gossip", "--without-mingle"]
     identity = ["--hostname", f"{queue}-{uuid.uuid4().hex[:8]}@%h", "--loglevel", loaded.log_level]
     sys.stdout.flush()

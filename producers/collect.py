@@ -12,16 +12,47 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from producers import console, formats, generated_entries, output_files, run_progress, watch
-from shared import dataset
+from producers import (
+    answered_rows,
+    console,
+    formats,
+    generated_entries,
+    merged_answers,
+    output_files,
+    run_progress,
+    vote_rows,
+    watch,
+)
+from producers.layouts import catalog
+from shared.errors import InvalidOption, UserError
 from shared.jobs import DATA_QUEUES
-from shared.ledger import progress, runs, votes
+from shared.ledger import progress, runs
 from shared.ledger.runs import Run
+from shared.ledger.schema import State
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is written of an infer run: its answers, with ``fields`` beside them, or its ``votes``.
+
+    ``format`` is the layout: ``votequeue`` for entries, or ``None`` for rows in the layout of the input.
+    """
+
+    fields: tuple[str, ...] = ()
+    votes: bool = False
+    format: str | None = None
+
+
+ANSWERS = Contents()
 
 
 @dataclass(frozen=True)
 class Collected:
-    """Counts of a written data set: questions answered, dead and open."""
+    """Counts of a written data set: questions answered, dead and open, rows skipped by `--skip-bad`.
+
+    ``votes`` counts the votes, if those were written. A question that was asked again and has no new answer
+    (yet) is not answered, but keeps its former answer.
+    """
 
     run: str
     path: Path
@@ -29,6 +60,8 @@ class Collected:
     answered: int
     dead: list[progress.Dead]
     left_out: list[str] = field(default_factory=list)
+    skipped: int = 0
+    votes: int | None = None
 
     @property
     def open(self) -> int:
@@ -38,7 +71,9 @@ class Collected:
     @property
     def summary(self) -> str:
         """Summarize the contents of the file."""
-        return f"{self.path}: {self.answered} of {self.questions} questions answered"
+        votes = "" if self.votes is None else f"{console.count(self.votes, 'vote')}, "
+        skipped = f"; {console.count(self.skipped, 'skipped row')} unchanged" if self.skipped else ""
+        return f"{votes}{self.answered} of {self.questions} questions answered{skipped}"
 
     @property
     def missing(self) -> str:
@@ -80,7 +115,7 @@ class Exported:
         plural = console.plural(self.unit)
         parts = "letters" if self.kind == "reason" else "questions"
         dropped = f"; {self.dropped} of their {parts} dropped, see the report" if self.dropped else ""
-        return f"{self.path}: {self.done} of {self.items} {plural} with a {self._product}{dropped}"
+        return f"{self.done} of {self.items} {plural} with a {self._product}{dropped}"
 
     @property
     def missing(self) -> str:
@@ -88,38 +123,64 @@ class Exported:
         return f"{self.items - self.done} of {self.items} {console.plural(self.unit)} have no {self._product}"
 
 
-def collect(name: str, path: Path, wait: bool = False, force: bool = False) -> Collected | Exported:
+def collect(
+    name: str,
+    path: Path,
+    wait: bool = False,
+    force: bool = False,
+    contents: Contents = ANSWERS,
+) -> Collected | Exported:
     """Write a run's results so far, or all of them with ``wait``.
 
     ``force`` allows overwriting a file that a run reads.
 
     Raises:
+        InvalidOption: the contents are contradictory, or name an unknown field.
         UserError: there is no such run, it has nothing to collect, or the file cannot be written.
     """
     run = runs.get_run(name)
-    if run.kind not in DATA_QUEUES:
+    _check(contents)
+    if run.kind not in DATA_QUEUES or contents.fields or contents.votes:
         run_progress.require_questions(name)
     # Fail before a long wait rather than after it.
     _require_place(path, force)
+    if contents.fields and _gives_rows(run, path, contents):
+        next(answered_rows.rows(run, contents.fields, answered_rows.Counts()), None)
     if wait:
         watch.follow(name)
         _require_place(path, force)
     # Read first: an item that dies between the two reads is then missing here, not counted twice.
-    given_up = progress.dead(name)
-    return (_export if run.kind in DATA_QUEUES else _answers)(run, path, given_up)
+    if run.kind in DATA_QUEUES:
+        return _export(run, path, progress.dead(name))
+    if contents.votes:
+        return _votes(run, path, progress.dead(name))
+    return _answers(run, path, merged_answers.dead(run), contents)
 
 
-def _answers(run: Run, path: Path, given_up: list[progress.Dead]) -> Collected:
-    counts = [0, 0]
-    written = formats.write(_answered(run.name, counts), path, run.name)
-    return Collected(run.name, path, counts[0], counts[1], given_up, written.left_out)
+def _answers(run: Run, path: Path, given_up: list[progress.Dead], contents: Contents) -> Collected:
+    counts, fields = answered_rows.Counts(), contents.fields
+    if _gives_rows(run, path, contents):
+        source = Path(merged_answers.origin(run).source)
+        written = formats.write_rows(
+            lambda: answered_rows.rows(run, fields, counts), path, run.name, source, fields
+        )
+    else:
+        written = formats.write(answered_rows.entries(run, fields, counts), path, run.name, fields)
+    return Collected(
+        run.name, path, counts.questions, counts.answered, given_up, written.left_out, counts.skipped
+    )
 
 
-def _answered(run: str, counts: list[int]) -> Iterator[dict[str, Any]]:
-    for text, letters in votes.letters_of(run):
-        counts[0] += len(letters)
-        counts[1] += sum(letter is not None for letter in letters)
-        yield dataset.with_answers(text, letters)
+def _gives_rows(run: Run, path: Path, contents: Contents) -> bool:
+    return contents.format is None and answered_rows.has_rows(run, formats.is_table(path))
+
+
+def _votes(run: Run, path: Path, given_up: list[progress.Dead]) -> Collected:
+    states = runs.count_states(run.name)
+    written = formats.write_table(vote_rows.of_run(run.name), vote_rows.COLUMNS, path, run.name)
+    return Collected(
+        run.name, path, sum(states.values()), states[State.DONE], given_up, votes=written.entries
+    )
 
 
 def _export(run: Run, path: Path, given_up: list[progress.Dead]) -> Exported:
@@ -152,6 +213,19 @@ def describe_missing(results: Collected | Exported) -> str:
     parts = [f"{results.open} still open: use `--wait`"] if results.open else []
     parts += [f"{len(results.dead)} given up: see `votequeue failed {results.run}`"] if results.dead else []
     return f"{results.missing} ({'; '.join(parts)})"
+
+
+def _check(contents: Contents) -> None:
+    for name in contents.fields:
+        if name not in formats.ADDED:
+            raise InvalidOption("--fields", f"no {name!r} here; choose from: {', '.join(formats.ADDED)}")
+    for option, value in (("--fields", contents.fields), ("--format", contents.format)):
+        if contents.votes and value:
+            raise InvalidOption(option, "does not apply to --votes")
+    if contents.format not in (None, catalog.OWN.name):
+        raise UserError(
+            f"--format {contents.format}: it can be votequeue; the default is the layout of the input"
+        )
 
 
 def _require_place(path: Path, force: bool) -> None:

@@ -1,9 +1,10 @@
-"""Write data sets as JSON Lines, Parquet (``.parquet``) or a folder of Hugging Face's `datasets` (``.hf``).
+"""Write data sets as Parquet (``.parquet``), a folder of Hugging Face's `datasets` (``.hf``), or text.
 
     write(entries, Path("train.parquet"), "correct")  ->  WrittenFile(entries=1204, left_out=["source"])
 
-A table has one schema: the documented fields, with ids as text. Other fields are dropped and listed. Files
-are written atomically.
+A table of entries has one schema: the documented fields, with ids as text. Other fields are dropped and
+listed. A table of rows in another layout has the schema of the run's Parquet file, or of all rows together.
+Files are written atomically; `row_writers` writes text.
 """
 
 import contextlib
@@ -13,13 +14,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared import dataset, legacy_entries
-from shared.dataset import Entry, Provenance, Question, TextProvenance, WrongReasoning
+from producers import row_writers
+from shared import dataset, json_text, legacy_entries
+from shared.dataset import Provenance, TextProvenance
 from shared.errors import UserError
 
 PARQUET, FOLDER = ".parquet", ".hf"
@@ -60,66 +63,157 @@ def _is_ours(folder: Path) -> bool:
     return isinstance(info, dict) and str(info.get("description")).startswith(_MARK)
 
 
-def write(entries: Iterable[dict[str, Any]], path: Path, run: str) -> WrittenFile:
+# Fields that `collect --fields` adds to questions, with their types in tables.
+ADDED = {"confidence": float, "support": int, "outcome": str}
+
+
+def write(entries: Iterable[dict[str, Any]], path: Path, run: str, added: Sequence[str] = ()) -> WrittenFile:
     """Write entries atomically in the format of the path's suffix, by default JSON Lines.
+
+    ``added`` names the fields of `ADDED` that the questions have.
 
     Raises:
         UserError: the path or format cannot be written, the disk is full, or a table would be empty.
     """
     require(path)
-    if path.suffix not in (PARQUET, FOLDER):
-        return WrittenFile(dataset.write(entries, path), [])
-    counted = _Table(entries)
-    (_write_parquet if path.suffix == PARQUET else _write_folder)(counted.rows(), path, run)
-    return WrittenFile(counted.count, sorted(counted.left_out))
+    if not is_table(path):
+        return WrittenFile(row_writers.write(entries, path), [])
+    features, left_out = _features(added), set[str]()
+    rows = (_fitted(legacy_entries.renamed(entry), features, "", left_out) for entry in entries)
+    count = _write_table(_chunks(rows), path, run, features.arrow_schema)
+    return WrittenFile(count, sorted(left_out))
 
 
-class _Table:
-    """Streams entries as rows of one schema and records dropped fields."""
+def is_table(path: Path) -> bool:
+    """Tell whether a file is a table with one schema."""
+    return path.suffix in (PARQUET, FOLDER)
 
-    def __init__(self, entries: Iterable[dict[str, Any]]) -> None:
-        self._entries = iter(entries)
-        self.count = 0
-        self.left_out: set[str] = set()
 
-    def rows(self) -> Rows:
-        while chunk := [self._row(entry) for entry in itertools.islice(self._entries, _CHUNK)]:
-            self.count += len(chunk)
-            yield chunk
+def write_table(
+    rows: Iterable[dict[str, Any]], columns: Mapping[str, Any], path: Path, run: str
+) -> WrittenFile:
+    """Write plain rows atomically, like `write`; ``columns`` gives their types."""
+    require(path)
+    if not is_table(path):
+        return WrittenFile(row_writers.write(rows, path), [])
+    from datasets import Features
 
-    def _row(self, entry: dict[str, Any]) -> dict[str, Any]:
-        entry = legacy_entries.renamed(entry)
-        questions = [self._question(question) for question in entry["questions"]]
-        row = self._known({**entry, "questions": None}, Entry.model_fields)
-        note = self._note(entry.get("votequeue"), Provenance.model_fields, "votequeue.")
-        plain = {name: _text(value) for name, value in row.items()}
-        return plain | {"questions": questions, "votequeue": note}
+    plain = (
+        {name: _text(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in rows
+    )
+    features = Features({name: _value(kind) for name, kind in columns.items()})
+    return WrittenFile(_write_table(_chunks(plain), path, run, features.arrow_schema), [])
 
-    def _question(self, question: dict[str, Any]) -> dict[str, Any]:
-        row = self._known(question, Question.model_fields, "questions.")
-        nested = {
-            "options": [_text(option) for option in question["options"]],
-            "wrong": [self._wrong(wrong) for wrong in question.get("wrong") or ()],
-            "votequeue": self._note(
-                question.get("votequeue"), TextProvenance.model_fields, "questions.votequeue."
-            ),
+
+def write_rows(
+    rows: Callable[[], Iterator[Any]], path: Path, run: str, source: Path, added: Sequence[str] = ()
+) -> WrittenFile:
+    """Write rows of any layout; ``rows`` is called again for a second pass, ``source`` is the run's input.
+
+    ``added`` names the fields of `ADDED` that the rows have, after those of the input.
+
+    Raises:
+        UserError: as `write`, or the rows have no common schema.
+    """
+    require(path)
+    if not is_table(path):
+        return WrittenFile(row_writers.write(rows(), path), [])
+    schema = _schema_of(rows(), path)
+    schema = _schema_of_file(source, _typed(schema, added) if added else schema, added)
+    return WrittenFile(_write_table(_chunks(map(_plain, rows())), path, run, schema), [])
+
+
+def _chunks(rows: Iterator[Any]) -> Rows:
+    while chunk := list(itertools.islice(rows, _CHUNK)):
+        yield chunk
+
+
+def _plain(value: Any) -> Any:
+    """Convert the numbers that `json_text` keeps as text."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return float(value.text) if isinstance(value, json_text.Number) else value
+
+
+def _schema_of(rows: Iterator[Any], path: Path) -> Any:
+    import pyarrow
+
+    schema = pyarrow.schema([])
+    try:
+        for chunk in _chunks(map(_plain, rows)):
+            found = pyarrow.Table.from_pylist(chunk).schema
+            schema = pyarrow.unify_schemas([schema, found], promote_options="permissive")
+    except (pyarrow.ArrowException, AttributeError, TypeError) as error:
+        what = str(error).splitlines()[0] if isinstance(error, pyarrow.ArrowException) else "no column names"
+        raise UserError(f"{path}: the rows are no table ({what}): write .jsonl, .json or .csv") from None
+    return schema
+
+
+def _typed(schema: Any, added: Sequence[str]) -> Any:
+    """Give added fields their types: without a value yet, they have none of their own."""
+    from datasets import Features
+
+    typed = Features({name: _value(ADDED[name]) for name in added}).arrow_schema
+    for at, field in enumerate(schema):
+        if field.name in added:
+            schema = schema.set(at, typed.field(field.name))
+    return schema
+
+
+def _schema_of_file(source: Path, schema: Any, added: Sequence[str]) -> Any:
+    """Return the schema of the run's Parquet file with its metadata, if the rows still fit.
+
+    The ``added`` fields follow those of the file.
+    """
+    from pyarrow import ArrowException, parquet
+
+    try:
+        before = parquet.read_schema(source)
+    except (OSError, ArrowException):
+        return schema
+    own = [field for field in schema if field.name not in added]
+    fits = before.names == [field.name for field in own] and all(
+        field.type == old.type or _is_narrower(field.type, old.type)
+        for field, old in zip(own, before, strict=True)
+    )
+    if not fits:
+        return schema
+    for field in (field for field in schema if field.name in added):
+        before = before.append(field)
+    return before
+
+
+def _is_narrower(found: Any, old: Any) -> bool:
+    from pyarrow import types
+
+    integers = types.is_integer(found) and types.is_integer(old)
+    texts = types.is_string(found) and types.is_large_string(old)
+    lists = all(types.is_list(kind) or types.is_large_list(kind) for kind in (found, old))
+    structs = types.is_struct(found) and types.is_struct(old) and found.names == old.names
+    inner = lists and (found.value_type == old.value_type or _is_narrower(found.value_type, old.value_type))
+    fields = structs and all(
+        one.type == other.type or _is_narrower(one.type, other.type)
+        for one, other in zip(found.fields, old.fields, strict=True)
+    )
+    return integers or texts or inner or fields or (types.is_null(found) and not types.is_null(old))
+
+
+def _fitted(value: Any, feature: Any, place: str, left_out: set[str]) -> Any:
+    """Fit a value to its feature; add the names of the fields that the feature lacks to ``left_out``."""
+    from datasets import List
+
+    if isinstance(feature, List):
+        return [_fitted(each, feature.feature, place, left_out) for each in value or ()]
+    if isinstance(feature, dict) and value is not None:
+        left_out |= {place + name for name in value.keys() - feature.keys()}
+        return {
+            name: _fitted(value.get(name), inner, f"{place}{name}.", left_out)
+            for name, inner in feature.items()
         }
-        return {name: _text(value) for name, value in row.items() if name not in nested} | nested
-
-    def _wrong(self, wrong: dict[str, Any]) -> dict[str, Any]:
-        row = self._known(wrong, WrongReasoning.model_fields, "questions.wrong.")
-        note = self._note(wrong.get("votequeue"), TextProvenance.model_fields, "questions.wrong.votequeue.")
-        return {name: _text(value) for name, value in row.items()} | {"votequeue": note}
-
-    def _note(self, note: dict[str, Any] | None, fields: Iterable[str], prefix: str) -> dict[str, Any] | None:
-        if note is None:
-            return None
-        return {name: _text(value) for name, value in self._known(note, fields, prefix).items()}
-
-    def _known(self, record: dict[str, Any], fields: Iterable[str], prefix: str = "") -> dict[str, Any]:
-        names = set(fields)
-        self.left_out |= {prefix + name for name in record.keys() - names}
-        return {name: record.get(name) for name in names}
+    return value if isinstance(feature, dict) or feature.dtype != "string" else _text(value)
 
 
 def _text(value: Any) -> str | None:
@@ -127,7 +221,15 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
 
 
-def _features() -> Any:
+def _value(kind: Any) -> Any:
+    from datasets import Value
+
+    names = {int: "int64", float: "float64", bool: "bool"}
+    kinds = {*typing.get_args(kind), kind}
+    return Value(next((name for type_, name in names.items() if type_ in kinds), "string"))
+
+
+def _features(added: Sequence[str] = ()) -> Any:
     from datasets import Features, List, Value
 
     text = Value("string")
@@ -135,43 +237,54 @@ def _features() -> Any:
     wrong = {"answer": text, "reasoning": text, "votequeue": text_provenance}
     plain = dict.fromkeys(("question", "answer", "reasoning"), text)
     question = {**plain, "options": List(text), "wrong": List(wrong), "votequeue": text_provenance}
+    question |= {name: _value(ADDED[name]) for name in added}
     provenance = dict.fromkeys(Provenance.model_fields, text)
     return Features({"id": text, "problem": text, "questions": List(question), "votequeue": provenance})
 
 
-def _write_parquet(rows: Rows, path: Path, run: str) -> None:
-    from pyarrow import RecordBatch, parquet
+def _write_table(rows: Rows, path: Path, run: str, schema: Any) -> int:
+    if path.suffix == FOLDER:
+        return _write_folder(rows, path, run, schema)
+    from pyarrow import parquet
 
-    schema = _features().arrow_schema
     with dataset.writing(path) as file, parquet.ParquetWriter(file.buffer, schema) as out:
-        for chunk in rows:
-            out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+        return _write_batches(rows, out, schema)
 
 
-def _write_folder(rows: Rows, path: Path, run: str) -> None:
+def _write_batches(rows: Rows, out: Any, schema: Any) -> int:
+    from pyarrow import RecordBatch
+
+    count = 0
+    for chunk in rows:
+        out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+        count += len(chunk)
+    return count
+
+
+def _write_folder(rows: Rows, path: Path, run: str, schema: Any) -> int:
     path = Path(os.path.realpath(path))  # write to the target of a symbolic link
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as workshop:
             built = Path(workshop, "made")
-            _save(rows, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
+            count = _save(rows, schema, Path(workshop, "rows.arrow"), built, f"{_MARK} from run {run}.")
             _swap(built, path, Path(workshop, "before"))
+            return count
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _save(rows: Rows, stream: Path, folder: Path, description: str) -> None:
+def _save(rows: Rows, schema: Any, stream: Path, folder: Path, description: str) -> int:
     import datasets
-    from pyarrow import RecordBatch, ipc
+    from pyarrow import ipc
 
-    schema = _features().arrow_schema
     with stream.open("wb") as file, ipc.new_stream(file, schema) as out:
-        for chunk in rows:
-            out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+        count = _write_batches(rows, out, schema)
     data_set = datasets.Dataset.from_file(str(stream), info=datasets.DatasetInfo(description=description))
-    if not len(data_set):
+    if not count:
         raise UserError(f"there is nothing to write yet, and `datasets` cannot load an empty {FOLDER}")
     with _no_bars(datasets):
         data_set.save_to_disk(folder)
+    return count
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from shared.errors import UserError
 from shared.ledger import runs, sqlite_files
 from shared.ledger.runs import Run
 
-_NOT_FILES = ("run ", "votes of ", "texts of ")  # prefixes of a run's source that is not a file
+# Prefixes of a run's source that is not a file.
+_NOT_FILES = ("run ", "votes of ", "questions of ", "texts of ")
 
 
 def require_free(path: Path, force: bool = False) -> None:

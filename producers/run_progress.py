@@ -5,15 +5,16 @@
 This module only reads: it neither writes to the ledger nor sends or prints anything.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from producers import console, time_left
 from producers.time_left import Votes
-from shared import broker
+from shared import broker, generators
 from shared.errors import ServiceUnreachable, UserError
+from shared.ledger import leases, runs
 from shared.ledger import progress as ledger_progress
-from shared.ledger import runs
 from shared.ledger.schema import OPEN, State
 from shared.strategies import STRATEGIES
 
@@ -35,7 +36,8 @@ class RunProgress:
 
     ``rounds[state][attempt]`` counts items. ``eta_rests_on`` names the basis of ``eta``, an upper bound if
     ``eta_at_most``. ``votes`` is set if the run samples votes. ``put_off`` counts the pending items
-    that are scheduled for later, the first for ``due_at``.
+    that are scheduled for later, the first for ``due_at``. ``unserved``: no live worker consumes its
+    ``queue``; ``command`` starts one.
     """
 
     run: str
@@ -56,6 +58,9 @@ class RunProgress:
     put_off: int
     due_at: float | None
     result: dict[str, Any] | None
+    queue: str
+    command: str
+    unserved: bool
 
     @property
     def open(self) -> int:
@@ -122,7 +127,35 @@ def progress_of(name: str) -> RunProgress:
         put_off=counts.put_off,
         due_at=counts.due_at,
         result=counts.result,
+        queue=run.queue,
+        command=generators.worker_command(run.kind, run.options),
+        unserved=bool(open_items) and run.queue not in _served(run.queue),
     )
+
+
+def _served(otherwise: str) -> set[str]:
+    """Name the queues that live workers consume; a queue ``otherwise``, where a worker does not say."""
+    served = leases.served_queues()
+    return {otherwise} if served is None else served
+
+
+def describe_unserved(run_states: Sequence[tuple[runs.Run, dict[str, int]]]) -> list[str]:
+    """Name the open runs that no live worker serves, by queue, and how to serve them."""
+    served = leases.served_queues()
+    unserved: dict[str, list[runs.Run]] = {}
+    for run, states in run_states:
+        if served is not None and run.queue not in served and any(states[state] for state in OPEN):
+            unserved.setdefault(run.queue, []).append(run)
+    return [
+        f"no live worker serves {', '.join(run.name for run in waiting)} (queue {queue}): "
+        f"{_start(waiting[0].kind, generators.worker_command(waiting[0].kind, waiting[0].options))}"
+        for queue, waiting in unserved.items()
+    ]
+
+
+def _start(kind: str, command: str) -> str:
+    everything = "`votequeue up` or " if command == f"votequeue worker {kind}" else ""
+    return f"start one with {everything}`{command}`"
 
 
 def summary(progress: RunProgress) -> str:
@@ -154,19 +187,19 @@ def _votes(progress: RunProgress) -> list[str]:
 
 
 def describe_stall(progress: RunProgress) -> str:
-    """Describe a stalled run and how to resume it."""
+    """Describe a stalled run, or one that no live worker serves, and how to resume it."""
+    start = _start(progress.kind, progress.command)
+    if progress.unserved:
+        return f"no live worker serves the queue {progress.queue}: {start}"
     loads = progress.kind in ("infer", "train")
     patience = " (a starting worker needs about a minute to load its model)" if loads else ""
-    return (
-        f"no worker is taking {console.plural(progress.unit)}{patience}: "
-        f"start one with `votequeue up` or `votequeue worker {progress.kind}`"
-    )
+    return f"no worker is taking {console.plural(progress.unit)}{patience}: {start}"
 
 
-def waiting(kind: str) -> int | None:
+def waiting(queue: str) -> int | None:
     """Count the messages in a queue; ``None`` where the broker does not answer."""
     try:
-        return broker.waiting(kind)
+        return broker.waiting(queue)
     except ServiceUnreachable:
         return None
 
@@ -188,3 +221,20 @@ def require_questions(name: str) -> runs.Run:
             f"run {name!r} is a {run.kind} run, which has no questions: see `votequeue status {name}`"
         )
     return run
+
+
+def combined_runs(name: str) -> tuple[str, ...]:
+    """Name the runs whose votes a run combines; none if there is no such run, or it is no combination."""
+    run = runs.find_run(name)
+    votes_of = run.options.get("votes_of") if run else None
+    return tuple(votes_of) if isinstance(votes_of, list) else ()
+
+
+def require_finished(name: str) -> None:
+    """Refuse a run with open items.
+
+    Raises:
+        UserError: it has some.
+    """
+    if any(runs.count_states(name)[state] for state in OPEN):
+        raise UserError(f"run {name!r} is not finished: wait for it with `votequeue status {name} --watch`")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from producers import run_progress
-from shared import prompts
-from shared.ledger import item_history, runs, votes
+from shared import prompt_files, prompts
+from shared.ledger import item_history, prompt_store, runs, votes
 from shared.ledger.models import GeneratorIdentity
 from shared.ledger.runs import Run
 from shared.prompts import PromptQuestion
@@ -67,7 +67,7 @@ def trace_item(name: str, key: str) -> ItemTrace:
 
 @dataclass(frozen=True)
 class Round:
-    """The inputs of a round's sampling.
+    """The inputs of a round's sampling; ``style`` is the prompt's: ``completion`` or ``chat``.
 
     ``examples`` are the positions of the few-shot examples within the run's. ``prompt`` is the exact prompt,
     or None if this version of votequeue would build a different one.
@@ -82,6 +82,7 @@ class Round:
     seconds: float | None
     prompt_tokens: int | None
     examples: Sequence[int]
+    style: str
     prompt: str | None
 
 
@@ -126,19 +127,31 @@ def history(name: str, key: str) -> History:
         gold=question.answer,
         claims=item.claims,
         rounds=_rounds(run, item.number, runs.asked(entry, item.question)),
-        votes=item.votes,
+        votes=_votes(name, item.key, item.votes),
         answer=item.answer,
     )
+
+
+def _votes(run: str, key: str, recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add to the votes of a combination the run that each comes from."""
+    of_runs = [
+        source
+        for source in run_progress.combined_runs(run)
+        for _ in votes.last_rounds(source, [key]).get(key, [])
+    ]
+    return [{**vote, "run": source} for vote, source in zip(recorded, of_runs, strict=False)] or recorded
 
 
 def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:
     solved = {example.position: example for example in runs.load_examples(run.examples or "")}
     sampling = {name: run.options.get(name) for name in ("votes", "temperature", "top_p", "max_tokens")}
+    template = prompt_store.of_votes(run.options.get("prompt"))
     rounds = []
     for attempt, record, generator in votes.sampled_rounds(run.name, number):
         # A rescoring run shares the examples of the run that sampled the votes.
         examples = [solved[position] for position in record.examples if position in solved]
-        prompt = prompts.answering(question, examples)
+        style = record.style or prompt_files.COMPLETION
+        prompt = template.build(question, examples, style, run.options.get("examples_as", "turns"))
         rounds.append(
             Round(
                 attempt=attempt,
@@ -150,7 +163,8 @@ def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:
                 seconds=record.seconds,
                 prompt_tokens=record.prompt_tokens,
                 examples=record.examples,
-                prompt=prompt if prompts.digest(prompt) == record.prompt else None,
+                style=style,
+                prompt=prompts.plain_text(prompt) if prompts.digest(prompt) == record.prompt else None,
             )
         )
     return rounds

@@ -6,6 +6,7 @@ It only reads the ledger, so it can be interrupted and restarted at any time.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -14,21 +15,24 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from producers import console, run_progress
 from producers.reports import api_usage, training_report
 from producers.run_progress import RunProgress
+from shared.errors import UserError
 from shared.ledger import runs
 
 Show = Callable[[float, str, bool], None]  # completed share, status line, whether the run has ended
 _BIG = 20_000  # items above which counting every second is too expensive
 
 
-def follow(name: str) -> RunProgress:
+def follow(name: str, timeout: float | None = None, poll: float | None = None) -> RunProgress:
     """Show a run's progress until no item is pending or leased; return its final progress.
 
-    Each problem that blocks the run is printed once.
+    Each problem that blocks the run is printed once. ``timeout`` and ``poll`` are in seconds.
 
     Raises:
-        UserError: there is no such run.
+        UserError: there is no such run, or an item is still open at the time-out.
     """
     progress = run_progress.progress_of(name)
+    pause = (1.0 if progress.total < _BIG else 5.0) if poll is None else poll
+    deadline = time.monotonic() + (math.inf if timeout is None else timeout)
     problems: list[str] = []
     with _display(progress) as show:
         while progress.open:
@@ -37,7 +41,11 @@ def follow(name: str) -> RunProgress:
             for problem in problems:
                 if problem not in before:
                     console.note(problem)
-            time.sleep(1.0 if progress.total < _BIG else 5.0)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                open_items = console.count(progress.open, progress.unit)
+                raise UserError(f"run {name!r}: {open_items} still open after {timeout:g} s")
+            time.sleep(min(pause, left))
             progress = run_progress.progress_of(name)
         show(1.0, run_progress.summary(progress), True)
     return progress
@@ -52,7 +60,8 @@ def _progress_line(progress: RunProgress) -> tuple[float, str]:
 
 
 def _problems(progress: RunProgress) -> list[str]:
-    stalled = [run_progress.describe_stall(progress)] if progress.stalled else []
+    blocked = progress.stalled or progress.unserved
+    stalled = [run_progress.describe_stall(progress)] if blocked else []
     return stalled + api_usage.describe_halts(runs.get_run(progress.run))
 
 

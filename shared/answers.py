@@ -13,27 +13,30 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from shared import conclusion_reader, prompts, thinking
+from shared import conclusion_reader, thinking
 
 CONCLUSION, REFERENCE = "conclusion", "reference"
 
 
 @dataclass(frozen=True)
 class Reader:
-    """One way to read a letter, with the stop sequences of a raw completion.
+    """One way to read a letter, with stop sequences of a raw completion beside those of the prompt.
 
-    ``stops`` end generation; a completion that continued past one is truncated there. The replies of chat
-    models are never truncated.
+    Stop sequences end generation; a completion that continued past one is truncated there. The replies of
+    chat models are never truncated.
     """
 
     read: Callable[[str], str | None]
-    stops: tuple[str, ...]
+    stops: tuple[str, ...] = ()
 
-    def cut(self, completion: str) -> str:
-        """Truncate a raw completion at its first stop sequence, and remove its thinking."""
+    def cut(self, completion: str, stops: tuple[str, ...] = ()) -> str:
+        """Truncate a raw completion at its first stop sequence, and remove its thinking.
+
+        ``stops`` are those of the prompt.
+        """
         # A completion starts at the beginning of a line, as a stop sequence may.
         text = "\n" + completion
-        ends = [place for stop in self.stops if (place := text.find(stop)) >= 0]
+        ends = [place for stop in (*self.stops, *stops) if (place := text.find(stop)) >= 0]
         return thinking.strip(text[: min(ends)] if ends else text)
 
 
@@ -55,7 +58,7 @@ def _first(text: str) -> str | None:
 
 
 READERS = {
-    CONCLUSION: Reader(conclusion_reader.letter, (prompts.NEXT_CASE,)),
+    CONCLUSION: Reader(conclusion_reader.letter),
     REFERENCE: Reader(_first, _NEW_PROBLEM),
 }
 

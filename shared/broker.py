@@ -1,4 +1,4 @@
-"""The Celery app: one queue per job kind, JSON on the wire, and `send`.
+"""The Celery app: a queue per job kind, generator and model, JSON on the wire, and `send`.
 
     send(Infer(run="round1", item=41))  ->  task "infer", queue "infer", kwargs {"run": "round1", "item": 41}
 
@@ -22,7 +22,8 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from shared import broker_errors, redis_transport, settings
 from shared.errors import ServiceUnreachable
-from shared.jobs import KINDS, Job
+from shared.jobs import KINDS, Infer, Job
+from shared.ledger import runs
 
 KEY_PREFIX = "votequeue:"
 UNACKED, UNACKED_INDEX = KEY_PREFIX + "unacked", KEY_PREFIX + "unacked_index"  # kombu's
@@ -51,7 +52,8 @@ def _configuration() -> dict[str, Any]:
             "socket_keepalive": True,
         },
         "task_queues": [Queue(word, Exchange(word), routing_key=word) for word in QUEUES],
-        "task_create_missing_queues": False,
+        # The queues of generators and models are named as runs need them (`shared.generators`).
+        "task_create_missing_queues": True,
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_acks_late": True,
@@ -75,6 +77,7 @@ class Sender:
 
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
+        self._queues: dict[str, str] = {}
 
     def send(self, job: Job, first: bool = False) -> None:
         """Publish one job; workers take jobs sent ``first`` before all others.
@@ -82,14 +85,15 @@ class Sender:
         Raises:
             ServiceUnreachable: the broker does not accept it.
         """
+        queue = self._queue(job)
         # The id names the question, which makes it searchable in Flower and the logs.
         task_id = f"{job.run}.{job.item}.{uuid.uuid4().hex[:8]}"
         try:
             app.send_task(
                 job.queue,
                 kwargs=job.model_dump(),
-                queue=job.queue,
-                routing_key=job.queue,
+                queue=queue,
+                routing_key=queue,
                 priority=redis_transport.FIRST if first else 0,
                 task_id=task_id,
                 producer=self._producer,
@@ -97,6 +101,19 @@ class Sender:
             )
         except (OperationalError, redis.RedisError, OSError) as error:
             raise unreachable(error) from None
+
+    def _queue(self, job: Job) -> str:
+        """Name the queue of a job's run; only those of `infer` have one of their own."""
+        if job.queue != Infer.queue:
+            return job.queue
+        if job.run not in self._queues:
+            self._queues[job.run] = runs.queue_of(job.run) or job.queue
+        return self._queues[job.run]
+
+
+def consumed() -> list[str]:
+    """Name the queues that this worker process consumes."""
+    return sorted(app.amqp.queues.consume_from)
 
 
 @contextlib.contextmanager
@@ -182,7 +199,7 @@ def _job(raw: bytes | str | None) -> Job | None:
     try:
         message, _exchange, queue = json.loads(raw or "null")
         _arguments, keywords, _embedded = json.loads(base64.b64decode(message["body"]))
-        return KINDS[queue].model_validate(keywords)
+        return KINDS[queue.partition(".")[0]].model_validate(keywords)
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -28,6 +28,10 @@ _ADVERBS = _any(
     "也 便 即 因此 只 才 一定 肯定 所以"
 )
 _RIGHT = _any("正确 唯一 最佳 最合适 最恰当")
+_SURELY = _any(
+    "therefore thus hence then clearly indeed simply definitely certainly obviously evidently most_likely "
+    "likely_to_be"
+).replace(" ", "[ ]")
 ANSWER = re.compile(
     rf"""
     (?: 答[ ]?案 | 正解 | 答え | 정답 | (?:{_RIGHT} | 符合\w{{0,8}}) 的?(?:选项|选择|说法|一项)
@@ -37,12 +41,14 @@ ANSWER = re.compile(
         {_ADVERBS}{{0,3}} (?P<verb>是|为|选择?|乃|は|은|는)?
     |
     (?i: (?<![A-Za-z]) (?:(?:the|my|final|correct|right|best)[ ]?){{0,3}}
-        (?: answer | ans(?=[.:]) | (?:correct|right|best|final|my)[ ]?(?:option|choice|letter)
+        (?: answer | ans(?=[.:]) | (?:correct|right|best|final|my|selected|chosen)[ ]?(?:option|choice|letter)
+          | (?:option|choice|statement)[ ]that[ ](?:works|fits|follows|is[ ]correct|must[ ]be[ ]true)
           | choice(?=\W{{0,2}}:) )
         (?:[ ](?:option|choice|letter))? (?![A-Za-z])
         [^\w\s:=,。!?;]{{0,3}} \s{{0,3}} (?:,[ ]?(?:therefore|thus|then|hence),?[ ])?
         (?:to[ ](?:the|this)[ ](?:question|problem|puzzle)[ ]?)?
-        (?P<is>is|would[ ]be|must[ ]be|should[ ]be|will[ ]be)?
+        (?P<is>(?:is|would[ ]be|must[ ]be|should[ ]be|will[ ]be)(?![A-Za-z])
+            (?:,?[ ]{_SURELY}(?![A-Za-z]),?){{0,2}})?
     )
     """,
     re.VERBOSE,
@@ -100,7 +106,9 @@ FIRM = frozenset(":=→>\n【[(「『《<{\"“'|—-" + BOX)
 NONE = re.compile(
     _any("无法 不能 难以 不确定 未知 无解 没有 都不 均不 以上 不存在")
     + r"|无(?!\w)|"
-    + _english("none neither unknown unclear undetermined cannot can't all both either")
+    + _english("none neither unknown unclear undetermined all both either")
+    # "The answer cannot be A" refutes A only.
+    + r"|(?i:cannot|can't)(?! be \W{0,4}[A-Z](?![A-Za-z]))"
 )
 
 # The context: what stands in the sentence before a marker, from its last "so" or "but" on
@@ -129,8 +137,12 @@ UNSURE = re.compile(
     | {_any("题目 题 题干 题中 提示 原文 用户 你 他 她 有人")}[^,]{{0,6}}(?:说|称|写|给|认为)[^,]{{0,4}}$
     | (?i: (?:maybe|perhaps|possibly|might|not|given|provided|stated|claimed|suggested|wrong|incorrect)
         \W{{0,2}} (?:that[ ]|the[ ])?$
+    | (?:not|n't|cannot)[ ](?:be[ ])?(?:true|correct|right|certain|sure|clear|think|believe|say|know|conclude)
+        [ ](?:that[ ])?$
+    | (?:doubt|deny|false|wrong|incorrect|impossible|unlikely)[ ](?:to[ ]say[ ])?(?:that[ ])?$
     | (?:you|question|prompt|problem|user)[ ](?:gave|says?|said|states?|stated|claims?|claimed)[ ]
         (?:that[ ])?(?:the[ ])?$ )
+    | \b(?!(?:Here|There|This|That|It|Let|What|Today)')[A-Z][a-z]{{1,20}}'s[ ]$
     """,
     re.VERBOSE,
 )
@@ -140,7 +152,7 @@ SOLE = re.compile(rf"{THEN.pattern}|只有|仅|(?i:only)")
 
 _CLOSE = r"(?:[\s\"'”’)\]}】」』》$]{0,6})"
 _OPEN = rf"(?:[\s\"'“‘(\[{{【「『《<${BOX}]{{0,6}}(?:选项|(?i:option))?[ ]?)"
-_AND = rf"(?:[、/&|~]|{_any('和 与 及 以及 或者 或是 或 还是 跟 (?i:and|or)')})"
+_AND = rf"(?:[、/&|~]|{_any('和 与 及 以及 或者 或是 或 还是 跟 (?i:and|n?or)')})"
 _LETTER = r"[A-Z](?![A-Za-z0-9])"
 _AFTER = rf"{_CLOSE}[,。.;:!…\s]{{0,6}}"
 _WRONG = (
@@ -172,9 +184,10 @@ NAME = re.compile(
     _any(
         "同学 先生 小姐 女士 老师 队 组 班 校 厂 店 岛 村 市 城 国 镇 县 区 点 型 级 类 楼 房 车 公司 大学 课"
     )
-    + r"| ?比|[在说]|是(?!正确|对的|唯一|最|\W|$)"
+    + r"|['’]s [a-z]|-[a-z]| ?比|[在说]|是(?!正确|对的|唯一|最|\W|$)"
 )
-ARTICLE = re.compile(rf" (?!{_any('because since as_ which is_ by_ for_ from due given based')})[a-z]")
+_NO_NOUN = _any("because since as_ which is_ by_ for_ from due given based and_ but_ so_ that_")
+ARTICLE = re.compile(rf" (?!{_NO_NOUN})[a-z]")
 END = re.compile(
     rf"{_CLOSE}(?:$|[^\w\s]|\n| [a-z\u4e00-\u9fff]"
     r"|选?项|这|即|因|由|而|对应|是?正确|成立|了|です|だ|입니다|이다)"

@@ -9,6 +9,7 @@ entry or a text. All other fields are the user's own: they are kept and written 
 
 import codecs
 import contextlib
+import dataclasses
 import hashlib
 import os
 import stat
@@ -32,6 +33,7 @@ from pydantic_core import PydanticCustomError
 
 from shared import dataset_errors, file_detection, json_text, legacy_entries
 from shared.errors import UserError
+from shared.source_rows import SourceRows
 
 LETTERS = string.ascii_uppercase
 ORIGINALS = ("", "original")
@@ -150,25 +152,31 @@ class Entry(BaseModel):
 
 @dataclass(frozen=True)
 class BadLine:
-    """An unusable line, and the reason."""
+    """An unusable line (or row: ``unit``), and the reason; ``text`` is its JSON, if it is any."""
 
     path: Path
     line: int
     field: str
     problem: str
+    unit: str = "line"
+    text: str = dataclasses.field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
-        where = f"{self.path} line {self.line}"
+        where = f"{self.path} {self.unit} {self.line}"
         return f"{where}, {self.field}: {self.problem}" if self.field else f"{where}: {self.problem}"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A valid line: its number (from 1), its text in the file, and its entry."""
+    """A valid line: its number (from 1), its entry's JSON text, and the entry.
+
+    ``source`` has the rows of the file behind the entry, unless they are the text itself.
+    """
 
     number: int
     text: str
     entry: Entry = field(repr=False)
+    source: SourceRows | None = field(default=None, repr=False)
 
 
 def key(entry_id: str | int, index: int) -> str:
@@ -181,28 +189,34 @@ def identity(text: str) -> str:
     return hashlib.sha256("".join(text.split()).encode()).hexdigest()[:16]
 
 
+def unit(entry: Entry) -> str:
+    """Name what is resampled or held out together: copies of one problem; without a problem, the entry."""
+    return identity(entry.problem) if entry.problem.strip() else f"entry {entry.id}"
+
+
 def entry_of(text: str) -> Entry:
     """Parse an entry's text from the ledger; it was validated before it was recorded."""
     return Entry.model_validate(json_text.loads(text))
 
 
-def scan(path: Path) -> Iterator[Line | BadLine]:
+def scan(path: Path, lines: Iterable[tuple[int, bytes]] | None = None) -> Iterator[Line | BadLine]:
     """Read a data set line by line, as valid or bad lines; only the ids are kept in memory.
+
+    ``lines`` replaces the file's own lines, for a compressed file.
 
     Raises:
         UserError: the file itself cannot be read (missing, a directory, no permission, empty), or it is
             not a JSON Lines data set.
     """
     lines_by_id: dict[str, int] = {}
-    detected = False
-    for number, raw in _raw_lines(path):
+    detected = lines is not None
+    for number, raw in raw_lines(path) if lines is None else lines:
         parsed = _parse(path, number, raw)
         if isinstance(parsed, Line):
             first = lines_by_id.setdefault(str(parsed.entry.id), number)
             if first != number:
-                parsed = BadLine(
-                    path, number, "id", f"{json_text.shown(parsed.entry.id)} stands on line {first} already"
-                )
+                problem = f"{json_text.shown(parsed.entry.id)} stands on line {first} already"
+                parsed = BadLine(path, number, "id", problem, text=parsed.text)
         elif not detected:
             detected = True
             _require_lines(path)
@@ -215,7 +229,7 @@ def _require_lines(path: Path) -> None:
     try:
         description = file_detection.other_kind(path)
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     if description:
         raise UserError(description)
 
@@ -238,7 +252,7 @@ def digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def with_answers(text: str, letters: Iterable[str | None]) -> dict[str, Any]:
@@ -247,7 +261,11 @@ def with_answers(text: str, letters: Iterable[str | None]) -> dict[str, Any]:
     ``letters`` has one letter a question, ``None`` if there is no answer. A gold letter is then blanked, or
     it would look like an answer.
     """
-    entry: dict[str, Any] = json_text.loads(text)
+    return filled(json_text.loads(text), letters)
+
+
+def filled(entry: dict[str, Any], letters: Iterable[str | None]) -> dict[str, Any]:
+    """Fill answers into an entry, as `with_answers` does."""
     for question, letter in zip(entry["questions"], letters, strict=True):
         if letter is not None:
             question["answer"] = letter
@@ -323,17 +341,28 @@ def _umask() -> int:
     return mask
 
 
-def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Read the lines of a file that are not blank, with their numbers.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                if raw.removeprefix(codecs.BOM_UTF8).strip():
-                    yield number, raw
+            yield from numbered(file)
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
-def _unreadable(path: Path, error: OSError) -> UserError:
+def numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Number lines from 1, and leave out those that are blank."""
+    for number, raw in enumerate(lines, start=1):
+        if raw.removeprefix(codecs.BOM_UTF8).strip():
+            yield number, raw
+
+
+def unreadable(path: Path, error: OSError) -> UserError:
+    """Describe why a file cannot be read."""
     if (path / "dataset_info.json").is_file():
         return UserError(f"{path} is a folder of `datasets`: write it as JSON Lines first (see docs/data.md)")
     if path.is_dir():
@@ -343,12 +372,26 @@ def _unreadable(path: Path, error: OSError) -> UserError:
 
 def _parse(path: Path, number: int, raw: bytes) -> Line | BadLine:
     try:
+        text, value = parse_line(raw)
+    except ValueError as error:
+        return BadLine(path, number, "", str(error))
+    entry = checked(value)
+    if isinstance(entry, Entry):
+        return Line(number, text, entry)
+    return BadLine(path, number, *entry, text=text)
+
+
+def parse_line(raw: bytes) -> tuple[str, Any]:
+    """Read a line of JSON; return its text and its value.
+
+    Raises:
+        ValueError: it is not UTF-8 or not JSON; the message says why.
+    """
+    try:
         text = raw.decode("utf-8-sig").strip()
-        value = json_text.loads(text)
+        return text, json_text.loads(text)
     except (ValueError, RecursionError) as error:
-        return BadLine(path, number, "", _no_json(raw, error))
-    checked = _checked(value)
-    return Line(number, text, checked) if isinstance(checked, Entry) else BadLine(path, number, *checked)
+        raise ValueError(_no_json(raw, error)) from None
 
 
 def _no_json(raw: bytes, error: ValueError | RecursionError) -> str:
@@ -362,11 +405,14 @@ def _no_json(raw: bytes, error: ValueError | RecursionError) -> str:
     return json_text.broken(error, cut=not raw.endswith(b"\n"))
 
 
-def _checked(value: Any) -> Entry | tuple[str, str]:
-    """Parse a line into its entry, or into its first problem: where it is, and what."""
+def checked(value: Any, flawless: bool = False) -> Entry | tuple[str, str]:
+    """Parse a line into its entry, or into its first problem: where it is, and what.
+
+    ``flawless``: `json_text.flaw` was asked already.
+    """
     if not isinstance(value, dict):
         return "", f"found {json_text.shown(value)}, expected a JSON object"
-    if flaw := json_text.flaw(value):
+    if not flawless and (flaw := json_text.flaw(value)):
         return flaw
     try:
         entry = Entry.model_validate(value)

@@ -50,6 +50,17 @@ class UserError(VotequeueError):
     outcome = "not made"
 
 
+class InvalidOption(UserError):
+    """An option's value is invalid, or does not apply; a command exits with 2.
+
+    ``option`` is its name on the command line, ``problem`` says what is wrong.
+    """
+
+    def __init__(self, option: str, problem: str) -> None:
+        super().__init__(f"{option}: {problem}")
+        self.option, self.problem = option, problem
+
+
 class NotServedHere(VotequeueError):
     """This worker lacks a model or prompt that the run was enqueued with; another worker may have it."""
 

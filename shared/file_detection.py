@@ -23,7 +23,7 @@ from shared import json_text
 NEEDED = ("id", "problem", "questions")
 _HEAD = 1 << 16  # bytes that a kind is detected from
 _WHOLE = 1 << 27  # bytes up to which a file is read as one JSON text
-_TEMPLATE = "docs/data.md has commands for such files"
+_TEMPLATE = "a table is read if its name ends in .csv or .tsv"
 
 # First bytes, what they stand for, and what to do; {file} is the file and {new} a name for what comes of it.
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
@@ -352,7 +352,8 @@ def _other_layout(survey: _Survey) -> str | None:
     each = "its JSON object has" if survey.lines == 1 else "its JSON objects have"
     return (
         f"is in another layout: {each} the fields {there}, and {_and(missing)} "
-        f"{'is' if len(missing) == 1 else 'are'} missing; write entries with {_and(NEEDED)}; {_TEMPLATE}"
+        f"{'is' if len(missing) == 1 else 'are'} missing; use --format or --map for another layout, or write "
+        f"entries with {_and(NEEDED)}; see docs/data.md"
     )
 
 

@@ -10,7 +10,7 @@ not contain.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,43 @@ def values(text: str) -> Iterator[Any]:
         value, end = _DECODER.raw_decode(text, at)
         yield value
         at = _after_space(text, end)
+
+
+_PIECE = 1 << 18  # characters read at once
+_LONGEST_ITEM = 1 << 26  # characters; more text than this without the end of an item is a broken array
+
+
+def items(read: Callable[[int], str]) -> Iterator[Any]:
+    """Read the items of one JSON array from a file in pieces, so that no more than an item is in memory.
+
+    Raises:
+        ValueError, RecursionError: it is no array, or nested too deeply for Python.
+    """
+    text = read(_PIECE)
+    at = _after_space(text, 0) + 1
+    separators, ended = "]", False
+    while True:
+        at = _after_space(text, at)
+        if text[at : at + 1] == "]" and "]" in separators:
+            return
+        try:
+            start = _after_comma(text, at) if separators == ",]" else at
+            value, end = _DECODER.raw_decode(text, start)
+        except json.JSONDecodeError:
+            if ended or len(text) - at > _LONGEST_ITEM:
+                raise
+        else:
+            yield value
+            at, separators = end, ",]"
+            continue
+        more = read(max(_PIECE, len(text) - at))
+        text, at, ended = text[at:] + more, 0, not more
+
+
+def _after_comma(text: str, at: int) -> int:
+    if text[at : at + 1] != ",":
+        raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+    return _after_space(text, at + 1)
 
 
 def _after_space(text: str, at: int) -> int:

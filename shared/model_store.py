@@ -70,6 +70,14 @@ def _folders(name: str, cache: Path) -> tuple[Path, Path]:
     return Path(name).expanduser(), cache / "models" / name
 
 
+def has_chat_template(folder: Path) -> bool:
+    """Return whether a tokenizer has a chat template, in a separate file or its configuration."""
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and bool(text_files.read_object(config).get("chat_template"))
+
+
 def is_complete(folder: Path) -> bool:
     """Tell whether all files in the list of the download exist in full size.
 

@@ -6,16 +6,19 @@ The flags of `votequeue enqueue` with their help, the settings that are defaults
 run all follow from these models. A new option is a field here and the code that reads it.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticKnownError
 
 from shared import answers
 from shared.answers import ReaderName
 from shared.dataset import Question
+from shared.errors import UserError
+from shared.generators import GENERATORS, VLLM
 from shared.strategies import STRATEGIES
 from shared.voting import Fallback, VotingMode
 
@@ -27,6 +30,8 @@ Temperature = Annotated[float, Field(ge=0, le=2)]
 
 # The behaviour of runs that are older than an option, where it differs from today's default.
 OLDER = {"same_problem": True, "reader": answers.REFERENCE}
+# Arguments of a chat template that are the prompt itself, or are always the same.
+_TEMPLATE_OWN = {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message"}
 # Former names of options, as older runs and recipes have them.
 RENAMED = {"neighbours": "num_examples", "siblings": "same_problem"}
 
@@ -49,6 +54,35 @@ class Derived:
     """Marks a field without a flag: it is derived from the data or from other options."""
 
 
+def _check_generator(name: str) -> str:
+    if name not in GENERATORS:
+        raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, GENERATORS))})
+    return name
+
+
+def _check_template_args(arguments: list[str]) -> list[str]:
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if not (equals and name.isidentifier()) or name in _TEMPLATE_OWN:
+            raise ValueError(f"{argument!r} is not NAME=VALUE with the name of a template's argument")
+    return arguments
+
+
+def template_arguments(arguments: Iterable[str]) -> dict[str, Any]:
+    """Parse the arguments of a chat template: values are JSON, or else text.
+
+    template_arguments(["enable_thinking=false"])  ->  {"enable_thinking": False}
+    """
+    return {name: _json_or_text(value) for name, _, value in (each.partition("=") for each in arguments)}
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
 def renamed(record: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the options of an older run or recipe to their present names."""
     return {RENAMED.get(name, name): value for name, value in record.items()}
@@ -57,6 +91,18 @@ def renamed(record: Mapping[str, Any]) -> dict[str, Any]:
 class SamplingDefaults(BaseModel):
     """The options of an `infer` run whose defaults are settings (``VOTEQUEUE_*``)."""
 
+    generator: Annotated[str, AfterValidator(_check_generator)] = Field(
+        VLLM,
+        description="what samples the votes: vllm (in the worker), openai (an OpenAI-compatible server)",
+    )
+    provider: str | None = Field(
+        None, description="provider that generator openai calls: local, chat (docs/generators.md)"
+    )
+    prompt_style: Literal["completion", "chat", "auto"] = Field(
+        "completion",
+        description="how the model gets the prompt: completion (a text to continue), chat (turns, by the "
+        "model's chat template), auto (chat if the model has a chat template and is no base model)",
+    )
     votes: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="votes per question and round")
     max_attempts: Count = Field(5, description="rounds of sampling before the fallback applies")
     max_tokens: Count = Field(1024, description="maximum length of a vote, in tokens")
@@ -69,7 +115,7 @@ class SamplingDefaults(BaseModel):
         "majority",
         description="answer when no vote was ever accepted: the majority of all letters, or the constant A",
     )
-    reader: ReaderName = Field(
+    reader: Annotated[ReaderName, Flag(shown="the prompt's; VOTEQUEUE_READER")] = Field(
         "conclusion",
         description="how to read the letter of a text: conclusion (the last statement of an answer), "
         "reference (the first 答案是：X before any marker of a new problem)",
@@ -107,16 +153,88 @@ class Sampling(SamplingDefaults):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     batch: Count = Field(16, description="questions per batch")
-    # The run whose votes are rescored instead of sampling.
-    votes_of: Annotated[str | None, Derived()] = None
-    # The generator and the prompt version that the run was enqueued with; older runs lack them.
-    model: Annotated[str | None, Derived()] = None
-    prompt: Annotated[str | None, Derived()] = None
+    only: Annotated[str | None, Flag(shown="the votes are scored again")] = Field(
+        None,
+        description="with RUN: ask some of its questions again, in a new run: truncated, unread, default, "
+        "below-agreement=SHARE, or several, comma-separated; truncated=SHARE and unread=SHARE: where at "
+        "least this share of the votes is",
+    )
+    combine: Annotated[Literal["plain", "learned"] | None, Flag(shown="the votes are scored again")] = Field(
+        None,
+        description="with several RUNs over the same questions: vote over the recorded votes of all of them, "
+        "in a new run: plain (every vote counts 1), learned (a run's votes count by its accuracy on labelled "
+        "questions)",
+    )
+    # The run whose questions are asked again.
+    redo_of: Annotated[str | None, Derived()] = None
+    # The run whose votes are rescored instead of sampling, or the runs whose votes are combined.
+    votes_of: Annotated[str | tuple[str, ...] | None, Derived()] = None
+    # The weight of the votes of each combined run, by fold; see `shared.vote_weights`.
+    weights: Annotated[dict[str, tuple[float, ...]] | None, Derived()] = None
+    # The model and the retriever that the run was enqueued with; older runs lack them.
+    model: Annotated[str | None, Flag(shown="VOTEQUEUE_MODEL where it is set, else the workers'")] = Field(
+        None, description="model that samples the votes; only workers with it take the run"
+    )
+    retriever: Annotated[str | None, Flag(shown="VOTEQUEUE_EMBEDDING; with generator openai: lexical")] = (
+        Field(
+            None,
+            description="what finds the solved examples: lexical (n-grams of characters), static (the "
+            "generator's token embeddings), PROVIDER:MODEL (a provider's /v1/embeddings), or a "
+            "sentence-transformers model",
+        )
+    )
+    # Recorded by digest (`shared.prompt_files`); older runs have a version, or none.
+    prompt: Annotated[str | None, Flag(shown="by the data's language")] = Field(
+        None, description="prompt: a name that `votequeue prompts list` shows, or a TOML file of your own"
+    )
+    examples_as: Literal["turns", "text"] = Field(
+        "turns",
+        description="with chat: solved examples as turns of their own, or as text before the question",
+    )
+    template_arg: Annotated[list[str], AfterValidator(_check_template_args), Flag(shown="none")] = Field(
+        default=[],
+        description="with chat: an argument of the model's chat template, repeatable, such as "
+        "enable_thinking=false",
+    )
+    max_thinking: Annotated[int | None, Field(ge=1)] = Field(
+        None,
+        description="maximum length of a vote's thinking, in tokens, beside --max-tokens; empty: thinking "
+        "counts toward --max-tokens",
+    )
+    ask_letter: Literal["never", "last", "always"] = Field(
+        "never",
+        description="ask votes that end without a letter for one of the options' letters: never, in the last "
+        "round, or always",
+    )
+    # The data's language, where it chose the prompt.
+    language: Annotated[str | None, Derived()] = None
+
+    def asks_letters(self, attempt: int) -> bool:
+        """Tell whether a round's votes without a letter are asked for one; ``attempt`` counts from 1."""
+        return self.ask_letter == "always" or (self.ask_letter == "last" and attempt >= self.max_attempts)
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Sampling":
-        """Parse a run's record; options that an older run lacks get the behaviour of that time."""
-        return cls.model_validate({**OLDER, **renamed(record)})
+        """Parse a run's record; options that an older run lacks get the behaviour of that time.
+
+        Raises:
+            UserError: another version of votequeue wrote it.
+        """
+        try:
+            return cls.model_validate({**OLDER, **renamed(record)})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise UserError(f"the run's options are of another votequeue: {name}: {first['msg']}") from error
+
+    @property
+    def combined_runs(self) -> tuple[str, ...]:
+        """Name the runs whose votes are combined; none if the run is no combination."""
+        return self.votes_of if isinstance(self.votes_of, tuple) else ()
+
+    def weight(self, run: str, fold: int) -> float:
+        """Give the weight of a combined run's votes on questions of a fold."""
+        return 1.0 if self.weights is None else self.weights[run][fold]
 
 
 class Reasoning(BaseModel):
@@ -141,6 +259,32 @@ class Reasoning(BaseModel):
         if self.label == "correct":
             return question.answer or ""
         return question.wrong_letters[:1] if self.letters == "next" else question.wrong_letters
+
+
+class Reading(BaseModel):
+    """How a data set is read: the layout of its rows, and which of its entries are taken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: str | None = Field(
+        default=None, description="layout of the rows, such as agieval; default: recognised by their fields"
+    )
+    map: Annotated[list[str], Flag(shown="none")] = Field(
+        default=[],
+        description="where a field of another layout is, repeatable: question=stem, options=A,B,C,D, "
+        "answer=label (also: problem, id, reasoning)",
+    )
+    answers: Literal["letter", "index-0", "index-1", "text"] | None = Field(
+        default=None, description="with --map: how answers are written: letter, index-0, index-1 or text"
+    )
+    limit: Count | None = Field(default=None, description="take the first N entries only")
+    sample: Count | None = Field(default=None, description="take N entries at random, in file order")
+    sample_seed: int = Field(default=0, description="seed of --sample; the same seed takes the same entries")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Give the options that make other data of the same file; empty if there are none."""
+        given = self.model_dump(exclude_defaults=True, exclude={"format"})
+        return given if self.sample else {name: given[name] for name in given if name != "sample_seed"}
 
 
 WRITES = 3  # attempts of a chat model to write a variant that is kept

@@ -1,8 +1,8 @@
-"""The prompts, named and versioned by digest.
+"""Questions and solved examples as prompts show them, and the prompts for chat models, versioned by digest.
 
-    ### 题目 / ### 问题 / options / ### 推理 / reasoning: two solved examples, then the open question
+    ### 题目 / ### 问题 / options / ### 推理
 
-A prompt never contains the gold answer of its question. The generator decides how many examples fit.
+A prompt never contains the gold answer of its question. The prompts of `infer` are in `shared.prompt_files`.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from shared import conclusion_reader
 from shared.dataset import LETTERS
@@ -20,10 +21,7 @@ HEAD = (
     "请根据已知条件一步一步推理，最后一行只写“答案是：X”，X 是所选选项的字母。\n"
 )
 _OPENING = "\n### 推理\n"
-# The heading of every case in the prompt; a raw completion that continues with it has made up a new problem.
-NEXT_CASE = "\n### 题目\n"
-_ANSWERED = "\n答案是：{answer}\n"
-_CASE = NEXT_CASE + "{problem}\n\n### 问题\n{question}\n{options}\n" + _OPENING
+_CASE = "\n### 题目\n{problem}\n\n### 问题\n{question}\n{options}\n" + _OPENING
 # An answer at the end of a longer line, with at most an option's text after it.
 _CLOSING = re.compile(
     r"(?:因此|所以|故)?[，,]?\s{0,4}[*_]{0,3}答案是\s{0,4}[:：](?!.*(?:因为|由于|答案是))[^。]{0,80}+。?[\s*_]{0,8}$"
@@ -57,8 +55,30 @@ class FewShotExample:
     position: int = field(default=0, compare=False)
 
 
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+# What a model is asked: a text that it continues, or the turns of a chat.
+ModelInput = str | tuple[Message, ...]
+
+
+def plain_text(prompt: ModelInput) -> str:
+    """Give a prompt as one text: of a chat, the turns under their roles."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(f"[{message.role}]\n{message.content}" for message in prompt)
+
+
 def case(asked: PromptQuestion) -> str:
-    """Render problem, question and lettered options, up to where the reasoning begins."""
+    """Render a question for chat models and scorers, up to where the reasoning begins.
+
+    Trained scorers depend on this wording, so it does not follow the prompt of a run.
+    """
     options = "\n".join(
         f"{letter}. {text.strip()}"
         for letter, text in zip(LETTERS, without_letters(asked.options), strict=False)
@@ -87,11 +107,11 @@ def _lead(at: int) -> re.Pattern[str]:
     return re.compile(rf"\s*(?:(?P<sure>{bracketed}|{letter}\s*[.．。)）])|{letter}\s*[、:：])\s*")
 
 
-def solution(solved: FewShotExample) -> str:
-    """Render a reasoning whose last line is exactly ``答案是：X``."""
+def bare_reasoning(solved: FewShotExample) -> str:
+    """Give a reasoning without the lines that state its answer, at its beginning and its end."""
     lines = without_closing(solved.reasoning).split("\n")
     # Some models answer before they reason; training texts need the reverse order.
-    return "\n".join(lines[_answers(lines) :]).strip() + _ANSWERED.format(answer=solved.answer)
+    return "\n".join(lines[_answers(lines) :]).strip()
 
 
 def without_closing(reasoning: str) -> str:
@@ -115,14 +135,15 @@ def _answers(lines: Sequence[str]) -> int:
     return count
 
 
-def answering(asked: PromptQuestion, examples: Sequence[FewShotExample] = ()) -> str:
-    """Build the prompt for sampling votes: head, solved examples, the question, the reasoning's heading."""
-    shown = "".join(case(example.asked) + solution(example) for example in examples)
-    return HEAD + shown + case(asked)
+def answering(asked: PromptQuestion) -> str:
+    """Ask a chat model for the answer to a question."""
+    return HEAD + case(asked)
 
 
-def digest(prompt: str) -> str:
+def digest(prompt: ModelInput) -> str:
     """Give the SHA-256 of a prompt, which identifies it without storing it."""
+    if not isinstance(prompt, str):
+        prompt = json.dumps([[turn.role, turn.content] for turn in prompt], ensure_ascii=False)
     return hashlib.sha256(prompt.encode()).hexdigest()
 
 
@@ -175,7 +196,6 @@ class Template:
 
 
 PROMPTS = {
-    "answering": Template(HEAD, (_CASE, _ANSWERED)),
     "explaining": Template(EXPLAINING, (_CASE, _EXPLAINED)),
     "translating": Template(TRANSLATING),
     # A variant must also be answered before it is kept.

@@ -64,15 +64,18 @@ class Usage:
 class Provider:
     """A service: its clients, default models, documented limits, and required settings.
 
-    ``chat`` and ``translator`` name, as ``module:name``, functions that build a client from a `Service` and
-    the settings; only workers import them. A provider without a translator translates by prompts. ``limits``
-    are those of an account, by model; "" stands for all other models. ``needs`` lists alternatives: all
-    settings of one of them must be set. Daily quotas renew at midnight in ``timezone``.
+    ``chat``, ``translator``, ``sampler`` (of votes) and ``embedder`` name, as ``module:name``, functions
+    that build a client from a `Service` and the settings; only workers import them. A provider without a
+    translator translates by prompts. ``limits`` are those of an account, by model; "" stands for all other
+    models. ``needs`` lists alternatives: all settings of one of them must be set. Daily quotas renew at
+    midnight in ``timezone``.
     """
 
     name: str
     chat: str | None = None
     translator: str | None = None
+    sampler: str | None = None
+    embedder: str | None = None
     chat_model: str | None = None
     translation_model: str | None = None
     limits: Mapping[str, Limits] = field(default_factory=dict)
@@ -86,6 +89,11 @@ class Provider:
         return self.chat is not None
 
     @property
+    def samples(self) -> bool:
+        """Tell whether it samples votes."""
+        return self.sampler is not None
+
+    @property
     def translates(self) -> bool:
         """Tell whether it translates, by a translation service or by prompts."""
         return self.translator is not None or self.chats
@@ -93,10 +101,18 @@ class Provider:
 
 _BUILT_IN = (
     # Our own server queues calls itself.
-    Provider("local", chat="workers.providers.openai:local", url="local_url"),
+    Provider(
+        "local",
+        chat="workers.providers.openai:local",
+        sampler="workers.providers.openai_sampling:local",
+        embedder="workers.providers.openai_embeddings:local",
+        url="local_url",
+    ),
     Provider(
         "chat",
         chat="workers.providers.openai:chat",
+        sampler="workers.providers.openai_sampling:chat",
+        embedder="workers.providers.openai_embeddings:chat",
         limits={"": Limits(per_minute=300, max_concurrency=16)},
         needs=(("chat_base_url", "chat_api_key"),),
     ),
@@ -131,6 +147,12 @@ PROVIDERS = Registry(ENTRY_POINTS, Provider, _BUILT_IN)
 
 # Default limits of one call to a chat model that translates.
 PROMPTED_CHARACTERS, PROMPTED_TEXTS = 2000, 50
+
+
+def embedding_service(retriever: str | None) -> tuple[str, str] | None:
+    """Give provider and model of a retriever such as ``chat:bge-m3``; ``None``: it calls no provider."""
+    provider, colon, model = (retriever or "").partition(":")
+    return (provider, model) if colon and provider in PROVIDERS else None
 
 
 def limits(provider: str, model: str, chosen: Mapping[str, Limits]) -> Limits:

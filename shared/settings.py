@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared import file_permissions, text_files, urls
 from shared.errors import UserError
+from shared.generators import GENERATORS
 from shared.options import RENAMED, SamplingDefaults
 from shared.providers import PROVIDERS, Limits, Price
 
@@ -100,7 +101,9 @@ class Settings(SamplingDefaults, BaseSettings):
 
     # Answering: the engine (one per infer worker)
     model: str = Field(
-        "Qwen2.5-Coder-0.5B-Instruct", description="generator: a folder, a name in the cache, or a hub id"
+        "Qwen2.5-Coder-0.5B-Instruct",
+        description="model of the generator: a folder, a name in the cache, a hub id; of generator openai: "
+        "the provider's name of it",
     )
     quantization: str | None = Field(None, description="vLLM quantisation, such as fp8 on GPUs; empty: none")
     gpu_memory: Share = Field(0.7, description="share of the GPU's memory for the engine; the rest: scorer")
@@ -114,7 +117,8 @@ class Settings(SamplingDefaults, BaseSettings):
     # Retrieval
     embedding: str = Field(
         "static",
-        description="sentence-transformers folder or hub id; static: the generator's own token embeddings",
+        description="sentence-transformers folder or hub id; static: the generator's own token embeddings; "
+        "lexical: n-grams of characters, PROVIDER:MODEL: a provider's embeddings (infer only)",
     )
 
     # Training
@@ -173,9 +177,13 @@ class Settings(SamplingDefaults, BaseSettings):
     currency: str = Field("CNY", description="currency of prices and budgets")
     call_timeout: Seconds = Field(120, description="seconds until a call to a service times out")
     max_failures: Count = Field(
-        12, description="rounds of an item that may end in a failed call (time-out, error) before it is dead"
+        12,
+        description="consecutive failed calls (time-out, error) of an item until it is dead",
     )
-    calls_in_flight: Count = Field(16, description="concurrent tasks of a reason or translate worker")
+    calls_in_flight: Count = Field(
+        16,
+        description="concurrent tasks of a worker that calls providers: reason, translate, some of infer",
+    )
 
     # Claims
     lease: Seconds = Field(15, description="seconds that a claim lasts without a heartbeat")
@@ -196,6 +204,13 @@ class Settings(SamplingDefaults, BaseSettings):
         if self.heartbeat * 2 > self.lease:
             raise ValueError("VOTEQUEUE_LEASE must be at least twice VOTEQUEUE_HEARTBEAT")
         return self
+
+    @property
+    def batches(self) -> tuple[int, int]:
+        """Give the size of an infer worker's batches, and how many are in flight."""
+        # Calls to a provider gain nothing from a batch, in which one would wait for the slowest.
+        remote = GENERATORS[self.generator].calls_provider
+        return (1, self.calls_in_flight) if remote else (self.batch_size, self.batches_in_flight)
 
     @property
     def ledger(self) -> str:

@@ -17,13 +17,20 @@ Kind = Literal["votes", "texts"]
 
 
 class Text(BaseModel):
-    """A text and the letter it ends in; of a vote, the round and the place in it too."""
+    """A text and the letter it ends in; of a vote, the round and the place in it, and its thinking."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     text: str
     letter: str | None
     attempt: int = 1
     place: int = 0
+    thinking: str | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    def with_thinking(self) -> "Text":
+        """Put the thinking before the text."""
+        if not self.thinking:
+            return self
+        return self.model_copy(update={"text": f"{self.thinking}\n{self.text}", "thinking": None})
 
 
 class TrainingExample(BaseModel):
@@ -52,6 +59,10 @@ class TrainingExample(BaseModel):
     def asked(self) -> PromptQuestion:
         """Give the question as prompts show it."""
         return PromptQuestion(self.problem, self.question, self.options)
+
+    def with_thinking(self) -> "TrainingExample":
+        """Put the thinking of each text before it."""
+        return self.model_copy(update={"texts": tuple(text.with_thinking() for text in self.texts)})
 
     def is_right(self, text: Text) -> bool:
         """Tell whether a text ends in the right letter."""

@@ -3,12 +3,14 @@
     [Vote("B", 0.9), Vote("A", 0.2), Vote("B", 0.7)], GATE  ->  Answer("B", "majority", 2)
 
 Self-consistency (Wang et al. 2022, arXiv:2203.11171) with a verifier whose scores void votes (Cobbe et al.
-2021, arXiv:2110.14168) or weigh them (DiVeRSe, Li et al. 2022, arXiv:2206.02336).
+2021, arXiv:2110.14168) or weigh them (DiVeRSe, Li et al. 2022, arXiv:2206.02336). Votes of several runs can
+have weights (`shared.vote_weights`).
 """
 
 import enum
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 CONSTANT = "A"
@@ -70,13 +72,15 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Vote:
-    """One sampled vote: the letter extracted from it, and its score.
+    """One vote: its letter, its score, and its weight.
 
-    ``score`` is the scorer's probability that the text is sound, ``None`` without a scorer.
+    ``score`` is the scorer's probability that the text is sound, ``None`` without a scorer. ``weight`` is
+    what the vote counts whatever its score, at least 0; a sampled vote counts 1.
     """
 
     letter: str | None
     score: float | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,18 +93,19 @@ class Answer:
 
 
 def decide(votes: Sequence[Vote], rule: Rule) -> Answer | None:
-    """Take the majority of the accepted votes, by count or by weight; ``None`` asks for another round.
+    """Take the majority of the accepted votes, by count or by odds; ``None`` asks for another round.
 
-    The weight of a vote is its odds, score / (1 - score), which grow faster than the score. The letter with
-    the higher total weight wins a tie of counts; the letter with more votes wins a tie of weights. Then the
-    letter seen first wins.
+    A vote counts its weight; by odds, its weight times score / (1 - score), which grows faster than the
+    score. The letter with the higher odds wins a tie of counts; the letter with the higher count wins a tie
+    of odds. Then the letter with more votes wins, then the one seen first.
     """
     accepted = [vote for vote in votes if rule.accepts(vote.letter, vote.score)]
     if rule.use not in SCORED:
         # In this mode, scores must not break ties either.
-        accepted = [Vote(vote.letter) for vote in accepted]
+        accepted = [replace(vote, score=None) for vote in accepted]
     if all(vote.score is None for vote in accepted):
-        return _majority(accepted, Outcome.UNSCORED, weighs=False)
+        equal = all(vote.weight == 1 for vote in accepted)
+        return _majority(accepted, Outcome.UNSCORED if equal else Outcome.WEIGHTED, weighs=False)
     return _majority(
         accepted, Outcome.WEIGHTED if rule.use.weighs else Outcome.MAJORITY, weighs=rule.use.weighs
     )
@@ -124,18 +129,23 @@ def revote(rounds: Sequence[Sequence[Vote]], rule: Rule, fallback: Fallback) -> 
 
 
 def _majority(votes: Sequence[Vote], how: Outcome, *, weighs: bool) -> Answer | None:
-    count: dict[str, int] = {}
-    total: dict[str, float] = {}
-    for vote in votes:
-        if vote.letter is not None:
-            count[vote.letter] = count.get(vote.letter, 0) + 1
-            total[vote.letter] = total.get(vote.letter, 0.0) + _odds(vote.score)
-    if not count:
+    read = [vote for vote in votes if vote.letter is not None]
+    if not read:
         return None
-    first, then = (total, count) if weighs else (count, total)
+    by_letter: dict[str, list[Vote]] = {}
+    # Votes of weight 0 break no tie, and decide only where there are no others.
+    for vote in [vote for vote in read if vote.weight] or read:
+        by_letter.setdefault(str(vote.letter), []).append(vote)
     # max returns the first of equal letters, and dictionaries keep the order of insertion.
-    letter = max(count, key=lambda candidate: (first[candidate], then[candidate]))
-    return Answer(letter, how, count[letter])
+    letter = max(by_letter, key=lambda candidate: _strength(by_letter[candidate], weighs))
+    return Answer(letter, how, sum(vote.letter == letter for vote in votes))
+
+
+def _strength(votes: Sequence[Vote], weighs: bool) -> tuple[float, float, int]:
+    # fsum does not depend on the order of the votes, which therefore breaks no tie.
+    count = math.fsum(vote.weight for vote in votes)
+    odds = math.fsum(vote.weight * _odds(vote.score) for vote in votes)
+    return (odds, count, len(votes)) if weighs else (count, odds, len(votes))
 
 
 def _odds(score: float | None) -> float:

@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from shared import prompts, thinking
 from shared.errors import EngineDied, Refused
+from shared.jobs import Job
 from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
-from shared.prompts import FewShotExample, PromptQuestion
+from shared.prompts import FewShotExample, ModelInput, PromptQuestion
 from shared.providers import Limits, Price, Usage
 from shared.training_examples import Text
-from workers.ports import Completion, Needs, Permit, Progress, Prompt, Service, Translated
+from workers.ports import Completion, LetterQuestion, Needs, Permit, Progress, Prompt, Service, Translated
 from workers.ports import Reply as ChatReply
 
 Reply = Sequence[str] | Exception
@@ -37,7 +39,7 @@ GENERATOR = GeneratorIdentity("fake", "0", "script")
 class Request:
     """One call of a generator."""
 
-    prompt: str
+    prompt: ModelInput
     sampling: Sampling
     seed: int | None
     adapter: str | None = None
@@ -45,7 +47,7 @@ class Request:
     @property
     def asks(self) -> str:
         """Give the question asked: what follows the solved examples."""
-        return self.prompt.rpartition(LAST_CASE)[2]
+        return prompts.plain_text(self.prompt).rpartition(LAST_CASE)[2]
 
 
 class FakeGenerator:
@@ -53,7 +55,7 @@ class FakeGenerator:
 
     ``otherwise`` replies to all else. A question with the mark ``poison`` kills the engine under everything
     that is in flight. ``room`` is the longest prompt that fits, in characters. ``hold`` keeps all replies
-    back until it is set.
+    back until it is set. ``letters`` are the replies to requests for a letter, in order.
     """
 
     def __init__(
@@ -64,7 +66,12 @@ class FakeGenerator:
         poison: str | None = None,
         room: int = 1 << 30,
         hold: asyncio.Event | None = None,
+        chats: bool = False,
+        letters: Sequence[str | None] = (),
     ) -> None:
+        self.chats = chats
+        self.asked_letters: list[tuple[list[str], LetterQuestion]] = []
+        self._letters = iter(letters)
         self.requests: list[Request] = []
         self.deaths = 0
         self._script = {mark: iter_last(replies) for mark, replies in (script or {}).items()}
@@ -84,9 +91,22 @@ class FakeGenerator:
         """Have a name."""
         return GENERATOR
 
-    def count_tokens(self, prompt: str) -> int:
+    def count_tokens(self, prompt: ModelInput, sampling: Sampling) -> int:
         """Count characters."""
-        return len(prompt)
+        return len(prompts.plain_text(prompt))
+
+    async def choose(
+        self,
+        prompt: ModelInput,
+        votes: Sequence[Completion],
+        question: LetterQuestion,
+        sampling: Sampling,
+        adapter: str | None = None,
+        job: Job | None = None,
+    ) -> list[str | None]:
+        """Give the next letters of the script."""
+        self.asked_letters.append(([vote.text for vote in votes], question))
+        return [next(self._letters) for _ in votes]
 
     def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
         """Compare with the room there is."""
@@ -94,11 +114,12 @@ class FakeGenerator:
 
     async def sample(
         self,
-        prompt: str,
+        prompt: ModelInput,
         sampling: Sampling,
         seed: int | None,
         adapter: str | None = None,
         progress: Progress | None = None,
+        job: Job | None = None,
     ) -> list[Completion]:
         """Give the next reply of the script."""
         request = Request(prompt, sampling, seed, adapter)
@@ -112,7 +133,7 @@ class FakeGenerator:
         if progress is not None:
             for vote, text in enumerate(reply[: sampling.votes]):
                 progress.count(vote, len(text), finished=True)
-        return [Completion(text, len(text), "stop", -0.25) for text in reply]
+        return [_completion(text) for text in reply]
 
     async def _share_the_engine(self, request: Request) -> None:
         alive = self.deaths
@@ -129,6 +150,11 @@ class FakeGenerator:
             if mark in request.asks:
                 return next(replies)
         return self._otherwise
+
+
+def _completion(text: str) -> Completion:
+    thoughts, answer = thinking.split(text)
+    return Completion(answer if thoughts else text, len(text), "stop", -0.25, thoughts or None)
 
 
 def iter_last(replies: Sequence[_T]) -> "itertools.chain[_T]":
@@ -161,7 +187,12 @@ class FakeRetriever:
         self._error = error
 
     def nearest(
-        self, digest: str, asked: Sequence[PromptQuestion], count: int, same_problem: bool
+        self,
+        digest: str,
+        asked: Sequence[PromptQuestion],
+        count: int,
+        same_problem: bool,
+        run: str | None = None,
     ) -> list[list[FewShotExample]]:
         """Give the first ``count`` examples."""
         if self._error is not None:
@@ -172,7 +203,7 @@ class FakeRetriever:
 class CharacterEmbedder:
     """Embeds a text as the counts of its characters: alike is what shares characters."""
 
-    def encode(self, texts: list[str]) -> "list[Vector]":
+    def encode(self, texts: list[str], run: str | None = None) -> "list[Vector]":
         """Embed texts."""
         return [Vector(_unit(text)) for text in texts]
 

@@ -57,6 +57,15 @@ def _count(local: QdrantClient, name: str, body: bytes) -> Any:
     return local.count(name, count_filter=wanted.filter, exact=bool(wanted.exact))
 
 
+def _get(local: QdrantClient, name: str, body: bytes) -> Any:
+    return local.get_collection(name)
+
+
+def _retrieve(local: QdrantClient, name: str, body: bytes) -> Any:
+    wanted = models.PointRequest.model_validate_json(body)
+    return local.retrieve(name, wanted.ids, bool(wanted.with_payload), bool(wanted.with_vector))
+
+
 def _upsert(local: QdrantClient, name: str, body: bytes) -> Any:
     return local.upsert(name, models.PointsList.model_validate_json(body).points)
 
@@ -69,6 +78,8 @@ Endpoint = Callable[[QdrantClient, str, bytes], Any]
 ENDPOINTS: list[tuple[str, Endpoint]] = [
     (r"GET (?P<name>/collections)", _list),
     (rf"GET {COLLECTION}/exists", _exists),
+    (rf"GET {COLLECTION}", _get),
+    (rf"POST {COLLECTION}/points", _retrieve),
     (rf"PUT {COLLECTION}", _create),
     (rf"POST {COLLECTION}/points/count", _count),
     (rf"PUT {COLLECTION}/points\?wait=true", _upsert),

@@ -11,7 +11,7 @@ import pytest
 import typer
 import yaml
 
-from producers import cli
+from producers import Client, cli
 from shared import broker
 from shared.dataset import Entry
 from shared.settings import PREFIX, Settings
@@ -26,6 +26,9 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "docs/data.md",
     "docs/cluster.md",
+    "docs/runs.md",
+    "docs/prompts.md",
+    "docs/generators.md",
     *TRAINING,
 )
 GENERATED = {"var"}  # in the tree of the README, but made by running
@@ -117,7 +120,7 @@ def test_the_parser_of_these_tests_notices_what_does_not_exist() -> None:
     assert typed("docker compose run --rm votequeue status [RUN]") == [["status", "RUN"]]
     assert typed("docker compose run --rm infer votequeue weights") == [["weights"]]
     assert typed("cp .env.example .env") == []
-    wrong = [("stat", "RUN"), ("status", "RUN", "--wach"), ("collect", "RUN"), ("enqueue", "infer")]
+    wrong = [("stat", "RUN"), ("status", "RUN", "--wach"), ("trace", "RUN"), ("enqueue", "infer")]
     for call in [*wrong, ("models", "shwo")]:
         with pytest.raises(Exception, match=r"no command|No such option|Missing"):
             parse(call)
@@ -163,9 +166,9 @@ def test_both_readmes_have_the_same_sections_and_settings() -> None:
 
 
 @pytest.mark.parametrize("name", READMES)
-def test_the_example_line_is_a_good_one(name: str) -> None:
-    for block in blocks(name, "json"):
-        entry = Entry.model_validate_json(block)
+def test_the_example_lines_are_good_ones(name: str) -> None:
+    for line in "".join(blocks(name, "json")).splitlines():
+        entry = Entry.model_validate_json(line)
         assert all(question.answer and question.reasoning for question in entry.questions)
 
 
@@ -221,6 +224,15 @@ def test_every_file_of_ours_in_a_sentence_exists(name: str) -> None:
 def project() -> dict[str, Any]:
     read: dict[str, Any] = tomllib.loads(text("pyproject.toml"))["project"]
     return read
+
+
+def test_every_method_of_the_client_is_documented_and_no_other() -> None:
+    methods = {name for name in vars(Client) if not name.startswith("_")}
+    table = re.findall(r"^\| (`.*?) \|", text("docs/runs.md").partition("## From Python")[2], re.MULTILINE)
+    assert {name for row in table for name in re.findall(r"`(\w+)\(", row)} == methods
+    called = re.findall(r"client\.(\w+)\(", "".join(blocks("docs/runs.md", "python")))
+    assert called
+    assert set(called) <= methods
 
 
 def test_the_changelog_begins_with_this_version() -> None:

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
-from shared import settings
+from shared import broker, settings
 from shared.broker import app
 from shared.errors import Policy, Refused, ServiceUnreachable, UserError
+from shared.generators import GENERATORS
 from shared.jobs import Infer, Job
 from shared.ledger import claims, models, outbox, sampling_progress
 from shared.ledger.claims import Claim
@@ -46,21 +47,23 @@ class Answering:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._rescued = 0
 
     def start(self) -> None:
         """Load models and engine; half a minute on a CPU."""
         options = settings.load()
         self._claimer = Claimer(lifecycle.WORKER, options.lease)
-        rounds_of_sampling, self._generator = wiring.rounds(options)
+        rounds_of_sampling, self._generator = wiring.rounds(options, self._stopping)
+        self._calls = GENERATORS[options.generator].calls_provider
+        size, in_flight = options.batches
         self._arrivals: Batcher[Job, Claim | None] = Batcher(
             self._claim, size=CLAIMED_TOGETHER, in_flight=1, linger=CLAIM_LINGER
         )
         self._batches: Batcher[Claim, str] = Batcher(
             functools.partial(run_round, rounds_of_sampling),
-            size=options.batch_size,
-            in_flight=options.batches_in_flight,
+            size=size,
+            in_flight=in_flight,
             linger=options.linger,
         )
         # The engine's process dies with the thread that starts it (`parent_death`), so this one must not end.
@@ -68,14 +71,14 @@ class Answering:
         log.info("loading %s", options.model)
         self._in_loop(self._generator.start()).result()
         retries.written(lambda: models.add_generator(self._generator.identity))
-        self._capacity = options.batch_size * options.batches_in_flight
+        self._capacity = size * in_flight
         self._progress = Periodic("progress", options.heartbeat, lambda: _record(rounds_of_sampling.meter))
         self._progress.start()
-        log.info("ready: batches of %d, %d in flight", options.batch_size, options.batches_in_flight)
+        log.info("ready: batches of %d, %d in flight", size, in_flight)
 
     def answer(self, job: Infer) -> str:
         """Run one round for a question; return its outcome as a sentence."""
-        if self._stopping:
+        if self._stopping.is_set():
             return STOPPED
         try:
             return self._in_loop(self._answer(job)).result()
@@ -89,15 +92,15 @@ class Answering:
         claimed without the queue, at most as many as there are slots, and go into the next batches.
         ``at_once``: this worker has just found them.
         """
-        if self._stopping or self._rescued >= self._capacity:
+        if self._stopping.is_set() or self._rescued >= self._capacity:
             return
         waited = 0.0 if at_once else RESCUE_AFTER
-        for job in outbox.left_over(Infer.queue, self._capacity - self._rescued, waited):
+        for job in outbox.left_over(broker.consumed(), self._capacity - self._rescued, waited):
             self._in_loop(self._rescue(Infer(run=job.run, item=job.item)))
 
     def release(self) -> None:
         """Return all questions, including those in flight, and accept no more."""
-        self._stopping = True
+        self._stopping.set()
         self._in_loop(self._release()).result()
 
     def close(self) -> None:
@@ -140,13 +143,14 @@ class Answering:
         return [by_job.pop(job, None) for job in jobs]
 
     def _stop_if_stopping(self) -> None:
-        if self._stopping:
+        if self._stopping.is_set():
             raise asyncio.CancelledError
 
     async def _release(self) -> None:
         # Wait for a claim in progress: if cancelled, it would be recovered only when its lease expires.
         await self._arrivals.stop(abort=False)
-        await self._batches.stop(abort=True)
+        # Calls in flight are paid for: they may end. Those that wait for their turn end at once.
+        await self._batches.stop(abort=not self._calls)
         rest = await asyncio.to_thread(claims.release_all, lifecycle.WORKER, STOPPED)
         await asyncio.to_thread(settlement.publish, rest)
 

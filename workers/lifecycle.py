@@ -92,7 +92,7 @@ def _pulses(swept: Callable[[Swept], None]) -> list[Periodic]:
         # Two pulses call this, and a session is not thread-safe.
         with beating:
             key = session.keep() if session else None
-            leases.heartbeat(WORKER, options.lease, leases.own_process(), key)
+            leases.heartbeat(WORKER, options.lease, leases.own_process(), key, broker.consumed())
 
     def sweep() -> None:
         # After a suspend of the machine, our own lease looks expired: extend it before the sweep.

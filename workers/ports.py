@@ -3,16 +3,17 @@
 await generator.sample("...### 推理\\n", sampling, seed=7)  ->  [Completion("甲……\\n答案是：A", 31), ...]
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from shared.errors import Policy, VotequeueError
+from shared.jobs import Job
 from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
-from shared.prompts import FewShotExample, PromptQuestion
+from shared.prompts import FewShotExample, Message, ModelInput, PromptQuestion
 from shared.providers import Limits, Price, Usage
 from shared.training_examples import Text
 
@@ -29,16 +30,28 @@ class Interrupted(VotequeueError):
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled text and its number of tokens.
+    """One sampled text and its number of tokens, with those of its thinking.
 
     ``finish_reason`` says why it ended (``stop``, ``length``); ``mean_logprob`` is the mean log-probability
-    of its tokens, in nats and at temperature 1. None: the engine does not report it.
+    of its tokens, in nats and at temperature 1. None: the engine does not report it. ``thinking`` is what the
+    model thought before its answer; ``text`` does not contain it. ``forced`` is the letter that the model
+    chose when it was asked for one.
     """
 
     text: str
     tokens: int
     finish_reason: str | None = None
     mean_logprob: float | None = None
+    thinking: str | None = None
+    forced: str | None = None
+
+
+@dataclass(frozen=True)
+class LetterQuestion:
+    """What a vote is continued with to get its letter: ``opening`` ("答案是："), then one of ``letters``."""
+
+    opening: str
+    letters: str
 
 
 class TrainingListener(Protocol):
@@ -87,29 +100,56 @@ class Generator(Protocol):
     def identity(self) -> GeneratorIdentity:
         """Give the identity; available once the generator has started."""
 
+    @property
+    def chats(self) -> bool:
+        """Tell whether the model has a chat template and is no base model; available as the identity is."""
+
     async def start(self) -> None:
         """Load the model; the generator accepts prompts once this returns."""
 
     async def sample(
         self,
-        prompt: str,
+        prompt: ModelInput,
         sampling: Sampling,
         seed: int | None,
         adapter: str | None = None,
         progress: Progress | None = None,
+        job: Job | None = None,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts after a prompt, with the named LoRA adapter or with none.
 
-        ``progress`` receives token counts during generation.
+        A text after a raw prompt ends at the run's stop sequences, a turn of a chat where the model ends it.
+
+        ``progress`` receives token counts during generation. ``job`` is the question's, which paid calls are
+        recorded for.
 
         Raises:
             EngineDied: the engine has died; the next call starts a new one.
             Refused: the engine can never accept this prompt.
-            UserError: this worker has no such adapter.
+            NotServedHere: this worker has no such adapter, or no such provider.
+            As `Gateway.sample`, of a generator that calls a provider.
         """
 
-    def count_tokens(self, prompt: str) -> int:
-        """Count a prompt's tokens."""
+    async def choose(
+        self,
+        prompt: ModelInput,
+        votes: Sequence[Completion],
+        question: LetterQuestion,
+        sampling: Sampling,
+        adapter: str | None = None,
+        job: Job | None = None,
+    ) -> list[str | None]:
+        """Ask for the letter of each vote that was sampled after a prompt; None: the model gave none of them.
+
+        Raises as `sample` does.
+        """
+
+    def count_tokens(self, prompt: ModelInput, sampling: Sampling) -> int:
+        """Count a prompt's tokens, with those of the chat template.
+
+        Raises:
+            Refused: the model has no chat template, or it fails.
+        """
 
     def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
         """Tell whether a prompt leaves room for an answer of ``max_tokens`` tokens."""
@@ -129,7 +169,7 @@ class Scorer(Protocol):
         ``name`` selects the scorer. The votes' letters are those that their run's reader extracted.
 
         Raises:
-            UserError: this worker has no such scorer.
+            NotServedHere: this worker has no such scorer.
         """
 
 
@@ -137,14 +177,21 @@ class Retriever(Protocol):
     """Finds the solved questions nearest to given ones."""
 
     def nearest(
-        self, digest: str, asked: Sequence[PromptQuestion], count: int, same_problem: bool
+        self,
+        digest: str,
+        asked: Sequence[PromptQuestion],
+        count: int,
+        same_problem: bool,
+        run: str | None = None,
     ) -> list[list[FewShotExample]]:
         """Give up to ``count`` solved examples for each question, nearest first, never the question itself.
 
-        Without ``same_problem``, other questions about its problem are excluded too.
+        Without ``same_problem``, other questions about its problem are excluded too. ``run`` is the
+        questions', which paid calls are recorded for.
 
         Raises:
             ServiceUnreachable: the index server does not answer.
+            As `Gateway.embed`, of a retriever that calls a provider.
         """
 
 
@@ -185,6 +232,22 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class VotesPrompt(Prompt):
+    """A prompt for several votes: a raw text, or the turns of a chat with the arguments of its template.
+
+    ``letters``: the reply must be one of them.
+    """
+
+    votes: int = 1
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    messages: tuple[Message, ...] = ()
+    template_args: Mapping[str, Any] = field(default_factory=dict)
+    letters: str | None = None
+
+
+@dataclass(frozen=True)
 class Needs:
     """A call's usage in advance: ``likely`` is an estimate, for limits; ``most`` a bound, for budgets."""
 
@@ -197,6 +260,22 @@ class Reply:
     """A chat model's reply and its usage."""
 
     text: str
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The votes that one request brought, and their usage."""
+
+    completions: list[Completion]
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The vectors of some texts, in the order of the texts, and their usage."""
+
+    vectors: list[list[float]]
     usage: Usage
 
 
@@ -223,6 +302,35 @@ class ChatModel(Protocol):
             Exhausted, Barred: the service accepts no calls from this account.
             Refused: the service will never answer this message.
         """
+
+
+class Sampler(Protocol):
+    """A model at a provider that samples votes.
+
+    ``one_by_one``: it has shown that it gives one vote a request, whatever it is asked for. ``chats``: it has
+    not shown that its model has no chat template.
+    """
+
+    one_by_one: bool
+    chats: bool
+
+    @property
+    def service(self) -> Service:
+        """Give the service that the model belongs to."""
+
+    def sample(self, prompt: VotesPrompt) -> Votes:
+        """Sample up to ``prompt.votes`` votes, in one call; raises as `ChatModel.complete` does."""
+
+
+class EmbeddingModel(Protocol):
+    """A model at a provider that embeds texts."""
+
+    @property
+    def service(self) -> Service:
+        """Give the service that the model belongs to; its limits bound the texts of a call."""
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Embed some texts, in one call; raises as `ChatModel.complete` does."""
 
 
 class Translator(Protocol):

@@ -72,10 +72,10 @@ def _notice_lost_messages() -> None:
     if locks.swap_fact("broker memory", broker.memory()):
         lost = outbox.forget_sent()
         log.warning("the broker was flushed or restarted: %d messages are sent again", lost)
-    for queue in broker.QUEUES:
+    for queue in outbox.open_queues():
         # If the queue is empty, the messages of pending items that were sent have been lost.
         if broker.waiting(queue) == 0:
-            outbox.forget_sent(older_than=LOST_AFTER, kind=queue)
+            outbox.forget_sent(older_than=LOST_AFTER, queue=queue)
 
 
 def _send_lost() -> int:

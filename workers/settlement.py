@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared import broker, settings
-from shared.errors import Held, Policy, UserError, VotequeueError
+from shared.errors import Held, OverBudget, Policy, UserError, VotequeueError
 from shared.jobs import Job
 from shared.ledger import claims, engine, outbox
 from shared.ledger.claims import Claim
@@ -110,11 +110,12 @@ def _back_off(failure: _Failure) -> list[str]:
 
 
 def _put_off_longer(claim: Claim, reason: str) -> str:
-    if claim.attempt >= settings.load().max_failures:
-        claims.bury(claim, f"{claim.attempt} rounds ended in a failed call, last: {reason}")
+    before = claims.failures(claim)
+    if before + 1 >= settings.load().max_failures:
+        claims.bury(claim, f"{before + 1} failed calls in a row, last: {reason}")
         return f"dead: {reason}"
     # With jitter, so that items that failed together are not retried together.
-    doubled: float = FIRST_DELAY * 2 ** min(claim.attempt - 1, 16)
+    doubled: float = FIRST_DELAY * 2 ** min(before, 16)
     delay = min(doubled, LONGEST_DELAY) * random.uniform(0.5, 1.0)
     claims.put_off(claim, reason, delay)
     return f"again in {delay:.1f} s: {reason}"
@@ -139,10 +140,11 @@ def _charge(failure: _Failure) -> str:
 
 
 def _bury(failure: _Failure) -> str:
-    if len(failure.batch) > 1:
+    if len(failure.batch) > 1 and not isinstance(failure.error, OverBudget):
         # The cause among them is unknown: each is charged, and retried in a smaller batch.
         return _charge(failure)
-    claims.bury(failure.batch[0], failure.reason)
+    for claim in failure.batch:
+        claims.bury(claim, failure.reason)
     return f"dead: {failure.reason}"
 
 

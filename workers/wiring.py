@@ -1,6 +1,6 @@
 """Build the class behind each port from the settings.
 
-rounds = wiring.rounds(settings.load())
+rounds, generator = wiring.rounds(settings.load(), threading.Event())
 """
 
 import functools
@@ -19,17 +19,28 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import SecretStr
 
 from shared import broker, model_store, providers
-from shared.errors import UserError
+from shared.errors import NotServedHere, ServiceUnreachable, UserError
+from shared.generators import GENERATORS, LEXICAL, STATIC
 from shared.ledger import runs
-from shared.prompts import FewShotExample
+from shared.prompts import FewShotExample, PromptQuestion
 from shared.providers import PROVIDERS
 from shared.recipes import ScorerTraining, Training
 from shared.settings import PREFIX, Settings
 from shared.settings import load as load_settings
-from shared.training_examples import TrainingExample
+from shared.training_examples import Text, TrainingExample
 from workers.gateway.gateway import Counter, Gateway
 from workers.inference.rounds import Rounds
-from workers.ports import ChatModel, Generator, Retriever, Service, TrainingContext, Translator
+from workers.ports import (
+    ChatModel,
+    EmbeddingModel,
+    Generator,
+    Retriever,
+    Sampler,
+    Scorer,
+    Service,
+    TrainingContext,
+    Translator,
+)
 from workers.training.ipc import TrainedModel
 
 if TYPE_CHECKING:
@@ -38,6 +49,7 @@ if TYPE_CHECKING:
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _Client = TypeVar("_Client")
 SWITCH_INTERVAL = 0.0005  # seconds
+EMBEDDED_TOGETHER = 64  # texts of one call, unless the provider's limits say otherwise
 SLOT_GRACE = 30.0  # seconds by which a slot for concurrent calls outlasts the longest call
 
 
@@ -67,40 +79,101 @@ def weights(name: str, settings: Settings) -> str:
     )
 
 
-def rounds(settings: Settings) -> tuple[Rounds, Generator]:
+def rounds(settings: Settings, stopping: threading.Event) -> tuple[Rounds, Generator]:
     """Build the rounds and the generator of the infer queue; the caller must call the generator's `start`.
 
-    Raises:
-        UserError: weights are missing, or a service does not answer.
-    """
-    from workers.models.embedding import load_embedder
-    from workers.models.retrieval import QdrantRetriever, open_client
-    from workers.models.scorer import SoundnessScorer
-    from workers.models.vllm_generator import EngineOptions, VllmGenerator
+    Calls to a provider that wait for their turn end when ``stopping`` is set.
 
-    model = weights(settings.model, settings)
+    Raises:
+        UserError: weights or a provider's settings are missing, or a service does not answer.
+    """
+    entry = GENERATORS[settings.generator]
+    own = _retriever(settings.embedding, settings, stopping) if entry.torch else None
+    generator: Generator = pkgutil.resolve_name(entry.build)(settings, stopping)
+    scorer: Scorer = _NoScorer()
+    if entry.torch:
+        from workers.models.scorer import SoundnessScorer
+
+        scorer = SoundnessScorer(settings.trained_folder)
+    return Rounds(generator, scorer, _retrievers(settings, own, stopping), entry.name), generator
+
+
+def vllm_generator(settings: Settings, _: threading.Event) -> Generator:
+    """Build the generator with an engine in this process."""
+    from workers.models.vllm_engine import EngineOptions, VllmEngine
+    from workers.models.vllm_generator import VllmGenerator
+
+    options = EngineOptions(
+        model=weights(settings.model, settings),
+        name=settings.model,
+        trained=settings.trained_folder,
+        quantization=settings.quantization,
+        gpu_memory=settings.gpu_memory,
+        tensor_parallel=settings.tensor_parallel,
+        max_model_len=settings.max_model_len,
+        kv_cache_gib=settings.kv_cache_gib,
+        max_sequences=settings.batch_size * settings.batches_in_flight * settings.votes,
+    )
+    return VllmGenerator(VllmEngine(options))
+
+
+class _NoScorer:
+    """The scorer of a worker without torch."""
+
+    def score(
+        self, name: str, questions: Sequence[tuple[PromptQuestion, Sequence[Text]]]
+    ) -> list[list[float]]:
+        """Score nothing."""
+        raise NotServedHere(f"the run's scorer {name} needs torch, which this worker does not have")
+
+
+def _retrievers(
+    settings: Settings, own: Retriever | None, stopping: threading.Event
+) -> Callable[[str | None], Retriever]:
+    """Give what builds a run's retriever by its name, once; ``own`` is the one in the settings, if built."""
+    built = {settings.embedding: own} if own else {}
+    building = threading.Lock()
+
+    def retriever(name: str | None) -> Retriever:
+        name = name or settings.embedding
+        with building:
+            if name not in built:
+                try:
+                    built[name] = _retriever(name, settings, stopping)
+                except ServiceUnreachable:
+                    raise
+                except (UserError, ImportError) as error:
+                    raise NotServedHere(f"the run's retriever {name} is not here: {error}") from error
+            return built[name]
+
+    return retriever
+
+
+def _retriever(name: str, settings: Settings, stopping: threading.Event) -> Retriever:
+    if name == LEXICAL:
+        from workers.models.lexical_retrieval import LexicalRetriever
+
+        return LexicalRetriever(runs.load_examples)
+    from workers.models.retrieval import QdrantRetriever, open_client
+
+    service = providers.embedding_service(name)
     key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
-    retriever = QdrantRetriever(
+    return QdrantRetriever(
         open_client(settings.qdrant_url, key),
-        load_embedder(settings.embedding, Path(model)),
-        f"{settings.embedding}:{settings.model}" if settings.embedding == "static" else settings.embedding,
+        _provider_embedder(*service, settings, stopping) if service else embedder(settings, name),
+        f"{name}:{settings.model}" if name == STATIC else name,
         runs.load_examples,
     )
-    generator = VllmGenerator(
-        EngineOptions(
-            model=model,
-            name=settings.model,
-            trained=settings.trained_folder,
-            quantization=settings.quantization,
-            gpu_memory=settings.gpu_memory,
-            tensor_parallel=settings.tensor_parallel,
-            max_model_len=settings.max_model_len,
-            kv_cache_gib=settings.kv_cache_gib,
-            max_sequences=settings.batch_size * settings.batches_in_flight * settings.votes,
-        )
-    )
-    scorer = SoundnessScorer(settings.trained_folder)
-    return Rounds(generator, scorer, retriever), generator
+
+
+def _provider_embedder(
+    provider: str, model: str, settings: Settings, stopping: threading.Event
+) -> "Embedder":
+    from workers.models.embedding import ProviderEmbedder
+
+    client, calls = embedding_model(provider, model, settings), gateway(settings, stopping)
+    batch = client.service.limits.texts or EMBEDDED_TOGETHER
+    return ProviderEmbedder(lambda run, texts: calls.embed(run, client, texts), batch)
 
 
 def trainer(
@@ -127,16 +200,18 @@ def _index(examples: list[FewShotExample], settings: Settings) -> Retriever:
     )
 
 
-def embedder(settings: Settings) -> "Embedder":
-    """Load the model that embeds questions.
+def embedder(settings: Settings, name: str | None = None) -> "Embedder":
+    """Load the model that embeds questions: the named one, or the one in the settings.
 
     Raises:
         UserError: its weights are missing.
     """
     from workers.models.embedding import load_embedder
 
-    static = settings.embedding == "static"
-    return load_embedder(settings.embedding, Path(weights(settings.model, settings)) if static else Path())
+    name = name or settings.embedding
+    if name == LEXICAL or providers.embedding_service(name):  # no model on this machine
+        name = STATIC
+    return load_embedder(name, Path(weights(settings.model, settings)) if name == STATIC else Path())
 
 
 # The outside services
@@ -153,6 +228,34 @@ def chat_model(provider: str, model: str, settings: Settings) -> ChatModel:
         able = ", ".join(each.name for each in PROVIDERS.values() if each.chats)
         raise UserError(f"provider {provider!r} has no chat models; these have: {able}")
     client: ChatModel = pkgutil.resolve_name(entry.chat)(_service(provider, model, settings), settings)
+    return client
+
+
+def sampler(settings: Settings) -> Sampler:
+    """Build the model that generator openai samples with: the provider and the model in the settings.
+
+    Raises:
+        UserError: the provider samples no votes, or a setting that it needs is missing.
+    """
+    entry = PROVIDERS.get(settings.provider or "")
+    if entry is None or entry.sampler is None:
+        able = ", ".join(each.name for each in PROVIDERS.values() if each.samples)
+        raise UserError(
+            f"VOTEQUEUE_PROVIDER is {settings.provider or 'not set'}: generator openai needs one of {able}"
+        )
+    service = _service(entry.name, settings.model, settings)
+    client: Sampler = pkgutil.resolve_name(entry.sampler)(service, settings)
+    return client
+
+
+def embedding_model(provider: str, model: str, settings: Settings) -> EmbeddingModel:
+    """Build an embedding model of a provider; raises as `chat_model` does."""
+    entry = PROVIDERS[provider]
+    if entry.embedder is None:
+        able = ", ".join(each.name for each in PROVIDERS.values() if each.embedder)
+        raise UserError(f"provider {provider!r} has no embeddings; these have: {able}")
+    service = _service(provider, model, settings)
+    client: EmbeddingModel = pkgutil.resolve_name(entry.embedder)(service, settings)
     return client
 
 
@@ -222,10 +325,12 @@ def gateway(settings: Settings, stopping: threading.Event) -> Gateway:
     # By default, a call that is due would wait up to 5 ms for each busy thread of its worker.
     sys.setswitchinterval(SWITCH_INTERVAL)
     limiter = RedisLimiter(broker.client(), stopping, settings.call_timeout + SLOT_GRACE)
-    return Gateway(limiter, _counters(settings))
+    return Gateway(limiter, counters(settings))
 
 
-def _counters(settings: Settings) -> Callable[[Service], Counter | None]:
+def counters(settings: Settings) -> Callable[[Service], Counter | None]:
+    """Give what counts a service's prompts, where this machine has its tokenizer."""
+
     @functools.cache
     def counter(model: str) -> Counter | None:
         folder = model_store.find_tokenizer(model, settings.cache)

@@ -8,22 +8,24 @@ tyro support such models directly, but lack the command groups, shell completion
 gives the rest of this command line.
 """
 
+import contextlib
 import inspect
 import types
-from collections.abc import Callable, Container, Iterator, Mapping
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from shared import options, settings
+from producers.enqueue import option_checks
+from shared import options
+from shared.errors import InvalidOption
 from shared.options import Augmentation, Flag, Sampling
 from shared.settings import PREFIX, Settings
 from shared.strategies import STRATEGIES
 
-_M = TypeVar("_M", bound=BaseModel)
-_GIVEN, _BEFORE = "given", "_before"
+_BEFORE = "_before"
 # The strategy that an option of `enqueue translate` is shown under.
 _USERS = {name: strategy for strategy in STRATEGIES.built_in.values() for name in strategy.options}
 
@@ -41,8 +43,19 @@ ReportTo = Annotated[
 ]
 
 
-def flags_of(model: type[BaseModel], unset: str = "none") -> Callable[[Callable[..., None]], Any]:
-    """Add a flag for each option of a model; the command receives the given ones as a dict, ``given``.
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn an `InvalidOption` into an error of usage (exit code 2); also a decorator of commands."""
+    try:
+        yield
+    except InvalidOption as error:
+        raise typer.BadParameter(error.problem, param_hint=error.option) from None
+
+
+def flags_of(
+    model: type[BaseModel], unset: str = "none", into: str = "given"
+) -> Callable[[Callable[..., None]], Any]:
+    """Add a flag for each option of a model; the command receives the given ones as a dict, ``into``.
 
     ``unset`` is the help text for the default of an option that has none.
     """
@@ -53,9 +66,11 @@ def flags_of(model: type[BaseModel], unset: str = "none") -> Callable[[Callable[
             older = {name: arguments.pop(name + _BEFORE, None) for name in flags}
             given = {name: arguments.pop(name) for name in flags}
             given |= {name: value for name, value in older.items() if value is not None}
-            command(**arguments, given={name: value for name, value in given.items() if value is not None})
+            chosen = {name: value for name, value in given.items() if value is not None}
+            with usage_errors():
+                command(**arguments, **{into: chosen})
 
-        parameters = list(_with_flags(command, model, flags, unset))
+        parameters = list(_with_flags(command, model, flags, unset, into))
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -65,10 +80,10 @@ def flags_of(model: type[BaseModel], unset: str = "none") -> Callable[[Callable[
 
 
 def _with_flags(
-    command: Callable[..., None], model: type[BaseModel], flags: dict[str, Flag], unset: str
+    command: Callable[..., None], model: type[BaseModel], flags: dict[str, Flag], unset: str, into: str
 ) -> Iterator[inspect.Parameter]:
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        if parameter.name != _GIVEN:
+        if parameter.name != into:
             yield parameter
             continue
         for name, flag in flags.items():
@@ -85,7 +100,7 @@ def _with_flags(
 def _option(model: type[BaseModel], name: str, flag: Flag, unset: str) -> Any:
     field = model.model_fields[name]
     kind = _kind(field.annotation)
-    spelling = flag.spelling or option_of(name)
+    spelling = flag.spelling or option_checks.option_of(name)
     if kind is bool and "/" not in spelling:
         spelling = f"{spelling}/--no-{spelling.removeprefix('--')}"
     user = _USERS.get(name) if model is Augmentation else None
@@ -105,9 +120,10 @@ def _default(model: type[BaseModel], name: str, flag: Flag, unset: str) -> str:
     if default is PydanticUndefined or (default is None and unset != "none"):
         return unset
     text = "none" if default is None else str(default)
-    if not issubclass(model, Sampling):
+    setting = "batch_size" if name == "batch" else name
+    if not issubclass(model, Sampling) or setting not in Settings.model_fields:
         return text
-    return f"{text}; {PREFIX}{'BATCH_SIZE' if name == 'batch' else name.upper()}"
+    return f"{text}; {PREFIX}{setting.upper()}"
 
 
 def _kind(annotation: Any) -> type:
@@ -124,50 +140,6 @@ def _kind(annotation: Any) -> type:
     return kind
 
 
-def sampling(given: dict[str, Any]) -> Sampling:
-    """Fill in missing options from the settings.
-
-    Raises:
-        typer.BadParameter: a value is invalid.
-    """
-    loaded = settings.load()
-    defaults = {name: getattr(loaded, name) for name in options.SamplingDefaults.model_fields}
-    return filled(Sampling, {**defaults, "batch": loaded.batch_size}, given)
-
-
-def filled(model: type[_M], defaults: dict[str, Any], given: dict[str, Any]) -> _M:
-    """Build a model from the given options and the defaults.
-
-    Raises:
-        typer.BadParameter: a value is invalid.
-    """
-    try:
-        return model.model_validate({**defaults, **given})
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = option_of(str(first["loc"][0]), model)
-        raise typer.BadParameter(f"{first['msg']}, not {first['input']!r}", param_hint=option) from None
-
-
-def refuse_others(
-    given: Mapping[str, Any], allowed: Container[str], why: str, model: type[BaseModel]
-) -> None:
-    """Refuse options that do not apply.
-
-    Raises:
-        typer.BadParameter: for the first of them.
-    """
-    for name, value in given.items():
-        if value is not None and name not in allowed:
-            raise typer.BadParameter(why, param_hint=option_of(name, model))
-
-
 def split_commas(text: str) -> tuple[str, ...]:
     """Split a text at its commas."""
     return tuple(filter(None, map(str.strip, text.split(","))))
-
-
-def option_of(field: str, model: type[BaseModel] | None = None) -> str:
-    """Return the command-line flag of a run's field."""
-    flag = options.flag_of(model, field) if model is not None and field in model.model_fields else None
-    return (flag and flag.spelling) or "--" + field.replace("_", "-")

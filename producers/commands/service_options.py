@@ -7,7 +7,6 @@ As in `options`, missing options come from the settings. Options that do not app
 No service is called here.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from producers.commands import options
+from producers.enqueue import option_checks
 from shared import prompts, settings
 from shared.options import Augmentation, Reasoning
 from shared.providers import PROVIDERS
@@ -22,27 +22,17 @@ from shared.strategies import STRATEGIES, Strategy
 
 # Options of runs that call external services
 DryRun = Annotated[bool, typer.Option("--dry-run", help="estimate calls, cost and time; enqueue nothing")]
-
-
-def amount(value: float | None) -> float | None:
-    """Validate an amount of money.
-
-    Raises:
-        typer.BadParameter: it is negative or not finite.
-    """
-    if value is not None and not (math.isfinite(value) and value >= 0):
-        raise typer.BadParameter(f"expected an amount of money, not {value:g}")
-    return value
-
-
 Budget = Annotated[
     float | None,
-    typer.Option("--budget", callback=amount, help="maximum cost of the run, in VOTEQUEUE_CURRENCY"),
+    typer.Option(
+        "--budget",
+        callback=options.usage_errors()(option_checks.amount),
+        help="maximum cost of the run, in VOTEQUEUE_CURRENCY",
+    ),
 ]
 _CHATTING = ", ".join(name for name, provider in PROVIDERS.built_in.items() if provider.chats)
 _FREE = ", ".join(name for name, strategy in STRATEGIES.built_in.items() if not strategy.ability)
 _VERBS = {"chats": "chat", "translates": "translation"}
-_DEFAULT_MODEL = {"chats": "chat_model", "translates": "translation_model"}
 
 # Options of `enqueue reason`
 Chatting = Annotated[str, typer.Option("--provider", help=f"chat provider: {_CHATTING}")]
@@ -90,7 +80,7 @@ def reasoning(
     """Fill in missing options from the settings and the provider's defaults.
 
     Raises:
-        typer.BadParameter: a value is invalid, or a model must be named.
+        typer.BadParameter, InvalidOption: a value is invalid, or a model must be named.
     """
     if label == "correct" and letters is not None:
         raise typer.BadParameter("only applies to --label wrong", param_hint="--letters")
@@ -99,11 +89,13 @@ def reasoning(
         "label": label,
         "letters": letters or "next",
         "provider": provider,
-        "models": tuple(dict.fromkeys([*filter(None, models or [])] or [_default_model(provider, "chats")])),
+        "models": tuple(
+            dict.fromkeys([*filter(None, models or [])] or [option_checks.default_model(provider, "chats")])
+        ),
         "prompt": prompts.version("explaining"),
         "reader": settings.load().reader,
     }
-    return options.filled(Reasoning, defaults, given)
+    return option_checks.filled(Reasoning, defaults, given)
 
 
 def augmentation(
@@ -112,17 +104,17 @@ def augmentation(
     """Fill in the missing options that a strategy needs; the others stay ``None``.
 
     Raises:
-        typer.BadParameter: a value is invalid, does not apply to the strategy, or is missing.
+        typer.BadParameter, InvalidOption: a value is invalid, does not apply to the strategy, or is missing.
     """
-    options.filled(Augmentation, {"strategy": strategy}, {})
+    option_checks.filled(Augmentation, {"strategy": strategy}, {})
     spec = STRATEGIES[strategy]
     service = {} if spec.ability else {"provider": provider, "model": model}
     reason = f"not used by strategy {strategy}"
-    options.refuse_others(given | service, spec.options, reason, Augmentation)
+    option_checks.refuse_others(given | service, spec.options, reason, Augmentation)
     defaults = {**spec.options} | ({"reader": settings.load().reader} if "reader" in spec.options else {})
     if spec.ability:
         defaults |= _service(spec, spec.ability, provider, model)
-    chosen = options.filled(Augmentation, {"strategy": strategy, **defaults}, given)
+    chosen = option_checks.filled(Augmentation, {"strategy": strategy, **defaults}, given)
     _require_consistent(chosen)
     return chosen
 
@@ -133,7 +125,7 @@ def _service(strategy: Strategy, ability: str, provider: str | None, model: str 
     _require_provider(provider, ability)
     return {
         "provider": provider,
-        "model": model or _default_model(provider, ability),
+        "model": model or option_checks.default_model(provider, ability),
         # Only chat models are prompted.
         "prompt": strategy.prompt if PROVIDERS[provider].chats else None,
     }
@@ -155,14 +147,6 @@ def _require_provider(provider: str, ability: str) -> None:
 
 def _capable(ability: str) -> list[str]:
     return [name for name, provider in PROVIDERS.items() if getattr(provider, ability)]
-
-
-def _default_model(provider: str, ability: str) -> str:
-    default = getattr(PROVIDERS[provider], _DEFAULT_MODEL[ability])
-    model = settings.load().model if provider == "local" else default
-    if model is None:
-        raise typer.BadParameter(f"provider {provider} has no default model: name one", param_hint="--model")
-    return str(model)
 
 
 def _require_consistent(chosen: Augmentation) -> None:

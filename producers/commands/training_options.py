@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from producers.commands import options
+from producers.enqueue import option_checks
 from shared import recipes, settings
 from shared.recipes import LoraTraining, ScorerTraining
 
@@ -45,16 +46,16 @@ def scorer(given: dict[str, Any], report_to: str | None = None) -> ScorerTrainin
 
     Raises:
         UserError: there is no such recipe, or it is invalid.
-        typer.BadParameter: a value is invalid.
+        InvalidOption: a value is invalid.
     """
-    return options.filled(ScorerTraining, _defaults(ScorerTraining, given, report_to), given)
+    return option_checks.filled(ScorerTraining, _defaults(ScorerTraining, given, report_to), given)
 
 
 def lora(given: dict[str, Any], report_to: str | None = None) -> LoraTraining:
     """Fill in what was not given from the recipe; raises as `scorer` does."""
     if "targets" in given:
         given = {**given, "targets": options.split_commas(given["targets"])}
-    return options.filled(LoraTraining, _defaults(LoraTraining, given, report_to), given)
+    return option_checks.filled(LoraTraining, _defaults(LoraTraining, given, report_to), given)
 
 
 def _defaults(

@@ -23,7 +23,7 @@ from shared.errors import UserError
 from shared.ledger import runs
 from shared.ledger.runs import Run
 from shared.ledger.schema import OPEN
-from shared.options import Augmentation
+from shared.options import Augmentation, Reading
 from shared.strategies import STRATEGIES
 
 
@@ -65,13 +65,19 @@ class _Sieve:
         return LeftOut(unlabelled, self.augmented, self.tasks)
 
 
-def order(argument: str, options: Augmentation, name: str | None = None, skip_bad: bool = False) -> Plan:
+def order(
+    argument: str,
+    options: Augmentation,
+    name: str | None = None,
+    skip_bad: bool = False,
+    reading: Reading = inputs.AS_IT_IS,
+) -> Plan:
     """Plan a run that generates new entries from a data set or a run; nothing is written.
 
     Raises:
         UserError: the data do not exist, or no entry can be used.
     """
-    source = _source(argument, skip_bad)
+    source = _source(argument, skip_bad, reading)
     sieve = _Sieve(options)
     with console.bar("estimating", source.entries, "entries") as advance:
         lines = inputs.counted(source.lines(), advance)
@@ -92,10 +98,12 @@ def order(argument: str, options: Augmentation, name: str | None = None, skip_ba
     )
 
 
-def _source(argument: str, skip_bad: bool) -> DataSource:
+def _source(argument: str, skip_bad: bool, reading: Reading) -> DataSource:
     data = inputs.find_source(argument)
     if isinstance(data, Path):
-        return inputs.check([data], skip_bad)[0]
+        return inputs.check([data], skip_bad, reading)[0]
+    if reading != inputs.AS_IT_IS:
+        raise UserError(f"{argument} is a run: --format, --map, --limit and --sample are for data sets")
     states = runs.count_states(data.name)
     waiting = sum(states[state] for state in OPEN)
     if waiting and data.kind != "infer":

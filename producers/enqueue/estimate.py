@@ -228,10 +228,11 @@ def summary(estimate: Estimate) -> str:
 
 def money(amount: float, estimate: Estimate) -> str:
     """Format an amount of money."""
-    return f"{_digits(amount)} {estimate.currency}"
+    return f"{digits(amount)} {estimate.currency}"
 
 
-def _digits(amount: float) -> str:
+def digits(amount: float) -> str:
+    """Format an amount of money without its currency."""
     return f"{amount:,.2f}" if amount >= 0.1 or not amount else f"{amount:.2g}"
 
 
@@ -251,7 +252,7 @@ def rows(estimate: Estimate) -> list[tuple[str, str, str]]:
         if size.most or word == "calls"
     ]
     if cost is not None:
-        table.append((f"cost ({estimate.currency})", _digits(cost.expected), _digits(cost.most)))
+        table.append((f"cost ({estimate.currency})", digits(cost.expected), digits(cost.most)))
     return [*table, ("time", console.span(estimate.seconds.expected), console.span(estimate.seconds.most))]
 
 

@@ -10,16 +10,22 @@ from producers.enqueue import estimate, inputs, publish, workload
 from producers.enqueue.plan import LeftOut, Plan
 from shared.errors import UserError
 from shared.ledger.runs import Run
-from shared.options import Reasoning
+from shared.options import Reading, Reasoning
 
 
-def order(data: Path, options: Reasoning, name: str | None = None, skip_bad: bool = False) -> Plan:
+def order(
+    data: Path,
+    options: Reasoning,
+    name: str | None = None,
+    skip_bad: bool = False,
+    reading: Reading = inputs.AS_IT_IS,
+) -> Plan:
     """Plan a run that generates reasonings for a data set; nothing is written.
 
     Raises:
         UserError: the data are invalid or have no labelled question.
     """
-    source = inputs.check([data], skip_bad)[0]
+    source = inputs.check([data], skip_bad, reading)[0]
     if not source.labelled:
         raise UserError(f"{data}: it has no labelled question")
     with console.bar("estimating", source.entries, "entries") as advance:

@@ -8,17 +8,20 @@ not depend on their size.
 
 import hashlib
 import itertools
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from producers import console, generated_entries
-from shared import dataset, json_text
+from producers import console, generated_entries, spool
+from producers.enqueue import row_reader
+from shared import dataset, json_text, source_rows
 from shared.dataset import BadLine, Entry, Line
 from shared.errors import UserError
 from shared.ledger import engine, runs
 from shared.ledger.runs import Run
+from shared.options import Reading
 from shared.prompts import FewShotExample
 
 REPORTED_BAD_LINES = 50
@@ -89,19 +92,26 @@ class Examples:
 NO_EXAMPLES = Examples(None, 0, tuple)
 
 
+def find_file(argument: str) -> Path:
+    """Resolve an argument to a file; standard input (``-``) and ``hf://`` are saved to one first."""
+    return spool.fetched(argument) or Path(argument)
+
+
 def find_source(argument: str, prefix: str = "") -> Path | Run:
     """Resolve an argument to a file or a run; ``prefix`` starts the error messages.
 
     Raises:
         UserError: it is neither, or both.
     """
+    if not prefix and (spooled := spool.fetched(argument)):
+        return spooled
     path, run = Path(argument), runs.find_run(argument)
     if path.exists() and run is not None:
         raise UserError(
             f"{prefix}{argument}: both a file and a run have this name; use ./{argument} for the file"
         )
     if argument == "-":
-        raise UserError(f"{prefix}-: standard input cannot be read twice: save it to a file first")
+        raise UserError(f"{prefix}-: only the data can come from standard input: save it to a file first")
     if not path.exists() and run is None:
         raise UserError(f"{prefix}{argument}: there is no such file and no such run")
     return run or path
@@ -109,39 +119,70 @@ def find_source(argument: str, prefix: str = "") -> Path | Run:
 
 # Files
 
+AS_IT_IS = Reading()
 
-def check(paths: Sequence[Path], skip_bad: bool = False) -> list[DataSource]:
-    """Check every line of some data sets and list the bad ones on stderr.
+
+def check(paths: Sequence[Path], skip_bad: bool = False, reading: Reading = AS_IT_IS) -> list[DataSource]:
+    """Check every row of some data sets and list the bad ones on stderr; ``reading`` applies to the first.
 
     Raises:
-        UserError: there are bad lines and not ``skip_bad``, or no valid line.
+        UserError: there are bad rows and not ``skip_bad``, or no valid one.
     """
-    checked = [_check_one(path) for path in paths]
+    checked = [_check_one(path, AS_IT_IS if at else reading) for at, path in enumerate(paths)]
     bad = sum(source.bad for source in checked)
     if bad and not skip_bad:
         lines = console.count(bad, "bad line")
         raise UserError(f"{lines}, nothing was enqueued: fix them, or skip them with --skip-bad")
+    if bad:
+        console.note(f"{console.count(bad, 'bad line')} skipped")
     for source in checked:
         if not source.entries:
             raise UserError(f"{source.name} has no valid line")
     return checked
 
 
-def _check_one(path: Path) -> DataSource:
+def entries(path: Path, reading: Reading = AS_IT_IS) -> Iterator[Entry]:
+    """Read the valid entries of a data set one by one, without a check of the whole; bad lines are skipped.
+
+    Raises:
+        UserError: the file cannot be read, or its layout is unknown.
+    """
+    if reading.sample is None:
+        return (line.entry for line in row_reader.scan(path, reading) if isinstance(line, Line))
+    (source,) = check([path], skip_bad=True, reading=reading)
+    return (line.entry for line in source.lines())
+
+
+def _check_one(path: Path, reading: Reading) -> DataSource:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(
             f"{path} is not a regular file and cannot be read twice: save its data to a file first"
         )
-    digest, tally = dataset.digest(path), _Tally()
-    with console.bar(f"checking {path.name}", _count_lines(path), "lines") as advance:
-        for line in counted(dataset.scan(path), advance):
-            tally.add(line)
+    digest = row_reader.digest(path)
+    tally = _tally(f"checking {path.name}", row_reader.scan(path, reading), _count_lines(path))
     for bad in tally.reported:
         console.note(str(bad))
     if tally.bad > len(tally.reported):
         console.note(f"{path}: and {tally.bad - len(tally.reported)} more bad lines")
-    source = _source(str(path), path.stem, digest, tally, lambda: _good_lines(path, digest))
-    return replace(source, files=(path,))
+    taken, bad_lines = None, tally.bad
+    if reading.sample is not None and reading.sample < tally.entries:
+        taken = frozenset(random.Random(reading.sample_seed).sample(range(tally.entries), reading.sample))
+        tally = _tally("sampling", _good_lines(path, digest, reading, taken))
+    # The same file with other entries or another mapping is other data.
+    identity = reading.identity
+    name = (
+        hashlib.sha256(f"{digest} {json_text.dumps(identity)}".encode()).hexdigest() if identity else digest
+    )
+    source = _source(str(path), path.stem, name, tally, lambda: _good_lines(path, digest, reading, taken))
+    return replace(source, files=(path,), bad=bad_lines)
+
+
+def _tally(what: str, lines: Iterable[Line | BadLine], total: int | None = None) -> _Tally:
+    tally = _Tally()
+    with console.bar(what, total, "lines") as advance:
+        for line in counted(lines, advance):
+            tally.add(line)
+    return tally
 
 
 def _source(
@@ -161,7 +202,9 @@ def _source(
     )
 
 
-def _count_lines(path: Path) -> int:
+def _count_lines(path: Path) -> int | None:
+    if path.suffix not in (".jsonl", ".csv", ".tsv"):
+        return None
     with path.open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
@@ -174,9 +217,14 @@ def counted(values: Iterable[_T], advance: console.Advance) -> Iterator[_T]:
         advance(len(chunk))
 
 
-def _good_lines(path: Path, digest: str) -> Iterator[Line]:
-    yield from (line for line in dataset.scan(path) if isinstance(line, Line))
-    if dataset.digest(path) != digest:
+def _good_lines(path: Path, digest: str, reading: Reading, taken: frozenset[int] | None) -> Iterator[Line]:
+    lines = row_reader.scan(path, reading)
+    if taken is None:
+        yield from row_reader.recorded(lines)
+    else:
+        good = (line for line in lines if isinstance(line, Line))
+        yield from (line for at, line in enumerate(good) if at in taken)
+    if row_reader.digest(path) != digest:
         raise UserError(f"{path} changed while it was being read: nothing was enqueued, try again")
 
 
@@ -210,14 +258,15 @@ def _same_lines(run: Run, digest: str) -> Iterator[Line]:
 
 
 def _lines_of(run: Run) -> Iterator[Line]:
-    for number, text in enumerate(_texts_of(run), start=1):
-        yield Line(number, text, dataset.entry_of(text))
+    for number, (text, source) in enumerate(_texts_of(run), start=1):
+        rows = None if source is None else source_rows.of_text(source)
+        yield Line(number, text, dataset.entry_of(text), rows)
 
 
-def _texts_of(run: Run) -> Iterator[str]:
+def _texts_of(run: Run) -> Iterator[tuple[str, str | None]]:
     if run.kind == "infer":
-        return runs.load_entries(run.name)
-    return (json_text.dumps(entry) for entry in generated_entries.entries(run))
+        return runs.load_sources(run.name)
+    return ((json_text.dumps(entry), None) for entry in generated_entries.entries(run))
 
 
 # Examples

@@ -16,19 +16,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producers import console, run_progress
-from producers.enqueue import inputs
+from producers.enqueue import estimate, inputs, prompt_choice, service_checks
 from producers.enqueue.inputs import DataSource, Examples
-from shared import broker, options, prompts, service_pauses, settings
+from shared import broker, options, prompt_files, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
-from shared.jobs import DATA_QUEUES, Infer, Job, Reason
-from shared.ledger import calls, claims, locks, models, outbox, runs
+from shared.jobs import Infer, Job, Reason, Train
+from shared.ledger import calls, claims, locks, models, outbox, prompt_store, runs
 from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
-from shared.options import Reasoning, Sampling
+from shared.options import Reading, Reasoning, Sampling
+from shared.prompt_files import PromptTemplate
 
 LOOKAHEAD = 10_000  # items read at once for sending
 CHUNK = 500  # messages sent between two updates of the ledger
 SENDING_LEASE = 15.0  # seconds, after which workers send what a dead producer did not
+# Options that the default names of older runs do not depend on, unless they differ from their defaults.
+ADDED = (
+    "only",
+    "redo_of",
+    "language",
+    "generator",
+    "provider",
+    "model",
+    "retriever",
+    "prompt_style",
+    "examples_as",
+    "template_arg",
+    "max_thinking",
+    "ask_letter",
+    "combine",
+    "weights",
+)
 Also = Callable[[Connection], object]  # what is written in the same transaction
 _NO_NAME = re.compile(r"[^\w.+@-]+")
 
@@ -45,40 +63,121 @@ class EnqueuedRun:
     continued: bool
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A checked `infer` run that is not recorded yet; ``keys`` are its questions, by default all."""
+
+    run: Run
+    source: DataSource
+    few_shot: Examples
+    prompt: PromptTemplate
+    keys: frozenset[str] | None = None
+
+
 def infer(
     data: Path,
     sampling: Sampling,
     name: str | None = None,
     examples: str | None = None,
     skip_bad: bool = False,
+    reading: Reading = inputs.AS_IT_IS,
+    budget: float | None = None,
 ) -> EnqueuedRun:
-    """Enqueue every question of a data set.
+    """Enqueue every question of a data set; raises as `prepare` and `place`."""
+    return place(prepare(data, sampling, name, examples, skip_bad, reading), budget)
+
+
+def prepare(
+    data: Path,
+    sampling: Sampling,
+    name: str | None = None,
+    examples: str | None = None,
+    skip_bad: bool = False,
+    reading: Reading = inputs.AS_IT_IS,
+) -> Prepared:
+    """Check a data set and its examples; nothing is written.
 
     Raises:
-        UserError: the data, the examples or the run's name are invalid; nothing was enqueued.
+        UserError: the data or the examples are invalid.
+    """
+    given = prompt_choice.find(sampling.prompt) if sampling.prompt else None
+    source, few_shot = _check_data(data, examples, skip_bad, reading)
+    language = None if given else prompt_choice.language_of_entries(line.entry for line in source.lines())
+    prompt = given or prompt_files.built_in(language or prompt_files.FIRST)
+    identity = _identity(sampling) | _named(prompt)
+    chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, identity)
+    record = pinned(sampling, prompt).model_copy(update={"language": language}).model_dump()
+    run = Run(chosen, "infer", source.place, source.digest, few_shot.digest, record)
+    return Prepared(_keep_pinned(run, sampling), source, few_shot, prompt)
+
+
+def place(prepared: Prepared, budget: float | None = None) -> EnqueuedRun:
+    """Record a prepared run and send its messages; an existing run is continued.
+
+    ``budget`` is the most that a run with a provider may cost.
+
+    Raises:
+        UserError: the run's name is invalid, another run has it, the data have changed, or the budget lacks a
+            price.
         ServiceUnreachable: the broker does not answer.
     """
-    source, few_shot = _check_data(data, examples, skip_bad)
-    identity = sampling.model_dump(exclude={"model", "prompt"})
-    chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, identity)
-    run = Run(chosen, "infer", source.place, source.digest, few_shot.digest, pinned(sampling).model_dump())
+    run, source, few_shot = prepared.run, prepared.source, prepared.few_shot
 
-    def write() -> None:
+    def write(also: Also = lambda _: None) -> None:
+        prompt_store.put(prepared.prompt)
         if few_shot.digest is not None:
             runs.add_examples(few_shot.digest, few_shot.read())
         with console.bar("recording", source.entries, "entries") as advance:
             lines = inputs.counted(source.lines(), advance)
-            runs.open_run(run, lines, files=(*source.files, *few_shot.files))
+            runs.open_run(run, lines, keys=prepared.keys, files=(*source.files, *few_shot.files), also=also)
 
-    continued = begin(_keep_pinned(run, sampling), write)
-    sent = publish(chosen)
-    return EnqueuedRun(chosen, run_progress.count_items(chosen), sent, few_shot.count, source.bad, continued)
+    if run.calls_services:
+        check_services(run, budget)
+        continued = begin_paid(run, write, budget)
+    else:
+        continued = begin(run, write)
+    if not continued and run.options["language"] not in (None, prompt_files.FIRST):
+        console.note(f"prompt {prepared.prompt.name}, by the language of the data: --prompt chooses another")
+    sent = publish(run.name)
+    items = run_progress.count_items(run.name)
+    return EnqueuedRun(run.name, items, sent, few_shot.count, source.bad, continued)
 
 
-def pinned(sampling: Sampling) -> Sampling:
-    """Pin the current generator, prompt version, scorer and adapter in a run's options.
+def _identity(sampling: Sampling) -> dict[str, object]:
+    """Give what the default name of a run depends on, beside its data and prompt."""
+    options = sampling.model_dump(exclude={"prompt"})
+    defaults = {name: Sampling.model_fields[name].default for name in ADDED}
+    return {name: value for name, value in options.items() if name not in ADDED or value != defaults[name]}
 
-    The generator is pinned only where this machine's settings name one: elsewhere, the workers' settings do.
+
+def _named(prompt: PromptTemplate) -> dict[str, str]:
+    """Give what the prompt adds to a run's identity: nothing for the first one, as in older runs."""
+    first = prompt_files.built_in(prompt_files.FIRST).digest
+    return {} if prompt.digest == first else {"prompt": prompt.digest}
+
+
+def check_services(run: Run, budget: float | None) -> None:
+    """Print notes about a run's providers on stderr.
+
+    Raises:
+        UserError: a budget is set, and a model has no price.
+    """
+    for provider, model in run.services:
+        if budget is not None and not estimate.has_price(provider, model):
+            raise UserError(
+                f"--budget {budget:g} needs a price for {provider}/{model}; "
+                "set it in VOTEQUEUE_PRICES ({} if free)"
+            )
+    for provider in run.providers:
+        for note in service_checks.notes(provider):
+            console.note(note)
+
+
+def pinned(sampling: Sampling, prompt: PromptTemplate) -> Sampling:
+    """Pin the model, the retriever, the prompt, its reader, scorer and adapter in a run's options.
+
+    A reader that the user chose replaces the prompt's. The model is pinned only where the command or this
+    machine's settings name one: elsewhere, the workers' settings do.
 
     Raises:
         UserError: a named model does not exist.
@@ -86,8 +185,10 @@ def pinned(sampling: Sampling) -> Sampling:
     loaded = settings.load()
     return sampling.model_copy(
         update={
-            "model": loaded.model if "model" in loaded.model_fields_set else None,
-            "prompt": prompts.version("answering"),
+            "model": sampling.model or (loaded.model if "model" in loaded.model_fields_set else None),
+            "retriever": sampling.retriever or loaded.embedding,
+            "prompt": prompt.digest,
+            "reader": sampling.reader if "reader" in sampling.model_fields_set else prompt.reader,
             "scorer": models.pinned("scorer", sampling.scorer),
             "lora": models.pinned("lora", sampling.lora),
         }
@@ -95,7 +196,7 @@ def pinned(sampling: Sampling) -> Sampling:
 
 
 def _keep_pinned(run: Run, sampling: Sampling) -> Run:
-    """Keep the models that an existing run was enqueued with where the one in use is requested."""
+    """Keep what an existing run was enqueued with: models where the one in use is requested, the prompt."""
     before = runs.find_run(run.name)
     kept = {
         kind: before.options[kind]
@@ -105,14 +206,21 @@ def _keep_pinned(run: Run, sampling: Sampling) -> Run:
     for kind, model in kept.items():
         if model not in (run.options[kind], models.IN_USE):
             console.note(f"run {run.name} keeps its pinned {kind}: {model}")
+    if before and before.kind == run.kind and sampling.prompt is None:
+        kept |= {option: before.options.get(option) for option in ("prompt", "language")}
+        if "reader" not in sampling.model_fields_set:
+            kept["reader"] = prompt_store.of_votes(kept["prompt"]).reader
     return dataclasses.replace(run, options={**run.options, **kept})
 
 
-def _check_data(data: Path, examples: str | None, skip_bad: bool) -> tuple[DataSource, Examples]:
+def _check_data(
+    data: Path, examples: str | None, skip_bad: bool, reading: Reading
+) -> tuple[DataSource, Examples]:
     examples_source = None if examples is None else inputs.find_source(examples, "--examples ")
     # Check both together to list the bad lines of both; check the same file only once.
     files = [data, examples_source] if isinstance(examples_source, Path) else [data]
-    checked = inputs.check(list(dict.fromkeys(files)), skip_bad)
+    files = list(dict.fromkeys(files)) if reading == inputs.AS_IT_IS else files
+    checked = inputs.check(files, skip_bad, reading)
     if examples_source is None:
         return checked[0], inputs.NO_EXAMPLES
     return checked[0], inputs.examples_of(
@@ -144,7 +252,7 @@ def begin_paid(run: Run, write: Callable[[Also], object], budget: float | None) 
         before = calls.spent(run.name).budget
         calls.set_budget(run.name, budget)
         if budget is None or (before is not None and budget > before):
-            outbox.revive(run.name, calls.OVER_BUDGET, recount=True)
+            outbox.revive(run.name, calls.OVER_BUDGET)
     return continued
 
 
@@ -184,8 +292,12 @@ def _differences(recorded: Run, requested: Run) -> Iterator[str]:
     for option in sorted(options_before.keys() | requested.options.keys()):
         before = options_before.get(option, _BEFORE.get((recorded.kind, option)))
         now = requested.options.get(option)
-        if option in ("model", "prompt") and None in (before, now):
+        if option == "prompt" and recorded.kind in (Infer.queue, Train.queue):
+            before, now = prompt_files.digest_of(before), prompt_files.digest_of(now)
+        elif option in ("model", "prompt", "retriever") and None in (before, now):
             continue  # not pinned, or the run predates these options
+        elif option == "language" and recorded.kind == Infer.queue:
+            continue  # it only chose the prompt
         if before != now:
             yield f"its {option.replace('_', '-')} is {_format_option(before)}, not {_format_option(now)}"
 
@@ -260,7 +372,7 @@ def resume(name: str) -> int:
     """Lift pauses and requeue all unfinished items that no worker holds; return the number of messages."""
     run = runs.get_run(name)
     broker.ping()
-    if run.kind in DATA_QUEUES:
+    if run.calls_services:
         _stop_waiting(run)
     claims.expire(settings.load().max_losses)
     outbox.forget_sent(run=name)
@@ -269,13 +381,11 @@ def resume(name: str) -> int:
 
 def _stop_waiting(run: Run) -> None:
     # Resuming means that the cause of the pause is fixed, or should be tested again.
-    provider = run.options.get("provider")
-    for note in _lift(provider) if provider else []:
-        console.note(note)
-    # Other runs of this provider wait for the same pause.
-    same = [
-        other.name for other in runs.list_runs() if provider and other.options.get("provider") == provider
-    ]
+    for provider in run.providers:
+        for note in _lift(provider):
+            console.note(note)
+    # Other runs of these providers wait for the same pause.
+    same = [other.name for other in runs.list_runs() if set(other.providers) & set(run.providers)]
     outbox.make_due(run.name, *same)
 
 
@@ -294,7 +404,7 @@ def _lift(provider: str) -> list[str]:
 
 def retry_dead(name: str) -> int:
     """Reset a run's dead items and requeue them; return the number of messages."""
-    run = runs.get_run(name)
+    runs.get_run(name)
     broker.ping()
-    outbox.revive(name, recount=run.kind in DATA_QUEUES)
+    outbox.revive(name)
     return publish(name)

@@ -1,4 +1,4 @@
-"""Enqueue recorded votes to be scored or read again; nothing is sampled.
+"""Enqueue recorded votes to be scored, read or counted again; nothing is sampled.
 
     rescore("test", {"scorer": "scorer-3f9c01ab12cd"})  ->  EnqueuedRun("test-9f3c01ab", items=275, ...)
 
@@ -19,27 +19,44 @@ from shared.options import Sampling
 def rescore(source: str, changes: dict[str, Any], name: str | None = None) -> EnqueuedRun:
     """Enqueue the questions of a finished run to be answered from its recorded votes.
 
-    ``changes`` are the sampling options that apply to scoring.
+    ``changes`` are the sampling options that apply to scoring. The votes of a combination keep their weights.
 
     Raises:
         UserError: there is no such run, it is unfinished, or another run has the name.
         ServiceUnreachable: the broker does not answer.
     """
     source_run = run_progress.require_questions(source)
-    progress = run_progress.progress_of(source)
-    if progress.open:
+    run_progress.require_finished(source)
+    sampling = Sampling.of_record(source_run.options)
+    if sampling.combined_runs and "reader" in changes:
         raise UserError(
-            f"run {source!r} is not finished: wait for it with `votequeue status {source} --watch`"
+            f"--reader does not apply to {source!r}, which combines the votes of "
+            f"{', '.join(sampling.combined_runs)}: read those runs again, and combine the new runs"
         )
-    sampling = Sampling.of_record(source_run.options).model_copy(update={**changes, "votes_of": source})
-    data = inputs.from_run(source_run)
+    votes_of = sampling.combined_runs or source
+    return place(source_run, sampling.model_copy(update={**changes, "votes_of": votes_of}), source, name)
+
+
+def place(origin: Run, sampling: Sampling, title: str, name: str | None = None) -> EnqueuedRun:
+    """Record a run over the questions of another one and recorded votes, and send its messages.
+
+    ``title`` names the runs of the votes.
+
+    Raises:
+        UserError: another run has the name.
+        ServiceUnreachable: the broker does not answer.
+    """
+    data = inputs.from_run(origin)
     options = {**sampling.model_dump(mode="json"), "scorer": models.pinned("scorer", sampling.scorer)}
-    chosen = name or publish.default_name(source, "infer", data.digest, options)
-    run = Run(chosen, "infer", f"votes of {source}", data.digest, source_run.examples, options)
+    chosen = name or publish.default_name(title, "infer", data.digest, data.questions, options)
+    examples = None if sampling.combined_runs else origin.examples
+    run = Run(chosen, "infer", f"votes of {title}", data.digest, examples, options)
 
     def write() -> None:
         with console.bar("recording", data.entries, "entries") as advance:
-            runs.open_run(run, inputs.counted(data.lines(), advance))
+            # A run over some questions of another one has items for those only.
+            keys = runs.keys_of(origin.name) if sampling.redo_of else None
+            runs.open_run(run, inputs.counted(data.lines(), advance), keys=keys)
 
     continued = publish.begin(run, write)
     sent = publish.publish(chosen)

@@ -8,19 +8,20 @@ run and a data file yield their reasonings.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from producers import console, generated_entries, run_progress
-from producers.enqueue import inputs, publish
-from shared import answers, dataset
+from producers.enqueue import inputs, prompt_choice, publish, row_reader
+from shared import prompt_files
 from shared.dataset import Entry, Line
 from shared.errors import UserError
-from shared.jobs import DATA_QUEUES
-from shared.ledger import runs, votes
+from shared.jobs import DATA_QUEUES, Infer
+from shared.ledger import prompt_store, runs, votes
 from shared.ledger.runs import Run
-from shared.options import Sampling
+from shared.options import Reading, Sampling
 from shared.recipes import INPUTS, LoraTraining, ScorerTraining, Training
 from shared.training_examples import Text, TrainingExample
 
@@ -169,7 +170,21 @@ def lora(
     # Training prompts show the same few-shot examples as the run that sampled the votes.
     names = [source.name for source in sources if source.path is None]
     digests = dict.fromkeys(digest for name in names if (digest := runs.get_run(name).examples))
-    return _enqueue("lora", options.model_copy(update={"examples": tuple(digests)}), sources, survey, name)
+    chosen = {"examples": tuple(digests), "prompt": _prompt(sources, names)}
+    return _enqueue("lora", options.model_copy(update=chosen), sources, survey, name)
+
+
+def _prompt(sources: Sequence[TrainingSource], names: Sequence[str]) -> str:
+    """Give the prompt to train on: that of the runs that sampled the votes, else the data's language's."""
+    sampled = [run for name in names if (run := runs.get_run(name)).kind == Infer.queue]
+    digests = [prompt_files.digest_of(run.options.get("prompt")) for run in sampled]
+    if len(set(digests)) > 1:
+        console.note(f"the runs have different prompts: the training uses that of {sampled[0].name}")
+    if digests:
+        return digests[0]
+    examples = itertools.islice(gather(sources), prompt_choice.SURVEYED)
+    language = prompt_choice.language_of(example.asked.text for example in examples)
+    return prompt_files.built_in(language).digest
 
 
 def _enqueue(
@@ -180,10 +195,14 @@ def _enqueue(
     name: str | None,
 ) -> EnqueuedTraining:
     record = options.model_dump(mode="json")
-    chosen = name or publish.default_name(stem, "train", survey.digest, record)
+    # The prompt follows from the texts.
+    identity = {option: value for option, value in record.items() if option != "prompt"}
+    chosen = name or publish.default_name(stem, "train", survey.digest, identity)
     run = Run(chosen, "train", ", ".join(source.label for source in sources), survey.digest, None, record)
 
     def write() -> None:
+        if isinstance(options, LoraTraining):
+            prompt_store.put(prompt_store.of_votes(options.prompt))
         with console.bar("recording", survey.examples, "training examples") as advance:
             examples = inputs.counted(_unchanged(survey, sources), advance)
             files = [source.path for source in sources if source.path is not None]
@@ -242,7 +261,7 @@ def gather(sources: Sequence[TrainingSource]) -> Iterator[TrainingExample]:
 def _entries(source: TrainingSource) -> Iterator[Entry] | None:
     """Return the entries of a file or of a generating run; ``None`` for an infer run."""
     if source.path is not None:
-        return (line.entry for line in dataset.scan(source.path) if isinstance(line, Line))
+        return (line.entry for line in row_reader.scan(source.path, Reading()) if isinstance(line, Line))
     run = runs.get_run(source.name)
     if run.kind in DATA_QUEUES:
         return (Entry.model_validate(entry) for entry in generated_entries.entries(run))
@@ -250,12 +269,18 @@ def _entries(source: TrainingSource) -> Iterator[Entry] | None:
 
 
 def _of_votes(source: TrainingSource) -> Iterator[TrainingExample]:
-    reader = answers.READERS[Sampling.of_record(runs.get_run(source.name).options).reader]
+    sampling = Sampling.of_record(runs.get_run(source.name).options)
     for result in votes.of_run(source.name, texts=True):
         if result.gold is None or not result.votes:
             continue
         texts = tuple(
-            Text(text=reader.cut(vote.text), letter=vote.letter, attempt=vote.attempt, place=vote.place)
+            Text(
+                text=prompt_store.own_part(vote.text, sampling),
+                letter=vote.letter,
+                attempt=vote.attempt,
+                place=vote.place,
+                thinking=vote.thinking,
+            )
             for vote in result.votes
         )
         yield _example(result.entry, result.question, source, texts, kind="votes")

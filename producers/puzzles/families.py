@@ -1,9 +1,9 @@
 """Registry of puzzle families: name -> generator function.
 
-    FAMILIES["ranking"](random, difficulty)  ->  Puzzle(problem="甲比乙高。……", ...)
+    FAMILIES["ranking"](random, difficulty, language)  ->  Puzzle(problem="甲比乙高。……", ...)
 
-A new family needs a module beside this one, an entry here, and a second solver in
-`tests/unit/test_puzzle_answers.py`, which reads the printed puzzle and must come to the same answers.
+A new family needs a module beside this one with its texts in each language, an entry here, and a second
+solver in `tests/unit/test_puzzle_answers.py`, which reads the printed puzzle and must find the same answers.
 """
 
 from producers.puzzles import (

@@ -7,32 +7,104 @@ definition on every pair.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from random import Random
 
 from producers.puzzles import name_lists, question_types
+from producers.puzzles.languages import Language
 from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
-_TITLES = {
-    ("父亲", "父亲"): "祖父",
-    ("父亲", "母亲"): "祖母",
-    ("父亲", "兄弟"): "叔伯",
-    ("父亲", "姐妹"): "姑姑",
-    ("母亲", "父亲"): "外祖父",
-    ("母亲", "母亲"): "外祖母",
-    ("母亲", "兄弟"): "舅舅",
-    ("母亲", "姐妹"): "姨妈",
+_SIDES = ("father", "mother")
+_ROLES = (*_SIDES, "brother", "sister")
+_FLIP = {"father": "mother", "mother": "father", "brother": "sister", "sister": "brother"}
+# A path leads to a parent, and from there to a relative.
+_PATHS = tuple(product(_SIDES, _ROLES))
+
+
+@dataclass(frozen=True)
+class _Texts:
+    scene: str
+    roles: dict[str, str]
+    titles: tuple[str, ...]
+    """The titles of all `_PATHS`."""
+    rules: tuple[str, ...]
+    parents: str
+    sexes: str
+    men: str
+    women: str
+    relative: str
+    """One person named as another's: also what a question calls its subject."""
+    who: str
+    which: str
+    definition: str
+    is_relative: str
+    siblings: str
+    found: str
+    entitled: str
+
+    def title(self, side: str, role: str) -> str:
+        return self.titles[_PATHS.index((side, role))]
+
+
+_TEXTS = {
+    "zh": _Texts(
+        scene="一个大家庭里有下面这些人。",
+        roles=dict(zip(_ROLES, ("父亲", "母亲", "兄弟", "姐妹"), strict=True)),
+        titles=("祖父", "祖母", "叔伯", "姑姑", "外祖父", "外祖母", "舅舅", "姨妈"),
+        rules=(
+            "父亲的父亲是祖父，父亲的母亲是祖母；母亲的父亲是外祖父，母亲的母亲是外祖母。",
+            "有相同的父亲或母亲的两个人，男的是另一个人的兄弟，女的是另一个人的姐妹。",
+            "父亲的兄弟是叔伯，父亲的姐妹是姑姑；母亲的兄弟是舅舅，母亲的姐妹是姨妈。",
+        ),
+        parents="{father}是{child}的父亲，{mother}是{child}的母亲。",
+        sexes="{men}是男性，{women}是女性。",
+        men="男性",
+        women="女性",
+        relative="{child}的{role}",
+        who="谁是{child}的{title}？",
+        which="{one}是{child}的什么人？",
+        definition="{child}的{title}就是{child}的{side}的{role}。",
+        is_relative="{child}的{role}是{one}。",
+        siblings="{parent}的父母是{father}和{mother}，{one}的父母也是{father}和{mother}，"
+        "{one}是{sex}，所以{one}是{parent}的{role}。",
+        found="所以要找的人是{one}。",
+        entitled="{side}的{role}是{title}，所以{one}是{child}的{title}。",
+    ),
+    "en": _Texts(
+        scene="A large family has the following members.",
+        roles={role: role for role in _ROLES},
+        titles=(
+            *(f"paternal {one}" for one in ("grandfather", "grandmother", "uncle", "aunt")),
+            *(f"maternal {one}" for one in ("grandfather", "grandmother", "uncle", "aunt")),
+        ),
+        rules=(
+            "A father's father is a paternal grandfather, and a father's mother is a paternal grandmother; "
+            "a mother's father is a maternal grandfather, and a mother's mother is a maternal grandmother.",
+            "Of two people with the same father or mother, a man is the other's brother, "
+            "and a woman is the other's sister.",
+            "A father's brother is a paternal uncle, and a father's sister is a paternal aunt; "
+            "a mother's brother is a maternal uncle, and a mother's sister is a maternal aunt.",
+        ),
+        parents="{father} is {child}'s father, and {mother} is {child}'s mother.",
+        sexes="The men are {men}; the women are {women}.",
+        men="a man",
+        women="a woman",
+        relative="{child}'s {role}",
+        who="Who is {child}'s {title}?",
+        which="Which relative of {child} is {one}?",
+        definition="{child}'s {title} is the {role} of {child}'s {side}.",
+        is_relative="{child}'s {role} is {one}.",
+        siblings="{parent} and {one} are both children of {father} and {mother}, and {one} is {sex}, "
+        "so {one} is {parent}'s {role}.",
+        found="so the person to be found is {one}.",
+        entitled="a {side}'s {role} is a {title}, so {one} is {child}'s {title}.",
+    ),
 }
-_SIDES = ("父亲", "母亲")
-_FLIP = {"父亲": "母亲", "母亲": "父亲", "兄弟": "姐妹", "姐妹": "兄弟"}
-_RULES = (
-    "父亲的父亲是祖父，父亲的母亲是祖母；母亲的父亲是外祖父，母亲的母亲是外祖母。",
-    "有相同的父亲或母亲的两个人，男的是另一个人的兄弟，女的是另一个人的姐妹。",
-    "父亲的兄弟是叔伯，父亲的姐妹是姑姑；母亲的兄弟是舅舅，母亲的姐妹是姨妈。",
-)
 
 
 @dataclass
 class _Family:
+    texts: _Texts
     men: list[str]
     women: list[str]
     father: dict[str, str]
@@ -42,35 +114,38 @@ class _Family:
         return self.men + self.women
 
     def parent(self, child: str, side: str) -> str:
-        return (self.father if side == "父亲" else self.mother)[child]
+        return (self.father if side == "father" else self.mother)[child]
 
     def around(self, person: str, role: str) -> list[str]:
         """Return a person's parent or siblings by role."""
-        if role in ("父亲", "母亲"):
-            parent_of = self.father if role == "父亲" else self.mother
+        if role in _SIDES:
+            parent_of = self.father if role == "father" else self.mother
             return [parent_of[person]] if person in parent_of else []
-        pool = self.men if role == "兄弟" else self.women
+        pool = self.men if role == "brother" else self.women
         mine = self.father.get(person)
         return [one for one in pool if one != person and mine and self.father.get(one) == mine]
 
 
-def make(rng: Random, difficulty: int) -> Puzzle | None:
+def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw three or four generations and ask for relations across two or three of them."""
-    family, young = _family(rng, difficulty)
+    texts = _TEXTS[language.code]
+    family, young = _family(rng, difficulty, language)
     facts = [
-        f"{family.father[one]}是{one}的父亲，{family.mother[one]}是{one}的母亲。" for one in family.father
+        texts.parents.format(father=family.father[one], mother=family.mother[one], child=one)
+        for one in family.father
     ]
-    facts += [f"{'、'.join(family.men)}是男性，{'、'.join(family.women)}是女性。"]
-    problem = statement(rng, "一个大家庭里有下面这些人。", rng.sample(facts, len(facts)), _RULES)
+    facts += [texts.sexes.format(men=language.listed(family.men), women=language.listed(family.women))]
+    problem = statement(rng, language, texts.scene, rng.sample(facts, len(facts)), texts.rules)
     wanted = rng.randint(1, 2)
     queries = [_ask(rng, family, young) for _ in range(wanted * 5)]
     return puzzle(problem, queries, wanted)
 
 
-def _family(rng: Random, difficulty: int) -> tuple[_Family, "_Subject"]:
+def _family(rng: Random, difficulty: int, language: Language) -> tuple[_Family, "_Subject"]:
     """Draw two founding couples, their children, a grandchild of both, and at difficulty 3 its child."""
-    men, women = iter(rng.sample(name_lists.MEN, 12)), iter(rng.sample(name_lists.WOMEN, 12))
-    family = _Family([], [], {}, {})
+    texts = _TEXTS[language.code]
+    men, women = iter(name_lists.men(rng, language, 12)), iter(name_lists.women(rng, language, 12))
+    family = _Family(texts, [], [], {}, {})
 
     def born(male: bool, parents: tuple[str, str] | None) -> str:
         one = next(men if male else women)
@@ -91,8 +166,9 @@ def _family(rng: Random, difficulty: int) -> tuple[_Family, "_Subject"]:
         return family, _Subject(young, young, ())
     spouse = born(not male, None)
     last = born(rng.random() < 0.5, (young, spouse) if male else (spouse, young))
-    called = f"{last}的{'父亲' if male else '母亲'}"
-    return family, _Subject(young, called, (f"{called}是{young}。",))
+    relation = {"child": last, "role": texts.roles["father" if male else "mother"]}
+    called = texts.relative.format(**relation)
+    return family, _Subject(young, called, (texts.is_relative.format(**relation, one=young),))
 
 
 @dataclass(frozen=True)
@@ -105,13 +181,14 @@ class _Subject:
 
 
 def _ask(rng: Random, family: _Family, young: _Subject) -> Query | None:
-    side, role = rng.choice(list(_TITLES))
-    title = _TITLES[side, role]
-    relatives = _relatives(family, young.name, title)
+    texts = family.texts
+    side, role = rng.choice(_PATHS)
+    relatives = _relatives(family, young.name, side, role)
     if len(relatives) != 1:
         return None
     if rng.random() < 0.5:
         return _ask_title(family, young, relatives[0], side, role)
+    title = texts.title(side, role)
     right = _find(family, young, title, (side, role), (side, role))
     if right is None:
         return None
@@ -125,7 +202,8 @@ def _ask(rng: Random, family: _Family, young: _Subject) -> Query | None:
     everyone = family.everyone()
     spare = [one for one in rng.sample(everyone, len(everyone)) if one != young.name]
     fair = [chain for chain in slips if chain]
-    return question_types.value(f"谁是{young.called}的{title}？", right, fair, spare, relatives[0])
+    ask = texts.who.format(child=young.called, title=title)
+    return question_types.value(ask, right, fair, spare, relatives[0])
 
 
 def _find(
@@ -136,43 +214,49 @@ def _find(
     relatives = family.around(parent, path[1])
     if len(relatives) != 1:
         return None
+    texts = family.texts
+    side, role = (texts.roles[word] for word in named)
     steps = (
-        f"{young.name}的{title}就是{young.name}的{'的'.join(named)}。",
-        f"{young.name}的{named[0]}是{parent}。",
+        texts.definition.format(child=young.name, title=title, side=side, role=role),
+        texts.is_relative.format(child=young.name, role=side, one=parent),
         _near(family, parent, relatives[0], named[1]),
-        f"所以要找的人是{relatives[0]}。",
+        texts.found.format(one=relatives[0]),
     )
     return Chain((*young.lead, *steps), relatives[0])
 
 
 def _near(family: _Family, parent: str, one: str, role: str) -> str:
+    texts = family.texts
     if role in _SIDES:
-        return f"{parent}的{role}是{one}。"
-    sex = "男性" if role == "兄弟" else "女性"
-    both = f"{family.father[parent]}和{family.mother[parent]}"
-    return f"{parent}的父母是{both}，{one}的父母也是{both}，{one}是{sex}，所以{one}是{parent}的{role}。"
+        return texts.is_relative.format(child=parent, role=texts.roles[role], one=one)
+    parents = {"parent": parent, "father": family.father[parent], "mother": family.mother[parent]}
+    sex = texts.men if role == "brother" else texts.women
+    return texts.siblings.format(**parents, one=one, sex=sex, role=texts.roles[role])
 
 
 def _ask_title(family: _Family, young: _Subject, one: str, side: str, role: str) -> Query | None:
-    child, parent = young.name, family.parent(young.name, side)
+    texts, child, parent = family.texts, young.name, family.parent(young.name, side)
 
     def derive(side: str, role: str, title: str) -> Chain:
-        last = f"{side}的{role}是{title}，所以{one}是{child}的{title}。"
-        steps = (f"{child}的{side}是{parent}。", _near(family, parent, one, role), last)
+        words = {"side": texts.roles[side], "role": texts.roles[role], "title": title}
+        steps = (
+            texts.is_relative.format(child=child, role=words["side"], one=parent),
+            _near(family, parent, one, role),
+            texts.entitled.format(**words, one=one, child=child),
+        )
         return Chain((*young.lead, *steps), title)
 
-    across = _TITLES[_FLIP[side], role]
+    across = texts.title(_FLIP[side], role)
     slips = [derive(_FLIP[side], role, across), derive(side, role, across)]
-    slips += [derive(side, _FLIP[role], _TITLES[side, _FLIP[role]])]
-    right = derive(side, role, _TITLES[side, role])
-    return question_types.value(
-        f"{one}是{young.called}的什么人？", right, slips, list(_TITLES.values()), right.result
-    )
+    slips += [derive(side, _FLIP[role], texts.title(side, _FLIP[role]))]
+    right = derive(side, role, texts.title(side, role))
+    ask = texts.which.format(one=one, child=young.called)
+    return question_types.value(ask, right, slips, texts.titles, right.result)
 
 
-def _relatives(family: _Family, child: str, title: str) -> list[str]:
-    """Test the title's definition on every pair of people."""
-    (side, role), everyone = next(key for key, name in _TITLES.items() if name == title), family.everyone()
+def _relatives(family: _Family, child: str, side: str, role: str) -> list[str]:
+    """Test the path on every pair of people."""
+    everyone = family.everyone()
     return [
         one
         for one in everyone
@@ -182,10 +266,10 @@ def _relatives(family: _Family, child: str, title: str) -> list[str]:
 
 def _is(family: _Family, one: str, role: str, other: str) -> bool:
     if role in _SIDES:
-        return (family.father if role == "父亲" else family.mother).get(other) == one
+        return (family.father if role == "father" else family.mother).get(other) == one
     shared = [
         parent_of[one]
         for parent_of in (family.father, family.mother)
         if one in parent_of and parent_of[one] == parent_of.get(other)
     ]
-    return one != other and bool(shared) and (one in family.men) == (role == "兄弟")
+    return one != other and bool(shared) and (one in family.men) == (role == "brother")

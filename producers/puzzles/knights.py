@@ -10,10 +10,96 @@ from itertools import product
 from random import Random
 
 from producers.puzzles import name_lists, question_types
+from producers.puzzles.languages import Language
 from producers.puzzles.question_types import Finding, Wording
 from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
-KNIGHT, KNAVE = "骑士", "无赖"
+
+@dataclass(frozen=True)
+class _Texts:
+    types: tuple[str, str]
+    """The knave, then the knight: False and True."""
+    plurals: tuple[str, str]
+    scenes: tuple[str, ...]
+    people: str
+    quote: str
+    sayings: dict[str, str]
+    asked: Wording
+    ask_one: str
+    so_one: str
+    openings: dict[str, str]
+    passed_on: tuple[str, str]
+    """How a liar, and how an honest speaker, passes the finding on."""
+    judged: str
+
+
+_TEXTS = {
+    "zh": _Texts(
+        types=("无赖", "骑士"),
+        plurals=("无赖", "骑士"),
+        scenes=("一个岛上住着两种人", "某个村子里有两种人"),
+        people="{scene}：骑士永远说真话，无赖永远说假话。这里有{n}个人：{names}。",
+        quote="{who}说：“{saying}。”",
+        sayings={
+            "both": "我和{other}都是无赖",
+            "either": "我和{other}中至少有一个是无赖",
+            "knight": "{other}是骑士",
+            "knave": "{other}是无赖",
+        },
+        asked=Wording(
+            which="谁是{type}？",
+            count="这里有几个{type}？",
+            whether="{member}是{type}吗？",
+            conclusion="综上，{type}是{members}",
+        ),
+        ask_one="{who}是什么人？",
+        so_one="所以{who}是{type}。",
+        openings={
+            "both": "{me}说“{saying}”。{me}如果是骑士，就等于承认自己是无赖，矛盾，"
+            "所以{me}是无赖，这句话是假的，因此{you}是{type}。",
+            "either": "{me}说“{saying}”。{me}如果是无赖，这句话就成了真话，矛盾，"
+            "所以{me}是骑士，这句话是真的，因此{you}是{type}。",
+        },
+        passed_on=(
+            "{who}是无赖，说的是假话，{who}说“{saying}”，所以{other}是{type}。",
+            "{who}是骑士，说的是真话，{who}说“{saying}”，所以{other}是{type}。",
+        ),
+        judged="{who}说“{saying}”，已知{other}是{known}，所以{who}是{type}。",
+    ),
+    "en": _Texts(
+        types=("knave", "knight"),
+        plurals=("knaves", "knights"),
+        scenes=("Two kinds of people live on an island", "There are two kinds of people in a village"),
+        people="{scene}: knights always tell the truth, and knaves always lie. "
+        "There are {n} people here: {names}.",
+        quote="{who} says: “{saying}.”",
+        sayings={
+            "both": "{other} and I are both knaves",
+            "either": "At least one of {other} and me is a knave",
+            "knight": "{other} is a knight",
+            "knave": "{other} is a knave",
+        },
+        asked=Wording(
+            which="Which people are {types}?",
+            count="How many {types} are there?",
+            whether="Is {member} a {type}?",
+            conclusion="so only {members} {n:is a {type}|are {types}}",
+        ),
+        ask_one="Is {who} a knight or a knave?",
+        so_one="so {who} is a {type}.",
+        openings={
+            "both": "{me} says “{saying}”; if {me} were a knight, that would be admitting to being a knave, "
+            "a contradiction, so {me} is a knave and the statement is false, which makes {you} a {type}.",
+            "either": "{me} says “{saying}”; if {me} were a knave, the statement would be true, "
+            "a contradiction, so {me} is a knight and the statement is true, which makes {you} a {type}.",
+        },
+        passed_on=(
+            "{who} is a knave and therefore lies; {who} says “{saying}”, so {other} is a {type}.",
+            "{who} is a knight and tells the truth; {who} says “{saying}”, so {other} is a {type}.",
+        ),
+        judged="{who} says “{saying}”; we know that {other} is a {known}, so {who} is a {type}.",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -22,14 +108,8 @@ class _Saying:
     speaker: int
     about: int
 
-    def render(self, names: list[str]) -> str:
-        other = names[self.about]
-        return {
-            "both": f"我和{other}都是{KNAVE}",
-            "either": f"我和{other}中至少有一个是{KNAVE}",
-            "knight": f"{other}是{KNIGHT}",
-            "knave": f"{other}是{KNAVE}",
-        }[self.kind]
+    def render(self, texts: _Texts, names: list[str]) -> str:
+        return texts.sayings[self.kind].format(other=names[self.about])
 
     def true(self, knights: tuple[bool, ...]) -> bool:
         me, other = knights[self.speaker], knights[self.about]
@@ -41,19 +121,21 @@ class _Saying:
         }[self.kind]
 
 
-def make(rng: Random, difficulty: int) -> Puzzle | None:
+def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw islanders and what they say, and ask who is what."""
-    names = name_lists.people(rng, 2 + difficulty)
+    texts = _TEXTS[language.code]
+    names = name_lists.people(rng, language, 2 + difficulty)
     sayings = _sayings(rng, len(names))
     solved = _solve(sayings, len(names))
     if solved is None:
         return None
-    statements = [f"{names[one.speaker]}说：“{one.render(names)}。”" for one in sayings]
-    scene = rng.choice(("一个岛上住着两种人", "某个村子里有两种人"))
-    scene += f"：{KNIGHT}永远说真话，{KNAVE}永远说假话。这里有{len(names)}个人：{'、'.join(names)}。"
-    problem = statement(rng, scene, rng.sample(statements, len(statements)))
+    statements = [
+        texts.quote.format(who=names[one.speaker], saying=one.render(texts, names)) for one in sayings
+    ]
+    scene = texts.people.format(scene=rng.choice(texts.scenes), n=len(names), names=language.listed(names))
+    problem = statement(rng, language, scene, rng.sample(statements, len(statements)))
     wanted = rng.randint(1, 2)
-    queries = [_ask(rng, names, sayings, solved) for _ in range(wanted * 3)]
+    queries = [_ask(rng, language, names, sayings, solved) for _ in range(wanted * 3)]
     return puzzle(problem, queries, wanted)
 
 
@@ -77,27 +159,36 @@ def _solve(sayings: list[_Saying], count: int) -> tuple[bool, ...] | None:
     return models[0] if len(models) == 1 else None
 
 
-def _ask(rng: Random, names: list[str], sayings: list[_Saying], solved: tuple[bool, ...]) -> Query | None:
-    traces = [_trace(names, sayings, slip) for slip in (None, *range(len(sayings)))]
+def _ask(
+    rng: Random, language: Language, names: list[str], sayings: list[_Saying], solved: tuple[bool, ...]
+) -> Query | None:
+    texts = _TEXTS[language.code]
+    traces = [_trace(texts, names, sayings, slip) for slip in (None, *range(len(sayings)))]
     if rng.random() < 0.12:
-        return _ask_one(rng, names, traces, solved)
-    kind = rng.choice((KNIGHT, KNAVE))
-    findings = [_members(names, steps, knights, kind == KNIGHT) for steps, knights in traces]
-    wording = Wording(f"谁是{kind}？", f"这里有几个{kind}？", f"{{}}是{kind}吗？", f"综上，{kind}是{{}}")
-    right = [name for name, knight in zip(names, solved, strict=True) if knight == (kind == KNIGHT)]
-    return question_types.members(rng, wording, findings[0], findings[1:], names, right)
+        return _ask_one(rng, texts, names, traces, solved)
+    kind = rng.choice((True, False))
+    findings = [_members(names, steps, knights, kind) for steps, knights in traces]
+    wording = texts.asked.about(type=texts.types[kind], types=texts.plurals[kind])
+    right = [name for name, knight in zip(names, solved, strict=True) if knight == kind]
+    return question_types.members(rng, language, wording, findings[0], findings[1:], names, right)
 
 
 def _ask_one(
-    rng: Random, names: list[str], traces: list[tuple[list[str], list[bool]]], solved: tuple[bool, ...]
+    rng: Random,
+    texts: _Texts,
+    names: list[str],
+    traces: list[tuple[list[str], list[bool]]],
+    solved: tuple[bool, ...],
 ) -> Query | None:
     who = rng.randrange(len(names))
-    chains = [
-        Chain((*steps, f"所以{names[who]}是{_type(knights[who])}。"), _type(knights[who]))
-        for steps, knights in traces
-    ]
-    spare = (KNIGHT, KNAVE)
-    return question_types.value(f"{names[who]}是什么人？", chains[0], chains[1:], spare, _type(solved[who]))
+
+    def end(steps: list[str], knight: bool) -> Chain:
+        result = texts.types[knight]
+        return Chain((*steps, texts.so_one.format(who=names[who], type=result)), result)
+
+    right, *slips = (end(steps, knights[who]) for steps, knights in traces)
+    ask = texts.ask_one.format(who=names[who])
+    return question_types.value(ask, right, slips, texts.types[::-1], texts.types[solved[who]])
 
 
 def _members(names: list[str], steps: list[str], knights: list[bool], knight: bool) -> Finding:
@@ -106,37 +197,40 @@ def _members(names: list[str], steps: list[str], knights: list[bool], knight: bo
     )
 
 
-def _trace(names: list[str], sayings: list[_Saying], slip: int | None) -> tuple[list[str], list[bool]]:
+def _trace(
+    texts: _Texts, names: list[str], sayings: list[_Saying], slip: int | None
+) -> tuple[list[str], list[bool]]:
     """Pass the finding from statement to statement; the slip turns one conclusion round."""
     opening = sayings[0]
     liar = opening.kind == "both"
     other = liar != (slip == 0)
     knights = {0: not liar, 1: other}
-    steps = [_open(names, opening, _type(other))]
+    steps = [_open(texts, names, opening, other)]
     for place, saying in enumerate(sayings[1:], 1):
         new = saying.about if saying.speaker in knights else saying.speaker
         is_knight = knights[saying.speaker + saying.about - new]
         knights[new] = (is_knight == (saying.kind == "knight")) != (place == slip)
-        steps.append(_pass_on(names, saying, new, is_knight, _type(knights[new])))
+        steps.append(_pass_on(texts, names, saying, is_knight, knights[new], new == saying.about))
     return steps, [knights[place] for place in range(len(names))]
 
 
-def _open(names: list[str], saying: _Saying, other: str) -> str:
-    me, you = names[saying.speaker], names[saying.about]
-    if saying.kind == "both":
-        why = f"{me}如果是{KNIGHT}，就等于承认自己是{KNAVE}，矛盾，所以{me}是{KNAVE}，这句话是假的"
-    else:
-        why = f"{me}如果是{KNAVE}，这句话就成了真话，矛盾，所以{me}是{KNIGHT}，这句话是真的"
-    return f"{me}说“{saying.render(names)}”。{why}，因此{you}是{other}。"
+def _open(texts: _Texts, names: list[str], saying: _Saying, other: bool) -> str:
+    return texts.openings[saying.kind].format(
+        me=names[saying.speaker],
+        you=names[saying.about],
+        saying=saying.render(texts, names),
+        type=texts.types[other],
+    )
 
 
-def _pass_on(names: list[str], saying: _Saying, new: int, is_knight: bool, conclusion: str) -> str:
-    who, text = names[saying.speaker], saying.render(names)
-    if new == saying.about:
-        manner = "真话" if is_knight else "假话"
-        return f"{who}是{_type(is_knight)}，说的是{manner}，{who}说“{text}”，所以{names[new]}是{conclusion}。"
-    return f"{who}说“{text}”，已知{names[saying.about]}是{_type(is_knight)}，所以{who}是{conclusion}。"
-
-
-def _type(knight: bool) -> str:
-    return KNIGHT if knight else KNAVE
+def _pass_on(
+    texts: _Texts, names: list[str], saying: _Saying, known: bool, conclusion: bool, forward: bool
+) -> str:
+    """Conclude what the other is from what the speaker is (`forward`), or the reverse."""
+    return (texts.passed_on[known] if forward else texts.judged).format(
+        who=names[saying.speaker],
+        other=names[saying.about],
+        saying=saying.render(texts, names),
+        known=texts.types[known],
+        type=texts.types[conclusion],
+    )

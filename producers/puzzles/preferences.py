@@ -6,21 +6,95 @@ The trace fills in one person after another; the solver derives single facts, a 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from producers.puzzles import name_lists, question_types
+from producers.puzzles.languages import Language
 from producers.puzzles.question_types import Finding, Wording
 from producers.puzzles.types import Puzzle, Query, puzzle, statement
 
-_FOODS = {
-    "苹果": "水果 脆", "西瓜": "水果 甜", "香蕉": "水果 软", "蛋糕": "甜 软", "豆腐": "软 素",
-    "火锅": "辣 热", "汤圆": "甜 热", "黄瓜": "脆 素", "奶茶": "甜 饮料", "姜汤": "辣 饮料",
-    "辣椒": "辣 脆", "米粥": "热 素",
-}  # fmt: skip
-_KINDS = {
-    "水果": "水果", "饮料": "饮料", "甜": "甜的食物", "脆": "脆的食物", "软": "软的食物",
-    "辣": "辣的食物", "热": "热的食物", "素": "素的食物",
+# The kinds of each food, as places in a language's list of kinds.
+_FRUIT, _HOT, _SWEET, _VEGETARIAN, _CRUNCHY, _SOFT, _SPICY, _DRINK = range(8)
+_KINDS_OF = (
+    (_FRUIT, _CRUNCHY), (_FRUIT, _SWEET), (_FRUIT, _SOFT), (_SWEET, _SOFT), (_SOFT, _VEGETARIAN),
+    (_SPICY, _HOT), (_SWEET, _HOT), (_CRUNCHY, _VEGETARIAN), (_SWEET, _DRINK), (_SPICY, _DRINK),
+    (_SPICY, _CRUNCHY), (_HOT, _VEGETARIAN),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Texts:
+    foods: tuple[str, ...]
+    kinds: tuple[str, ...]
+    scene: str
+    fact: str
+    forms: dict[str, str]
+    all_of: str
+    any_of: str
+    asked: Wording
+    step: str
+    nothing: str
+
+
+_TEXTS = {
+    "zh": _Texts(
+        foods=(
+            "苹果", "西瓜", "香蕉", "蛋糕", "豆腐", "火锅", "汤圆", "黄瓜", "奶茶", "姜汤", "辣椒", "米粥",
+        ),
+        kinds=("水果", "热的食物", "甜的食物", "素的食物", "脆的食物", "软的食物", "辣的食物", "饮料"),
+        scene="有{foods}种食物，{names}{people}个人各有自己的口味，没有提到的都不成立。",
+        fact="{food}是{kinds}。",
+        forms={
+            "kind": "{who}喜欢所有{kind}",
+            "some": "{who}喜欢{one}喜欢的食物里的所有{kind}",
+            "not": "{who}喜欢{one}喜欢的、又不是{kind}的所有食物",
+            "reverse": "{who}喜欢{one}不喜欢的所有食物",
+            "and": "{who}喜欢{both}都喜欢的所有食物",
+            "or": "{who}喜欢{either}喜欢的所有食物",
+        },
+        all_of="和",
+        any_of="或",
+        asked=Wording(
+            which="{who}喜欢哪些食物？",
+            count="{who}喜欢几种食物？",
+            whether="{who}喜欢{member}吗？",
+            conclusion="所以{who}喜欢的是{members}",
+        ),
+        step="{rule}，也就是{foods}。",
+        nothing="什么都没有",
+    ),
+    "en": _Texts(
+        foods=(
+            "apples", "melons", "bananas", "cupcakes", "mushrooms", "curries", "waffles", "cucumbers",
+            "milkshakes", "ginger shots", "radishes", "baked potatoes",
+        ),
+        kinds=(
+            "fruits", "hot items", "sweet items", "vegetarian items", "crunchy items", "soft items",
+            "spicy items", "drinks",
+        ),
+        scene="A menu has {foods} items; {names} each have a taste of their own, and whatever is not stated "
+        "does not hold.",
+        fact="{food} are {kinds}.",
+        forms={
+            "kind": "{who} likes all {kind}",
+            "some": "{who} likes all {kind} that {one} likes",
+            "not": "{who} likes everything that {one} likes except {kind}",
+            "reverse": "{who} likes everything that {one} does not like",
+            "and": "{who} likes everything that both {both} like",
+            "or": "{who} likes everything that {either} likes",
+        },
+        all_of=" and ",
+        any_of=" or ",
+        asked=Wording(
+            which="Which items does {who} like?",
+            count="How many items does {who} like?",
+            whether="Does {who} like {member}?",
+            conclusion="so {who} likes only {members}",
+        ),
+        step="{rule}, that is, {foods}.",
+        nothing="nothing at all",
+    ),
 }  # fmt: skip
 
 
@@ -29,26 +103,22 @@ class _Taste:
     """One person's rule: a kind, and up to two people named before."""
 
     form: str
-    kind: str
+    kind: int
     others: tuple[int, ...]
 
-    def render(self, names: list[str], me: int) -> str:
-        who, kind = names[me], _KINDS[self.kind]
+    def render(self, texts: _Texts, names: list[str], me: int) -> str:
         others = [names[one] for one in self.others]
-        return {
-            "kind": "{who}喜欢所有{kind}",
-            "some": "{who}喜欢{one}喜欢的食物里的所有{kind}",
-            "not": "{who}喜欢{one}喜欢的、又不是{kind}的所有食物",
-            "reverse": "{who}喜欢{one}不喜欢的所有食物",
-            "and": "{who}喜欢{both}都喜欢的所有食物",
-            "or": "{who}喜欢{either}喜欢的所有食物",
-        }[self.form].format(
-            who=who, kind=kind, one="".join(others[:1]), both="和".join(others), either="或".join(others)
+        return texts.forms[self.form].format(
+            who=names[me],
+            kind=texts.kinds[self.kind],
+            one="".join(others[:1]),
+            both=texts.all_of.join(others),
+            either=texts.any_of.join(others),
         )
 
-    def likes(self, food: str, before: Callable[[int, str], bool]) -> bool:
+    def likes(self, food: int, before: Callable[[int, int], bool]) -> bool:
         liked = [before(one, food) for one in self.others]
-        fits = self.kind in _FOODS[food].split()
+        fits = self.kind in _KINDS_OF[food]
         match self.form:
             case "kind":
                 return fits
@@ -69,33 +139,40 @@ class _Slip:
     """Where the reasoning goes wrong: one person's rule read as its opposite, or one food misjudged."""
 
     at: int
-    food: str
+    food: int | None
 
 
 _OPPOSITE = {"some": "not", "not": "some", "and": "or", "or": "and"}
 
 
-def make(rng: Random, difficulty: int) -> Puzzle | None:
+def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw foods and tastes, and ask what the last people like."""
-    foods = rng.sample(list(_FOODS), 4 + difficulty)
-    names = name_lists.people(rng, 2 + difficulty)
+    texts = _TEXTS[language.code]
+    foods = rng.sample(range(len(_KINDS_OF)), 4 + difficulty)
+    names = name_lists.people(rng, language, 2 + difficulty)
     tastes = [_taste(rng, foods, place) for place in range(len(names))]
     solved = _solve(foods, tastes)
     if any(len(solved[place]) in (0, len(foods)) for place in range(len(names))):
         return None
-    facts = [f"{food}是{'、'.join(_KINDS[kind] for kind in _FOODS[food].split())}。" for food in foods]
-    rules = [f"{taste.render(names, place)}。" for place, taste in enumerate(tastes)]
+    facts = [_fact(language, food) for food in foods]
+    rules = [taste.render(texts, names, place) + language.stop for place, taste in enumerate(tastes)]
     order = rng.sample(range(len(rules)), len(rules))
-    scene = f"有{len(foods)}种食物，{'、'.join(names)}{len(names)}个人各有自己的口味，没有提到的都不成立。"
-    problem = statement(rng, scene, facts, [rules[place] for place in order])
+    scene = texts.scene.format(foods=len(foods), names=language.listed(names), people=len(names))
+    problem = statement(rng, language, scene, facts, [rules[place] for place in order])
     wanted = rng.randint(1, 2)
     asked = rng.sample(range(1, len(names)), min(wanted, len(names) - 1))
-    queries = [_ask(rng, foods, names, tastes, place) for place in asked]
+    queries = [_ask(rng, language, foods, names, tastes, place) for place in asked]
     return puzzle(problem, queries, len(asked))
 
 
-def _taste(rng: Random, foods: list[str], place: int) -> _Taste:
-    kinds = sorted({kind for food in foods for kind in _FOODS[food].split()})
+def _fact(language: Language, food: int) -> str:
+    texts = _TEXTS[language.code]
+    kinds = language.listed([texts.kinds[kind] for kind in _KINDS_OF[food]])
+    return language.sentence(texts.fact.format(food=texts.foods[food], kinds=kinds))
+
+
+def _taste(rng: Random, foods: list[int], place: int) -> _Taste:
+    kinds = sorted({kind for food in foods for kind in _KINDS_OF[food]})
     kind = rng.choice(kinds)
     if place == 0:
         return _Taste("kind", kind, ())
@@ -114,46 +191,56 @@ def _needed(tastes: list[_Taste], target: int) -> list[int]:
     return sorted(needed)
 
 
-def _ask(rng: Random, foods: list[str], names: list[str], tastes: list[_Taste], target: int) -> Query | None:
-    needed = _needed(tastes, target)
+def _ask(
+    rng: Random,
+    language: Language,
+    foods: list[int],
+    names: list[str],
+    tastes: list[_Taste],
+    target: int,
+) -> Query | None:
+    texts, needed = _TEXTS[language.code], _needed(tastes, target)
     slips = [_Slip(at, food) for at in needed for food in foods]
     # There are many foods to misjudge and one rule to misread: weigh them alike.
-    slips += [_Slip(at, "") for at in needed if tastes[at].form in _OPPOSITE] * 3
-    right = _trace(foods, names, tastes, needed, None)
-    slipped = [_trace(foods, names, tastes, needed, slip) for slip in slips]
-    who = names[target]
-    wording = Wording(
-        f"{who}喜欢哪些食物？", f"{who}喜欢几种食物？", f"{who}喜欢{{}}吗？", f"所以{who}喜欢的是{{}}"
+    slips += [_Slip(at, None) for at in needed if tastes[at].form in _OPPOSITE] * 3
+    right = _trace(language, foods, names, tastes, needed, None)
+    slipped = [_trace(language, foods, names, tastes, needed, slip) for slip in slips]
+    solved = [texts.foods[food] for food in _solve(foods, tastes)[target]]
+    menu = [texts.foods[food] for food in foods]
+    return question_types.members(
+        rng, language, texts.asked.about(who=names[target]), right, slipped, menu, solved
     )
-    return question_types.members(rng, wording, right, slipped, foods, _solve(foods, tastes)[target])
 
 
 def _trace(
-    foods: list[str], names: list[str], tastes: list[_Taste], needed: list[int], slip: _Slip | None
+    language: Language,
+    foods: list[int],
+    names: list[str],
+    tastes: list[_Taste],
+    needed: list[int],
+    slip: _Slip | None,
 ) -> Finding:
-    liked: dict[int, list[str]] = {}
+    texts = _TEXTS[language.code]
+    liked: dict[int, list[int]] = {}
     steps = []
     for at in needed:
         taste = tastes[at]
-        here = slip is not None and slip.at == at
-        read = (
-            _Taste(_OPPOSITE[taste.form], taste.kind, taste.others)
-            if here and slip and not slip.food
-            else taste
-        )
-        wrong = slip.food if here and slip else ""
+        here = slip if slip and slip.at == at else None
+        read = replace(taste, form=_OPPOSITE[taste.form]) if here and here.food is None else taste
+        wrong = here.food if here else None
         liked[at] = [
             food for food in foods if read.likes(food, lambda one, it: it in liked[one]) != (food == wrong)
         ]
-        steps.append(f"{taste.render(names, at)}，也就是{'、'.join(liked[at]) or '什么都没有'}。")
-    return Finding(tuple(steps), tuple(liked[needed[-1]]))
+        named = language.listed([texts.foods[food] for food in liked[at]]) or texts.nothing
+        steps.append(texts.step.format(rule=taste.render(texts, names, at), foods=named))
+    return Finding(tuple(steps), tuple(texts.foods[food] for food in liked[needed[-1]]))
 
 
-def _solve(foods: list[str], tastes: list[_Taste]) -> list[list[str]]:
+def _solve(foods: list[int], tastes: list[_Taste]) -> list[list[int]]:
     """Derive single facts person by person, since a rule may deny what an earlier person likes."""
-    facts: set[tuple[int, str]] = set()
+    facts: set[tuple[int, int]] = set()
 
-    def likes(person: int, food: str) -> bool:
+    def likes(person: int, food: int) -> bool:
         return (person, food) in facts
 
     for person, taste in enumerate(tastes):

@@ -1,17 +1,16 @@
 """Turn what a puzzle determines into questions: a value, yes or no, a set, the size of a set.
 
-    members(rng, Wording("从甲镇出发能到达哪些地方？", ...), found, slipped, towns, solved)
+    members(rng, zh, Wording("从甲镇出发能到达哪些地方？", ...), found, slipped, towns, solved)
 
 It drops slips that end at the right answer after all; it does not know what the steps say.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 
+from producers.puzzles.languages import Count, Language
 from producers.puzzles.types import Chain, Query
-
-YES, NO = "是", "否"
 
 
 @dataclass(frozen=True)
@@ -24,12 +23,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class Wording:
-    """How a set is asked about; {} holds a member in `whether`, the set in `conclusion`."""
+    """How a set is asked about, as templates.
+
+    ``{member}`` is the one in `whether`; in `conclusion`, ``{members}`` is the set and ``{n}`` its size.
+    """
 
     which: str
     count: str
     whether: str
     conclusion: str
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def about(self, **names: str) -> "Wording":
+        """Return the same templates with the names that stand in them."""
+        return replace(self, names=names)
+
+    def conclude(self, language: Language, members: Sequence[str]) -> str:
+        """State the members, without a full stop."""
+        return self.conclusion.format(members=language.listed(members), n=Count(len(members)), **self.names)
 
 
 def value(ask: str, right: Chain, slips: Iterable[Chain], spare: Iterable[str], answer: str) -> Query | None:
@@ -39,8 +50,16 @@ def value(ask: str, right: Chain, slips: Iterable[Chain], spare: Iterable[str], 
     return Query(ask, right, wrong, others, lambda option: option == answer) if wrong else None
 
 
-def claim(rng: Random, ask: str, right: Chain, slips: Sequence[Chain], answer: str) -> Query | None:
-    """Ask whether the value is the one claimed ({} in `ask`): half the claims true, half a slip's value."""
+def claim(
+    rng: Random,
+    language: Language,
+    ask: str,
+    names: Mapping[str, str],
+    right: Chain,
+    slips: Sequence[Chain],
+    answer: str,
+) -> Query | None:
+    """Ask whether the value is the one ``{claimed}``: half the claims true, half a slip's value."""
     wrong = [slip.result for slip in slips if slip.result != answer]
     if not wrong:
         return None
@@ -48,11 +67,13 @@ def claim(rng: Random, ask: str, right: Chain, slips: Sequence[Chain], answer: s
 
     def judge(chain: Chain) -> Chain:
         same = chain.result == claimed
-        last = f"算出的结果与题中所说的{claimed}{'相同' if same else '不同'}。"
-        return Chain((*chain.steps, last), YES if same else NO)
+        last = (language.same if same else language.different).format(claimed=claimed)
+        return Chain((*chain.steps, last), language.yes if same else language.no)
 
-    verdict = YES if claimed == answer else NO
-    return value(ask.format(claimed), judge(right), [judge(slip) for slip in slips], (YES, NO), verdict)
+    verdict = language.yes if claimed == answer else language.no
+    options = (language.yes, language.no)
+    asked = ask.format(claimed=claimed, **names)
+    return value(asked, judge(right), [judge(slip) for slip in slips], options, verdict)
 
 
 def near(rng: Random, number: int, step: int = 1) -> list[str]:
@@ -64,6 +85,7 @@ def near(rng: Random, number: int, step: int = 1) -> list[str]:
 
 def members(
     rng: Random,
+    language: Language,
     wording: Wording,
     right: Finding,
     slipped: Sequence[Finding],
@@ -77,7 +99,7 @@ def members(
     ask = rng.choice((_which, _which, _count, _whether))
     if ask is not _whether:
         slipped = _one_sided(rng, slipped, len(solved))
-    return ask(rng, wording, right, slipped, universe, solved)
+    return ask(rng, language, wording, right, slipped, universe, solved)
 
 
 def _one_sided(rng: Random, slipped: Sequence[Finding], size: int) -> Sequence[Finding]:
@@ -88,6 +110,7 @@ def _one_sided(rng: Random, slipped: Sequence[Finding], size: int) -> Sequence[F
 
 def _which(
     rng: Random,
+    language: Language,
     wording: Wording,
     right: Finding,
     slipped: Sequence[Finding],
@@ -95,17 +118,19 @@ def _which(
     solved: Sequence[str],
 ) -> Query | None:
     def end(finding: Finding) -> Chain:
-        label = "、".join(finding.members)
-        return Chain((*finding.steps, wording.conclusion.format(label) + "。"), label)
+        conclusion = wording.conclude(language, finding.members)
+        return Chain((*finding.steps, conclusion + language.stop), language.listed(finding.members))
 
     toggled = [[one for one in universe if (one in solved) != (one == other)] for other in universe]
-    spare = ["、".join(some) for some in toggled if some]
+    spare = [language.listed(some) for some in toggled if some]
     rng.shuffle(spare)
-    return value(wording.which, end(right), [end(slip) for slip in slipped], spare, "、".join(solved))
+    ask = wording.which.format(**wording.names)
+    return value(ask, end(right), [end(slip) for slip in slipped], spare, language.listed(solved))
 
 
 def _count(
     rng: Random,
+    language: Language,
     wording: Wording,
     right: Finding,
     slipped: Sequence[Finding],
@@ -114,16 +139,18 @@ def _count(
 ) -> Query | None:
     def end(finding: Finding) -> Chain:
         size = len(finding.members)
-        conclusion = wording.conclusion.format("、".join(finding.members))
-        return Chain((*finding.steps, f"{conclusion}，共{size}个。"), str(size))
+        conclusion = wording.conclude(language, finding.members)
+        return Chain((*finding.steps, language.in_all.format(conclusion=conclusion, n=size)), str(size))
 
     size = len(solved)
     spare = [one for one in near(rng, size) if int(one) <= len(universe)]
-    return value(wording.count, end(right), [end(slip) for slip in slipped], spare, str(size))
+    ask = wording.count.format(**wording.names)
+    return value(ask, end(right), [end(slip) for slip in slipped], spare, str(size))
 
 
 def _whether(
     rng: Random,
+    language: Language,
     wording: Wording,
     right: Finding,
     slipped: Sequence[Finding],
@@ -140,9 +167,10 @@ def _whether(
 
     def end(finding: Finding) -> Chain:
         inside = target in finding.members
-        conclusion = wording.conclusion.format("、".join(finding.members))
-        last = f"{conclusion}，其中{'有' if inside else '没有'}{target}。"
-        return Chain((*finding.steps, last), YES if inside else NO)
+        template = language.includes if inside else language.excludes
+        last = template.format(conclusion=wording.conclude(language, finding.members), member=target)
+        return Chain((*finding.steps, last), language.yes if inside else language.no)
 
-    chains = [end(slip) for slip in slipped]
-    return value(wording.whether.format(target), end(right), chains, (YES, NO), YES if true else NO)
+    ask = wording.whether.format(member=target, **wording.names)
+    options, verdict = (language.yes, language.no), language.yes if true else language.no
+    return value(ask, end(right), [end(slip) for slip in slipped], options, verdict)

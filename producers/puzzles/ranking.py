@@ -10,13 +10,72 @@ from itertools import permutations
 from random import Random
 
 from producers.puzzles import name_lists, question_types
+from producers.puzzles.languages import Count, Language
 from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
-_SCENES = (
-    ("{}参加了一场跑步比赛，没有并列名次", "名"),
-    ("{}参加了一次书法比赛，名次各不相同", "名"),
-    ("{}排成一队买票，一个跟着一个", "位"),
-)
+
+@dataclass(frozen=True)
+class _Texts:
+    scenes: tuple[tuple[str, str], ...]
+    """A scene, and what it calls a place."""
+    behind: str
+    before: str
+    pinned: str
+    adjacent: str
+    apart: str
+    says: str
+    derived: str
+    left_over: str
+    who: tuple[str, ...]
+    order: str
+    claim: str
+    position: str
+    sequence: str
+    """Joins the names of an order."""
+
+
+_TEXTS = {
+    "zh": _Texts(
+        scenes=(
+            ("{names}参加了一场跑步比赛，没有并列名次。", "第{at}名"),
+            ("{names}参加了一次书法比赛，名次各不相同。", "第{at}名"),
+            ("{names}排成一队买票，一个跟着一个。", "第{at}位"),
+        ),
+        behind="后",
+        before="前",
+        pinned="{who}是{place}",
+        adjacent="{who}排在{other}{side}面，而且紧挨着{other}",
+        apart="{who}排在{other}{side}面，两人之间隔着{between}个人",
+        says="线索{number}说{clue}。",
+        derived="线索{number}说{clue}，{other}是{reference}，所以{who}是{place}。",
+        left_over="剩下的{who}就是{place}。",
+        who=("谁是{place}？", "{place}是哪个人？"),
+        order="从前到后的顺序是怎样的？",
+        claim="有人说{who}是{claimed}，对吗？",
+        position="{who}排在什么位置？",
+        sequence="、",
+    ),
+    "en": _Texts(
+        scenes=(
+            ("{names} ran a race, and there were no ties.", "{at:th}"),
+            ("{names} entered a handwriting contest, and each of them came in a different place.", "{at:th}"),
+            ("{names} are standing in line to buy tickets, one behind another.", "{at:th} in line"),
+        ),
+        behind="behind",
+        before="ahead of",
+        pinned="{who} is {place}",
+        adjacent="{who} is directly {side} {other}",
+        apart="{who} is {side} {other}, with {between:# person|# people} between them",
+        says="clue {number} says that {clue}.",
+        derived="clue {number} says that {clue}; {other} is {reference}, so {who} is {place}.",
+        left_over="the only one left, {who}, is {place}.",
+        who=("Who is {place}?", "Which person is {place}?"),
+        order="What is the order from first to last?",
+        claim="Someone says that {who} is {claimed}. Is that true?",
+        position="What is {who}'s position?",
+        sequence=", ",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -27,41 +86,57 @@ class _Clue:
     other: int | None
     away: int
 
-    def render(self, names: list[str], unit: str) -> str:
-        who = names[self.who]
+    def render(self, cast: "_Cast") -> str:
+        texts, who = cast.texts, cast.names[self.who]
         if self.other is None:
-            return f"{who}是第{self.away}{unit}"
-        side = "后" if self.away > 0 else "前"
-        other = names[self.other]
-        if abs(self.away) == 1:
-            return f"{who}排在{other}{side}面，而且紧挨着{other}"
-        return f"{who}排在{other}{side}面，两人之间隔着{abs(self.away) - 1}个人"
+            return texts.pinned.format(who=who, place=cast.place(self.away))
+        side = texts.behind if self.away > 0 else texts.before
+        template = texts.adjacent if abs(self.away) == 1 else texts.apart
+        between = Count(abs(self.away) - 1)
+        return template.format(who=who, other=cast.names[self.other], side=side, between=between)
 
     def fits(self, order: tuple[int, ...]) -> bool:
         reference = 0 if self.other is None else order[self.other]
         return order[self.who] == reference + self.away
 
 
-def make(rng: Random, difficulty: int) -> Puzzle | None:
+@dataclass(frozen=True)
+class _Cast:
+    """Who stands in the order, and the words for it."""
+
+    names: list[str]
+    texts: _Texts
+    place_name: str
+
+    def place(self, at: int) -> str:
+        return self.place_name.format(at=Count(at))
+
+    def sequence(self, order: tuple[int, ...]) -> str:
+        return self.texts.sequence.join(name for _, name in sorted(zip(order, self.names, strict=True)))
+
+
+def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw an order and clues that leave no other, and ask about places."""
+    texts = _TEXTS[language.code]
     count = 3 + difficulty
-    names = name_lists.people(rng, count)
+    names = name_lists.people(rng, language, count)
     order = rng.sample(range(1, count + 1), count)
     clues = _clues(rng, order)
     models = [some for some in permutations(range(1, count + 1)) if all(clue.fits(some) for clue in clues)]
     if models != [tuple(order)]:
         return None
-    scene, unit = rng.choice(_SCENES)
+    scene, place_name = rng.choice(texts.scenes)
+    cast = _Cast(names, texts, place_name)
     listed = rng.sample(clues, len(clues))
-    lines = [f"{clue.render(names, unit)}。" for clue in listed]
-    problem = statement(rng, scene.format("、".join(names)) + "。", lines)
+    lines = [clue.render(cast) + language.stop for clue in listed]
+    problem = statement(rng, language, scene.format(names=language.listed(names)), lines)
     numbers = {clue: place for place, clue in enumerate(listed, 1)}
-    traces = [_trace(names, unit, clues, numbers, slip) for slip in _slips(clues)]
+    traces = [_trace(cast, clues, numbers, slip) for slip in _slips(clues)]
     if traces[0] is None or len(traces) < 2:
         return None
     wanted = rng.randint(1, 2)
     fair = [trace for trace in traces if trace]
-    queries = [_ask(rng, names, unit, fair, models[0]) for _ in range(wanted * 4)]
+    queries = [_ask(rng, language, cast, fair, models[0]) for _ in range(wanted * 4)]
     return puzzle(problem, queries, wanted)
 
 
@@ -89,9 +164,10 @@ Trace = tuple[tuple[str, ...], tuple[int, ...]]
 
 
 def _trace(
-    names: list[str], unit: str, clues: list[_Clue], numbers: dict[_Clue, int], slip: tuple[int, _Clue] | None
+    cast: _Cast, clues: list[_Clue], numbers: dict[_Clue, int], slip: tuple[int, _Clue] | None
 ) -> Trace | None:
     """Place one person after another; None when two would share a place or one falls off the ends."""
+    names, texts = cast.names, cast.texts
     order: dict[int, int] = {}
     steps = []
     for place, clue in enumerate(clues):
@@ -100,41 +176,37 @@ def _trace(
         if at in order.values() or not 1 <= at <= len(names):
             return None
         order[clue.who] = at
-        reference = "" if clue.other is None else f"，{names[clue.other]}是第{order[clue.other]}{unit}"
-        clue_text = f"线索{numbers[clue]}说{clue.render(names, unit)}{reference}"
-        steps.append(f"{clue_text}{'' if clue.other is None else f'，所以{names[clue.who]}是第{at}{unit}'}。")
+        words = {"number": str(numbers[clue]), "clue": clue.render(cast)}
+        if clue.other is None:
+            steps.append(texts.says.format(**words))
+            continue
+        words |= {"other": names[clue.other], "reference": cast.place(order[clue.other])}
+        steps.append(texts.derived.format(**words, who=names[clue.who], place=cast.place(at)))
     last = next(who for who in range(len(names)) if who not in order)
     order[last] = next(at for at in range(1, len(names) + 1) if at not in order.values())
-    steps.append(f"剩下的{names[last]}就是第{order[last]}{unit}。")
+    steps.append(texts.left_over.format(who=names[last], place=cast.place(order[last])))
     return tuple(steps), tuple(order[who] for who in range(len(names)))
 
 
 def _ask(
-    rng: Random, names: list[str], unit: str, traces: list[Trace], solved: tuple[int, ...]
+    rng: Random, language: Language, cast: _Cast, traces: list[Trace], solved: tuple[int, ...]
 ) -> Query | None:
+    names, texts = cast.names, cast.texts
     kind = rng.choice(("who", "who", "place", "order", "claim"))
     at = rng.randrange(len(names))
     if kind == "who":
         chains = [Chain(steps, names[order.index(at + 1)]) for steps, order in traces]
-        ask = rng.choice((f"谁是第{at + 1}{unit}？", f"第{at + 1}{unit}是哪个人？"))
+        ask = rng.choice(texts.who).format(place=cast.place(at + 1))
         return question_types.value(
             ask, chains[0], chains[1:], rng.sample(names, len(names)), names[solved.index(at + 1)]
         )
     if kind == "order":
-        chains = [Chain(steps, _render_order(names, order)) for steps, order in traces]
-        spare = [_render_order(names, tuple(rng.sample(solved, len(solved)))) for _ in range(4)]
-        return question_types.value(
-            "从前到后的顺序是怎样的？", chains[0], chains[1:], spare, _render_order(names, solved)
-        )
-    chains = [Chain(steps, f"第{order[at]}{unit}") for steps, order in traces]
+        chains = [Chain(steps, cast.sequence(order)) for steps, order in traces]
+        spare = [cast.sequence(tuple(rng.sample(solved, len(solved)))) for _ in range(4)]
+        return question_types.value(texts.order, chains[0], chains[1:], spare, cast.sequence(solved))
+    chains, answer = [Chain(steps, cast.place(order[at])) for steps, order in traces], cast.place(solved[at])
     if kind == "claim":
-        ask = f"有人说{names[at]}是{{}}，对吗？"
-        return question_types.claim(rng, ask, chains[0], chains[1:], f"第{solved[at]}{unit}")
-    spare = [f"第{place + 1}{unit}" for place in rng.sample(range(len(names)), len(names))]
-    return question_types.value(
-        f"{names[at]}排在什么位置？", chains[0], chains[1:], spare, f"第{solved[at]}{unit}"
-    )
-
-
-def _render_order(names: list[str], order: tuple[int, ...]) -> str:
-    return "、".join(name for _, name in sorted(zip(order, names, strict=True)))
+        who = {"who": names[at]}
+        return question_types.claim(rng, language, texts.claim, who, chains[0], chains[1:], answer)
+    spare = [cast.place(place + 1) for place in rng.sample(range(len(names)), len(names))]
+    return question_types.value(texts.position.format(who=names[at]), chains[0], chains[1:], spare, answer)

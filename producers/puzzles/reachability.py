@@ -5,34 +5,97 @@
 The trace spreads out from the start town by town; the solver closes the relation over all pairs.
 """
 
+from dataclasses import dataclass
 from random import Random
 
 from producers.puzzles import name_lists, question_types
+from producers.puzzles.languages import Count, Language
 from producers.puzzles.question_types import Finding, Wording
 from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 Road = tuple[str, str]
 
-_SCENES = (
-    ("几个村镇之间有一些单行路，只能按指明的方向走。", "有一条从{}到{}的单行路。"),
-    ("某地的班车只按固定方向开，乘客可以一班接一班地换乘。", "有班车从{}开往{}。"),
-    ("几个站点之间有单向的传送带，货物可以接着传下去。", "有传送带从{}通到{}。"),
-)
-_RULE = "如果从一个地方可以直接到第二个地方，又能从第二个地方到第三个地方，就能从第一个地方到第三个地方。"
+
+@dataclass(frozen=True)
+class _Texts:
+    scenes: tuple[tuple[str, str], ...]
+    places: str
+    rules: tuple[str, ...]
+    asked: Wording
+    fewest: str
+    arrival: str
+    dead_end: str
+    onward: str
+    known: str
 
 
-def make(rng: Random, difficulty: int) -> Puzzle | None:
+_TEXTS = {
+    "zh": _Texts(
+        scenes=(
+            ("几个村镇之间有一些单行路，只能按指明的方向走。", "有一条从{one}到{other}的单行路。"),
+            ("某地的班车只按固定方向开，乘客可以一班接一班地换乘。", "有班车从{one}开往{other}。"),
+            ("几个站点之间有单向的传送带，货物可以接着传下去。", "有传送带从{one}通到{other}。"),
+        ),
+        places="涉及的地方有{places}。",
+        rules=(
+            "如果从一个地方可以直接到第二个地方，又能从第二个地方到第三个地方，就能从第一个地方到第三个地方。",
+            "除此以外没有别的走法。",
+        ),
+        asked=Wording(
+            which="从{start}出发，可以到达的其他地方有哪些？",
+            count="从{start}出发，一共可以到达几个其他地方？",
+            whether="从{start}出发，能到达{member}吗？",
+            conclusion="所以从{start}能到的地方是{members}",
+        ),
+        fewest="从{start}到{goal}，最少要走几段路？",
+        arrival="{goal}是第{roads}段路到的。",
+        dead_end="从{place}没有路可走。",
+        onward="从{place}可以直接到{onward}，其中新到的是{fresh}，用{roads}段路。",
+        known="从{place}可以直接到{onward}，都已经到过。",
+    ),
+    "en": _Texts(
+        scenes=(
+            ("Several towns are linked by one-way roads, which can only be used in the direction given.",
+             "There is a one-way road from {one} to {other}."),
+            ("In one region buses run in fixed directions only, and passengers may change buses.",
+             "There is a bus from {one} to {other}."),
+            ("Several stations are linked by one-way conveyor belts, and goods can be passed on.",
+             "There is a conveyor belt from {one} to {other}."),
+        ),
+        places="The places are {places}.",
+        rules=(
+            "If one place leads directly to a second, and a third can be reached from the second, then the "
+            "third can be reached from the first.",
+            "There is no other way to get from one place to another.",
+        ),
+        asked=Wording(
+            which="Which other places can be reached from {start}?",
+            count="How many other places can be reached from {start}?",
+            whether="Can {member} be reached from {start}?",
+            conclusion="so only {members} can be reached from {start}",
+        ),
+        fewest="What is the smallest number of stages that lead from {start} to {goal}?",
+        arrival="{goal} is reached at stage {roads}.",
+        dead_end="{place} leads nowhere.",
+        onward="{place} leads directly to {onward}; after {roads:# stage|# stages} we newly reach {fresh}.",
+        known="{place} leads directly to {onward}, where we have already been.",
+    ),
+}  # fmt: skip
+
+
+def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw towns and roads, and ask about the way from one town."""
-    towns = name_lists.places(rng, 4 + difficulty)
+    texts = _TEXTS[language.code]
+    towns = name_lists.places(rng, language, 4 + difficulty)
     pairs = [(one, other) for one in towns for other in towns if one != other]
     roads = rng.sample(pairs, 3 + 2 * difficulty)
-    scene, template = rng.choice(_SCENES)
-    facts = [template.format(*road) for road in roads]
+    scene, template = rng.choice(texts.scenes)
+    facts = [template.format(one=one, other=other) for one, other in roads]
     start = rng.choice(towns)
-    rule = [_RULE, "除此以外没有别的走法。"]
-    problem = statement(rng, scene + f"涉及的地方有{'、'.join(towns)}。", facts, rule)
-    queries = [_members(rng, towns, roads, start), _distance(rng, towns, roads, start)]
-    queries.append(_members(rng, towns, roads, rng.choice(towns)))
+    scene += language.space + texts.places.format(places=language.listed(towns))
+    problem = statement(rng, language, scene, facts, texts.rules)
+    queries = [_members(rng, language, towns, roads, start), _distance(rng, language, towns, roads, start)]
+    queries.append(_members(rng, language, towns, roads, rng.choice(towns)))
     rng.shuffle(queries)
     return puzzle(problem, queries, rng.randint(1, 2))
 
@@ -49,23 +112,23 @@ def _slips(rng: Random, towns: list[str], roads: list[Road]) -> list[list[Road]]
     return slipped
 
 
-def _members(rng: Random, towns: list[str], roads: list[Road], start: str) -> Query | None:
+def _members(
+    rng: Random, language: Language, towns: list[str], roads: list[Road], start: str
+) -> Query | None:
     def find(read: list[Road]) -> Finding:
-        steps, distances = _spread(read, start)
+        steps, distances = _spread(language, read, start)
         return Finding(steps, tuple(town for town in towns if town in distances and town != start))
 
-    wording = Wording(
-        f"从{start}出发，可以到达的其他地方有哪些？",
-        f"从{start}出发，一共可以到达几个其他地方？",
-        f"从{start}出发，能到达{{}}吗？",
-        f"所以从{start}能到的地方是{{}}",
-    )
+    wording = _TEXTS[language.code].asked.about(start=start)
     solved = [town for town in towns if town != start and (start, town) in _close(towns, roads)]
     slipped = [find(some) for some in _slips(rng, towns, roads)]
-    return question_types.members(rng, wording, find(roads), slipped, towns, solved)
+    return question_types.members(rng, language, wording, find(roads), slipped, towns, solved)
 
 
-def _distance(rng: Random, towns: list[str], roads: list[Road], start: str) -> Query | None:
+def _distance(
+    rng: Random, language: Language, towns: list[str], roads: list[Road], start: str
+) -> Query | None:
+    texts = _TEXTS[language.code]
     solved = _close(towns, roads)
     far = [town for town in towns if town != start and solved.get((start, town), 0) > 1]
     if not far:
@@ -73,23 +136,24 @@ def _distance(rng: Random, towns: list[str], roads: list[Road], start: str) -> Q
     goal = rng.choice(far)
 
     def find(read: list[Road]) -> Chain | None:
-        steps, distances = _spread(read, start)
+        steps, distances = _spread(language, read, start)
         if distances.get(goal, 0) < 2:
             return None
-        return Chain((*steps, f"{goal}是第{distances[goal]}段路到的。"), str(distances[goal]))
+        arrival = texts.arrival.format(goal=goal, roads=distances[goal])
+        return Chain((*steps, arrival), str(distances[goal]))
 
     right = find(roads)
     slipped = [chain for some in _slips(rng, towns, roads) if (chain := find(some))]
     answer = solved[start, goal]
     if right is None:
         return None
-    ask = f"从{start}到{goal}，最少要走几段路？"
+    ask = texts.fewest.format(start=start, goal=goal)
     return question_types.value(
         ask, right, slipped, [one for one in question_types.near(rng, answer) if one != "0"], str(answer)
     )
 
 
-def _spread(roads: list[Road], start: str) -> tuple[tuple[str, ...], dict[str, int]]:
+def _spread(language: Language, roads: list[Road], start: str) -> tuple[tuple[str, ...], dict[str, int]]:
     """Visit towns in the order they are found; one sentence each."""
     distances = {start: 0}
     steps = []
@@ -98,15 +162,20 @@ def _spread(roads: list[Road], start: str) -> tuple[tuple[str, ...], dict[str, i
         fresh = [other for other in onward if other not in distances]
         distances.update((other, distances[town] + 1) for other in fresh)
         queue.extend(fresh)
-        steps.append(_sentence(town, onward, fresh, distances[town] + 1))
+        steps.append(_sentence(language, town, onward, fresh, distances[town] + 1))
     return tuple(steps), distances
 
 
-def _sentence(town: str, onward: list[str], fresh: list[str], length: int) -> str:
+def _sentence(language: Language, town: str, onward: list[str], fresh: list[str], length: int) -> str:
+    texts = _TEXTS[language.code]
     if not onward:
-        return f"从{town}没有路可走。"
-    news = f"，其中新到的是{'、'.join(fresh)}，用{length}段路" if fresh else "，都已经到过"
-    return f"从{town}可以直接到{'、'.join(onward)}{news}。"
+        return texts.dead_end.format(place=town)
+    return (texts.onward if fresh else texts.known).format(
+        place=town,
+        onward=language.listed(onward),
+        fresh=language.listed(fresh),
+        roads=Count(length),
+    )
 
 
 def _close(towns: list[str], roads: list[Road]) -> dict[Road, int]:

@@ -9,41 +9,144 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from producers.puzzles import question_types
+from producers.puzzles.languages import Count, Language
 from producers.puzzles.types import Chain, Puzzle, Query, number, puzzle
+
+# The lowest and the highest value of the two measures of each theme.
+_RANGES = (((1, 20), (10, 90)), ((5, 80), (1, 9)), ((10, 60), (1, 30)))
 
 
 @dataclass(frozen=True)
 class _Theme:
     scene: str
     thing: str
-    measures: tuple[tuple[str, str, int, int], ...]
+    measures: tuple[tuple[str, str], ...]
     flags: tuple[tuple[str, str], ...]
     outcomes: tuple[str, ...]
 
 
-_THEMES = (
-    _Theme(
-        "一家快递站收到了几个包裹，按规则表把包裹放进不同的箱子",
-        "包裹",
-        (("重量", "公斤", 1, 20), ("运送距离", "公里", 10, 90)),
-        (("易碎", "不易碎"), ("加急", "不加急")),
-        ("一号箱", "二号箱", "三号箱", "四号箱", "五号箱", "六号箱"),
+@dataclass(frozen=True)
+class _Texts:
+    themes: tuple[_Theme, ...]
+    names: tuple[str, ...]
+    """Of the items, with a place for the thing they are."""
+    intro: str
+    known: str
+    outros: tuple[str, ...]
+    more: str
+    less: str
+    equal: str
+    rule: str
+    default_rule: str
+    item: str
+    asks: tuple[str, ...]
+    claim: str
+    fits: str
+    fails: str
+    default: str
+
+
+_TEXTS = {
+    "zh": _Texts(
+        themes=(
+            _Theme(
+                "一家快递站收到了几个包裹，按规则表把包裹放进不同的箱子。",
+                "包裹",
+                (("重量", "公斤"), ("运送距离", "公里")),
+                (("易碎", "不易碎"), ("加急", "不加急")),
+                ("一号箱", "二号箱", "三号箱", "四号箱", "五号箱", "六号箱"),
+            ),
+            _Theme(
+                "一个景区按规则表决定每位游客买哪种票。",
+                "游客",
+                (("年龄", "岁"), ("停留时间", "小时")),
+                (("有学生证", "没有学生证"), ("有年卡", "没有年卡")),
+                ("红票", "黄票", "蓝票", "绿票", "白票", "紫票"),
+            ),
+            _Theme(
+                "一家工厂按规则表给零件评级。",
+                "零件",
+                (("长度", "毫米"), ("误差", "微米")),
+                (("有划痕", "没有划痕"), ("有编号", "没有编号")),
+                ("特级", "一级", "二级", "三级", "返修", "报废"),
+            ),
+        ),
+        names=("{}甲", "{}乙", "{}丙", "{}丁", "{}戊"),
+        intro="{scene}从第1条开始依次检查，只按第一条符合的规则来定。规则如下：",
+        known="已知情况如下：",
+        outros=("根据以上信息，回答以下选择题：", "请根据规则表，回答以下选择题："),
+        more="{name}大于{value}{unit}",
+        less="{name}小于{value}{unit}",
+        equal="{name}是{value}{unit}",
+        rule="如果{condition}，则定为“{outcome}”。",
+        default_rule="如果以上各条都不符合，则定为“{outcome}”。",
+        item="{item}：{shown}。",
+        asks=("{item}应定为什么？", "按照规则表，{item}的结果是什么？"),
+        claim="{item}应定为“{claimed}”，这样说对吗？",
+        fits="第{rule}条要求{condition}，{item}{shown}，符合，定为“{outcome}”。",
+        fails="第{rule}条要求{condition}，{item}{shown}，不符合，继续往下看。",
+        default="前面各条都不符合，所以定为“{outcome}”。",
     ),
-    _Theme(
-        "一个景区按规则表决定每位游客买哪种票",
-        "游客",
-        (("年龄", "岁", 5, 80), ("停留时间", "小时", 1, 9)),
-        (("有学生证", "没有学生证"), ("有年卡", "没有年卡")),
-        ("红票", "黄票", "蓝票", "绿票", "白票", "紫票"),
+    "en": _Texts(
+        themes=(
+            _Theme(
+                "A parcel office sorts several parcels into boxes by a table of rules.",
+                "parcel",
+                (("the weight", " kg"), ("the distance", " km")),
+                (("the parcel is fragile", "the parcel is not fragile"),
+                 ("the parcel is urgent", "the parcel is not urgent")),
+                ("box 1", "box 2", "box 3", "box 4", "box 5", "box 6"),
+            ),
+            _Theme(
+                "A park decides by a table of rules the colour of each visitor's ticket.",
+                "visitor",
+                (("the age", "{n: year| years}"), ("the stay", "{n: hour| hours}")),
+                (("the visitor has a student card", "the visitor has no student card"),
+                 ("the visitor has an annual pass", "the visitor has no annual pass")),
+                ("red", "yellow", "blue", "green", "white", "purple"),
+            ),
+            _Theme(
+                "A factory grades its parts by a table of rules.",
+                "part",
+                (("the length", " mm"), ("the error", " µm")),
+                (("the part is scratched", "the part is not scratched"),
+                 ("the part has a serial number", "the part has no serial number")),
+                ("premium", "grade 1", "grade 2", "grade 3", "repair", "scrap"),
+            ),
+        ),
+        names=("{} P", "{} Q", "{} R", "{} S", "{} T"),
+        intro="{scene} Check the rules one after another from rule 1 on; only the first rule that applies "
+        "decides. The rules are:",
+        known="The following is known:",
+        outros=("Answer the following multiple-choice question with this information:",
+                "Use the table of rules to answer the following multiple-choice question:"),
+        more="{name} is more than {value}{unit}",
+        less="{name} is less than {value}{unit}",
+        equal="{name} is {value}{unit}",
+        rule="If {condition}, the result is “{outcome}”.",
+        default_rule="If none of the rules above applies, the result is “{outcome}”.",
+        item="{item}: {shown}.",
+        asks=("What is the result for {item}?", "By the table of rules, what is the result for {item}?"),
+        claim="Someone says that the result for {item} is “{claimed}”. Is that true?",
+        fits="rule {rule} applies if {condition}; for {item}, {shown}, so it applies and gives “{outcome}”.",
+        fails="rule {rule} applies if {condition}; for {item}, {shown}, so it does not apply and we go on.",
+        default="none of the rules before applies, so the result is “{outcome}”.",
     ),
-    _Theme(
-        "一家工厂按规则表给零件评级",
-        "零件",
-        (("长度", "毫米", 10, 60), ("误差", "微米", 1, 30)),
-        (("有划痕", "没有划痕"), ("有编号", "没有编号")),
-        ("特级", "一级", "二级", "三级", "返修", "报废"),
-    ),
-)
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _World:
+    texts: _Texts
+    theme: _Theme
+    ranges: tuple[tuple[int, int], ...]
+
+    def flag(self, attribute: int, holds: bool) -> str:
+        return self.theme.flags[attribute - 2][0 if holds else 1]
+
+    def measure(self, template: str, attribute: int, value: int) -> str:
+        name, unit = self.theme.measures[attribute]
+        return template.format(name=name, value=value, unit=unit.format(n=Count(value)))
 
 
 @dataclass(frozen=True)
@@ -53,11 +156,11 @@ class _Rule:
     limit: int
     outcome: str
 
-    def condition(self, theme: _Theme) -> str:
+    def condition(self, world: _World) -> str:
         if self.attribute >= 2:
-            return theme.flags[self.attribute - 2][0 if self.more else 1]
-        name, unit, _, _ = theme.measures[self.attribute]
-        return f"{name}{'大于' if self.more else '小于'}{self.limit}{unit}"
+            return world.flag(self.attribute, self.more)
+        template = world.texts.more if self.more else world.texts.less
+        return world.measure(template, self.attribute, self.limit)
 
     def fits(self, item: "_Item") -> bool:
         here = item.values[self.attribute]
@@ -69,68 +172,82 @@ class _Item:
     name: str
     values: tuple[int, ...]
 
-    def show(self, theme: _Theme, attribute: int) -> str:
+    def show(self, world: _World, attribute: int) -> str:
         if attribute >= 2:
-            return theme.flags[attribute - 2][0 if self.values[attribute] else 1]
-        name, unit, _, _ = theme.measures[attribute]
-        return f"{name}是{self.values[attribute]}{unit}"
+            return world.flag(attribute, bool(self.values[attribute]))
+        return world.measure(world.texts.equal, attribute, self.values[attribute])
 
 
-def make(rng: Random, difficulty: int) -> Puzzle | None:
+def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw a table and items, and ask where they belong."""
-    theme = rng.choice(_THEMES)
+    texts = _TEXTS[language.code]
+    theme, ranges = rng.choice(list(zip(texts.themes, _RANGES, strict=True)))
+    world = _World(texts, theme, ranges)
     outcomes = rng.sample(theme.outcomes, 3 + difficulty)
     attributes = rng.sample((0, 1, 2, 3, 0, 1)[: 4 + difficulty], 2 + difficulty)
-    rules = [_rule(rng, theme, *pair) for pair in zip(attributes, outcomes, strict=False)]
-    items = [_item(rng, theme, f"{theme.thing}{name}") for name in "甲乙丙丁戊"[: 2 + difficulty]]
+    rules = [_rule(rng, ranges, *pair) for pair in zip(attributes, outcomes, strict=False)]
+    items = [_item(rng, ranges, name.format(theme.thing)) for name in texts.names[: 2 + difficulty]]
     default = outcomes[-1]
     # Two limits on the same side of one measure would leave a rule that never decides.
     if len({(rule.attribute, rule.more) for rule in rules}) < len(rules):
         return None
-    lines = [f"如果{rule.condition(theme)}，则定为“{rule.outcome}”。" for rule in rules]
-    lines.append(f"如果以上各条都不符合，则定为“{default}”。")
-    listed = [f"{item.name}：{'，'.join(item.show(theme, one) for one in range(4))}。" for item in items]
-    intro = f"{theme.scene}。从第1条开始依次检查，只按第一条符合的规则来定。规则如下："
-    problem = "\n\n".join((intro, number(lines), "已知情况如下：", "\n".join(f"- {one}" for one in listed)))
-    problem += "\n\n" + rng.choice(("根据以上信息，回答以下选择题：", "请根据规则表，回答以下选择题："))
+    problem = _problem(rng, language, world, rules, items, default)
     wanted = rng.randint(1, 2)
-    return puzzle(problem, [_ask(rng, theme, rules, items, default) for _ in range(wanted * 8)], wanted)
+    queries = [_ask(rng, language, world, rules, items, default) for _ in range(wanted * 8)]
+    return puzzle(problem, queries, wanted)
 
 
-def _rule(rng: Random, theme: _Theme, attribute: int, outcome: str) -> _Rule:
+def _problem(
+    rng: Random, language: Language, world: _World, rules: list[_Rule], items: list[_Item], default: str
+) -> str:
+    texts = world.texts
+    lines = [texts.rule.format(condition=rule.condition(world), outcome=rule.outcome) for rule in rules]
+    lines.append(texts.default_rule.format(outcome=default))
+    listed = []
+    for item in items:
+        shown = language.clauses([item.show(world, one) for one in range(4)])
+        listed.append("- " + language.sentence(texts.item.format(item=item.name, shown=shown)))
+    intro = texts.intro.format(scene=world.theme.scene)
+    return "\n\n".join((intro, number(lines), texts.known, "\n".join(listed), rng.choice(texts.outros)))
+
+
+def _rule(rng: Random, ranges: tuple[tuple[int, int], ...], attribute: int, outcome: str) -> _Rule:
     if attribute >= 2:
         has = rng.random() < 0.5
         return _Rule(attribute, has, 0 if has else 1, outcome)
-    _, _, low, high = theme.measures[attribute]
+    low, high = ranges[attribute]
     more = rng.random() < 0.5
     share = rng.uniform(0.5, 0.85)
     limit = round(low + (high - low) * (share if more else 1 - share))
     return _Rule(attribute, more, limit, outcome)
 
 
-def _item(rng: Random, theme: _Theme, name: str) -> _Item:
-    measured = [rng.randint(low, high) for _, _, low, high in theme.measures]
+def _item(rng: Random, ranges: tuple[tuple[int, int], ...], name: str) -> _Item:
+    measured = [rng.randint(low, high) for low, high in ranges]
     return _Item(name, (*measured, rng.randint(0, 1), rng.randint(0, 1)))
 
 
-def _ask(rng: Random, theme: _Theme, rules: list[_Rule], items: list[_Item], default: str) -> Query | None:
+def _ask(
+    rng: Random, language: Language, world: _World, rules: list[_Rule], items: list[_Item], default: str
+) -> Query | None:
     item, *others = rng.sample(items, len(items))
     answer = _solve(rules, item, default)
-    right = _derive(theme, rules, item, default, None)
-    wrong = [_slip(rng, theme, rules, item, others, default, right)]
+    right = _derive(world, rules, item, default, None)
+    wrong = [_slip(rng, world, rules, item, others, default, right)]
     if wrong[0].result == answer:
         return None
     spare = [rule.outcome for rule in rules] + [default]
     rng.shuffle(spare)
     if rng.random() < 0.25:
-        return question_types.claim(rng, f"{item.name}应定为“{{}}”，这样说对吗？", right, wrong, answer)
-    ask = rng.choice((f"{item.name}应定为什么？", f"按照规则表，{item.name}的结果是什么？"))
+        names = {"item": item.name}
+        return question_types.claim(rng, language, world.texts.claim, names, right, wrong, answer)
+    ask = rng.choice(world.texts.asks).format(item=item.name)
     return question_types.value(ask, right, wrong, spare, answer)
 
 
 def _slip(
     rng: Random,
-    theme: _Theme,
+    world: _World,
     rules: list[_Rule],
     item: _Item,
     others: list[_Item],
@@ -141,33 +258,34 @@ def _slip(
     if rng.random() < 0.65:
         attribute, values = rng.randrange(4), list(item.values)
         values[attribute] = rng.choice(others).values[attribute]
-        return _derive(theme, rules, replace(item, values=tuple(values)), default, None)
+        return _derive(world, rules, replace(item, values=tuple(values)), default, None)
     place = rng.randrange(len(rules))
     early = place < len(right.steps) - 1
     # A rule fits about one time in three: halving the early stops makes wrong texts as long as right ones.
-    if not _close_call(theme, rules[place], item) or (early and rng.random() < 0.5):
+    if not _close_call(world, rules[place], item) or (early and rng.random() < 0.5):
         return right
-    return _derive(theme, rules, item, default, place)
+    return _derive(world, rules, item, default, place)
 
 
-def _close_call(theme: _Theme, rule: _Rule, item: _Item) -> bool:
+def _close_call(world: _World, rule: _Rule, item: _Item) -> bool:
     """Return whether a comparison is close enough for a plausible mistake."""
     if rule.attribute >= 2:
         return False
-    _, _, low, high = theme.measures[rule.attribute]
+    low, high = world.ranges[rule.attribute]
     return abs(item.values[rule.attribute] - rule.limit) <= (high - low) / 4
 
 
-def _derive(theme: _Theme, rules: list[_Rule], item: _Item, default: str, slip: int | None) -> Chain:
+def _derive(world: _World, rules: list[_Rule], item: _Item, default: str, slip: int | None) -> Chain:
     steps = []
     for place, rule in enumerate(rules):
         fits = rule.fits(item) != (place == slip)
-        head = f"第{place + 1}条要求{rule.condition(theme)}，{item.name}{item.show(theme, rule.attribute)}"
+        template = world.texts.fits if fits else world.texts.fails
+        shown = item.show(world, rule.attribute)
+        words = {"condition": rule.condition(world), "item": item.name, "shown": shown}
+        steps.append(template.format(rule=place + 1, outcome=rule.outcome, **words))
         if fits:
-            steps.append(f"{head}，符合，定为“{rule.outcome}”。")
             return Chain(tuple(steps), rule.outcome)
-        steps.append(f"{head}，不符合，继续往下看。")
-    steps.append(f"前面各条都不符合，所以定为“{default}”。")
+    steps.append(world.texts.default.format(outcome=default))
     return Chain(tuple(steps), default)
 
 

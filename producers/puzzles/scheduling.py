@@ -9,23 +9,90 @@ from dataclasses import dataclass
 from random import Random
 
 from producers.puzzles import question_types
+from producers.puzzles.languages import Count, Language
 from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
-_THEMES = (
-    (
-        "一个装修队接到了一批工作",
-        ("拆旧墙", "铺水管", "布电线", "刷墙", "铺地板", "装门窗", "装灯", "搬家具"),
+
+@dataclass(frozen=True)
+class _Texts:
+    themes: tuple[tuple[str, tuple[str, ...]], ...]
+    job: str
+    both: str
+    and_then: str
+    free: str
+    waiting: str
+    rule: str
+    total: str
+    day: str
+    claim: str
+    at_once: str
+    finished: str
+    then: str
+    then_late: str
+    in_all: str
+
+
+_TEXTS = {
+    "zh": _Texts(
+        themes=(
+            ("一个装修队接到了一批工作。",
+             ("拆旧墙", "铺水管", "布电线", "刷墙", "铺地板", "装门窗", "装灯", "搬家具")),
+            ("学校要办一场晚会，有下面这些准备工作。",
+             ("定场地", "写节目单", "排练", "做海报", "借音响", "布置舞台", "发请柬", "彩排")),
+            ("一个软件小组要完成下面这些任务。",
+             ("写需求", "画界面", "建数据库", "写接口", "写页面", "做测试", "写文档", "上线")),
+            ("一家农场要做下面这些农活。",
+             ("修水渠", "翻地", "育苗", "施肥", "播种", "搭棚", "除草", "采收")),
+        ),
+        job="“{name}”",
+        both="和",
+        and_then="、",
+        free="{job}需要{days}天，随时可以开始。",
+        waiting="{job}要等{waits}{n:|都}完成后才能开始，需要{days}天。",
+        rule="没有先后要求的工作可以同时进行，每项工作都尽早开始，从第1天的早上开工。",
+        total="完成全部工作最少需要多少天？",
+        day="{job}最早在第几天完成？",
+        claim="{job}最早在第{claimed}天完成，对吗？",
+        at_once="{job}不用等，做{days}天，第{days}天完成。",
+        finished="{job}第{day}天完成",
+        then="{waits}，{job}再做{days}天，{start}+{days}={end}，第{end}天完成。",
+        then_late="{waits}，等到第{start}天，{job}再做{days}天，{start}+{days}={end}，第{end}天完成。",
+        in_all="最晚完成的是第{day}天，所以一共要{day}天。",
     ),
-    (
-        "学校要办一场晚会，有下面这些准备工作",
-        ("定场地", "写节目单", "排练", "做海报", "借音响", "布置舞台", "发请柬", "彩排"),
+    "en": _Texts(
+        themes=(
+            ("A team of builders has been given several jobs.",
+             ("Pull down the wall", "Lay the pipes", "Lay the cables", "Paint the walls",
+              "Lay the floor", "Fit the doors", "Fit the lamps", "Move the furniture")),
+            ("A school prepares an evening show with the following jobs.",
+             ("Book the hall", "Write the programme", "Rehearse", "Make the posters",
+              "Borrow the speakers", "Set up the stage", "Send the invitations", "Try the costumes")),
+            ("A software team has the following jobs to do.",
+             ("Collect the wishes", "Draw the screens", "Build the database", "Write the interface",
+              "Write the pages", "Run the tests", "Write the manual", "Go live")),
+            ("A farm has the following jobs to do.",
+             ("Repair the ditch", "Plough the field", "Raise the seedlings", "Spread the manure",
+              "Sow the seeds", "Put up the shelter", "Pull the weeds", "Gather the harvest")),
+        ),
+        job="“{name}”",
+        both=" and ",
+        and_then=" and ",
+        free="{job} takes {days:# day|# days} and can start at any time.",
+        waiting="{job} can start only when {waits} {n:is|are both} finished, and takes {days:# day|# days}.",
+        rule="Jobs that do not have to wait for each other can be done at the same time; every job starts "
+        "as early as possible, and work begins on the morning of day 1.",
+        total="What is the smallest number of days in which all jobs can be finished?",
+        day="On which day can {job} be finished at the earliest?",
+        claim="Someone says that {job} can be finished on day {claimed} at the earliest. Is that true?",
+        at_once="{job} does not have to wait, takes {days:# day|# days} and is finished on day {days}.",
+        finished="{job} is finished on day {day}",
+        then="{waits}; {job} then takes {days:# day|# days}, {start}+{days}={end}, and is finished "
+        "on day {end}.",
+        then_late="{waits}, so we wait until day {start}; {job} then takes {days:# day|# days}, "
+        "{start}+{days}={end}, and is finished on day {end}.",
+        in_all="the last job is finished on day {day}, so {day:# day is|# days are} needed in all.",
     ),
-    (
-        "一个软件小组要完成下面这些任务",
-        ("写需求", "画界面", "建数据库", "写接口", "写页面", "做测试", "写文档", "上线"),
-    ),
-    ("一家农场要做下面这些农活", ("修水渠", "翻地", "育苗", "施肥", "播种", "搭棚", "除草", "采收")),
-)
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,12 +101,13 @@ class _Job:
     days: int
     after: tuple[int, ...]
 
-    def fact(self, names: list[str]) -> str:
-        if not self.after:
-            return f"“{self.name}”需要{self.days}天，随时可以开始。"
-        waits = "和".join(f"“{names[one]}”" for one in self.after)
-        both = "都" if len(self.after) > 1 else ""
-        return f"“{self.name}”要等{waits}{both}完成后才能开始，需要{self.days}天。"
+    def fact(self, texts: _Texts, names: list[str]) -> str:
+        return (texts.waiting if self.after else texts.free).format(
+            job=self.name,
+            days=Count(self.days),
+            waits=texts.both.join(names[one] for one in self.after),
+            n=Count(len(self.after)),
+        )
 
 
 @dataclass(frozen=True)
@@ -49,18 +117,18 @@ class _Slip:
     off: int
 
 
-def make(rng: Random, difficulty: int) -> Puzzle | None:
+def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw jobs and ask when they are done."""
-    scene, pool = rng.choice(_THEMES)
-    names = rng.sample(pool, 3 + difficulty)
+    texts = _TEXTS[language.code]
+    scene, pool = rng.choice(texts.themes)
+    names = [texts.job.format(name=name) for name in rng.sample(pool, 3 + difficulty)]
     jobs = [_Job(name, rng.randint(1, 6), _after(rng, place)) for place, name in enumerate(names)]
-    rule = "没有先后要求的工作可以同时进行，每项工作都尽早开始，从第1天的早上开工。"
-    facts = [job.fact(names) for job in jobs]
-    problem = statement(rng, f"{scene}。", [*rng.sample(facts, len(facts)), rule])
+    facts = [job.fact(texts, names) for job in jobs]
+    problem = statement(rng, language, scene, [*rng.sample(facts, len(facts)), texts.rule])
     late = [place for place, job in enumerate(jobs) if job.after]
     wanted = min(rng.randint(1, 2), len(late))
-    queries = [_ask(rng, jobs, names, target) for target in rng.sample(late, len(late))]
-    whole = _ask(rng, jobs, names, None)
+    queries = [_ask(rng, language, jobs, names, target) for target in rng.sample(late, len(late))]
+    whole = _ask(rng, language, jobs, names, None)
     return puzzle(problem, [*queries[: wanted - 1], whole, *queries[wanted - 1 :]], wanted)
 
 
@@ -71,22 +139,21 @@ def _after(rng: Random, place: int) -> tuple[int, ...]:
     return tuple(sorted(rng.sample(range(place), rng.randint(0 if place == 1 else 1, most))))
 
 
-def _ask(rng: Random, jobs: list[_Job], names: list[str], target: int | None) -> Query | None:
+def _ask(
+    rng: Random, language: Language, jobs: list[_Job], names: list[str], target: int | None
+) -> Query | None:
+    texts = _TEXTS[language.code]
     needed = _needed(jobs, target)
     slips = [_Slip(at, True, 0) for at in needed if len(jobs[at].after) > 1] * 2
     slips += [_Slip(at, False, rng.choice((-1, 1))) for at in needed]
-    right = _derive(jobs, names, needed, target, None)
-    wrong = [_derive(jobs, names, needed, target, slip) for slip in slips]
+    right = _derive(texts, jobs, names, needed, target, None)
+    wrong = [_derive(texts, jobs, names, needed, target, slip) for slip in slips]
     done = _play(jobs)
     day = max(done) if target is None else done[target]
-    if target is None:
-        ask = "完成全部工作最少需要多少天？"
-    else:
-        ask = f"“{names[target]}”最早在第几天完成？"
-        if rng.random() < 0.3:
-            return question_types.claim(
-                rng, f"“{names[target]}”最早在第{{}}天完成，对吗？", right, wrong, str(day)
-            )
+    job = "" if target is None else names[target]
+    if job and rng.random() < 0.3:
+        return question_types.claim(rng, language, texts.claim, {"job": job}, right, wrong, str(day))
+    ask = texts.day.format(job=job) if job else texts.total
     return question_types.value(ask, right, wrong, question_types.near(rng, day), str(day))
 
 
@@ -101,7 +168,12 @@ def _needed(jobs: list[_Job], target: int | None) -> list[int]:
 
 
 def _derive(
-    jobs: list[_Job], names: list[str], needed: list[int], target: int | None, slip: _Slip | None
+    texts: _Texts,
+    jobs: list[_Job],
+    names: list[str],
+    needed: list[int],
+    target: int | None,
+    slip: _Slip | None,
 ) -> Chain:
     done: dict[int, int] = {}
     steps = []
@@ -111,20 +183,19 @@ def _derive(
         ready = [done[one] for one in jobs[at].after]
         start = (min if here.earlier else max)(ready, default=0)
         done[at] = start + days
-        steps.append(_sentence(names, jobs[at], done, start, days))
+        steps.append(_sentence(texts, names, jobs[at], done, start, days))
     last = max(done.values()) if target is None else done[target]
     if target is None:
-        steps.append(f"最晚完成的是第{last}天，所以一共要{last}天。")
+        steps.append(texts.in_all.format(day=Count(last)))
     return Chain(tuple(steps), str(last))
 
 
-def _sentence(names: list[str], job: _Job, done: dict[int, int], start: int, days: int) -> str:
+def _sentence(texts: _Texts, names: list[str], job: _Job, done: dict[int, int], start: int, days: int) -> str:
     if not job.after:
-        return f"“{job.name}”不用等，做{days}天，第{days}天完成。"
-    waits = "、".join(f"“{names[one]}”第{done[one]}天完成" for one in job.after)
-    later = f"，等到第{start}天" if len(job.after) > 1 else ""
-    return (
-        f"{waits}{later}，“{job.name}”再做{days}天，{start}+{days}={start + days}，第{start + days}天完成。"
+        return texts.at_once.format(job=job.name, days=Count(days))
+    finished = [texts.finished.format(job=names[one], day=done[one]) for one in job.after]
+    return (texts.then_late if len(finished) > 1 else texts.then).format(
+        waits=texts.and_then.join(finished), job=job.name, days=Count(days), start=start, end=start + days
     )
 
 

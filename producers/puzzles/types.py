@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from producers.puzzles.languages import Language
 from shared.errors import VotequeueError
 
 
@@ -44,23 +45,21 @@ class Puzzle:
     queries: tuple[Query, ...]
 
 
-Maker = Callable[[Random, int], Puzzle | None]
-"""Draws one puzzle of a difficulty (1-3); None if the draw is not a valid puzzle."""
+Maker = Callable[[Random, int, Language], Puzzle | None]
+"""Draws one puzzle of a difficulty (1-3) in a language; None if the draw is not a valid puzzle.
 
-_OUTROS = (
-    "根据以上信息，回答以下选择题：",
-    "请根据以上信息，回答下面的选择题：",
-    "根据上述信息，回答以下问题：",
-)
-_LEADS = ("以下是已知信息：", "已知信息如下：", "下面是全部已知的信息：")
+The draws must not depend on the language.
+"""
 
 
-def statement(rng: Random, scene: str, lines: Sequence[str], rules: Sequence[str] = ()) -> str:
+def statement(
+    rng: Random, language: Language, scene: str, lines: Sequence[str], rules: Sequence[str] = ()
+) -> str:
     """Lay out a problem: the scene, numbered facts, then numbered rules under their own heading."""
-    parts = [scene + rng.choice(_LEADS), number(lines)]
+    parts = [scene + language.space + rng.choice(language.leads), number(lines)]
     if rules:
-        parts += [rng.choice(("规则如下：", "另外有以下规则：")), number(rules)]
-    return "\n\n".join([*parts, rng.choice(_OUTROS)])
+        parts += [rng.choice(language.rules), number(rules)]
+    return "\n\n".join([*parts, rng.choice(language.outros)])
 
 
 def number(lines: Sequence[str]) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from producers.reports import render
 from shared import providers, service_pauses, settings
 from shared.errors import ServiceUnreachable
-from shared.jobs import DATA_QUEUES
 from shared.ledger import calls, token_charges
 from shared.ledger.calls import Tally
 from shared.ledger.runs import Run
@@ -83,39 +82,30 @@ def of_run(run: Run) -> ApiUsage:
 
 def halts(run: Run) -> list[Halt]:
     """List the paused services of a run."""
-    provider = _provider(run)
-    if provider is None:
-        return []
     return [
         Halt(provider, pause.service, pause.reason, pause.since, pause.until)
+        for provider in run.providers
         for pause in calls.pauses(provider)
         if _is_of(pause.service, run)
     ]
 
 
 def _slowdowns(run: Run) -> list[Slowdown]:
-    provider = _provider(run)
     try:
-        slowdowns = service_pauses.of(provider) if provider else []
+        slowdowns = [slowdown for provider in run.providers for slowdown in service_pauses.of(provider)]
     except ServiceUnreachable:
         return []
     return [slowdown for slowdown in slowdowns if _is_of(slowdown.service, run)]
 
 
 def _passed(run: Run) -> dict[str, float]:
-    provider = _provider(run)
-    ratios = token_charges.passed(provider) if provider else {}
-    return {service: ratio for service, ratio in ratios.items() if _is_of(service, run)}
-
-
-def _provider(run: Run) -> str | None:
-    return run.options.get("provider") if run.kind in DATA_QUEUES else None
+    passed = [token_charges.passed(provider).items() for provider in run.providers]
+    return {service: ratio for ratios in passed for service, ratio in ratios if _is_of(service, run)}
 
 
 def _is_of(service: str, run: Run) -> bool:
-    provider = _provider(run)
-    models = run.options.get("models") or [run.options.get("model")]
-    return service.rpartition("@")[0] in [provider, *(f"{provider}/{model}" for model in models)]
+    models = [f"{provider}/{model}" for provider, model in run.services]
+    return service.rpartition("@")[0] in [*run.providers, *models]
 
 
 def describe_halts(run: Run) -> list[str]:

@@ -5,16 +5,37 @@
 Entries are resampled rather than questions, because questions about one problem are correlated.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from shared import dataset
+from shared.dataset import Entry
 from shared.errors import UserError
 
 LEVEL = 0.95
 RESAMPLES = 2000
 SEED = 42
 
+_BATCH = 10_000_000  # numbers drawn at once: about 100 MB
+
 Interval = tuple[float, float]
+
+
+def unit(entry: Entry) -> str:
+    """Name the unit that is resampled: copies of one problem together; without a problem, the entry."""
+    return dataset.unit(entry)
+
+
+def by_unit(
+    units: Sequence[str], counts: Sequence[float], sizes: Sequence[int] | None = None
+) -> Interval | None:
+    """Return the `interval` of questions with these units, counts and sizes (by default 1)."""
+    summed: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+    for name, count, size in zip(units, counts, sizes or [1] * len(units), strict=True):
+        summed[name][0] += count
+        summed[name][1] += size
+    return interval([count for count, _ in summed.values()], [int(size) for _, size in summed.values()])
 
 
 def interval(counts: Sequence[float], sizes: Sequence[int]) -> Interval | None:
@@ -45,6 +66,7 @@ def interval(counts: Sequence[float], sizes: Sequence[int]) -> Interval | None:
         n_resamples=RESAMPLES,
         confidence_level=LEVEL,
         method="percentile",
+        batch=max(1, _BATCH // len(counts)),
         rng=np.random.default_rng(SEED),
     ).confidence_interval
     return float(bounds.low), float(bounds.high)

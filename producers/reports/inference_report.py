@@ -12,10 +12,12 @@ import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
 from producers import run_progress
 from shared import metrics, voting
 from shared.ledger import votes
+from shared.ledger.claims import FORCED
 from shared.ledger.schema import OPEN, State
 from shared.ledger.votes import QuestionResult, RecordedVote, VoteSource
 from shared.voting import Vote
@@ -109,10 +111,20 @@ class Figures:
     rounds: Counter[int] = field(default_factory=Counter)
     agreement: float | None = None
     unreadable: Share = field(default_factory=Share)
+    # Letters that were asked for, and those that were read; the plain majority's accuracy with the former and
+    # without them.
+    forced_letters: Counter[str] = field(default_factory=Counter)
+    read_letters: Counter[str] = field(default_factory=Counter)
+    with_forced: Share = field(default_factory=Share)
+    without_forced: Share = field(default_factory=Share)
     accepted: Share = field(default_factory=Share)
     scorer: Judgement = field(default_factory=Judgement)
     # Votes by model, weights, engine, adapter and scorer; None: not recorded.
     sources: list[VoteSource] = field(default_factory=list)
+    # An `api_usage.ApiUsage`, if the generator calls a provider: calls, usage and cost.
+    services: Any = None
+    # A `combination.Combination`, if the run combines the votes of others.
+    combination: Any = None
     tokens: int = 0
     wall_seconds: float | None = None
     tokens_per_second: float | None = None
@@ -142,6 +154,7 @@ def figures(run: str) -> Figures:
         if result.gold is not None:
             _count_first_round(figures, result, result.gold)
             _count_judgement(figures.scorer, result, result.gold)
+            _count_majorities(figures, result, result.gold)
     if figures.first_rounds:
         figures.agreement = statistics.fmean(first.agreeing / first.votes for first in figures.first_rounds)
     figures.scorer.auc = metrics.auc(figures.scorer.right_scores, figures.scorer.wrong_scores)
@@ -176,6 +189,9 @@ def _count_votes(figures: Figures, result: QuestionResult) -> None:
         figures.unreadable.add(vote.letter is None)
         figures.accepted.add(vote.accepted)
         figures.vote_letters[vote.letter or NO_LETTER] += 1
+        if vote.letter is not None:
+            letters = figures.forced_letters if vote.letter_source == FORCED else figures.read_letters
+            letters[vote.letter] += 1
     first = first_round(result)
     # Ties go to the letter seen first, as in the plain majority.
     for letter, agreeing in Counter(vote.letter for vote in first if vote.letter is not None).most_common(1):
@@ -202,6 +218,16 @@ def _count_first_round(figures: Figures, result: QuestionResult, gold: str) -> N
     plain = voting.fall_back([Vote(vote.letter, True) for vote in first], "majority")
     figures.majority.add(plain.letter == gold)
     figures.some_vote_right.add(right > 0)
+
+
+def _count_majorities(figures: Figures, result: QuestionResult, gold: str) -> None:
+    """Count the plain majority of all votes, with the letters that were asked for and without them."""
+    if not result.votes:
+        return
+    read = [vote for vote in result.votes if vote.letter_source != FORCED]
+    for share, counted in ((figures.with_forced, result.votes), (figures.without_forced, read)):
+        plain = voting.fall_back([Vote(vote.letter) for vote in counted], "majority")
+        share.add(plain.letter == gold)
 
 
 def _count_judgement(judgement: Judgement, result: QuestionResult, gold: str) -> None:

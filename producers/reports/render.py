@@ -24,6 +24,7 @@ from producers.run_progress import RunProgress
 from producers.trace import History, Round
 from shared import prompts
 from shared.dataset import LETTERS
+from shared.ledger.claims import FORCED
 from shared.ledger.progress import Dead
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
@@ -121,7 +122,7 @@ def progress(progress: RunProgress, waiting: int | None) -> None:
         text(_put_off(progress, progress.due_at))
     if progress.open:
         text(f"messages in the queue: {waiting}" if waiting is not None else "the broker does not answer")
-    if progress.stalled:
+    if progress.stalled or progress.unserved:
         text(run_progress.describe_stall(progress))
     if progress.states[State.DEAD]:
         text(f"reasons of dead items: `votequeue failed {progress.run}`")
@@ -201,7 +202,7 @@ def _round(sampled: Round, before: str | None) -> None:
     options = ", ".join(f"{name} {value}" for name, value in sampled.sampling.items())
     text(f"\nround {sampled.attempt}, sampled from {clock(sampled.sampled_at)}{seconds}")
     text(f"  generator: {model}, adapter: {sampled.adapter or 'none'}")
-    text(f"  sampling: {options}, seed {sampled.seed}")
+    text(f"  sampling: {options}, seed {sampled.seed}, prompt as {sampled.style}")
     text(f"  examples shown: {', '.join(f'number {position}' for position in sampled.examples) or 'none'}")
     tokens = "" if sampled.prompt_tokens is None else f" ({sampled.prompt_tokens} tokens)"
     if sampled.prompt is None:
@@ -220,14 +221,19 @@ def _vote(vote: dict[str, Any]) -> None:
         f"\nvote {vote['attempt']}.{vote['place'] + 1}: {vote['letter'] or 'no letter'}, {score}, {verdict}, "
         f"{vote['tokens']} tokens{_ending(vote)}"
     )
-    quoted(vote["text"])
+    if vote["thinking"]:
+        quoted(f"(thinking)\n{vote['thinking']}\n(answer)\n{vote['text']}")
+    else:
+        quoted(vote["text"])
 
 
 def _ending(vote: dict[str, Any]) -> str:
     parts = [
+        "letter asked for" if vote["letter_source"] == FORCED else "",
         f"finish reason {vote['finish_reason']}" if vote["finish_reason"] else "",
         "" if vote["mean_logprob"] is None else f"mean log-probability {vote['mean_logprob']:.3f}",
         f"scorer {vote['scorer']}" if vote["scorer"] else "",
+        f"of run {vote['run']}" if vote.get("run") else "",
     ]
     return "".join(f", {part}" for part in parts if part)
 

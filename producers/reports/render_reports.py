@@ -5,12 +5,13 @@
 The figures come from the `*_report` modules and `revote`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from producers import console
 from producers.models import ListedModel
-from producers.reports import render, training_report
+from producers.reports import render, render_api_usage, render_comparison, training_report
 from producers.reports.confidence_intervals import Interval
 from producers.reports.inference_report import Figures, Share
 from producers.reports.render import Rows
@@ -33,7 +34,10 @@ def inference_rows(figures: Figures) -> Rows:
         ("votes without a letter", render.percent(figures.unreadable)),
         ("votes accepted", render.percent(figures.accepted)),
     ]
-    return rows + _scorer_rows(figures) + _source_rows(figures) + _work_rows(figures)
+    rows += _forced_rows(figures)
+    services = render_api_usage.service_rows(figures.services) if figures.services else []
+    combined = render_comparison.combination_rows(figures.combination) if figures.combination else []
+    return combined + rows + _scorer_rows(figures) + _source_rows(figures) + services + _work_rows(figures)
 
 
 def _counts(figures: Figures) -> str:
@@ -51,6 +55,27 @@ def _accuracy_rows(figures: Figures) -> Rows:
     ]
 
 
+def _forced_rows(figures: Figures) -> Rows:
+    if not figures.forced_letters:
+        return []
+    rows = [
+        ("letters asked for", _letter_shares(figures.forced_letters)),
+        ("letters read", _letter_shares(figures.read_letters)),
+    ]
+    if figures.with_forced.of:
+        rows += [
+            ("plain majority with letters asked for", render.percent(figures.with_forced)),
+            ("plain majority without them", render.percent(figures.without_forced)),
+        ]
+    return rows
+
+
+def _letter_shares(letters: Counter[str]) -> str:
+    total = letters.total()
+    shares = ", ".join(f"{letter} {100 * count / total:.0f} %" for letter, count in sorted(letters.items()))
+    return f"{total}: {shares}" if total else "none"
+
+
 def _scorer_rows(figures: Figures) -> Rows:
     judged = figures.scorer
     accepted, void = judged.accepted_right + judged.accepted_wrong, judged.void_right + judged.void_wrong
@@ -65,10 +90,10 @@ def _scorer_rows(figures: Figures) -> Rows:
 
 def _source_rows(figures: Figures) -> Rows:
     rows = []
+    combined = ", ".join(figures.combination.weights) if figures.combination else ""
+    unknown = f"the runs {combined}" if combined else "not on record"
     for source in figures.sources:
-        model = (
-            f"{source.model} (weights {source.weights}, {source.engine})" if source.model else "not on record"
-        )
+        model = f"{source.model} (weights {source.weights}, {source.engine})" if source.model else unknown
         adapter = f", adapter {source.adapter}" if source.adapter else ""
         scorer = f", scorer {source.scorer}" if source.scorer else ", no scorer"
         rows.append((f"{console.count(source.votes, 'vote')} sampled by", f"{model}{adapter}{scorer}"))

@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from producers import console, output_files
-from producers.reports import generation_report, inference_plots, render, summaries, training_plots
+from producers.reports import (
+    generation_report,
+    inference_plots,
+    render,
+    render_comparison,
+    summaries,
+    training_plots,
+)
 from producers.reports.generation_report import GenerationReport
 from producers.reports.inference_report import Figures
+from producers.reports.paired_comparison import Comparison
 from producers.reports.revote import Revote
 from producers.reports.summaries import Summary
 from producers.reports.training_report import TrainingReport
@@ -21,6 +29,7 @@ from shared import dataset
 from shared.errors import UserError
 
 TITLE = "Report of run {run}"
+PAGE, DATA = "report.md", "report.json"
 
 
 def save(summary: Summary, folder: Path, force: bool = False) -> list[Path]:
@@ -30,7 +39,7 @@ def save(summary: Summary, folder: Path, force: bool = False) -> list[Path]:
         UserError: the folder cannot be made or written, or a run reads one of these files and ``force``
             is false.
     """
-    page, data = folder / "report.md", folder / "report.json"
+    page, data = folder / PAGE, folder / DATA
     replaced = [folder / name for name in inference_plots.NAMES] if isinstance(summary, Figures) else []
     for path in (page, data, *replaced):
         output_files.require_free(path, force)
@@ -50,11 +59,27 @@ def save(summary: Summary, folder: Path, force: bool = False) -> list[Path]:
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
-    with dataset.writing(page) as file:
-        file.write(render.markdown(TITLE.format(run=summary.run), summaries.rows(summary), plots))
-    with dataset.writing(data) as file:
-        file.write(json.dumps(render.plain(summary), ensure_ascii=False, indent=2) + "\n")
+    _write(folder, render.markdown(TITLE.format(run=summary.run), summaries.rows(summary), plots), summary)
     return [page, data, *plots]
+
+
+def save_comparison(comparison: Comparison, folder: Path, force: bool = False) -> list[Path]:
+    """Write the page and the data of a comparison; raises as `save`."""
+    for name in (PAGE, DATA):
+        output_files.require_free(folder / name, force)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
+    _write(folder, render_comparison.page(comparison), comparison)
+    return [folder / PAGE, folder / DATA]
+
+
+def _write(folder: Path, page: str, summary: object) -> None:
+    with dataset.writing(folder / PAGE) as file:
+        file.write(page)
+    with dataset.writing(folder / DATA) as file:
+        file.write(json.dumps(render.plain(summary), ensure_ascii=False, indent=2) + "\n")
 
 
 def draw(summary: Summary, folder: Path) -> list[Path]:

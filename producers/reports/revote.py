@@ -6,7 +6,6 @@ Questions about problems in the scorer's training data are left out.
 """
 
 import itertools
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -84,6 +83,11 @@ def revote(name: str, scorer: str | None = None) -> Revote:
     """
     run = run_progress.require_questions(name)
     sampling = Sampling.of_record(run.options)
+    if sampling.weights is not None:
+        raise UserError(
+            f"run {name!r} weighs votes by their runs, which --revote cannot: see `votequeue report {name}`, "
+            "or combine the runs with --combine plain"
+        )
     model = _model(name, scorer)
     comparison = Revote(name, model.name if model else None)
     cases = list(_cases(comparison, model))
@@ -114,7 +118,7 @@ def _cases(comparison: Revote, model: Model | None) -> Iterator[_Case]:
         elif model is not None and any(vote.scorer != model.name for vote in result.votes):
             comparison.otherwise += 1
         else:
-            yield _Case(result.gold, dataset.identity(result.entry.problem), _rounds(result))
+            yield _Case(result.gold, confidence_intervals.unit(result.entry), _rounds(result))
 
 
 def _rounds(result: QuestionResult) -> list[list[RecordedVote]]:
@@ -194,9 +198,4 @@ def _finished(row: Row, rounds: Sequence[int], tokens: Sequence[int]) -> Row:
 
 
 def _interval(cases: Sequence[_Case], counts: Sequence[float], sizes: Sequence[int]) -> Interval | None:
-    by_entry: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0])
-    for case, count, size in zip(cases, counts, sizes, strict=True):
-        by_entry[case.entry][0] += count
-        by_entry[case.entry][1] += size
-    summed = list(by_entry.values())
-    return confidence_intervals.interval([count for count, _ in summed], [int(size) for _, size in summed])
+    return confidence_intervals.by_unit([case.entry for case in cases], counts, sizes)

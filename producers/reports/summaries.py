@@ -7,6 +7,8 @@ Each kind of run has a module that computes its figures and functions that rende
 
 from producers import run_progress
 from producers.reports import (
+    api_usage,
+    combination,
     generation_report,
     inference_report,
     render,
@@ -20,6 +22,7 @@ from producers.reports.render import Rows
 from producers.reports.revote import Revote
 from producers.reports.training_report import TrainingReport
 from shared.jobs import DATA_QUEUES
+from shared.ledger import runs
 
 Summary = Figures | GenerationReport | TrainingReport | Revote
 
@@ -33,7 +36,12 @@ def of_run(run: str) -> Figures | GenerationReport | TrainingReport:
     kind = run_progress.progress_of(run).kind
     if kind in DATA_QUEUES:
         return generation_report.figures(run)
-    return training_report.report_of(run) if kind == "train" else inference_report.figures(run)
+    if kind == "train":
+        return training_report.report_of(run)
+    figures, record = inference_report.figures(run), runs.get_run(run)
+    figures.services = api_usage.of_run(record) if record.calls_services else None
+    figures.combination = combination.of_run(record)
+    return figures
 
 
 def rows(summary: Summary) -> Rows:

@@ -11,6 +11,7 @@ its other items become pending as if never claimed. All writers lock items in th
 prevents deadlocks.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ from shared.ledger import engine, leases, locks, schema
 from shared.ledger.schema import Death, State
 from shared.voting import Answer
 
+READ, FORCED = "read", "forced"  # how a vote's letter was got
 items, begun = schema.items.c, schema.begun_claims.c
+PUT_OFF, DEAD = "again: ", "dead: "  # prefixes of outcomes
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class VoteRecord:
     """One vote as the ledger stores it; ``score`` is the scorer's probability of soundness.
 
     ``finish_reason`` is the engine's (``stop``, ``length``); ``mean_logprob`` is the mean log-probability of
-    the tokens, in nats and at temperature 1.
+    the tokens, in nats and at temperature 1. ``thinking`` is not part of the text. ``letter_source`` says how
+    the letter was got: `READ` in the text, or `FORCED`, by asking for one.
     """
 
     text: str
@@ -57,6 +61,8 @@ class VoteRecord:
     tokens: int
     finish_reason: str | None = None
     mean_logprob: float | None = None
+    thinking: str | None = None
+    letter_source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ class RoundRecord:
     """The sources of a round's votes.
 
     ``generator`` is a name in the table of generators; ``prompt`` is the prompt's SHA-256; ``examples`` are
-    the positions of the solved examples, in prompt order; ``seconds`` is the duration of the sampling.
+    the positions of the solved examples, in prompt order; ``seconds`` is the duration of the sampling;
+    ``style`` is the prompt's (``chat``, ``completion``).
     """
 
     generator: str | None
@@ -75,6 +82,7 @@ class RoundRecord:
     seed: int | None
     sampled_at: float
     seconds: float | None
+    style: str | None = None
 
 
 @dataclass(frozen=True)
@@ -229,7 +237,7 @@ def bury(claim: Claim, reason: str) -> bool:
     with engine.writing() as connection:
         now = engine.now(connection)
         changes = {"reason": reason, "settled_at": now}
-        return _let_go(connection, claim, State.DEAD, now, f"dead: {reason}", changes)
+        return _let_go(connection, claim, State.DEAD, now, f"{DEAD}{reason}", changes)
 
 
 @engine.retried
@@ -247,11 +255,27 @@ def release(claims: Iterable[Claim], reason: str, delay: float = 0.0) -> list[Jo
 
 @engine.retried
 def put_off(held: Claim, reason: str, delay: float) -> bool:
-    """Return an item after a transient failure; it is due for another round in ``delay`` seconds."""
+    """Return an item after a failed call: due again in ``delay`` seconds, and the attempt is not counted."""
     with engine.writing() as connection:
         now = engine.now(connection)
-        changes: dict[str, Any] = {"not_before": now + delay, "sent_at": None, "losses": 0}
-        return _let_go(connection, held, State.PENDING, now, f"again: {reason}", changes)
+        waits = {"not_before": now + delay, "sent_at": None, "losses": 0}
+        changes: dict[str, Any] = {"attempt": items.attempt - 1, **waits}
+        return _let_go(connection, held, State.PENDING, now, f"{PUT_OFF}{reason}", changes)
+
+
+def failures(held: Claim) -> int:
+    """Count the failed calls of an item since its last counted attempt, or since it was dead."""
+    earlier = schema.attempts.c
+    query = (
+        sa.select(earlier.outcome)
+        .where(earlier.run == held.job.run, earlier.number == held.job.item)
+        .where(earlier.attempt == held.attempt, earlier.fence < held.fence)
+        .order_by(earlier.fence.desc())
+    )
+    with engine.reading() as connection:
+        outcomes = [outcome or "" for outcome in connection.scalars(query)]
+    alive = itertools.takewhile(lambda outcome: not outcome.startswith(DEAD), outcomes)
+    return sum(outcome.startswith(PUT_OFF) for outcome in alive)
 
 
 def release_all(worker: str, reason: str) -> list[Job]:

@@ -87,14 +87,34 @@ def extend(connection: sa.Connection, worker: str, lease: float, **signs: object
 
 
 @engine.retried
-def heartbeat(worker: str, lease: float, process: Process | None = None, session: int | None = None) -> float:
+def heartbeat(
+    worker: str,
+    lease: float,
+    process: Process | None = None,
+    session: int | None = None,
+    queues: Collection[str] | None = None,
+) -> float:
     """Extend a worker's lease, which all of its claims share; give the ledger's time.
 
-    ``process`` and ``session`` (the key of its session's lock) are signs of life beside the lease.
+    ``process`` and ``session`` (the key of its session's lock) are signs of life beside the lease. ``queues``
+    are those that it consumes.
     """
     signs = asdict(process) if process else {"place": None, "pid": None, "started": None}
     with engine.writing() as connection:
-        return extend(connection, worker, lease, **signs, session=session)
+        served = sa.null() if queues is None else sorted(queues)
+        return extend(connection, worker, lease, **signs, session=session, queues=served)
+
+
+def served_queues() -> set[str] | None:
+    """Name the queues that live workers consume; ``None``: one of them, of an older version, does not say."""
+    with engine.reading() as connection:
+        inspector = sa.inspect(connection)
+        known = inspector.has_table(schema.workers.name) and inspector.get_columns(schema.workers.name)
+        if workers.queues.name not in {column["name"] for column in known or ()}:
+            return None  # an older ledger that is opened read-only
+        alive = workers.lease_until > engine.now(connection)
+        consumed = list(connection.scalars(sa.select(workers.queues).where(alive)))
+    return None if None in consumed else {queue for queues in consumed for queue in queues}
 
 
 @engine.retried

@@ -6,16 +6,18 @@ A message may be lost at any time: only its sending is recorded here. `claims` r
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from shared import generators
 from shared.jobs import KINDS, Job
 from shared.ledger import engine, schema
 from shared.ledger.schema import CLAIMED_BEFORE, PENDING, State
 
 items = schema.items.c
+EVERY: sa.ColumnElement[bool] = sa.true()
 SUSPECT = 3  # consecutive deaths from which an item is suspected as their cause
 EXAMINED = 2000  # previously claimed items of a run, among which the longest waiting are chosen
 
@@ -46,7 +48,7 @@ def unsent(limit: int, run: str | None = None, *, lost: bool = False) -> list[Jo
             if lost
             else (PENDING, [items.not_before, items.number])
         )
-        for name, kind in _open_runs(connection, which):
+        for name, kind, _ in _open_runs(connection, which):
             query = (
                 sa.select(items.number)
                 .where(items.run == name, state, items.sent_at.is_(None), items.not_before <= now)
@@ -68,15 +70,15 @@ def count_unsent(run: str) -> int:
         return connection.scalar(query) or 0
 
 
-def left_over(kind: str, limit: int, sent_before: float) -> list[Job]:
-    """List previously claimed items whose new message nobody took for ``sent_before`` seconds.
+def left_over(queues: Collection[str], limit: int, sent_before: float) -> list[Job]:
+    """List previously claimed items of some queues whose new message nobody took for ``sent_before`` seconds.
 
     The longest waiting come first.
     """
-    waiting: list[tuple[float, str, int]] = []
+    waiting: list[tuple[float, str, int, str]] = []
     with engine.reading() as connection:
         now = engine.now(connection)
-        for run, _ in _open_runs(connection, schema.runs.c.kind == kind):
+        for run, kind, _ in _open_runs(connection, queues=queues):
             # In the order of its index; otherwise the planner uses the index of all pending items.
             query = (
                 sa.select(items.sent_at, items.run, items.number)
@@ -85,18 +87,29 @@ def left_over(kind: str, limit: int, sent_before: float) -> list[Job]:
                 .order_by(items.number)
                 .limit(EXAMINED)
             )
-            waiting += [tuple(row) for row in connection.execute(query)]
-    return [KINDS[kind](run=run, item=number) for _, run, number in sorted(waiting)[:limit]]
+            waiting += [(*row, kind) for row in connection.execute(query)]
+    return [KINDS[kind](run=run, item=number) for _, run, number, kind in sorted(waiting)[:limit]]
 
 
-def _open_runs(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
-    """Name the runs among some that have pending items, with their kinds."""
+def open_queues() -> list[str]:
+    """Name the queues of the runs that have pending items."""
+    with engine.reading() as connection:
+        return sorted({queue for _, _, queue in _open_runs(connection)})
+
+
+def _open_runs(
+    connection: sa.Connection, which: sa.ColumnElement[bool] = EVERY, queues: Collection[str] | None = None
+) -> list[tuple[str, str, str]]:
+    """Name the runs among some, or in some queues, that have pending items, with their kinds and queues."""
     pending = [
         sa.exists().where(items.run == schema.runs.c.name, PENDING, sent)
         for sent in (items.sent_at.is_(None), items.sent_at.is_not(None))
     ]
-    query = sa.select(schema.runs.c.name, schema.runs.c.kind).where(which, sa.or_(*pending))
-    return [(name, kind) for name, kind in connection.execute(query.order_by(schema.runs.c.name))]
+    columns = schema.runs.c
+    query = sa.select(columns.name, columns.kind, columns.options).where(which, sa.or_(*pending))
+    rows = connection.execute(query.order_by(columns.name))
+    named = [(name, kind, generators.queue_of(kind, options)) for name, kind, options in rows]
+    return [each for each in named if queues is None or each[2] in queues]
 
 
 @engine.retried
@@ -118,23 +131,20 @@ def mark_sent(jobs: Sequence[Job]) -> None:
 
 
 @engine.retried
-def forget_sent(older_than: float = 0.0, kind: str | None = None, run: str | None = None) -> int:
+def forget_sent(older_than: float = 0.0, queue: str | None = None, run: str | None = None) -> int:
     """Presume messages lost: pending items sent more than ``older_than`` seconds ago count as unsent.
 
     So do those with a future sending time, which the ledger's clock was set back after.
     """
-    which: sa.ColumnElement[bool] = sa.true()
-    if run is not None:
-        which &= schema.runs.c.name == run
-    if kind is not None:
-        which &= schema.runs.c.kind == kind
+    which = EVERY if run is None else schema.runs.c.name == run
+    queues = None if queue is None else [queue]
     with engine.writing() as connection:
         now = engine.now(connection)
         return sum(
             engine.update_in_order(
                 connection, sa.and_(items.run == name, PENDING, lost), {"sent_at": None}, skip=True
             )
-            for name, _ in _open_runs(connection, which)
+            for name, _, _ in _open_runs(connection, which, queues)
             # Two statements: the index serves each condition, but not their disjunction.
             for lost in (items.sent_at <= now - older_than, items.sent_at > now)
         )
@@ -189,15 +199,20 @@ def make_due(*runs: str) -> int:
 
 
 @engine.retried
-def revive(run: str, reason: str = "", recount: bool = False) -> int:
+def revive(run: str, reason: str = "") -> int:
     """Make a run's dead items pending again, their deaths reset; give how many.
 
-    With a ``reason``, only items whose reason begins with it. ``recount`` resets their attempts too, which is
-    wrong for items with votes: votes are numbered by attempt.
+    With a ``reason``, only items whose reason begins with it. Only the rounds on record count as attempts.
     """
     changes: dict[str, Any] = {"state": State.PENDING, "losses": 0, "reason": None, "settled_at": None}
-    if recount:
-        changes["attempt"] = 0
+    # Older ledgers have no rounds, only their votes.
+    recorded = [
+        sa.select(sa.func.max(table.c.attempt))
+        .where(table.c.run == items.run, table.c.number == items.number)
+        .scalar_subquery()
+        for table in (schema.rounds, schema.votes)
+    ]
+    changes["attempt"] = sa.func.coalesce(*recorded, 0)
     dead = (items.run == run) & (items.state == State.DEAD)
     with engine.writing() as connection:
         which = dead & items.reason.startswith(reason, autoescape=True)

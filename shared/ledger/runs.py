@@ -3,7 +3,8 @@
 get_run("round1")  ->  Run(name="round1", kind="infer", ...)
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from shared import dataset
+from shared import dataset, generators, providers
 from shared.dataset import Entry, Line, Question, key
 from shared.errors import UserError
+from shared.jobs import DATA_QUEUES, Infer
 from shared.ledger import engine, schema
 from shared.ledger.schema import State
 from shared.prompts import FewShotExample, PromptQuestion
@@ -31,12 +33,43 @@ class Run:
     options: dict[str, Any]
     created_at: float = 0.0
 
+    @property
+    def queue(self) -> str:
+        """Name the queue of its messages."""
+        return generators.queue_of(self.kind, self.options)
+
+    @property
+    def calls_services(self) -> bool:
+        """Tell whether its items call outside services."""
+        return self.kind in DATA_QUEUES or bool(self.services)
+
+    @property
+    def services(self) -> list[tuple[str, str]]:
+        """Give provider and model of each outside service that its items call."""
+        provider, embedding = self.options.get("provider"), self.options.get("retriever")
+        models = self.options.get("models") or [self.options.get("model")]
+        services = [(provider, str(model)) for model in models] if provider else []
+        if self.examples and (service := providers.embedding_service(embedding)):
+            services.append(service)
+        return [] if self.options.get("votes_of") else services
+
+    @property
+    def providers(self) -> list[str]:
+        """Give the providers of these services."""
+        return list(dict.fromkeys(provider for provider, _ in self.services))
+
 
 def find_run(name: str) -> Run | None:
     """Look up a run by name."""
     with engine.reading() as connection:
         row = connection.execute(sa.select(schema.runs).where(schema.runs.c.name == name)).one_or_none()
     return Run(**row._mapping) if row else None
+
+
+def queue_of(name: str) -> str | None:
+    """Name the queue of a run's messages; ``None``: there is no such run."""
+    run = find_run(name)
+    return run.queue if run else None
 
 
 def get_run(name: str) -> Run:
@@ -61,18 +94,24 @@ def list_runs() -> list[Run]:
         return [Run(**row._mapping) for row in rows]
 
 
+def _every(_question: Question) -> bool:
+    return True
+
+
 def open_run(
     run: Run,
     lines: Iterable[Line],
     *,
     per_entry: bool = False,
-    wants: Callable[[Question], bool] = lambda _: True,
+    wants: Callable[[Question], bool] = _every,
+    keys: Container[str] | None = None,
     files: Iterable[Path] = (),
     also: Callable[[sa.Connection], object] = lambda _: None,
 ) -> int:
     """Record a run with one item per entry, or per question that it wants; return the number of items.
 
-    ``files`` are its input files. ``also`` writes in the same transaction.
+    ``keys`` limits the items to those with these keys; each entry must have one. ``files`` are its input
+    files. ``also`` writes in the same transaction.
 
     Raises:
         UserError: a run of this name has been created concurrently.
@@ -81,15 +120,80 @@ def open_run(
         _add_run(connection, run)
         number = 0
         for chunk in engine.chunks(enumerate(lines)):
-            _add_entries(connection, run.name, ((at, line.text) for at, line in chunk))
-            places = [place for at, line in chunk for place in _places(at, line.entry, per_entry, wants)]
-            rows = [{"run": run.name, "number": at, **place} for at, place in enumerate(places, number)]
-            if rows:
-                connection.execute(schema.items.insert(), rows)
-            number += len(rows)
+            places = [
+                place
+                for at, line in chunk
+                for place in _places(at, line.entry, per_entry, wants)
+                if keys is None or place["key"] in keys
+            ]
+            number = _add_items(connection, run.name, chunk, places, number)
+            if run.kind == Infer.queue:
+                # Other runs make new entries instead of answering those of their input.
+                _add_sources(connection, run.name, chunk)
         _add_files(connection, run.name, files)
         also(connection)
         return number
+
+
+def append(run: str, lines: Iterable[Line], files: Iterable[Path] = ()) -> int:
+    """Add entries to a run, with an item per question; return the number of items.
+
+    Entries that the run has already are skipped.
+
+    Raises:
+        UserError: the run has another entry with the same id.
+    """
+    with engine.writing() as connection:
+        # The lock keeps two of these from using the same numbers.
+        connection.execute(sa.select(schema.runs.c.name).where(schema.runs.c.name == run).with_for_update())
+        position, first = (
+            connection.scalar(sa.select(sa.func.max(column) + 1).where(table.c.run == run)) or 0
+            for table, column in (
+                (schema.entries, schema.entries.c.position),
+                (schema.items, schema.items.c.number),
+            )
+        )
+        number = first
+        for chunk in engine.chunks(lines):
+            new = list(enumerate(_missing(connection, run, chunk), position))
+            position += len(new)
+            if new:
+                places = [place for at, line in new for place in _places(at, line.entry, False, _every)]
+                number = _add_items(connection, run, new, places, number)
+                _add_sources(connection, run, new)
+        _add_files(connection, run, files)
+        return number - first
+
+
+def _missing(connection: sa.Connection, run: str, lines: Sequence[Line]) -> list[Line]:
+    items, entries = schema.items.c, schema.entries.c
+    same = sa.and_(entries.run == items.run, entries.position == items.entry)
+    query = sa.select(items.key, entries.text).join_from(schema.items, schema.entries, same)
+    keys = {key(line.entry.id, 0): line for line in lines}
+    rows = connection.execute(query.where(items.run == run, items.key.in_(keys))).all()
+    for row in rows:
+        line = keys.pop(row.key)
+        if row.text != line.text:
+            raise UserError(
+                f"line {line.number}: run {run!r} has another entry with the id {line.entry.id!r}: "
+                "nothing was added, change the id"
+            )
+    return list(keys.values())
+
+
+def _add_items(
+    connection: sa.Connection,
+    run: str,
+    lines: Sequence[tuple[int, Line]],
+    places: Iterable[dict[str, Any]],
+    number: int,
+) -> int:
+    """Add entries at their positions, and items from a number on; return the next number."""
+    _add_entries(connection, run, ((at, line.text) for at, line in lines))
+    rows = [{"run": run, "number": at, **place} for at, place in enumerate(places, number)]
+    if rows:
+        connection.execute(schema.items.insert(), rows)
+    return number + len(rows)
 
 
 def open_single(run: Run, label: str, texts: Iterable[str] = (), files: Iterable[Path] = ()) -> None:
@@ -123,10 +227,21 @@ def _add_entries(connection: sa.Connection, run: str, texts: Iterable[tuple[int,
     connection.execute(schema.entries.insert(), rows)
 
 
+def _add_sources(connection: sa.Connection, run: str, lines: Iterable[tuple[int, Line]]) -> None:
+    rows = [
+        {"run": run, "position": at, "text": line.source.text}
+        for at, line in lines
+        if line.source is not None
+    ]
+    if rows:
+        connection.execute(schema.source_rows.insert(), rows)
+
+
 def _add_files(connection: sa.Connection, run: str, files: Iterable[Path]) -> None:
     paths = {engine.storable(str(path.absolute())) for path in files}
     if paths:
-        connection.execute(schema.inputs.insert(), [{"run": run, "path": path} for path in sorted(paths)])
+        rows: list[dict[str, object]] = [{"run": run, "path": path} for path in sorted(paths)]
+        engine.insert_missing(connection, schema.inputs, rows)
 
 
 def input_files() -> dict[str, list[Path]]:
@@ -161,6 +276,13 @@ def count_states(run: str) -> dict[State, int]:
     return {state: counts.get(state, 0) for state in State}
 
 
+def keys_of(run: str) -> set[str]:
+    """Give the keys of a run's items."""
+    columns = schema.items.c
+    with engine.streaming() as connection:
+        return set(connection.scalars(sa.select(columns.key).where(columns.run == run)))
+
+
 def load_entries(run: str) -> Iterator[str]:
     """Read a run's entries as in the file, in file order."""
     columns = schema.entries.c
@@ -168,6 +290,32 @@ def load_entries(run: str) -> Iterator[str]:
     with engine.streaming() as connection:
         for row in connection.execute(query):
             yield row.text
+
+
+def load_sources(run: str) -> Iterator[tuple[str, str | None]]:
+    """Read a run's entries, each with the text of its `SourceRows`, if it has any."""
+    entries, sources = schema.entries.c, schema.source_rows.c
+    behind = sa.and_(sources.run == entries.run, sources.position == entries.position)
+    with engine.streaming() as connection:
+        # A read-only ledger of an older version lacks this table.
+        present = sa.inspect(connection).has_table(schema.source_rows.name)
+        query = sa.select(entries.text, sources.text if present else sa.null())
+        if present:
+            query = query.select_from(schema.entries.outerjoin(schema.source_rows, behind))
+        query = query.where(entries.run == run).order_by(entries.position)
+        # A caller may stop early.
+        with closing(connection.execute(query)) as rows:
+            for row in rows:
+                yield row[0], row[1]
+
+
+def has_sources(run: str) -> bool:
+    """Tell whether any of a run's entries has rows of another layout, or skipped ones, behind it."""
+    with engine.reading() as connection:
+        if not sa.inspect(connection).has_table(schema.source_rows.name):
+            return False
+        query = sa.select(sa.literal(1)).where(schema.source_rows.c.run == run).limit(1)
+        return connection.scalar(query) is not None
 
 
 def load_entry(run: str, position: int) -> Entry:
@@ -178,17 +326,22 @@ def load_entry(run: str, position: int) -> Entry:
         return dataset.entry_of(connection.execute(query).scalar_one())
 
 
-def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], PromptQuestion]:
-    """Read questions by their places in the data set: (position of the entry, index of the question)."""
-    wanted = set(places)
+def load_entries_at(run: str, positions: Iterable[int]) -> dict[int, Entry]:
+    """Read entries by their positions in the data set."""
     columns = schema.entries.c
     query = sa.select(columns.position, columns.text).where(
-        columns.run == run, columns.position.in_({position for position, _ in wanted})
+        columns.run == run, columns.position.in_(set(positions))
     )
     with engine.reading() as connection:
         texts = {row.position: row.text for row in connection.execute(query)}
-    parsed = {position: dataset.entry_of(text) for position, text in texts.items()}
-    return {place: asked(parsed[place[0]], place[1]) for place in wanted}
+    return {position: dataset.entry_of(text) for position, text in texts.items()}
+
+
+def load_asked(run: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], PromptQuestion]:
+    """Read questions by their places in the data set: (position of the entry, index of the question)."""
+    wanted = set(places)
+    entries = load_entries_at(run, (position for position, _ in wanted))
+    return {place: asked(entries[place[0]], place[1]) for place in wanted}
 
 
 def asked(entry: Entry, index: int) -> PromptQuestion:

@@ -72,6 +72,17 @@ entries = Table(
     ForeignKeyConstraint(["run"], ["runs.name"]),
 )
 
+# The rows of the input file behind entries, as JSON; see `shared.source_rows`. An entry without a row here is
+# its own line of the file.
+source_rows = Table(
+    "source_rows",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False),
+    ForeignKeyConstraint(["run"], ["runs.name"]),
+)
+
 items = Table(
     "items",
     metadata,
@@ -119,6 +130,8 @@ workers = Table(
     Column("pid", Integer),
     Column("started", BigInteger),
     Column("session", Integer),
+    # The names of the queues that it consumes; NULL: unknown, an older version.
+    Column("queues", JSON),
 )
 
 
@@ -178,6 +191,9 @@ votes = Table(
     # The finish reason ("stop", "length"), and the tokens' mean log-probability (nats, at temperature 1).
     Column("finish_reason", String),
     Column("mean_logprob", Float),
+    # What the model thought before the text, and how the letter was got: "read" in the text, or "forced".
+    Column("thinking", Text),
+    Column("letter_source", String),
 )
 
 # The sources of a round's votes. Unknown values are NULL; rounds before revision 3 have no row.
@@ -196,6 +212,8 @@ rounds = Table(
     Column("seed", BigInteger),
     Column("sampled_at", Float, nullable=False),
     Column("seconds", Float),
+    # "chat" or "completion"; NULL: an older version, which had completions only.
+    Column("style", String),
 )
 
 # ``name`` is a digest of the rest. ``weights``: the hub's revision, or a digest of the files.
@@ -258,6 +276,15 @@ examples = Table(
     Column("options", JSON, nullable=False),
     Column("reasoning", Text, nullable=False),
     Column("answer", String, nullable=False),
+)
+
+# Prompt files that runs were enqueued with; ``digest`` is the SHA-256 of ``text``.
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("text", Text, nullable=False),
 )
 
 # Trainings and their models

@@ -5,6 +5,7 @@ of_run("round1")  ->  QuestionResult(number=41, votes=[RecordedVote(41, 1, 0, "B
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -19,7 +20,7 @@ from shared.ledger.claims import RoundRecord
 from shared.ledger.models import GeneratorIdentity
 from shared.voting import Vote
 
-_ON_DEMAND = ("text", "finish_reason", "mean_logprob")
+_ON_DEMAND = ("text", "finish_reason", "mean_logprob", "thinking")
 items, answers, attempts, votes = schema.items.c, schema.answers.c, schema.attempts.c, schema.votes.c
 
 
@@ -27,7 +28,7 @@ items, answers, attempts, votes = schema.items.c, schema.answers.c, schema.attem
 class RecordedVote:
     """A vote of a finished round, by item and attempt; see `VoteRecord` for its fields.
 
-    ``score`` is the probability of soundness by ``scorer``. The last three fields are read only on demand.
+    ``score`` is the probability of soundness by ``scorer``. The last four fields are read only on demand.
     """
 
     number: int
@@ -38,9 +39,11 @@ class RecordedVote:
     accepted: bool
     tokens: int
     scorer: str | None
+    letter_source: str | None = None
     text: str = ""
     finish_reason: str | None = None
     mean_logprob: float | None = None
+    thinking: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class QuestionResult:
     """One question with its votes, in sampling order, and its answer."""
 
     number: int
+    key: str
     entry: Entry
     question: int
     state: str
@@ -58,9 +62,31 @@ class QuestionResult:
     answered_at: float | None
 
     @property
+    def agreement(self) -> float | None:
+        """Give the share of the question's votes that name its answer; ``None`` if there is none."""
+        if self.letter is None or not self.votes:
+            return None
+        return sum(vote.letter == self.letter for vote in self.votes) / len(self.votes)
+
+    @property
     def gold(self) -> str | None:
         """Give the right letter, if the data set has it."""
         return self.entry.questions[self.question].answer
+
+
+@dataclass(frozen=True)
+class RecordedAnswer:
+    """The answer of a question; ``None``: there is none (yet).
+
+    ``outcome`` says how it came about, ``support`` counts the votes behind it, and ``confidence`` is the
+    share of all the question's votes that name it.
+    """
+
+    key: str
+    letter: str | None
+    outcome: str | None
+    support: int | None
+    confidence: float | None
 
 
 @dataclass(frozen=True)
@@ -95,6 +121,7 @@ def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
             for row in rows:
                 yield QuestionResult(
                     number=row.number,
+                    key=row.key,
                     entry=entry,
                     question=row.question,
                     state=row.state,
@@ -106,11 +133,31 @@ def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
                 )
 
 
-def letters_of(run: str) -> Iterator[tuple[str, list[str | None]]]:
-    """Read a run's entries in order, each with its questions' letters; ``None``: no answer (yet)."""
+def answers_of(run: str, confidence: bool = False) -> Iterator[tuple[str, list[RecordedAnswer]]]:
+    """Read a run's entries in order, each with its questions' answers; ``confidence`` counts votes for it."""
+    cast = sa.select(sa.func.count()).where(votes.run == items.run, votes.number == items.number)
+    counts = cast.where(votes.letter == answers.letter), cast
+    named = zip(counts, ("agreeing", "cast_votes"), strict=True)
+    extra = [count.scalar_subquery().label(name) for count, name in named]
     with engine.streaming() as connection:
-        for text, rows in _by_entry(connection, run):
-            yield text, [row.letter for row in rows]
+        for text, rows in _by_entry(connection, run, *(extra if confidence else ())):
+            yield (
+                text,
+                [
+                    RecordedAnswer(
+                        key=row.key,
+                        letter=row.letter,
+                        outcome=row.how,
+                        support=row.support,
+                        confidence=_share(row) if confidence else None,
+                    )
+                    for row in rows
+                ],
+            )
+
+
+def _share(row: sa.Row[Any]) -> float | None:
+    return row.agreeing / row.cast_votes if row.letter is not None and row.cast_votes else None
 
 
 def claims_of(run: str) -> Iterator[RecordedClaim]:
@@ -155,6 +202,14 @@ def recorded_rounds(
         for place, group in itertools.groupby(recorded, key=attrgetter("number", "attempt")):
             rounds.setdefault(place[0], []).append((list(group), sampled.get(place)))
     return rounds
+
+
+def last_rounds(run: str, keys: Sequence[str]) -> dict[str, list[RecordedVote]]:
+    """Read the votes of the last round of some of a run's questions, by key."""
+    named = sa.select(items.number, items.key).where(items.run == run, items.key.in_(keys))
+    with engine.reading() as connection:
+        key_of = {row.number: row.key for row in connection.execute(named)}
+    return {key_of[number]: rounds[-1][0] for number, rounds in recorded_rounds(run, list(key_of)).items()}
 
 
 def sampled_rounds(run: str, number: int) -> list[tuple[int, RoundRecord, GeneratorIdentity | None]]:
@@ -206,20 +261,24 @@ def _select(
     return (RecordedVote(*row) for row in connection.execute(query))
 
 
-def _by_entry(connection: sa.Connection, run: str) -> Iterator[tuple[str, list[sa.Row[Any]]]]:
+def _by_entry(
+    connection: sa.Connection, run: str, *extra: sa.ColumnElement[Any]
+) -> Iterator[tuple[str, list[sa.Row[Any]]]]:
     answer_of = sa.and_(answers.run == items.run, answers.number == items.number)
-    columns = items.number, items.entry, items.question, items.state, items.attempt
+    columns = items.number, items.key, items.entry, items.question, items.state, items.attempt
     questions = (
-        sa.select(*columns, answers.letter, answers.how, answers.answered_at)
+        sa.select(*columns, answers.letter, answers.how, answers.support, answers.answered_at, *extra)
         .select_from(schema.items.outerjoin(schema.answers, answer_of))
         .where(items.run == run)
         .order_by(items.number)
     )
     entries = schema.entries.c
     texts = sa.select(entries.text).where(entries.run == run).order_by(entries.position)
-    groups = itertools.groupby(connection.execute(questions), key=attrgetter("entry"))
-    for text, (_entry, rows) in zip(connection.scalars(texts), groups, strict=True):
-        yield text, list(rows)
+    # A caller may stop early.
+    with closing(connection.execute(questions)) as found, closing(connection.scalars(texts)) as in_order:
+        groups = itertools.groupby(found, key=attrgetter("entry"))
+        for text, (_entry, rows) in zip(in_order, groups, strict=True):
+            yield text, list(rows)
 
 
 class _Groups:

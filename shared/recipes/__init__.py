@@ -63,6 +63,8 @@ class ScorerTraining(_Training):
     input: Literal["reasoning", "question+reasoning", "question+answer"] = Field(
         description="input of the scorer: reasoning, question+reasoning or question+answer"
     )
+    # Older recipes and records lack it.
+    thinking: bool = Field(False, description="read a vote's thinking before its text")
     objective: Literal["classification", "pairwise"] = Field(
         description="loss: classification (right or wrong), pairwise (which of two votes is right)"
     )
@@ -95,6 +97,8 @@ class LoraTraining(_Training):
     )
     per_question: Count = Field(description="right texts per question to train on")
     examples: Annotated[tuple[str, ...], Derived()] = ()
+    # The digest of the prompt file; older trainings lack it.
+    prompt: Annotated[str | None, Derived()] = None
 
 
 Training = ScorerTraining | LoraTraining

@@ -58,9 +58,9 @@ def measure() -> float:
         locks.hold("reconcile", "bench", 3)
         claims.expire(8)
         for queue in ("infer", "train", "reason", "translate"):
-            outbox.forget_sent(older_than=10, kind=queue)
+            outbox.forget_sent(older_than=10, queue=queue)
         outbox.unsent(2000)
-        outbox.left_over("infer", 64, 0.5)
+        outbox.left_over(["infer"], 64, 0.5)
         seconds.append(time.perf_counter() - begun)
     return statistics.median(seconds) * 1000
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared import prompts, vllm_environment
+from shared import vllm_environment
+from shared.prompt_files import PromptTemplate
 from shared.prompts import FewShotExample, PromptQuestion
 from tests import valkey
 
@@ -81,7 +82,7 @@ def bare() -> dict[str, Any]:
     """Give the run's prompts to `LLM.generate`, all at once, with the same sampling."""
     from shared import settings
     from shared.dataset import Entry
-    from shared.ledger import runs
+    from shared.ledger import prompt_store, runs
     from shared.options import Sampling
     from workers import wiring
     from workers.models import embedding, retrieval, vllm_generator
@@ -95,6 +96,7 @@ def bare() -> dict[str, Any]:
         "static",
         runs.load_examples,
     )
+    template = prompt_store.of_votes(sampling.prompt)
     entries = [Entry.model_validate_json(text) for text in runs.load_entries(RUN)]
     asked = [runs.asked(entry, index) for entry in entries for index in range(len(entry.questions))]
     nearest = retriever.nearest(run.examples or "", asked, sampling.num_examples, sampling.same_problem)
@@ -107,11 +109,13 @@ def bare() -> dict[str, Any]:
         room = loaded.max_model_len - sampling.max_tokens
         count = bare_engine.get_tokenizer().encode
         texts = [
-            fitting(question, found, lambda text: len(count(text)) <= room)
+            fitting(template, question, found, lambda text: len(count(text)) <= room)
             for question, found in zip(asked, nearest, strict=True)
         ]
         begun = time.monotonic()
-        outputs = bare_engine.generate(texts, vllm_generator._sampling_params(sampling, None), use_tqdm=False)
+        outputs = bare_engine.generate(
+            texts, vllm_generator.sampling_params(sampling, sampling.max_tokens, None, []), use_tqdm=False
+        )
         seconds = time.monotonic() - begun
     finally:
         # Left to itself, its process would wait for work, and this one for its end.
@@ -120,10 +124,15 @@ def bare() -> dict[str, Any]:
     return {"bare_tokens": tokens, "bare_seconds": seconds, "bare_tokens_per_second": tokens / seconds}
 
 
-def fitting(asked: PromptQuestion, examples: Sequence[FewShotExample], fits: Callable[[str], bool]) -> str:
+def fitting(
+    template: PromptTemplate,
+    asked: PromptQuestion,
+    examples: Sequence[FewShotExample],
+    fits: Callable[[str], bool],
+) -> str:
     """Write a question's prompt with as many of its examples as fit, as a worker does."""
     shown = list(examples)
-    while not fits(text := prompts.answering(asked, shown)) and shown:
+    while not fits(text := template.completion(asked, shown)) and shown:
         shown.pop()
     return text
 

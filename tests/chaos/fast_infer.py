@@ -8,16 +8,20 @@ import asyncio
 import os
 import random
 import signal
+import threading
+from collections.abc import Sequence
 
-from shared import settings
+from shared import prompts, settings
+from shared.jobs import Job
 from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
+from shared.prompts import ModelInput
 from shared.settings import Settings
 from tests.chaos import questions
 from tests.fakes import FakeRetriever, FakeScorer
 from workers import wiring
 from workers.inference.rounds import Rounds
-from workers.ports import Completion, Generator, Progress
+from workers.ports import Completion, Generator, LetterQuestion, Progress
 
 FASTEST, SLOWEST = 0.05, 0.3  # seconds
 UNREADABLE = 0.1  # share of rounds
@@ -37,9 +41,23 @@ class FastGenerator:
         """Be what the settings name."""
         return GeneratorIdentity(settings.load().model, "none", "fast")
 
-    def count_tokens(self, prompt: str) -> int:
+    chats = False
+
+    def count_tokens(self, prompt: ModelInput, sampling: Sampling) -> int:
         """Count characters."""
-        return len(prompt)
+        return len(prompts.plain_text(prompt))
+
+    async def choose(
+        self,
+        prompt: ModelInput,
+        votes: Sequence[Completion],
+        question: LetterQuestion,
+        sampling: Sampling,
+        adapter: str | None = None,
+        job: Job | None = None,
+    ) -> list[str | None]:
+        """Give none."""
+        return [None for _ in votes]
 
     def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
         """Take every prompt."""
@@ -47,26 +65,28 @@ class FastGenerator:
 
     async def sample(
         self,
-        prompt: str,
+        prompt: ModelInput,
         sampling: Sampling,
         seed: int | None,
         adapter: str | None = None,
         progress: Progress | None = None,
+        job: Job | None = None,
     ) -> list[Completion]:
         """Answer after a moment, or kill this process."""
         await asyncio.sleep(random.uniform(FASTEST, SLOWEST))
-        if questions.POISON in prompt:
+        text = prompts.plain_text(prompt)
+        if questions.POISON in text:
             os.kill(os.getpid(), signal.SIGKILL)
         if random.random() < UNREADABLE:
             return [Completion("因为如此。", 5)] * sampling.votes
-        letter = questions.letter(questions.number_in(prompt))
+        letter = questions.letter(questions.number_in(text))
         return [Completion(f"因为如此。\n答案是：{letter}", 9)] * sampling.votes
 
 
-def fast_rounds(settings: Settings) -> tuple[Rounds, Generator]:
+def fast_rounds(settings: Settings, _: threading.Event) -> tuple[Rounds, Generator]:
     """Build what the infer queue stands on, without weights."""
     generator = FastGenerator()
-    return Rounds(generator, FakeScorer(), FakeRetriever()), generator
+    return Rounds(generator, FakeScorer(), lambda _: FakeRetriever()), generator
 
 
 wiring.rounds = fast_rounds

@@ -13,6 +13,7 @@ import pytest
 
 from shared.ledger import runs
 from shared.ledger.schema import State
+from tests import tiny
 
 READY = b"ready: batches of"
 
@@ -43,6 +44,12 @@ Start = Callable[..., Worker]
 def _all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let engines have the cores that other tests leave to each other."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the weights of a model that knows nothing."""
+    return tiny.make(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture

@@ -85,6 +85,11 @@ def test_the_bench_of_minutes(home: Path) -> None:
     assert "most in a minute" in bench("minutes", "--seconds", 3, "--skip", "forget")
 
 
+def test_the_bench_of_rendering(data: Path) -> None:
+    said = bench("rendering", data)
+    assert said.count("ratio") == 2
+
+
 @pytest.mark.usefixtures("on_broker")
 def test_the_bench_of_readers(home: Path) -> None:
     publish.infer(
@@ -94,3 +99,8 @@ def test_the_bench_of_readers(home: Path) -> None:
     said = bench("readers", "read", "--differences")
     assert "conclusion" in said
     assert "reference" in said
+
+
+def test_the_bench_of_inputs(home: Path) -> None:
+    said = bench("inputs", 20).splitlines()
+    assert {"votequeue.jsonl", "mmlu.parquet", "logiqa-text.txt"} <= {line.partition(":")[0] for line in said}

@@ -12,7 +12,6 @@ from producers import sample
 from shared import broker
 from shared.ledger import engine, runs, schema
 from shared.ledger.schema import State
-from tests import tiny
 from tests.conftest import Command
 from tests.e2e.conftest import Start, await_that, is_complete
 
@@ -26,11 +25,6 @@ ENGINE = {
     # Two workers share the questions from the start, and more wait than the survivor has room for.
     "batches_in_flight": 1,
 }
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make(tmp_path_factory.mktemp("weights"))
 
 
 def held_by_worker() -> dict[str, set[int]]:

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from producers import run_progress, sample
 from shared.ledger import engine, sampling_progress, schema
 from shared.ledger.sampling_progress import Sampled
-from tests import tiny
 from tests.conftest import Command
 from tests.e2e.conftest import Start, await_that, is_complete
 
@@ -23,10 +22,10 @@ def sampled() -> Sampled | None:
 
 
 def test_votes_and_tokens_are_told_before_any_question_is_settled_and_add_up(
-    home: Path, votequeue: Command, start_worker: Start
+    home: Path, weights: Path, votequeue: Command, start_worker: Start
 ) -> None:
     sample.write(sample.generate(6, seed=5), home / "data.jsonl")
-    worker = start_worker("infer", model=tiny.make(home / "weights"), **ENGINE)
+    worker = start_worker("infer", model=weights, **ENGINE)
     worker.await_ready()
     assert votequeue("enqueue", "infer", home / "data.jsonl", *LONG, "--run", "r").code == 0
     seen: list[tuple[int, Sampled]] = []

@@ -13,17 +13,12 @@ from producers.commands import training_options
 from shared.ledger import engine, models, runs, schema, training_log
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
-from tests import tiny, training_fixtures
+from tests import training_fixtures
 from tests.conftest import Command
 from tests.e2e.conftest import Start, Worker, await_that, is_complete
 
 pytestmark = pytest.mark.slow
 CLAIMS = {"lease": 4, "heartbeat": 0.5, "checkpoint_every": 0.5}
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make(tmp_path_factory.mktemp("weights"))
 
 
 def open_training(weights: Path, max_steps: int) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from shared import settings
 from shared.ledger import engine
 from tests.integration import postgres
+from workers.inference import finished_rounds
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,12 @@ def new_database(postgres_url: str) -> str:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     maintenance.dispose()
     return base.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(autouse=True)
+def _new_runs() -> None:
+    """Forget the options of runs, which a worker reads once: the tests' runs have the same names."""
+    finished_rounds.plan_of.cache_clear()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -13,7 +13,7 @@ from producers import run_progress
 from producers.reports import api_usage, generation_report, report_files
 from shared import broker, service_pauses, settings
 from shared.errors import LONGEST_DAY, OverBudget
-from shared.ledger import calls, claims, engine, runs, token_charges
+from shared.ledger import calls, claims, engine, leases, runs, token_charges
 from shared.ledger.calls import CallPurpose
 from shared.ledger.runs import Run
 from shared.providers import Usage
@@ -220,6 +220,9 @@ def test_missing_workers_are_called_by_what_they_would_take(
     monkeypatch.setattr(run_progress, "IDLE_AFTER", 0.0)
     call_fixtures.reason_run(home, run_fixtures.entry("p1"))
     call_fixtures.translate_run(home, run_fixtures.entry("p1"))
+    nobody = run_progress.describe_stall(run_progress.progress_of("r"))
+    assert nobody.startswith("no live worker serves the queue reason: start one with `votequeue up` or")
+    leases.heartbeat("busy", 60, queues=["reason", "translate"])
     told = "no worker is taking {}: start one with `votequeue up` or `votequeue worker {}`"
     assert run_progress.describe_stall(run_progress.progress_of("r")) == told.format("questions", "reason")
     assert run_progress.describe_stall(run_progress.progress_of("t")) == told.format("entries", "translate")

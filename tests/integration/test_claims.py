@@ -207,8 +207,8 @@ def test_sent_items_are_unsent_again_once_forgotten(jobs: list[Job]) -> None:
     outbox.mark_sent(jobs)
     assert outbox.unsent(100) == []
     assert outbox.forget_sent(older_than=60) == 0
-    assert outbox.forget_sent(kind="train") == 0
-    assert outbox.forget_sent(kind="infer") == 6
+    assert outbox.forget_sent(queue="train") == 0
+    assert outbox.forget_sent(queue="infer") == 6
     assert outbox.unsent(4) == jobs[:4]
 
 
@@ -259,11 +259,11 @@ def test_what_was_claimed_before_and_whose_message_nobody_takes_is_left_over(
 ) -> None:
     held = claims.claim(jobs[:2], "one", lease=10)
     claims.lose(held, "the engine died", max_losses=5, alone=False)
-    assert outbox.left_over("infer", 10, sent_before=0) == []
+    assert outbox.left_over(["infer"], 10, sent_before=0) == []
     outbox.mark_sent(jobs)
-    assert outbox.left_over("infer", 10, sent_before=60) == []
-    assert outbox.left_over("infer", 10, sent_before=0) == jobs[:2]
-    assert outbox.left_over("infer", 1, sent_before=0) == jobs[:1]
-    assert outbox.left_over("train", 10, sent_before=0) == []
+    assert outbox.left_over(["infer"], 10, sent_before=60) == []
+    assert outbox.left_over(["infer"], 10, sent_before=0) == jobs[:2]
+    assert outbox.left_over(["infer"], 1, sent_before=0) == jobs[:1]
+    assert outbox.left_over(["train"], 10, sent_before=0) == []
     claims.claim(jobs[:1], "two", lease=10)
-    assert outbox.left_over("infer", 10, sent_before=0) == jobs[1:2]
+    assert outbox.left_over(["infer"], 10, sent_before=0) == jobs[1:2]

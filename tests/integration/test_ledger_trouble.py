@@ -324,8 +324,8 @@ def test_the_sweep_looks_at_what_is_pending_through_indexes_alone(tmp_path: Path
 
     sa.event.listen(engine.engine(), "before_cursor_execute", before)
     outbox.unsent(100)
-    outbox.left_over("infer", 100, 1.0)
-    outbox.forget_sent(older_than=10, kind="infer")
+    outbox.left_over(["infer"], 100, 1.0)
+    outbox.forget_sent(older_than=10, queue="infer")
     claims.expire(5)
     looked = [plan for plan in plans if "items" in plan]
     assert looked

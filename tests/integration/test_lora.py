@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from producers.commands import training_options
-from shared import dataset, model_store, prompts
+from shared import dataset, model_store, prompt_files, prompts
 from shared.errors import Refused
 from shared.ledger import runs
 from shared.prompts import FewShotExample, PromptQuestion
@@ -84,7 +84,7 @@ def test_a_row_is_the_inference_prompt_with_two_others_solved_and_the_loss_is_on
     first, *_ = rows(options(base, max_length=4096), found, index)
     prompt, completion = texts(base, first)
     shown = [solved for solved in index.solved if solved.asked.problem != found[0].problem][:2]
-    assert prompt == prompts.answering(found[0].asked, shown)
+    assert prompt == prompt_files.built_in("zh").completion(found[0].asked, shown)
     assert found[0].problem not in prompt.removesuffix(prompts.case(found[0].asked))
     assert completion == f"{RIGHT}\n答案是：A\n{tiny.END}"
 

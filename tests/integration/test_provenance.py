@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from producers.enqueue import publish
-from shared import prompts, settings
+from shared import prompt_files, settings
 from shared.errors import UserError
 from shared.jobs import Infer
 from shared.ledger import claims, models, runs, votes
@@ -21,7 +21,6 @@ from tests import fakes
 from tests.conftest import Command
 from tests.fakes import FakeGenerator, FakeScorer
 from tests.integration import model_fixtures, run_fixtures
-from workers.inference import rounds as rounds_module
 from workers.inference.rounds import Rounds
 
 SAMPLING = Sampling(votes=2, max_attempts=2)
@@ -29,10 +28,9 @@ SAMPLING = Sampling(votes=2, max_attempts=2)
 
 @pytest.fixture(autouse=True)
 def _broker(on_broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a broker that answers, a model that is set, and a worker that knows no run yet."""
+    """Have a broker that answers, and a model that is set."""
     monkeypatch.setenv("VOTEQUEUE_MODEL", "own/weights")
     settings.load.cache_clear()
-    rounds_module._plan.cache_clear()
 
 
 @pytest.fixture
@@ -45,7 +43,7 @@ class LastExamples:
     """Retrieves the last examples of a data set, the very last first."""
 
     def nearest(
-        self, digest: str, asked: list[PromptQuestion], count: int, same_problem: bool
+        self, digest: str, asked: list[PromptQuestion], count: int, same_problem: bool, run: str
     ) -> list[list[FewShotExample]]:
         """Give them to every question."""
         return [runs.load_examples(digest)[::-1][:count] for _ in asked]
@@ -73,7 +71,7 @@ def test_a_run_keeps_the_models_that_were_in_use_when_it_was_enqueued(
     first = publish.infer(data, SAMPLING)
     pinned = {
         "model": settings.load().model,
-        "prompt": prompts.version("answering"),
+        "prompt": prompt_files.built_in("zh").digest,
         "scorer": "s1",
         "lora": "none",
     }
@@ -94,7 +92,7 @@ def test_without_a_model_in_the_settings_any_workers_model_answers(
     settings.load.cache_clear()
     publish.infer(data, SAMPLING, "r")
     assert options("r")["model"] is None
-    rounds = Rounds(FakeGenerator(), FakeScorer(), fakes.FakeRetriever())
+    rounds = Rounds(FakeGenerator(), FakeScorer(), lambda _: fakes.FakeRetriever())
     [outcome] = asyncio.run(rounds.run(claims.claim([Infer(run="r", item=0)], "one", 60)))
     assert str(outcome).startswith("A: ")
     monkeypatch.setenv("VOTEQUEUE_MODEL", "own/weights")
@@ -127,12 +125,10 @@ def test_a_run_is_not_continued_with_another_model_or_prompt(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish.infer(data, SAMPLING, "r")
-    monkeypatch.setitem(prompts.PROMPTS, "answering", prompts.Template("another"))
     with pytest.raises(
-        UserError, match=r"its prompt is [0-9a-f]{8}, not [0-9a-f]{8}: choose another name with --run"
+        UserError, match=r"its prompt is [0-9a-f]{64}, not [0-9a-f]{64}: choose another name with --run"
     ):
-        publish.infer(data, SAMPLING, "r")
-    monkeypatch.undo()
+        publish.infer(data, SAMPLING.model_copy(update={"prompt": "en"}), "r")
     monkeypatch.setenv("VOTEQUEUE_MODEL", "other/weights")
     settings.load.cache_clear()
     with pytest.raises(UserError, match=r"its model is .*, not other/weights"):
@@ -147,7 +143,7 @@ def test_trace_shows_the_exact_prompt_and_report_the_models(
     publish.infer(data, SAMPLING, "r", str(solved))
     generator = Weights(otherwise=["因为甲高。\n答案是：A", "我不知道。"])
     models.add_generator(generator.identity)
-    rounds = Rounds(generator, FakeScorer(lambda _, text: 0.9), LastExamples())
+    rounds = Rounds(generator, FakeScorer(lambda _, text: 0.9), lambda _: LastExamples())
     asyncio.run(rounds.run(claims.claim([Infer(run="r", item=0)], "one", 60)))
     [request] = generator.requests
     shown = votequeue("trace", "r", "p1#1").out
@@ -170,9 +166,9 @@ def test_a_prompt_of_another_version_is_not_guessed(
     data: Path, monkeypatch: pytest.MonkeyPatch, votequeue: Command
 ) -> None:
     publish.infer(data, SAMPLING, "r")
-    rounds = Rounds(Weights(), FakeScorer(), fakes.FakeRetriever())
+    rounds = Rounds(Weights(), FakeScorer(), lambda _: fakes.FakeRetriever())
     asyncio.run(rounds.run(claims.claim([Infer(run="r", item=0)], "one", 60)))
-    monkeypatch.setattr(prompts, "HEAD", "另一个开头。\n")
+    monkeypatch.setattr(prompt_files.built_in("zh"), "head", "另一个开头。\n")
     shown = votequeue("trace", "r", "p1#1").out
     assert "another version of votequeue built it" in shown
     assert "generator: unknown" in shown
@@ -181,7 +177,7 @@ def test_a_prompt_of_another_version_is_not_guessed(
 def test_votes_that_are_judged_again_keep_what_they_were_sampled_from(data: Path) -> None:
     source = publish.infer(data, SAMPLING, "r").run
     generator = Weights()
-    rounds = Rounds(generator, FakeScorer(), fakes.FakeRetriever())
+    rounds = Rounds(generator, FakeScorer(), lambda _: fakes.FakeRetriever())
     asyncio.run(rounds.run(claims.claim([Infer(run=source, item=at) for at in (0, 1)], "one", 60)))
     again = SAMPLING.model_copy(update={"votes_of": source, "scorer": "none"})
     publish.infer(data, again, "again")

@@ -1,7 +1,6 @@
 """Rounds over fakes and a real ledger: what becomes of a question, whatever becomes of its batch."""
 
 import asyncio
-import hashlib
 import itertools
 import json
 import signal
@@ -87,7 +86,7 @@ def votes(letters: str) -> list[str]:
 def playing(
     generator: FakeGenerator, scorer: FakeScorer | None = None, retriever: Retriever | None = None
 ) -> Rounds:
-    return Rounds(generator, scorer or FakeScorer(), retriever or FakeRetriever())
+    return Rounds(generator, scorer or FakeScorer(), lambda _: retriever or FakeRetriever())
 
 
 def claim(run: str, count: int = 1, worker: str = "one", lease: float = LEASE) -> list[Claim]:
@@ -143,6 +142,8 @@ def test_an_accepted_majority_is_answered_and_all_its_votes_are_recorded(tmp_pat
             "scorer": "s1",
             "finish_reason": "stop",
             "mean_logprob": -0.25,
+            "thinking": None,
+            "letter_source": letter and "read",
         }
         for place, (text, letter, score) in enumerate(
             zip(texts, ["B", "A", "B", None], [0.9, 0.2, 0.9, 0.0], strict=True)
@@ -309,7 +310,7 @@ def test_a_run_that_names_its_scorer_keeps_to_it(tmp_path: Path) -> None:
 
 def test_a_round_records_what_its_votes_were_sampled_from(tmp_path: Path) -> None:
     model_fixtures.put("l1", "lora")
-    run = open_run(tmp_path, 1, seed=7, model=fakes.GENERATOR.model, prompt=prompts.version("answering"))
+    run = open_run(tmp_path, 1, seed=7, model=fakes.GENERATOR.model, prompt="1783896d")
     generator, begun = FakeGenerator(otherwise=votes("AAB")), time.time()
     play(playing(generator, scored(A=0.9)), claim(run))
     [request] = generator.requests
@@ -321,8 +322,9 @@ def test_a_round_records_what_its_votes_were_sampled_from(tmp_path: Path) -> Non
         "attempt": 1,
         "generator": fakes.GENERATOR.name,
         "adapter": "l1",
-        "prompt": hashlib.sha256(request.prompt.encode()).hexdigest(),
+        "prompt": prompts.digest(request.prompt),
         "prompt_tokens": len(request.prompt),
+        "style": "completion",
         "examples": [],
         "seed": request.seed,
     }

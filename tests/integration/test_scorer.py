@@ -11,7 +11,7 @@ import pytest
 from scipy.special import logit
 
 from shared import answers, dataset, model_store, recipes
-from shared.errors import Refused, UserError
+from shared.errors import NotServedHere, Refused
 from shared.prompts import PromptQuestion
 from shared.recipes import ScorerTraining
 from shared.training_examples import Text, TrainingExample
@@ -317,11 +317,11 @@ def test_a_scorer_is_loaded_when_it_is_named_and_not_again(
 def test_a_scorer_that_is_not_there_or_not_whole_is_said_so(
     made: TrainedModel, trained: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"the scorer scorer-0 is not in .*VOTEQUEUE_TRAINED"):
+    with pytest.raises(NotServedHere, match=r"the scorer scorer-0 is not in .*VOTEQUEUE_TRAINED"):
         score(trained, "scorer-0", training_fixtures.example(0).asked, RIGHT)
     shutil.copytree(trained / made.name, tmp_path / made.name)
     (tmp_path / made.name / "model.safetensors").write_bytes(b"cut off")
-    with pytest.raises(UserError, match="is not what was trained"):
+    with pytest.raises(NotServedHere, match="is not what was trained"):
         score(tmp_path, made.name, training_fixtures.example(0).asked, RIGHT)
 
 

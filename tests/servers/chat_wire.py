@@ -3,11 +3,13 @@
 REFUSALS["throttled"]  ->  429 {"error": {"code": "rate_limit_exceeded", ...}}
 """
 
+import base64
 import contextlib
 import json
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
@@ -42,7 +44,9 @@ REPLIES: dict[str, dict[str, Any]] = {
     "error inside": {"choices": None, "error": {"code": 429, "message": "rate limited upstream"}},
     "no object": {},
 }
-FAULTS = frozenset({RESET, TIMEOUT, TRUNCATED, SHORT, "garbled", *REFUSALS, *REPLIES})
+# Faults of an embeddings reply: one vector too few, one of another size, one that is null.
+VECTORS = ("missing vector", "other size", "null vector")
+FAULTS = frozenset({RESET, TIMEOUT, TRUNCATED, SHORT, "garbled", *VECTORS, *REFUSALS, *REPLIES})
 
 
 class Calls(Protocol):
@@ -50,6 +54,13 @@ class Calls(Protocol):
 
     key: str | None
     usage: bool
+    most_votes: int | None
+    takes_n: bool
+    refuses: str | None
+    complaint: str | None
+    reasoning: str | None
+    dimensions: int
+    base64: bool
     latency: float
     hang: float
     retry_after: float | str
@@ -60,7 +71,9 @@ class Calls(Protocol):
     def close(self, connection: socket.socket) -> None:
         """Forget a connection."""
 
-    def arrive(self, connection: socket.socket, at: float, prompt: str, authorized: bool) -> tuple[str, str]:
+    def arrive(
+        self, connection: socket.socket, at: float, prompt: str, authorized: bool, asked: dict[str, Any]
+    ) -> tuple[str, str]:
         """Take a call up; give how it is to end, and the text of its reply."""
 
     def leave(self, connection: socket.socket) -> None:
@@ -121,13 +134,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.path != "/v1/chat/completions":
+        if self.path not in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
             return self._send(404, {"error": {"message": "not found"}})
         asked = json.loads(body)
-        prompt = asked["messages"][-1]["content"]
+        prompt = _prompt(asked)
         key = self.chat.key
         authorized = key is None or self.headers.get("Authorization") == f"Bearer {key}"
-        outcome, text = self.chat.arrive(self.connection, self.at, prompt, authorized)
+        outcome, text = self.chat.arrive(self.connection, self.at, prompt, authorized, asked)
         if outcome not in REFUSALS:
             self.chat.wait(self.chat.hang if outcome == TIMEOUT else self.chat.latency, self.connection)
         self.chat.leave(self.connection)
@@ -136,9 +149,24 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, outcome: str, asked: dict[str, Any], text: str) -> None:
         if outcome in REFUSALS:
             return self._refuse(outcome)
+        if asked.get("n", 1) > 1 and not self.chat.takes_n:
+            return self._send(400, {"error": {"message": "Only one choice is supported.", "param": "n"}})
+        if self.chat.refuses in asked:
+            unsupported = f"Unsupported parameter: '{self.chat.refuses}' is not supported with this model."
+            message = self.chat.complaint or unsupported
+            error = {"message": message, "param": self.chat.refuses, "code": "unsupported_parameter"}
+            return self._send(400, {"error": error})
         if outcome == TIMEOUT:
             return self._reset()
-        reply = {**_reply(asked, text, self.chat.usage), **REPLIES.get(outcome, {})}
+        if "input" in asked:
+            reply = _embeddings(asked, outcome, self.chat)
+            text = json.dumps(reply)
+            return self._send(200, text[:-60] if outcome in (TRUNCATED, "garbled") else text)
+        votes = min(asked.get("n", 1), self.chat.most_votes or asked.get("n", 1))
+        reply = {**_reply(asked, [text] * votes, self.chat.usage), **REPLIES.get(outcome, {})}
+        if self.chat.reasoning is not None:
+            for choice in reply["choices"]:
+                choice["message"]["reasoning_content"] = self.chat.reasoning
         if outcome == RESET:
             return self._reset(reply)
         if outcome in (TRUNCATED, "garbled"):
@@ -184,18 +212,56 @@ def is_open(connection: socket.socket) -> bool:
         return False
 
 
-def _reply(asked: dict[str, Any], text: str, usage: bool) -> dict[str, Any]:
+def _embeddings(asked: dict[str, Any], outcome: str, chat: Calls) -> dict[str, Any]:
+    vectors: list[Any] = [_characters(text, chat.dimensions) for text in asked["input"]]
+    if outcome == "missing vector":
+        vectors.pop()
+    elif outcome == "other size":
+        vectors[-1] = vectors[-1][:-1]
+    elif outcome == "null vector":
+        vectors[-1] = None
+    if chat.base64:
+        vectors = [base64.b64encode(struct.pack(f"<{len(each)}f", *each)).decode() for each in vectors]
+    data = [{"object": "embedding", "index": at, "embedding": each} for at, each in enumerate(vectors)]
+    # Some servers answer in the order of completion: the index counts.
+    reply: dict[str, Any] = {"object": "list", "model": asked["model"], "data": data[::-1]}
+    if chat.usage:
+        tokens = prompts.tokens(_prompt(asked))
+        reply["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return reply
+
+
+def _characters(text: str, size: int) -> list[float]:
+    counts = Counter(ord(character) % size for character in text)
+    return [float(counts[place]) for place in range(size)]
+
+
+def _prompt(asked: dict[str, Any]) -> str:
+    if "input" in asked:
+        return "\n".join(asked["input"])
+    return str(asked["prompt"] if "prompt" in asked else asked["messages"][-1]["content"])
+
+
+def _reply(asked: dict[str, Any], texts: list[str], usage: bool) -> dict[str, Any]:
+    raw = "prompt" in asked
     reply = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
+        "id": "cmpl-1",
+        "object": "text_completion" if raw else "chat.completion",
         "created": 1,
         "model": asked["model"],
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "choices": [
+            {
+                "index": at,
+                "finish_reason": "stop",
+                **({"text": text} if raw else {"message": {"role": "assistant", "content": text}}),
+            }
+            for at, text in enumerate(texts)
+        ],
     }
     if usage:
         used = {
-            "prompt_tokens": prompts.tokens(asked["messages"][-1]["content"]),
-            "completion_tokens": prompts.tokens(text),
+            "prompt_tokens": prompts.tokens(_prompt(asked)),
+            "completion_tokens": sum(map(prompts.tokens, texts)),
         }
         reply["usage"] = {**used, "total_tokens": sum(used.values())}
     return reply

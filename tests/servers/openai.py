@@ -1,4 +1,4 @@
-"""An OpenAI-compatible chat server that counts what reaches it, keeps limits, and fails as it is told.
+"""An OpenAI-compatible server that counts what reaches it, keeps limits, and fails as it is told.
 
     with ChatServer(key="sk-test", faults={"server error": 0.1}, seed=7) as server:
         OpenAIChat(service, server.url, SecretStr("sk-test"), 5.0)
@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -31,7 +31,8 @@ from tests.servers.chat_wire import FAULTS, OK, SHORT, Handler, Server, is_open,
 class Arrival:
     """A call that reached the server: when (monotonic seconds), and what became of it.
 
-    ``tokens`` is what it counts against a limit of tokens: its prompt's and its reply's.
+    ``tokens`` is what it counts against a limit of tokens: its prompt's and its reply's. ``asked`` is the
+    request as it came.
     """
 
     at: float
@@ -40,6 +41,7 @@ class Arrival:
     at_once: int
     tokens: int
     outcome: str
+    asked: dict[str, Any] = field(default_factory=dict)
 
 
 def oblige(prompt: str) -> str:
@@ -58,6 +60,10 @@ class ChatServer:
     ``script`` says how the first calls end, one by one; then ``faults`` gives each fault's share of all,
     drawn with ``seed``. Over ``per_second`` calls in any second, or ``at_once`` at a time, it answers 429.
     ``latency`` is how long a good call takes, ``hang`` how long a call waits that is to time out, in seconds.
+    Embeddings have ``dimensions`` numbers, in ``base64`` whatever is asked for.
+    It gives ``most_votes`` choices at most, whatever ``n`` is; without ``takes_n`` it refuses more than one.
+    Set afterwards: it ``refuses`` a parameter by name, with a ``complaint`` of its own, and chats with
+    ``reasoning`` beside the content.
     """
 
     def __init__(
@@ -74,11 +80,20 @@ class ChatServer:
         hang: float = 60.0,
         retry_after: float | str = 2,
         usage: bool = True,
+        most_votes: int | None = None,
+        takes_n: bool = True,
+        dimensions: int = 64,
+        base64: bool = False,
         port: int = 0,
     ) -> None:
+        self.dimensions, self.base64 = dimensions, base64
         self.key, self.reply, self.usage = key, reply, usage
         self.per_second, self.at_once = per_second, at_once
         self.latency, self.hang, self.retry_after = latency, hang, retry_after
+        self.most_votes, self.takes_n = most_votes, takes_n
+        self.refuses: str | None = None
+        self.complaint: str | None = None
+        self.reasoning: str | None = None
         self.requests: list[Arrival] = []
         self.connections = 0
         self._script, self._faults, self._always = list(script), dict(faults or {}), OK
@@ -182,7 +197,9 @@ class ChatServer:
         with self._lock:
             self._sockets.discard(connection)
 
-    def arrive(self, connection: socket.socket, at: float, prompt: str, authorized: bool) -> tuple[str, str]:
+    def arrive(
+        self, connection: socket.socket, at: float, prompt: str, authorized: bool, asked: dict[str, Any]
+    ) -> tuple[str, str]:
         """Take a call up; give how it is to end, and the text of its reply."""
         text = self.reply(prompt)
         with self._lock:
@@ -193,7 +210,7 @@ class ChatServer:
             if outcome == SHORT:
                 text = shortened(text)
             tokens = prompts.tokens(prompt) + prompts.tokens(text)
-            self.requests.append(Arrival(at, prompt, authorized, at_once, tokens, outcome))
+            self.requests.append(Arrival(at, prompt, authorized, at_once, tokens, outcome, asked))
         return outcome, text
 
     def leave(self, connection: socket.socket) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from shared import answers, prompts
+from shared import answers, prompt_files
 from shared.answers import READERS, REFERENCE, ReaderName
 from shared.prompts import PromptQuestion
 
@@ -68,10 +68,10 @@ def test_a_reader_is_one_of_those_there_are() -> None:
 
 
 def test_a_completion_ends_where_the_prompts_next_case_begins() -> None:
-    cut = READERS["conclusion"].cut
-    following = prompts.case(PromptQuestion("丙比丁高。", "谁高？", ("丙", "丁")))
-    assert cut("甲高。\n答案是：A\n" + following) == "甲高。\n答案是：A"
-    assert cut(following.lstrip() + "答案是：A") == ""
+    cut, zh = READERS["conclusion"].cut, prompt_files.built_in("zh")
+    following = zh.case(PromptQuestion("丙比丁高。", "谁高？", ("丙", "丁")))
+    assert cut("甲高。\n答案是：A\n" + following, zh.stop) == "甲高。\n答案是：A"
+    assert cut(following.lstrip() + "答案是：A", zh.stop) == ""
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_completion_ends_where_the_prompts_next_case_begins() -> None:
     ],
 )
 def test_no_other_mark_ends_a_completion(text: str) -> None:
-    assert READERS["conclusion"].cut(text) == text
+    assert READERS["conclusion"].cut(text, prompt_files.built_in("zh").stop) == text
 
 
 def test_the_reference_ends_a_completion_at_any_sign_of_a_new_problem() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from producers import cli, console
-from producers.commands import options, training_options
+from producers.commands import training_options
+from producers.enqueue import option_checks
 from shared import settings
 from shared.errors import UserError
 from shared.jobs import KINDS
@@ -75,7 +76,7 @@ def test_a_value_that_cannot_be_is_no_command(words: list[str], votequeue: Comma
     ("words", "message"),
     [
         (["enqueue", "infer", "no.jsonl"], "no.jsonl: there is no such file and no such run"),
-        (["enqueue", "infer", "."], ". is a folder: name the JSON Lines file in it"),
+        (["enqueue", "infer", "."], ". is a folder: name the file in it"),
         (["enqueue", "infer", "empty.jsonl"], "empty.jsonl is empty: it should hold one JSON object a line"),
         (["enqueue", "infer", "/dev/null"], "/dev/null is not a regular file"),
         (["enqueue", "infer", "good.jsonl", "--run", "a b"], "invalid run name 'a b'"),
@@ -90,6 +91,7 @@ def test_a_value_that_cannot_be_is_no_command(words: list[str], votequeue: Comma
         (["collect", "r", "-o", "out.jsonl"], "no run is called 'r'; there are: none yet"),
         (["report", "r"], "no run is called 'r'; there are: none yet"),
         (["sample", "-o", "out.jsonl", "--family", "x"], "no puzzle family is called 'x'"),
+        (["sample", "-o", "out.jsonl", "--language", "x"], "no puzzle is written in language 'x'"),
         (["weights", "no-such-model"], "no weights at no-such-model"),
     ],
 )
@@ -161,7 +163,7 @@ def test_no_runs_are_said_to_be_none(votequeue: Command) -> None:
 def test_what_is_left_out_comes_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOTEQUEUE_VOTES", "7")
     settings.load.cache_clear()
-    sampling = options.sampling({"seed": 3})
+    sampling = option_checks.sampling({"seed": 3})
     assert (sampling.votes, sampling.max_attempts, sampling.batch, sampling.seed) == (7, 5, 16, 3)
     training = training_options.scorer({"epochs": 1})
     assert (training.layers, training.epochs, training.base) == (0.67, 1, Settings().model)
@@ -208,11 +210,11 @@ def test_an_adapter_is_trained_by_the_recipes_numbers(monkeypatch: pytest.Monkey
 def test_every_field_of_a_run_is_an_option(votequeue: Command) -> None:
     runs = [(COMMANDS[0], Sampling), (COMMANDS[1], ScorerTraining), (COMMANDS[2], LoraTraining)]
     # These follow from what is trained on, or from the data argument.
-    derived = {"target", "examples", "votes_of"}
+    derived = {"target", "examples", "votes_of", "redo_of", "weights"}
     for words, model in runs:
         shown = votequeue(*words, "--help").out
         # What else a sampling pins follows from the settings and the program.
-        pinned = {"model", "prompt"} if model is Sampling else set()
+        pinned = {Sampling: {"language"}, LoraTraining: {"prompt"}}.get(model, set())
         for name in set(model.model_fields) - derived - pinned:
             assert f"--{name.replace('_', '-')} " in shown
 
@@ -246,11 +248,47 @@ def test_a_worker_is_celery_under_the_queues_word(
     for queue in KINDS:
         assert votequeue("worker", queue).code == 0
     infer, train, *data = (" ".join(command) for command in started)
-    assert f"{sys.executable} -m celery -A workers.infer worker --queues infer --pool threads" in infer
+    queues = "infer,infer.Qwen2.5-Coder-0.5B-Instruct"
+    assert f"{sys.executable} -m celery -A workers.infer worker --queues {queues} --pool threads" in infer
     assert "--concurrency 64 " in infer
     assert "--concurrency 1 " in train
     assert re.search(r"--hostname train-[0-9a-f]{8}@%h --loglevel INFO$", train)
     assert ["--concurrency 16 " in command for command in data] == [True, True]
+
+
+def test_a_worker_for_a_generator_or_a_model_takes_only_their_runs(
+    home: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(os, "execv", lambda _, arguments: started.append(" ".join(arguments)))
+    for name in ("GENERATOR", "PROVIDER", "MODEL"):  # what the command sets is undone
+        monkeypatch.setenv(f"VOTEQUEUE_{name}", "")
+    assert votequeue("worker", "infer", "--model", "org/m").code == 0
+    assert "--queues infer.org-m --pool" in started[-1]
+    assert "--concurrency 64 " in started[-1]
+    assert votequeue("worker", "infer", "--generator", "openai", "--provider", "chat").code == 0
+    assert "--queues infer.openai.chat.org-m --pool" in started[-1]
+    assert "--concurrency 16 " in started[-1]
+    assert os.environ["VOTEQUEUE_GENERATOR"] == "openai"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["reason", "--model", "m"], "applies to the queue infer only"),
+        (["infer", "--generator", "openai"], "generator openai needs one"),
+        (["infer", "--generator", "openai", "--provider", "chat"], "name the model of provider chat"),
+        (["infer", "--generator", "none"], "'vllm' or 'openai'"),
+    ],
+)
+def test_a_worker_that_lacks_an_option_says_which(
+    home: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    for name in ("GENERATOR", "PROVIDER", "MODEL"):
+        monkeypatch.setenv(f"VOTEQUEUE_{name}", "")
+    ended = votequeue("worker", *arguments)
+    assert ended.code in (1, 2)
+    assert said in " ".join(ended.err.replace("│", " ").split())
 
 
 # Starting

@@ -1,6 +1,8 @@
 """Which letter a text concludes with; in these tables it is B, unless they say otherwise."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared import conclusion_reader
 
@@ -442,3 +444,196 @@ def test_a_line_may_be_nothing_but_a_statement(line: str) -> None:
 )
 def test_a_line_that_says_more_is_not(line: str) -> None:
     assert not conclusion_reader.is_statement(line)
+
+
+# English
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the answer is (B)",
+        "Answer: (B)",
+        "Answer: B",
+        "**Answer: B**",
+        "\\boxed{B}",
+        "$\\boxed{\\text{B}$",
+        "So the answer is B",
+        "Therefore, the correct answer is (B).",
+        "Thus the correct choice is B.",
+        "The best answer is B.",
+        "Option B is correct.",
+        "Option (B) is the correct answer.",
+        "Hence, (B) is correct.",
+        "(B) is the correct answer.",
+        "Choice B is correct.",
+        "The correct answer is: **B**",
+        "The correct answer is option (B): Bob.",
+        "The answer must be B.",
+        "I would choose option B.",
+        "We choose (B).",
+        "My answer is B.",
+        "Final Answer: B",
+        "### Final Answer\n\n(B)",
+        "Final answer: **B) Bob**",
+        "The final answer is: $\\boxed{B}$",
+        "Answer: B. Alice is taller",
+        "Answer:\n\nB",
+        "Correct answer: B",
+        "The correct option is (B).",
+        "Therefore B is the answer.",
+        "So B is the right answer.",
+        "B.",
+        "The answer is therefore B.",
+        "The answer is thus (B).",
+        "So our answer is B.",
+        "The answer would be B.",
+        "Therefore, the answer is B because A contradicts condition 3.",
+        "A is wrong, C is wrong, D is wrong. The answer is B.",
+        "If the answer were A, then Bob would lie. So the answer is B.",
+        "Suppose the answer is A. This contradicts. Hence the answer is B.",
+        "Let's check A: is the answer A? No. The answer is B.",
+        "The answer is A... wait, that contradicts condition 2. The answer is B.",
+        "A is a knight. The answer is B.",
+        "The only option that works is B.",
+        "The correct answer to this question is B.",
+        "Thus, the correct answer is indeed B.",
+        "The answer is clearly B.",
+        "The answer is most likely B.",
+        "The answer is [B].",
+        'The answer is "B".',
+        "Answer = B",
+        "ANSWER: B",
+        "Answer is B",
+        "The statement that must be true is option B.",
+        "Therefore, option B must be true.",
+        "Therefore, the option that must be true is B.",
+        "Thus, the correct option is:\n\nB) Bob",
+        "Therefore, the answer is:\n(B) Bob is tall",
+        "Hence the correct answer is choice B.",
+        "<answer>B</answer>",
+        "The letter of the correct answer is B.",
+        "The correct letter is B.",
+        "Selected option: B",
+        "So I pick B.",
+        "So we select option B.",
+        "Therefore, the answer is B, which states that A is a liar.",
+        "The answer is B, since A and C are false.",
+        "The answer is B: A implies C.",
+        "the answer is b.",
+        '{"answer": "B"}',
+        "Given the conditions, the answer is (B).",
+        "From the given facts, the answer is B.",
+        "As stated in condition 3, the answer is B.",
+        "It is not possible otherwise, so the answer is B.",
+        "If Bob is tall, then Carol is short, so the answer is B.",
+        "The answer is simply B.",
+        "The answer is, therefore, B.",
+        "The answer is likely to be B.",
+    ],
+)
+def test_an_english_conclusion_is_read(text: str) -> None:
+    assert conclusion_reader.letter(text) == "B"
+    assert conclusion_reader.letter(f"Alice is taller than Bob.\n{text}") == "B"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer is a knight.",
+        "The answer is A knight or a knave.",
+        "A knight always lies",
+        "A is taller than B.",
+        "If the answer is A, then Bob lies.",
+        "The answer is not (A).",
+        "The answer cannot be A.",
+        "The answer can't be A.",
+        "The answer isn't A.",
+        "The answer isn't (A).",
+        "The answer is clearly not A.",
+        "The answer is certainly a knight",
+        "The answer is A and B.",
+        "The answer is unclear.",
+        "The answer is none of the above.",
+        "Is the answer A?",
+        "The answer is A? No.",
+        "The answer might be A.",
+        "The answer may be A.",
+        "The answer could be A.",
+        "Perhaps the answer is A.",
+        "It is not true that the answer is A.",
+        "Suppose the answer is A.",
+        "Assume the answer is A.",
+        "Option A is incorrect.",
+        "A is not correct.",
+        "A is not the correct answer.",
+        "Option A cannot be the correct answer.",
+        "The answer A is wrong.",
+        "The answer is A is wrong.",
+        "The answer is A, but this contradicts condition 3.",
+        "Bob's answer is A.",
+        "The student answered A.",
+        "The problem says the answer is A.",
+        "The wrong answer is A.",
+        "The incorrect option is A.",
+        "Unless the answer is A",
+        "The answer is a.",
+        "The answer is a person",
+        "Answer: A man walks",
+        "The answer is I think",
+        "The answer is A's brother",
+        "I don't know.",
+        "To find the answer, a careful analysis is needed",
+        "The answer is in A's statement.",
+        "The answer depends on A.",
+        "We need the answer. A is first.",
+        "It would be wrong to say the answer is A.",
+        "I doubt that the answer is A.",
+        "Whether the answer is A or not is unknown",
+        "Neither A nor B is the answer",
+        "Neither A nor B is the correct answer.",
+        "The answer is Alice.",
+        "Answer: All of them",
+        "The answer is A-frame",
+        "If A is the correct answer, B lies.",
+        "So is A the answer?",
+        "Let's see if option A is correct.",
+        "It's false that the answer is A.",
+        "I don't think the answer is A.",
+        "We can't conclude that the answer is A.",
+    ],
+)
+def test_an_article_a_name_a_doubt_or_a_condition_is_no_english_conclusion(text: str) -> None:
+    assert conclusion_reader.letter(text) is None
+
+
+STATED = [
+    "The answer is: {}",
+    "So the answer is ({}).",
+    "**Answer: {}**",
+    "Therefore, option {} is correct.",
+    "\\boxed{{{}}}",
+]
+REFUTED = [
+    "If the answer is {}, then Bob lies.",
+    "The answer is not {}.",
+    "The answer cannot be {}.",
+    "Option {} is incorrect.",
+    "Suppose the answer is {}.",
+    "Bob's answer is {}.",
+]
+
+
+@given(
+    st.sampled_from(STATED),
+    st.lists(st.sampled_from(REFUTED), max_size=4),
+    st.permutations("ABCDE"),
+)
+def test_the_letter_stated_is_read_whatever_was_supposed_or_refuted_before(
+    stated: str, refuted: list[str], letters: list[str]
+) -> None:
+    others = [letter for letter in letters if letter != letters[-1]]
+    before = [text.format(letter) for text, letter in zip(refuted, others, strict=False)]
+    text = "\n".join([*before, stated.format(letters[-1])])
+    assert conclusion_reader.letter(text) == letters[-1]
+    assert conclusion_reader.letter("\n".join(before)) is None

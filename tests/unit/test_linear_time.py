@@ -54,7 +54,7 @@ PATHOLOGICAL: dict[str, Callable[[int], str]] = {
 READERS: dict[str, Callable[[str], object]] = {
     "reference": lambda text: answers.extract(text, 4, answers.REFERENCE),
     "completion": answers.READERS[answers.CONCLUSION].cut,
-    "example": lambda text: prompts.solution(FewShotExample(PromptQuestion("甲", "乙", ()), text, "A")),
+    "example": lambda text: prompts.bare_reasoning(FewShotExample(PromptQuestion("甲", "乙", ()), text, "A")),
     "variant": variant_parser.read,
     "translations": lambda text: prompted.read(text, 1),
     "segments": lambda text: segments.split(text, "zh", 2_000),

@@ -5,17 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.enqueue import inputs
-from shared import answers, prompts
+from shared import answers, prompt_files, prompts
 from shared.dataset import Entry
 from shared.ledger import runs
 from shared.prompts import FewShotExample, PromptQuestion
 
+ZH = prompt_files.built_in("zh")
 ASKED = PromptQuestion("甲比乙高。 ", " 谁高？", ("甲 ", "乙"))
 SOLVED = FewShotExample(PromptQuestion("丙比丁高。", "谁矮？", ("丙", "丁")), "丁比丙矮。\n答案是：B", "B")
 
 
 def test_the_question_stands_last_and_open() -> None:
-    prompt = prompts.answering(ASKED, [SOLVED])
+    prompt = ZH.completion(ASKED, [SOLVED])
     assert prompt.endswith("### 题目\n甲比乙高。\n\n### 问题\n谁高？\nA. 甲\nB. 乙\n\n### 推理\n")
     assert prompt.startswith(prompts.HEAD)
     assert prompt.index("丙比丁高") < prompt.index("甲比乙高")
@@ -29,7 +30,7 @@ def test_the_gold_answer_and_reasoning_of_a_question_are_not_in_its_prompt() -> 
         "reasoning": "秘密推理。\n答案是：B",
     }
     entry = Entry.model_validate({"id": 1, "problem": "甲比乙高。", "questions": [question]})
-    prompt = prompts.answering(runs.asked(entry, 0))
+    prompt = ZH.completion(runs.asked(entry, 0))
     assert "秘密推理" not in prompt
     assert "答案是" not in prompt.removeprefix(prompts.HEAD)
 
@@ -45,18 +46,18 @@ def test_the_gold_answer_and_reasoning_of_a_question_are_not_in_its_prompt() -> 
     ],
 )
 def test_an_example_ends_exactly_with_its_answer(reasoning: str) -> None:
-    solution = prompts.solution(FewShotExample(SOLVED.asked, reasoning, "B"))
+    solution = ZH.solution(FewShotExample(SOLVED.asked, reasoning, "B"))
     assert solution == "丁比丙矮。\n答案是：B\n"
 
 
 @given(st.text(), st.sampled_from("ABCD"))
 def test_any_reasoning_ends_with_the_answers_own_line(reasoning: str, letter: str) -> None:
-    lines = prompts.solution(FewShotExample(SOLVED.asked, reasoning, letter)).split("\n")
+    lines = ZH.solution(FewShotExample(SOLVED.asked, reasoning, letter)).split("\n")
     assert lines[-2:] == [f"答案是：{letter}", ""]
 
 
 def test_an_examples_answer_is_read_back_from_it() -> None:
-    assert answers.extract(prompts.solution(SOLVED), 2) == "B"
+    assert answers.extract(ZH.solution(SOLVED), 2) == "B"
 
 
 def test_a_verifier_reads_the_question_with_the_reasoning() -> None:
@@ -143,7 +144,7 @@ def test_more_options_than_letters_stay_as_they_are() -> None:
     ],
 )
 def test_no_other_line_of_an_example_names_its_answer(reasoning: str) -> None:
-    assert prompts.solution(FewShotExample(SOLVED.asked, reasoning, "B")) == "丁比丙矮。\n答案是：B\n"
+    assert ZH.solution(FewShotExample(SOLVED.asked, reasoning, "B")) == "丁比丙矮。\n答案是：B\n"
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,12 @@ import pytest
 
 from producers import sample
 from producers.commands import service_options
+from producers.layouts import catalog
+from producers.layouts.flat import Flat
+from producers.layouts.types import Layout
 from producers.puzzles import ranking
 from producers.puzzles.families import FAMILIES
+from producers.puzzles.languages import Language
 from producers.puzzles.types import Puzzle
 from producers.reports import revote
 from shared import options, prompts, providers, settings, strategies, voting
@@ -44,6 +48,7 @@ from workers.training.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[2]
 MINE = Provider("mine", chat="tests.unit.test_registries:build", limits={"": Limits(per_second=3)})
+QUIZ = Flat(name="quiz", question="q", options=("o",), answer="a", needs={"q": str, "o": list})
 THEIRS = Provider("tencent", chat="tests.unit.test_registries:build")
 RHYME = Strategy("rhyme", make="tests.unit.test_registries:rhyme", options={"share": 0.5}, prompt="1a2b3c4d")
 
@@ -72,6 +77,13 @@ def test_a_package_may_bring_an_entry_of_its_own(monkeypatch: pytest.MonkeyPatch
         registry: Registry[Any] = Registry(group, kind, [])
         assert registry[entry.name] == entry
         assert list(registry) == [entry.name]
+
+
+def test_a_package_may_bring_a_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    brought = entry_point("quiz", "QUIZ", catalog.ENTRY_POINTS)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [brought])
+    registry: Registry[Any] = Registry(catalog.ENTRY_POINTS, Layout, [])
+    assert registry["quiz"] is QUIZ
 
 
 def test_a_package_can_neither_replace_a_provider_nor_stop_a_command(
@@ -204,7 +216,6 @@ def test_a_strategy_is_one_entry_for_a_worker(rhyming: Path, monkeypatch: pytest
 ASKED = PromptQuestion("题", "谁？", ("甲", "乙"))
 SOLVED = FewShotExample(ASKED, "甲高。", "A")
 RENDERED = {
-    "answering": lambda: prompts.answering(ASKED, [SOLVED]),
     "explaining": lambda: prompts.explaining(ASKED, "A"),
     "translating": lambda: prompts.translating(["甲"], "zh", "ja"),
     "varying": lambda: prompts.varying(SOLVED),
@@ -214,7 +225,6 @@ RENDERED = {
 def test_a_prompts_version_is_known_to_the_runs_of_older_ledgers() -> None:
     # These stand in ledgers: another wording is another version, the same wording is never one.
     assert {name: prompts.version(name) for name in PROMPTS} == {
-        "answering": "1783896d",
         "explaining": "f9677755",
         "translating": "e7746d3a",
         "varying": "9fcbfed9",
@@ -250,8 +260,8 @@ def test_inputs_and_objectives_are_those_that_a_recipe_may_name() -> None:
 
 
 def test_a_puzzle_family_is_one_entry(monkeypatch: pytest.MonkeyPatch, votequeue: Command) -> None:
-    def make(rng: Random, difficulty: int) -> Puzzle | None:
-        return ranking.make(rng, difficulty)
+    def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
+        return ranking.make(rng, difficulty, language)
 
     monkeypatch.setitem(FAMILIES, "mine", make)
     assert "mine" in {entry["family"] for entry in sample.generate(len(FAMILIES), 1)}

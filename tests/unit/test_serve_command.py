@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra import serve
+from shared import model_store
 from shared.errors import UserError
 from shared.settings import Settings
 
@@ -47,9 +48,9 @@ def test_an_address_that_it_cannot_listen_at_is_refused(weights: Path, url: str)
 
 def test_a_template_may_stand_in_the_tokenizers_settings(weights: Path) -> None:
     (weights / "chat_template.jinja").unlink()
-    assert not serve.has_chat_template(weights)
+    assert not model_store.has_chat_template(weights)
     (weights / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
-    assert serve.has_chat_template(weights)
+    assert model_store.has_chat_template(weights)
 
 
 def test_what_the_caller_has_set_for_vllm_stays(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

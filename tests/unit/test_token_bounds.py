@@ -80,7 +80,7 @@ def test_the_workers_count_with_the_weights_that_are_here(
     (home / "cache" / "models" / "own" / "config.json").write_text('{"model_type": "qwen2"}')
     monkeypatch.setenv("VOTEQUEUE_CACHE", str(home / "cache"))
     settings.load.cache_clear()
-    counter = wiring._counters(settings.load())
+    counter = wiring.counters(settings.load())
     count = counter(fakes.service("local", "own"))
     assert count is not None
     assert count("甲") == len(tokenizer("甲")["input_ids"])

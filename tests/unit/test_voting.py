@@ -144,3 +144,54 @@ def test_equal_scores_change_no_answer(letters: list[str]) -> None:
     for rule in (GATE, WEIGHTED, GATE_WEIGHTED):
         found = voting.decide(made, rule)
         assert (found and found.letter) == (plain and plain.letter)
+
+
+# Weights of votes
+
+
+def weighed(letters: str, *weights: float) -> list[Vote]:
+    return [Vote(letter, weight=weight) for letter, weight in zip(letters, weights, strict=True)]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_vote_counts_its_weight_and_support_counts_votes(rule: Rule) -> None:
+    assert voting.decide(weighed("ABB", 2.5, 1, 1), rule) == Answer("A", Outcome.WEIGHTED, 1)
+    assert voting.decide(weighed("ABB", 1.5, 1, 1), rule) == Answer("B", Outcome.WEIGHTED, 2)
+
+
+def test_weights_that_differ_by_rounding_only_are_a_tie() -> None:
+    # 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ as sums in this order.
+    assert voting.decide(weighed("BAAABB", 0.1, 0.3, 0.2, 0.1, 0.2, 0.3), PLAIN) == Answer(
+        "B", Outcome.WEIGHTED, 3
+    )
+
+
+def test_votes_of_weight_zero_break_no_tie_but_count_as_support() -> None:
+    assert voting.decide(weighed("BBAB", 0, 0, 1, 1), PLAIN) == Answer("A", Outcome.WEIGHTED, 1)
+    assert voting.decide(weighed("AAB", 0, 1, 0.5), PLAIN) == Answer("A", Outcome.WEIGHTED, 2)
+    unread = [Vote("B", 0.1, weight=0), Vote(None)]
+    assert voting.decide(unread, PLAIN) == Answer("B", Outcome.WEIGHTED, 1)
+    assert voting.fall_back(unread, "majority") == Answer("B", Outcome.UNSCORED, 1)
+
+
+def test_where_all_votes_have_weight_zero_the_letter_with_more_votes_wins() -> None:
+    assert voting.decide(weighed("ABB", 0, 0, 0), PLAIN) == Answer("B", Outcome.WEIGHTED, 2)
+    assert voting.decide(weighed("ABB", 0.1, 0, 0), PLAIN) == Answer("A", Outcome.WEIGHTED, 1)
+
+
+def test_a_weight_multiplies_the_odds_and_the_gate_still_voids() -> None:
+    mixed = [Vote("A", 0.6, 1.0), Vote("B", 0.6, 3.0), Vote("A", 0.6, 1.0)]
+    assert voting.decide(mixed, WEIGHTED) == Answer("B", Outcome.WEIGHTED, 1)
+    assert voting.decide(mixed, GATE) == Answer("B", Outcome.MAJORITY, 1)
+    assert voting.decide([Vote("A", 0.4, 9.0), Vote("B", 0.6)], GATE) == Answer("B", Outcome.MAJORITY, 1)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ABC-"), st.sampled_from([None, 0.2, 0.6, 0.9]))),
+    st.sampled_from(RULES),
+)
+def test_equal_weights_give_the_same_letter_as_none(cast: list[tuple[str, float | None]], rule: Rule) -> None:
+    plain = [Vote(None if letter == "-" else letter, score) for letter, score in cast]
+    doubled = [Vote(vote.letter, vote.score, 2.0) for vote in plain]
+    once, twice = voting.decide(plain, rule), voting.decide(doubled, rule)
+    assert (once and (once.letter, once.support)) == (twice and (twice.letter, twice.support))

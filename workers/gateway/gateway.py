@@ -6,6 +6,8 @@ A recorded reply is reused. A paused account is not called. If the service throt
 down and the gateway retries the call. Every other failure ends the item's round.
 """
 
+import dataclasses
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,14 +23,20 @@ from shared.providers import Usage
 from workers import retries
 from workers.ports import (
     ChatModel,
+    Completion,
+    Embedded,
+    EmbeddingModel,
     Limiter,
     Needs,
     Permit,
     Prompt,
     Reply,
+    Sampler,
     Service,
     Translated,
     Translator,
+    Votes,
+    VotesPrompt,
 )
 
 log = logging.getLogger(__name__)
@@ -36,7 +44,7 @@ log = logging.getLogger(__name__)
 Counter = Callable[[str], int]
 BUDGET_POLL, BUDGET_PATIENCE = 0.25, 2.0  # seconds between checks of a budget, and of all checks together
 THROTTLED_AT_MOST = 30  # consecutive throttlings of one call after which its item's round ends
-_R = TypeVar("_R", Reply, Translated)
+_R = TypeVar("_R", Reply, Votes, Embedded, Translated)
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,45 @@ class Gateway:
         )
         return self._call_with_retries(call).text
 
+    def sample(self, job: Job, step: str, model: Sampler, prompt: VotesPrompt) -> list[Completion]:
+        """Give the votes of one request for an item, sent only if its step has no reply on record.
+
+        Raises:
+            As `chat` does.
+        """
+        known = calls.reply(job.run, job.item, step)
+        if known is not None:
+            return [Completion(**vote) for vote in json.loads(known)]
+        service = model.service
+        call = _Call(
+            CallPurpose(job.run, job.item, step, service.provider, service.model),
+            service,
+            self._needs(service, prompt, prompt.votes),
+            make=lambda: _sampled(model, prompt),
+            text=lambda votes: json.dumps(
+                list(map(dataclasses.asdict, votes.completions)), ensure_ascii=False
+            ),
+            keep=lambda *_: None,
+        )
+        return self._call_with_retries(call).completions
+
+    def embed(self, run: str, model: EmbeddingModel, texts: Sequence[str]) -> list[list[float]]:
+        """Embed some texts for a run in one call; the vectors are not recorded, since an index keeps them.
+
+        Raises:
+            As `chat` does.
+        """
+        service = model.service
+        call = _Call(
+            CallPurpose(run, None, "embed", service.provider, service.model),
+            service,
+            self._needs(service, Prompt("\n".join(texts), 0, 0.0)),
+            make=lambda: model.embed(texts),
+            text=lambda _: None,
+            keep=lambda *_: None,
+        )
+        return self._call_with_retries(call).vectors
+
     def translate(
         self,
         run: str,
@@ -109,17 +156,15 @@ class Gateway:
         )
         return self._call_with_retries(call).texts
 
-    def _needs(self, service: Service, prompt: Prompt) -> Needs:
+    def _needs(self, service: Service, prompt: Prompt, replies: int = 1) -> Needs:
+        most = replies * prompt.max_tokens
         # A tokenizer takes seconds to load: load it only if a price or a limit depends on the count.
         needs_count = service.price.input or service.limits.tokens_per_minute
         count = self._counter(service) if needs_count else None
         if count is not None:
-            exact = Usage(count(prompt.text), prompt.max_tokens)
+            exact = Usage(count(prompt.text), most)
             return Needs(exact, exact)
-        return Needs(
-            Usage(prompts.tokens(prompt.text), prompt.max_tokens),
-            Usage(token_bounds.message(prompt.text), prompt.max_tokens),
-        )
+        return Needs(Usage(prompts.tokens(prompt.text), most), Usage(token_bounds.message(prompt.text), most))
 
     def _call_with_retries(self, call: _Call[_R]) -> _R:
         service, message = call.service, ""
@@ -248,6 +293,12 @@ def refuse_paused(service: Service) -> None:
 def _completed(model: ChatModel, prompt: Prompt) -> Reply:
     reply = model.complete(prompt)
     return Reply(engine.storable(reply.text), reply.usage)
+
+
+def _sampled(model: Sampler, prompt: VotesPrompt) -> Votes:
+    result = model.sample(prompt)
+    stored = [dataclasses.replace(vote, text=engine.storable(vote.text)) for vote in result.completions]
+    return Votes(stored, result.usage)
 
 
 def _translated(translator: Translator, texts: Sequence[str], source: str, target: str) -> Translated:

@@ -5,6 +5,7 @@ load_embedder("static", folder).encode(["甲比乙高。"])  ->  float32, of sha
 
 import json
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +19,8 @@ Vectors = Any
 class Embedder(Protocol):
     """Texts -> unit vectors, float32, of shape (texts, dimensions)."""
 
-    def encode(self, texts: list[str]) -> Vectors:
-        """Embed texts."""
+    def encode(self, texts: list[str], run: str | None = None) -> Vectors:
+        """Embed texts; ``run`` is the one that paid calls are recorded for."""
 
 
 class SentenceEmbedder:
@@ -30,12 +31,27 @@ class SentenceEmbedder:
         # The tokenizers of these models are not thread-safe.
         self._lock = threading.Lock()
 
-    def encode(self, texts: list[str]) -> Vectors:
+    def encode(self, texts: list[str], run: str | None = None) -> Vectors:
         """Embed texts."""
         with self._lock:
             return np.asarray(
                 self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False), np.float32
             )
+
+
+class ProviderEmbedder:
+    """An embedder over a provider; ``embed`` embeds up to ``batch`` texts for a run, in one call."""
+
+    def __init__(self, embed: Callable[[str, Sequence[str]], list[list[float]]], batch: int) -> None:
+        self._embed = embed
+        self._batch = batch
+
+    def encode(self, texts: list[str], run: str | None = None) -> Vectors:
+        """Embed texts; raises as `Gateway.embed`."""
+        parts = [texts[start : start + self._batch] for start in range(0, len(texts), self._batch)]
+        rows = [vector for part in parts for vector in self._embed(run or "", part)]
+        vectors = np.asarray(rows, np.float32)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
 def load_embedder(name: str, generator: Path) -> SentenceEmbedder:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared import model_store, text_files
-from shared.errors import UserError
+from shared.errors import NotServedHere, UserError
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,14 @@ class Adapters:
         """Find an adapter.
 
         Raises:
-            UserError: it is missing or incomplete.
+            NotServedHere: it is missing or incomplete.
         """
         with self._lock:
             if name not in self._found:
-                self._found[name] = self._look(name)
+                try:
+                    self._found[name] = self._look(name)
+                except UserError as error:
+                    raise NotServedHere(str(error)) from error
             return self._found[name]
 
     def _look(self, name: str) -> Adapter:

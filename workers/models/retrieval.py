@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from qdrant_client import QdrantClient
 from qdrant_client import models as qdrant
@@ -19,7 +19,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException
 
 from shared import dataset, urls
-from shared.errors import ServiceUnreachable
+from shared.errors import Held, ServiceUnreachable
 from shared.prompts import FewShotExample, PromptQuestion
 from workers.models.embedding import Embedder, Vectors
 
@@ -48,67 +48,92 @@ class QdrantRetriever:
         self._embedding = hashlib.sha256(":".join((embedding, *PAYLOAD)).encode()).hexdigest()[:8]
         self._load = load
         self._examples: dict[str, list[FewShotExample]] = {}
+        self._sizes: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def nearest(
-        self, digest: str, asked: Sequence[PromptQuestion], count: int, same_problem: bool
+        self,
+        digest: str,
+        asked: Sequence[PromptQuestion],
+        count: int,
+        same_problem: bool,
+        run: str | None = None,
     ) -> list[list[FewShotExample]]:
         """Find up to ``count`` solved examples per question, nearest first, in one batched query.
 
         Raises:
             ServiceUnreachable: the index server does not answer.
+            Held: the index has vectors of another size.
+            As `Gateway.embed`, of an embedder that calls a provider.
         """
         try:
             with self._lock:
-                examples = self._ensure(digest)
+                examples = self._ensure(digest, run)
             if not examples or not count:
                 return [[] for _ in asked]
-            vectors = self._embedder.encode([question.text for question in asked])
+            vectors = self._embedder.encode([question.text for question in asked], run)
+            self._require_size(self._name(digest), len(vectors[0]))
             requests = [_request(v, q, count, same_problem) for v, q in zip(vectors, asked, strict=True)]
             replies = self._client.query_batch_points(self._name(digest), requests)
-        except AWAY as error:
+        except (*AWAY, Held) as error:
             # The index may have been deleted: the next call checks it again.
             self._examples.pop(digest, None)
-            raise _unreachable(error) from error
+            self._sizes.pop(self._name(digest), None)
+            raise error if isinstance(error, Held) else _unreachable(error) from error
         return [[examples[int(point.id)] for point in reply.points] for reply in replies]
 
     def _name(self, digest: str) -> str:
         return f"{digest[:16]}-{self._embedding}"
 
-    def _ensure(self, digest: str) -> list[FewShotExample]:
+    def _ensure(self, digest: str, run: str | None) -> list[FewShotExample]:
         if digest not in self._examples:
             examples = self._load(digest)
             if examples:
-                self._build(digest, examples)
+                self._build(self._name(digest), examples, run)
             self._examples[digest] = examples
         return self._examples[digest]
 
-    def _build(self, digest: str, examples: list[FewShotExample]) -> None:
-        name = self._name(digest)
-        if self._client.collection_exists(name):
-            if self._client.count(name).count == len(examples):
-                return
-        else:
-            size = len(self._embedder.encode([examples[0].asked.text])[0])
-            parameters = qdrant.VectorParams(size=size, distance=qdrant.Distance.COSINE)
-            try:
-                self._client.create_collection(name, vectors_config=parameters)
-            except (ApiException, ValueError):
-                # Another worker has just created it; points have fixed ids, so both may fill it.
-                if not self._client.collection_exists(name):
-                    raise
-        for points in self._points(examples):
+    def _build(self, name: str, examples: list[FewShotExample], run: str | None) -> None:
+        exists = self._client.collection_exists(name)
+        if exists and self._client.count(name).count == len(examples):
+            return
+        for start in range(0, len(examples), UPLOAD):
+            places = range(start, min(start + UPLOAD, len(examples)))
+            # An earlier call was interrupted, or another worker builds it: embeddings may be paid for.
+            known = {point.id for point in self._client.retrieve(name, places, False)} if exists else set()
+            missing = [(at, examples[at].asked) for at in places if at not in known]
+            if not missing:
+                continue
+            vectors = self._embedder.encode([asked.text for _, asked in missing], run)
+            if not exists:
+                self._create(name, len(vectors[0]))
+                exists = True
+            self._require_size(name, len(vectors[0]))
+            points = [
+                qdrant.PointStruct(id=at, vector=vector.tolist(), payload=_payload(asked))
+                for (at, asked), vector in zip(missing, vectors, strict=True)
+            ]
             self._client.upsert(name, points, wait=True)
         log.info("indexed %d solved questions as %s", len(examples), name)
 
-    def _points(self, examples: list[FewShotExample]) -> Iterator[list[qdrant.PointStruct]]:
-        for start in range(0, len(examples), UPLOAD):
-            chunk = [example.asked for example in examples[start : start + UPLOAD]]
-            vectors = self._embedder.encode([asked.text for asked in chunk])
-            yield [
-                qdrant.PointStruct(id=start + at, vector=vector.tolist(), payload=_payload(asked))
-                for at, (asked, vector) in enumerate(zip(chunk, vectors, strict=True))
-            ]
+    def _create(self, name: str, size: int) -> None:
+        parameters = qdrant.VectorParams(size=size, distance=qdrant.Distance.COSINE)
+        try:
+            self._client.create_collection(name, vectors_config=parameters)
+        except (ApiException, ValueError):
+            # Another worker has just created it; points have fixed ids, so both may fill it.
+            if not self._client.collection_exists(name):
+                raise
+
+    def _require_size(self, name: str, size: int) -> None:
+        if name not in self._sizes:
+            vectors = self._client.get_collection(name).config.params.vectors
+            self._sizes[name] = vectors.size if isinstance(vectors, qdrant.VectorParams) else size
+        if size != (indexed := self._sizes[name]):
+            raise Held(
+                f"the model gives vectors of {size} dimensions, the index {name} has {indexed}: if it is "
+                "another model now, delete this collection of Qdrant, then `votequeue resume` the run"
+            )
 
 
 def _payload(asked: PromptQuestion) -> dict[str, str]:

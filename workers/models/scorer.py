@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from shared import model_store
-from shared.errors import UserError
+from shared.errors import NotServedHere, UserError
 from shared.prompts import PromptQuestion
 from shared.recipes import ScorerTraining
 from shared.training_examples import Text
@@ -50,7 +50,8 @@ class _Loaded:
     def score(self, asked: PromptQuestion, votes: Sequence[Text]) -> list[float]:
         """Score the votes on one question."""
         letters = [vote.letter for vote in votes]
-        read = texts_of(asked, [vote.text for vote in votes], self.options.input)
+        whole = [vote.with_thinking() for vote in votes] if self.options.thinking else votes
+        read = texts_of(asked, [vote.text for vote in whole], self.options.input)
         return self.scale.scores_of(self._margins(asked, read), letters, self.options.input)
 
     def _margins(self, asked: PromptQuestion, read: Sequence[str]) -> Any:
@@ -75,7 +76,7 @@ class SoundnessScorer:
         """Give probabilities in [0, 1] that votes are right, for each question in the order of its votes.
 
         Raises:
-            UserError: the scorer is missing or incomplete.
+            NotServedHere: the scorer is missing or incomplete.
         """
         with self._lock:
             scorer = self._take(name)
@@ -83,9 +84,16 @@ class SoundnessScorer:
 
     def _take(self, name: str) -> _Loaded:
         if name not in self._loaded:
-            self._loaded[name] = _Loaded(model_store.checked("scorer", name, self._trained))
+            self._loaded[name] = self._load(name)
             log.info("scorer %s is loaded", name)
         self._loaded.move_to_end(name)
         while len(self._loaded) > LOADED:
             self._loaded.popitem(last=False)
         return self._loaded[name]
+
+    def _load(self, name: str) -> _Loaded:
+        try:
+            return _Loaded(model_store.checked("scorer", name, self._trained))
+        except UserError as error:
+            # A run's scorer may be elsewhere: that is no reason for the worker to stop.
+            raise NotServedHere(str(error)) from error

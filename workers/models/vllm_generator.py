@@ -1,253 +1,208 @@
-"""Sample votes with vLLM's AsyncLLM, on GPUs or on vLLM's CPU build.
+"""Sample votes with a vLLM engine: prompts, chat templates, thinking and letters.
 
-    VllmGenerator(EngineOptions(model=Path("weights"), ...))
-
-The engine runs in the event loop that started it, its model in a separate process (`EngineCore`). LoRA
-support costs time for every token. So the engine is built without it, and rebuilt between two batches when a
-run first needs an adapter.
+await VllmGenerator(engine).sample("...### 推理\\n", sampling, seed=7)
+    ->  [Completion("甲……\\n答案是：A", 31, "stop"), ...]
 """
 
 import asyncio
-import contextlib
 import functools
-import logging
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from shared import answers, model_store, vllm_environment
-from shared.errors import EngineDied, Refused, UserError
+from shared import thinking
+from shared.jobs import Job
+from shared.ledger import prompt_store
 from shared.ledger.models import GeneratorIdentity
-from shared.options import Sampling
-from workers.models.lora_adapters import Adapter, Adapters
-from workers.ports import Completion, Progress
+from shared.options import Sampling, template_arguments
+from shared.prompts import ModelInput
+from workers.models.vllm_engine import Ask, RawVote, VllmEngine
+from workers.ports import Completion, LetterQuestion, Progress
 
-log = logging.getLogger(__name__)
+_THINK = "<think>"  # opens the thinking of most models
 REPORT_EVERY = 16  # tokens of a vote between two progress reports
 
 
-@dataclass(frozen=True)
-class EngineOptions:
-    """The options of an engine; ``gpu_memory`` is a share, ``kv_cache_gib`` applies to CPUs only.
-
-    ``model`` is the folder of the weights, ``name`` their name; ``trained`` is the folder of trained models,
-    including LoRA adapters.
-    """
-
-    model: str
-    name: str
-    trained: Path
-    quantization: str | None = None
-    gpu_memory: float = 0.7
-    tensor_parallel: int = 1
-    max_model_len: int = 8192
-    kv_cache_gib: int = 2
-    max_sequences: int = 320
-
-
 class VllmGenerator:
-    """A generator on one vLLM engine, which it rebuilds after the engine's death."""
+    """A generator on one vLLM engine."""
 
-    def __init__(self, options: EngineOptions) -> None:
-        self._options = options
-        self._adapters = Adapters(options.trained)
-        self._engine: Any = None
-        self._tokenizer: Any = None
-        self._rank = 0  # the maximum rank of adapters in the engine; 0: no adapters
-        self._seeds = True
-        self._dtype = ""
-        self._identity: GeneratorIdentity | None = None
-        self._building = asyncio.Lock()
-        self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+    def __init__(self, engine: VllmEngine) -> None:
+        self._engine = engine
 
     async def start(self) -> None:
-        """Load the model; half a minute for 0.5 billion parameters on a CPU.
+        """Load the model. Raises as `VllmEngine.start` does."""
+        await self._engine.start()
 
-        Raises:
-            UserError: vLLM cannot load it; the message has the reason.
-        """
-        async with self._building:
-            await self._ensure(0)
-        self._identity = await asyncio.to_thread(self._identify)
+    async def stop(self) -> None:
+        """Stop the engine and its processes."""
+        await self._engine.stop()
 
     @property
     def identity(self) -> GeneratorIdentity:
         """Give the weights and engine; available once the generator has started."""
-        if self._identity is None:
-            raise RuntimeError("the generator has not started")
-        return self._identity
+        return self._engine.identity
 
-    def _identify(self) -> GeneratorIdentity:
-        import vllm
-
-        options = self._options
-        engine = " ".join(filter(None, ("vllm", vllm.__version__, self._dtype, options.quantization)))
-        return GeneratorIdentity(options.name, model_store.weights_version(Path(options.model)), engine)
+    @property
+    def chats(self) -> bool:
+        """Tell whether the model has a chat template and is no base model."""
+        return self._engine.template.fits_weights
 
     async def sample(
         self,
-        prompt: str,
+        prompt: ModelInput,
         sampling: Sampling,
         seed: int | None,
         adapter: str | None = None,
         progress: Progress | None = None,
+        job: Job | None = None,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts, all in one request; cancelling this aborts the request."""
-        lora = await asyncio.to_thread(self._adapters.find, adapter) if adapter else None
-        from vllm.v1.engine.exceptions import EngineDeadError
+        rendered = self._rendered(prompt, sampling)
 
-        async with self._using(lora.rank if lora else 0) as engine:
-            try:
-                return await self._generate(engine, prompt, sampling, seed, lora, progress)
-            except EngineDeadError as error:
-                await self._bury(engine)
-                raise EngineDied("the engine's process died") from error
-            except ValueError as error:
-                raise Refused(f"vLLM refuses the prompt: {error}") from error
+        async def votes(ask: Ask) -> list[Completion]:
+            limit = sampling.max_thinking or sampling.max_tokens
+            stop = list(prompt_store.stops(sampling)) if isinstance(prompt, str) else []
+            parameters = sampling_params(sampling, limit, self._engine.usable_seed(seed), stop)
+            sampled = await ask(self._source(rendered), parameters, progress)
+            ended = (self._ended(ask, rendered, vote, sampling, parameters) for vote in sampled)
+            return [_completion(vote, rendered) for vote in await asyncio.gather(*ended)]
 
-    def count_tokens(self, prompt: str) -> int:
-        """Count a prompt's tokens."""
-        return len(self._tokenizer.encode(prompt))
+        return await self._engine.asking(adapter, votes)
+
+    async def choose(
+        self,
+        prompt: ModelInput,
+        votes: Sequence[Completion],
+        question: LetterQuestion,
+        sampling: Sampling,
+        adapter: str | None = None,
+        job: Job | None = None,
+    ) -> list[str | None]:
+        """Let the model continue each vote with the most likely of the letters."""
+        rendered = self._rendered(prompt, sampling)
+        opening = f"\n{question.opening.rstrip()}"
+        letters = {self._letter_id(question, letter): letter for letter in question.letters}
+        parameters = _letter_params(list(letters))
+
+        async def chosen(ask: Ask) -> list[str | None]:
+            sources = [self._continued(rendered, _spoken(vote, rendered), opening) for vote in votes]
+            asked = await asyncio.gather(*(ask(source, parameters, None) for source in sources))
+            return [letters.get(vote.last_token) for (vote,) in asked]
+
+        return await self._engine.asking(adapter, chosen)
+
+    def count_tokens(self, prompt: ModelInput, sampling: Sampling) -> int:
+        """Count a prompt's tokens, with those of the chat template."""
+        return len(self._ids(self._rendered(prompt, sampling)))
 
     def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
         """Tell whether prompt and answer fit the engine's longest sequence."""
-        return prompt_tokens + max_tokens <= self._options.max_model_len
+        return prompt_tokens + max_tokens <= self._engine.options.max_model_len
 
-    async def stop(self) -> None:
-        """Stop the engine and its processes."""
-        await self._bury(self._engine)
+    # Prompts and texts
 
-    @contextlib.asynccontextmanager
-    async def _using(self, rank: int) -> AsyncIterator[Any]:
-        """Use an engine that supports adapters of a rank; it is not shut down while in use."""
-        async with self._building:
-            await self._ensure(rank)
-            engine = self._engine
-            self._in_flight += 1
-            self._idle.clear()
-        try:
-            yield engine
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+    def _rendered(self, prompt: ModelInput, sampling: Sampling) -> "_Rendered":
+        if isinstance(prompt, str):
+            return _Rendered(prompt, thinking.opening_of(prompt))
+        text = self._engine.template.render(prompt, template_arguments(sampling.template_arg))
+        return _Rendered(text, thinking.opening_of(text), chat=True)
 
-    async def _ensure(self, rank: int) -> None:
-        if self._engine is not None and rank <= self._rank:
-            return
-        if self._engine is not None:
-            # Two engines do not fit a GPU: wait for the requests in flight.
-            log.info("rebuilding the engine with support for LoRA adapters of rank %d", rank)
-            await self._idle.wait()
-            await self._bury(self._engine)
-        self._rank = max(rank, self._rank)
-        vllm_environment.set_defaults(self._options.kv_cache_gib)
-        try:
-            self._engine = self._build()
-            self._tokenizer = self._engine.get_tokenizer()
-            if asyncio.iscoroutine(self._tokenizer):
-                self._tokenizer = await self._tokenizer
-        # vLLM passes on all exceptions of its parts, from OSError to RuntimeError.
-        except Exception as error:
-            log.exception("the engine did not start")
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise UserError(f"vLLM cannot load {self._options.model}: {reason[-1]}") from error
+    def _source(self, rendered: "_Rendered") -> str | list[int]:
+        # The tokens of a chat, since vLLM would add special tokens to its text.
+        return self._ids(rendered) if rendered.chat else rendered.text
 
-    async def _generate(
-        self,
-        engine: Any,
-        prompt: str,
-        sampling: Sampling,
-        seed: int | None,
-        adapter: Adapter | None,
-        progress: Progress | None,
-    ) -> list[Completion]:
-        votes = [Completion("", 0)] * sampling.votes
-        request = uuid.uuid4().hex
-        parameters = _sampling_params(sampling, self._usable(seed))
-        lora = _lora_request(adapter) if adapter else None
-        async for output in engine.generate(prompt, parameters, request, lora_request=lora):
-            for part in output.outputs:
-                before = votes[part.index]
-                text, tokens = before.text + part.text, before.tokens + len(part.token_ids)
-                mean = part.cumulative_logprob / tokens if tokens else None
-                vote = votes[part.index] = Completion(text, tokens, part.finish_reason, mean)
-                if progress is not None:
-                    progress.count(part.index, vote.tokens, part.finished())
-        return votes
+    def _ids(self, rendered: "_Rendered", text: str = "") -> list[int]:
+        """Give the tokens of a prompt, and of a text that continues it."""
+        # A chat template writes its special tokens itself.
+        ids: list[int] = self._engine.tokenizer.encode(rendered.text, add_special_tokens=not rendered.chat)
+        return ids + self._engine.tokenizer.encode(text, add_special_tokens=False)
 
-    def _usable(self, seed: int | None) -> int | None:
-        """Drop a seed that would kill the engine, with one warning."""
-        if seed is not None and not self._seeds:
-            _warn_of_seeds()
-            return None
-        return seed
+    def _continued(self, rendered: "_Rendered", text: str, opening: str) -> list[int]:
+        """Give the tokens of a prompt with a vote that is continued; an overlong vote loses its end."""
+        tail = self._engine.tokenizer.encode(opening, add_special_tokens=False)
+        return self._ids(rendered, text)[: self._engine.options.max_model_len - len(tail) - 1] + tail
 
-    async def _bury(self, engine: Any) -> None:
-        # Many requests fail at one death; the first of them shuts the engine down.
-        if engine is None or engine is not self._engine:
-            return
-        self._engine = None
-        await asyncio.to_thread(engine.shutdown)
+    def _letter_id(self, question: LetterQuestion, letter: str) -> int:
+        """Give the token of a letter after the opening, such as " A" after "The answer is:"."""
+        stem, encode = (
+            f"\n{question.opening}",
+            functools.partial(self._engine.tokenizer.encode, add_special_tokens=False),
+        )
+        before, whole = encode(stem.rstrip()), encode(stem + letter)
+        if whole[:-1] == before:
+            return int(whole[-1])
+        return int(encode(letter)[-1])
 
-    def _build(self) -> Any:
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.platforms import current_platform
-        from vllm.v1.engine.async_llm import AsyncLLM
-
-        options = self._options
-        arguments: dict[str, Any] = {
-            "model": options.model,
-            "quantization": options.quantization,
-            "gpu_memory_utilization": options.gpu_memory,
-            "tensor_parallel_size": options.tensor_parallel,
-            "max_model_len": options.max_model_len,
-            "max_num_seqs": options.max_sequences,
-            "enable_prefix_caching": True,
-            # Defaults in a model's folder would silently override the run's settings.
-            "generation_config": "vllm",
-            "disable_log_stats": True,
-        }
-        if current_platform.is_cpu():
-            # vLLM 0.32 rewinds the random generator of a seeded request after a chunk of its prompt. torch's
-            # CPU generator does not support that: the engine dies ("CPU Generator does not use offset").
-            self._seeds = False
-            self._dtype = vllm_environment.cpu_dtype()
-            arguments |= {"dtype": self._dtype, "enforce_eager": True}
-        if self._rank:
-            arguments |= {"enable_lora": True, "max_lora_rank": self._rank}
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+    async def _ended(
+        self, ask: Ask, rendered: "_Rendered", vote: RawVote, sampling: Sampling, parameters: Any
+    ) -> RawVote:
+        """Continue a vote that was stopped while it was thinking, or by the limit of thinking."""
+        limit, opened = sampling.max_thinking, rendered.opening is not None
+        opening = rendered.opening or thinking.first_opening(vote.text)
+        within = opening is not None and thinking.is_open(vote.text, opened)
+        bridge, room, stop = "", 0, parameters.stop
+        if within and vote.stop_reason is not None:
+            bridge, room, stop = vote.stop_reason, parameters.max_tokens - vote.tokens, []
+        elif limit is not None and vote.finish_reason == "length":
+            answer = thinking.split(vote.text, opened)[1]
+            room = sampling.max_tokens - len(self._engine.tokenizer.encode(answer, add_special_tokens=False))
+            bridge = f"\n{thinking.closing_of(opening)}\n\n" if within and opening else ""
+        if room <= 0:
+            return vote
+        more = parameters.clone()
+        more.n, more.max_tokens, more.stop = 1, room, stop
+        (rest,) = await ask(self._ids(rendered, vote.text + bridge), more, None)
+        return vote.joined(bridge, rest)
 
 
-@functools.cache
-def _warn_of_seeds() -> None:
-    log.warning("vLLM's CPU build cannot sample with a seed: the run's seed is not used here")
+@dataclass(frozen=True)
+class _Rendered:
+    """A prompt as the engine gets it; ``opening`` is the mark of thinking that it ends with."""
+
+    text: str
+    opening: str | None
+    chat: bool = False
 
 
-def _sampling_params(sampling: Sampling, seed: int | None) -> Any:
+def _completion(vote: RawVote, rendered: _Rendered) -> Completion:
+    thoughts, answer = thinking.split(vote.text, rendered.opening is not None)
+    mean = vote.logprob / vote.tokens if vote.tokens and vote.logprob is not None else None
+    # Without thinking, the text stays as it was sampled.
+    return Completion(
+        answer if thoughts else vote.text, vote.tokens, vote.finish_reason, mean, thoughts or None
+    )
+
+
+def _spoken(vote: Completion, rendered: _Rendered) -> str:
+    """Give a vote as the model wrote it; thinking that was cut off is closed."""
+    if not vote.thinking:
+        return vote.text.rstrip()
+    opening = rendered.opening or _THINK
+    start = "" if rendered.opening else f"{opening}\n"
+    return f"{start}{vote.thinking}\n{thinking.closing_of(opening)}\n\n{vote.text}".rstrip()
+
+
+def _letter_params(letters: list[int]) -> Any:
+    from vllm import SamplingParams
+
+    return SamplingParams(max_tokens=1, temperature=0.0, allowed_token_ids=letters)
+
+
+def sampling_params(sampling: Sampling, max_tokens: int, seed: int | None, stop: list[str]) -> Any:
+    """Give vLLM's parameters for the votes of a round."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
         n=sampling.votes,
-        max_tokens=sampling.max_tokens,
+        max_tokens=max_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         seed=seed,
-        stop=list(answers.READERS[sampling.reader].stops),
+        stop=stop,
         logprobs=0,  # of the sampled token alone
         flat_logprobs=True,
         # Stream the new text of each vote every few tokens, for progress reports; the cost is not measurable.
         output_kind=RequestOutputKind.DELTA,
         stream_interval=REPORT_EVERY,
     )
-
-
-def _lora_request(adapter: Adapter) -> Any:
-    from vllm.lora.request import LoRARequest
-
-    return LoRARequest(adapter.name, adapter.number, str(adapter.folder))

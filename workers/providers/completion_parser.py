@@ -33,6 +33,11 @@ def first(body: dict[str, Any]) -> dict[str, Any] | None:
     return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
 
 
+def choices(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give all choices of a completion."""
+    return [choice for choice in body.get("choices") or [] if isinstance(choice, dict)]
+
+
 def finish_reason(choice: dict[str, Any]) -> str:
     """Give the finish reason of a choice, in lower case."""
     return str(choice.get("finish_reason") or "").lower()
@@ -65,6 +70,29 @@ def text(choice: dict[str, Any], host: str, max_tokens: int) -> str:
         only = ": it has thinking, but no answer" if thought else ""
         raise Unreadable(f"the reply of {host} is empty{only}")
     return answer
+
+
+def vote(choice: dict[str, Any]) -> str:
+    """Give the text of a choice that is a vote, of either endpoint; it may be empty, and has no thinking."""
+    message = choice.get("message")
+    return _answer(message.get("content") if isinstance(message, dict) else choice.get("text"))
+
+
+def thinking(choice: dict[str, Any]) -> str:
+    """Give the thinking that a service separates from the text of a choice; empty if there is none."""
+    message = choice.get("message")
+    fields = message if isinstance(message, dict) else choice
+    for name in _THOUGHTS:
+        if isinstance(value := fields.get(name), str) and value:
+            return value
+    return "".join(_thought(part) for part in _parts(fields.get("content")))
+
+
+def _thought(part: object) -> str:
+    if not isinstance(part, dict) or _text(part):
+        return ""
+    value = part.get("thinking") or part.get("text")
+    return value if isinstance(value, str) else ""
 
 
 def _after_thinking(answer: str) -> str:

@@ -10,8 +10,8 @@ import json
 import ssl
 import time
 import weakref
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -58,6 +58,8 @@ _OF_THIS_MACHINE = {
     "TooManyRedirects",
 }
 _NO_EXTRA: Mapping[str, object] = {}
+_TUNING = ("temperature", "top_p", "n", "stop", "seed")  # what a model may reject
+_R = TypeVar("_R")
 
 LOCAL_TIMEOUT = 900.0  # seconds: on a laptop's two cores, a long reply takes minutes under load
 
@@ -114,14 +116,32 @@ class OpenAIChat:
 
     def complete(self, prompt: Prompt) -> Reply:
         """Answer one message, in one request."""
-        request = self._request(prompt)
+        fields = {
+            "messages": [{"role": "user", "content": prompt.text}],
+            self._length: prompt.max_tokens,
+            "temperature": prompt.temperature,
+        }
+
+        def read(body: dict[str, Any], choice: dict[str, Any]) -> Reply:
+            text = completion_parser.text(choice, self._host, prompt.max_tokens)
+            return Reply(text, usage(body.get("usage"), prompt.text, text))
+
+        return self._call(self._request(fields), prompt, read)
+
+    def _call(
+        self,
+        request: dict[str, Any],
+        prompt: Prompt,
+        read: Callable[[dict[str, Any], dict[str, Any]], _R],
+    ) -> _R:
+        """Send a request; ``read`` gets the reply's object and its first choice."""
         answer = self._ask(request)
         if isinstance(answer, VotequeueError):
             raise answer
         if answer.status >= 400:
             raise self._map_error(answer, request)
         try:
-            reply = self._read(answer, prompt, request)
+            reply = read(*self._read(answer, request))
         except VotequeueError as error:
             error.used = _reported_usage(answer.text, prompt.text)
             raise
@@ -164,22 +184,17 @@ class OpenAIChat:
         except Exception as error:  # noqa: BLE001  the HTTP library rejects the address or a header
             return _invalid_text(request) or proxies.unreachable(self._host, type(error).__name__)
 
-    def _request(self, prompt: Prompt) -> dict[str, Any]:
-        fields = {
-            "model": self._service.model,
-            "messages": [{"role": "user", "content": prompt.text}],
-            self._length: prompt.max_tokens,
-            "temperature": prompt.temperature,
-        }
+    def _request(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         own = {name: value for name, value in fields.items() if name not in self._extra}
         return {
+            "model": self._service.model,
             **own,
             "extra_body": {name: value for name, value in self._extra.items() if value is not None},
         }
 
     def _exchange(self, request: dict[str, Any]) -> ErrorAnswer | VotequeueError:
         deadline = time.monotonic() + self._timeout
-        with self._completions.with_streaming_response.create(**request) as response:
+        with self._resource(request).with_streaming_response.create(**request) as response:
             body = bytearray()
             try:
                 for part in response.iter_bytes():
@@ -192,6 +207,10 @@ class OpenAIChat:
             return self._answer(
                 response.status_code, dict(response.headers), body.decode("utf-8", errors="replace")
             )
+
+    def _resource(self, request: dict[str, Any]) -> Any:
+        """Give the SDK's part for a request."""
+        return self._client.completions if "prompt" in request else self._completions
 
     def _answer(self, status: int, headers: dict[str, str], text: str) -> ErrorAnswer:
         shown = requests_errors.hidden(text, [self._key.get_secret_value()])
@@ -211,7 +230,7 @@ class OpenAIChat:
 
     def _map_error(self, answer: ErrorAnswer, request: dict[str, Any]) -> VotequeueError:
         """Map an error response, considering the request and earlier calls."""
-        sent = [name for name in (*_LIMITS_OF_LENGTH, "temperature") if name in request]
+        sent = [name for name in (*_LIMITS_OF_LENGTH, *_TUNING) if name in request]
         error = openai_errors.judge(answer, self._service, self._host, self._extra, sent)
         if (
             isinstance(error, Barred)
@@ -225,15 +244,11 @@ class OpenAIChat:
                 RENAMED,
             )
         if isinstance(error, openai_errors.Unclear):
-            return self._refusals.weigh(error, request["messages"][0]["content"], self._service)
+            return self._refusals.weigh(error, _prompt_text(request), self._service)
         return error
 
-    def _read(self, answer: ErrorAnswer, prompt: Prompt, request: dict[str, Any]) -> Reply:
-        body = _object(answer.text)
-        if body is None:
-            raise Unreadable(
-                f"the reply of {self._host} is not a JSON object: {error_details.quoted(answer.text)!r}"
-            )
+    def _read(self, answer: ErrorAnswer, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        body = self._body(answer)
         choice = completion_parser.first(body)
         if body.get("error") or (choice is None and error_details.is_error(body)):
             raise self._map_error(answer, request)
@@ -241,8 +256,15 @@ class OpenAIChat:
             raise Unreadable(f"the reply of {self._host} has no choices")
         if choice.get("error") or completion_parser.finish_reason(choice) in completion_parser.FAILED:
             raise self._mid_reply_error(choice, answer, request)
-        text = completion_parser.text(choice, self._host, prompt.max_tokens)
-        return Reply(text, usage(body.get("usage"), prompt.text, text))
+        return body, choice
+
+    def _body(self, answer: ErrorAnswer) -> dict[str, Any]:
+        body = _object(answer.text)
+        if body is None:
+            raise Unreadable(
+                f"the reply of {self._host} is not a JSON object: {error_details.quoted(answer.text)!r}"
+            )
+        return body
 
     def _mid_reply_error(
         self, choice: dict[str, Any], answer: ErrorAnswer, request: dict[str, Any]
@@ -254,9 +276,17 @@ class OpenAIChat:
         return Unreadable(str(error)) if type(error) is Unavailable else error
 
 
+def _prompt_text(request: dict[str, Any]) -> str:
+    if "input" in request:
+        return "\n".join(request["input"])
+    if "prompt" in request:
+        return str(request["prompt"])
+    return "\n".join(str(message["content"]) for message in request["messages"])
+
+
 def _invalid_text(request: dict[str, Any]) -> Refused | None:
     try:
-        request["messages"][0]["content"].encode()
+        _prompt_text(request).encode()
     except UnicodeEncodeError:
         return Refused("the question has invalid characters (lone surrogates)")
     return None

@@ -10,9 +10,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from shared import dataset, model_store, prompts
+from shared import dataset, model_store
 from shared.errors import Refused
-from shared.ledger import runs
+from shared.ledger import prompt_store, runs
+from shared.prompt_files import PromptTemplate
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.recipes import LoraTraining
 from shared.training_examples import TrainingExample
@@ -123,9 +124,10 @@ def _rows(
     near = retriever.nearest(EXAMPLES, asked, options.num_examples, same_problem=False) if asked else []
     rows: list[dict[str, Any]] = []
     left_out = 0
+    template = _template(options)
     for example, shown in zip(examples, near, strict=True):
         for text in _right_texts(example, options.per_question):
-            row = _row(example, text, shown, options.max_length, tokenizer)
+            row = _row(example, text, shown, template, options.max_length, tokenizer)
             left_out += row is None
             rows += [row] if row else []
     if left_out:
@@ -151,14 +153,26 @@ def _right_texts(example: TrainingExample, most: int) -> list[str]:
     return list(distinct)[:most]
 
 
+def _template(options: LoraTraining) -> PromptTemplate:
+    template = prompt_store.find(options.prompt)
+    if template is None:
+        raise Refused("the training is for the prompt of another version of votequeue: enqueue it again")
+    return template
+
+
 def _row(
-    example: TrainingExample, text: str, shown: Sequence[FewShotExample], longest: int, tokenizer: Any
+    example: TrainingExample,
+    text: str,
+    shown: Sequence[FewShotExample],
+    template: PromptTemplate,
+    longest: int,
+    tokenizer: Any,
 ) -> dict[str, Any] | None:
-    solution = prompts.solution(FewShotExample(example.asked, text, example.answer))
+    solution = template.solution(FewShotExample(example.asked, text, example.answer))
     # Tokenized separately, as at inference: the prompt ends where the completion begins.
     completion = tokenizer(solution)["input_ids"] + [tokenizer.eos_token_id]
     for count in range(len(shown), -1, -1):
-        prompt = tokenizer(prompts.answering(example.asked, shown[:count]))["input_ids"]
+        prompt = tokenizer(template.completion(example.asked, shown[:count]))["input_ids"]
         if len(prompt) + len(completion) <= longest:
             mask = [0] * len(prompt) + [1] * len(completion)
             return {"input_ids": prompt + completion, "completion_mask": mask}

@@ -57,6 +57,8 @@ def train(
     trainer_setup.require_reports(options.report_to)
     if INPUTS[options.input].answers:
         examples = [example for example in examples if example.answer]
+    if options.thinking:
+        examples = [example.with_thinking() for example in examples]
     trained = (_train_head if options.tune == "head" else _train_layers)(examples, options, weights, context)
     scale = calibration.calibrate(trained.held_out, options.input) if options.calibrate else Calibration()
     metrics, rule, beats = _judged(trained, scale, options)

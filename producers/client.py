@@ -1,0 +1,193 @@
+"""The Python API: what the commands do, as methods that return values.
+
+    client = Client()
+    run = client.enqueue_infer("test.jsonl", examples="solved.jsonl", votes=9).run
+    client.wait(run)
+    next(client.collect(run))  ->  RecordedAnswer(key="p1#1", letter="B", outcome="majority", support=7, ...)
+
+The commands parse their arguments, call these methods and print the results. Progress and notes go to stderr.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from producers import collect, hub_push, merged_answers, run_progress, watch
+from producers.collect import Collected, Contents, Exported
+from producers.enqueue import dry_run, infer_order
+from producers.enqueue.dry_run import Forecast
+from producers.enqueue.publish import EnqueuedRun
+from producers.reports import paired_comparison, report_files, revote, summaries
+from producers.reports.combination import Combination
+from producers.reports.generation_report import GenerationReport
+from producers.reports.inference_report import Figures
+from producers.reports.paired_comparison import Comparison
+from producers.reports.revote import Revote
+from producers.reports.summaries import Summary
+from producers.reports.training_report import TrainingReport
+from producers.run_progress import RunProgress
+from shared import settings
+from shared.errors import InvalidOption
+from shared.ledger.votes import RecordedAnswer
+
+
+class Client:
+    """The ledger and the broker of one installation, as the settings name them.
+
+    Settings come from the environment (``VOTEQUEUE_*``) and from `.env` in the working directory. They are
+    read once in a process, so set them before the first client is made. All clients of a process are equal.
+
+    Every method raises a `shared.errors.UserError` where its command would end with an error, such as for a
+    run that does not exist. Messages spell options as the command line does: ``--max-tokens``.
+    """
+
+    def __init__(self) -> None:
+        """Read the settings; a `UserError` if one is invalid."""
+        self.settings = settings.load()
+
+    def enqueue_infer(
+        self,
+        data: Path | str,
+        *,
+        run: str | None = None,
+        examples: Path | str | None = None,
+        append_to: str | None = None,
+        budget: float | None = None,
+        skip_bad: bool = False,
+        **options: Any,
+    ) -> EnqueuedRun:
+        """Enqueue the questions of a data set; the same call continues the run.
+
+        ``data`` may also be a run: its votes are then scored or read again, or, with ``only``, some of its
+        questions are asked again. ``examples`` is a data set or a run. ``budget`` is in the currency of the
+        settings. ``options`` are the fields of `shared.options.Sampling` and `shared.options.Reading`, such
+        as ``votes=9`` or ``limit=20``; ``None`` is the default of an option.
+
+        Raises:
+            UserError: the data or an option are invalid, or another run has the name; nothing was written.
+            ServiceUnreachable: the broker does not answer; it is a `UserError` too.
+        """
+        order = infer_order.check(
+            data,
+            run=run,
+            examples=examples,
+            append_to=append_to,
+            budget=budget,
+            skip_bad=skip_bad,
+            **options,
+        )
+        return infer_order.place(order)
+
+    def combine(
+        self, runs: Sequence[str], *, run: str | None = None, **options: Any
+    ) -> tuple[EnqueuedRun, Combination | None]:
+        """Enqueue a vote over the recorded votes of several finished runs on the same questions.
+
+        Of the ``options``, ``combine`` is ``plain`` or ``learned``; the others apply to scoring (``scorer``,
+        ``use``, ``threshold``, ``fallback``, ``batch``). The second value compares the combination with its
+        runs on labelled questions; it is ``None`` if a scorer must score the votes first.
+
+        Raises:
+            UserError: the runs cannot be combined, or another run has the name; nothing was written.
+            ServiceUnreachable: the broker does not answer.
+        """
+        return infer_order.combine(runs, run=run, **options)
+
+    def forecast(self, data: Path | str, **arguments: Any) -> Forecast:
+        """Estimate the run that `enqueue_infer` would make of the same arguments; nothing is written or sent.
+
+        Raises:
+            UserError: as `enqueue_infer`; also with ``append_to``, or if recorded votes would be used.
+        """
+        order = infer_order.check(data, True, **arguments)
+        return dry_run.forecast(infer_order.prepare(order), order.budget)
+
+    def progress(self, run: str) -> RunProgress:
+        """Return a run's progress: items by state, rate in items per minute, time left in seconds."""
+        return run_progress.progress_of(run)
+
+    def wait(self, run: str, timeout: float | None = None, poll: float | None = None) -> RunProgress:
+        """Wait until all items of a run are done or dead; return its final progress.
+
+        ``timeout`` and ``poll``, the time between two looks at the ledger, are in seconds. By default, there
+        is no time-out, and ``poll`` is 1 second, or 5 for large runs.
+
+        Raises:
+            UserError: items are still open at the time-out.
+        """
+        return watch.follow(run, timeout, poll)
+
+    @overload
+    def collect(self, run: str, *, wait: bool = False) -> Iterator[RecordedAnswer]: ...
+
+    @overload
+    def collect(
+        self,
+        run: str,
+        output: Path | str,
+        *,
+        fields: Sequence[str] = (),
+        votes: bool = False,
+        format: str | None = None,
+        wait: bool = False,
+        force: bool = False,
+    ) -> Collected | Exported: ...
+
+    def collect(
+        self, run: str, output: Path | str | None = None, *, wait: bool = False, **given: Any
+    ) -> Iterator[RecordedAnswer] | Collected | Exported:
+        """Write a run's results to a file, or, without one, yield the answers of its questions.
+
+        An answer's letter is ``None`` while there is none. The answers of a run that asks questions again
+        are merged into those of its origin. The file is written even if results are missing: see ``open``
+        and ``dead`` of the returned counts. The options are those of `votequeue collect`.
+
+        Raises:
+            UserError: the run has nothing to collect, or the file cannot be written.
+        """
+        if output is not None:
+            return collect.collect(run, Path(output), wait, given.pop("force", False), Contents(**given))
+        if given:
+            raise InvalidOption("--output", f"a file is needed for {', '.join(given)}")
+        record = run_progress.require_questions(run)
+        if wait:
+            self.wait(run)
+        entries = merged_answers.of_run(record, confidence=True)
+        return (each.answer for _, answers in entries for each in answers)
+
+    def push(
+        self, run: str, target: str, *, wait: bool = False, **contents: Any
+    ) -> tuple[Collected | Exported, str]:
+        """Write a run's results to a data set of the hub (``hf://OWNER/NAME``); give its address too.
+
+        ``contents`` are ``fields``, ``votes`` and ``format``, as in `collect`.
+
+        Raises:
+            UserError: as `collect`, or the hub refuses or does not answer.
+        """
+        return hub_push.push(run, target, wait, Contents(**contents))
+
+    def report(self, run: str) -> Figures | GenerationReport | TrainingReport:
+        """Compute a run's report: `Figures` for an infer run."""
+        return summaries.of_run(run)
+
+    def revote(self, run: str, scorer: str | None = None) -> Revote:
+        """Compare all voting modes on the recorded votes of a labelled run; nothing is sampled.
+
+        ``scorer`` is by default the one that scored most votes.
+        """
+        return revote.revote(run, scorer)
+
+    def compare(self, *runs: str) -> Comparison:
+        """Compare runs with the first of them, on the questions that all of them share and have answered."""
+        return paired_comparison.compare(runs)
+
+    def save(self, report: Summary | Comparison, folder: Path | str, force: bool = False) -> list[Path]:
+        """Write a report or a comparison to a folder, as a page, JSON and plots; return the paths.
+
+        Raises:
+            UserError: the folder cannot be written, or a run reads one of the files and ``force`` is false.
+        """
+        if isinstance(report, Comparison):
+            return report_files.save_comparison(report, Path(folder), force)
+        return report_files.save(report, Path(folder), force)

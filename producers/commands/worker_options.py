@@ -1,0 +1,51 @@
+"""Options of `votequeue worker`: what an infer worker serves.
+
+    chosen("infer", {"generator": "openai", "provider": "local"})  ->  settings with that generator
+    queues("infer", settings, named=True)  ->  ["infer.openai.local.Qwen2.5-Coder-0.5B-Instruct"]
+
+The options are settings of the worker's process, and reach it through the environment.
+"""
+
+import os
+from collections.abc import Mapping
+
+import typer
+
+from shared import generators, settings
+from shared.generators import GENERATORS, INFER
+from shared.settings import PREFIX, Settings
+
+
+def chosen(kind: str, given: Mapping[str, str]) -> Settings:
+    """Give the settings of a worker with the options that were given.
+
+    Raises:
+        typer.BadParameter: an option does not apply to this queue or generator, or is missing.
+    """
+    for name in given:
+        if kind != INFER:
+            raise typer.BadParameter("applies to the queue infer only", param_hint=f"--{name}")
+    os.environ.update({PREFIX + name.upper(): value for name, value in given.items()})
+    if given:
+        settings.load.cache_clear()
+    loaded = settings.load()
+    if kind == INFER:
+        _check(loaded)
+    return loaded
+
+
+def _check(loaded: Settings) -> None:
+    if not GENERATORS[loaded.generator].calls_provider:
+        return
+    if loaded.provider is None:
+        raise typer.BadParameter(f"generator {loaded.generator} needs one", param_hint="--provider")
+    if loaded.provider != "local" and "model" not in loaded.model_fields_set:
+        raise typer.BadParameter(f"name the model of provider {loaded.provider}", param_hint="--model")
+
+
+def queues(kind: str, loaded: Settings, named: bool) -> list[str]:
+    """Name the queues that a worker consumes; ``named``: it serves only the generator or model it names."""
+    if kind != INFER:
+        return [kind]
+    provider = loaded.provider if GENERATORS[loaded.generator].calls_provider else None
+    return generators.queues_of(loaded.generator, provider, loaded.model, named)

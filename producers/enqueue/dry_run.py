@@ -1,0 +1,168 @@
+"""Describe an `infer` run before it is recorded: questions, tokens, and what workers would refuse.
+
+    forecast(prepared)  ->  Forecast(run="test-9f3c01ab", questions=1328, prompt_tokens=1211136, ...)
+
+Tokens are estimated from the texts' lengths (`prompts.tokens`), because producers have no tokenizer.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from producers import console
+from producers.enqueue import estimate, publish
+from producers.enqueue.publish import Prepared
+from shared import prompts, providers, settings
+from shared.dataset import key
+from shared.ledger import runs
+from shared.options import Sampling
+from shared.prompts import FewShotExample, PromptQuestion
+from shared.providers import Usage
+
+_EXAMPLES_READ = 1000  # examples whose mean length is taken
+_LISTED = 20  # keys of long questions
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would do in its first round; ``continued``: it exists already.
+
+    ``examples`` are the few-shot examples to choose from. ``prompt_tokens`` is an estimate, ``vote_tokens``
+    a maximum; a run has at most ``rounds`` rounds. ``too_long`` questions may not fit into
+    VOTEQUEUE_MAX_MODEL_LEN even without examples; workers refuse those that do not. ``bad`` lines are
+    skipped. ``cost`` is that of the first round; ``None``: no provider is called, or its model has no price.
+    It lacks the texts that ``embedding``, a provider's model, embeds to find examples.
+    """
+
+    run: str
+    continued: bool
+    entries: int
+    questions: int
+    bad: int
+    examples: int
+    votes: int
+    rounds: int
+    prompt_tokens: int
+    vote_tokens: int
+    too_long: int = 0
+    long_keys: list[str] = field(default_factory=list)
+    cost: float | None = None
+    currency: str | None = None
+    unpriced: str | None = None
+    embedding: str | None = None
+
+
+def forecast(prepared: Prepared, budget: float | None = None) -> Forecast:
+    """Estimate a run; nothing is written or sent.
+
+    Raises:
+        UserError: as `publish.place` would, of the run's name and of its budget.
+    """
+    run, source = prepared.run, prepared.source
+    publish.check_services(run, budget)
+    continued, sampling = publish.exists(run), Sampling.of_record(run.options)
+    count, shown = _shown_tokens(prepared, sampling)
+    longest = sampling.max_tokens + (sampling.max_thinking or 0)
+    room = settings.load().max_model_len - longest
+    tokens, long = 0, []
+    for name, asked in _questions(prepared):
+        own = prompts.tokens(prepared.prompt.completion(asked))
+        # Workers drop examples until a prompt fits.
+        tokens += max(own, min(own + shown, room))
+        if own > room:
+            long.append(name)
+    votes = source.questions * sampling.votes * longest
+    return Forecast(
+        **_cost(run.services, sampling, Usage(tokens, votes)),
+        run=run.name,
+        continued=continued,
+        entries=source.entries,
+        questions=source.questions,
+        bad=source.bad,
+        examples=count,
+        votes=sampling.votes,
+        rounds=sampling.max_attempts,
+        prompt_tokens=tokens,
+        vote_tokens=votes,
+        too_long=len(long),
+        long_keys=long[:_LISTED],
+    )
+
+
+def _cost(services: list[tuple[str, str]], sampling: Sampling, used: Usage) -> dict[str, Any]:
+    """Return the cost of a round whose requests each bring all votes of a question."""
+    loaded, provider, model = settings.load(), sampling.provider, str(sampling.model)
+    unpriced = ", ".join("/".join(service) for service in services if not estimate.has_price(*service))
+    embedding = providers.embedding_service(sampling.retriever)
+    known: dict[str, Any] = {
+        "unpriced": unpriced or None,
+        "embedding": "/".join(embedding) if embedding in services else None,
+    }
+    if provider is None or not estimate.has_price(provider, model):
+        return known
+    price = providers.price(provider, model, loaded.prices)
+    return known | {"cost": providers.cost(price, used), "currency": loaded.currency}
+
+
+def _questions(prepared: Prepared) -> Iterator[tuple[str, PromptQuestion]]:
+    for line in prepared.source.lines():
+        for index in range(len(line.entry.questions)):
+            name = key(line.entry.id, index)
+            if prepared.keys is None or name in prepared.keys:
+                yield name, runs.asked(line.entry, index)
+
+
+def _shown_tokens(prepared: Prepared, sampling: Sampling) -> tuple[int, int]:
+    """Return the number of solved examples, and the mean tokens of those in a prompt."""
+    solved: Iterable[FewShotExample] = prepared.few_shot.read()
+    count = prepared.few_shot.count
+    if not count and prepared.run.examples is not None:
+        solved = runs.load_examples(prepared.run.examples)
+        count = len(solved)
+    sizes = [
+        prompts.tokens(prepared.prompt.case(example.asked) + prepared.prompt.solution(example))
+        for example in itertools.islice(solved, _EXAMPLES_READ)
+    ]
+    return count, round(min(count, sampling.num_examples) * sum(sizes) / len(sizes)) if sizes else 0
+
+
+def summary(forecast: Forecast) -> str:
+    """Summarize a forecast in one line."""
+    would = "would be continued" if forecast.continued else "would be enqueued"
+    questions = console.count(forecast.questions, "question")
+    return f"run {forecast.run} {would}: {questions}; nothing was written or sent"
+
+
+def rows(forecast: Forecast) -> list[tuple[str, str, str]]:
+    """Return the tokens of a round as table rows: quantity, of one question, of all."""
+    amounts = [
+        ("prompt tokens (estimate)", forecast.prompt_tokens),
+        (f"tokens of {console.count(forecast.votes, 'vote')} (at most)", forecast.vote_tokens),
+    ]
+    table = [(name, f"{count / forecast.questions:,.0f}", f"{count:,}") for name, count in amounts]
+    if forecast.cost is not None:
+        costs = (estimate.digits(forecast.cost / forecast.questions), estimate.digits(forecast.cost))
+        table.append((f"cost in {forecast.currency} (estimate)", *costs))
+    return table
+
+
+def remarks(forecast: Forecast) -> Iterator[str]:
+    """List what the estimate does not show: rounds, examples, refusals."""
+    examples = console.count(forecast.examples, "few-shot example")
+    yield f"at most {console.count(forecast.rounds, 'round')}; {examples} to choose from"
+    if forecast.cost:
+        yield "the cost is more if the server gives one vote per request: each request contains the prompt"
+    if forecast.embedding:
+        yield f"what the embeddings of {forecast.embedding} cost is not estimated"
+    if forecast.unpriced:
+        yield f"no price is set for {forecast.unpriced}: VOTEQUEUE_PRICES"
+    if forecast.bad:
+        yield f"bad lines, skipped: {forecast.bad}"
+    if forecast.too_long:
+        more = forecast.too_long - len(forecast.long_keys)
+        names = ", ".join(forecast.long_keys) + (f" and {more} more" if more else "")
+        yield (
+            f"may be refused: {console.count(forecast.too_long, 'question')} ({names}), which may not fit "
+            "VOTEQUEUE_MAX_MODEL_LEN: raise it on the workers, or lower --max-tokens"
+        )

@@ -1,0 +1,26 @@
+"""The votes of a run as rows of a table.
+
+next(of_run("round1"))  ->  {"key": "p1#2", "gold": "B", "answer": "A", "attempt": 1, "place": 0, ...}
+"""
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from shared.ledger import votes
+from shared.ledger.votes import RecordedVote
+
+# Types by column; all fields of a recorded vote follow the question's own.
+COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("key", "gold", "answer"), str),
+    **typing.get_type_hints(RecordedVote),
+}
+
+
+def of_run(run: str) -> Iterator[dict[str, Any]]:
+    """Read all votes of a run, in the order of its questions and of their sampling."""
+    for result in votes.of_run(run, texts=True):
+        question = {"key": result.key, "gold": result.gold, "answer": result.letter}
+        for vote in result.votes:
+            yield {**question, **dataclasses.asdict(vote)}

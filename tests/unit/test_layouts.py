@@ -1,0 +1,240 @@
+"""Layouts: each recognises its own rows only, reads their answers, and writes answers as the row had them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers.enqueue import row_reader
+from producers.layouts import catalog, mapping
+from producers.layouts.types import RowProblem
+from shared.dataset import BadLine, Line
+from shared.errors import UserError
+from shared.options import Reading
+from tests import format_fixtures
+from tests.format_fixtures import OPTIONS, QUESTION, SAMPLES, Sample
+
+TABLE = {"stem": QUESTION, "A": "甲", "B": "乙", "C": "", "label": "1"}
+MAP = ["question=stem", "options=A,B,C", "answer=label"]
+
+
+def letters(entry: dict[str, Any]) -> str:
+    return "".join(asked["answer"] or "-" for asked in entry["questions"])
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.layout)
+def test_a_layout_is_the_only_one_to_recognise_its_rows(sample: Sample) -> None:
+    for row in (*sample.before, *sample.after):
+        recognised = [layout.name for layout in catalog.FORMATS.values() if layout.recognises(row)]
+        assert recognised == [sample.layout]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.layout)
+def test_a_layout_reads_its_answers_and_fills_in_others_alone(sample: Sample) -> None:
+    layout = catalog.FORMATS[sample.layout]
+    assert "".join(letters(layout.entry(row)) for row in sample.before) == sample.letters
+    assert [layout.fill(row, iter("BB")) for row in sample.before] == sample.after
+    blank = layout.fill(sample.before[0], iter([None, None]))
+    assert set(letters(layout.entry(blank))) == {"-"}
+
+
+def test_every_layout_has_a_sample_here() -> None:
+    assert {sample.layout for sample in SAMPLES} == set(catalog.FORMATS.built_in) - {"votequeue"}
+
+
+def test_no_two_layouts_are_guessed_between() -> None:
+    assert catalog.recognise({"question": "q", "options": OPTIONS, "answer": "A"}) is None
+    with pytest.raises(
+        UserError, match=r"F is in no known layout: it has the fields q, o; .*--format .*--map"
+    ):
+        raise catalog.unknown("F", {"q": 1, "o": 2})
+
+
+@pytest.mark.parametrize(
+    ("layout", "row", "field", "problem"),
+    [
+        ("agieval", {"question": "q", "options": OPTIONS, "label": ["A", "C"]}, "label", "not single-choice"),
+        ("agieval", {"question": "q", "options": OPTIONS, "label": "AC"}, "label", "not single-choice"),
+        (
+            "agieval",
+            {"question": "q", "options": None, "label": "x"},
+            "options",
+            "found null, expected a list",
+        ),
+        (
+            "agieval",
+            {"question": "q", "options": OPTIONS, "label": 2},
+            "label",
+            "--answers index-0 or index-1",
+        ),
+        (
+            "mmlu",
+            {"question": "q", "choices": OPTIONS, "answer": 4},
+            "answer",
+            "found 4, expected a number 0–3",
+        ),
+        ("arc", {"choices": {"text": OPTIONS, "label": list("ABCD")}, "answerKey": "E"}, "answerKey", "keys"),
+        (
+            "race-article",
+            {"questions": ["q"], "options": [OPTIONS] * 2},
+            "options",
+            "a list of 1, one for each",
+        ),
+        (
+            "ar-lsat",
+            {"questions": [{"options": OPTIONS, "answer": "F"}]},
+            "questions[0].answer",
+            "letter A–D",
+        ),
+    ],
+)
+def test_a_row_that_is_not_single_choice_is_named_by_its_own_field(
+    layout: str, row: dict[str, Any], field: str, problem: str
+) -> None:
+    with pytest.raises(RowProblem) as caught:
+        catalog.FORMATS[layout].entry(row)
+    assert caught.value.field == field
+    assert problem in caught.value.problem
+
+
+def test_a_label_in_a_list_of_one_is_a_letter_and_stays_in_a_list() -> None:
+    row = {"passage": None, "question": "q", "options": OPTIONS, "label": ["C"]}
+    layout = catalog.FORMATS["agieval"]
+    assert letters(layout.entry(row)) == "C"
+    assert layout.fill(row, iter("A"))["label"] == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "label", "letter", "filled"),
+    [
+        ("index-0", "1", "B", "0"),
+        ("index-1", 1, "A", 1),
+        ("text", "乙", "B", "甲"),
+        ("letter", "b", "B", "a"),
+    ],
+)
+def test_a_mapping_reads_and_writes_answers_as_said(
+    answers: str, label: Any, letter: str, filled: Any
+) -> None:
+    layout = mapping.of_arguments(MAP, answers)
+    row = {**TABLE, "label": label}
+    assert letters(layout.entry(row)) == letter
+    assert layout.entry(row)["questions"][0]["options"] == [
+        "甲",
+        "乙",
+    ]  # a table's empty last columns are none
+    assert layout.fill(row, iter("A")) == {**row, "label": filled}
+    assert catalog.of_record(layout.record()) == layout
+
+
+def test_a_mapping_reaches_into_objects() -> None:
+    layout = mapping.of_arguments(["question=q.text", "options=q.choices.text", "answer=q.gold"], "letter")
+    row = {"q": {"text": "谁？", "choices": [{"text": "甲"}, {"text": "乙"}], "gold": "A"}}
+    assert layout.entry(row)["questions"] == [{"question": "谁？", "options": ["甲", "乙"], "answer": "A"}]
+    assert layout.fill(row, iter("B"))["q"] == {**row["q"], "gold": "B"}
+
+
+@pytest.mark.parametrize(
+    ("reading", "said"),
+    [
+        (Reading(format="agi"), "--format agi: there are votequeue, agieval"),
+        (Reading(map=["stem"]), "--map stem: expected FIELD=NAME"),
+        (Reading(map=["question=stem"]), "--map options=NAME is missing"),
+        (Reading(answers="text"), "--answers requires --map"),
+        (Reading(map=MAP, format="arc"), "exclude each other"),
+    ],
+)
+def test_a_layout_that_cannot_be_meant_is_refused(reading: Reading, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        catalog.chosen(reading)
+
+
+# Files
+
+
+def scan(path: Path, **reading: Any) -> list[Line | BadLine]:
+    return list(row_reader.scan(path, Reading(**reading)))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".jsonl.gz", ".jsonl.zst", ".parquet", ".hf"])
+def test_every_container_holds_the_same_rows(suffix: str, tmp_path: Path) -> None:
+    sample = next(sample for sample in SAMPLES if sample.layout == "mmlu")
+    found = scan(format_fixtures.write(tmp_path / f"a{suffix}", sample.before))
+    assert [line.entry.id for line in found if isinstance(line, Line)] == ["q1", "q2"]
+    assert all(isinstance(line, Line) and line.entry.questions[0].options == OPTIONS for line in found)
+
+
+def test_ids_that_begin_anew_are_told_apart(tmp_path: Path) -> None:
+    sample = next(sample for sample in SAMPLES if sample.layout == "cmmlu")
+    found = scan(format_fixtures.write(tmp_path / "a.csv", [*sample.before, *sample.before]))
+    assert [line.entry.id for line in found if isinstance(line, Line)] == ["0", "0-row3"]
+
+
+def test_rows_of_one_passage_are_one_entry_unless_a_bad_row_is_between(tmp_path: Path) -> None:
+    first, second = next(sample.before for sample in SAMPLES if sample.layout == "lsat")
+    bad = {**second, "label": 9}
+    (line,) = scan(format_fixtures.write(tmp_path / "a.json", [first, second]))
+    assert isinstance(line, Line)
+    assert (line.entry.id, len(line.entry.questions)) == ("2000_1-G_1", 2)
+    kinds = [
+        type(line).__name__ for line in scan(format_fixtures.write(tmp_path / "b.json", [first, bad, second]))
+    ]
+    assert kinds == ["Line", "BadLine", "Line"]
+
+
+def test_entries_of_our_own_are_read_from_any_container(tmp_path: Path) -> None:
+    entry = {
+        "id": "p1",
+        "problem": "",
+        "questions": [{"question": QUESTION, "options": OPTIONS, "answer": "A"}],
+    }
+    for suffix in (".json", ".parquet", ".jsonl.gz"):
+        (line,) = scan(format_fixtures.write(tmp_path / f"a{suffix}", [entry]))
+        assert isinstance(line, Line)
+        assert line.source is None
+    _, twice = scan(format_fixtures.write(tmp_path / "b.json", [entry, entry]))
+    assert 'row 2, id: "p1" stands on row 1 already' in str(twice)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "a.csv",
+            "question,A,B,C,D\nq,1,2,3\n",
+            "a.csv line 2: it has 4 cells, expected 5: see its quotation",
+        ),
+        ("a.csv", "question,A,A\nq,1,2\n", "the column 'A' stands there twice"),
+        (
+            "a.csv",
+            "stem,A,B\nq,1,2\n",
+            "in no known layout: it has the fields stem, A, B; name the layout with",
+        ),
+        ("a.csv", "question,A,B,C,D\n", "a.csv has no row"),
+        ("a.json", '[{"question": "q"}, {"que', "a.json row 2: not JSON"),
+        ("a.json", '[{"question": "q"} {"q": 1}]', "a.json row 2: not JSON: Expecting ',' delimiter"),
+        ("a.jsonl", '{"stem": "q"}\n{"stem": "r"}\n', "use --format or --map"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_sentence(
+    name: str, content: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content, "utf-8")
+    try:
+        problem = "".join(str(line) for line in scan(tmp_path / name) if isinstance(line, BadLine))
+    except UserError as error:
+        problem = str(error)
+    assert said in problem
+    assert "\n" not in problem
+
+
+def test_a_table_in_another_encoding_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("question,A,B,C,D,answer\n谁最高的问题,甲,乙,丙,丁,A\n".encode("gbk"))
+    with pytest.raises(UserError, match=r"is not UTF-8 .* perhaps GBK"):
+        scan(tmp_path / "a.csv")
+
+
+def test_an_array_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.json_text._PIECE", 7)
+    sample = next(sample for sample in SAMPLES if sample.layout == "agieval")
+    assert len(scan(format_fixtures.write(tmp_path / "a.json", sample.before * 20))) == 40
