@@ -8,6 +8,7 @@ whole. Rows of text files are numbered by their lines, as an editor does.
 
 import csv
 import gzip
+import importlib.util
 import io
 import json
 import re
@@ -133,6 +134,16 @@ def pyarrow(path: Path) -> Any:
     except ImportError:
         raise UserError(f"{path} needs the package pyarrow: pip install 'votequeue[collect]'") from None
     return pyarrow
+
+
+def require_datasets(what: str) -> None:
+    """Refuse an option or file that needs the package datasets, unless it is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    if importlib.util.find_spec("datasets") is None:
+        raise UserError(f"{what} needs the package datasets: pip install 'votequeue[collect]'")
 
 
 def _text(file: InputFile) -> IO[str]:

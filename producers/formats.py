@@ -8,7 +8,6 @@ Files are written atomically; `row_writers` writes text.
 """
 
 import contextlib
-import importlib.util
 import itertools
 import json
 import os
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from producers import row_writers
+from producers import containers, row_writers
 from shared import dataset, json_text, legacy_entries
 from shared.dataset import Provenance, TextProvenance
 from shared.errors import UserError
@@ -45,8 +44,8 @@ def require(path: Path) -> None:
     Raises:
         UserError: the path is not writable, or a package is missing.
     """
-    if path.suffix in (PARQUET, FOLDER) and importlib.util.find_spec("datasets") is None:
-        raise UserError(f"{path.suffix} needs the package datasets: pip install 'votequeue[collect]'")
+    if path.suffix in (PARQUET, FOLDER):
+        containers.require_datasets(path.suffix)
     if not path.parent.is_dir():
         raise UserError(f"folder {path.parent} does not exist: create it first")
     if path.suffix != FOLDER:

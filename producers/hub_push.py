@@ -6,13 +6,12 @@ The data set is created if it does not exist, private. The token is that of `hf 
 """
 
 import importlib.metadata
-import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from producers import collect, merged_answers, spool
+from producers import collect, containers, merged_answers, spool
 from producers.collect import ANSWERS, Collected, Contents, Exported
 from shared import dataset
 from shared.errors import UserError
@@ -62,8 +61,7 @@ def _require(target: str) -> str:
     wanted = spool.parse_hub(target) if target.startswith(spool.HUB) else None
     if wanted is None or "/" not in wanted.name or wanted.config or wanted.split:
         raise UserError(f"--push {target}: expected hf://OWNER/NAME")
-    if importlib.util.find_spec("datasets") is None:
-        raise UserError("--push needs the package datasets: pip install 'votequeue[collect]'")
+    containers.require_datasets("--push")
     from huggingface_hub import get_token
 
     if get_token() is None:

@@ -8,7 +8,6 @@ same file, and so the same run.
 """
 
 import hashlib
-import importlib.util
 import os
 import re
 import sys
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from producers import containers
 from shared import file_permissions, settings
 from shared.errors import UserError
 
@@ -82,8 +82,7 @@ def parse_hub(argument: str) -> HubName:
 
 def _from_hub(argument: str) -> Path:
     wanted = parse_hub(argument)
-    if importlib.util.find_spec("datasets") is None:
-        raise UserError(f"{argument} needs the package datasets: pip install 'votequeue[collect]'")
+    containers.require_datasets(argument)
     data = _load(argument, wanted)
     path = _folder() / (re.sub(r"[/:]", "--", argument.removeprefix(HUB)) + ".parquet")
     temporary = path.with_suffix(f".{os.getpid()}")

@@ -103,16 +103,16 @@ _BUILT_IN = (
     # Our own server queues calls itself.
     Provider(
         "local",
-        chat="workers.providers.openai:local",
-        sampler="workers.providers.openai_sampling:local",
-        embedder="workers.providers.openai_embeddings:local",
+        chat="workers.providers.openai:OpenAIChat.of_local",
+        sampler="workers.providers.openai_sampling:OpenAISampler.of_local",
+        embedder="workers.providers.openai_embeddings:OpenAIEmbeddings.of_local",
         url="local_url",
     ),
     Provider(
         "chat",
-        chat="workers.providers.openai:chat",
-        sampler="workers.providers.openai_sampling:chat",
-        embedder="workers.providers.openai_embeddings:chat",
+        chat="workers.providers.openai:OpenAIChat.of_chat",
+        sampler="workers.providers.openai_sampling:OpenAISampler.of_chat",
+        embedder="workers.providers.openai_embeddings:OpenAIEmbeddings.of_chat",
         limits={"": Limits(per_minute=300, max_concurrency=16)},
         needs=(("chat_base_url", "chat_api_key"),),
     ),

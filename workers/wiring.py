@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import SecretStr
 
@@ -227,7 +227,7 @@ def chat_model(provider: str, model: str, settings: Settings) -> ChatModel:
     if entry is None or entry.chat is None:
         able = ", ".join(each.name for each in PROVIDERS.values() if each.chats)
         raise UserError(f"provider {provider!r} has no chat models; these have: {able}")
-    client: ChatModel = pkgutil.resolve_name(entry.chat)(_service(provider, model, settings), settings)
+    client: ChatModel = _client(entry.chat, provider, model, settings)
     return client
 
 
@@ -243,8 +243,7 @@ def sampler(settings: Settings) -> Sampler:
         raise UserError(
             f"VOTEQUEUE_PROVIDER is {settings.provider or 'not set'}: generator openai needs one of {able}"
         )
-    service = _service(entry.name, settings.model, settings)
-    client: Sampler = pkgutil.resolve_name(entry.sampler)(service, settings)
+    client: Sampler = _client(entry.sampler, entry.name, settings.model, settings)
     return client
 
 
@@ -254,8 +253,7 @@ def embedding_model(provider: str, model: str, settings: Settings) -> EmbeddingM
     if entry.embedder is None:
         able = ", ".join(each.name for each in PROVIDERS.values() if each.embedder)
         raise UserError(f"provider {provider!r} has no embeddings; these have: {able}")
-    service = _service(provider, model, settings)
-    client: EmbeddingModel = pkgutil.resolve_name(entry.embedder)(service, settings)
+    client: EmbeddingModel = _client(entry.embedder, provider, model, settings)
     return client
 
 
@@ -279,8 +277,7 @@ def translator(provider: str, model: str, settings: Settings) -> Translator:
     """
     entry = PROVIDERS.get(provider)
     if entry is not None and entry.translator is not None:
-        service = _service(provider, model, settings)
-        client: Translator = pkgutil.resolve_name(entry.translator)(service, settings)
+        client: Translator = _client(entry.translator, provider, model, settings)
         return client
     from workers.providers.prompted import PromptedTranslator
 
@@ -290,6 +287,10 @@ def translator(provider: str, model: str, settings: Settings) -> Translator:
 def account(*parts: str) -> str:
     """Name an account by a digest of its endpoint and credentials, which reveals neither."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+def _client(build: str, provider: str, model: str, settings: Settings) -> Any:
+    return pkgutil.resolve_name(build)(_service(provider, model, settings), settings)
 
 
 def _service(provider: str, model: str, settings: Settings) -> Service:

@@ -13,6 +13,7 @@ from producers.enqueue import option_checks
 from shared import model_store, prompt_files, settings
 from shared.errors import InvalidOption
 from shared.generators import GENERATORS, LEXICAL, STATIC, Generator
+from shared.ledger import models
 from shared.options import Sampling
 from shared.providers import PROVIDERS, embedding_service
 
@@ -23,7 +24,6 @@ _TRAINED = {
     "scorer": "score the votes of the finished run with `votequeue enqueue infer RUN --scorer NAME`",
     "lora": "serve the adapter as a model, and name it with --model",
 }
-NONE = "none"
 _DEPENDENT = ("provider", "model", "retriever", "scorer", "lora")
 
 
@@ -109,8 +109,8 @@ def _check_retriever(name: str) -> None:
 def _without_torch(generator: Generator, sampling: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
     reason = f"needs torch, which workers with generator {generator.name} do not have"
     for name, instead in _TRAINED.items():
-        if given.get(name, NONE) != NONE:
+        if given.get(name, models.NONE) != models.NONE:
             raise InvalidOption(f"--{name}", f"a {name} {reason}: {instead}")
     if sampling.retriever == STATIC:
         raise InvalidOption("--retriever", f"{STATIC} {reason}: use {LEXICAL}")
-    return {"scorer": NONE, "lora": NONE, "retriever": sampling.retriever or LEXICAL}
+    return {"scorer": models.NONE, "lora": models.NONE, "retriever": sampling.retriever or LEXICAL}

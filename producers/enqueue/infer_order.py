@@ -21,8 +21,8 @@ from shared.ledger.runs import Run
 from shared.options import Reading, Sampling
 
 # The options that apply to scoring rather than sampling.
-RESCORING = ("reader", "scorer", "use", "threshold", "fallback", "batch")
-COMBINING = ("combine", "scorer", "use", "threshold", "fallback", "batch")
+SCORING = ("scorer", "use", "threshold", "fallback", "batch")
+RESCORING, COMBINING = ("reader", *SCORING), ("combine", *SCORING)
 
 
 @dataclass(frozen=True)

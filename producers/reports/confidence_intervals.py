@@ -9,8 +9,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from shared import dataset
-from shared.dataset import Entry
 from shared.errors import UserError
 
 LEVEL = 0.95
@@ -20,11 +18,6 @@ SEED = 42
 _BATCH = 10_000_000  # numbers drawn at once: about 100 MB
 
 Interval = tuple[float, float]
-
-
-def unit(entry: Entry) -> str:
-    """Name the unit that is resampled: copies of one problem together; without a problem, the entry."""
-    return dataset.unit(entry)
 
 
 def by_unit(

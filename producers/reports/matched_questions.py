@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from producers import console
-from producers.reports import confidence_intervals
 from shared import dataset
 from shared.errors import UserError
 from shared.ledger import runs, votes
@@ -116,7 +115,7 @@ def _identity(result: QuestionResult) -> str:
 def _match(result: QuestionResult) -> Match:
     entry = result.entry
     options = len(entry.questions[result.question].options)
-    return Match(result.key, confidence_intervals.unit(entry), dataset.identity(entry.problem), options)
+    return Match(result.key, dataset.unit(entry), dataset.identity(entry.problem), options)
 
 
 def _answer(result: QuestionResult) -> RunAnswer:

@@ -118,7 +118,7 @@ def _cases(comparison: Revote, model: Model | None) -> Iterator[_Case]:
         elif model is not None and any(vote.scorer != model.name for vote in result.votes):
             comparison.otherwise += 1
         else:
-            yield _Case(result.gold, confidence_intervals.unit(result.entry), _rounds(result))
+            yield _Case(result.gold, dataset.unit(result.entry), _rounds(result))
 
 
 def _rounds(result: QuestionResult) -> list[list[RecordedVote]]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from producers.reports import confidence_intervals
 from producers.reports.matched_questions import Match, RunAnswer
 from producers.reports.paired_comparison import agreement, difference, mcnemar
+from shared import dataset
 from shared.dataset import Entry
 
 FLIPS = st.integers(0, 60)
@@ -80,9 +81,7 @@ def test_an_agreement_at_a_bound_belongs_above_it(share: float | None, group: st
 def test_questions_without_a_problem_are_not_one_entry() -> None:
     def unit(name: str, problem: str) -> str:
         questions = [{"question": "谁？", "options": ["甲", "乙"]}]
-        return confidence_intervals.unit(
-            Entry.model_validate({"id": name, "problem": problem, "questions": questions})
-        )
+        return dataset.unit(Entry.model_validate({"id": name, "problem": problem, "questions": questions}))
 
     assert unit("p1", " ") != unit("p2", " ")
     assert unit("p1", "甲高。") == unit("p2", "甲 高。")

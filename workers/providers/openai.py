@@ -11,7 +11,7 @@ import ssl
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -64,22 +64,6 @@ _R = TypeVar("_R")
 LOCAL_TIMEOUT = 900.0  # seconds: on a laptop's two cores, a long reply takes minutes under load
 
 
-def chat(service: Service, settings: Settings) -> "OpenAIChat":
-    """Build a client of provider chat, for the endpoint in the settings."""
-    return OpenAIChat(
-        service,
-        settings.chat_base_url or "",
-        settings.chat_api_key,
-        settings.call_timeout,
-        settings.chat_extra,
-    )
-
-
-def local(service: Service, settings: Settings) -> "OpenAIChat":
-    """Build a client of provider local: `votequeue serve` on this machine."""
-    return OpenAIChat(service, settings.local_url, None, max(settings.call_timeout, LOCAL_TIMEOUT))
-
-
 class OpenAIChat:
     """A chat model at an OpenAI-compatible endpoint; thread-safe, with a shared connection pool.
 
@@ -108,6 +92,17 @@ class OpenAIChat:
         self._client = proxies.build_client(self._host, self._build_client)
         # The SDK imports this on first use, which must not delay the first call.
         self._completions = self._client.chat.completions
+
+    @classmethod
+    def of_chat(cls, service: Service, settings: Settings) -> Self:
+        """Build a client of provider chat, for the endpoint in the settings."""
+        extra = settings.chat_extra
+        return cls(service, settings.chat_base_url or "", settings.chat_api_key, settings.call_timeout, extra)
+
+    @classmethod
+    def of_local(cls, service: Service, settings: Settings) -> Self:
+        """Build a client of provider local, for the server at VOTEQUEUE_LOCAL_URL."""
+        return cls(service, settings.local_url, None, max(settings.call_timeout, LOCAL_TIMEOUT))
 
     @property
     def service(self) -> Service:

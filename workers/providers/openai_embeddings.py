@@ -9,7 +9,7 @@ Floats are asked for, since not every server knows ``base64``; some send it neve
 import base64
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from shared.errors import Unreadable
 from shared.settings import Settings
@@ -19,21 +19,13 @@ from workers.providers.error_details import ErrorAnswer
 from workers.providers.openai import OpenAIChat
 
 
-def chat(service: Service, settings: Settings) -> "OpenAIEmbeddings":
-    """Build a client of provider chat, for the endpoint in the settings."""
-    return OpenAIEmbeddings(
-        service, settings.chat_base_url or "", settings.chat_api_key, settings.call_timeout
-    )
-
-
-def local(service: Service, settings: Settings) -> "OpenAIEmbeddings":
-    """Build a client of provider local, for the server at VOTEQUEUE_LOCAL_URL."""
-    timeout = max(settings.call_timeout, openai.LOCAL_TIMEOUT)
-    return OpenAIEmbeddings(service, settings.local_url, None, timeout)
-
-
 class OpenAIEmbeddings(OpenAIChat):
     """A model at an OpenAI-compatible endpoint, as a `ports.EmbeddingModel`."""
+
+    @classmethod
+    def of_chat(cls, service: Service, settings: Settings) -> Self:
+        """Build a client of provider chat; the extra fields in the settings are those of chats."""
+        return cls(service, settings.chat_base_url or "", settings.chat_api_key, settings.call_timeout)
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Embed texts, in one request."""

@@ -12,8 +12,7 @@ from typing import Any
 from shared import prompts, thinking, token_bounds
 from shared.errors import Held, Refused, VotequeueError
 from shared.providers import Usage
-from shared.settings import Settings
-from workers.ports import Completion, Service, Votes, VotesPrompt
+from workers.ports import Completion, Votes, VotesPrompt
 from workers.providers import completion_parser, error_details, openai, unsupported_parameters
 from workers.providers.error_details import Complaint, ErrorAnswer
 from workers.providers.openai import RENAMED, OpenAIChat
@@ -22,23 +21,6 @@ _NO_TEMPLATE = re.compile(
     r"(?i)(?:no|without a?|not .{0,40}|must .{0,40}) ?chat[ _]template|does not support chat\b"
 )
 _CONSTRAINTS = {"response_format", "structured_outputs", "regex", "grammar"}
-
-
-def chat(service: Service, settings: Settings) -> "OpenAISampler":
-    """Build a client of provider chat, for the endpoint in the settings."""
-    return OpenAISampler(
-        service,
-        settings.chat_base_url or "",
-        settings.chat_api_key,
-        settings.call_timeout,
-        settings.chat_extra,
-    )
-
-
-def local(service: Service, settings: Settings) -> "OpenAISampler":
-    """Build a client of provider local: `votequeue serve` on this machine."""
-    timeout = max(settings.call_timeout, openai.LOCAL_TIMEOUT)
-    return OpenAISampler(service, settings.local_url, None, timeout)
 
 
 class OpenAISampler(OpenAIChat):
@@ -79,9 +61,9 @@ class OpenAISampler(OpenAIChat):
         choices = choices[: prompt.votes]
         texts = [completion_parser.vote(choice) for choice in choices]
         thoughts = [completion_parser.thinking(choice) for choice in choices]
-        used = _usage(body.get("usage"), prompt.text, [a + b for a, b in zip(thoughts, texts, strict=True)])
-        shares = _shares(used.output_tokens, [a + b for a, b in zip(thoughts, texts, strict=True)])
-        votes = zip(choices, texts, thoughts, shares, strict=True)
+        whole = [thought + text for thought, text in zip(thoughts, texts, strict=True)]
+        used = _usage(body.get("usage"), prompt.text, whole)
+        votes = zip(choices, texts, thoughts, _shares(used.output_tokens, whole), strict=True)
         return Votes([_completion(*vote) for vote in votes], used)
 
     def _map_error(self, answer: ErrorAnswer, request: dict[str, Any]) -> VotequeueError:
