@@ -198,13 +198,13 @@ class Sampling(SamplingDefaults):
     )
     max_thinking: Annotated[int | None, Field(ge=1)] = Field(
         None,
-        description="maximum length of a vote's thinking, in tokens, beside --max-tokens; empty: thinking "
-        "counts toward --max-tokens",
+        description="maximum length of a vote's thinking, in tokens, in addition to --max-tokens; empty: "
+        "thinking counts toward --max-tokens",
     )
     ask_letter: Literal["never", "last", "always"] = Field(
         "never",
-        description="ask votes that end without a letter for one of the options' letters: never, in the last "
-        "round, or always",
+        description="ask votes that end without a letter for one of the options' letters: never, last (in "
+        "the last round), always",
     )
     # The data's language, where it chose the prompt.
     language: Annotated[str | None, Derived()] = None

@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from shared import answers, prompts
 from shared.errors import NotServedHere, Refused
@@ -54,7 +55,7 @@ class OpenAIGenerator:
 
     @property
     def chats(self) -> bool:
-        """Tell by its name whether the model is made for chats, unless the server lacks its template."""
+        """Tell whether the model is made for chats, by its name and by what the server said."""
         return self._sampler.chats and not _BASE.search(self._sampler.service.model)
 
     @property
@@ -167,45 +168,45 @@ class _Round:
         ]
 
     async def _ask(self, place: int, votes: int) -> list[Completion]:
-        sampling, raw = self._sampling, isinstance(self._prompt, str)
-        prompt = VotesPrompt(
-            prompts.plain_text(self._prompt),
+        sampling = self._sampling
+        prompt = self._request(
+            self._prompt,
             # A server has one limit for both.
             sampling.max_tokens + (sampling.max_thinking or 0),
             sampling.temperature,
             votes=votes,
             top_p=sampling.top_p,
-            stop=tuple(prompt_store.stops(sampling)) if raw else (),
+            stop=tuple(prompt_store.stops(sampling)) if isinstance(self._prompt, str) else (),
             # With one seed, votes of separate requests would all be the same.
             seed=None if self._seed is None else self._seed + place,
-            messages=() if isinstance(self._prompt, str) else self._prompt,
-            template_args=template_arguments(sampling.template_arg),
         )
         return await self._generator.call(self._job, f"vote {self._recorded + place + 1}", prompt)
 
     async def choose(self, vote: Completion, question: LetterQuestion) -> str | None:
         """Ask for a vote's letter: at the end of its text, or in another turn of its chat."""
-        said, opening = vote.text.strip(), question.opening.rstrip()
-        messages: tuple[Message, ...] = ()
+        text, opening = vote.text.strip(), question.opening.rstrip()
+        asked: ModelInput
         if isinstance(self._prompt, str):
-            text = f"{self._prompt}{said}\n{opening}"
+            asked = f"{self._prompt}{text}\n{opening}"
         else:
-            turns = Message("assistant", said or _NOTHING), Message("user", opening)
-            messages = (*self._prompt, *turns)
-            text = prompts.plain_text(messages)
-        prompt = VotesPrompt(
-            text,
-            # A model that thinks does so again.
-            self._sampling.max_tokens if vote.thinking else _LETTER_TOKENS,
-            0.0,
-            messages=messages,
-            template_args=template_arguments(self._sampling.template_arg),
-            letters=question.letters,
-        )
+            asked = (*self._prompt, Message("assistant", text or _NOTHING), Message("user", opening))
+        # A model that thinks does so again.
+        limit = self._sampling.max_tokens if vote.thinking else _LETTER_TOKENS
+        prompt = self._request(asked, limit, 0.0, letters=question.letters)
         # The text names the vote: its place may differ when the round is tried again.
-        step = f"letter {self._recorded + 1} {prompts.digest(text)[:12]}"
+        step = f"letter {self._recorded + 1} {prompts.digest(prompt.text)[:12]}"
         reply = (await self._generator.call(self._job, step, prompt))[0]
         return letter_of(reply.text, question.letters)
+
+    def _request(self, prompt: ModelInput, max_tokens: int, temperature: float, **more: Any) -> VotesPrompt:
+        return VotesPrompt(
+            prompts.plain_text(prompt),
+            max_tokens,
+            temperature,
+            messages=() if isinstance(prompt, str) else prompt,
+            template_args=template_arguments(self._sampling.template_arg),
+            **more,
+        )
 
 
 def letter_of(text: str, letters: str) -> str | None:

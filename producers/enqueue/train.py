@@ -275,7 +275,7 @@ def _of_votes(source: TrainingSource) -> Iterator[TrainingExample]:
             continue
         texts = tuple(
             Text(
-                text=prompt_store.own_part(vote.text, sampling),
+                text=prompt_store.answer_text(vote.text, sampling),
                 letter=vote.letter,
                 attempt=vote.attempt,
                 place=vote.place,

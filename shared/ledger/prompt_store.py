@@ -62,8 +62,8 @@ def stops(sampling: Sampling) -> Sequence[str]:
     return (*answers.READERS[sampling.reader].stops, *of_votes(sampling.prompt).stop)
 
 
-def own_part(vote: str, sampling: Sampling) -> str:
-    """Give the part of a run's vote that its letter is read from: without thinking, or another problem.
+def answer_text(vote: str, sampling: Sampling) -> str:
+    """Give the text of a run's vote that its letter is read from, without thinking and following problems.
 
     A model ends its own turn of a chat, which may contain what ends a raw completion.
     """

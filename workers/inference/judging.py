@@ -36,9 +36,9 @@ def judge(scorer: Scorer, plan: Plan, finished: Sequence[FinishedRound]) -> list
 
 def read(vote: Completion, sampling: Sampling, options: int) -> Text:
     """Truncate a vote, and read its letter with its run's reader; else take the one that it was asked for."""
-    own = prompt_store.own_part(vote.text, sampling)
-    letter = answers.extract(own, options, sampling.reader) or vote.forced
-    return Text(text=own, letter=letter, thinking=vote.thinking)
+    text = prompt_store.answer_text(vote.text, sampling)
+    letter = answers.extract(text, options, sampling.reader) or vote.forced
+    return Text(text=text, letter=letter, thinking=vote.thinking)
 
 
 def _texts(sampling: Sampling, finished: FinishedRound) -> list[Text]:

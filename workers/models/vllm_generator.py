@@ -5,7 +5,6 @@ await VllmGenerator(engine).sample("...### 推理\\n", sampling, seed=7)
 """
 
 import asyncio
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,8 +63,8 @@ class VllmGenerator:
             stop = list(prompt_store.stops(sampling)) if isinstance(prompt, str) else []
             parameters = sampling_params(sampling, limit, self._engine.usable_seed(seed), stop)
             sampled = await ask(self._source(rendered), parameters, progress)
-            ended = (self._ended(ask, rendered, vote, sampling, parameters) for vote in sampled)
-            return [_completion(vote, rendered) for vote in await asyncio.gather(*ended)]
+            whole = (self._finish(ask, rendered, vote, sampling, parameters) for vote in sampled)
+            return [_completion(vote, rendered) for vote in await asyncio.gather(*whole)]
 
         return await self._engine.asking(adapter, votes)
 
@@ -85,7 +84,10 @@ class VllmGenerator:
         parameters = _letter_params(list(letters))
 
         async def chosen(ask: Ask) -> list[str | None]:
-            sources = [self._continued(rendered, _spoken(vote, rendered), opening) for vote in votes]
+            before, tail = self._ids(rendered), self._encode(opening)
+            room = self._engine.options.max_model_len - len(tail) - 1  # an overlong vote loses its end
+            texts = [self._encode(_as_written(vote, rendered)) for vote in votes]
+            sources = [(before + text)[:room] + tail for text in texts]
             asked = await asyncio.gather(*(ask(source, parameters, None) for source in sources))
             return [letters.get(vote.last_token) for (vote,) in asked]
 
@@ -111,29 +113,23 @@ class VllmGenerator:
         # The tokens of a chat, since vLLM would add special tokens to its text.
         return self._ids(rendered) if rendered.chat else rendered.text
 
-    def _ids(self, rendered: "_Rendered", text: str = "") -> list[int]:
-        """Give the tokens of a prompt, and of a text that continues it."""
-        # A chat template writes its special tokens itself.
-        ids: list[int] = self._engine.tokenizer.encode(rendered.text, add_special_tokens=not rendered.chat)
-        return ids + self._engine.tokenizer.encode(text, add_special_tokens=False)
+    def _ids(self, rendered: "_Rendered") -> list[int]:
+        """Give the tokens of a prompt; a chat template writes its special tokens itself."""
+        return self._encode(rendered.text, special=not rendered.chat)
 
-    def _continued(self, rendered: "_Rendered", text: str, opening: str) -> list[int]:
-        """Give the tokens of a prompt with a vote that is continued; an overlong vote loses its end."""
-        tail = self._engine.tokenizer.encode(opening, add_special_tokens=False)
-        return self._ids(rendered, text)[: self._engine.options.max_model_len - len(tail) - 1] + tail
+    def _encode(self, text: str, special: bool = False) -> list[int]:
+        ids: list[int] = self._engine.tokenizer.encode(text, add_special_tokens=special)
+        return ids
 
     def _letter_id(self, question: LetterQuestion, letter: str) -> int:
         """Give the token of a letter after the opening, such as " A" after "The answer is:"."""
-        stem, encode = (
-            f"\n{question.opening}",
-            functools.partial(self._engine.tokenizer.encode, add_special_tokens=False),
-        )
-        before, whole = encode(stem.rstrip()), encode(stem + letter)
-        if whole[:-1] == before:
-            return int(whole[-1])
-        return int(encode(letter)[-1])
+        stem = f"\n{question.opening}"
+        whole = self._encode(stem + letter)
+        if whole[:-1] == self._encode(stem.rstrip()):
+            return whole[-1]
+        return self._encode(letter)[-1]
 
-    async def _ended(
+    async def _finish(
         self, ask: Ask, rendered: "_Rendered", vote: RawVote, sampling: Sampling, parameters: Any
     ) -> RawVote:
         """Continue a vote that was stopped while it was thinking, or by the limit of thinking."""
@@ -145,13 +141,13 @@ class VllmGenerator:
             bridge, room, stop = vote.stop_reason, parameters.max_tokens - vote.tokens, []
         elif limit is not None and vote.finish_reason == "length":
             answer = thinking.split(vote.text, opened)[1]
-            room = sampling.max_tokens - len(self._engine.tokenizer.encode(answer, add_special_tokens=False))
+            room = sampling.max_tokens - len(self._encode(answer))
             bridge = f"\n{thinking.closing_of(opening)}\n\n" if within and opening else ""
         if room <= 0:
             return vote
         more = parameters.clone()
         more.n, more.max_tokens, more.stop = 1, room, stop
-        (rest,) = await ask(self._ids(rendered, vote.text + bridge), more, None)
+        (rest,) = await ask(self._ids(rendered) + self._encode(vote.text + bridge), more, None)
         return vote.joined(bridge, rest)
 
 
@@ -173,7 +169,7 @@ def _completion(vote: RawVote, rendered: _Rendered) -> Completion:
     )
 
 
-def _spoken(vote: Completion, rendered: _Rendered) -> str:
+def _as_written(vote: Completion, rendered: _Rendered) -> str:
     """Give a vote as the model wrote it; thinking that was cut off is closed."""
     if not vote.thinking:
         return vote.text.rstrip()
