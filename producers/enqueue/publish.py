@@ -1,6 +1,6 @@
 """Enqueue a data set for `infer`; record any run and send its messages.
 
-    infer(Path("test.jsonl"), sampling)  ->  EnqueuedRun("test-9f3c01ab", items=1328, sent=1328, ...)
+    place(prepare(Path("test.jsonl"), sampling))  ->  EnqueuedRun("test-9f3c01ab", items=1328, ...)
 
 All input is checked and the broker pinged first; then one transaction records the run, and messages are sent.
 An interrupted call can be repeated and continues.
@@ -72,19 +72,6 @@ class Prepared:
     few_shot: Examples
     prompt: PromptTemplate
     keys: frozenset[str] | None = None
-
-
-def infer(
-    data: Path,
-    sampling: Sampling,
-    name: str | None = None,
-    examples: str | None = None,
-    skip_bad: bool = False,
-    reading: Reading = inputs.AS_IT_IS,
-    budget: float | None = None,
-) -> EnqueuedRun:
-    """Enqueue every question of a data set; raises as `prepare` and `place`."""
-    return place(prepare(data, sampling, name, examples, skip_bad, reading), budget)
 
 
 def prepare(

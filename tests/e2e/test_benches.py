@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from producers import sample
-from producers.enqueue import publish
 from tests import tiny
 from tests.integration import run_fixtures
 from tests.integration.test_enqueue import SAMPLING
@@ -92,7 +91,7 @@ def test_the_bench_of_rendering(data: Path) -> None:
 
 @pytest.mark.usefixtures("on_broker")
 def test_the_bench_of_readers(home: Path) -> None:
-    publish.infer(
+    run_fixtures.infer(
         run_fixtures.write(home / "labelled.jsonl", run_fixtures.entry("p1", "AB")), SAMPLING, "read"
     )
     run_fixtures.answer_all("read", 2)

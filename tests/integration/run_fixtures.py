@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from producers.enqueue import inputs, publish
+from producers.enqueue.publish import EnqueuedRun
 from shared import voting
 from shared.jobs import Infer
 from shared.ledger import claims
 from shared.ledger.claims import Claim, Settled, VoteRecord
+from shared.options import Reading, Sampling
 from shared.voting import GATE, Vote
 
 QUESTION = {"question": "谁高？", "options": ["甲", "乙", "丙"]}
@@ -62,3 +65,16 @@ def answer_all(run: str, count: int, letter: str = "A") -> None:
     """Answer the first ``count`` questions, five votes each."""
     for held in claim(run, *range(count)):
         vote(held, [ballot(letter, 0.9)] * 5)
+
+
+def infer(
+    data: Path,
+    sampling: Sampling,
+    name: str | None = None,
+    examples: str | None = None,
+    skip_bad: bool = False,
+    reading: Reading = inputs.AS_IT_IS,
+    budget: float | None = None,
+) -> EnqueuedRun:
+    """Enqueue every question of a data set."""
+    return publish.place(publish.prepare(data, sampling, name, examples, skip_bad, reading), budget)

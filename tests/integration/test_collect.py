@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from producers import collect, run_progress
-from producers.enqueue import publish
 from shared.errors import UserError
 from shared.ledger import claims, runs
 from tests.conftest import Command
@@ -27,7 +26,7 @@ def run(home: Path) -> str:
         {"extra": [1.5, None], **run_fixtures.entry("p1", "AB")},
         run_fixtures.entry("p2", "C-"),
     )
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     return "r"
 
 
@@ -193,7 +192,7 @@ def test_a_run_whose_workers_are_busy_with_another_is_not_stalled(
     run: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_progress, "IDLE_AFTER", 0.0)
-    publish.infer(home / "data.jsonl", SAMPLING, "other")
+    run_fixtures.infer(home / "data.jsonl", SAMPLING, "other")
     run_fixtures.claim("other", 0)
     assert not run_progress.progress_of(run).stalled
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from producers.enqueue import publish
 from producers.reports import paired_comparison
 from shared import dataset, vote_weights, voting
 from shared.ledger import claims, runs, votes
@@ -44,7 +43,7 @@ def enqueue(
     entries = [run_fixtures.entry(f"p{at}", key) for at, key in enumerate(keys)]
     ordered = [entries[at] for at in order] if order else entries
     data = run_fixtures.write(home / f"{run}.jsonl", *ordered)
-    publish.infer(data, SAMPLING.model_copy(update=changes), run)
+    run_fixtures.infer(data, SAMPLING.model_copy(update=changes), run)
 
 
 def answer(run: str, *cast: str) -> None:

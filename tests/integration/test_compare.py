@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from producers.enqueue import publish
 from producers.reports import paired_comparison
 from producers.reports.paired_comparison import Flip
 from shared import dataset
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("on_broker")
 
 
 def enqueue(home: Path, run: str, *entries: dict[str, Any]) -> None:
-    publish.infer(run_fixtures.write(home / f"{run}.jsonl", *entries), SAMPLING, run)
+    run_fixtures.infer(run_fixtures.write(home / f"{run}.jsonl", *entries), SAMPLING, run)
 
 
 def answer(run: str, letters: str) -> None:

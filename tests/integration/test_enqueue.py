@@ -50,14 +50,14 @@ def messages() -> list[tuple[str, dict[str, object]]]:
 
 
 def test_every_question_gets_one_message_that_says_only_where_to_look(data: Path) -> None:
-    done = publish.infer(data, SAMPLING, "r")
+    done = run_fixtures.infer(data, SAMPLING, "r")
     assert (done.items, done.sent, done.continued) == (4, 4, False)
     assert messages() == [("infer", {"run": "r", "item": number}) for number in range(4)]
 
 
 def test_the_same_command_continues_its_run(data: Path) -> None:
-    first = publish.infer(data, SAMPLING)
-    second = publish.infer(data, SAMPLING)
+    first = run_fixtures.infer(data, SAMPLING)
+    second = run_fixtures.infer(data, SAMPLING)
     assert second.run == first.run
     assert first.run.startswith("测试-")
     assert (second.sent, second.continued) == (0, True)
@@ -65,13 +65,13 @@ def test_the_same_command_continues_its_run(data: Path) -> None:
 
 
 def test_a_run_that_is_older_than_an_option_continues_with_what_it_had(data: Path) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     options = {name: value for name, value in runs.get_run("r").options.items() if name != "reader"}
     with engine.writing() as connection:
         connection.execute(schema.runs.update().values(options=options))
-    assert publish.infer(data, SAMPLING.model_copy(update={"reader": "reference"}), "r").continued
+    assert run_fixtures.infer(data, SAMPLING.model_copy(update={"reader": "reference"}), "r").continued
     with pytest.raises(UserError, match="its reader is reference, not conclusion"):
-        publish.infer(data, SAMPLING.model_copy(update={"reader": "conclusion"}), "r")
+        run_fixtures.infer(data, SAMPLING.model_copy(update={"reader": "conclusion"}), "r")
 
 
 def test_options_have_their_older_spellings_and_older_records_their_older_names(
@@ -90,7 +90,7 @@ def test_options_have_their_older_spellings_and_older_records_their_older_names(
 
 
 def test_other_options_make_another_run(data: Path) -> None:
-    names = {publish.infer(data, SAMPLING.model_copy(update={"votes": n})).run for n in (3, 4, 5)}
+    names = {run_fixtures.infer(data, SAMPLING.model_copy(update={"votes": n})).run for n in (3, 4, 5)}
     assert len(names) == 3
 
 
@@ -107,24 +107,24 @@ def test_a_run_whose_sending_was_cut_short_sends_only_the_rest(
 
     monkeypatch.setattr(broker.Sender, "send", breaking)
     with pytest.raises(KeyboardInterrupt):
-        publish.infer(data, SAMPLING, "r")
+        run_fixtures.infer(data, SAMPLING, "r")
     monkeypatch.setattr(broker.Sender, "send", real)
-    assert publish.infer(data, SAMPLING, "r").sent == 1
+    assert run_fixtures.infer(data, SAMPLING, "r").sent == 1
     assert len(messages()) == 4
 
 
 def test_another_file_under_the_same_name_is_refused(data: Path, home: Path) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     other = run_fixtures.write(home / "other.jsonl", run_fixtures.entry("p9"))
     with pytest.raises(UserError, match=r"run 'r' exists already, but its data is not the same"):
-        publish.infer(other, SAMPLING, "r")
+        run_fixtures.infer(other, SAMPLING, "r")
 
 
 def test_other_options_under_the_same_name_are_named(data: Path) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     changed = SAMPLING.model_copy(update={"votes": 7, "max_tokens": 99})
     with pytest.raises(UserError) as caught:
-        publish.infer(data, changed, "r")
+        run_fixtures.infer(data, changed, "r")
     assert "its votes is 5, not 7" in str(caught.value)
     assert "its max-tokens is 64, not 99" in str(caught.value)
 
@@ -185,7 +185,7 @@ def test_a_file_that_changes_while_it_is_read_leaves_nothing_behind(
 
     monkeypatch.setattr(broker, "ping", grow)
     with pytest.raises(UserError, match="changed while it was being read"):
-        publish.infer(data, SAMPLING, "r")
+        run_fixtures.infer(data, SAMPLING, "r")
     assert runs.find_run("r") is None
 
 
@@ -200,52 +200,54 @@ def test_the_examples_are_the_solved_questions_of_original_entries(data: Path, h
         run_fixtures.solved("s3", "C", votequeue={"origin": "back-translation"}),
         run_fixtures.solved("s4", "C", votequeue={"origin": "original"}),
     )
-    done = publish.infer(data, SAMPLING, "r", str(solved))
+    done = run_fixtures.infer(data, SAMPLING, "r", str(solved))
     assert done.examples == 3
     kept = runs.load_examples(str(runs.get_run("r").examples))
     assert [one.answer for one in kept] == ["A", "B", "C"]
 
 
 def test_a_runs_own_data_can_be_the_examples(data: Path, home: Path) -> None:
-    publish.infer(run_fixtures.write(home / "s.jsonl", run_fixtures.solved("s1", "AB")), SAMPLING, "labelled")
-    assert publish.infer(data, SAMPLING, "r", "labelled").examples == 2
+    run_fixtures.infer(
+        run_fixtures.write(home / "s.jsonl", run_fixtures.solved("s1", "AB")), SAMPLING, "labelled"
+    )
+    assert run_fixtures.infer(data, SAMPLING, "r", "labelled").examples == 2
 
 
 def test_the_data_itself_can_be_the_examples(home: Path) -> None:
     data = run_fixtures.write(home / "s.jsonl", run_fixtures.solved("s1", "AB"))
-    assert publish.infer(data, SAMPLING, "r", str(data)).examples == 2
+    assert run_fixtures.infer(data, SAMPLING, "r", str(data)).examples == 2
 
 
 def test_other_examples_under_the_same_name_are_refused(data: Path, home: Path) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     solved = run_fixtures.write(home / "s.jsonl", run_fixtures.solved("s1"))
     with pytest.raises(UserError, match="its examples are none"):
-        publish.infer(data, SAMPLING, "r", str(solved))
+        run_fixtures.infer(data, SAMPLING, "r", str(solved))
 
 
 def test_examples_must_be_one_file_or_one_run(data: Path, home: Path) -> None:
     with pytest.raises(UserError, match="no such file and no such run"):
-        publish.infer(data, SAMPLING, "r", "nothing")
-    publish.infer(data, SAMPLING, "both")
+        run_fixtures.infer(data, SAMPLING, "r", "nothing")
+    run_fixtures.infer(data, SAMPLING, "both")
     run_fixtures.write(home / "both", run_fixtures.solved("s1"))
     with pytest.raises(UserError, match=r"\./both for the file"):
-        publish.infer(data, SAMPLING, "r", "both")
-    assert publish.infer(data, SAMPLING, "r", "./both").examples == 1
+        run_fixtures.infer(data, SAMPLING, "r", "both")
+    assert run_fixtures.infer(data, SAMPLING, "r", "./both").examples == 1
 
 
 def test_examples_without_a_solved_question_are_refused(data: Path) -> None:
     with pytest.raises(UserError, match="no question in it has both"):
-        publish.infer(data, SAMPLING, "r", str(data))
+        run_fixtures.infer(data, SAMPLING, "r", str(data))
 
 
 def test_a_bad_line_in_the_examples_stops_everything(data: Path, home: Path) -> None:
     (home / "s.jsonl").write_text("x\n", encoding="utf-8")
     with pytest.raises(UserError, match="1 bad line, nothing was enqueued"):
-        publish.infer(data, SAMPLING, "r", "s.jsonl")
+        run_fixtures.infer(data, SAMPLING, "r", "s.jsonl")
     with data.open("a", encoding="utf-8") as file:
         file.write("x\n")
     with pytest.raises(UserError, match="2 bad lines, nothing was enqueued"):
-        publish.infer(data, SAMPLING, "r", "s.jsonl")
+        run_fixtures.infer(data, SAMPLING, "r", "s.jsonl")
     assert runs.list_runs() == []
 
 
@@ -278,15 +280,15 @@ def test_a_broker_that_goes_away_while_sending_leaves_a_run_to_go_on_with(
     with monkeypatch.context() as patched:
         patched.setattr(broker.Sender, "send", gone)
         with pytest.raises(ServiceUnreachable, match="run 'r' is recorded: repeat the command"):
-            publish.infer(data, SAMPLING, "r")
-    assert publish.infer(data, SAMPLING, "r").sent == 4
+            run_fixtures.infer(data, SAMPLING, "r")
+    assert run_fixtures.infer(data, SAMPLING, "r").sent == 4
 
 
 # Sending again
 
 
 def test_resume_sends_what_is_not_answered_and_not_held(data: Path, votequeue: Command) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     run_fixtures.answer_all("r", 1)
     held = run_fixtures.claim("r", 1)
     broker.client().flushall()
@@ -297,14 +299,14 @@ def test_resume_sends_what_is_not_answered_and_not_held(data: Path, votequeue: C
 
 
 def test_resume_takes_back_what_a_dead_worker_held(data: Path) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     run_fixtures.claim("r", 0, 1, lease=0.01)
     time.sleep(0.05)
     assert publish.resume("r") == 4
 
 
 def test_failed_lists_what_died_and_replay_sends_it_again(data: Path, votequeue: Command) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     claims.bury(run_fixtures.claim("r", 2)[0], "the prompt is too long: 9000 tokens, 8192 fit")
     ended = votequeue("failed", "r")
     assert ended.code == 0
@@ -320,7 +322,7 @@ def test_failed_lists_what_died_and_replay_sends_it_again(data: Path, votequeue:
 
 
 def test_ctrl_c_ends_with_130_and_a_line(data: Path, on_broker: str) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     command = [sys.executable, "-m", "producers.cli", "collect", "r", "-o", "out.jsonl", "--wait"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as waiting:
         assert waiting.stderr is not None

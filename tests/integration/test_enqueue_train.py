@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from producers.enqueue import publish, train
+from producers.enqueue import train
 from shared import broker, dataset
 from shared.errors import UserError
 from shared.ledger import runs
@@ -30,7 +30,7 @@ def data(home: Path) -> Path:
 @pytest.fixture
 def voted(data: Path) -> str:
     """Answer two questions of a run: p1#1 (right: A) by votes A, B and none, p2#2 by one for A."""
-    publish.infer(data, SAMPLING, "mine")
+    run_fixtures.infer(data, SAMPLING, "mine")
     held = run_fixtures.claim("mine", 0, 3)
     run_fixtures.vote(
         held[0], [run_fixtures.ballot("A"), run_fixtures.ballot("B"), run_fixtures.ballot(None)]
@@ -72,7 +72,7 @@ def test_votes_become_lessons_right_or_wrong_by_their_letter(voted: str, voteque
 def test_a_question_whose_answer_is_not_known_has_no_lesson(voted: str, votequeue: Command) -> None:
     votequeue(*enqueue_train("--from", voted))
     assert [one.question for one in lessons("t")] == ["谁高？"] * 2
-    publish.infer(Path("data.jsonl"), SAMPLING, "fresh")
+    run_fixtures.infer(Path("data.jsonl"), SAMPLING, "fresh")
     with pytest.raises(UserError, match="it has no vote on a labelled question"):
         train.sources([], ["fresh"], [], [])
 
@@ -196,7 +196,7 @@ def test_an_adapter_is_trained_on_right_texts_only(voted: str, votequeue: Comman
 
 def test_the_examples_that_a_run_showed_are_shown_in_training_too(data: Path, home: Path) -> None:
     solved = run_fixtures.write(home / "solved.jsonl", run_fixtures.solved("s1"))
-    publish.infer(data, SAMPLING, "shown", str(solved))
+    run_fixtures.infer(data, SAMPLING, "shown", str(solved))
     run_fixtures.vote(run_fixtures.claim("shown", 0)[0], [run_fixtures.ballot("A")])
     from producers.commands import training_options
 

@@ -9,7 +9,6 @@ import pytest
 import sqlalchemy as sa
 
 from producers import collect, output_files
-from producers.enqueue import publish
 from shared.errors import UserError
 from shared.ledger import engine, runs, schema
 from shared.options import Sampling
@@ -29,7 +28,7 @@ def folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(home / "in")
     run_fixtures.write(Path("data.jsonl"), run_fixtures.entry("p1", "AB"), run_fixtures.entry("p2", "C"))
     run_fixtures.write(Path("solved.jsonl"), run_fixtures.solved("s1"))
-    publish.infer(Path("data.jsonl"), SAMPLING, "r", "solved.jsonl")
+    run_fixtures.infer(Path("data.jsonl"), SAMPLING, "r", "solved.jsonl")
     run_fixtures.answer_all("r", 2, "B")
     monkeypatch.chdir(home / "elsewhere")
     return home
@@ -139,7 +138,7 @@ def test_what_a_data_run_made_is_not_written_over_its_data(home: Path, votequeue
 def test_a_report_is_not_written_over_data(name: str, folder: Path, votequeue: Command) -> None:
     Path("out").mkdir()
     run_fixtures.write(Path("out", name), run_fixtures.entry("p1"))
-    publish.infer(Path("out", name), ASKS, "odd")
+    run_fixtures.infer(Path("out", name), ASKS, "odd")
     before = Path("out", name).read_bytes()
     ended = votequeue("report", "r", "-o", "out")
     assert (ended.code, "is data of run 'odd'" in ended.err) == (1, True)
@@ -150,7 +149,7 @@ def test_a_report_is_not_written_over_data(name: str, folder: Path, votequeue: C
 def test_a_folder_with_data_in_it_is_not_replaced(folder: Path, votequeue: Command) -> None:
     assert votequeue("collect", "r", "-o", "out.hf").code == 1
     run_fixtures.write(Path("out.hf/mine.jsonl"), run_fixtures.entry("p9"))
-    publish.infer(Path("out.hf/mine.jsonl"), SAMPLING, "odd")
+    run_fixtures.infer(Path("out.hf/mine.jsonl"), SAMPLING, "odd")
     ended = votequeue("collect", "r", "-o", "out.hf")
     assert "out.hf is data of run 'odd'" in ended.err
     assert Path("out.hf/mine.jsonl").exists()
@@ -244,7 +243,7 @@ def test_own_fields_and_numbers_come_out_as_they_went_in(home: Path, votequeue: 
         f'{{"id": 7, "problem": "p", "origin": "web", "n": 1E400, "questions": [{question}], "group": null}}'
     )
     (home / "d.jsonl").write_text(text + "\n", "utf-8")
-    publish.infer(home / "d.jsonl", SAMPLING, "r")
+    run_fixtures.infer(home / "d.jsonl", SAMPLING, "r")
     run_fixtures.answer_all("r", 1, "B")
     assert votequeue("collect", "r", "-o", "out.jsonl").code == 0
     assert (home / "out.jsonl").read_text("utf-8") == text.replace('"answer": "A"', '"answer": "B"') + "\n"
@@ -256,7 +255,7 @@ def test_own_fields_and_numbers_come_out_as_they_went_in(home: Path, votequeue: 
 
 def test_what_an_older_version_let_in_is_read_everywhere(home: Path, votequeue: Command) -> None:
     data = run_fixtures.write(home / "d.jsonl", run_fixtures.entry("p1"))
-    publish.infer(data, Sampling.model_validate(SAMPLING.model_dump()), "r")
+    run_fixtures.infer(data, Sampling.model_validate(SAMPLING.model_dump()), "r")
     deep = '{"own": ' + "[" * 400 + "]" * 400 + ', "x": NaN, "x": 1e999, '
     with engine.writing() as connection:
         row = connection.execute(sa.select(schema.entries.c.text)).scalar_one()

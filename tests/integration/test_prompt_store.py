@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from producers.enqueue import preview, publish
+from producers.enqueue import preview
 from shared import prompt_files, prompts, settings
 from shared.errors import UserError
 from shared.jobs import Infer
@@ -92,14 +92,14 @@ def test_a_prompt_file_is_stored_with_its_run_and_any_worker_builds_the_prompt(
 def test_a_run_of_before_prompt_files_gets_the_prompt_it_was_enqueued_with(
     data: Path, version: str | None
 ) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     with engine.writing() as connection:
         former = {**runs.get_run("r").options, "prompt": version}
         former.pop("language")
         connection.execute(sa.update(schema.runs).values(options=former))
         connection.execute(schema.prompts.delete())
-    assert publish.infer(data, SAMPLING, "r").continued
-    assert publish.infer(data, SAMPLING.model_copy(update={"prompt": "zh"}), "r").continued
+    assert run_fixtures.infer(data, SAMPLING, "r").continued
+    assert run_fixtures.infer(data, SAMPLING.model_copy(update={"prompt": "zh"}), "r").continued
     generator = FakeGenerator()
     work("r", generator)
     entry = runs.load_entry("r", 0)
@@ -107,7 +107,7 @@ def test_a_run_of_before_prompt_files_gets_the_prompt_it_was_enqueued_with(
 
 
 def test_a_worker_without_the_prompt_gives_the_question_back(data: Path, mine: Path) -> None:
-    publish.infer(data, SAMPLING.model_copy(update={"prompt": str(mine)}), "r")
+    run_fixtures.infer(data, SAMPLING.model_copy(update={"prompt": str(mine)}), "r")
     with engine.writing() as connection:
         connection.execute(schema.prompts.update().values(text="of = 'a later version'"))
     with pytest.raises(Exception, match="the prompt of another version of votequeue"):
@@ -117,9 +117,9 @@ def test_a_worker_without_the_prompt_gives_the_question_back(data: Path, mine: P
 def test_the_datas_language_chooses_the_prompt_and_is_recorded(
     data: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    publish.infer(data, SAMPLING, "chinese")
-    publish.infer(english(home / "english.jsonl"), SAMPLING, "english")
-    publish.infer(data, SAMPLING.model_copy(update={"prompt": "en"}), "given")
+    run_fixtures.infer(data, SAMPLING, "chinese")
+    run_fixtures.infer(english(home / "english.jsonl"), SAMPLING, "english")
+    run_fixtures.infer(data, SAMPLING.model_copy(update={"prompt": "en"}), "given")
     assert [recorded(run, "language") for run in ("chinese", "english", "given")] == ["zh", "en", None]
     assert capsys.readouterr().err.count("prompt en, by the language of the data") == 1
     names = [
@@ -132,17 +132,17 @@ def test_the_datas_language_chooses_the_prompt_and_is_recorded(
 
 
 def test_the_name_of_a_run_depends_on_its_prompt_unless_it_is_the_first_one(data: Path) -> None:
-    first = publish.infer(data, SAMPLING).run
-    assert publish.infer(data, SAMPLING.model_copy(update={"prompt": "zh"})).run == first
-    assert publish.infer(data, SAMPLING.model_copy(update={"prompt": "en"})).run != first
+    first = run_fixtures.infer(data, SAMPLING).run
+    assert run_fixtures.infer(data, SAMPLING.model_copy(update={"prompt": "zh"})).run == first
+    assert run_fixtures.infer(data, SAMPLING.model_copy(update={"prompt": "en"})).run != first
 
 
 def test_a_run_keeps_its_prompt_when_the_command_is_repeated_without_it(data: Path, mine: Path) -> None:
-    publish.infer(data, SAMPLING.model_copy(update={"prompt": str(mine)}), "r")
-    assert publish.infer(data, SAMPLING, "r").continued
+    run_fixtures.infer(data, SAMPLING.model_copy(update={"prompt": str(mine)}), "r")
+    assert run_fixtures.infer(data, SAMPLING, "r").continued
     assert prompt_store.of_votes(str(recorded("r", "prompt"))).name == "mine"
     with pytest.raises(UserError, match="its prompt is"):
-        publish.infer(data, SAMPLING.model_copy(update={"prompt": "zh"}), "r")
+        run_fixtures.infer(data, SAMPLING.model_copy(update={"prompt": "zh"}), "r")
 
 
 def test_the_prompts_reading_rule_applies_unless_a_reader_is_given(
@@ -209,7 +209,7 @@ def test_a_preview_is_exactly_what_a_worker_sends(
     data: Path, home: Path, mine: Path, votequeue: Command
 ) -> None:
     solved = run_fixtures.write(home / "solved.jsonl", *(run_fixtures.solved(f"s{at}") for at in range(3)))
-    publish.infer(data, SAMPLING.model_copy(update={"prompt": str(mine)}), "r", str(solved))
+    run_fixtures.infer(data, SAMPLING.model_copy(update={"prompt": str(mine)}), "r", str(solved))
     generator = FakeGenerator()
     work("r", generator, *runs.load_examples(runs.get_run("r").examples or ""))
     shown = votequeue("prompts", "preview", data, "--examples", solved, "--prompt", mine)
@@ -248,7 +248,7 @@ def test_data_without_a_valid_line_have_no_preview(home: Path, votequeue: Comman
 def test_the_prompt_follows_the_votes_into_a_lora_training(
     data: Path, mine: Path, votequeue: Command
 ) -> None:
-    publish.infer(data, SAMPLING.model_copy(update={"prompt": str(mine)}), "r")
+    run_fixtures.infer(data, SAMPLING.model_copy(update={"prompt": str(mine)}), "r")
     generator = FakeGenerator(otherwise=["甲最高。\nAnswer: A\n## 题\nAnswer: B"])
     work("r", generator)
     assert votequeue("enqueue", "train", "lora", "--from", "r", "--run", "tuned").code == 0

@@ -1,6 +1,6 @@
 """What a run was enqueued with, and what made each of its votes: pinned, recorded, shown.
 
-publish.infer(data, sampling)  ->  runs.options {"model": ..., "prompt": ..., "scorer": "s1", "lora": "none"}
+run_fixtures.infer(data, sampling)  ->  runs.options {"model": ..., "prompt": ..., "scorer": "s1", ...}
 """
 
 import asyncio
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from producers.enqueue import publish
 from shared import prompt_files, settings
 from shared.errors import UserError
 from shared.jobs import Infer
@@ -68,7 +67,7 @@ def test_a_run_keeps_the_models_that_were_in_use_when_it_was_enqueued(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model_fixtures.put("s1")
-    first = publish.infer(data, SAMPLING)
+    first = run_fixtures.infer(data, SAMPLING)
     pinned = {
         "model": settings.load().model,
         "prompt": prompt_files.built_in("zh").digest,
@@ -78,7 +77,7 @@ def test_a_run_keeps_the_models_that_were_in_use_when_it_was_enqueued(
     assert options(first.run) == pinned
     model_fixtures.put("s2")
     model_fixtures.put("l1", "lora")
-    again = publish.infer(data, SAMPLING)
+    again = run_fixtures.infer(data, SAMPLING)
     assert (again.run, again.continued, options(first.run)) == (first.run, True, pinned)
     said = capsys.readouterr().err
     assert f"run {first.run} keeps its pinned scorer: s1" in said
@@ -90,19 +89,19 @@ def test_without_a_model_in_the_settings_any_workers_model_answers(
 ) -> None:
     monkeypatch.delenv("VOTEQUEUE_MODEL")
     settings.load.cache_clear()
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     assert options("r")["model"] is None
     rounds = Rounds(FakeGenerator(), FakeScorer(), lambda _: fakes.FakeRetriever())
     [outcome] = asyncio.run(rounds.run(claims.claim([Infer(run="r", item=0)], "one", 60)))
     assert str(outcome).startswith("A: ")
     monkeypatch.setenv("VOTEQUEUE_MODEL", "own/weights")
     settings.load.cache_clear()
-    assert publish.infer(data, SAMPLING, "r").continued
+    assert run_fixtures.infer(data, SAMPLING, "r").continued
 
 
 def test_to_follow_what_is_in_use_is_said_in_the_record(data: Path) -> None:
     model_fixtures.put("s1")
-    done = publish.infer(data, SAMPLING.model_copy(update={"scorer": "follow", "lora": "follow"}))
+    done = run_fixtures.infer(data, SAMPLING.model_copy(update={"scorer": "follow", "lora": "follow"}))
     assert [options(done.run)[kind] for kind in ("scorer", "lora")] == ["follow", "follow"]
     model_fixtures.put("s2")
     assert models.chosen("scorer", "follow") == models.in_use("scorer")
@@ -111,28 +110,28 @@ def test_to_follow_what_is_in_use_is_said_in_the_record(data: Path) -> None:
 def test_a_model_is_recorded_by_its_full_name_and_an_unknown_one_refused(data: Path) -> None:
     model_fixtures.put("scorer-123456")
     wanted = SAMPLING.model_copy(update={"scorer": "scorer-12"})
-    assert options(publish.infer(data, wanted, "r").run)["scorer"] == "scorer-123456"
-    assert publish.infer(data, wanted, "r").continued
+    assert options(run_fixtures.infer(data, wanted, "r").run)["scorer"] == "scorer-123456"
+    assert run_fixtures.infer(data, wanted, "r").continued
     model_fixtures.put("s2")
     with pytest.raises(UserError, match="its scorer is scorer-123456, not s2"):
-        publish.infer(data, SAMPLING.model_copy(update={"scorer": "s2"}), "r")
+        run_fixtures.infer(data, SAMPLING.model_copy(update={"scorer": "s2"}), "r")
     with pytest.raises(UserError, match="no lora is called"):
-        publish.infer(data, SAMPLING.model_copy(update={"lora": "l9"}), "q")
+        run_fixtures.infer(data, SAMPLING.model_copy(update={"lora": "l9"}), "q")
     assert runs.find_run("q") is None
 
 
 def test_a_run_is_not_continued_with_another_model_or_prompt(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     with pytest.raises(
         UserError, match=r"its prompt is [0-9a-f]{64}, not [0-9a-f]{64}: choose another name with --run"
     ):
-        publish.infer(data, SAMPLING.model_copy(update={"prompt": "en"}), "r")
+        run_fixtures.infer(data, SAMPLING.model_copy(update={"prompt": "en"}), "r")
     monkeypatch.setenv("VOTEQUEUE_MODEL", "other/weights")
     settings.load.cache_clear()
     with pytest.raises(UserError, match=r"its model is .*, not other/weights"):
-        publish.infer(data, SAMPLING, "r")
+        run_fixtures.infer(data, SAMPLING, "r")
 
 
 def test_trace_shows_the_exact_prompt_and_report_the_models(
@@ -140,7 +139,7 @@ def test_trace_shows_the_exact_prompt_and_report_the_models(
 ) -> None:
     model_fixtures.put("s1")
     solved = run_fixtures.write(home / "solved.jsonl", *(run_fixtures.solved(f"s{at}") for at in range(4)))
-    publish.infer(data, SAMPLING, "r", str(solved))
+    run_fixtures.infer(data, SAMPLING, "r", str(solved))
     generator = Weights(otherwise=["因为甲高。\n答案是：A", "我不知道。"])
     models.add_generator(generator.identity)
     rounds = Rounds(generator, FakeScorer(lambda _, text: 0.9), lambda _: LastExamples())
@@ -165,7 +164,7 @@ def test_trace_shows_the_exact_prompt_and_report_the_models(
 def test_a_prompt_of_another_version_is_not_guessed(
     data: Path, monkeypatch: pytest.MonkeyPatch, votequeue: Command
 ) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     rounds = Rounds(Weights(), FakeScorer(), lambda _: fakes.FakeRetriever())
     asyncio.run(rounds.run(claims.claim([Infer(run="r", item=0)], "one", 60)))
     monkeypatch.setattr(prompt_files.built_in("zh"), "head", "另一个开头。\n")
@@ -175,12 +174,12 @@ def test_a_prompt_of_another_version_is_not_guessed(
 
 
 def test_votes_that_are_judged_again_keep_what_they_were_sampled_from(data: Path) -> None:
-    source = publish.infer(data, SAMPLING, "r").run
+    source = run_fixtures.infer(data, SAMPLING, "r").run
     generator = Weights()
     rounds = Rounds(generator, FakeScorer(), lambda _: fakes.FakeRetriever())
     asyncio.run(rounds.run(claims.claim([Infer(run=source, item=at) for at in (0, 1)], "one", 60)))
     again = SAMPLING.model_copy(update={"votes_of": source, "scorer": "none"})
-    publish.infer(data, again, "again")
+    run_fixtures.infer(data, again, "again")
     asyncio.run(rounds.run(claims.claim([Infer(run="again", item=0)], "one", 60)))
     assert len(generator.requests) == 2
     assert votes.sampled_rounds("again", 0) == votes.sampled_rounds(source, 0)

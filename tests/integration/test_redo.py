@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from producers.enqueue import publish
 from producers.reports import paired_comparison
 from shared.ledger import claims, runs, votes
 from shared.ledger.claims import Settled, VoteRecord
@@ -38,7 +37,7 @@ def run(home: Path) -> str:
     entries = run_fixtures.entry("p1", "AB"), run_fixtures.entry("p2", "C"), run_fixtures.entry("p3", "BA")
     data = run_fixtures.write(home / "data.jsonl", *entries)
     examples = run_fixtures.write(home / "solved.jsonl", run_fixtures.solved("s1"))
-    publish.infer(data, SAMPLING, "r", str(examples))
+    run_fixtures.infer(data, SAMPLING, "r", str(examples))
     settle("r", 0, "AAAAA")
     settle("r", 1, "BBBAA", cut=1)
     settle("r", 2, "-----", cut=5, how=Outcome.DEFAULT)
@@ -309,7 +308,7 @@ def test_votes_go_into_a_table_with_their_types(run: str, home: Path, votequeue:
 
 
 def test_votes_of_an_unfinished_run_are_written_and_exit_is_1(home: Path, votequeue: Command) -> None:
-    publish.infer(run_fixtures.write(home / "d.jsonl", run_fixtures.entry("p1", "AB")), SAMPLING, "open")
+    run_fixtures.infer(run_fixtures.write(home / "d.jsonl", run_fixtures.entry("p1", "AB")), SAMPLING, "open")
     run_fixtures.vote(run_fixtures.claim("open", 0)[0], [ballot("A")] * 5)
     ended = votequeue("collect", "open", "--votes", "-o", "votes.jsonl")
     assert (ended.code, len(run_fixtures.read(home / "votes.jsonl"))) == (1, 5)
@@ -337,7 +336,7 @@ def test_unknown_fields_and_fields_of_votes_are_refused(run: str, home: Path, vo
     assert (ended.code, "does not apply to --votes" in ended.err) == (2, True)
     own = run_fixtures.entry("p1")
     own["questions"][0]["support"] = "mine"
-    publish.infer(run_fixtures.write(home / "own.jsonl", own), SAMPLING, "own")
+    run_fixtures.infer(run_fixtures.write(home / "own.jsonl", own), SAMPLING, "own")
     ended = votequeue("collect", "own", "-o", "out.jsonl", "--fields", "support")
     assert (ended.code, "p1#1 has a field 'support' of its own" in ended.err) == (1, True)
     assert not (home / "out.jsonl").exists()

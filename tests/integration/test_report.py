@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from producers.enqueue import publish
 from producers.reports import inference_plots, inference_report, report_files
 from producers.reports.inference_report import Verdict
 from shared import metrics
@@ -26,7 +25,7 @@ def run(home: Path) -> str:
     data = run_fixtures.write(
         home / "data.jsonl", run_fixtures.entry("p1", "AB"), run_fixtures.entry("p2", "C-")
     )
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     return "r"
 
 
@@ -135,7 +134,7 @@ def test_questions_are_counted_by_how_they_ended(answered: str, home: Path) -> N
         "majority": {Verdict.RIGHT: 2, Verdict.WRONG: 1},
         "unscored majority": {Verdict.UNKNOWN: 1},
     }
-    publish.infer(home / "data.jsonl", SAMPLING, "other")
+    run_fixtures.infer(home / "data.jsonl", SAMPLING, "other")
     claims.bury(run_fixtures.claim("other", 0)[0], "too long")
     assert inference_report.figures("other").outcomes == {
         "given up": {Verdict.UNANSWERED: 1},
@@ -164,7 +163,7 @@ def test_an_unlabelled_run_has_pictures_too(home: Path) -> None:
     data = run_fixtures.write(
         home / "unlabelled.jsonl", run_fixtures.entry("p1", "--"), run_fixtures.entry("p2", "-")
     )
-    publish.infer(data, SAMPLING, "u")
+    run_fixtures.infer(data, SAMPLING, "u")
     for held, letters in zip(run_fixtures.claim("u", 0, 1), ("AAB", "BBB"), strict=True):
         run_fixtures.vote(held, [ballot(letter) for letter in letters])
     assert drawn("u", home / "out") == {"agreement", "outcomes", "letters"}

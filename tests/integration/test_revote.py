@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from producers.enqueue import publish
 from producers.reports import revote
 from producers.reports.revote import Row
 from shared import dataset, voting
@@ -47,7 +46,7 @@ def run(data: Path) -> str:
     The majority gets 0 and 1 right; weights 0, 1 and 2; a gate from 0.5 those and, in its second round, 3.
     """
     model_fixtures.put("s1", rule=Rule(VotingMode.GATE, 0.5))
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     settle("r", 0, [("A", 0.9), ("A", 0.8), ("B", 0.2)])
     settle("r", 1, [("A", 0.6), ("A", 0.6), ("B", 0.65)])
     settle("r", 2, [("A", 0.9), ("B", 0.3), ("B", 0.3)])
@@ -85,7 +84,7 @@ def test_rounds_and_tokens_are_those_that_a_use_takes(run: str) -> None:
 
 def test_each_use_has_the_threshold_that_suits_it(run: str) -> None:
     model_fixtures.put("s2", rule=Rule(VotingMode.GATE, 0.3), thresholds={"gate": 0.3, "gate-weighted": 0.85})
-    publish.infer(Path("data.jsonl"), SAMPLING, "other")
+    run_fixtures.infer(Path("data.jsonl"), SAMPLING, "other")
     settle("other", 0, [("A", 0.9), ("B", 0.4), ("B", 0.4)], scorer="s2")
     rows = by_name(revote.revote("other"))
     assert (rows["gate"].threshold, rows["gate"].right.right) == (0.3, 0)
@@ -106,7 +105,7 @@ def test_intervals_hold_what_they_are_about(run: str) -> None:
 def test_questions_that_the_scorer_has_learned_from_prove_nothing(run: str) -> None:
     entry = runs.load_entry(run, 0)
     model_fixtures.put("s2", problems=[dataset.identity(entry.problem)])
-    publish.infer(Path("data.jsonl"), SAMPLING, "other")
+    run_fixtures.infer(Path("data.jsonl"), SAMPLING, "other")
     for number in (0, 1):
         settle("other", number, [("A", 0.9)], scorer="s2")
     found = revote.revote("other")
@@ -115,7 +114,7 @@ def test_questions_that_the_scorer_has_learned_from_prove_nothing(run: str) -> N
 
 def test_votes_of_another_scorer_or_of_none_are_left_out(run: str) -> None:
     model_fixtures.put("s2")
-    publish.infer(Path("data.jsonl"), SAMPLING, "other")
+    run_fixtures.infer(Path("data.jsonl"), SAMPLING, "other")
     settle("other", 0, [("A", 0.9)], scorer="s2")
     settle("other", 1, [("A", 0.9)], scorer="s1")
     settle("other", 2, [("B", None)], scorer=None)
@@ -126,7 +125,7 @@ def test_votes_of_another_scorer_or_of_none_are_left_out(run: str) -> None:
 
 
 def test_without_any_score_the_majority_is_still_told(data: Path, votequeue: Command) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     settle("r", 0, [("A", None), ("B", None), ("A", None)], scorer=None)
     found = revote.revote("r")
     assert [row.name for row in found.rows] == ["one vote", "majority", "some vote right"]
@@ -136,11 +135,11 @@ def test_without_any_score_the_majority_is_still_told(data: Path, votequeue: Com
 
 
 def test_a_run_without_votes_or_answers_has_nothing_to_replay(home: Path, data: Path) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     with pytest.raises(UserError, match=r"no labelled question has usable votes$"):
         revote.revote("r")
     unlabelled = run_fixtures.write(home / "u.jsonl", run_fixtures.entry("u1", "-"))
-    publish.infer(unlabelled, SAMPLING, "u")
+    run_fixtures.infer(unlabelled, SAMPLING, "u")
     settle("u", 0, [("A", None)], scorer=None)
     with pytest.raises(UserError, match=r"usable votes \(1 have no gold answer\)"):
         revote.revote("u")
@@ -176,7 +175,7 @@ def test_a_run_is_judged_again_under_its_own_numbers(run: str, votequeue: Comman
 
 
 def test_only_what_has_come_to_its_end_is_judged_again(data: Path, votequeue: Command) -> None:
-    publish.infer(data, SAMPLING, "r")
+    run_fixtures.infer(data, SAMPLING, "r")
     ended = votequeue("enqueue", "infer", "r", "--run", "again")
     assert ended.code == 1
     assert "run 'r' is not finished: wait for it" in ended.err

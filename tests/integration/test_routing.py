@@ -36,7 +36,7 @@ def data(on_broker: str, home: Path) -> Path:
 
 
 def enqueue(data: Path, name: str, **changes: Any) -> str:
-    return publish.infer(data, Sampling(**changes), name).run
+    return run_fixtures.infer(data, Sampling(**changes), name).run
 
 
 @pytest.mark.parametrize(

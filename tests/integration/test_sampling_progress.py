@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from producers import run_progress
-from producers.enqueue import publish
 from shared.ledger import engine, sampling_progress, schema
 from shared.ledger.sampling_progress import Sampled
 from tests.conftest import Command
@@ -27,7 +26,7 @@ def run(home: Path) -> str:
     data = run_fixtures.write(
         home / "data.jsonl", run_fixtures.entry("p1", "AB"), run_fixtures.entry("p2", "C-")
     )
-    publish.infer(data, OPTIONS, "r")
+    run_fixtures.infer(data, OPTIONS, "r")
     run_fixtures.claim("r", 0, 1, 2)
     return "r"
 
@@ -112,7 +111,7 @@ def test_a_dead_worker_s_last_word_is_not_taken_for_work(run: str) -> None:
 
 def test_a_long_run_is_judged_by_the_questions_settled(home: Path) -> None:
     data = run_fixtures.write(home / "many.jsonl", *(run_fixtures.entry(f"p{n}") for n in range(50)))
-    publish.infer(data, OPTIONS, "r")
+    run_fixtures.infer(data, OPTIONS, "r")
     run_fixtures.answer_all("r", 10)
     run_fixtures.claim("r", 10)
     tell(votes=51, tokens=3000, votes_in_play=1, votes_under_way=4, tokens_per_second=100.0)
