@@ -82,7 +82,8 @@ _TEXTS = {
         themes=(
             _Theme(
                 "A library keeps a record of several readers",
-                (("has a card", "has no card"), ("has paid the deposit", "has not paid the deposit"),
+                (("has a library card", "has no library card"),
+                 ("has paid the deposit", "has not paid the deposit"),
                  ("has an overdue book", "has no overdue book"), ("has lost a book", "has not lost a book")),
                 (("a registered reader", "registered readers"), ("an excellent reader", "excellent readers"),
                  ("a reader of the year", "readers of the year")),
@@ -100,7 +101,7 @@ _TEXTS = {
                 (("has done the homework", "has not done the homework"),
                  ("has taken the exam", "has not taken the exam"),
                  ("has missed a lesson", "has never missed a lesson"), ("has cheated", "has never cheated")),
-                (("a passing student", "passing students"), ("a good student", "good students"),
+                (("a satisfactory student", "satisfactory students"), ("a good student", "good students"),
                  ("an outstanding student", "outstanding students")),
             ),
             _Theme(
@@ -117,7 +118,7 @@ _TEXTS = {
         fact="{person} {feature}.",
         first_rule="If a person {one} and {other}, then this person is {name}.",
         next_rule="If a person is {one} and {other}, then this person is {name}.",
-        closed="Whatever is not mentioned is taken not to be the case.",
+        closed="Anything that is not stated is taken to be false.",
         asked=Wording(
             which="Which people are {names}?",
             count="How many people are {names}?",

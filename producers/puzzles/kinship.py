@@ -71,7 +71,7 @@ _TEXTS = {
         entitled="{side}的{role}是{title}，所以{one}是{child}的{title}。",
     ),
     "en": _Texts(
-        scene="A large family has the following members.",
+        scene="These people belong to one large family.",
         roles={role: role for role in _ROLES},
         titles=(
             *(f"paternal {one}" for one in ("grandfather", "grandmother", "uncle", "aunt")),
@@ -91,12 +91,12 @@ _TEXTS = {
         women="a woman",
         relative="{child}'s {role}",
         who="Who is {child}'s {title}?",
-        which="Which relative of {child} is {one}?",
+        which="How is {one} related to {child}?",
         definition="{child}'s {title} is the {role} of {child}'s {side}.",
         is_relative="{child}'s {role} is {one}.",
         siblings="{parent} and {one} are both children of {father} and {mother}, and {one} is {sex}, "
         "so {one} is {parent}'s {role}.",
-        found="so the person to be found is {one}.",
+        found="so the person we are looking for is {one}.",
         entitled="a {side}'s {role} is a {title}, so {one} is {child}'s {title}.",
     ),
 }

@@ -70,11 +70,11 @@ _TEXTS = {
             "milkshakes", "ginger shots", "radishes", "baked potatoes",
         ),
         kinds=(
-            "fruits", "hot items", "sweet items", "vegetarian items", "crunchy items", "soft items",
+            "fruits", "warm items", "sweet items", "vegetarian items", "crunchy items", "soft items",
             "spicy items", "drinks",
         ),
-        scene="A menu has {foods} items; {names} each have a taste of their own, and whatever is not stated "
-        "does not hold.",
+        scene="A menu has {foods} items; {names} each have their own tastes, and anything that is not stated "
+        "is false.",
         fact="{food} are {kinds}.",
         forms={
             "kind": "{who} likes all {kind}",

@@ -58,7 +58,7 @@ _TEXTS = {
     "en": _Texts(
         scenes=(
             ("{names} ran a race, and there were no ties.", "{at:th}"),
-            ("{names} entered a handwriting contest, and each of them came in a different place.", "{at:th}"),
+            ("{names} entered a handwriting contest, and there were no ties.", "{at:th}"),
             ("{names} are standing in line to buy tickets, one behind another.", "{at:th} in line"),
         ),
         behind="behind",

@@ -55,17 +55,17 @@ _TEXTS = {
     ),
     "en": _Texts(
         scenes=(
-            ("Several towns are linked by one-way roads, which can only be used in the direction given.",
+            ("Several towns are linked by one-way roads, which can be used only in the direction given.",
              "There is a one-way road from {one} to {other}."),
-            ("In one region buses run in fixed directions only, and passengers may change buses.",
+            ("In one region, buses run only in the directions given, and passengers may change buses.",
              "There is a bus from {one} to {other}."),
             ("Several stations are linked by one-way conveyor belts, and goods can be passed on.",
              "There is a conveyor belt from {one} to {other}."),
         ),
         places="The places are {places}.",
         rules=(
-            "If one place leads directly to a second, and a third can be reached from the second, then the "
-            "third can be reached from the first.",
+            "If there is a direct connection from one place to a second, then the second can be reached from "
+            "the first, and so can every place that can be reached from the second.",
             "There is no other way to get from one place to another.",
         ),
         asked=Wording(
@@ -74,11 +74,12 @@ _TEXTS = {
             whether="Can {member} be reached from {start}?",
             conclusion="so only {members} can be reached from {start}",
         ),
-        fewest="What is the smallest number of stages that lead from {start} to {goal}?",
-        arrival="{goal} is reached at stage {roads}.",
-        dead_end="{place} leads nowhere.",
-        onward="{place} leads directly to {onward}; after {roads:# stage|# stages} we newly reach {fresh}.",
-        known="{place} leads directly to {onward}, where we have already been.",
+        fewest="What is the smallest number of direct connections needed to get from {start} to {goal}?",
+        arrival="{goal} is reached after {roads} connections.",
+        dead_end="nothing leads on from {place}.",
+        onward="from {place} we get directly to {onward}; after {roads:# connection|# connections}, "
+        "we reach {fresh} for the first time.",
+        known="from {place} we get directly to {onward}, where we have already been.",
     ),
 }  # fmt: skip
 

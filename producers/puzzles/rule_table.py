@@ -90,7 +90,7 @@ _TEXTS = {
     "en": _Texts(
         themes=(
             _Theme(
-                "A parcel office sorts several parcels into boxes by a table of rules.",
+                "A parcel office uses a table of rules to sort several parcels into boxes.",
                 "parcel",
                 (("the weight", " kg"), ("the distance", " km")),
                 (("the parcel is fragile", "the parcel is not fragile"),
@@ -98,7 +98,7 @@ _TEXTS = {
                 ("box 1", "box 2", "box 3", "box 4", "box 5", "box 6"),
             ),
             _Theme(
-                "A park decides by a table of rules the colour of each visitor's ticket.",
+                "A park uses a table of rules to decide the colour of each visitor's ticket.",
                 "visitor",
                 (("the age", "{n: year| years}"), ("the stay", "{n: hour| hours}")),
                 (("the visitor has a student card", "the visitor has no student card"),
@@ -106,7 +106,7 @@ _TEXTS = {
                 ("red", "yellow", "blue", "green", "white", "purple"),
             ),
             _Theme(
-                "A factory grades its parts by a table of rules.",
+                "A factory uses a table of rules to grade its parts.",
                 "part",
                 (("the length", " mm"), ("the error", " µm")),
                 (("the part is scratched", "the part is not scratched"),
@@ -118,7 +118,7 @@ _TEXTS = {
         intro="{scene} Check the rules one after another from rule 1 on; only the first rule that applies "
         "decides. The rules are:",
         known="The following is known:",
-        outros=("Answer the following multiple-choice question with this information:",
+        outros=("Use this information to answer the following multiple-choice question:",
                 "Use the table of rules to answer the following multiple-choice question:"),
         more="{name} is more than {value}{unit}",
         less="{name} is less than {value}{unit}",
@@ -126,11 +126,11 @@ _TEXTS = {
         rule="If {condition}, the result is “{outcome}”.",
         default_rule="If none of the rules above applies, the result is “{outcome}”.",
         item="{item}: {shown}.",
-        asks=("What is the result for {item}?", "By the table of rules, what is the result for {item}?"),
+        asks=("What is the result for {item}?", "According to the rules, what is the result for {item}?"),
         claim="Someone says that the result for {item} is “{claimed}”. Is that true?",
         fits="rule {rule} applies if {condition}; for {item}, {shown}, so it applies and gives “{outcome}”.",
         fails="rule {rule} applies if {condition}; for {item}, {shown}, so it does not apply and we go on.",
-        default="none of the rules before applies, so the result is “{outcome}”.",
+        default="none of these rules applies, so the result is “{outcome}”.",
     ),
 }  # fmt: skip
 

@@ -63,15 +63,15 @@ _TEXTS = {
         themes=(
             ("A team of builders has been given several jobs.",
              ("Pull down the wall", "Lay the pipes", "Lay the cables", "Paint the walls",
-              "Lay the floor", "Fit the doors", "Fit the lamps", "Move the furniture")),
-            ("A school prepares an evening show with the following jobs.",
+              "Lay the floor", "Fit the doors", "Install the lamps", "Move the furniture")),
+            ("A school is preparing an evening show, with the following jobs to do.",
              ("Book the hall", "Write the programme", "Rehearse", "Make the posters",
-              "Borrow the speakers", "Set up the stage", "Send the invitations", "Try the costumes")),
+              "Borrow the speakers", "Set up the stage", "Send the invitations", "Try on the costumes")),
             ("A software team has the following jobs to do.",
-             ("Collect the wishes", "Draw the screens", "Build the database", "Write the interface",
+             ("Collect the requirements", "Draw the screens", "Build the database", "Write the interface",
               "Write the pages", "Run the tests", "Write the manual", "Go live")),
             ("A farm has the following jobs to do.",
-             ("Repair the ditch", "Plough the field", "Raise the seedlings", "Spread the manure",
+             ("Repair the ditches", "Plough the field", "Raise the seedlings", "Spread the manure",
               "Sow the seeds", "Put up the shelter", "Pull the weeds", "Gather the harvest")),
         ),
         job="“{name}”",
@@ -88,7 +88,7 @@ _TEXTS = {
         finished="{job} is finished on day {day}",
         then="{waits}; {job} then takes {days:# day|# days}, {start}+{days}={end}, and is finished "
         "on day {end}.",
-        then_late="{waits}, so we wait until day {start}; {job} then takes {days:# day|# days}, "
+        then_late="{waits}, so we wait until the end of day {start}; {job} then takes {days:# day|# days}, "
         "{start}+{days}={end}, and is finished on day {end}.",
         in_all="the last job is finished on day {day}, so {day:# day is|# days are} needed in all.",
     ),
