@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
-from producers.puzzles import name_lists, question_types
+from producers.puzzles import question_types
 from producers.puzzles.languages import Language
+from producers.puzzles.name_lists import NAMES
 from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 _SIDES = ("father", "mother")
@@ -144,7 +145,8 @@ def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
 def _family(rng: Random, difficulty: int, language: Language) -> tuple[_Family, "_Subject"]:
     """Draw two founding couples, their children, a grandchild of both, and at difficulty 3 its child."""
     texts = _TEXTS[language.code]
-    men, women = iter(name_lists.men(rng, language, 12)), iter(name_lists.women(rng, language, 12))
+    names = NAMES[language.code]
+    men, women = iter(rng.sample(names.men, 12)), iter(rng.sample(names.women, 12))
     family = _Family(texts, [], [], {}, {})
 
     def born(male: bool, parents: tuple[str, str] | None) -> str:

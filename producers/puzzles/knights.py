@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
-from producers.puzzles import name_lists, question_types
+from producers.puzzles import question_types
 from producers.puzzles.languages import Language
-from producers.puzzles.question_types import Finding, Wording
+from producers.puzzles.name_lists import NAMES
+from producers.puzzles.question_types import Finding, SetQuestions, Wording
 from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 
@@ -124,7 +125,7 @@ class _Saying:
 def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw islanders and what they say, and ask who is what."""
     texts = _TEXTS[language.code]
-    names = name_lists.people(rng, language, 2 + difficulty)
+    names = rng.sample(NAMES[language.code].people, 2 + difficulty)
     sayings = _sayings(rng, len(names))
     solved = _solve(sayings, len(names))
     if solved is None:
@@ -170,7 +171,7 @@ def _ask(
     findings = [_members(names, steps, knights, kind) for steps, knights in traces]
     wording = texts.asked.about(type=texts.types[kind], types=texts.plurals[kind])
     right = [name for name, knight in zip(names, solved, strict=True) if knight == kind]
-    return question_types.members(rng, language, wording, findings[0], findings[1:], names, right)
+    return SetQuestions(language, wording, findings[0], findings[1:], names, right).draw(rng)
 
 
 def _ask_one(

@@ -8,9 +8,10 @@ The trace spreads out from the start town by town; the solver closes the relatio
 from dataclasses import dataclass
 from random import Random
 
-from producers.puzzles import name_lists, question_types
+from producers.puzzles import question_types
 from producers.puzzles.languages import Count, Language
-from producers.puzzles.question_types import Finding, Wording
+from producers.puzzles.name_lists import NAMES
+from producers.puzzles.question_types import Finding, SetQuestions, Wording
 from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 Road = tuple[str, str]
@@ -87,7 +88,7 @@ _TEXTS = {
 def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw towns and roads, and ask about the way from one town."""
     texts = _TEXTS[language.code]
-    towns = name_lists.places(rng, language, 4 + difficulty)
+    towns = rng.sample(NAMES[language.code].places, 4 + difficulty)
     pairs = [(one, other) for one in towns for other in towns if one != other]
     roads = rng.sample(pairs, 3 + 2 * difficulty)
     scene, template = rng.choice(texts.scenes)
@@ -123,7 +124,7 @@ def _members(
     wording = _TEXTS[language.code].asked.about(start=start)
     solved = [town for town in towns if town != start and (start, town) in _close(towns, roads)]
     slipped = [find(some) for some in _slips(rng, towns, roads)]
-    return question_types.members(rng, language, wording, find(roads), slipped, towns, solved)
+    return SetQuestions(language, wording, find(roads), slipped, towns, solved).draw(rng)
 
 
 def _distance(
