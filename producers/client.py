@@ -205,6 +205,4 @@ class Client:
         Raises:
             UserError: the folder cannot be written, or a run reads one of the files and ``force`` is false.
         """
-        if isinstance(report, Comparison):
-            return report_files.save_comparison(report, Path(folder), force)
         return report_files.save(report, Path(folder), force)

@@ -1,6 +1,6 @@
 """Plots of an `infer` run; each is drawn only where there is enough data for it.
 
-    draw(Figure, figures, Path("out"))  ->  [Path("out/agreement.png"), Path("out/letters.png")]
+    draw(figures, Path("out"))  ->  [Path("out/agreement.png"), Path("out/letters.png")]
 
 agreement      agreement of the votes, and accuracy by agreement
 outcomes       how questions were answered: majority, weights, fallback, or not at all
@@ -11,7 +11,7 @@ The figures come from `inference_report`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,24 +44,21 @@ AGREEMENT, OUTCOMES, LETTERS, CALIBRATION = NAMES = (
 )
 
 
-def draw(figure: Any, figures: Figures, folder: Path) -> list[Path]:
+def draw(figures: Figures, folder: Path) -> list[Path]:
     """Draw the plots that have enough data; return the files."""
-    wanted: list[tuple[str, Callable[[Any, Figures], bool]]] = [
-        (AGREEMENT, _agreement),
-        (OUTCOMES, _outcomes),
-        (LETTERS, _letters),
-        (CALIBRATION, _calibration),
-    ]
-    return [path for name, drawer in wanted for path in _drawn(figure, figures, folder / name, drawer)]
+    drawers = {AGREEMENT: _agreement, OUTCOMES: _outcomes, LETTERS: _letters, CALIBRATION: _calibration}
+    return [path for name, each in drawers.items() if save(path := folder / name, each, figures)]
 
 
-def _drawn(
-    figure: Any, figures: Figures, path: Path, drawer: Callable[[Any, Figures], bool]
-) -> Iterator[Path]:
-    drawn = figure(figsize=SIZE, layout="constrained")
-    if drawer(drawn.subplots(), figures):
-        drawn.savefig(path, dpi=DPI)
-        yield path
+def save(path: Path, drawer: Callable[..., bool], *data: Any) -> bool:
+    """Draw one plot and save it, unless its drawer has too little data; matplotlib must be installed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE, layout="constrained")
+    drawn = drawer(figure.subplots(), *data)
+    if drawn:
+        figure.savefig(path, dpi=DPI)
+    return drawn
 
 
 def _agreement(axes: Any, figures: Figures) -> bool:
