@@ -136,7 +136,8 @@ def _put_off(progress: RunProgress, due_at: float) -> str:
     many = console.count(progress.put_off, progress.unit)
     if due_at > time.time() + _YEAR:
         return f"{many} put off until the problem below is fixed"
-    return f"{many} put off, the first until {clock(due_at)}"
+    reason = f" ({progress.put_off_by})" if progress.put_off_by else ""
+    return f"{many} put off, the first until {clock(due_at)}{reason}"
 
 
 def result_rows(value: dict[str, Any], prefix: str = "") -> Rows:
