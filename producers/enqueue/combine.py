@@ -89,7 +89,7 @@ def _learn(names: Sequence[str], matches: Sequence[Match]) -> dict[str, tuple[fl
     if (units := len({match.unit for match in labelled})) < _LEAST:
         raise UserError(
             f"--combine learned needs right letters in at least {_LEAST} entries, and run {names[0]!r} has "
-            f"them in {units}: use --combine plain"
+            f"them in {units}: name a run with more of them first, or use --combine plain"
         )
     return {name: _weights([_counts(match, at) for match in labelled]) for at, name in enumerate(names)}
 

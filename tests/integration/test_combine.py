@@ -238,7 +238,7 @@ def test_weights_are_not_learned_from_very_few_labels(home: Path, votequeue: Com
             answer(name, *(key * 3 for key in KEYS[:labelled]), "AAA", "BBB")
         ended = votequeue("enqueue", "infer", *names, "--combine", "learned", "--run", f"all{labelled}")
         assert ended.code == code, ended.err
-        refused = "at least 10 entries, and run 'one9' has them in 9: use --combine plain"
+        refused = "at least 10 entries, and run 'one9' has them in 9: name a run with more of them first"
         assert (refused in ended.err) == bool(code)
     assert runs.find_run("all9") is None
 
