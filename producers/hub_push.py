@@ -15,7 +15,6 @@ from producers import collect, containers, spool
 from producers.answered_rows import Counts
 from producers.collect import ANSWERS, Collected, Contents, Exported
 from shared.errors import UserError
-from shared.jobs import DATA_QUEUES
 from shared.ledger import prompt_store, runs, votes
 from shared.ledger.runs import Run
 
@@ -48,7 +47,7 @@ def push(
             done = collect.collect(name, path, wait, contents=contents, counts=counts)
         except UserError as error:
             raise UserError(str(error).replace(str(path), f"{target} (Parquet)")) from None
-        Path(folder, "README.md").write_text(_card(run, path, counts), encoding="utf-8")
+        Path(folder, "README.md").write_text(_card(run, path, done, counts), encoding="utf-8")
         where = {"repo_id": owner_and_name, "repo_type": "dataset"}
         url = _asked(target, lambda: hub.create_repo(**where, private=True, exist_ok=True))
         message = f"Answers of votequeue run {name}"
@@ -84,7 +83,7 @@ def _asked(target: str, call: Callable[[], _R]) -> _R:
     raise UserError(f"--push {target}: {reason}")
 
 
-def _card(run: Run, path: Path, counts: Counts) -> str:
+def _card(run: Run, path: Path, done: Collected | Exported, counts: Counts) -> str:
     from datasets import DatasetInfo, Features
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCardData
@@ -102,20 +101,20 @@ def _card(run: Run, path: Path, counts: Counts) -> str:
     )
     data = DatasetCardData(tags=["votequeue"])
     DatasetInfosDict({"default": info}).to_dataset_card_data(data)
-    facts = "\n".join(f"| {name} | {value} |" for name, value in _facts(run, counts) if value)
+    facts = "\n".join(f"| {name} | {value} |" for name, value in _facts(run, done, counts) if value)
     return f"---\n{data.to_yaml()}\n---\n\n# {run.name}\n\n| | |\n|---|---|\n{facts}\n"
 
 
-def _facts(run: Run, counts: Counts) -> Iterator[tuple[str, Any]]:
+def _facts(run: Run, done: Collected | Exported, counts: Counts) -> Iterator[tuple[str, Any]]:
     yield "run", run.name
     yield "votequeue", importlib.metadata.version("votequeue")
-    if run.kind in DATA_QUEUES:
+    if isinstance(done, Exported):
         yield "models", ", ".join(sorted({model for _, model in run.services}))
         return
     models = {source.model for source in votes.count_sources(run.name)} - {None}
     yield "models", ", ".join(sorted(map(str, models)))
     yield "prompt", prompt_store.of_votes(run.options.get("prompt")).name
-    yield "questions", counts.questions
+    yield "questions", done.questions
     if known := counts.labelled:
         share = f"{counts.right / known:.1%}"
         yield "accuracy", f"{share} ({counts.right} of {known} questions with a known answer)"
