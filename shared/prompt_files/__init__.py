@@ -39,7 +39,7 @@ PLACEHOLDERS: dict[str, tuple[str, ...]] = {
 _FOLDER = Path(__file__).parent
 _LOOP = "{% for letter, text in options %}{{ letter }}. {{ text }}{% endfor %}"
 # Characters of the private use area stand for values in the trial of a template: no filter changes them.
-_MARKS = [chr(0xE000 + at) for at in range(8)]
+_MARKS = [chr(0xE000 + at) for at in range(4 + 2 * len(LETTERS))]
 # A field's name, and what follows up to the first character of its text.
 _FIELD = r"^[ \t]*[\"']?{field}[\"']?[ \t]*=[ \t]*(?:'''\n|\"\"\"\n)?"
 _TRIED = "B"  # the letter of the trial
@@ -53,7 +53,7 @@ class _Fields(BaseModel):
     case: StrictStr
     solution: StrictStr
     statement: StrictStr
-    stop: Annotated[tuple[Annotated[StrictStr, Field(min_length=1)], ...], Field(max_length=4)]
+    stop: Annotated[list[Annotated[StrictStr, Field(min_length=1)]], Field(max_length=4)]
     reader: ReaderName
 
 
@@ -70,7 +70,7 @@ class PromptTemplate:
         self.text = text.replace("\r\n", "\n")
         self._place = place or f"prompt {name}"
         fields = self._parse()
-        self.stop = fields.stop
+        self.stop = tuple(fields.stop)
         self.reader = fields.reader
         self._templates = {field: self._compile(field, getattr(fields, field)) for field in PLACEHOLDERS}
         self._try_parts()
@@ -161,7 +161,8 @@ class PromptTemplate:
                 raise UserError(f"{self._place}: the field {field!r} is missing") from None
             known = f"the fields are {', '.join(_Fields.model_fields)}"
             unknown = first["type"] == "extra_forbidden"
-            message = f"it is no field of a prompt; {known}" if unknown else first["msg"]
+            reason = first["msg"].removeprefix("Value error, ")
+            message = f"it is no field of a prompt; {known}" if unknown else reason
             raise self._fault(field, message) from None
 
     def _compile(self, field: str, source: str) -> Template:
@@ -171,10 +172,12 @@ class PromptTemplate:
             raise self._fault(field, str(error), error.line) from None
 
     def _try_parts(self) -> None:
-        problem, question, *options, reasoning, statement = _MARKS
-        pairs = [(options[0], options[1]), (options[2], options[3])]
+        problem, question, reasoning, statement, *options = _MARKS
+        pairs = list(zip(options[::2], options[1::2], strict=True))
         self._try("head")
-        self._try("case", problem=problem, question=question, options=pairs)
+        # A question has at least two options; a template that names them one by one may show no more.
+        for shown in (pairs[:2], pairs):
+            self._try("case", problem=problem, question=question, options=shown)
         self._try("solution", reasoning=reasoning, statement=statement)
         self._try("statement", answer=_MARKS[0])
         told = self._templates["statement"].render(answer=_TRIED)
