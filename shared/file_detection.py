@@ -100,7 +100,12 @@ def other_kind(path: Path) -> str | None:
 
 
 def _to(path: Path, word: str = "converted") -> str:
-    """Name what a conversion makes: ``a.json`` -> ``a.jsonl``, if there is none, or ``a-converted.jsonl``."""
+    """Name what a conversion makes: ``a.json`` -> ``a.jsonl``, if there is none, or ``a-converted.jsonl``.
+
+    A file in another encoding keeps its ending: ``a.csv`` -> ``a-utf8.csv``.
+    """
+    if word == "utf8":
+        return shlex.quote(str(path.with_name(f"{path.stem}-utf8{path.suffix}")))
     stem = path.stem.removesuffix(".jsonl").removesuffix(".json")
     new = path.with_name(f"{stem}.jsonl")
     return shlex.quote(str(path.with_name(f"{stem}-{word}.jsonl") if new.exists() else new))

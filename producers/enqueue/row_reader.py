@@ -16,6 +16,7 @@ from typing import Any
 from producers import containers
 from producers.containers import InputFile, Row
 from producers.layouts import catalog
+from producers.layouts.mapping import Mapped
 from producers.layouts.types import Layout, RowProblem
 from shared import dataset, json_text, source_rows
 from shared.dataset import BadLine, Entry, Line
@@ -34,6 +35,7 @@ def scan(path: Path, reading: Reading) -> Iterator[Line | BadLine]:
     """
     file = containers.detect(path)
     layout, headerless = _layout(file, reading)
+    file = replace(file, kind="blocks") if layout.blocks else file
     if layout is catalog.OWN and file.kind == "lines":
         lines = dataset.scan(path, containers.raw_lines(file) if file.compression else None)
     else:
@@ -62,6 +64,8 @@ def _limited(lines: Iterable[Line | BadLine], limit: int) -> Iterator[Line | Bad
 def _layout(file: InputFile, reading: Reading) -> tuple[Layout, bool]:
     """Return the layout of a file's rows, and whether they are cells of a table without a header."""
     chosen = catalog.chosen(reading)
+    if isinstance(chosen, Mapped):
+        _require_names(file, chosen)
     if chosen is not None:
         return chosen, chosen.headerless
     if file.kind in ("csv", "tsv"):
@@ -78,6 +82,14 @@ def _layout(file: InputFile, reading: Reading) -> tuple[Layout, bool]:
     if row.problem:
         raise UserError(f"{file.path} {file.unit} {row.number}: {row.problem}")
     raise catalog.unknown(str(file.path), row.value)
+
+
+def _require_names(file: InputFile, layout: Mapped) -> None:
+    first = [row.value for row in itertools.islice(containers.rows(file), _LOOKED_AT)]
+    named = [value for value in first if isinstance(value, dict)]
+    if named and (absent := layout.absent(named)):
+        fields = ", ".join(name or "(no name)" for name in named[0])
+        raise UserError(f"{file.path} has no such field: --map {absent}; its first row has {fields}")
 
 
 def _recognised(rows: Iterable[Row], count: int) -> Layout | None:
@@ -149,7 +161,8 @@ class _Scan:
         return _Group(row.number, entry, checked, [_text(row)])
 
     def _bad(self, row: Row, name: str, problem: str) -> BadLine:
-        text = "" if row.problem or json_text.flaw(row.value) else _text(row)
+        unreadable = (row.problem and row.value is None) or json_text.flaw(row.value)
+        text = "" if unreadable else _text(row)
         return BadLine(self.file.path, row.number, name, problem, self.file.unit, text)
 
     def _line(self, group: _Group) -> Line:

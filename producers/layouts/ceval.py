@@ -4,9 +4,10 @@ id,question,A,B,C,D,answer,explanation      ,Question,A,B,C,D,Answer
 """
 
 from producers.layouts.flat import Flat
+from shared import json_text
 
 _OPTIONS = ("A", "B", "C", "D")
-_TEXTS = dict.fromkeys(_OPTIONS, str)
+_TEXTS = dict.fromkeys(_OPTIONS, (str, int, json_text.Number))
 
 LAYOUTS = (
     Flat(
