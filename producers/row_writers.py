@@ -76,11 +76,22 @@ def _write_table(rows: Iterable[Any], file: IO[str], path: Path) -> None:
     source = iter(rows)
     first = list(itertools.islice(source, _LOOKED_AT))
     columns = list(dict.fromkeys(name for row in first if isinstance(row, dict) for name in row))
-    out = csv.writer(file, delimiter=_DELIMITERS[ending(path)], lineterminator="\n")
+    # Cells with CR are quoted only if it is part of the line end.
+    out = csv.writer(_LineFeeds(file), delimiter=_DELIMITERS[ending(path)], lineterminator="\r\n")
     if columns:
         out.writerow(columns)
     for row in itertools.chain(first, source):
         out.writerow(list(_cells(row, columns, path)))
+
+
+class _LineFeeds:
+    """A file whose lines end with LF, although they are given with CR and LF."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix("\r\n") + "\n")
 
 
 def _cells(row: Any, columns: list[str], path: Path) -> Iterator[Any]:
