@@ -181,6 +181,14 @@ def test_numbers_are_options_by_their_text() -> None:
     assert named.fill(row, iter("C"))["answer"] == number
 
 
+def test_a_table_with_more_columns_has_more_options() -> None:
+    row = {"question": QUESTION, **dict(zip("ABCDE", "一二三四五", strict=True)), "answer": "E"}
+    layout = catalog.recognise(row)
+    assert layout is not None
+    (asked,) = layout.entry(row)["questions"]
+    assert (asked["options"], asked["answer"]) == (list("一二三四五"), "E")
+
+
 def test_a_mapping_without_answers_writes_them_to_a_field_of_this_name() -> None:
     layout = mapping.of_arguments(MAP[:2], "letter")
     assert layout.fill({"stem": QUESTION}, iter("A")) == {"stem": QUESTION, "answer": "A"}
