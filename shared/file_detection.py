@@ -26,35 +26,32 @@ _WHOLE = 1 << 27  # bytes up to which a file is read as one JSON text
 _TEMPLATE = "a table is read if its name ends in .csv or .tsv"
 
 # First bytes, what they stand for, and what to do; {file} is the file and {new} a name for what comes of it.
-_MAGIC: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x1f\x8b", "compressed with gzip", "unpack it first (gunzip < {file} > {new})"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first (zstd -d < {file} > {new})"),
-    (b"BZh", "compressed with bzip2", "unpack it first (bunzip2 < {file} > {new})"),
-    (b"\xfd7zXZ\0", "compressed with xz", "unpack it first (unxz < {file} > {new})"),
-    (b"\x04\x22\x4d\x18", "compressed with lz4", "unpack it first (lz4 -d < {file} > {new})"),
+_UNPACK = "unpack it first ({} < {{file}} > {{new}})"
+_CONVERT = "write it as JSON Lines first"
+_NAME = "name the JSON Lines file"
+_FROM_PARQUET = (
+    "import sys, datasets; datasets.Dataset.from_parquet(sys.argv[1]).to_json(sys.argv[2], force_ascii=False)"
+)
+_MAGIC = (
+    (b"\x1f\x8b", "compressed with gzip", _UNPACK.format("gunzip")),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", _UNPACK.format("zstd -d")),
+    (b"BZh", "compressed with bzip2", _UNPACK.format("bunzip2")),
+    (b"\xfd7zXZ\0", "compressed with xz", _UNPACK.format("unxz")),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", _UNPACK.format("lz4 -d")),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first (7z x {file})"),
     (b"Rar!\x1a\x07", "a RAR archive", "unpack it first (unrar x {file})"),
-    (
-        b"PAR1",
-        "a Parquet table",
-        'write it as JSON Lines first (python -c "import sys, datasets; datasets.Dataset.from_parquet('
-        'sys.argv[1]).to_json(sys.argv[2], force_ascii=False)" {file} {new})',
-    ),
-    (b"ARROW1", "an Arrow table", "write it as JSON Lines first"),
+    (b"PAR1", "a Parquet table", f'{_CONVERT} (python -c "{_FROM_PARQUET}" {{file}} {{new}})'),
+    (b"ARROW1", "an Arrow table", _CONVERT),
     (b"SQLite format 3\0", "an SQLite database", "write a query's rows as JSON Lines first"),
     (b"%PDF", "a PDF document", "copy its questions into JSON Lines"),
-    (
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-        "an old Office document",
-        "save its table as CSV (UTF-8), then write each row as a JSON object",
-    ),
-    (b"\x89HDF\r\n", "an HDF5 file", "write it as JSON Lines first"),
-    (b"\x93NUMPY", "a NumPy file", "write it as JSON Lines first"),
-    (b"\x89PNG", "a picture", "name the JSON Lines file"),
-    (b"\xff\xd8\xff", "a picture", "name the JSON Lines file"),
-    (b"\x7fELF", "a program", "name the JSON Lines file"),
-    (b"\x80\x04\x95", "a Python pickle", "write it as JSON Lines first"),
-    (b"\x80\x05\x95", "a Python pickle", "write it as JSON Lines first"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document", "save its table as CSV (UTF-8)"),
+    (b"\x89HDF\r\n", "an HDF5 file", _CONVERT),
+    (b"\x93NUMPY", "a NumPy file", _CONVERT),
+    (b"\x89PNG", "a picture", _NAME),
+    (b"\xff\xd8\xff", "a picture", _NAME),
+    (b"\x7fELF", "a program", _NAME),
+    (b"\x80\x04\x95", "a Python pickle", _CONVERT),
+    (b"\x80\x05\x95", "a Python pickle", _CONVERT),
     (
         b"version https://git-lfs",
         "a Git LFS pointer instead of the data",
@@ -136,7 +133,7 @@ def _zipped(path: Path) -> str:
     except (OSError, zipfile.BadZipFile):
         names = []
     if any(name.startswith("xl/") for name in names):
-        return "an Excel workbook: save its sheet as CSV (UTF-8), then write each row as a JSON object"
+        return "an Excel workbook: save its sheet as CSV (UTF-8)"
     if any(name.startswith(("word/", "ppt/", "content.xml")) for name in names):
         return "an Office document: copy its questions into JSON Lines"
     return _filled(path, "a zip archive: unpack it first (unzip {file})")
@@ -151,20 +148,11 @@ def _by_encoding(path: Path, head: bytes) -> str | None:
 
 
 def _without_bom(head: bytes) -> str | None:
-    """Recognise UTF-16 and UTF-32 by where the NULs of ASCII characters stand; JSON has many of these."""
-    start = head[: 64 - len(head) % 4] if len(head) < 64 else head[:64]
-    if len(start) < 8 or b"\0" not in start:
-        return None
-    nul = [sum(byte == 0 for byte in start[at::4]) / len(start[at::4]) for at in range(4)]
-    high, low = 0.5, 0.2
-    for pattern, name in (
-        ((False, True, True, True), "UTF-32LE"),
-        ((True, True, True, False), "UTF-32BE"),
-        ((False, True, False, True), "UTF-16LE"),
-        ((True, False, True, False), "UTF-16BE"),
-    ):
-        if all(share >= high if is_nul else share <= low for share, is_nul in zip(nul, pattern, strict=True)):
-            return name
+    """Recognise UTF-16 and UTF-32 by their first two characters, which are ASCII in JSON and in tables."""
+    for encoding in ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE"):
+        start = head[:8].decode(encoding, "replace")[:2]
+        if len(start) == 2 and start.isascii() and start.isprintable():
+            return encoding
     return None
 
 
@@ -257,17 +245,10 @@ def _guessed(raw: bytes) -> tuple[str, str]:
 
 
 def _common(raw: bytes, encoding: str, first: bytes, last: bytes) -> float:
-    wide = [character.encode(encoding) for character in _decoded(raw, encoding) if character > "\x7f"]
+    text = raw.decode(encoding, "ignore")
+    wide = [character.encode(encoding) for character in text if character > "\x7f"]
     common = sum(len(code) == 2 and first <= code <= last and code[1] >= first[1] for code in wide)
     return common / len(wide) if wide else 0.0
-
-
-def _decoded(raw: bytes, encoding: str) -> str:
-    try:
-        return raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        # The sample may end within a character.
-        return raw[: error.start].decode(encoding) if error.start > len(raw) - 4 else ""
 
 
 def _by_whole(path: Path, survey: _Survey) -> str | None:
