@@ -69,7 +69,7 @@ def detect(path: Path) -> InputFile:
         return InputFile(path, "parquet")
     compression = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
     if compression:
-        with _readable(path, compression), _decompressed(path, compression) as stream:
+        with _readable(path), _decompressed(path, compression) as stream:
             head = stream.read(_HEAD)
     name = path.name
     for ending in _ENDINGS:
@@ -97,17 +97,18 @@ def rows(file: InputFile, headerless: bool = False) -> Iterator[Row]:
     Raises:
         UserError: the file is damaged, of another encoding, or needs a package that is missing.
     """
-    with _readable(file.path, file.compression):
-        yield from _READERS[file.kind](file, headerless)
+    with _readable(file.path):
+        try:
+            yield from _READERS[file.kind](file, headerless)
+        except UnicodeDecodeError:
+            raise _no_text(file) from None
 
 
 @contextlib.contextmanager
-def _readable(path: Path, compression: str | None) -> Iterator[None]:
+def _readable(path: Path) -> Iterator[None]:
     """Describe why a file cannot be read."""
     try:
         yield
-    except UnicodeDecodeError:
-        raise _no_text(path, compression) from None
     except (EOFError, zlib.error, OSError) as error:
         # Errors of the system have a text, those of a library that decompresses have none.
         if isinstance(error, OSError) and error.strerror:
@@ -115,14 +116,22 @@ def _readable(path: Path, compression: str | None) -> Iterator[None]:
         raise UserError(f"{path} is damaged ({error}): get it again") from None
 
 
-def _no_text(path: Path, compression: str | None) -> UserError:
-    description = None if compression else file_detection.other_kind(path)
-    return UserError(description or f"{path} is not UTF-8: write it as UTF-8 first")
+def _no_text(file: InputFile) -> UserError:
+    """Describe a text that is not in UTF-8."""
+    description = None if file.compression else file_detection.other_kind(file.path, is_text=True)
+    if description is None:
+        for number, raw in raw_lines(file):
+            try:
+                raw.decode()
+            except UnicodeDecodeError as error:
+                place = f"line {number}: not UTF-8 (byte {error.start + 1})"
+                return UserError(f"{file.path} {place}: save the file as UTF-8")
+    return UserError(description or f"{file.path} is not text: name a file of text")
 
 
 def raw_lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
     """Read the lines of a file that may be compressed, with their numbers, without blank ones."""
-    with _readable(file.path, file.compression), _binary(file) as stream:
+    with _readable(file.path), _binary(file) as stream:
         yield from dataset.numbered(stream)
 
 
@@ -222,7 +231,7 @@ _QUOTES = 'put cells with separators or quotation marks into "…", their quotat
 
 def _header(file: InputFile, cells: list[str]) -> list[str]:
     if any("\0" in name for name in cells):
-        raise _no_text(file.path, file.compression)
+        raise _no_text(file)
     expected = _DELIMITERS[file.kind]
     if len(cells) == 1 and (other := next((mark for mark in ";\t,|" if mark in cells[0]), None)):
         raise UserError(

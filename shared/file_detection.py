@@ -75,8 +75,10 @@ _MARKUP = (
 )
 
 
-def other_kind(path: Path) -> str | None:
+def other_kind(path: Path, is_text: bool = False) -> str | None:
     """Describe a file that is not a JSON Lines data set; ``None`` if it is one, or cannot be recognised.
+
+    ``is_text``: it may be a text of any kind in UTF-8.
 
     Raises:
         OSError: it cannot be read.
@@ -87,12 +89,14 @@ def other_kind(path: Path) -> str | None:
     if description:
         return f"{path} is {description}"
     survey = _survey(path)
-    description = (
-        _by_wrong_encoding(path, survey)
-        or _by_line_ends(path, head, survey)
-        or _by_whole(path, survey)
-        or _by_text(head, survey)
-    )
+    description = _by_wrong_encoding(path, survey)
+    if not is_text:
+        description = (
+            description
+            or _by_line_ends(path, head, survey)
+            or _by_whole(path, survey)
+            or _by_text(head, survey)
+        )
     return f"{path} {description}" if description else None
 
 

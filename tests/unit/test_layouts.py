@@ -1,6 +1,8 @@
 """Layouts: each recognises its own rows only, reads their answers, and writes answers as the row had them."""
 
+import gzip
 import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -353,6 +355,21 @@ def test_a_table_in_utf_16_is_said_to_be(encoding: str, tmp_path: Path) -> None:
 def test_a_table_in_another_encoding_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("question,A,B,C,D,answer\n谁最高的问题,甲,乙,丙,丁,A\n".encode("gbk"))
     with pytest.raises(UserError, match=r"is not UTF-8 .* perhaps GBK"):
+        scan(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_a_damaged_byte_in_a_table_is_named_by_its_line(name: str, tmp_path: Path) -> None:
+    content = "question,A,B,C,D,answer\n谁最高的问题,甲,乙,丙,丁,A\n".encode() * 2 + b"who,\xd2,2,3,4,A\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(UserError, match=rf"{name} line 5: not UTF-8 \(byte 5\): save the file as UTF-8"):
+        scan(tmp_path / name)
+
+
+def test_a_workbook_with_the_ending_of_a_table_is_said_to_be_one(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.csv", "w") as archive:
+        archive.writestr("xl/workbook.xml", bytes(range(256)) * 9)
+    with pytest.raises(UserError, match="is an Excel workbook: save its sheet as CSV"):
         scan(tmp_path / "a.csv")
 
 
