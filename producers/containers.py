@@ -29,7 +29,7 @@ _ENDINGS = (".gz", ".zst")
 _ARRAY = re.compile(rb"\s*\[\s*[{\[]")
 _BLOCK = re.compile(rb"\s*[a-z][ \t]*\r?\n[^\n]")
 _LONGEST_CELL = 1 << 24  # characters
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
+DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _read_table(file: InputFile, headerless: bool) -> Iterator[Row]:
     csv.field_size_limit(_LONGEST_CELL)
     with _text(file) as stream:
         # Not strict, the reader would drop quotation marks that it does not understand.
-        reader = csv.reader(stream, delimiter=_DELIMITERS[file.kind], strict=True)
+        reader = csv.reader(stream, delimiter=DELIMITERS[file.kind], strict=True)
         header: list[str] | None = None
         end = 0
         try:
@@ -232,7 +232,7 @@ _QUOTES = 'put cells with separators or quotation marks into "…", their quotat
 def _header(file: InputFile, cells: list[str]) -> list[str]:
     if any("\0" in name for name in cells):
         raise _no_text(file)
-    expected = _DELIMITERS[file.kind]
+    expected = DELIMITERS[file.kind]
     if len(cells) == 1 and (other := next((mark for mark in ";\t,|" if mark in cells[0]), None)):
         raise UserError(
             f"{file.path} line 1: one column, {json_text.shown(cells[0])}: write {expected!r} between cells, "

@@ -95,14 +95,11 @@ def write_table(
     require(path)
     if not is_table(path):
         return WrittenFile(row_writers.write(rows, path), [])
-    from datasets import Features
-
     plain = (
         {name: _text(value) if isinstance(value, str) else value for name, value in row.items()}
         for row in rows
     )
-    features = Features({name: _value(kind) for name, kind in columns.items()})
-    return WrittenFile(_write_table(_chunks(plain), path, run, features.arrow_schema), [])
+    return WrittenFile(_write_table(_chunks(plain), path, run, _typed(columns)), [])
 
 
 def write_rows(
@@ -148,14 +145,14 @@ def _schema_of(rows: Iterator[Any], path: Path, added: Sequence[str]) -> Any:
         what = "no column names" if isinstance(error, AttributeError) else str(error).splitlines()[0]
         raise UserError(f"{path}: the rows are no table ({what}): write .jsonl, .json or .csv") from None
     # Without a value yet, added fields have no type of their own.
-    typed = _schema_of_added(added)
+    typed = _typed({name: ADDED[name] for name in added})
     return pyarrow.schema([typed.field(field.name) if field.name in added else field for field in schema])
 
 
-def _schema_of_added(added: Sequence[str]) -> Any:
+def _typed(columns: Mapping[str, Any]) -> Any:
     from datasets import Features
 
-    return Features({name: _value(ADDED[name]) for name in added}).arrow_schema
+    return Features({name: _value(kind) for name, kind in columns.items()}).arrow_schema
 
 
 def _schema_of_file(source: Path, rows: Callable[[], Iterator[Any]], added: Sequence[str]) -> Any | None:
@@ -167,7 +164,7 @@ def _schema_of_file(source: Path, rows: Callable[[], Iterator[Any]], added: Sequ
 
     try:
         schema = containers.arrow_schema(source)
-        for field in _schema_of_added(added):
+        for field in _typed({name: ADDED[name] for name in added}):
             schema = schema.append(field)
         for chunk in _chunks(map(_plain, rows())):
             read = json.loads(json.dumps(_batch(chunk, schema).to_pylist(), default=str))

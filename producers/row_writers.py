@@ -19,7 +19,6 @@ from shared import dataset, json_text
 from shared.errors import UserError
 
 _LOOKED_AT = 1000  # rows whose fields become the columns of a table
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def write(rows: Iterable[Any], path: Path) -> int:
@@ -77,7 +76,9 @@ def _write_table(rows: Iterable[Any], file: IO[str], path: Path) -> None:
     first = list(itertools.islice(source, _LOOKED_AT))
     columns = list(dict.fromkeys(name for row in first if isinstance(row, dict) for name in row))
     # Cells with CR are quoted only if it is part of the line end.
-    out = csv.writer(_LineFeeds(file), delimiter=_DELIMITERS[ending(path)], lineterminator="\r\n")
+    out = csv.writer(
+        _LineFeeds(file), delimiter=containers.DELIMITERS[ending(path)[1:]], lineterminator="\r\n"
+    )
     if columns:
         out.writerow(columns)
     for row in itertools.chain(first, source):

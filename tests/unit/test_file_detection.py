@@ -83,7 +83,7 @@ KINDS: list[tuple[str, bytes, str]] = [
         r'entries are in "data": .*jq -c \'\.\["data"\]\[\]\'',
     ),
     ("a.json", json.dumps({"data": ENTRIES}).encode(), 'entries are in "data"'),
-    ("a.json", json.dumps(ENTRIES[0], indent=2).encode()[:100], "JSON over several lines, and broken at line "),
+    ("a.json", json.dumps(ENTRIES[0], indent=2).encode()[:99], "JSON over several lines, and broken at line"),
     *(
         (
             f"{name}.jsonl",
