@@ -289,9 +289,9 @@ def _without_nan(batch: Any) -> Any:
 def _of_parquet(path: Path) -> Iterator[Any]:
     from pyarrow import parquet
 
-    # Unbuffered, pyarrow would read each row group as a whole.
+    # Unbuffered, pyarrow would read each row group as a whole, and its threads keep memory of their own.
     with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as table:
-        yield from table.iter_batches(batch_size=_BATCH)
+        yield from table.iter_batches(batch_size=_BATCH, use_threads=False)
 
 
 def _of_folder(path: Path) -> Iterator[Any]:

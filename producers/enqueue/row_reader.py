@@ -114,7 +114,7 @@ class _Scan:
     file: InputFile
     layout: Layout
     record: str
-    ids: dict[int, int] = field(default_factory=dict)  # hashes of the ids so far, and their rows
+    ids: dict[int, int] = field(default_factory=dict)  # hashes of the ids so far; of our own, their rows
 
     def lines(self, rows: Iterable[Row]) -> Iterator[Line | BadLine]:
         group: _Group | None = None
@@ -173,7 +173,7 @@ class _Scan:
         if hash(str(checked.id)) in self.ids:
             # Benchmarks number their rows anew in each of their parts.
             entry = {**entry, "id": f"{entry['id']}-row{group.number}"}
-        self.ids.setdefault(hash(str(entry["id"])), group.number)
+        self.ids[hash(str(entry["id"]))] = 0
         if len(group.rows) > 1 or entry is not group.entry:
             checked = Entry.model_validate(entry)
         return Line(group.number, json_text.dumps(entry), checked, SourceRows(self.record, tuple(group.rows)))
