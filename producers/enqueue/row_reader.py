@@ -151,7 +151,7 @@ class _Scan:
             return self._bad(row, error.field, error.problem)
         if self.layout is not catalog.OWN and not isinstance(entry.get("id"), str | int):
             entry = {**entry, "id": f"q{count}"}
-        checked = dataset.checked(entry, flawless=True)
+        checked = self._checked(entry)
         if not isinstance(checked, Entry):
             return self._bad(row, self.layout.own_field(checked[0]), checked[1])
         first = self.ids.get(hash(str(checked.id)))
@@ -159,6 +159,14 @@ class _Scan:
             problem = f"{json_text.shown(checked.id)} stands on {self.file.unit} {first} already"
             return self._bad(row, "id", problem)
         return _Group(row.number, entry, checked, [_text(row)])
+
+    def _checked(self, entry: dict[str, Any]) -> Entry | tuple[str, str]:
+        checked = dataset.checked(entry, flawless=True)
+        if isinstance(checked, Entry) and self.layout is not catalog.OWN:
+            for at, question in enumerate(checked.questions):
+                if not (checked.problem + question.question).strip():
+                    return f"questions[{at}].question", "it is empty, and so is the problem: expected text"
+        return checked
 
     def _bad(self, row: Row, name: str, problem: str) -> BadLine:
         unreadable = (row.problem and row.value is None) or json_text.flaw(row.value)

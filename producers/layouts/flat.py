@@ -44,16 +44,14 @@ class Flat(Layout):
         """See `Layout`."""
         if not isinstance(row, dict):
             raise RowProblem("", found(row, "an object"))
-        problem, question = self._value(row, self.problem), path_value(row, self.question)
-        if question == "" and not problem:
-            raise RowProblem(self.question, found(question, "text"))
         options = self._options(row)
         given = path_value(row, self.answer)
         answer = self._notation.read(self.answer, given, options, self._keys(row))
         texts = [text_of(option) for option in options]
-        asked = {"question": question, "options": texts, "answer": answer}
+        asked = {"question": path_value(row, self.question), "options": texts, "answer": answer}
         if self.reasoning is not None:
             asked["reasoning"] = self._value(row, self.reasoning) or None
+        problem = self._value(row, self.problem)
         name = self._value(row, self.id)
         entry = {"problem": "" if problem is None else problem, "questions": [asked]}
         return entry if name is None or name == "" else {"id": self.entry_id(name), **entry}

@@ -61,12 +61,6 @@ def test_no_two_layouts_are_guessed_between() -> None:
         ("agieval", {"question": "q", "options": OPTIONS, "label": "AC"}, "label", "not single-choice"),
         (
             "agieval",
-            {"question": "", "passage": "", "options": OPTIONS},
-            "question",
-            'found "", expected text',
-        ),
-        (
-            "agieval",
             {"question": "q", "options": {"A": "x", "B": "y"}, "label": "A"},
             "options",
             "name its fields with --map options=options.A,options.B",
@@ -232,6 +226,29 @@ def test_a_name_may_be_missing_in_the_first_rows(tmp_path: Path) -> None:
     names = ["question=q", "options=o", "problem=text", "answer=label", "reasoning=why"]
     found = scan(path, map=names)
     assert [line.entry.problem for line in found if isinstance(line, Line)] == ["", "甲高。"]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "field"),
+    [
+        ("a.csv", ["", *OPTIONS, "A"], "column 1"),
+        ("a.csv", {"question": " ", **dict(zip("ABCD", OPTIONS, strict=True))}, "question"),
+        (
+            "a.jsonl",
+            {"passage": "", "questions": [{"question": "", "options": OPTIONS}]},
+            "questions[0].question",
+        ),
+        (
+            "a.jsonl",
+            {"article": "", "questions": [""], "options": [OPTIONS], "answers": ["A"]},
+            "questions[0]",
+        ),
+    ],
+)
+def test_a_row_that_asks_nothing_is_bad(name: str, row: Any, field: str, tmp_path: Path) -> None:
+    (bad,) = scan(format_fixtures.write(tmp_path / name, [row]))
+    assert isinstance(bad, BadLine)
+    assert (bad.field, bad.problem) == (field, "it is empty, and so is the problem: expected text")
 
 
 def test_blocks_are_read_as_the_layout_says(tmp_path: Path) -> None:
