@@ -277,10 +277,12 @@ def _read_arrow(file: InputFile, headerless: bool) -> Iterator[Row]:
 
 def _without_nan(batch: Any) -> Any:
     """Make NaN missing: programs without missing numbers write it for them, and JSON has none."""
-    from pyarrow import compute, types
+    from pyarrow import types
 
     for at, column in enumerate(batch.schema):
         if types.is_floating(column.type):
+            from pyarrow import compute  # 10 MB that most files do not need
+
             values = batch.column(at)
             batch = batch.set_column(at, column, compute.if_else(compute.is_nan(values), None, values))
     return batch
@@ -290,7 +292,7 @@ def _of_parquet(path: Path) -> Iterator[Any]:
     from pyarrow import parquet
 
     # Unbuffered, pyarrow would read each row group as a whole, and its threads keep memory of their own.
-    with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as table:
+    with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as table:
         yield from table.iter_batches(batch_size=_BATCH, use_threads=False)
 
 

@@ -114,7 +114,9 @@ class _Scan:
     file: InputFile
     layout: Layout
     record: str
-    ids: dict[int, int] = field(default_factory=dict)  # hashes of the ids so far; of our own, their rows
+    # Hashes of the ids so far; those of our own layout with their rows. A set takes less memory.
+    own: dict[int, int] = field(default_factory=dict)
+    others: set[int] = field(default_factory=set)
 
     def lines(self, rows: Iterable[Row]) -> Iterator[Line | BadLine]:
         group: _Group | None = None
@@ -154,8 +156,8 @@ class _Scan:
         checked = self._checked(entry)
         if not isinstance(checked, Entry):
             return self._bad(row, self.layout.own_field(checked[0]), checked[1])
-        first = self.ids.get(hash(str(checked.id)))
-        if first is not None and self.layout is catalog.OWN:
+        first = self.own.get(hash(str(checked.id)))
+        if first is not None:
             problem = f"{json_text.shown(checked.id)} stands on {self.file.unit} {first} already"
             return self._bad(row, "id", problem)
         return _Group(row.number, entry, checked, [_text(row)])
@@ -176,12 +178,12 @@ class _Scan:
     def _line(self, group: _Group) -> Line:
         entry, checked = group.entry, group.checked
         if self.layout is catalog.OWN:
-            self.ids[hash(str(checked.id))] = group.number
+            self.own[hash(str(checked.id))] = group.number
             return Line(group.number, group.rows[0], checked)
-        if hash(str(checked.id)) in self.ids:
+        if hash(str(checked.id)) in self.others:
             # Benchmarks number their rows anew in each of their parts.
             entry = {**entry, "id": f"{entry['id']}-row{group.number}"}
-        self.ids[hash(str(entry["id"]))] = 0
+        self.others.add(hash(str(entry["id"])))
         if len(group.rows) > 1 or entry is not group.entry:
             checked = Entry.model_validate(entry)
         return Line(group.number, json_text.dumps(entry), checked, SourceRows(self.record, tuple(group.rows)))
