@@ -15,6 +15,7 @@ from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
 from shared.prompts import FewShotExample, Message, ModelInput, PromptQuestion
 from shared.providers import Limits, Price, Usage
+from shared.result_reader import Execution
 from shared.training_examples import Text
 
 
@@ -156,6 +157,16 @@ class Generator(Protocol):
 
     async def stop(self) -> None:
         """Stop the engine and its processes."""
+
+
+class Executor(Protocol):
+    """Runs programs that a model wrote, isolated from the machine; called from several threads."""
+
+    def run(self, program: str) -> Execution:
+        """Run a program within the limits of the settings; whatever it does, no error is raised."""
+
+    def close(self) -> None:
+        """Stop all processes."""
 
 
 class Scorer(Protocol):
