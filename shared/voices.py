@@ -43,7 +43,7 @@ class Voice:
     ``prompts`` names its built-in prompt of each language. ``read`` gets the vote, the options' texts and the
     run's reader. ``executor`` names, as ``module:name``, a function of the settings that gives an
     `Executor` as in `workers.ports`; only a worker imports it. ``package`` must be installed, with ``extra``.
-    ``chats``: its prompt is always a chat. ``retrieves``: its prompts show the run's solved examples.
+    ``chats``: its prompt is always a chat.
     """
 
     name: str
@@ -53,7 +53,6 @@ class Voice:
     package: str | None = None
     extra: str | None = None
     chats: bool = False
-    retrieves: bool = True
 
     def require_package(self) -> None:
         """Check that the package of its executor is installed.
@@ -92,7 +91,6 @@ VOICES = Registry(
             package="pydantic_monty",
             extra="programs",
             chats=True,
-            retrieves=False,
         ),
     ),
 )
