@@ -20,6 +20,7 @@ from shared.dataset import LETTERS
 # How a program's vote ended. Any other outcome is the class of the program's error, such as NameError.
 LETTER, RESULT, SILENT, NO_OPTION = "letter", "result", "silent", "no option"
 OUT_OF_TIME, OUT_OF_MEMORY, TOO_MUCH_OUTPUT, CRASHED = "time", "memory", "output", "crash"
+READ = {LETTER, RESULT, SILENT, NO_OPTION}  # outcomes of programs that ran to their end
 _LONGEST = 2000  # characters of a value
 _MOST_LINES = 20  # of a list that is printed line by line
 

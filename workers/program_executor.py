@@ -56,13 +56,6 @@ class MontyExecutor:
             failure, detail = TOO_MUCH_OUTPUT, f"more than {self._limits.output} characters"
         return Execution(printed.text, failure, detail and detail[:_DETAIL])
 
-    def close(self) -> None:
-        """Stop the processes."""
-        with self._starting:
-            if self._pool is not None:
-                self._pool.__exit__(None, None, None)
-                self._pool = None
-
     def _started(self) -> "Monty":
         from pydantic_monty import Monty
 

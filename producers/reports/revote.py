@@ -13,7 +13,7 @@ from operator import attrgetter
 from producers import run_progress
 from producers.reports import confidence_intervals
 from producers.reports.confidence_intervals import Interval
-from producers.reports.inference_report import Share
+from producers.reports.shares import Share
 from shared import dataset, metrics, voting
 from shared.errors import UserError
 from shared.ledger import models, votes

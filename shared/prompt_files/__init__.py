@@ -35,7 +35,7 @@ FORMER = {"1783896d": "8956389856442c958907964ca9fd65ba5d6c828f27679311a48cf7fbb
 _COMMON: dict[str, tuple[str, ...]] = {"head": (), "case": ("problem", "question", "options")}
 PLACEHOLDERS: dict[str, dict[str, tuple[str, ...]]] = {
     REASONING: {**_COMMON, "solution": ("reasoning", "statement"), "statement": ("answer",)},
-    PROGRAM: {**_COMMON, "solution": ("program",)},
+    PROGRAM: {**_COMMON, "solution": ("program",), "repair": ("error", "output")},
 }
 _FOLDER = Path(__file__).parent
 _LOOP = "{% for letter, text in options %}{{ letter }}. {{ text }}{% endfor %}"
@@ -81,6 +81,7 @@ class _ProgramFields(BaseModel):
     head: StrictStr
     case: StrictStr
     solution: StrictStr
+    repair: StrictStr
     examples: tuple[_WorkedExample, ...] = ()
     stop: ClassVar[tuple[str, ...]] = ()
     reader: ClassVar[str] = RESULT
@@ -194,6 +195,10 @@ class PromptTemplate:
         """Render the answer statement of a letter. Raises as `case`."""
         return self._render("statement", answer=answer)
 
+    def repair(self, error: str, output: str) -> str:
+        """Render what is told about a failed program: its error, or else its output. Raises as `case`."""
+        return self._render("repair", error=error, output=output).strip()
+
     def _render(self, field: str, **values: object) -> str:
         try:
             return self._templates[field].render(**values)
@@ -235,7 +240,8 @@ class PromptTemplate:
         self._try("head")
         self._try("case", problem=problem, question=question, options=pairs)
         if self.voice == PROGRAM:
-            return self._try("solution", program=_MARKS[0])
+            self._try("solution", program=_MARKS[0])
+            return self._try("repair", error=_MARKS[0], output=_MARKS[1])
         self._try("solution", reasoning=reasoning, statement=statement)
         self._try("statement", answer=_MARKS[0])
         told = self._templates["statement"].render(answer=_TRIED)
@@ -278,7 +284,8 @@ def _marks_in(value: object) -> set[str]:
 
 def names() -> list[str]:
     """List the built-in prompts."""
-    return sorted((path.stem for path in _FOLDER.glob("*.toml")), key=lambda name: (name != FIRST, name))
+    found = (path.stem for path in _FOLDER.glob("*.toml"))
+    return sorted(found, key=lambda name: ("-" in name, not name.startswith(FIRST), name))
 
 
 @functools.cache

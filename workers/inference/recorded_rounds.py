@@ -5,13 +5,14 @@ recorded(sampling, [claim], [asked])  ->  [FinishedRound(claim, asked, SampledRo
 
 from collections.abc import Sequence
 
-from shared import dataset, vote_weights
+from shared import dataset, result_reader, vote_weights
 from shared.ledger import runs
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import FORCED, Claim
 from shared.ledger.votes import RecordedVote
 from shared.options import Sampling
 from shared.prompts import PromptQuestion
+from shared.result_reader import Execution
 from workers.inference.finished_rounds import FinishedRound, SampledRound, plan_of
 from workers.ports import Completion
 
@@ -27,7 +28,7 @@ def recorded(
     for claim, question in zip(batch, asked, strict=True):
         rounds = rounds_of.get(claim.job.item, [])
         attempt = claim.attempt
-        sampled = rounds[attempt - 1] if attempt <= len(rounds) else SampledRound([], None)
+        sampled = rounds[attempt - 1] if attempt <= len(rounds) else SampledRound([])
         finished.append(FinishedRound(claim, question, sampled, attempt >= len(rounds)))
     return finished
 
@@ -35,7 +36,7 @@ def recorded(
 def _rescored(source: str, batch: Sequence[Claim]) -> dict[int, list[SampledRound]]:
     rounds_of = recorded_votes.recorded_rounds(source, [claim.job.item for claim in batch])
     return {
-        item: [SampledRound([*map(_completion, votes)], record) for votes, record in rounds]
+        item: [SampledRound([*map(_completion, votes)], records) for votes, records in rounds]
         for item, rounds in rounds_of.items()
     }
 
@@ -54,9 +55,8 @@ def _combined(sampling: Sampling, batch: Sequence[Claim]) -> dict[int, list[Samp
         cast = [(run, vote) for run in of_runs for vote in of_runs[run].get(claim.key, [])]
         sampled = SampledRound(
             [_completion(vote) for _, vote in cast],
-            None,
-            [plan_of(run).sampling for run, _ in cast],
-            [sampling.weight(run, fold) for run, _ in cast],
+            samplings=[plan_of(run).sampling for run, _ in cast],
+            weights=[sampling.weight(run, fold) for run, _ in cast],
         )
         rounds[claim.job.item] = [sampled]
     return rounds
@@ -64,4 +64,21 @@ def _combined(sampling: Sampling, batch: Sequence[Claim]) -> dict[int, list[Samp
 
 def _completion(vote: RecordedVote) -> Completion:
     forced = vote.letter if vote.letter_source == FORCED else None
-    return Completion(vote.text, vote.tokens, vote.finish_reason, vote.mean_logprob, vote.thinking, forced)
+    return Completion(
+        vote.text,
+        vote.tokens,
+        vote.finish_reason,
+        vote.mean_logprob,
+        vote.thinking,
+        forced,
+        voice=vote.voice,
+        execution=_execution(vote),
+        first=None if vote.first_text is None else (vote.first_text, vote.first_outcome or ""),
+    )
+
+
+def _execution(vote: RecordedVote) -> Execution | None:
+    if vote.output is None:
+        return None
+    failure = None if vote.outcome in result_reader.READ else vote.outcome
+    return Execution(vote.output, failure, vote.detail)

@@ -16,7 +16,7 @@ from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling, template_arguments
 from shared.prompts import ModelInput
 from workers.models.vllm_engine import Ask, RawVote, VllmEngine
-from workers.ports import Completion, LetterQuestion, Progress
+from workers.ports import WHOLE_ROUND, Completion, LetterQuestion, Progress, Step
 
 _THINK = "<think>"  # opens the thinking of most models
 REPORT_EVERY = 16  # tokens of a vote between two progress reports
@@ -54,6 +54,7 @@ class VllmGenerator:
         adapter: str | None = None,
         progress: Progress | None = None,
         job: Job | None = None,
+        step: Step = WHOLE_ROUND,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts, all in one request; cancelling this aborts the request."""
         rendered = self._rendered(prompt, sampling)
