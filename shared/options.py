@@ -68,6 +68,17 @@ def _check_template_args(arguments: list[str]) -> list[str]:
     return arguments
 
 
+def _check_stop(stop: str) -> str:
+    word, _, share = stop.partition("=")
+    try:
+        known = stop == "never" or (word == "agreement" and 0 < float(share) <= 1)
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError("give never, or agreement=P with a probability P from 0 to 1, as in agreement=0.9")
+    return stop
+
+
 VoiceVotes = Annotated[str, AfterValidator(voices.check)]
 
 
@@ -209,6 +220,19 @@ class Sampling(SamplingDefaults):
         description="votes of each voice per question and round, such as reasoning=3,program=2: reasoning "
         "(words), program (Python, run in a sandbox: docs/programs.md)",
     )
+    weights_from: Annotated[str | None, Flag(shown="each vote counts 1")] = Field(
+        None,
+        description="labelled runs, comma-separated: a vote counts the log-odds that votes of its voice and "
+        "outcome are right there",
+    )
+    stop: Annotated[str, AfterValidator(_check_stop)] = Field(
+        "never",
+        description="never, or agreement=P (with --weights-from): the first votes of all voices settle a "
+        "question if they agree, and such agreement is right with probability P or more",
+    )
+    # What is learned from these runs, by fold: weights by `voices.kind`, and the probability.
+    kind_weights: Annotated[dict[str, tuple[float, ...]] | None, Derived()] = None
+    agreement: Annotated[tuple[float, ...] | None, Derived()] = None
     repair: Annotated[int, Field(ge=0, le=1)] = Field(
         0, description="how often a program without a letter is asked for again, with what happened: 0 or 1"
     )
@@ -246,6 +270,17 @@ class Sampling(SamplingDefaults):
         if voices.VOICES[name].chats:
             update["prompt_style"] = "chat"
         return self.model_copy(update=update)
+
+    def kind_weight(self, kind: str, fold: int) -> float:
+        """Give the weight of a vote of a kind; 0 for a kind of which nothing is known."""
+        if self.kind_weights is None:
+            return 1.0
+        return self.kind_weights[kind][fold] if kind in self.kind_weights else 0.0
+
+    def stops_at_agreement(self, fold: int) -> bool:
+        """Tell whether a question is settled if the first votes of its voices agree."""
+        share = self.stop.partition("=")[2]
+        return bool(share) and self.agreement is not None and self.agreement[fold] >= float(share)
 
     def asks_letters(self, attempt: int) -> bool:
         """Tell whether a round's votes without a letter are asked for one; ``attempt`` counts from 1."""

@@ -7,7 +7,7 @@ of its own (`shared.prompt_files`).
 """
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared import answers, result_reader
@@ -94,6 +94,23 @@ VOICES = Registry(
         ),
     ),
 )
+
+
+def kind(voice: str, outcome: str | None) -> str:
+    """Name the kind of a vote, which its weight depends on: ``reasoning``, ``program result``."""
+    return voice if outcome is None else f"{voice} {outcome}"
+
+
+def agreed(votes: Iterable[tuple[str, str | None]]) -> str | None:
+    """Give the letter on which the first votes of all voices agree, of votes as voices and letters.
+
+    ``None``: they do not agree, one has no letter, or there is only one voice.
+    """
+    first: dict[str, str | None] = {}
+    for voice, letter in votes:
+        first.setdefault(voice, letter)
+    letters = set(first.values())
+    return letters.pop() if len(first) > 1 and len(letters) == 1 else None
 
 
 def parse(text: str) -> dict[str, int]:

@@ -21,7 +21,7 @@ from shared.errors import UserError
 from shared.ledger import models
 from shared.ledger.runs import Run
 from shared.options import Sampling
-from shared.vote_weights import UNLABELLED
+from shared.vote_weights import FoldCount
 from shared.voting import PLAIN, Vote
 
 # The options of the first run that do not describe the votes of all.
@@ -85,23 +85,18 @@ def _learn(names: Sequence[str], matches: Sequence[Match]) -> dict[str, tuple[fl
             f"--combine learned needs right letters, and run {names[0]!r} has none: name a run over labelled "
             "data first, or use --combine plain"
         )
-    return {name: _weights([_counts(match, at) for match in labelled]) for at, name in enumerate(names)}
+    return {
+        name: vote_weights.by_fold([_counts(match, at) for match in labelled])
+        for at, name in enumerate(names)
+    }
 
 
-def _counts(match: Match, run: int) -> tuple[int, int, int, float]:
+def _counts(match: Match, run: int) -> FoldCount:
     """Give a question's fold, a run's right votes and votes with a letter, and how many chance gets right."""
     letters = [letter for letter in match.answers[run].votes if letter is not None]
     right = sum(letter == match.answers[0].gold for letter in letters)
     fold = vote_weights.fold(match.unit, labelled=True)
     return fold, right, len(letters), len(letters) / match.options
-
-
-def _weights(counts: Sequence[tuple[int, int, int, float]]) -> tuple[float, ...]:
-    """Learn a run's weight without each fold, and last without any left out."""
-    return tuple(
-        vote_weights.log_odds(*(sum(row[at] for row in counts if row[0] != left_out) for at in (1, 2, 3)))
-        for left_out in range(UNLABELLED + 1)
-    )
 
 
 def _answer(match: Match, sampling: Sampling) -> RunAnswer:

@@ -49,6 +49,8 @@ def _check_voices(sampling: Sampling, given: Mapping[str, Any]) -> None:
     asked = [VOICES[name] for name in sampling.votes_by_voice]
     if given.get("repair") and not any(voice.executor for voice in asked):
         raise InvalidOption("--repair", "it needs votes that are programs: --voices program=2")
+    if sampling.stop != "never" and (len(asked) < 2 or sampling.weights_from is None):
+        raise InvalidOption("--stop", "an agreement needs two voices or more, and --weights-from RUN")
     for voice in asked:
         voice.require_package()
         if voice.chats and GENERATORS[sampling.generator].torch:

@@ -49,6 +49,10 @@ ADDED = (
     "weights",
     "voices",
     "voice_prompts",
+    "weights_from",
+    "kind_weights",
+    "agreement",
+    "stop",
     "repair",
 )
 Also = Callable[[Connection], object]  # what is written in the same transaction
@@ -103,7 +107,7 @@ def prepare(
         prompts |= prompt_choice.by_language(missing, language)
     identity = _identity(sampling) | _named(prompts)
     chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, identity)
-    record = pinned(sampling, prompts).model_copy(update={"language": language}).model_dump()
+    record = pinned(sampling, prompts).model_copy(update={"language": language}).model_dump(mode="json")
     run = Run(chosen, "infer", source.place, source.digest, few_shot.digest, record)
     return Prepared(_keep_pinned(run, sampling), source, few_shot, prompts)
 

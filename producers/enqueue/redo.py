@@ -98,7 +98,7 @@ def prepare(source: Run, changes: dict[str, Any], name: str | None = None) -> Pr
     if missing := [voice for voice in voices if voice not in prompts]:
         language = prompt_choice.language_of_entries(line.entry for line in data.lines())
         prompts |= prompt_choice.by_language(missing, language)
-    options = publish.pinned(sampling, prompts).model_dump()
+    options = publish.pinned(sampling, prompts).model_dump(mode="json")
     chosen = name or publish.default_name(source.name, "infer", data.digest, sorted(selected), options)
     run = Run(chosen, "infer", f"questions of {source.name}", data.digest, source.examples, options)
     return Prepared(run, data, NO_EXAMPLES, prompts, frozenset(selected))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from producers.reports.shares import Share
-from shared import voting
+from shared import voices, voting
 from shared.ledger.votes import QuestionResult, RecordedVote
 from shared.voting import Vote
 
@@ -67,6 +67,6 @@ class VoiceReport:
             plain = voting.fall_back([Vote(vote.letter) for vote in votes], "majority")
             figures.majority.add(plain.letter == gold)
             figures.some_vote_right.add(right > 0)
-        letters = {votes[0].letter for votes in by_voice.values()}
-        if len(by_voice) > 1 and len(letters) == 1 and None not in letters:
-            self.agree.add(gold in letters)
+        letter = voices.agreed((vote.voice, vote.letter) for vote in first)
+        if letter is not None:
+            self.agree.add(letter == gold)

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared import dataset
+from shared import dataset, voices
 from shared.dataset import Entry
 from shared.jobs import Job
 from shared.ledger import engine, schema
@@ -53,6 +53,11 @@ class RecordedVote:
     output: str | None = None
     detail: str | None = None
     first_text: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """Name what its weight depends on."""
+        return voices.kind(self.voice, self.outcome)
 
 
 @dataclass(frozen=True)

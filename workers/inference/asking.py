@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from shared import prompt_files, prompts
+from shared import prompt_files, prompts, voices
 from shared.dataset import LETTERS
 from shared.errors import NotServedHere, Refused
 from shared.ledger import prompt_store
@@ -42,6 +42,21 @@ class _Request:
     examples: Sequence[FewShotExample]
     adapter: str | None
     first: int
+    step: str = "vote"
+
+    def part(self, at: int, votes: int, step: str) -> "_Request":
+        """Give the request for some of its votes, from the place ``at`` on."""
+        sampling = self.sampling.model_copy(update={"votes": votes})
+        return dataclasses.replace(self, sampling=sampling, first=self.first + at, step=step)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The votes that a request brought, and their sources."""
+
+    request: _Request
+    votes: Sequence[Completion]
+    record: RoundRecord
 
 
 class Asker:
@@ -60,8 +75,12 @@ class Asker:
         examples: Sequence[FewShotExample],
         adapter: str | None,
         progress: Progress,
+        fold: int,
     ) -> SampledRound:
-        """Ask all voices at the same time; their votes are in the order of the run's voices."""
+        """Ask all voices at the same time; their votes are in the order of the run's voices.
+
+        If the run stops at agreement, each voice votes once first.
+        """
         counts = plan.sampling.votes_by_voice
         places = itertools.accumulate(counts.values(), initial=0)
         common = (claim, asked, examples, adapter)
@@ -69,16 +88,26 @@ class Asker:
             _Request(voice, plan.sampling.of_voice(voice), _template(plan, voice), *common, first)
             for voice, first in zip(counts, places, strict=False)
         ]
+        if not plan.sampling.stops_at_agreement(fold):
+            return _joined(await self._ask_all(requests, progress))
+        name = f"round {claim.attempt} vote"
+        first = await self._ask_all([request.part(0, 1, name) for request in requests], progress)
+        if _agree(first, asked):
+            return _joined(first)
+        rest = [request.part(1, request.sampling.votes - 1, name) for request in requests]
+        others = await self._ask_all([request for request in rest if request.sampling.votes], progress)
+        return _joined([*first, *others])
+
+    async def _ask_all(self, requests: Sequence[_Request], progress: Progress) -> list["_Part"]:
         asking = (self._ask(request, progress) for request in requests)
         results = await asyncio.gather(*asking, return_exceptions=True)
         # Only now: the paid replies of the other voices are on record for the next try.
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        parts = [result for result in results if not isinstance(result, BaseException)]
-        return SampledRound([vote for votes, _ in parts for vote in votes], [record for _, record in parts])
+        return [result for result in results if not isinstance(result, BaseException)]
 
-    async def _ask(self, request: _Request, progress: Progress) -> tuple[list[Completion], RoundRecord]:
+    async def _ask(self, request: _Request, progress: Progress) -> "_Part":
         sampling, claim, template = request.sampling, request.claim, request.template
         style = self._style(request)
         executor = self._executors(request.voice)
@@ -86,7 +115,7 @@ class Asker:
         seed, begun = _seed(sampling.seed, claim), time.time()
         counted = progress if not request.first else _Later(progress, request.first)
         votes = await self._generator.sample(
-            prompt, sampling, seed, request.adapter, counted, claim.job, Step(request.first)
+            prompt, sampling, seed, request.adapter, counted, claim.job, Step(request.first, request.step)
         )
         votes = [dataclasses.replace(vote, voice=request.voice) for vote in votes]
         if executor is not None:
@@ -105,7 +134,7 @@ class Asker:
             style=style,
             voice=request.voice,
         )
-        return votes, record
+        return _Part(request, votes, record)
 
     def _style(self, request: _Request) -> str:
         """Give the style of a request's prompt.
@@ -225,6 +254,27 @@ class _Later:
     def count(self, vote: int, tokens: int, finished: bool) -> None:
         """Receive a vote's tokens."""
         self.progress.count(self.first + vote, tokens, finished)
+
+
+def _joined(parts: Sequence[_Part]) -> SampledRound:
+    """Join the votes in the order of their places, and the records of each voice into one."""
+    ordered = sorted(parts, key=lambda part: part.request.first)
+    records: dict[str, RoundRecord] = {}
+    for part in ordered:
+        seconds = (records[part.record.voice].seconds or 0.0) if part.record.voice in records else 0.0
+        took = seconds + (part.record.seconds or 0.0)
+        records[part.record.voice] = dataclasses.replace(part.record, seconds=took)
+    return SampledRound([vote for part in ordered for vote in part.votes], list(records.values()))
+
+
+def _agree(parts: Sequence[_Part], asked: PromptQuestion) -> bool:
+    """Tell whether the first votes of all voices name the same letter."""
+    letters = (
+        (vote.voice, judging.read(vote, part.request.sampling, asked).text.letter)
+        for part in parts
+        for vote in part.votes
+    )
+    return voices.agreed(letters) is not None
 
 
 def _template(plan: Plan, voice: str) -> PromptTemplate:

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from shared import dataset, vote_weights
 from shared.errors import Refused, UserError
 from shared.ledger import prompt_store, runs
 from shared.ledger.claims import Claim, RoundRecord
@@ -48,6 +49,20 @@ class FinishedRound:
     asked: PromptQuestion
     sampled: SampledRound
     last: bool
+
+
+def folds_of(batch: Sequence[Claim]) -> list[int]:
+    """Give the fold of each question of a run, whose weights were learned without it."""
+    if not batch:
+        return []
+    entries = runs.load_entries_at(batch[0].job.run, (claim.entry for claim in batch))
+    return [
+        vote_weights.fold(
+            dataset.unit(entries[claim.entry]),
+            entries[claim.entry].questions[claim.question].answer is not None,
+        )
+        for claim in batch
+    ]
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ judge(FakeScorer(), plan, [finished])  ->  [Settled(claim, votes, Answer("B", "m
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared import voting
+from shared import voices, voting
 from shared.ledger import engine, models, prompt_store
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import FORCED, READ, Settled, VoteRecord
@@ -15,8 +15,9 @@ from shared.options import Sampling
 from shared.prompts import PromptQuestion
 from shared.training_examples import Text
 from shared.voices import VOICES, Spoken
+from shared.vote_weights import UNLABELLED
 from shared.voting import Rule, Vote, VotingMode
-from workers.inference.finished_rounds import FinishedRound, Plan
+from workers.inference.finished_rounds import FinishedRound, Plan, folds_of
 from workers.ports import Completion, Scorer
 
 
@@ -32,18 +33,30 @@ def judge(scorer: Scorer, plan: Plan, finished: Sequence[FinishedRound]) -> list
     texts = [(each.asked, [vote.text for vote in read]) for each, read in zip(finished, votes, strict=True)]
     scores: Sequence[Sequence[float | None]]
     scores = scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
+    weights = _weights(plan.sampling, finished, votes)
+    rounds = zip(finished, votes, scores, weights, strict=True)
+    return [_end(plan.sampling, *each, rule, name) for each in rounds]
+
+
+def _weights(
+    sampling: Sampling, finished: Sequence[FinishedRound], votes: Sequence[Sequence["ReadVote"]]
+) -> list[Sequence[float]]:
+    """Give the weight of each vote: by its run, in a combination, or by its kind."""
+    learned = sampling.kind_weights is not None
+    folds = folds_of([each.claim for each in finished]) if learned else [UNLABELLED] * len(finished)
     return [
-        _end(plan.sampling, each, read, scored, rule, name)
-        for each, read, scored in zip(finished, votes, scores, strict=True)
+        each.sampled.weights or [sampling.kind_weight(vote.kind, fold) for vote in read]
+        for each, read, fold in zip(finished, votes, folds, strict=True)
     ]
 
 
 @dataclass(frozen=True)
 class ReadVote:
-    """A vote's text with its letter, and how a program ended."""
+    """A vote's text with its letter, and how a program ended; ``kind`` determines its weight."""
 
     text: Text
     outcome: str | None
+    kind: str
 
 
 def read(vote: Completion, sampling: Sampling, asked: PromptQuestion) -> ReadVote:
@@ -52,7 +65,11 @@ def read(vote: Completion, sampling: Sampling, asked: PromptQuestion) -> ReadVot
     spoken = Spoken(text, vote.execution)
     reading = VOICES[vote.voice].read(spoken, asked.options, sampling.reader)
     letter = reading.letter or vote.forced
-    return ReadVote(Text(text=text, letter=letter, thinking=vote.thinking), reading.outcome)
+    return ReadVote(
+        Text(text=text, letter=letter, thinking=vote.thinking),
+        reading.outcome,
+        voices.kind(vote.voice, reading.outcome),
+    )
 
 
 def _read_all(sampling: Sampling, finished: FinishedRound) -> list[ReadVote]:
@@ -76,11 +93,11 @@ def _end(
     finished: FinishedRound,
     read: Sequence[ReadVote],
     scores: Sequence[float | None],
+    weights: Sequence[float],
     rule: Rule,
     scorer: str | None,
 ) -> Settled:
     claim, sampled = finished.claim, finished.sampled
-    weights = sampled.weights or [1.0] * len(read)
     votes = [
         Vote(vote.text.letter, score, weight)
         for vote, score, weight in zip(read, scores, weights, strict=True)

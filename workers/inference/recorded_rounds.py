@@ -5,15 +5,14 @@ recorded(sampling, [claim], [asked])  ->  [FinishedRound(claim, asked, SampledRo
 
 from collections.abc import Sequence
 
-from shared import dataset, result_reader, vote_weights
-from shared.ledger import runs
+from shared import result_reader
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import FORCED, Claim
 from shared.ledger.votes import RecordedVote
 from shared.options import Sampling
 from shared.prompts import PromptQuestion
 from shared.result_reader import Execution
-from workers.inference.finished_rounds import FinishedRound, SampledRound, plan_of
+from workers.inference.finished_rounds import FinishedRound, SampledRound, folds_of, plan_of
 from workers.ports import Completion
 
 
@@ -46,12 +45,8 @@ def _combined(sampling: Sampling, batch: Sequence[Claim]) -> dict[int, list[Samp
     # The same question may have another number in another run.
     keys = [claim.key for claim in batch]
     of_runs = {run: recorded_votes.last_rounds(run, keys) for run in sampling.combined_runs}
-    entries = runs.load_entries_at(batch[0].job.run, (claim.entry for claim in batch))
     rounds = {}
-    for claim in batch:
-        entry = entries[claim.entry]
-        labelled = entry.questions[claim.question].answer is not None
-        fold = vote_weights.fold(dataset.unit(entry), labelled)
+    for claim, fold in zip(batch, folds_of(batch), strict=True):
         cast = [(run, vote) for run in of_runs for vote in of_runs[run].get(claim.key, [])]
         sampled = SampledRound(
             [_completion(vote) for _, vote in cast],

@@ -18,10 +18,11 @@ from shared.generators import VLLM
 from shared.ledger import claims, models, runs
 from shared.ledger.claims import Claim
 from shared.prompts import FewShotExample, PromptQuestion
+from shared.vote_weights import UNLABELLED
 from workers import retries, settlement
 from workers.inference import judging, recorded_rounds
 from workers.inference.asking import Asker
-from workers.inference.finished_rounds import FinishedRound, Plan, SampledRound, plan_of
+from workers.inference.finished_rounds import FinishedRound, Plan, SampledRound, folds_of, plan_of
 from workers.inference.throughput_meter import ThroughputMeter
 from workers.ports import Executor, Generator, Retriever, Scorer
 
@@ -95,7 +96,9 @@ class Rounds:
         examples = await asyncio.to_thread(self._examples, plan, asked, batch[0].job.run)
         adapter = await asyncio.to_thread(models.chosen, "lora", plan.sampling.lora)
         name = adapter.name if adapter else None
-        rounds = (self._ask(plan, name, *each) for each in zip(batch, asked, examples, strict=True))
+        stops = plan.sampling.stop != "never"
+        folds = await asyncio.to_thread(folds_of, batch) if stops else [UNLABELLED] * len(batch)
+        rounds = (self._ask(plan, name, *each) for each in zip(batch, asked, examples, folds, strict=True))
         results = await asyncio.gather(*rounds, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not _is_of_question(result):
@@ -117,9 +120,10 @@ class Rounds:
         claim: Claim,
         asked: PromptQuestion,
         examples: list[FewShotExample],
+        fold: int,
     ) -> SampledRound:
         progress = self.meter.begin(claim.job.run, claim, plan.sampling.votes)
-        return await self._asker.ask(plan, claim, asked, examples, adapter, progress)
+        return await self._asker.ask(plan, claim, asked, examples, adapter, progress, fold)
 
     def _require_same(self, plan: Plan) -> None:
         """Raise `NotServedHere` unless the worker has the run's generator and model."""

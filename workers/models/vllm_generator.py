@@ -62,7 +62,9 @@ class VllmGenerator:
         async def votes(ask: Ask) -> list[Completion]:
             limit = sampling.max_thinking or sampling.max_tokens
             stop = list(prompt_store.stops(sampling)) if isinstance(prompt, str) else []
-            parameters = sampling_params(sampling, limit, self._engine.usable_seed(seed), stop)
+            # With one seed, the votes of two requests for a round would be the same.
+            own = None if seed is None else (seed + step.first) % (1 << 32)
+            parameters = sampling_params(sampling, limit, self._engine.usable_seed(own), stop)
             sampled = await ask(self._source(rendered), parameters, progress)
             whole = (self._finish(ask, rendered, vote, sampling, parameters) for vote in sampled)
             return [_completion(vote, rendered) for vote in await asyncio.gather(*whole)]
