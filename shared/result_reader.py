@@ -134,7 +134,7 @@ def _tight(text: str) -> str:
 _TYPE = re.compile(r"\b(?:frozenset|set|list|tuple|deque|dict(?:_\w+)?)(?=\()")
 _OPENING, _CLOSING = re.compile(r"[(\[{【《「]"), re.compile(r"[)\]}】》」]")
 _SEPARATOR = re.compile(r"\s*(?:[,、;|]|->|→|>|\band\b|以及|和|与|及)\s*")
-_EMPTY = {"空", "空列表", "空集", "空集合", "无", "没有", "没有人", "none", "∅", "empty", "emptylist", "emptyset"}
+_EMPTY = ("", "空", "空列表", "空集", "空集合", "无", "没有", "没有人", "none", "∅", "empty")
 
 
 def _structure(text: str) -> str:
@@ -146,7 +146,7 @@ def _structure(text: str) -> str:
     joined = re.sub(r"[.。](?=\]|$)", "", joined)
     while joined.startswith("[") and _closes_at_end(joined):
         joined = joined[1:-1]
-    return "[]" if _tight(joined) in _EMPTY or not joined else joined.rstrip(",").casefold()
+    return "[]" if _tight(joined) in _EMPTY else joined.rstrip(",").casefold()
 
 
 def _closes_at_end(text: str) -> bool:
@@ -176,15 +176,11 @@ def _items(text: str) -> list[str]:
 
 def _same_items(printed: str, value: str) -> bool:
     ours, theirs = _items(printed), _items(value)
-    return len(ours) == len(theirs) > 0 and all(map(_same_item, ours, theirs))
+    return len(ours) == len(theirs) > 0 and all(map(_same_text, ours, theirs))
 
 
 def _same_set(printed: str, value: str) -> bool:
     return len(_items(value)) > 1 and sorted(_items(printed)) == sorted(_items(value))
-
-
-def _same_item(printed: str, value: str) -> bool:
-    return _same_text(printed, value)
 
 
 # Numbers

@@ -232,9 +232,12 @@ class Asker:
             return vote
         one = sampling.model_copy(update={"votes": 1})
         step = Step(place, "repair")
-        (again,) = await self._generator.sample(
-            turns, one, seed, request.adapter, None, request.claim.job, step
-        )
+        try:
+            (again,) = await self._generator.sample(
+                turns, one, seed, request.adapter, None, request.claim.job, step
+            )
+        except Refused:
+            return vote
         again = dataclasses.replace(
             again,
             voice=vote.voice,
@@ -257,14 +260,10 @@ class _Later:
 
 
 def _joined(parts: Sequence[_Part]) -> SampledRound:
-    """Join the votes in the order of their places, and the records of each voice into one."""
+    """Join the votes in the order of their places; the first request of a voice is its record."""
     ordered = sorted(parts, key=lambda part: part.request.first)
-    records: dict[str, RoundRecord] = {}
-    for part in ordered:
-        seconds = (records[part.record.voice].seconds or 0.0) if part.record.voice in records else 0.0
-        took = seconds + (part.record.seconds or 0.0)
-        records[part.record.voice] = dataclasses.replace(part.record, seconds=took)
-    return SampledRound([vote for part in ordered for vote in part.votes], list(records.values()))
+    records = {part.request.voice: part.record for part in reversed(ordered)}
+    return SampledRound([vote for part in ordered for vote in part.votes], list(records.values())[::-1])
 
 
 def _agree(parts: Sequence[_Part], asked: PromptQuestion) -> bool:
