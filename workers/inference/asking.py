@@ -28,6 +28,7 @@ from workers.inference.program_votes import program_in
 from workers.ports import Completion, Executor, Generator, LetterQuestion, Progress, Step
 
 _AT_ONCE = 16  # programs
+_SHOWN = 500  # characters of output, to a model that repairs its program
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ class Asker:
         if read.text.letter is not None or ran is None:
             return vote
         error = f"{ran.failure}: {ran.detail}" if ran.failure else ""
-        told = request.template.repair(error, "" if ran.failure else ran.output.strip())
+        told = request.template.repair(error, "" if ran.failure else ran.output.strip()[-_SHOWN:])
         turns = (*prompt, Message("assistant", read.text.text or "…"), Message("user", told))
         if not self._generator.fits(self._generator.count_tokens(turns, sampling), sampling.max_tokens):
             return vote
