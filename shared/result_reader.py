@@ -59,10 +59,12 @@ def read(execution: Execution, options: Sequence[str]) -> tuple[str | None, str]
 # Letters
 
 _FIRST_LABEL = re.compile(r"[^:=]*[:=]\s*(?=[^\s:=])")
-_LABEL = re.compile(r"^.*(?:[:=]|是|为|选|\b(?:is|are|answer|option|result)\b)\s*(?=[^\s:=])", re.IGNORECASE)
+_LABEL = re.compile(
+    r"^.*(?:[:=]|(?<!不)是|为|选|\b(?:is|are|answer|option|result)\b)\s*(?=[^\s:=])", re.IGNORECASE
+)
 _LONE = re.compile(r"(?:选项|选|option\s)?\s*[(\[{]?\s*([A-Z])\s*[)\]}]?\s*[.,、:]?", re.IGNORECASE)
 _WITH_TEXT = re.compile(r"[(\[]?([A-Z])[)\]]?\s*[.、:)]\s*(.+)")
-_TEST = re.compile(r"\(?([A-Z])\)?\W{1,4}(true|false)", re.IGNORECASE)
+_TEST = re.compile(r"\(?([A-Z])\)?\W{1,4}((?i:true|false))")
 
 
 def _letters(line: str, values: Sequence[str]) -> set[str]:
@@ -82,8 +84,8 @@ def _only_true(text: str, options: int) -> str | None:
     """Give the only option that a table of tests finds true: ``A: False, B: True``."""
     tests = _TEST.findall(text)
     true = [letter for letter, truth in tests if truth.lower() == "true"]
-    whole = len({letter for letter, _ in tests}) == len(tests) == options
-    return true[0].upper() if whole and len(true) == 1 else None
+    whole = sorted(letter for letter, _ in tests) == list(LETTERS[:options])
+    return true[0] if whole and len(true) == 1 else None
 
 
 # Values

@@ -104,6 +104,9 @@ UNMATCHED = [
     ("A True\nB True\nC False", PEOPLE),
     ("A False\nB False\nC False", PEOPLE),
     ("A True", PEOPLE),
+    ("X: True\nY: False\nZ: False", PEOPLE),
+    ("答案不是 B", PEOPLE),
+    ("The answer is not B", PEOPLE),
     # A letter that is the text of another option says nothing.
     ("C", ["C", "D", "A"]),
     # Two options match.
