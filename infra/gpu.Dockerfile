@@ -19,7 +19,7 @@ COPY producers producers
 COPY workers workers
 COPY infra infra
 # Naming vLLM's version keeps the image's build of it, and with it the image's torch.
-RUN uv pip install --system --no-cache ".[infer,train]" "vllm==${VLLM}"
+RUN uv pip install --system --no-cache ".[infer,train,programs]" "vllm==${VLLM}"
 
 COPY --chmod=755 <<'SCRIPT' /usr/local/bin/with-own-gpu
 #!/bin/bash

@@ -16,6 +16,7 @@ from shared.ledger import item_history, prompt_store, runs, votes
 from shared.ledger.models import GeneratorIdentity
 from shared.ledger.runs import Run
 from shared.prompts import PromptQuestion
+from shared.voices import REASONING
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def trace_item(name: str, key: str) -> ItemTrace:
 
 @dataclass(frozen=True)
 class Round:
-    """The inputs of a round's sampling; ``style`` is the prompt's: ``completion`` or ``chat``.
+    """The inputs of a round's sampling of one voice; ``style`` is its prompt's: ``completion`` or ``chat``.
 
     ``examples`` are the positions of the few-shot examples within the run's. ``prompt`` is the exact prompt,
     or None if this version of votequeue would build a different one.
@@ -84,6 +85,7 @@ class Round:
     examples: Sequence[int]
     style: str
     prompt: str | None
+    voice: str
 
 
 @dataclass(frozen=True)
@@ -145,10 +147,11 @@ def _votes(run: str, key: str, recorded: list[dict[str, Any]]) -> list[dict[str,
 def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:
     solved = {example.position: example for example in runs.load_examples(run.examples or "")}
     sampling = {name: run.options.get(name) for name in ("votes", "temperature", "top_p", "max_tokens")}
-    template = prompt_store.of_votes(run.options.get("prompt"))
+    prompts_of = {REASONING: run.options.get("prompt"), **(run.options.get("voice_prompts") or {})}
     rounds = []
     for attempt, record, generator in votes.sampled_rounds(run.name, number):
         # A rescoring run shares the examples of the run that sampled the votes.
+        template = prompt_store.of_votes(prompts_of.get(record.voice))
         examples = [solved[position] for position in record.examples if position in solved]
         style = record.style or prompt_files.COMPLETION
         prompt = template.build(question, examples, style, run.options.get("examples_as", "turns"))
@@ -165,6 +168,7 @@ def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:
                 examples=record.examples,
                 style=style,
                 prompt=prompts.plain_text(prompt) if prompts.digest(prompt) == record.prompt else None,
+                voice=record.voice,
             )
         )
     return rounds

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticKnownError
 
-from shared import answers
+from shared import answers, voices
 from shared.answers import ReaderName
 from shared.dataset import Question
 from shared.errors import UserError
@@ -66,6 +66,20 @@ def _check_template_args(arguments: list[str]) -> list[str]:
         if not (equals and name.isidentifier()) or name in _TEMPLATE_OWN:
             raise ValueError(f"{argument!r} is not NAME=VALUE with the name of a template's argument")
     return arguments
+
+
+def _check_stop(stop: str) -> str:
+    word, _, share = stop.partition("=")
+    try:
+        known = stop == "never" or (word == "agreement" and 0 < float(share) <= 1)
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError("give never, or agreement=P with a probability P from 0 to 1, as in agreement=0.9")
+    return stop
+
+
+VoiceVotes = Annotated[str, AfterValidator(voices.check)]
 
 
 def template_arguments(arguments: Iterable[str]) -> dict[str, Any]:
@@ -201,13 +215,72 @@ class Sampling(SamplingDefaults):
         description="maximum length of a vote's thinking, in tokens, in addition to --max-tokens; empty: "
         "thinking counts toward --max-tokens",
     )
+    voices: Annotated[VoiceVotes | None, Flag(shown="as many reasonings as --votes")] = Field(
+        None,
+        description="votes of each voice per question and round, such as reasoning=3,program=2: reasoning "
+        "(words), program (Python, run in a sandbox: docs/programs.md)",
+    )
+    weights_from: Annotated[str | None, Flag(shown="each vote counts 1")] = Field(
+        None,
+        description="labelled runs, comma-separated: a vote counts the log-odds that votes of its voice and "
+        "outcome are right there",
+    )
+    stop: Annotated[str, AfterValidator(_check_stop)] = Field(
+        "never",
+        description="never, or agreement=P (with --weights-from): the first votes of all voices settle a "
+        "question if they agree, and such agreement is right with probability P or more",
+    )
+    # What is learned from these runs, by fold: weights by `voices.kind`, and the probability.
+    kind_weights: Annotated[dict[str, tuple[float, ...]] | None, Derived()] = None
+    agreement: Annotated[tuple[float, ...] | None, Derived()] = None
+    repair: Annotated[int, Field(ge=0, le=1)] = Field(
+        0, description="how often a program without a letter is asked for again, with what happened: 0 or 1"
+    )
     ask_letter: Literal["never", "last", "always"] = Field(
         "never",
         description="ask votes that end without a letter for one of the options' letters: never, last (in "
         "the last round), always",
     )
+    # The digests of the prompts of voices other than reasoning.
+    voice_prompts: Annotated[dict[str, str] | None, Derived()] = None
     # The data's language, where it chose the prompt.
     language: Annotated[str | None, Derived()] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_votes(cls, given: Any) -> Any:
+        """Set the number of votes where voices are given."""
+        if not isinstance(given, Mapping) or not given.get("voices"):
+            return given
+        try:
+            return {**given, "votes": sum(voices.parse(str(given["voices"])).values())}
+        except ValueError:
+            return given  # the field's own check says what is wrong
+
+    @property
+    def votes_by_voice(self) -> dict[str, int]:
+        """Give the votes of each voice, in the order in which they are counted."""
+        return voices.parse(self.voices) if self.voices else {voices.REASONING: self.votes}
+
+    def of_voice(self, name: str) -> "Sampling":
+        """Give the options of the requests of one voice: its votes, prompt and style."""
+        update: dict[str, Any] = {"votes": self.votes_by_voice.get(name, self.votes)}
+        if self.voice_prompts and name in self.voice_prompts:
+            update["prompt"] = self.voice_prompts[name]
+        if voices.VOICES[name].chats:
+            update["prompt_style"] = "chat"
+        return self.model_copy(update=update)
+
+    def kind_weight(self, kind: str, fold: int) -> float:
+        """Give the weight of a vote of a kind; 0 for a kind of which nothing is known."""
+        if self.kind_weights is None:
+            return 1.0
+        return self.kind_weights[kind][fold] if kind in self.kind_weights else 0.0
+
+    def stops_at_agreement(self, fold: int) -> bool:
+        """Tell whether a question is settled if the first votes of its voices agree."""
+        share = self.stop.partition("=")[2]
+        return bool(share) and self.agreement is not None and self.agreement[fold] >= float(share)
 
     def asks_letters(self, attempt: int) -> bool:
         """Tell whether a round's votes without a letter are asked for one; ``attempt`` counts from 1."""

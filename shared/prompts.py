@@ -47,12 +47,13 @@ class PromptQuestion:
 
 @dataclass(frozen=True)
 class FewShotExample:
-    """A solved question with its reasoning; ``position`` is its index in its data set."""
+    """A solved question with its reasoning, or a program; ``position`` is its index in its data set."""
 
     asked: PromptQuestion
     reasoning: str
     answer: str
     position: int = field(default=0, compare=False)
+    program: str = ""
 
 
 @dataclass(frozen=True)

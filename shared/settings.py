@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import platformdirs
 from dotenv.parser import parse_stream
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared import file_permissions, text_files, urls
@@ -61,6 +61,16 @@ def _secretly(check: Callable[[str], str]) -> AfterValidator:
 BrokerUrl = Annotated[SecretStr, _secretly(urls.broker)]
 LedgerUrl = Annotated[SecretStr, _secretly(urls.ledger)]
 ServiceUrl = Annotated[str, AfterValidator(urls.service)]
+
+
+class ProgramLimits(BaseModel):
+    """The limits of a program that is executed as a vote."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    seconds: Seconds = 2.0
+    memory_mib: Count = 64
+    recursion: Count = 1000
+    output: Count = 10_000
 
 
 class Settings(SamplingDefaults, BaseSettings):
@@ -113,6 +123,13 @@ class Settings(SamplingDefaults, BaseSettings):
     batch_size: Count = Field(16, description="questions per batch")
     batches_in_flight: Count = Field(4, description="concurrent batches per engine")
     linger: Seconds = Field(0.5, description="seconds that a batch waits to fill up")
+
+    # Programs as votes
+    program_limits: ProgramLimits = Field(
+        ProgramLimits(),
+        description="JSON: limits of a program: seconds, memory_mib, recursion (depth of calls), output "
+        "(characters)",
+    )
 
     # Retrieval
     embedding: str = Field(

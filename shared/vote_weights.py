@@ -8,6 +8,7 @@ doi:10.2307/2526438). A labelled question gets weights that were learned without
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 FOLDS = 5
 UNLABELLED = FOLDS  # the place of the weights of unlabelled questions, after those of the folds
@@ -18,6 +19,26 @@ def fold(unit: str, labelled: bool) -> int:
     if not labelled:
         return UNLABELLED
     return int.from_bytes(hashlib.sha256(unit.encode("utf-8", "surrogatepass")).digest()[:8], "big") % FOLDS
+
+
+# A question's fold, its right votes, its votes with a letter, and how many of them chance would get right.
+FoldCount = tuple[int, int, int, float]
+
+
+def by_fold(counts: Sequence[FoldCount]) -> tuple[float, ...]:
+    """Learn the weight of votes without each fold, and last without any left out."""
+    return tuple(log_odds(*_sums(counts, fold)) for fold in range(UNLABELLED + 1))
+
+
+def shares_by_fold(counts: Sequence[FoldCount]) -> tuple[float, ...]:
+    """Estimate the share of right votes without each fold, with one right and one wrong vote added."""
+    sums = [_sums(counts, fold) for fold in range(UNLABELLED + 1)]
+    return tuple((right + 1) / (votes + 2) for right, votes, _ in sums)
+
+
+def _sums(counts: Sequence[FoldCount], left_out: int) -> tuple[float, float, float]:
+    right, votes, chance = (sum(count[at] for count in counts if count[0] != left_out) for at in (1, 2, 3))
+    return right, votes, chance
 
 
 def log_odds(right: float, votes: float, chance: float) -> float:

@@ -24,7 +24,18 @@ from shared.options import Sampling
 from shared.prompts import FewShotExample, ModelInput, PromptQuestion
 from shared.providers import Limits, Price, Usage
 from shared.training_examples import Text
-from workers.ports import Completion, LetterQuestion, Needs, Permit, Progress, Prompt, Service, Translated
+from workers.ports import (
+    WHOLE_ROUND,
+    Completion,
+    LetterQuestion,
+    Needs,
+    Permit,
+    Progress,
+    Prompt,
+    Service,
+    Step,
+    Translated,
+)
 from workers.ports import Reply as ChatReply
 
 Reply = Sequence[str] | Exception
@@ -120,6 +131,7 @@ class FakeGenerator:
         adapter: str | None = None,
         progress: Progress | None = None,
         job: Job | None = None,
+        step: Step = WHOLE_ROUND,
     ) -> list[Completion]:
         """Give the next reply of the script."""
         request = Request(prompt, sampling, seed, adapter)

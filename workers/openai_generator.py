@@ -24,7 +24,16 @@ from shared.prompts import Message, ModelInput
 from shared.settings import Settings
 from workers import wiring
 from workers.gateway.gateway import Gateway
-from workers.ports import Completion, Generator, LetterQuestion, Progress, Sampler, VotesPrompt
+from workers.ports import (
+    WHOLE_ROUND,
+    Completion,
+    Generator,
+    LetterQuestion,
+    Progress,
+    Sampler,
+    Step,
+    VotesPrompt,
+)
 
 _BASE = re.compile(r"(?i)(?:^|[-_./])(?:base|pt)(?:$|[-_.:/])")  # in the names of base models
 _LETTER = re.compile(r"[\s\"'“（(*]*([A-Za-z])(?![A-Za-z])")
@@ -75,6 +84,7 @@ class OpenAIGenerator:
         adapter: str | None = None,
         progress: Progress | None = None,
         job: Job | None = None,
+        step: Step = WHOLE_ROUND,
     ) -> list[Completion]:
         """Sample a round's votes, in one request if the server gives them all."""
         asked_for = self._accept(prompt, sampling, adapter, job)
@@ -85,12 +95,14 @@ class OpenAIGenerator:
 
         async def ask(place: int, votes: int) -> list[Completion]:
             # With one seed, votes of separate requests would all be the same.
-            own_seed = None if seed is None else seed + place
+            own_seed = None if seed is None else seed + step.first + place
             more = {"votes": votes, "top_p": sampling.top_p, "stop": stop, "seed": own_seed}
             request = _request(prompt, sampling, limit, sampling.temperature, **more)
-            return await self._call(asked_for, f"vote {before + place + 1}", request)
+            name = f"{step.name} {before + step.first + place + 1}"
+            return await self._call(asked_for, name, request)
 
-        completions = await ask(0, 1 if self._sampler.one_by_one else sampling.votes)
+        # A reply on record may have more votes than are asked for now.
+        completions = (await ask(0, 1 if self._sampler.one_by_one else sampling.votes))[: sampling.votes]
         singles = [ask(place, 1) for place in range(len(completions), sampling.votes)]
         # The replies of those that succeed are on record for the next try, even if others fail.
         for result in await asyncio.gather(*singles, return_exceptions=True):

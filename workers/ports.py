@@ -15,7 +15,9 @@ from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
 from shared.prompts import FewShotExample, Message, ModelInput, PromptQuestion
 from shared.providers import Limits, Price, Usage
+from shared.result_reader import Execution
 from shared.training_examples import Text
+from shared.voices import REASONING
 
 
 class Interrupted(VotequeueError):
@@ -35,7 +37,8 @@ class Completion:
     ``finish_reason`` says why it ended (``stop``, ``length``); ``mean_logprob`` is the mean log-probability
     of its tokens, in nats and at temperature 1. None: the engine does not report it. ``thinking`` is what the
     model thought before its answer; ``text`` does not contain it. ``forced`` is the letter that the model
-    chose when it was asked for one.
+    chose when it was asked for one. ``voice`` names the `shared.voices.Voice`. A program has an
+    ``execution``; if it was asked for again, ``first`` is its first text, and how that ended.
     """
 
     text: str
@@ -44,6 +47,23 @@ class Completion:
     mean_logprob: float | None = None
     thinking: str | None = None
     forced: str | None = None
+    voice: str = REASONING
+    execution: Execution | None = None
+    first: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """Which votes of a question's round a request is for: those from the place ``first`` on, from 0.
+
+    ``name`` tells it from another request for the same votes.
+    """
+
+    first: int = 0
+    name: str = "vote"
+
+
+WHOLE_ROUND = Step()
 
 
 @dataclass(frozen=True)
@@ -115,13 +135,14 @@ class Generator(Protocol):
         adapter: str | None = None,
         progress: Progress | None = None,
         job: Job | None = None,
+        step: Step = WHOLE_ROUND,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts after a prompt, with the named LoRA adapter or with none.
 
         A text after a raw prompt ends at the run's stop sequences, a turn of a chat where the model ends it.
 
-        ``progress`` receives token counts during generation. ``job`` is the question's, which paid calls are
-        recorded for.
+        ``progress`` receives token counts during generation. ``job`` and ``step`` are the question's and the
+        request's, which paid calls are recorded for.
 
         Raises:
             EngineDied: the engine has died; the next call starts a new one.
@@ -156,6 +177,13 @@ class Generator(Protocol):
 
     async def stop(self) -> None:
         """Stop the engine and its processes."""
+
+
+class Executor(Protocol):
+    """Runs programs that a model wrote, isolated from the machine; called from several threads."""
+
+    def run(self, program: str) -> Execution:
+        """Run a program within the limits of the settings; whatever it does, no error is raised."""
 
 
 class Scorer(Protocol):

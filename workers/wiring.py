@@ -28,11 +28,13 @@ from shared.recipes import ScorerTraining, Training
 from shared.settings import PREFIX, Settings
 from shared.settings import load as load_settings
 from shared.training_examples import Text, TrainingExample
+from shared.voices import VOICES
 from workers.gateway.gateway import Counter, Gateway
 from workers.inference.rounds import Rounds
 from workers.ports import (
     ChatModel,
     EmbeddingModel,
+    Executor,
     Generator,
     Retriever,
     Sampler,
@@ -95,7 +97,26 @@ def rounds(settings: Settings, stopping: threading.Event) -> tuple[Rounds, Gener
         from workers.models.scorer import SoundnessScorer
 
         scorer = SoundnessScorer(settings.trained_folder)
-    return Rounds(generator, scorer, _retrievers(settings, own, stopping), entry.name), generator
+    retrievers = _retrievers(settings, own, stopping)
+    return Rounds(generator, scorer, retrievers, entry.name, _executors(settings)), generator
+
+
+def _executors(settings: Settings) -> Callable[[str], Executor | None]:
+    """Give what builds the executor of a voice, once."""
+
+    @functools.cache
+    def executor(name: str) -> Executor | None:
+        voice = VOICES[name]
+        if voice.executor is None:
+            return None
+        try:
+            voice.require_package()
+        except UserError as error:
+            raise NotServedHere(str(error)) from error
+        built: Executor = pkgutil.resolve_name(voice.executor)(settings)
+        return built
+
+    return executor
 
 
 def vllm_generator(settings: Settings, _: threading.Event) -> Generator:

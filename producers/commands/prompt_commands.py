@@ -101,7 +101,7 @@ def preview(
         f"prompt {shown.prompt} ({shown.digest[:12]}), question {shown.key}, data in {shown.language}"
     )
     console.note(f"{console.count(shown.tokens, 'token')} ({parts}; {how})")
-    if style == "chat":
+    if shown.style == "chat":
         console.note("the model's chat template adds its own marks and tokens to the turns")
     stops = ", ".join(map(repr, shown.stop)) or "the end of the model's turn"
     console.note(f"votes end at {stops}; their letters are read by the reader {shown.reader}")

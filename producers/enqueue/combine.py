@@ -21,7 +21,7 @@ from shared.errors import UserError
 from shared.ledger import models
 from shared.ledger.runs import Run
 from shared.options import Sampling
-from shared.vote_weights import UNLABELLED
+from shared.vote_weights import FoldCount
 from shared.voting import PLAIN, Vote
 
 _LEAST = 10  # labelled entries from which weights are learned: two for each fold
@@ -91,23 +91,18 @@ def _learn(names: Sequence[str], matches: Sequence[Match]) -> dict[str, tuple[fl
             f"--combine learned needs right letters in at least {_LEAST} entries, and run {names[0]!r} has "
             f"them in {units}: name a run with more of them first, or use --combine plain"
         )
-    return {name: _weights([_counts(match, at) for match in labelled]) for at, name in enumerate(names)}
+    return {
+        name: vote_weights.by_fold([_counts(match, at) for match in labelled])
+        for at, name in enumerate(names)
+    }
 
 
-def _counts(match: Match, run: int) -> tuple[int, int, int, float]:
+def _counts(match: Match, run: int) -> FoldCount:
     """Give a question's fold, a run's right votes and votes with a letter, and how many chance gets right."""
     letters = [letter for letter in match.answers[run].votes if letter is not None]
     right = sum(letter == match.answers[0].gold for letter in letters)
     fold = vote_weights.fold(match.unit, labelled=True)
     return fold, right, len(letters), len(letters) / match.options
-
-
-def _weights(counts: Sequence[tuple[int, int, int, float]]) -> tuple[float, ...]:
-    """Learn a run's weight without each fold, and last without any left out."""
-    return tuple(
-        vote_weights.log_odds(*(sum(row[at] for row in counts if row[0] != left_out) for at in (1, 2, 3)))
-        for left_out in range(UNLABELLED + 1)
-    )
 
 
 def _answer(match: Match, sampling: Sampling) -> RunAnswer:

@@ -19,6 +19,7 @@ from shared.ledger import runs
 from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.providers import Usage
+from shared.voices import REASONING
 
 _EXAMPLES_READ = 1000  # examples whose mean length is taken
 _LISTED = 20  # keys of long questions
@@ -63,14 +64,17 @@ def forecast(prepared: Prepared, budget: float | None = None) -> Forecast:
     publish.check_services(run, budget)
     continued, sampling = publish.exists(run), Sampling.of_record(run.options)
     count, shown = _shown_tokens(prepared, sampling)
+    votes_of = sampling.votes_by_voice
     longest = sampling.max_tokens + (sampling.max_thinking or 0)
     room = settings.load().max_model_len - longest
     tokens, long = 0, []
     for name, asked in _questions(prepared):
-        own = prompts.tokens(prepared.prompt.completion(asked))
-        # Workers drop examples until a prompt fits.
-        tokens += max(own, min(own + shown, room))
-        if own > room:
+        # Workers drop examples until a prompt fits. Programs are shown worked examples only.
+        own = {voice: prompts.tokens(prepared.prompts[voice].completion(asked)) for voice in votes_of}
+        tokens += sum(
+            max(size, min(size + shown, room)) if voice == REASONING else size for voice, size in own.items()
+        )
+        if max(own.values()) > room:
             long.append(name)
     votes = source.questions * sampling.votes * longest
     return Forecast(
@@ -115,12 +119,13 @@ def _questions(prepared: Prepared) -> Iterator[tuple[str, PromptQuestion]]:
 def _shown_tokens(prepared: Prepared, sampling: Sampling) -> tuple[int, int]:
     """Return the number of solved examples, and the mean tokens of those in a prompt."""
     solved: Iterable[FewShotExample] = prepared.few_shot.read()
+    prompt = prepared.prompts[REASONING]
     count = prepared.few_shot.count
     if not count and prepared.run.examples is not None:
         solved = runs.load_examples(prepared.run.examples)
         count = len(solved)
     sizes = [
-        prompts.tokens(prepared.prompt.case(example.asked) + prepared.prompt.solution(example))
+        prompts.tokens(prompt.case(example.asked) + prompt.solution(example))
         for example in itertools.islice(solved, _EXAMPLES_READ)
     ]
     return count, round(min(count, sampling.num_examples) * sum(sizes) / len(sizes)) if sizes else 0

@@ -16,6 +16,7 @@ from shared.generators import GENERATORS, LEXICAL, STATIC, Generator
 from shared.ledger import models
 from shared.options import Sampling
 from shared.providers import PROVIDERS, embedding_service
+from shared.voices import VOICES
 
 if TYPE_CHECKING:
     from shared.ledger.runs import Run
@@ -36,11 +37,24 @@ def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
     generator = GENERATORS[sampling.generator]
     _check_retriever(sampling.retriever or "")
     changes = _called(sampling) if generator.calls_provider else _uncalled(generator, given)
+    _check_voices(sampling, given)
     if not generator.torch:
         changes |= _without_torch(generator, sampling, given)
     elif sampling.prompt_style == prompt_files.CHAT:
-        _require_chat_template(sampling)
+        _require_chat_template(sampling, "--prompt-style", "use completion")
     return sampling.model_copy(update=changes)
+
+
+def _check_voices(sampling: Sampling, given: Mapping[str, Any]) -> None:
+    asked = [VOICES[name] for name in sampling.votes_by_voice]
+    if given.get("repair") and not any(voice.executor for voice in asked):
+        raise InvalidOption("--repair", "it needs votes that are programs: --voices program=2")
+    if sampling.stop != "never" and (len(asked) < 2 or sampling.weights_from is None):
+        raise InvalidOption("--stop", "an agreement needs two voices or more, and --weights-from RUN")
+    for voice in asked:
+        voice.require_package()
+        if voice.chats and GENERATORS[sampling.generator].torch:
+            _require_chat_template(sampling, "--voices", f"leave out {voice.name}")
 
 
 def changes(origin: Mapping[str, Any], chosen: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,6 +68,8 @@ def changes(origin: Mapping[str, Any], chosen: Sampling, given: Mapping[str, Any
     """
     before = Sampling.of_record(origin)
     update = {name: getattr(chosen, name) for name in given}
+    if {"votes", "voices"} & given.keys():
+        update |= {"votes": chosen.votes, "voices": chosen.voices}
     if chosen.generator != before.generator and "generator" in given:
         update |= {name: getattr(chosen, name) for name in ("provider", "model")}
         if before.retriever == STATIC:
@@ -74,13 +90,13 @@ def check_budget(run: "Run", budget: float | None) -> None:
         raise InvalidOption("--budget", f"generator {run.options['generator']} costs nothing")
 
 
-def _require_chat_template(sampling: Sampling) -> None:
+def _require_chat_template(sampling: Sampling, option: str, instead: str) -> None:
     """Refuse a chat with a model whose tokenizer is on this machine and has no chat template."""
     loaded = settings.load()
     model = sampling.model or loaded.model
     folder = model_store.find_tokenizer(model, loaded.cache)
     if folder is not None and not model_store.has_chat_template(folder):
-        raise InvalidOption("--prompt-style", f"{model} has no chat template: use completion")
+        raise InvalidOption(option, f"{model} has no chat template: {instead}")
 
 
 def _called(sampling: Sampling) -> dict[str, Any]:

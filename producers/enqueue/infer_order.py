@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from producers import console
-from producers.enqueue import append, generator_options, inputs, option_checks, publish, redo, rescore
+from producers.enqueue import (
+    append,
+    generator_options,
+    inputs,
+    option_checks,
+    publish,
+    redo,
+    rescore,
+    voice_weights,
+)
 from producers.enqueue import combine as combining
 from producers.enqueue.publish import EnqueuedRun, Prepared
 from producers.reports.combination import Combination
@@ -22,7 +31,7 @@ from shared.options import Reading, Sampling
 
 # The options that apply to scoring rather than sampling.
 SCORING = ("scorer", "use", "threshold", "fallback", "batch")
-RESCORING, COMBINING = ("reader", *SCORING), ("combine", *SCORING)
+RESCORING, COMBINING = ("reader", "weights_from", *SCORING), ("combine", *SCORING)
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,9 @@ def place(order: InferOrder) -> EnqueuedRun:
     if isinstance(source, Run) and sampling.only is None:
         changes = {name: getattr(sampling, name) for name in order.given}
         # Use the scorer in use now, unless another is named.
-        return rescore.rescore(source.name, {"scorer": sampling.scorer, **changes}, order.run)
+        return rescore.rescore(
+            source.name, {"scorer": sampling.scorer, **changes, **_learned(sampling)}, order.run
+        )
     if order.append_to is not None and isinstance(source, Path):
         return append.append(source, order.append_to, order.skip_bad, order.reading)
     enqueued = publish.place(prepare(order), order.budget)
@@ -126,14 +137,25 @@ def place(order: InferOrder) -> EnqueuedRun:
     return enqueued
 
 
+def _learned(sampling: Sampling) -> dict[str, Any]:
+    """Learn the weights of kinds of votes, if runs are named for it."""
+    if sampling.weights_from is None:
+        return {}
+    learned = voice_weights.learn(sampling.weights_from)
+    console.note(learned.note)
+    return {"kind_weights": learned.weights, "agreement": learned.agreement}
+
+
 def prepare(order: InferOrder) -> Prepared:
     """Check the data of a run that samples votes; nothing is written; raises as `check` and `place`."""
     source, given = order.source, order.given
     if isinstance(source, Path):
         sampling = generator_options.fitted(order.sampling, given)
+        sampling = sampling.model_copy(update=_learned(sampling))
         prepared = publish.prepare(source, sampling, order.run, order.examples, order.skip_bad, order.reading)
     else:
         changes = generator_options.changes(source.options, order.sampling, given)
+        changes |= _learned(order.sampling)
         prepared = redo.prepare(source, changes, order.run)
     generator_options.check_budget(prepared.run, order.budget)
     return prepared

@@ -53,6 +53,8 @@ def sampling(given: Mapping[str, Any]) -> Sampling:
     loaded = settings.load()
     # A reader that is not set stays unset: the prompt's reading rule then applies.
     unset = {"reader"} - loaded.model_fields_set
+    if "votes" in given and "voices" in given:
+        raise InvalidOption("--votes", "it cannot be given with --voices, which counts the votes")
     names = options.SamplingDefaults.model_fields.keys() - unset
     defaults = {name: getattr(loaded, name) for name in names}
     return filled(Sampling, {**defaults, "batch": loaded.batch_size}, given)

@@ -14,6 +14,7 @@ from shared.errors import UserError
 from shared.ledger import runs
 from shared.options import Reading
 from shared.prompts import FewShotExample
+from shared.voices import VOICES
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Preview:
     examples: int
     stop: tuple[str, ...]
     reader: str
+    style: str
 
 
 def preview(
@@ -63,13 +65,21 @@ def preview(
     template = template or prompt_files.built_in(language)
     asked = runs.asked(entries[0], 0)
     # As by default in runs, no example is about the question's own problem.
-    others = (each for each in _solved(examples or "") if each.asked.problem != asked.problem)
+    others = (
+        each
+        for each in _solved(examples or "")
+        if each.asked.problem != asked.problem and template.shows(each)
+    )
     shown = list(itertools.islice(others, num_examples)) if examples else []
+    style = prompt_files.CHAT if VOICES[template.voice].chats else style
     prompt_input = template.build(asked, shown, style, examples_as)
     text = prompts.plain_text(prompt_input)
     count, tokenizer = counter()
     head, question = count(template.head), count(template.case(asked))
-    solved = sum(count(template.case(example.asked) + template.solution(example)) for example in shown)
+    solved = sum(
+        count(template.case(example.asked) + template.solution(example))
+        for example in (*template.worked, *shown)
+    )
     return Preview(
         key=dataset.key(entries[0].id, 0),
         prompt=template.name,
@@ -84,6 +94,7 @@ def preview(
         examples=len(shown),
         stop=template.stop if style == prompt_files.COMPLETION else (),
         reader=template.reader,
+        style=style,
     )
 
 

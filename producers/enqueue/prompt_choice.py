@@ -5,7 +5,7 @@ language_of(["甲比乙高。谁最高？甲", ...])  ->  "zh"
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from shared.dataset import Entry
 from shared.errors import UserError
 from shared.ledger import prompt_store
 from shared.prompt_files import PromptTemplate
+from shared.voices import VOICES
 
 SURVEYED = 100  # entries whose characters are counted
 CHINESE_FROM = 0.1  # share of Chinese characters among letters; formulas and code lower it in Chinese texts
@@ -51,6 +52,27 @@ def find(argument: str) -> PromptTemplate:
         names = ", ".join(dict.fromkeys(prompt.name for prompt in listed()))
         raise UserError(f"no prompt is called {argument!r}; there are: {names}; or name a .toml file")
     return PromptTemplate(found[0].name, found[0].text)
+
+
+def named(argument: str | None, voices: Collection[str]) -> dict[str, PromptTemplate]:
+    """Find the prompts that `--prompt` names, comma-separated, by voice.
+
+    Raises:
+        UserError: as `find`; or one is for a voice that another one is for, or that is not asked.
+    """
+    prompts: dict[str, PromptTemplate] = {}
+    parts = [argument] if argument and Path(argument).is_file() else (argument or "").split(",")
+    for prompt in (find(part.strip()) for part in parts if part):
+        if prompt.voice in prompts or prompt.voice not in voices:
+            reason = "has another prompt" if prompt.voice in prompts else "gets no votes: see --voices"
+            raise UserError(f"--prompt {prompt.name} is for the voice {prompt.voice}, which {reason}")
+        prompts[prompt.voice] = prompt
+    return prompts
+
+
+def by_language(voices: Iterable[str], language: str) -> dict[str, PromptTemplate]:
+    """Give the built-in prompts of some voices."""
+    return {voice: prompt_files.built_in(VOICES[voice].prompts[language]) for voice in voices}
 
 
 def listed() -> list[ListedPrompt]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
 from shared.options import Reading, Reasoning, Sampling
 from shared.prompt_files import PromptTemplate
+from shared.voices import REASONING
 
 LOOKAHEAD = 10_000  # items read at once for sending
 CHUNK = 500  # messages sent between two updates of the ledger
@@ -46,6 +47,13 @@ ADDED = (
     "ask_letter",
     "combine",
     "weights",
+    "voices",
+    "voice_prompts",
+    "weights_from",
+    "kind_weights",
+    "agreement",
+    "stop",
+    "repair",
 )
 Also = Callable[[Connection], object]  # what is written in the same transaction
 _NO_NAME = re.compile(r"[^\w.+@-]+")
@@ -65,12 +73,15 @@ class EnqueuedRun:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A checked `infer` run that is not recorded yet; ``keys`` are its questions, by default all."""
+    """A checked `infer` run that is not recorded yet, with the prompts of its voices.
+
+    ``keys`` are its questions, by default all.
+    """
 
     run: Run
     source: DataSource
     few_shot: Examples
-    prompt: PromptTemplate
+    prompts: dict[str, PromptTemplate]
     keys: frozenset[str] | None = None
 
 
@@ -87,15 +98,23 @@ def prepare(
     Raises:
         UserError: the data or the examples are invalid.
     """
-    given = prompt_choice.find(sampling.prompt) if sampling.prompt else None
+    voices = prompted_voices(sampling)
+    prompts = prompt_choice.named(sampling.prompt, voices)
     source, few_shot = _check_data(data, examples, skip_bad, reading)
-    language = None if given else prompt_choice.language_of_entries(line.entry for line in source.lines())
-    prompt = given or prompt_files.built_in(language or prompt_files.FIRST)
-    identity = _identity(sampling) | _named(prompt)
+    language = None
+    if missing := [voice for voice in voices if voice not in prompts]:
+        language = prompt_choice.language_of_entries(line.entry for line in source.lines())
+        prompts |= prompt_choice.by_language(missing, language)
+    identity = _identity(sampling) | _named(prompts)
     chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, identity)
-    record = pinned(sampling, prompt).model_copy(update={"language": language}).model_dump()
+    record = pinned(sampling, prompts).model_copy(update={"language": language}).model_dump(mode="json")
     run = Run(chosen, "infer", source.place, source.digest, few_shot.digest, record)
-    return Prepared(_keep_pinned(run, sampling), source, few_shot, prompt)
+    return Prepared(_keep_pinned(run, sampling), source, few_shot, prompts)
+
+
+def prompted_voices(sampling: Sampling) -> list[str]:
+    """List the voices whose prompts a run records: its own, and always that of reasonings."""
+    return list(dict.fromkeys((REASONING, *sampling.votes_by_voice)))
 
 
 def place(prepared: Prepared, budget: float | None = None) -> EnqueuedRun:
@@ -111,7 +130,8 @@ def place(prepared: Prepared, budget: float | None = None) -> EnqueuedRun:
     run, source, few_shot = prepared.run, prepared.source, prepared.few_shot
 
     def write(also: Also = lambda _: None) -> None:
-        prompt_store.put(prepared.prompt)
+        for prompt in prepared.prompts.values():
+            prompt_store.put(prompt)
         if few_shot.digest is not None:
             runs.add_examples(few_shot.digest, few_shot.read())
         with console.bar("recording", source.entries, "entries") as advance:
@@ -124,7 +144,8 @@ def place(prepared: Prepared, budget: float | None = None) -> EnqueuedRun:
     else:
         continued = begin(run, write)
     if not continued and run.options["language"] not in (None, prompt_files.FIRST):
-        console.note(f"prompt {prepared.prompt.name}, by the language of the data: --prompt chooses another")
+        names = ", ".join(prompt.name for prompt in prepared.prompts.values())
+        console.note(f"prompt {names}, by the language of the data: --prompt chooses another")
     sent = publish(run.name)
     items = run_progress.count_items(run.name)
     return EnqueuedRun(run.name, items, sent, few_shot.count, source.bad, continued)
@@ -137,10 +158,15 @@ def _identity(sampling: Sampling) -> dict[str, object]:
     return {name: value for name, value in options.items() if name not in ADDED or value != defaults[name]}
 
 
-def _named(prompt: PromptTemplate) -> dict[str, str]:
-    """Give what the prompt adds to a run's identity: nothing for the first one, as in older runs."""
+def _named(prompts: Mapping[str, PromptTemplate]) -> dict[str, object]:
+    """Give what the prompts add to a run's identity: nothing for the first one, as in older runs."""
     first = prompt_files.built_in(prompt_files.FIRST).digest
-    return {} if prompt.digest == first else {"prompt": prompt.digest}
+    prompt, others = prompts[REASONING].digest, _others(prompts)
+    return ({} if prompt == first else {"prompt": prompt}) | ({"voice_prompts": others} if others else {})
+
+
+def _others(prompts: Mapping[str, PromptTemplate]) -> dict[str, str] | None:
+    return {voice: each.digest for voice, each in prompts.items() if voice != REASONING} or None
 
 
 def check_services(run: Run, budget: float | None) -> None:
@@ -155,8 +181,8 @@ def check_services(run: Run, budget: float | None) -> None:
             console.note(note)
 
 
-def pinned(sampling: Sampling, prompt: PromptTemplate) -> Sampling:
-    """Pin the model, the retriever, the prompt, its reader, scorer and adapter in a run's options.
+def pinned(sampling: Sampling, prompts: Mapping[str, PromptTemplate]) -> Sampling:
+    """Pin the model, the retriever, the prompts, the reader, scorer and adapter in a run's options.
 
     A reader that the user chose replaces the prompt's. The model is pinned only where the command or this
     machine's settings name one: elsewhere, the workers' settings do.
@@ -164,12 +190,13 @@ def pinned(sampling: Sampling, prompt: PromptTemplate) -> Sampling:
     Raises:
         UserError: a named model does not exist.
     """
-    loaded = settings.load()
+    loaded, prompt = settings.load(), prompts[REASONING]
     return sampling.model_copy(
         update={
             "model": sampling.model or (loaded.model if "model" in loaded.model_fields_set else None),
             "retriever": sampling.retriever or loaded.embedding,
             "prompt": prompt.digest,
+            "voice_prompts": _others(prompts),
             "reader": sampling.reader if "reader" in sampling.model_fields_set else prompt.reader,
             "scorer": models.pinned("scorer", sampling.scorer),
             "lora": models.pinned("lora", sampling.lora),
@@ -189,7 +216,7 @@ def _keep_pinned(run: Run, sampling: Sampling) -> Run:
         if model not in (run.options[kind], models.IN_USE):
             console.note(f"run {run.name} keeps its pinned {kind}: {model}")
     if before and before.kind == run.kind and sampling.prompt is None:
-        kept |= {option: before.options.get(option) for option in ("prompt", "language")}
+        kept |= {option: before.options.get(option) for option in ("prompt", "voice_prompts", "language")}
         if "reader" not in sampling.model_fields_set:
             kept["reader"] = prompt_store.of_votes(kept["prompt"]).reader
     return dataclasses.replace(run, options={**run.options, **kept})

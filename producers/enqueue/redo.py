@@ -21,6 +21,7 @@ from shared.ledger.runs import Run
 from shared.ledger.votes import QuestionResult, RecordedVote
 from shared.options import Sampling
 from shared.registry import Registry
+from shared.voices import REASONING
 from shared.voting import Outcome
 
 
@@ -88,13 +89,19 @@ def prepare(source: Run, changes: dict[str, Any], name: str | None = None) -> Pr
     data = _restricted(inputs.from_run(source), selected)
     before = Sampling.of_record(source.options)
     unpinned = {**changes, "redo_of": source.name, "votes_of": None, "language": None}
-    given = changes.get("prompt")
-    prompt = prompt_choice.find(given) if given else prompt_store.of_votes(before.prompt)
+    sampling = before.model_copy(update=unpinned)
     # What the origin had pinned is kept, unless it is changed.
-    options = publish.pinned(before.model_copy(update=unpinned), prompt).model_dump()
+    recorded = {REASONING: before.prompt, **(before.voice_prompts or {})}
+    voices = publish.prompted_voices(sampling)
+    prompts = {voice: prompt_store.of_votes(recorded[voice]) for voice in voices if voice in recorded}
+    prompts |= prompt_choice.named(changes.get("prompt"), voices)
+    if missing := [voice for voice in voices if voice not in prompts]:
+        language = prompt_choice.language_of_entries(line.entry for line in data.lines())
+        prompts |= prompt_choice.by_language(missing, language)
+    options = publish.pinned(sampling, prompts).model_dump(mode="json")
     chosen = name or publish.default_name(source.name, "infer", data.digest, sorted(selected), options)
     run = Run(chosen, "infer", f"questions of {source.name}", data.digest, source.examples, options)
-    return Prepared(run, data, NO_EXAMPLES, prompt, frozenset(selected))
+    return Prepared(run, data, NO_EXAMPLES, prompts, frozenset(selected))
 
 
 def parse(only: str) -> list[tuple[Selection, float]]:

@@ -24,6 +24,7 @@ from shared.ledger.runs import Run
 from shared.options import Reading, Sampling
 from shared.recipes import INPUTS, LoraTraining, ScorerTraining, Training
 from shared.training_examples import Text, TrainingExample
+from shared.voices import REASONING
 
 
 @dataclass(frozen=True)
@@ -282,6 +283,7 @@ def _of_votes(source: TrainingSource) -> Iterator[TrainingExample]:
                 thinking=vote.thinking,
             )
             for vote in result.votes
+            if vote.voice == REASONING
         )
         yield _example(result.entry, result.question, source, texts, kind="votes")
 

@@ -14,7 +14,7 @@ from typing import Any
 from producers import run_progress
 from producers.reports import api_usage
 from producers.reports.api_usage import ApiUsage
-from producers.reports.inference_report import Share
+from producers.reports.shares import Share
 from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
 from shared.ledger import calls, progress, results, runs

@@ -15,6 +15,8 @@ from operator import attrgetter
 from typing import Any
 
 from producers import run_progress
+from producers.reports.shares import Share
+from producers.reports.voice_figures import VoiceReport
 from shared import metrics, voting
 from shared.ledger import votes
 from shared.ledger.claims import FORCED
@@ -41,24 +43,6 @@ class FirstRound:
     votes: int
     agreeing: int
     verdict: Verdict
-
-
-@dataclass
-class Share:
-    """A fraction: ``right`` out of ``of``."""
-
-    right: int = 0
-    of: int = 0
-
-    def add(self, right: int | bool, of: int = 1) -> None:
-        """Count ``right`` among ``of`` more."""
-        self.right += int(right)
-        self.of += of
-
-    @property
-    def value(self) -> float | None:
-        """Return the fraction from 0 to 1; ``None`` if ``of`` is 0."""
-        return self.right / self.of if self.of else None
 
 
 @dataclass
@@ -117,6 +101,7 @@ class Figures:
     read_letters: Counter[str] = field(default_factory=Counter)
     with_forced: Share = field(default_factory=Share)
     without_forced: Share = field(default_factory=Share)
+    voices: VoiceReport = field(default_factory=VoiceReport)
     accepted: Share = field(default_factory=Share)
     scorer: Judgement = field(default_factory=Judgement)
     # Votes by model, weights, engine, adapter and scorer; None: not recorded.
@@ -151,6 +136,7 @@ def figures(run: str) -> Figures:
     for result in votes.of_run(run):
         _count_state(figures, result)
         _count_votes(figures, result)
+        figures.voices.count(result)
         if result.gold is not None:
             _count_votes_right(figures, result, result.gold)
             _count_judgement(figures.scorer, result, result.gold)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from producers import run_progress
 from producers.reports import confidence_intervals, matched_questions
 from producers.reports.confidence_intervals import Interval
-from producers.reports.inference_report import Share
 from producers.reports.matched_questions import Match
+from producers.reports.shares import Share
 from shared.errors import UserError
 from shared.ledger import models, votes
 

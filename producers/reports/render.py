@@ -21,7 +21,7 @@ from rich.table import Table
 
 from producers import console, run_progress
 from producers.reports.confidence_intervals import Interval
-from producers.reports.inference_report import Share
+from producers.reports.shares import Share
 from producers.run_progress import RunProgress
 from producers.trace import History, Round
 from shared import prompts
@@ -30,6 +30,7 @@ from shared.ledger.claims import FORCED
 from shared.ledger.progress import Dead
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
+from shared.voices import REASONING
 
 Rows = list[tuple[str, str]]
 _WIDE = 160  # columns, without a terminal
@@ -172,10 +173,10 @@ def history(history: History) -> None:
     text(f"\n{history.problem}\n\n{history.question}")
     options(history.options, history.gold)
     claims(history.claims)
-    before = None
+    before: dict[str, str | None] = {}
     for sampled in history.rounds:
-        _round(sampled, before)
-        before = sampled.prompt
+        _round(sampled, before.get(sampled.voice))
+        before[sampled.voice] = sampled.prompt
     for vote in history.votes:
         _vote(vote)
     _end(history)
@@ -203,7 +204,8 @@ def _round(sampled: Round, before: str | None) -> None:
     model = f"{generator.model} (weights {generator.weights}, {generator.engine})" if generator else "unknown"
     seconds = f" in {console.span(sampled.seconds)}" if sampled.seconds is not None else ""
     options = ", ".join(f"{name} {value}" for name, value in sampled.sampling.items())
-    text(f"\nround {sampled.attempt}, sampled from {clock(sampled.sampled_at)}{seconds}")
+    voice = "" if sampled.voice == REASONING else f", voice {sampled.voice}"
+    text(f"\nround {sampled.attempt}{voice}, sampled from {clock(sampled.sampled_at)}{seconds}")
     text(f"  generator: {model}, adapter: {sampled.adapter or 'none'}")
     text(f"  sampling: {options}, seed {sampled.seed}, prompt as {sampled.style}")
     text(f"  examples shown: {', '.join(f'number {position}' for position in sampled.examples) or 'none'}")
@@ -228,10 +230,20 @@ def _vote(vote: dict[str, Any]) -> None:
         quoted(f"(thinking)\n{vote['thinking']}\n(answer)\n{vote['text']}")
     else:
         quoted(vote["text"])
+    if vote["output"]:
+        text("  output:")
+        quoted(vote["output"].rstrip("\n"))
+    if vote["detail"]:
+        text(f"  {vote['outcome']}: {vote['detail']}")
+    if vote["first_text"]:
+        text(f"  asked for again, because the first one ended in: {vote['first_outcome']}")
+        quoted(vote["first_text"])
 
 
 def _ending(vote: dict[str, Any]) -> str:
     parts = [
+        f"voice {vote['voice']}" if vote["voice"] != REASONING else "",
+        f"outcome {vote['outcome']}" if vote["outcome"] else "",
         "letter asked for" if vote["letter_source"] == FORCED else "",
         f"finish reason {vote['finish_reason']}" if vote["finish_reason"] else "",
         "" if vote["mean_logprob"] is None else f"mean log-probability {vote['mean_logprob']:.3f}",

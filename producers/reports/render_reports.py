@@ -11,10 +11,11 @@ from typing import Any
 
 from producers import console
 from producers.models import ListedModel
-from producers.reports import render, render_api_usage, render_comparison, training_report
-from producers.reports.inference_report import Figures, Share
+from producers.reports import render, render_api_usage, render_comparison, render_voices, training_report
+from producers.reports.inference_report import Figures
 from producers.reports.render import Rows
 from producers.reports.revote import Revote, Row
+from producers.reports.shares import Share
 from producers.reports.training_report import TrainingReport
 from shared.ledger.models import Model
 
@@ -33,7 +34,7 @@ def inference_rows(figures: Figures) -> Rows:
         ("votes without a letter", render.percent(figures.unreadable)),
         ("votes accepted", render.percent(figures.accepted)),
     ]
-    rows += _forced_rows(figures)
+    rows += _forced_rows(figures) + render_voices.rows(figures.voices)
     services = render_api_usage.service_rows(figures.services) if figures.services else []
     combined = render_comparison.combination_rows(figures.combination) if figures.combination else []
     return combined + rows + _scorer_rows(figures) + _source_rows(figures) + services + _work_rows(figures)

@@ -52,6 +52,10 @@ class VoteRecord:
     ``finish_reason`` is the engine's (``stop``, ``length``); ``mean_logprob`` is the mean log-probability of
     the tokens, in nats and at temperature 1. ``thinking`` is not part of the text. ``letter_source`` says how
     the letter was got: `READ` in the text, or `FORCED`, by asking for one.
+
+    ``voice`` names the `shared.voices.Voice`. A program's vote has an ``outcome`` (`shared.result_reader`),
+    the ``output``, and the ``detail`` of a failure. If it was asked for again, ``first_text`` is what it was
+    before, and ``first_outcome`` how that ended.
     """
 
     text: str
@@ -63,11 +67,17 @@ class VoteRecord:
     mean_logprob: float | None = None
     thinking: str | None = None
     letter_source: str | None = None
+    voice: str = "reasoning"
+    outcome: str | None = None
+    output: str | None = None
+    detail: str | None = None
+    first_text: str | None = None
+    first_outcome: str | None = None
 
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """The sources of a round's votes.
+    """The sources of a round's votes of one voice.
 
     ``generator`` is a name in the table of generators; ``prompt`` is the prompt's SHA-256; ``examples`` are
     the positions of the solved examples, in prompt order; ``seconds`` is the duration of the sampling;
@@ -83,6 +93,7 @@ class RoundRecord:
     sampled_at: float
     seconds: float | None
     style: str | None = None
+    voice: str = "reasoning"
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ class Settled:
     answer: Answer | None
     outcome: str
     scorer: str | None = None
-    sampled: RoundRecord | None = None
+    sampled: Sequence[RoundRecord] = ()
 
 
 @engine.retried
@@ -205,8 +216,8 @@ def _settle_one(connection: sa.Connection, end: Settled, now: float) -> bool:
             for place, vote in enumerate(end.votes)
         ]
         connection.execute(schema.votes.insert(), rows)
-    if end.sampled is not None:
-        connection.execute(schema.rounds.insert().values(**where, **end.sampled.__dict__))
+    if end.sampled:
+        connection.execute(schema.rounds.insert(), [{**where, **record.__dict__} for record in end.sampled])
     if end.answer is not None:
         values = {"letter": end.answer.letter, "how": end.answer.how, "support": end.answer.support}
         connection.execute(schema.answers.insert().values(**where, **values, answered_at=now))

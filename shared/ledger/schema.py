@@ -194,15 +194,24 @@ votes = Table(
     # What the model thought before the text, and how the letter was got: "read" in the text, or "forced".
     Column("thinking", Text),
     Column("letter_source", String),
+    # What the vote is (`shared.voices`). Of a program: how it ended, what it printed, and its error. Of one
+    # that was asked for again: the first text, and how that ended.
+    Column("voice", String, nullable=False, server_default="reasoning"),
+    Column("outcome", String),
+    Column("output", Text),
+    Column("detail", Text),
+    Column("first_text", Text),
+    Column("first_outcome", Text),
 )
 
-# The sources of a round's votes. Unknown values are NULL; rounds before revision 3 have no row.
+# The sources of a round's votes, by voice. Unknown values are NULL; rounds before revision 3 have no row.
 rounds = Table(
     "rounds",
     metadata,
     Column("run", String, primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("voice", String, primary_key=True),
     Column("generator", String),
     Column("adapter", String),
     # The prompt's SHA-256, its length in tokens, and the positions of the examples that it shows.

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared import dataset
+from shared import dataset, voices
 from shared.dataset import Entry
 from shared.jobs import Job
 from shared.ledger import engine, schema
@@ -20,7 +20,10 @@ from shared.ledger.claims import RoundRecord
 from shared.ledger.models import GeneratorIdentity
 from shared.voting import Vote
 
-_ON_DEMAND = ("text", "finish_reason", "mean_logprob", "thinking")
+_ON_DEMAND = {
+    *("text", "finish_reason", "mean_logprob", "thinking"),
+    *("output", "detail", "first_text"),
+}
 items, answers, attempts, votes = schema.items.c, schema.answers.c, schema.attempts.c, schema.votes.c
 
 
@@ -28,7 +31,7 @@ items, answers, attempts, votes = schema.items.c, schema.answers.c, schema.attem
 class RecordedVote:
     """A vote of a finished round, by item and attempt; see `VoteRecord` for its fields.
 
-    ``score`` is the probability of soundness by ``scorer``. The last four fields are read only on demand.
+    ``score`` is the probability of soundness by ``scorer``. Fields from ``text`` on are read only on demand.
     """
 
     number: int
@@ -40,10 +43,21 @@ class RecordedVote:
     tokens: int
     scorer: str | None
     letter_source: str | None = None
+    voice: str = "reasoning"
+    outcome: str | None = None
+    first_outcome: str | None = None
     text: str = ""
     finish_reason: str | None = None
     mean_logprob: float | None = None
     thinking: str | None = None
+    output: str | None = None
+    detail: str | None = None
+    first_text: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """Name what its weight depends on."""
+        return voices.kind(self.voice, self.outcome)
 
 
 @dataclass(frozen=True)
@@ -191,16 +205,18 @@ def earlier_votes(job: Job) -> list[Vote]:
 
 def recorded_rounds(
     run: str, numbers: Sequence[int]
-) -> dict[int, list[tuple[list[RecordedVote], RoundRecord | None]]]:
-    """Read the rounds of some of a run's questions: votes and `RoundRecord`."""
+) -> dict[int, list[tuple[list[RecordedVote], list[RoundRecord]]]]:
+    """Read the rounds of some of a run's questions: votes and a `RoundRecord` of each voice."""
     columns = schema.rounds.c
     query = sa.select(schema.rounds).where(columns.run == run, columns.number.in_(numbers))
-    rounds: dict[int, list[tuple[list[RecordedVote], RoundRecord | None]]] = {}
+    rounds: dict[int, list[tuple[list[RecordedVote], list[RoundRecord]]]] = {}
+    sampled: dict[tuple[int, int], list[RoundRecord]] = {}
     with engine.reading() as connection:
-        sampled = {(row.number, row.attempt): _round_of(row) for row in connection.execute(query)}
+        for row in connection.execute(query):
+            sampled.setdefault((row.number, row.attempt), []).append(_round_of(row))
         recorded = _select(connection, votes.run == run, votes.number.in_(numbers), whole=True)
         for place, group in itertools.groupby(recorded, key=attrgetter("number", "attempt")):
-            rounds.setdefault(place[0], []).append((list(group), sampled.get(place)))
+            rounds.setdefault(place[0], []).append((list(group), sampled.get(place, [])))
     return rounds
 
 
@@ -213,13 +229,13 @@ def last_rounds(run: str, keys: Sequence[str]) -> dict[str, list[RecordedVote]]:
 
 
 def sampled_rounds(run: str, number: int) -> list[tuple[int, RoundRecord, GeneratorIdentity | None]]:
-    """Read the `RoundRecord` and generator of each round of a question, by attempt."""
+    """Read the `RoundRecord` and generator of each round and voice of a question, by attempt."""
     rounds, generators = schema.rounds.c, schema.generators.c
     query = (
         sa.select(schema.rounds, generators.model, generators.weights, generators.engine)
         .outerjoin(schema.generators, generators.name == rounds.generator)
         .where(rounds.run == run, rounds.number == number)
-        .order_by(rounds.attempt)
+        .order_by(rounds.attempt, rounds.voice.desc())
     )
     with engine.reading() as connection:
         return [
@@ -235,7 +251,8 @@ def sampled_rounds(run: str, number: int) -> list[tuple[int, RoundRecord, Genera
 def count_sources(run: str) -> list[VoteSource]:
     """Count a run's votes by model, weights, engine, adapter and scorer, most votes first."""
     votes, rounds, generators = schema.votes.c, schema.rounds.c, schema.generators.c
-    same = sa.and_(rounds.run == votes.run, rounds.number == votes.number, rounds.attempt == votes.attempt)
+    of_one_round = (rounds[name] == votes[name] for name in ("run", "number", "attempt", "voice"))
+    same = sa.and_(*of_one_round)
     source = generators.model, generators.weights, generators.engine, rounds.adapter, votes.scorer
     query = (
         sa.select(*source, sa.func.count())

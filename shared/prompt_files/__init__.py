@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
@@ -22,6 +22,8 @@ from shared.dataset import LETTERS
 from shared.errors import Refused, UserError
 from shared.prompt_files.sandbox import LOOPED, BadTemplateError, Template
 from shared.prompts import FewShotExample, Message, ModelInput, PromptQuestion
+from shared.result_reader import RESULT
+from shared.voices import PROGRAM, REASONING
 
 MAX_BYTES = 1 << 16
 CACHED_EXAMPLES = 4096
@@ -29,12 +31,11 @@ CHAT, COMPLETION = "chat", "completion"  # the styles of a prompt
 FIRST = "zh"  # the prompt of runs that are older than prompt files
 # Versions of the wording that `zh` replaced, as older runs record them, and the digest of the same wording.
 FORMER = {"1783896d": "8956389856442c958907964ca9fd65ba5d6c828f27679311a48cf7fbb1b8b4b8"}
-# The fields with templates, and their placeholders.
-PLACEHOLDERS: dict[str, tuple[str, ...]] = {
-    "head": (),
-    "case": ("problem", "question", "options"),
-    "solution": ("reasoning", "statement"),
-    "statement": ("answer",),
+# The fields with templates, and their placeholders, by voice.
+_COMMON: dict[str, tuple[str, ...]] = {"head": (), "case": ("problem", "question", "options")}
+PLACEHOLDERS: dict[str, dict[str, tuple[str, ...]]] = {
+    REASONING: {**_COMMON, "solution": ("reasoning", "statement"), "statement": ("answer",)},
+    PROGRAM: {**_COMMON, "solution": ("program",), "repair": ("error", "output")},
 }
 _FOLDER = Path(__file__).parent
 _LOOP = "{% for letter, text in options %}{{ letter }}. {{ text }}{% endfor %}"
@@ -49,12 +50,54 @@ class _Fields(BaseModel):
     """The fields of a prompt file; ``stop`` has at most 4 sequences, as many as OpenAI's interface takes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    voice: Literal["reasoning", "program"] = "reasoning"
     head: StrictStr
     case: StrictStr
     solution: StrictStr
     statement: StrictStr
     stop: Annotated[list[Annotated[StrictStr, Field(min_length=1)]], Field(max_length=4)]
     reader: ReaderName
+
+    @property
+    def worked(self) -> tuple[FewShotExample, ...]:
+        return ()
+
+
+class _WorkedExample(BaseModel):
+    """A question with a program that solves it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    problem: StrictStr
+    question: StrictStr
+    options: tuple[StrictStr, ...]
+    program: StrictStr
+
+
+class _ProgramFields(BaseModel):
+    """The fields of a prompt file for programs, which are chats and have no answer statement."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    voice: Literal["program"]
+    head: StrictStr
+    case: StrictStr
+    solution: StrictStr
+    repair: StrictStr
+    examples: tuple[_WorkedExample, ...] = ()
+    stop: ClassVar[tuple[str, ...]] = ()
+    reader: ClassVar[str] = RESULT
+
+    @property
+    def worked(self) -> tuple[FewShotExample, ...]:
+        """Give the examples that every prompt shows."""
+        return tuple(
+            FewShotExample(
+                PromptQuestion(each.problem, each.question, each.options), "", "", program=each.program
+            )
+            for each in self.examples
+        )
+
+
+_FIELDS: dict[str, type[_Fields] | type[_ProgramFields]] = {REASONING: _Fields, PROGRAM: _ProgramFields}
 
 
 class PromptTemplate:
@@ -70,15 +113,20 @@ class PromptTemplate:
         self.text = text.replace("\r\n", "\n")
         self._place = place or f"prompt {name}"
         fields = self._parse()
+        self.voice: str = fields.voice
         self.stop = tuple(fields.stop)
         self.reader = fields.reader
-        self._templates = {field: self._compile(field, getattr(fields, field)) for field in PLACEHOLDERS}
+        self.worked = fields.worked
+        self._templates = {
+            field: self._compile(field, getattr(fields, field)) for field in PLACEHOLDERS[self.voice]
+        }
         self._try_parts()
         self.head = self._render("head")
         # A run shows the same examples again and again; to find the conclusion of one takes milliseconds.
         self.example = functools.lru_cache(maxsize=CACHED_EXAMPLES)(self._example)
         # What a text that continues up to the letter ends with, such as "答案是：".
-        self.opening = self.statement(_MARKS[0]).partition(_MARKS[0])[0]
+        told = self.statement(_MARKS[0]) if "statement" in self._templates else ""
+        self.opening = told.partition(_MARKS[0])[0]
 
     @functools.cached_property
     def digest(self) -> str:
@@ -87,7 +135,8 @@ class PromptTemplate:
 
     def completion(self, asked: PromptQuestion, examples: Sequence[FewShotExample] = ()) -> str:
         """Build the prompt for raw completions: head, solved examples, the question's case."""
-        return "".join((self.head, *map(self.example, examples), self.case(asked)))
+        solved = (*self.worked, *examples)
+        return "".join((self.head, *map(self.example, solved), self.case(asked)))
 
     def chat(
         self, asked: PromptQuestion, examples: Sequence[FewShotExample] = (), turns: bool = True
@@ -100,7 +149,8 @@ class PromptTemplate:
         """
         if not turns:
             return (Message("user", self.completion(asked, examples).strip()),)
-        said = [text for solved in examples for text in (self.case(solved.asked), self.solution(solved))]
+        shown = (*self.worked, *examples)
+        said = [text for solved in shown for text in (self.case(solved.asked), self.solution(solved))]
         first, *others = [*said, self.case(asked)]
         texts = [self.head + first, *others]
         return tuple(
@@ -114,6 +164,10 @@ class PromptTemplate:
         if style == CHAT:
             return self.chat(asked, examples, examples_as == "turns")
         return self.completion(asked, examples)
+
+    def shows(self, solved: FewShotExample) -> bool:
+        """Tell whether a solved question can be an example: programs need one with a program."""
+        return self.voice != PROGRAM or bool(solved.program)
 
     def _example(self, solved: FewShotExample) -> str:
         return self.case(solved.asked) + self.solution(solved)
@@ -131,13 +185,19 @@ class PromptTemplate:
         )
 
     def solution(self, solved: FewShotExample) -> str:
-        """Render a solved question's reasoning with the answer statement. Raises as `case`."""
+        """Render a solved question's reasoning with its statement, or its program. Raises as `case`."""
+        if self.voice == PROGRAM:
+            return self._render("solution", program=solved.program.strip())
         statement = self.statement(solved.answer)
         return self._render("solution", reasoning=prompts.bare_reasoning(solved), statement=statement)
 
     def statement(self, answer: str) -> str:
         """Render the answer statement of a letter. Raises as `case`."""
         return self._render("statement", answer=answer)
+
+    def repair(self, error: str, output: str) -> str:
+        """Render what is told about a failed program: its error, or else its output. Raises as `case`."""
+        return self._render("repair", error=error, output=output).strip()
 
     def _render(self, field: str, **values: object) -> str:
         try:
@@ -147,9 +207,11 @@ class PromptTemplate:
 
     # Checks
 
-    def _parse(self) -> _Fields:
+    def _parse(self) -> "_Fields | _ProgramFields":
         try:
-            return _Fields.model_validate(tomllib.loads(self.text))
+            loaded = tomllib.loads(self.text)
+            fields = _FIELDS.get(str(loaded.get("voice", REASONING)), _Fields)
+            return fields.model_validate(loaded)
         except tomllib.TOMLDecodeError as error:
             raise UserError(f"{self._place} is not TOML: {error}") from None
         except RecursionError:
@@ -158,8 +220,10 @@ class PromptTemplate:
             first = error.errors()[0]
             field = str(first["loc"][0])
             if first["type"] == "missing":
-                raise UserError(f"{self._place}: the field {field!r} is missing") from None
-            known = f"the fields are {', '.join(_Fields.model_fields)}"
+                within = f" of example {int(first['loc'][1]) + 1}" if len(first["loc"]) > 1 else ""
+                missing = first["loc"][-1]
+                raise UserError(f"{self._place}: the field {missing!r}{within} is missing") from None
+            known = f"the fields are {', '.join(fields.model_fields)}"
             unknown = first["type"] == "extra_forbidden"
             reason = first["msg"].removeprefix("Value error, ")
             message = f"it is no field of a prompt; {known}" if unknown else reason
@@ -167,7 +231,7 @@ class PromptTemplate:
 
     def _compile(self, field: str, source: str) -> Template:
         try:
-            return Template(source, PLACEHOLDERS[field])
+            return Template(source, PLACEHOLDERS[self.voice][field])
         except BadTemplateError as error:
             raise self._fault(field, str(error), error.line) from None
 
@@ -178,6 +242,9 @@ class PromptTemplate:
         # A question has at least two options; a template that names them one by one may show no more.
         for shown in (pairs[:2], pairs):
             self._try("case", problem=problem, question=question, options=shown)
+        if self.voice == PROGRAM:
+            self._try("solution", program=_MARKS[0])
+            return self._try("repair", error=_MARKS[0], output=_MARKS[1])
         self._try("solution", reasoning=reasoning, statement=statement)
         self._try("statement", answer=_MARKS[0])
         told = self._templates["statement"].render(answer=_TRIED)
@@ -186,6 +253,7 @@ class PromptTemplate:
         solution = self._templates["solution"].render(reasoning=reasoning, statement=told)
         if cutting := next((stop for stop in self.stop if stop in "\n" + solution), None):
             raise self._fault("stop", f"{cutting!r} is in every solution, so that votes would end early")
+        return None
 
     def _try(self, field: str, **values: object) -> None:
         """Render a template with marks for its values, and require that it shows them all."""
@@ -219,7 +287,8 @@ def _marks_in(value: object) -> set[str]:
 
 def names() -> list[str]:
     """List the built-in prompts."""
-    return sorted((path.stem for path in _FOLDER.glob("*.toml")), key=lambda name: (name != FIRST, name))
+    found = (path.stem for path in _FOLDER.glob("*.toml"))
+    return sorted(found, key=lambda name: ("-" in name, not name.startswith(FIRST), name))
 
 
 @functools.cache

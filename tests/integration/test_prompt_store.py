@@ -170,7 +170,8 @@ def test_a_faulty_prompt_is_refused_and_nothing_is_written(
     assert (ended.code, ended.err.count("\n")) == (1, 1)
     assert "mine.toml line 4: case: unknown placeholder 'qeustion'" in ended.err
     ended = votequeue("enqueue", "infer", data, "--prompt", "none", "--run", "r")
-    assert "no prompt is called 'none'; there are: zh, en; or name a .toml file" in ended.err
+    named = "zh, en, zh-program, en-program"
+    assert f"no prompt is called 'none'; there are: {named}; or name a .toml file" in ended.err
     assert runs.find_run("r") is None
     assert prompt_store.stored() == []
 
@@ -185,15 +186,17 @@ def test_prompts_are_listed_and_shown(data: Path, mine: Path, votequeue: Command
     assert [(row["name"], row["source"]) for row in listed] == [
         ("zh", "built in"),
         ("en", "built in"),
+        ("zh-program", "built in"),
+        ("en-program", "built in"),
         ("mine", "stored with runs"),
     ]
-    assert votequeue("prompts", "list").out.count("\n") == 4
+    assert votequeue("prompts", "list").out.count("\n") == 6
     assert votequeue("prompts", "show", "mine").out == MINE
-    assert votequeue("prompts", "show", listed[2]["digest"][:12]).out == MINE
+    assert votequeue("prompts", "show", listed[4]["digest"][:12]).out == MINE
     assert votequeue("prompts", "show", "en").out == prompt_files.built_in("en").text
     # A stored prompt is used again by its name.
     assert votequeue("enqueue", "infer", data, "--prompt", "mine", "--run", "again").code == 0
-    assert recorded("again", "prompt") == listed[2]["digest"]
+    assert recorded("again", "prompt") == listed[4]["digest"]
 
 
 def test_of_two_stored_prompts_with_one_name_the_digest_chooses(

@@ -293,6 +293,8 @@ def test_every_vote_is_a_row(run: str, home: Path, votequeue: Command) -> None:
         "key": "p1#2", "gold": "B", "answer": "B", "number": 1, "attempt": 1, "place": 4, "letter": "A",
         "score": None, "accepted": True, "tokens": 10, "scorer": None, "text": "因为",
         "finish_reason": "length", "mean_logprob": None, "letter_source": None, "thinking": None,
+        "voice": "reasoning",
+        **dict.fromkeys(("outcome", "output", "detail", "first_text", "first_outcome")),
     }  # fmt: skip
 
 

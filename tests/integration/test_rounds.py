@@ -144,6 +144,8 @@ def test_an_accepted_majority_is_answered_and_all_its_votes_are_recorded(tmp_pat
             "mean_logprob": -0.25,
             "thinking": None,
             "letter_source": letter and "read",
+            "voice": "reasoning",
+            **dict.fromkeys(("outcome", "output", "detail", "first_text", "first_outcome")),
         }
         for place, (text, letter, score) in enumerate(
             zip(texts, ["B", "A", "B", None], [0.9, 0.2, 0.9, 0.0], strict=True)
@@ -325,6 +327,7 @@ def test_a_round_records_what_its_votes_were_sampled_from(tmp_path: Path) -> Non
         "prompt": prompts.digest(request.prompt),
         "prompt_tokens": len(request.prompt),
         "style": "completion",
+        "voice": "reasoning",
         "examples": [],
         "seed": request.seed,
     }

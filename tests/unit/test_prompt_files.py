@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import answers, prompt_files, prompts
+from shared import answers, prompt_files, prompts, result_reader
 from shared.errors import Refused, UserError
 from shared.prompt_files import PLACEHOLDERS, PromptTemplate, sandbox
 from shared.prompt_files.sandbox import BadTemplateError, Template
 from shared.prompts import FewShotExample, PromptQuestion
+from shared.settings import Settings
+from workers.program_executor import MontyExecutor
 
 ZH, EN = (prompt_files.built_in(name) for name in ("zh", "en"))
 ASKED = PromptQuestion("甲比乙高。 ", " 谁高？", ("甲 ", "乙"))
@@ -65,7 +67,7 @@ def test_the_english_prompt_has_its_own_headings_and_statement() -> None:
     assert prompt.endswith("B. 乙\n\n### Reasoning\n")
 
 
-@pytest.mark.parametrize("name", prompt_files.names())
+@pytest.mark.parametrize("name", ["zh", "en"])
 def test_a_vote_in_a_prompts_own_form_is_read_and_ends_where_the_next_case_begins(name: str) -> None:
     prompt = prompt_files.built_in(name)
     vote = prompt.solution(SOLVED) + prompt.case(ASKED)
@@ -110,7 +112,60 @@ def test_the_file_in_the_documents_is_a_good_one() -> None:
     text = Path(__file__).parents[2].joinpath("docs/prompts.md").read_text("utf-8")
     prompt = PromptTemplate("docs", text.partition("```toml\n")[2].partition("```")[0])
     assert prompt.completion(ASKED, [SOLVED]).count("\n\n## Problem\n") == 2
-    assert all(f"`{name}`" in text for name in (*PLACEHOLDERS, *sandbox.FILTERS, *answers.READERS))
+    assert all(
+        f"`{name}`" in text
+        for name in (*PLACEHOLDERS["program"], *PLACEHOLDERS["reasoning"], *sandbox.FILTERS, *answers.READERS)
+    )
+
+
+# Programs
+
+
+@pytest.mark.parametrize("name", ["zh-program", "en-program"])
+def test_a_prompt_for_programs_shows_its_worked_examples_as_turns(name: str) -> None:
+    prompt = prompt_files.built_in(name)
+    turns = prompt.chat(ASKED)
+    assert [turn.role for turn in turns] == ["user", "assistant"] * 3 + ["user"]
+    assert turns[0].content.startswith(prompt.head.strip())
+    assert turns[1].content.startswith("```python\ndef f(numbers):\n")
+    assert turns[-1].content == prompt.case(ASKED).strip()
+    assert (prompt.opening, prompt.reader, prompt.stop) == ("", "result", ())
+
+
+@pytest.mark.parametrize("name", ["zh-program", "en-program"])
+def test_the_worked_examples_are_solved_by_their_programs(name: str) -> None:
+    executor = MontyExecutor(Settings())
+    worked = prompt_files.built_in(name).worked
+    read = [result_reader.read(executor.run(each.program), each.asked.options) for each in worked]
+    assert read == [("C", "result"), ("B", "letter"), ("B", "result")]
+
+
+def test_only_solved_questions_with_a_program_are_examples_of_programs() -> None:
+    prompt, solved = (
+        prompt_files.built_in("zh-program"),
+        FewShotExample(ASKED, "", "A", program="print('甲')"),
+    )
+    assert [prompt.shows(each) for each in (SOLVED, solved)] == [False, True]
+    assert ZH.shows(SOLVED)
+    assert prompt.chat(ASKED, [solved])[-2].content == "```python\nprint('甲')\n```"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{{ program }}", "{{ reasoning }}", "solution: unknown placeholder 'reasoning'"),
+        ("{{ program }}", "", "solution: it does not show {{ program }}"),
+        ('voice = "program"', 'voice = "song"', "voice: Input should be 'reasoning' or 'program'"),
+        ('voice = "program"', 'voice = "program"\nstop = []', "stop: it is no field of a prompt; the fields"),
+        ("program = '''", "answer = '''", "the field 'program' of example 1 is missing"),
+    ],
+)
+def test_a_fault_of_a_prompt_for_programs_is_named(old: str, new: str, said: str) -> None:
+    text = prompt_files.built_in("zh-program").text
+    assert old in text
+    with pytest.raises(UserError) as raised:
+        PromptTemplate("my", text.replace(old, new))
+    assert said in str(raised.value)
 
 
 # Faults
@@ -197,7 +252,9 @@ def test_a_file_that_is_too_big_or_missing_is_refused(tmp_path: Path) -> None:
 def test_a_template_that_could_run_endlessly_or_reach_out_is_refused_at_once(source: str) -> None:
     begun = time.thread_time()
     with pytest.raises(BadTemplateError):
-        Template(source, PLACEHOLDERS["case"]).render(problem="甲", question="乙", options=[("A", "丙")])
+        Template(source, PLACEHOLDERS["reasoning"]["case"]).render(
+            problem="甲", question="乙", options=[("A", "丙")]
+        )
     assert time.thread_time() - begun < 5
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from shared import settings
 from shared.errors import UserError
@@ -35,7 +35,7 @@ def shown(default: object) -> str:
         default = default.get_secret_value()
     if default is None or (isinstance(default, Path) and default.is_absolute()):
         return ""
-    return str(default)
+    return default.model_dump_json() if isinstance(default, BaseModel) else str(default)
 
 
 def test_a_variable_sets_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:

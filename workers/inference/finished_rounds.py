@@ -1,12 +1,13 @@
 """The plan of a run, and rounds whose votes are at hand.
 
-FinishedRound(claim, asked, SampledRound([Completion("……答案是：A", 31), ...], record), last=False)
+FinishedRound(claim, asked, SampledRound([Completion("……答案是：A", 31), ...], [record]), last=False)
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from shared import dataset, vote_weights
 from shared.errors import Refused, UserError
 from shared.ledger import prompt_store, runs
 from shared.ledger.claims import Claim, RoundRecord
@@ -22,20 +23,20 @@ class Plan:
 
     sampling: Sampling
     examples: str | None
-    # None: this worker does not know it.
-    prompt: PromptTemplate | None
+    # By voice; None: this worker does not know it.
+    prompts: Mapping[str, PromptTemplate | None]
 
 
 @dataclass(frozen=True)
 class SampledRound:
-    """A round's votes and their sources.
+    """A round's votes and their sources, by voice.
 
     ``samplings`` and ``weights`` are set for votes of several runs: whose reading rule each has, and what it
     counts.
     """
 
     votes: list[Completion]
-    record: RoundRecord | None
+    records: Sequence[RoundRecord] = ()
     samplings: Sequence[Sampling] = ()
     weights: Sequence[float] = ()
 
@@ -50,6 +51,20 @@ class FinishedRound:
     last: bool
 
 
+def folds_of(batch: Sequence[Claim]) -> list[int]:
+    """Give the fold of each question of a run, whose weights were learned without it."""
+    if not batch:
+        return []
+    entries = runs.load_entries_at(batch[0].job.run, (claim.entry for claim in batch))
+    return [
+        vote_weights.fold(
+            dataset.unit(entries[claim.entry]),
+            entries[claim.entry].questions[claim.question].answer is not None,
+        )
+        for claim in batch
+    ]
+
+
 @functools.lru_cache(maxsize=64)
 def plan_of(run: str) -> Plan:
     """Read the plan of a run.
@@ -62,4 +77,5 @@ def plan_of(run: str) -> Plan:
         sampling = Sampling.of_record(record.options)
     except UserError as error:  # of this run, not of the worker
         raise Refused(str(error)) from error
-    return Plan(sampling, record.examples, prompt_store.find(sampling.prompt))
+    prompts = {voice: prompt_store.find(sampling.of_voice(voice).prompt) for voice in sampling.votes_by_voice}
+    return Plan(sampling, record.examples, prompts)

@@ -4,16 +4,20 @@ judge(FakeScorer(), plan, [finished])  ->  [Settled(claim, votes, Answer("B", "m
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from shared import answers, voting
+from shared import voices, voting
 from shared.ledger import engine, models, prompt_store
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import FORCED, READ, Settled, VoteRecord
 from shared.ledger.models import Model
 from shared.options import Sampling
+from shared.prompts import PromptQuestion
 from shared.training_examples import Text
+from shared.voices import VOICES
+from shared.vote_weights import UNLABELLED
 from shared.voting import Rule, Vote, VotingMode
-from workers.inference.finished_rounds import FinishedRound, Plan
+from workers.inference.finished_rounds import FinishedRound, Plan, folds_of
 from workers.ports import Completion, Scorer
 
 
@@ -25,28 +29,49 @@ def judge(scorer: Scorer, plan: Plan, finished: Sequence[FinishedRound]) -> list
     """
     model = models.chosen("scorer", plan.sampling.scorer)
     rule, name = _rule(plan.sampling, model), model.name if model else None
-    texts = [(each.asked, _texts(plan.sampling, each)) for each in finished]
+    votes = [_read_all(plan.sampling, each) for each in finished]
+    texts = [(each.asked, [vote.text for vote in read]) for each, read in zip(finished, votes, strict=True)]
     scores: Sequence[Sequence[float | None]]
     scores = scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
+    weights = _weights(plan.sampling, finished, votes)
+    rounds = zip(finished, votes, scores, weights, strict=True)
+    return [_end(plan.sampling, *each, rule, name) for each in rounds]
+
+
+def _weights(
+    sampling: Sampling, finished: Sequence[FinishedRound], votes: Sequence[Sequence["ReadVote"]]
+) -> list[Sequence[float]]:
+    """Give the weight of each vote: by its run, in a combination, or by its kind."""
+    learned = sampling.kind_weights is not None
+    folds = folds_of([each.claim for each in finished]) if learned else [UNLABELLED] * len(finished)
     return [
-        _end(plan.sampling, each, read, scored, rule, name)
-        for each, (_, read), scored in zip(finished, texts, scores, strict=True)
+        each.sampled.weights or [sampling.kind_weight(vote.kind, fold) for vote in read]
+        for each, read, fold in zip(finished, votes, folds, strict=True)
     ]
 
 
-def read(vote: Completion, sampling: Sampling, options: int) -> Text:
-    """Truncate a vote, and read its letter with its run's reader; else take the one that it was asked for."""
-    text = prompt_store.answer_text(vote.text, sampling)
-    letter = answers.extract(text, options, sampling.reader) or vote.forced
-    return Text(text=text, letter=letter, thinking=vote.thinking)
+@dataclass(frozen=True)
+class ReadVote:
+    """A vote's text with its letter, and how a program ended; ``kind`` determines its weight."""
+
+    text: Text
+    outcome: str | None
+    kind: str
 
 
-def _texts(sampling: Sampling, finished: FinishedRound) -> list[Text]:
+def read(vote: Completion, sampling: Sampling, asked: PromptQuestion) -> ReadVote:
+    """Truncate a vote, and read its letter as its voice does; else take the one that it was asked for."""
+    text = prompt_store.answer_text(vote.text, sampling.of_voice(vote.voice))
+    letter, outcome = VOICES[vote.voice].read(text, vote.execution, asked.options, sampling.reader)
+    read = Text(text=text, letter=letter or vote.forced, thinking=vote.thinking)
+    return ReadVote(read, outcome, voices.kind(vote.voice, outcome))
+
+
+def _read_all(sampling: Sampling, finished: FinishedRound) -> list[ReadVote]:
     """Read the votes of a round by the rule of the run, or of their own runs."""
     votes = finished.sampled.votes
     samplings = finished.sampled.samplings or [sampling] * len(votes)
-    options = len(finished.asked.options)
-    return [read(vote, by, options) for vote, by in zip(votes, samplings, strict=True)]
+    return [read(vote, by, finished.asked) for vote, by in zip(votes, samplings, strict=True)]
 
 
 def _rule(sampling: Sampling, model: Model | None) -> Rule:
@@ -61,19 +86,20 @@ def _rule(sampling: Sampling, model: Model | None) -> Rule:
 def _end(
     sampling: Sampling,
     finished: FinishedRound,
-    texts: Sequence[Text],
+    read: Sequence[ReadVote],
     scores: Sequence[float | None],
+    weights: Sequence[float],
     rule: Rule,
     scorer: str | None,
 ) -> Settled:
     claim, sampled = finished.claim, finished.sampled
-    weights = sampled.weights or [1.0] * len(texts)
     votes = [
-        Vote(text.letter, score, weight) for text, score, weight in zip(texts, scores, weights, strict=True)
+        Vote(vote.text.letter, score, weight)
+        for vote, score, weight in zip(read, scores, weights, strict=True)
     ]
     records = [
-        _record(completion, text, score, rule)
-        for completion, text, score in zip(sampled.votes, texts, scores, strict=True)
+        _record(completion, vote, score, rule)
+        for completion, vote, score in zip(sampled.votes, read, scores, strict=True)
     ]
     answer = voting.decide(votes, rule)
     if answer is None and finished.last:
@@ -82,11 +108,12 @@ def _end(
         outcome = f"again: none of {len(votes)} votes was accepted"
     else:
         outcome = f"{answer.letter}: {answer.how}, {answer.support} of {len(votes)} votes"
-    return Settled(claim, records, answer, outcome, scorer, sampled.record)
+    return Settled(claim, records, answer, outcome, scorer, sampled.records)
 
 
-def _record(completion: Completion, text: Text, score: float | None, rule: Rule) -> VoteRecord:
-    source = FORCED if completion.forced else READ
+def _record(completion: Completion, vote: ReadVote, score: float | None, rule: Rule) -> VoteRecord:
+    source, text = FORCED if completion.forced else READ, vote.text
+    ran, first = completion.execution, completion.first
     return VoteRecord(
         text=engine.storable(completion.text),
         letter=text.letter,
@@ -97,4 +124,10 @@ def _record(completion: Completion, text: Text, score: float | None, rule: Rule)
         mean_logprob=completion.mean_logprob,
         thinking=engine.storable(completion.thinking) if completion.thinking else None,
         letter_source=source if text.letter else None,
+        voice=completion.voice,
+        outcome=vote.outcome,
+        output=engine.storable(ran.output) if ran else None,
+        detail=engine.storable(ran.detail) if ran and ran.detail else None,
+        first_text=engine.storable(first[0]) if first else None,
+        first_outcome=engine.storable(first[1]) if first else None,
     )

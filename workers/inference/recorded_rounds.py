@@ -5,14 +5,14 @@ recorded(sampling, [claim], [asked])  ->  [FinishedRound(claim, asked, SampledRo
 
 from collections.abc import Sequence
 
-from shared import dataset, vote_weights
-from shared.ledger import runs
+from shared import result_reader
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import FORCED, Claim
 from shared.ledger.votes import RecordedVote
 from shared.options import Sampling
 from shared.prompts import PromptQuestion
-from workers.inference.finished_rounds import FinishedRound, SampledRound, plan_of
+from shared.result_reader import Execution
+from workers.inference.finished_rounds import FinishedRound, SampledRound, folds_of, plan_of
 from workers.ports import Completion
 
 
@@ -27,7 +27,7 @@ def recorded(
     for claim, question in zip(batch, asked, strict=True):
         rounds = rounds_of.get(claim.job.item, [])
         attempt = claim.attempt
-        sampled = rounds[attempt - 1] if attempt <= len(rounds) else SampledRound([], None)
+        sampled = rounds[attempt - 1] if attempt <= len(rounds) else SampledRound([])
         finished.append(FinishedRound(claim, question, sampled, attempt >= len(rounds)))
     return finished
 
@@ -35,7 +35,7 @@ def recorded(
 def _rescored(source: str, batch: Sequence[Claim]) -> dict[int, list[SampledRound]]:
     rounds_of = recorded_votes.recorded_rounds(source, [claim.job.item for claim in batch])
     return {
-        item: [SampledRound([*map(_completion, votes)], record) for votes, record in rounds]
+        item: [SampledRound([*map(_completion, votes)], records) for votes, records in rounds]
         for item, rounds in rounds_of.items()
     }
 
@@ -45,18 +45,13 @@ def _combined(sampling: Sampling, batch: Sequence[Claim]) -> dict[int, list[Samp
     # The same question may have another number in another run.
     keys = [claim.key for claim in batch]
     of_runs = {run: recorded_votes.last_rounds(run, keys) for run in sampling.combined_runs}
-    entries = runs.load_entries_at(batch[0].job.run, (claim.entry for claim in batch))
     rounds = {}
-    for claim in batch:
-        entry = entries[claim.entry]
-        labelled = entry.questions[claim.question].answer is not None
-        fold = vote_weights.fold(dataset.unit(entry), labelled)
+    for claim, fold in zip(batch, folds_of(batch), strict=True):
         cast = [(run, vote) for run in of_runs for vote in of_runs[run].get(claim.key, [])]
         sampled = SampledRound(
             [_completion(vote) for _, vote in cast],
-            None,
-            [plan_of(run).sampling for run, _ in cast],
-            [sampling.weight(run, fold) for run, _ in cast],
+            samplings=[plan_of(run).sampling for run, _ in cast],
+            weights=[sampling.weight(run, fold) for run, _ in cast],
         )
         rounds[claim.job.item] = [sampled]
     return rounds
@@ -64,4 +59,21 @@ def _combined(sampling: Sampling, batch: Sequence[Claim]) -> dict[int, list[Samp
 
 def _completion(vote: RecordedVote) -> Completion:
     forced = vote.letter if vote.letter_source == FORCED else None
-    return Completion(vote.text, vote.tokens, vote.finish_reason, vote.mean_logprob, vote.thinking, forced)
+    return Completion(
+        vote.text,
+        vote.tokens,
+        vote.finish_reason,
+        vote.mean_logprob,
+        vote.thinking,
+        forced,
+        voice=vote.voice,
+        execution=_execution(vote),
+        first=None if vote.first_text is None else (vote.first_text, vote.first_outcome or ""),
+    )
+
+
+def _execution(vote: RecordedVote) -> Execution | None:
+    if vote.output is None:
+        return None
+    failure = None if vote.outcome in result_reader.READ else vote.outcome
+    return Execution(vote.output, failure, vote.detail)

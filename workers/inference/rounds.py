@@ -11,32 +11,30 @@ order is: commit to the ledger, then publish, then acknowledge (by returning).
 """
 
 import asyncio
-import dataclasses
-import hashlib
-import time
 from collections.abc import Callable, Sequence
 
-from shared import prompt_files, prompts
-from shared.dataset import LETTERS
-from shared.errors import NotServedHere, Refused, UserError, VotequeueError
+from shared.errors import NotServedHere, UserError, VotequeueError
 from shared.generators import VLLM
-from shared.jobs import Job
 from shared.ledger import claims, models, runs
-from shared.ledger.claims import Claim, RoundRecord
-from shared.options import Sampling
-from shared.prompt_files import PromptTemplate
-from shared.prompts import FewShotExample, ModelInput, PromptQuestion
+from shared.ledger.claims import Claim
+from shared.prompts import FewShotExample, PromptQuestion
+from shared.vote_weights import UNLABELLED
 from workers import retries, settlement
 from workers.inference import judging, recorded_rounds
-from workers.inference.finished_rounds import FinishedRound, Plan, SampledRound, plan_of
+from workers.inference.asking import Asker
+from workers.inference.finished_rounds import FinishedRound, Plan, SampledRound, folds_of, plan_of
 from workers.inference.throughput_meter import ThroughputMeter
-from workers.ports import Completion, Generator, LetterQuestion, Retriever, Scorer
+from workers.ports import Executor, Generator, Retriever, Scorer
 
 EXCLUSIVE_FROM = 2  # consecutive deaths from which a question's batch runs alone
 
 
 class Rounds:
-    """Runs rounds of sampling; ``kind`` is the generator's name, ``retriever`` gives a run's by its name."""
+    """Runs rounds of sampling.
+
+    ``kind`` is the generator's name. ``retriever`` gives a run's retriever by its name, ``executors`` the
+    executor of a voice, if it has one.
+    """
 
     def __init__(
         self,
@@ -44,8 +42,10 @@ class Rounds:
         scorer: Scorer,
         retriever: Callable[[str | None], Retriever],
         kind: str = VLLM,
+        executors: Callable[[str], Executor | None] = lambda _: None,
     ) -> None:
         self._generator = generator
+        self._asker = Asker(generator, executors)
         self._scorer = scorer
         self._retriever = retriever
         self._kind = kind
@@ -92,11 +92,13 @@ class Rounds:
     async def _sample(
         self, plan: Plan, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
     ) -> list[SampledRound | VotequeueError]:
-        template = self._require_same(plan)
+        self._require_same(plan)
         examples = await asyncio.to_thread(self._examples, plan, asked, batch[0].job.run)
         adapter = await asyncio.to_thread(models.chosen, "lora", plan.sampling.lora)
         name = adapter.name if adapter else None
-        rounds = (self._ask(plan, template, name, *each) for each in zip(batch, asked, examples, strict=True))
+        stops = plan.sampling.stop != "never"
+        folds = await asyncio.to_thread(folds_of, batch) if stops else [UNLABELLED] * len(batch)
+        rounds = (self._ask(plan, name, *each) for each in zip(batch, asked, examples, folds, strict=True))
         results = await asyncio.gather(*rounds, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not _is_of_question(result):
@@ -114,93 +116,23 @@ class Rounds:
     async def _ask(
         self,
         plan: Plan,
-        template: PromptTemplate,
         adapter: str | None,
         claim: Claim,
         asked: PromptQuestion,
         examples: list[FewShotExample],
+        fold: int,
     ) -> SampledRound:
-        sampling, style = plan.sampling, self._style(plan.sampling)
-        prompt, tokens, examples = self._fit(template, asked, examples, style, sampling)
-        progress = self.meter.begin(claim.job.run, claim, sampling.votes)
-        seed, begun = _seed(sampling.seed, claim), time.time()
-        votes = await self._generator.sample(prompt, sampling, seed, adapter, progress, claim.job)
-        if sampling.asks_letters(claim.attempt):
-            letters = LetterQuestion(template.opening, LETTERS[: len(asked.options)])
-            votes = await self._force_letters(votes, prompt, letters, asked, sampling, adapter, claim.job)
-        record = RoundRecord(
-            generator=self._generator.identity.name,
-            adapter=adapter,
-            prompt=prompts.digest(prompt),
-            prompt_tokens=tokens,
-            examples=[example.position for example in examples],
-            seed=seed,
-            sampled_at=begun,
-            seconds=time.time() - begun,
-            style=style,
-        )
-        return SampledRound(votes, record)
+        progress = self.meter.begin(claim.job.run, claim, plan.sampling.votes)
+        return await self._asker.ask(plan, claim, asked, examples, adapter, progress, fold)
 
-    def _style(self, sampling: Sampling) -> str:
-        if sampling.prompt_style == "auto":
-            return prompt_files.CHAT if self._generator.chats else prompt_files.COMPLETION
-        return sampling.prompt_style
-
-    def _fit(
-        self,
-        template: PromptTemplate,
-        asked: PromptQuestion,
-        examples: list[FewShotExample],
-        style: str,
-        sampling: Sampling,
-    ) -> tuple[ModelInput, int, list[FewShotExample]]:
-        """Build the prompt with as many examples as fit the engine; give its tokens and those examples.
-
-        Raises:
-            Refused: the question alone does not fit.
-        """
-        room = sampling.max_tokens + (sampling.max_thinking or 0)
-        for count in range(len(examples), -1, -1):
-            prompt = template.build(asked, examples[:count], style, sampling.examples_as)
-            tokens = self._generator.count_tokens(prompt, sampling)
-            if self._generator.fits(tokens, room):
-                return prompt, tokens, examples[:count]
-        raise Refused(
-            f"the question does not fit the engine with {room} tokens of answer: "
-            "raise VOTEQUEUE_MAX_MODEL_LEN or lower --max-tokens"
-        )
-
-    async def _force_letters(
-        self,
-        votes: list[Completion],
-        prompt: ModelInput,
-        letters: LetterQuestion,
-        asked: PromptQuestion,
-        sampling: Sampling,
-        adapter: str | None,
-        job: Job,
-    ) -> list[Completion]:
-        """Ask the votes that end without a letter for one."""
-        texts = [judging.read(vote, sampling, len(asked.options)) for vote in votes]
-        unread = {at: text.text for at, text in enumerate(texts) if text.letter is None}
-        if not unread:
-            return votes
-        ended = [dataclasses.replace(votes[at], text=text) for at, text in unread.items()]
-        chosen = await self._generator.choose(prompt, ended, letters, sampling, adapter, job)
-        forced = dict(zip(unread, chosen, strict=True))
-        return [dataclasses.replace(vote, forced=forced.get(at)) for at, vote in enumerate(votes)]
-
-    def _require_same(self, plan: Plan) -> PromptTemplate:
-        """Give the run's prompt; raise `NotServedHere` unless the worker has it, generator and model."""
+    def _require_same(self, plan: Plan) -> None:
+        """Raise `NotServedHere` unless the worker has the run's generator and model."""
         generator, model = plan.sampling.generator, plan.sampling.model
         if generator != self._kind:
             raise NotServedHere(f"the run is for generator {generator}, this worker has {self._kind}")
         here = self._generator.identity.model
         if model not in (None, here):
             raise NotServedHere(f"the run is for the model {model}, this worker has {here} (VOTEQUEUE_MODEL)")
-        if plan.prompt is None:
-            raise NotServedHere("the run is for the prompt of another version of votequeue")
-        return plan.prompt
 
 
 def _is_of_question(error: BaseException) -> bool:
@@ -225,11 +157,3 @@ def _asked(batch: Sequence[Claim]) -> list[PromptQuestion]:
     places = [(claim.entry, claim.question) for claim in batch]
     questions = runs.load_asked(batch[0].job.run, places)
     return [questions[place] for place in places]
-
-
-def _seed(seed: int | None, claim: Claim) -> int | None:
-    """Derive the seed of a question's round, so that a repeated run samples the same votes."""
-    if seed is None:
-        return None
-    name = f"{seed}:{claim.key}:{claim.attempt}"
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")

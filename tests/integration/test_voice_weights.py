@@ -1,0 +1,234 @@
+"""Weights of kinds of votes that are learned on labelled runs, and the stop at agreement.
+
+learn("labelled").weights["program result"][UNLABELLED]  ->  log-odds of its right votes over chance
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers.enqueue import voice_weights
+from producers.reports import revote
+from shared import dataset, vote_weights
+from shared.errors import UserError
+from shared.ledger import runs, schema
+from shared.options import Sampling
+from shared.voices import VOICES
+from shared.vote_weights import FOLDS, UNLABELLED
+from tests.conftest import Command
+from tests.fakes import FakeGenerator, FakeRetriever, FakeScorer
+from tests.integration import run_fixtures
+from tests.integration.test_rounds import answered, claim, open_run, play, rows
+from tests.integration.test_voices import MIXED, PROGRAM, program
+from workers.inference.rounds import Rounds
+from workers.ports import Step
+from workers.program_executor import MontyExecutor
+
+pytestmark = pytest.mark.usefixtures("any_ledger", "on_broker")
+Build = Callable[[FakeGenerator], Rounds]
+TWO = {**MIXED, "voices": "reasoning=2,program=2", "votes": 4, "max_attempts": 1}
+
+
+@pytest.fixture(scope="module")
+def executor() -> MontyExecutor:
+    from shared.settings import Settings
+
+    return MontyExecutor(Settings())
+
+
+@pytest.fixture
+def rounds_of(executor: MontyExecutor) -> Build:
+    return lambda generator: Rounds(
+        generator,
+        FakeScorer(),
+        lambda _: FakeRetriever(),
+        executors=lambda voice: executor if VOICES[voice].executor else None,
+    )
+
+
+def words(letters: str) -> list[str]:
+    return [f"因为如此。\n答案是：{letter}" if letter != "-" else "我不知道。" for letter in letters]
+
+
+def programs(texts: str) -> list[str]:
+    return [program(f"print('{text}')") for text in texts]
+
+
+def labelled(tmp_path: Path, rounds_of: Build, said: Sequence[tuple[str, str]]) -> str:
+    """Finish a run whose right letter is always B (乙), given the letters and the prints of each question."""
+    run = open_run(tmp_path, len(said), **TWO)
+    script: dict[str, Sequence[Any]] = {
+        f"题{at}：": [words(letters), programs(prints)] for at, (letters, prints) in enumerate(said)
+    }
+    play(rounds_of(FakeGenerator(script, chats=True)), claim(run, len(said)))
+    return run
+
+
+SAID = [("AB", "乙乙"), ("BB", "乙甲"), ("A-", "C乙"), ("BA", "乙丁"), ("BB", "乙乙")]
+
+
+def test_a_vote_counts_the_log_odds_of_its_kind(tmp_path: Path, rounds_of: Build) -> None:
+    learned = voice_weights.learn(labelled(tmp_path, rounds_of, SAID))
+    assert set(learned.weights) == {"program letter", "program result", "reasoning"}
+    # Of nine words six name B, of eight results seven; the letter C is wrong.
+    assert learned.weights["reasoning"][UNLABELLED] == pytest.approx(vote_weights.log_odds(6, 9, 3.0))
+    assert learned.weights["program result"][UNLABELLED] == pytest.approx(vote_weights.log_odds(7, 8, 8 / 3))
+    assert learned.weights["program letter"][UNLABELLED] == 0
+    assert learned.weights["program result"][UNLABELLED] == pytest.approx(math.log(8 / 3) - math.log(1 / 2))
+
+
+def test_agreement_of_the_first_votes_is_counted(tmp_path: Path, rounds_of: Build) -> None:
+    learned = voice_weights.learn(labelled(tmp_path, rounds_of, [*SAID, ("AA", "甲乙")]))
+    # The first votes agree on B thrice, once on A; one right and one wrong are added.
+    assert (learned.questions, learned.agreeing) == (6, 4)
+    assert learned.agreement[UNLABELLED] == pytest.approx(4 / 6)
+    # No majority differs; two of four votes are spared for each.
+    assert (learned.differing, learned.spared, learned.votes) == (0, 8, 24)
+
+
+def test_a_labelled_question_gets_what_was_learned_without_its_fold(tmp_path: Path, rounds_of: Build) -> None:
+    run = labelled(tmp_path, rounds_of, SAID)
+    learned = voice_weights.learn(run)
+    folds = [
+        vote_weights.fold(dataset.unit(runs.load_entry(run, at)), labelled=True) for at in range(len(SAID))
+    ]
+    for fold in range(FOLDS):
+        counted = [text for at, (_, texts) in enumerate(SAID) if folds[at] != fold for text in texts]
+        right, votes = counted.count("乙"), sum(text in "甲乙" for text in counted)
+        assert learned.weights["program result"][fold] == pytest.approx(
+            vote_weights.log_odds(right, votes, votes / 3)
+        )
+
+
+def test_a_run_without_right_letters_teaches_nothing(home: Path, votequeue: Command) -> None:
+    data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "-"))
+    votequeue("enqueue", "infer", data, "--run", "r")
+    with pytest.raises(UserError, match="is not finished"):
+        voice_weights.learn("r")
+
+
+def test_recorded_votes_are_counted_with_the_weights(
+    tmp_path: Path, rounds_of: Build, votequeue: Command
+) -> None:
+    run = labelled(tmp_path, rounds_of, [("BA", "乙乙")] * 6)
+    other = labelled(tmp_path, rounds_of, [("AA", "乙丙")])
+    # One vote each: A. Results are always right, and words half of the time.
+    assert answered(other)[0][0] == "A"
+    ended = votequeue(
+        "enqueue", "infer", other, "--weights-from", run, "--run", "weighed", "--scorer", "none"
+    )
+    assert ended.code == 0, ended.err
+    assert "weights learned on 6 questions: program result 2.56, reasoning 0.56; the first votes" in ended.err
+    assert "right with probability 0.88: a stop there would spare 12 of 24 votes" in ended.err
+    play(rounds_of(FakeGenerator()), claim("weighed"))
+    assert answered("weighed") == [("B", "weighted majority", 1, 1)]
+    shown = {row.name: row for row in revote.revote("weighed").rows}
+    assert (shown["majority"].right.right, shown["weights by kind"].right.right) == (0, 1)
+    assert shown["weights by kind"].over_majority == 1.0
+
+
+@pytest.mark.parametrize(
+    ("share", "replies", "places", "answer"),
+    [
+        (0.8, [words("B"), programs("乙")], [("reasoning", "B"), ("program", "B")], "B"),
+        (
+            0.8,
+            [words("A"), programs("乙"), words("B"), programs("丙")],
+            [("reasoning", "A"), ("reasoning", "B"), ("program", "B"), ("program", "C")],
+            "B",
+        ),
+        (
+            0.8,
+            [words("-"), programs("丁"), words("B"), programs("丁")],
+            [("reasoning", None), ("reasoning", "B"), ("program", None), ("program", None)],
+            "B",
+        ),
+        # The agreement of the labelled run is less sure than this: all votes are asked at once.
+        (
+            0.99,
+            [words("BA"), programs("乙丙")],
+            [("reasoning", "B"), ("reasoning", "A"), ("program", "B"), ("program", "C")],
+            "B",
+        ),
+    ],
+)
+def test_a_question_is_settled_where_the_first_votes_agree(
+    tmp_path: Path,
+    rounds_of: Build,
+    share: float,
+    replies: list[list[str]],
+    places: list[tuple[str, str | None]],
+    answer: str,
+) -> None:
+    learned = {"kind_weights": None, "agreement": (0.9,) * (FOLDS + 1)}
+    run = open_run(tmp_path, 1, **TWO, stop=f"agreement={share}", **learned)
+    asked = FakeGenerator({"题0：": replies}, chats=True)
+    playing = rounds_of(asked)
+    play(playing, claim(run))
+    assert [(row["voice"], row["letter"]) for row in rows(schema.votes, run)] == places
+    assert answered(run)[0][0] == answer
+    assert {row["voice"] for row in rows(schema.rounds, run)} == {"reasoning", "program"}
+    (figures,) = playing.meter.figures()
+    assert figures.votes == len(places)
+
+
+class Steps(FakeGenerator):
+    """Remembers the steps that it was asked for."""
+
+    def __init__(self, replies: Sequence[Any]) -> None:
+        super().__init__({"题0：": replies}, chats=True)
+        self.steps: list[Step] = []
+
+    async def sample(self, *given: Any, **more: Any) -> Any:
+        self.steps.append(given[-1])
+        return await super().sample(*given, **more)
+
+
+def test_the_requests_of_a_round_are_told_apart(tmp_path: Path, rounds_of: Build) -> None:
+    changes = {**TWO, "stop": "agreement=0.5", "agreement": (0.9,) * (FOLDS + 1)}
+    asked = Steps([words("A"), programs("乙"), words("A"), programs("乙")])
+    play(rounds_of(asked), claim(open_run(tmp_path, 1, **changes)))
+    assert asked.steps == [Step(place, "round 1 vote") for place in (0, 2, 1, 3)]
+    asked = Steps([words("AA"), programs("乙乙")])
+    play(rounds_of(asked), claim(open_run(tmp_path, 1, **TWO)))
+    assert asked.steps == [Step(0), Step(2)]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--stop", "agreement=0.9", "--voices", "reasoning=1,program=1"], "an agreement needs two voices"),
+        (["--stop", "agreement=0.9", "--weights-from", "r"], "an agreement needs two voices or more"),
+        (["--stop", "agreement"], "give never, or agreement=P with a probability P from 0 to 1"),
+        (["--stop", "agreement=1.5"], "give never, or agreement=P"),
+        (["--weights-from", "none"], "no run is called 'none'"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(
+    home: Path, votequeue: Command, given: list[str], said: str
+) -> None:
+    data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "AB"))
+    ended = votequeue("enqueue", "infer", data, "--run", "new", *given)
+    assert ended.code in (1, 2)
+    assert said in " ".join(ended.err.replace("│", " ").split())
+
+
+def test_a_run_records_what_was_learned_for_it(
+    tmp_path: Path, home: Path, rounds_of: Build, votequeue: Command
+) -> None:
+    run = labelled(tmp_path, rounds_of, SAID)
+    data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "AB"))
+    command = (
+        *("enqueue", "infer", data, "--run", "new", "--voices", "reasoning=1,program=1"),
+        *("--weights-from", run, "--stop", "agreement=0.9"),
+    )
+    for _ in range(2):  # the second time, it is continued
+        ended = votequeue(*command)
+        assert ended.code == 0, ended.err
+    sampling = Sampling.of_record(runs.get_run("new").options)
+    learned = voice_weights.learn(run)
+    assert (sampling.kind_weights, sampling.agreement) == (learned.weights, learned.agreement)
+    assert sampling.voice_prompts == {"program": PROGRAM.digest}

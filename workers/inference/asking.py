@@ -1,0 +1,292 @@
+"""Ask a question's votes of a round: each voice with its prompt, then letters, executions and repairs.
+
+await Asker(generator, executors).ask(plan, claim, asked, examples, None, progress)
+    ->  SampledRound([Completion("……答案是：A", 31), Completion("```python...", 90, execution=...)], [...])
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from shared import prompt_files, prompts, voices
+from shared.dataset import LETTERS
+from shared.errors import NotServedHere, Refused
+from shared.ledger import prompt_store
+from shared.ledger.claims import Claim, RoundRecord
+from shared.options import Sampling
+from shared.prompt_files import PromptTemplate
+from shared.prompts import FewShotExample, Message, ModelInput, PromptQuestion
+from shared.voices import VOICES
+from workers.inference import judging
+from workers.inference.finished_rounds import Plan, SampledRound
+from workers.inference.program_votes import program_in
+from workers.ports import Completion, Executor, Generator, LetterQuestion, Progress, Step
+
+_AT_ONCE = 16  # programs
+_SHOWN = 500  # characters of output, to a model that repairs its program
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The votes of one voice in a round of a question: ``sampling`` and ``template`` are the voice's."""
+
+    voice: str
+    sampling: Sampling
+    template: PromptTemplate
+    claim: Claim
+    asked: PromptQuestion
+    examples: Sequence[FewShotExample]
+    adapter: str | None
+    first: int
+    step: str = "vote"
+
+    def part(self, at: int, votes: int, step: str) -> "_Request":
+        """Give the request for some of its votes, from the place ``at`` on."""
+        sampling = self.sampling.model_copy(update={"votes": votes})
+        return dataclasses.replace(self, sampling=sampling, first=self.first + at, step=step)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The votes that a request brought, and their sources."""
+
+    request: _Request
+    votes: Sequence[Completion]
+    record: RoundRecord
+
+
+class Asker:
+    """Asks one generator; ``executors`` gives the executor of a voice, if it has one."""
+
+    def __init__(self, generator: Generator, executors: Callable[[str], Executor | None]) -> None:
+        self._generator = generator
+        self._executors = executors
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "programs")
+
+    async def ask(
+        self,
+        plan: Plan,
+        claim: Claim,
+        asked: PromptQuestion,
+        examples: Sequence[FewShotExample],
+        adapter: str | None,
+        progress: Progress,
+        fold: int,
+    ) -> SampledRound:
+        """Ask all voices at the same time; their votes are in the order of the run's voices.
+
+        If the run stops at agreement, each voice votes once first.
+        """
+        counts = plan.sampling.votes_by_voice
+        places = itertools.accumulate(counts.values(), initial=0)
+        common = (claim, asked, examples, adapter)
+        requests = [
+            _Request(voice, plan.sampling.of_voice(voice), _template(plan, voice), *common, first)
+            for voice, first in zip(counts, places, strict=False)
+        ]
+        if not plan.sampling.stops_at_agreement(fold):
+            return _joined(await self._ask_all(requests, progress))
+        name = f"round {claim.attempt} vote"
+        first = await self._ask_all([request.part(0, 1, name) for request in requests], progress)
+        if _agree(first, asked):
+            return _joined(first)
+        rest = [request.part(1, request.sampling.votes - 1, name) for request in requests]
+        others = await self._ask_all([request for request in rest if request.sampling.votes], progress)
+        return _joined([*first, *others])
+
+    async def _ask_all(self, requests: Sequence[_Request], progress: Progress) -> list["_Part"]:
+        asking = (self._ask(request, progress) for request in requests)
+        results = await asyncio.gather(*asking, return_exceptions=True)
+        # Only now: the paid replies of the other voices are on record for the next try.
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in results if not isinstance(result, BaseException)]
+
+    async def _ask(self, request: _Request, progress: Progress) -> "_Part":
+        sampling, claim, template = request.sampling, request.claim, request.template
+        style = self._style(request)
+        executor = self._executors(request.voice)
+        prompt, tokens, examples = self._fit(request, style)
+        seed, begun = _seed(sampling.seed, claim), time.time()
+        counted = progress if not request.first else _Later(progress, request.first)
+        votes = await self._generator.sample(
+            prompt, sampling, seed, request.adapter, counted, claim.job, Step(request.first, request.step)
+        )
+        votes = [dataclasses.replace(vote, voice=request.voice) for vote in votes]
+        if executor is not None:
+            votes = await self._execute(request, executor, prompt, votes, seed)
+        elif template.opening and sampling.asks_letters(claim.attempt):
+            votes = await self._force_letters(request, prompt, votes)
+        record = RoundRecord(
+            generator=self._generator.identity.name,
+            adapter=request.adapter,
+            prompt=prompts.digest(prompt),
+            prompt_tokens=tokens,
+            examples=[example.position for example in examples],
+            seed=seed,
+            sampled_at=begun,
+            seconds=time.time() - begun,
+            style=style,
+            voice=request.voice,
+        )
+        return _Part(request, votes, record)
+
+    def _style(self, request: _Request) -> str:
+        """Give the style of a request's prompt.
+
+        Raises:
+            Refused: its voice wants a chat, and the model is not made for chats.
+        """
+        if VOICES[request.voice].chats and not self._generator.chats:
+            raise Refused(
+                f"the voice {request.voice} needs a model with a chat template: leave it out of --voices"
+            )
+        if request.sampling.prompt_style == "auto":
+            return prompt_files.CHAT if self._generator.chats else prompt_files.COMPLETION
+        return request.sampling.prompt_style
+
+    def _fit(self, request: _Request, style: str) -> tuple[ModelInput, int, Sequence[FewShotExample]]:
+        """Build the prompt with as many examples as fit the engine; give its tokens and those examples.
+
+        Raises:
+            Refused: the question alone does not fit.
+        """
+        sampling, template = request.sampling, request.template
+        room = sampling.max_tokens + (sampling.max_thinking or 0)
+        examples = [example for example in request.examples if template.shows(example)]
+        for count in range(len(examples), -1, -1):
+            prompt = template.build(request.asked, examples[:count], style, sampling.examples_as)
+            tokens = self._generator.count_tokens(prompt, sampling)
+            if self._generator.fits(tokens, room):
+                return prompt, tokens, examples[:count]
+        raise Refused(
+            f"the question does not fit the engine with {room} tokens of answer: "
+            "raise VOTEQUEUE_MAX_MODEL_LEN or lower --max-tokens"
+        )
+
+    async def _force_letters(
+        self, request: _Request, prompt: ModelInput, votes: list[Completion]
+    ) -> list[Completion]:
+        """Ask the votes that end without a letter for one."""
+        letters = LetterQuestion(request.template.opening, LETTERS[: len(request.asked.options)])
+        texts = [judging.read(vote, request.sampling, request.asked).text for vote in votes]
+        unread = {at: text.text for at, text in enumerate(texts) if text.letter is None}
+        if not unread:
+            return votes
+        ended = [dataclasses.replace(votes[at], text=text) for at, text in unread.items()]
+        chosen = await self._generator.choose(
+            prompt, ended, letters, request.sampling, request.adapter, request.claim.job
+        )
+        forced = dict(zip(unread, chosen, strict=True))
+        return [dataclasses.replace(vote, forced=forced.get(at)) for at, vote in enumerate(votes)]
+
+    # Programs
+
+    async def _execute(
+        self,
+        request: _Request,
+        executor: Executor,
+        prompt: ModelInput,
+        votes: Sequence[Completion],
+        seed: int | None,
+    ) -> list[Completion]:
+        """Run the votes' programs; ask once more for those without a letter, if the run repairs."""
+        ran = await asyncio.gather(*(self._run(request, executor, vote) for vote in votes))
+        if not request.sampling.repair or isinstance(prompt, str):
+            return ran
+        return await asyncio.gather(
+            *(
+                self._repair(request, executor, prompt, vote, seed, request.first + at)
+                for at, vote in enumerate(ran)
+            )
+        )
+
+    async def _run(self, request: _Request, executor: Executor, vote: Completion) -> Completion:
+        program = program_in(prompt_store.answer_text(vote.text, request.sampling))
+        loop = asyncio.get_running_loop()
+        execution = await loop.run_in_executor(self._threads, executor.run, program)
+        return dataclasses.replace(vote, execution=execution)
+
+    async def _repair(
+        self,
+        request: _Request,
+        executor: Executor,
+        prompt: tuple[Message, ...],
+        vote: Completion,
+        seed: int | None,
+        place: int,
+    ) -> Completion:
+        sampling, ran = request.sampling, vote.execution
+        read = judging.read(vote, sampling, request.asked)
+        if read.text.letter is not None or ran is None:
+            return vote
+        error = f"{ran.failure}: {ran.detail}" if ran.failure else ""
+        told = request.template.repair(error, "" if ran.failure else ran.output.strip()[-_SHOWN:])
+        turns = (*prompt, Message("assistant", read.text.text or "…"), Message("user", told))
+        if not self._generator.fits(self._generator.count_tokens(turns, sampling), sampling.max_tokens):
+            return vote
+        one = sampling.model_copy(update={"votes": 1})
+        step = Step(place, "repair")
+        try:
+            (again,) = await self._generator.sample(
+                turns, one, seed, request.adapter, None, request.claim.job, step
+            )
+        except Refused:
+            return vote
+        again = dataclasses.replace(
+            again,
+            voice=vote.voice,
+            tokens=vote.tokens + again.tokens,
+            first=(vote.text, error or str(read.outcome)),
+        )
+        return await self._run(request, executor, again)
+
+
+@dataclass(frozen=True)
+class _Later:
+    """Receives the progress of the votes from the place ``first`` on."""
+
+    progress: Progress
+    first: int
+
+    def count(self, vote: int, tokens: int, finished: bool) -> None:
+        """Receive a vote's tokens."""
+        self.progress.count(self.first + vote, tokens, finished)
+
+
+def _joined(parts: Sequence[_Part]) -> SampledRound:
+    """Join the votes in the order of their places; the first request of a voice is its record."""
+    ordered = sorted(parts, key=lambda part: part.request.first)
+    records = {part.request.voice: part.record for part in reversed(ordered)}
+    return SampledRound([vote for part in ordered for vote in part.votes], list(records.values())[::-1])
+
+
+def _agree(parts: Sequence[_Part], asked: PromptQuestion) -> bool:
+    """Tell whether the first votes of all voices name the same letter."""
+    letters = (
+        (vote.voice, judging.read(vote, part.request.sampling, asked).text.letter)
+        for part in parts
+        for vote in part.votes
+    )
+    return voices.agreed(letters) is not None
+
+
+def _template(plan: Plan, voice: str) -> PromptTemplate:
+    template = plan.prompts[voice]
+    if template is None:
+        raise NotServedHere("the run is for the prompt of another version of votequeue")
+    return template
+
+
+def _seed(seed: int | None, claim: Claim) -> int | None:
+    """Derive the seed of a question's round, so that a repeated run samples the same votes."""
+    if seed is None:
+        return None
+    name = f"{seed}:{claim.key}:{claim.attempt}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
