@@ -28,7 +28,7 @@ def read(path: Path, most: int = MOST) -> str:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if size > most:
-        raise UserError(f"{path} is too big to be such a file: it has {size} bytes, and may have {most}")
+        raise UserError(f"{path} is too large: it has {size} bytes, and the limit is {most}")
     if raw.startswith(_UTF16):
         raise UserError(f"{path} is UTF-16: save the file as UTF-8")
     try:

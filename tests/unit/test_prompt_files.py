@@ -217,7 +217,7 @@ def test_a_file_that_is_too_big_or_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         prompt_files.read(tmp_path / "none.toml")
     (tmp_path / "big.toml").write_text(GOOD + "# " + "x" * prompt_files.MAX_BYTES)
-    with pytest.raises(UserError, match="too big"):
+    with pytest.raises(UserError, match="too large"):
         prompt_files.read(tmp_path / "big.toml")
 
 

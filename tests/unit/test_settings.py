@@ -131,7 +131,7 @@ def test_a_byte_order_mark_hides_no_setting() -> None:
         ("VOTEQUEUE_VOTES=7\n# 票数\n".encode("gbk"), r"\.env line 2 is not UTF-8"),
         (b"VOTEQUEUE_VOTES=7\0\n", r"\.env line 1 has a NUL"),
         (b"VOTEQUEUE_VOTES=7\n\nsome words\n", r"\.env line 3 is not NAME=VALUE"),
-        (b"#\n" * 600_000, r"\.env has 1.2 MB"),
+        (b"#\n" * 600_000, r"\.env is too large: it has 1200000 bytes"),
     ],
 )
 def test_an_env_file_that_cannot_be_read_is_said_with_its_line(content: bytes, said: str) -> None:
