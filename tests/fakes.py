@@ -24,7 +24,18 @@ from shared.options import Sampling
 from shared.prompts import FewShotExample, ModelInput, PromptQuestion
 from shared.providers import Limits, Price, Usage
 from shared.training_examples import Text
-from workers.ports import Completion, LetterQuestion, Needs, Permit, Progress, Prompt, Service, Translated
+from workers.ports import (
+    WHOLE_ROUND,
+    Completion,
+    LetterQuestion,
+    Needs,
+    Permit,
+    Progress,
+    Prompt,
+    Service,
+    Step,
+    Translated,
+)
 from workers.ports import Reply as ChatReply
 
 Reply = Sequence[str] | Exception
@@ -43,6 +54,7 @@ class Request:
     sampling: Sampling
     seed: int | None
     adapter: str | None = None
+    step: Step = WHOLE_ROUND
 
     @property
     def asks(self) -> str:
@@ -120,9 +132,10 @@ class FakeGenerator:
         adapter: str | None = None,
         progress: Progress | None = None,
         job: Job | None = None,
+        step: Step = WHOLE_ROUND,
     ) -> list[Completion]:
         """Give the next reply of the script."""
-        request = Request(prompt, sampling, seed, adapter)
+        request = Request(prompt, sampling, seed, adapter, step)
         self.requests.append(request)
         await self._share_the_engine(request)
         if self._hold is not None:

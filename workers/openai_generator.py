@@ -24,7 +24,16 @@ from shared.prompts import Message, ModelInput
 from shared.settings import Settings
 from workers import wiring
 from workers.gateway.gateway import Gateway
-from workers.ports import Completion, Generator, LetterQuestion, Progress, Sampler, VotesPrompt
+from workers.ports import (
+    WHOLE_ROUND,
+    Completion,
+    Generator,
+    LetterQuestion,
+    Progress,
+    Sampler,
+    Step,
+    VotesPrompt,
+)
 
 _BASE = re.compile(r"(?i)(?:^|[-_./])(?:base|pt)(?:$|[-_.:/])")  # in the names of base models
 _LETTER = re.compile(r"[\s\"'“（(*]*([A-Za-z])(?![A-Za-z])")
@@ -75,9 +84,10 @@ class OpenAIGenerator:
         adapter: str | None = None,
         progress: Progress | None = None,
         job: Job | None = None,
+        step: Step = WHOLE_ROUND,
     ) -> list[Completion]:
         """Sample a round's votes, in one request if the server gives them all."""
-        votes = await self._round(prompt, sampling, seed, adapter, job)
+        votes = await self._round(prompt, sampling, seed, adapter, job, step)
         completions = await votes.sample()
         for vote, completion in enumerate(completions):
             if progress is not None:
@@ -104,6 +114,7 @@ class OpenAIGenerator:
         seed: int | None,
         adapter: str | None,
         job: Job | None,
+        step: Step = WHOLE_ROUND,
     ) -> "_Round":
         provider = self._sampler.service.provider
         if sampling.provider != provider or adapter is not None or job is None:
@@ -112,7 +123,7 @@ class OpenAIGenerator:
         if not isinstance(prompt, str) and not self._sampler.chats:
             raise Refused("the server has no chat template for the model: use --prompt-style completion")
         recorded = await asyncio.to_thread(recorded_votes.earlier_votes, job)
-        return _Round(self, job, len(recorded), prompt, sampling, seed)
+        return _Round(self, job, len(recorded), prompt, sampling, seed, step)
 
     def count_tokens(self, prompt: ModelInput, sampling: Sampling) -> int:
         """Count a prompt's tokens, or estimate them where the model's tokenizer is not at hand."""
@@ -150,9 +161,10 @@ class _Round:
         prompt: ModelInput,
         sampling: Sampling,
         seed: int | None,
+        step: Step,
     ) -> None:
         self._generator, self._job, self._recorded = generator, job, recorded
-        self._prompt, self._sampling, self._seed = prompt, sampling, seed
+        self._prompt, self._sampling, self._seed, self._step = prompt, sampling, seed, step
 
     async def sample(self) -> list[Completion]:
         wanted = self._sampling.votes
@@ -167,8 +179,8 @@ class _Round:
             :wanted
         ]
 
-    async def _ask(self, place: int, votes: int) -> list[Completion]:
-        sampling = self._sampling
+    async def _ask(self, at: int, votes: int) -> list[Completion]:
+        sampling, place = self._sampling, self._step.first + at
         prompt = self._request(
             self._prompt,
             # A server has one limit for both.
@@ -180,7 +192,8 @@ class _Round:
             # With one seed, votes of separate requests would all be the same.
             seed=None if self._seed is None else self._seed + place,
         )
-        return await self._generator.call(self._job, f"vote {self._recorded + place + 1}", prompt)
+        name = f"{self._step.name} {self._recorded + place + 1}"
+        return await self._generator.call(self._job, name, prompt)
 
     async def choose(self, vote: Completion, question: LetterQuestion) -> str | None:
         """Ask for a vote's letter: at the end of its text, or in another turn of its chat."""

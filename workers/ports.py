@@ -47,6 +47,20 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class Step:
+    """Which votes of a question's round a request is for: those from the place ``first`` on, from 0.
+
+    ``name`` tells it from another request for the same votes.
+    """
+
+    first: int = 0
+    name: str = "vote"
+
+
+WHOLE_ROUND = Step()
+
+
+@dataclass(frozen=True)
 class LetterQuestion:
     """What a vote is continued with to get its letter: ``opening`` ("答案是："), then one of ``letters``."""
 
@@ -115,13 +129,15 @@ class Generator(Protocol):
         adapter: str | None = None,
         progress: Progress | None = None,
         job: Job | None = None,
+        step: Step = WHOLE_ROUND,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts after a prompt, with the named LoRA adapter or with none.
 
         A text after a raw prompt ends at the run's stop sequences, a turn of a chat where the model ends it.
 
-        ``progress`` receives token counts during generation. ``job`` is the question's, which paid calls are
-        recorded for.
+        ``progress`` receives token counts during generation. ``job`` and ``step`` are the question's and the
+        request's, which paid calls are recorded for. ``seed`` is the round's: a vote's own is the sum of it and
+        its place. Cancelling this aborts the votes, unless they are calls.
 
         Raises:
             EngineDied: the engine has died; the next call starts a new one.

@@ -21,7 +21,7 @@ from tests.chaos import questions
 from tests.fakes import FakeRetriever, FakeScorer
 from workers import wiring
 from workers.inference.rounds import Rounds
-from workers.ports import Completion, Generator, LetterQuestion, Progress
+from workers.ports import WHOLE_ROUND, Completion, Generator, LetterQuestion, Progress, Step
 
 FASTEST, SLOWEST = 0.05, 0.3  # seconds
 UNREADABLE = 0.1  # share of rounds
@@ -71,6 +71,7 @@ class FastGenerator:
         adapter: str | None = None,
         progress: Progress | None = None,
         job: Job | None = None,
+        step: Step = WHOLE_ROUND,
     ) -> list[Completion]:
         """Answer after a moment, or kill this process."""
         await asyncio.sleep(random.uniform(FASTEST, SLOWEST))

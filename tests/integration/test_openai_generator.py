@@ -30,7 +30,7 @@ from workers import infer, wiring
 from workers.gateway.gateway import Gateway
 from workers.inference.rounds import Rounds
 from workers.openai_generator import OpenAIGenerator
-from workers.ports import Completion, VotesPrompt
+from workers.ports import Completion, Step, VotesPrompt
 from workers.providers.openai_sampling import OpenAISampler
 
 KEY = "sk-7f1d"
@@ -228,6 +228,21 @@ def test_with_a_seed_separate_requests_have_seeds_of_their_own(server: ChatServe
     play(generator(server), open_run(seed=7))
     seeds = [arrival.asked["seed"] for arrival in server.requests]
     assert sorted(seeds) == list(range(min(seeds), min(seeds) + 3))
+
+
+def test_votes_of_later_places_have_seeds_and_steps_of_their_own(server: ChatServer) -> None:
+    server.most_votes = 1
+    run = open_run()
+    made, job = generator(server), Infer(run=run, item=0)
+
+    async def sample(votes: int, place: int) -> None:
+        asked = SAMPLING.model_copy(update={"votes": votes})
+        await made.sample("题", asked, 40, job=job, step=Step(place))
+
+    asyncio.run(sample(2, 0))
+    asyncio.run(sample(1, 2))
+    assert sorted(steps(run)) == ["vote 1", "vote 2", "vote 3"]
+    assert sorted(arrival.asked["seed"] for arrival in server.requests) == [40, 41, 42]
 
 
 def test_tokens_that_the_server_does_not_count_are_bounded(server: ChatServer) -> None:

@@ -16,7 +16,7 @@ from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling, template_arguments
 from shared.prompts import ModelInput
 from workers.models.vllm_engine import Ask, RawVote, VllmEngine
-from workers.ports import Completion, LetterQuestion, Progress
+from workers.ports import WHOLE_ROUND, Completion, LetterQuestion, Progress, Step
 
 _THINK = "<think>"  # opens the thinking of most models
 REPORT_EVERY = 16  # tokens of a vote between two progress reports
@@ -54,6 +54,7 @@ class VllmGenerator:
         adapter: str | None = None,
         progress: Progress | None = None,
         job: Job | None = None,
+        step: Step = WHOLE_ROUND,
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts, all in one request; cancelling this aborts the request."""
         rendered = self._rendered(prompt, sampling)
@@ -61,7 +62,9 @@ class VllmGenerator:
         async def votes(ask: Ask) -> list[Completion]:
             limit = sampling.max_thinking or sampling.max_tokens
             stop = list(prompt_store.stops(sampling)) if isinstance(prompt, str) else []
-            parameters = sampling_params(sampling, limit, self._engine.usable_seed(seed), stop)
+            # vLLM adds to it a vote's place in the request.
+            own_seed = None if seed is None else self._engine.usable_seed(seed + step.first)
+            parameters = sampling_params(sampling, limit, own_seed, stop)
             sampled = await ask(self._source(rendered), parameters, progress)
             whole = (self._finish(ask, rendered, vote, sampling, parameters) for vote in sampled)
             return [_completion(vote, rendered) for vote in await asyncio.gather(*whole)]
