@@ -201,6 +201,16 @@ class Sampling(SamplingDefaults):
         description="maximum length of a vote's thinking, in tokens, in addition to --max-tokens; empty: "
         "thinking counts toward --max-tokens",
     )
+    stop: Literal["exact", "never"] = Field(
+        "never",
+        description="when a round ends before it has all its votes: exact (as soon as no further vote can "
+        "change its answer; votes that train a scorer need never), never",
+    )
+    first_wave: Count | None = Field(
+        None,
+        description="with --stop exact: votes asked for first; empty: as few as could decide, as in every "
+        "further wave",
+    )
     ask_letter: Literal["never", "last", "always"] = Field(
         "never",
         description="ask votes that end without a letter for one of the options' letters: never, last (in "

@@ -71,7 +71,8 @@ class RoundRecord:
 
     ``generator`` is a name in the table of generators; ``prompt`` is the prompt's SHA-256; ``examples`` are
     the positions of the solved examples, in prompt order; ``seconds`` is the duration of the sampling;
-    ``style`` is the prompt's (``chat``, ``completion``).
+    ``style`` is the prompt's (``chat``, ``completion``). Of a round that was stopped early,
+    ``unfinished`` counts the votes that were never asked for or aborted; the latter had ``aborted_tokens``.
     """
 
     generator: str | None
@@ -83,11 +84,16 @@ class RoundRecord:
     sampled_at: float
     seconds: float | None
     style: str | None = None
+    unfinished: int | None = None
+    aborted_tokens: int | None = None
 
 
 @dataclass(frozen=True)
 class Settled:
-    """The result of a claim's work: votes, and the answer; an item without an answer is retried."""
+    """The result of a claim's work: votes, and the answer; an item without an answer is retried.
+
+    ``places`` are the votes' in their round, if votes between them were aborted.
+    """
 
     claim: Claim
     votes: Sequence[VoteRecord]
@@ -95,6 +101,7 @@ class Settled:
     outcome: str
     scorer: str | None = None
     sampled: RoundRecord | None = None
+    places: Sequence[int] = ()
 
 
 @engine.retried
@@ -202,7 +209,7 @@ def _settle_one(connection: sa.Connection, end: Settled, now: float) -> bool:
     if end.votes:
         rows = [
             {**where, "place": place, "scorer": end.scorer, **vote.__dict__}
-            for place, vote in enumerate(end.votes)
+            for place, vote in zip(end.places or itertools.count(), end.votes, strict=False)
         ]
         connection.execute(schema.votes.insert(), rows)
     if end.sampled is not None:

@@ -290,6 +290,29 @@ def test_the_next_round_asks_for_new_votes(server: ChatServer) -> None:
     assert steps(run) == ["vote 1", "vote 4"]
 
 
+# Waves
+
+
+def test_a_stopped_round_has_a_request_for_each_wave(server: ChatServer) -> None:
+    texts = iter([MUTE, RIGHT])  # of all votes of a request
+    server.reply = lambda _: next(texts)
+    run, made = open_run(votes=5, stop="exact", seed=7), generator(server)
+    assert play(made, run) == ["A: unscored majority, 1 of 4 votes, 1 not needed"]
+    assert steps(run) == ["vote 1", "vote 4"]
+    assert [arrival.asked.get("n", 1) for arrival in server.requests] == [3, 1]
+    first, second = (arrival.asked["seed"] for arrival in server.requests)
+    assert second == first + 3
+    # The same waves find their replies on record.
+    job = Infer(run=run, item=0)
+    assert [len(asyncio.run(made.call(job, step, None))) for step in steps(run)] == [3, 1]  # type: ignore[arg-type]
+
+
+def test_calls_in_flight_are_not_aborted(server: ChatServer) -> None:
+    run = open_run(votes=5, stop="exact", first_wave=5)
+    assert play(generator(server), run) == ["A: unscored majority, 5 of 5 votes"]
+    assert steps(run) == ["vote 1"]
+
+
 # Failures
 
 

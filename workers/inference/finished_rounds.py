@@ -31,13 +31,17 @@ class SampledRound:
     """A round's votes and their sources.
 
     ``samplings`` and ``weights`` are set for votes of several runs: whose reading rule each has, and what it
-    counts.
+    counts. A round that could be stopped has its votes' ``places``, their ``scores`` if they count, and
+    whether it is ``final``: no further round can accept a vote.
     """
 
     votes: list[Completion]
     record: RoundRecord | None
     samplings: Sequence[Sampling] = ()
     weights: Sequence[float] = ()
+    places: Sequence[int] = ()
+    scores: Sequence[float | None] | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True)

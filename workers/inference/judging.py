@@ -1,12 +1,12 @@
 """Judge rounds: read the letters of their votes, score them, and vote.
 
-judge(FakeScorer(), plan, [finished])  ->  [Settled(claim, votes, Answer("B", "majority", 3), ...)]
+judge(FakeScorer(), plan, model, [finished])  ->  [Settled(claim, votes, Answer("B", "majority", 3), ...)]
 """
 
 from collections.abc import Sequence
 
 from shared import answers, voting
-from shared.ledger import engine, models, prompt_store
+from shared.ledger import engine, prompt_store
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import FORCED, READ, Settled, VoteRecord
 from shared.ledger.models import Model
@@ -17,17 +17,22 @@ from workers.inference.finished_rounds import FinishedRound, Plan
 from workers.ports import Completion, Scorer
 
 
-def judge(scorer: Scorer, plan: Plan, finished: Sequence[FinishedRound]) -> list[Settled]:
-    """Give the answer of each question, or none, which asks for another round.
+def judge(
+    scorer: Scorer, plan: Plan, model: Model | None, finished: Sequence[FinishedRound]
+) -> list[Settled]:
+    """Give the answer of each question, or none, which asks for another round; ``model`` is the scorer's.
 
     Raises:
         NotServedHere: the worker lacks the run's scorer.
     """
-    model = models.chosen("scorer", plan.sampling.scorer)
-    rule, name = _rule(plan.sampling, model), model.name if model else None
+    rule, name = rule_of(plan.sampling, model), model.name if model else None
     texts = [(each.asked, _texts(plan.sampling, each)) for each in finished]
     scores: Sequence[Sequence[float | None]]
-    scores = scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
+    known = [each.sampled.scores for each in finished if each.sampled.scores is not None]
+    if name is None:
+        scores = [[None] * len(each) for _, each in texts]
+    else:
+        scores = known if len(known) == len(finished) else scorer.score(name, texts)
     return [
         _end(plan.sampling, each, read, scored, rule, name)
         for each, (_, read), scored in zip(finished, texts, scores, strict=True)
@@ -49,7 +54,7 @@ def _texts(sampling: Sampling, finished: FinishedRound) -> list[Text]:
     return [read(vote, by, options) for vote, by in zip(votes, samplings, strict=True)]
 
 
-def _rule(sampling: Sampling, model: Model | None) -> Rule:
+def rule_of(sampling: Sampling, model: Model | None) -> Rule:
     """Give a run's voting rule; the run's options override the scorer's best rule."""
     best = (model.rule if model else None) or voting.GATE
     use = best.use if sampling.use == "auto" else VotingMode(sampling.use)
@@ -82,7 +87,9 @@ def _end(
         outcome = f"again: none of {len(votes)} votes was accepted"
     else:
         outcome = f"{answer.letter}: {answer.how}, {answer.support} of {len(votes)} votes"
-    return Settled(claim, records, answer, outcome, scorer, sampled.record)
+        if sampled.record is not None and sampled.record.unfinished:
+            outcome += f", {sampled.record.unfinished} not needed"
+    return Settled(claim, records, answer, outcome, scorer, sampled.record, sampled.places)
 
 
 def _record(completion: Completion, text: Text, score: float | None, rule: Rule) -> VoteRecord:

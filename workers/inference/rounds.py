@@ -19,18 +19,20 @@ from collections.abc import Callable, Sequence
 from shared import prompt_files, prompts
 from shared.dataset import LETTERS
 from shared.errors import NotServedHere, Refused, UserError, VotequeueError
-from shared.generators import VLLM
+from shared.generators import GENERATORS, VLLM
 from shared.jobs import Job
 from shared.ledger import claims, models, runs
 from shared.ledger.claims import Claim, RoundRecord
+from shared.ledger.models import Model
 from shared.options import Sampling
 from shared.prompt_files import PromptTemplate
 from shared.prompts import FewShotExample, ModelInput, PromptQuestion
 from workers import retries, settlement
-from workers.inference import judging, recorded_rounds
+from workers.inference import judging, recorded_rounds, waves
 from workers.inference.finished_rounds import FinishedRound, Plan, SampledRound, plan_of
 from workers.inference.throughput_meter import ThroughputMeter
-from workers.ports import Completion, Generator, LetterQuestion, Retriever, Scorer
+from workers.inference.waves import Ballot
+from workers.ports import Completion, Generator, LetterQuestion, Retriever, Scorer, Step
 
 EXCLUSIVE_FROM = 2  # consecutive deaths from which a question's batch runs alone
 
@@ -49,6 +51,8 @@ class Rounds:
         self._scorer = scorer
         self._retriever = retriever
         self._kind = kind
+        # A call that has begun is paid for.
+        self._aborts = not GENERATORS[kind].calls_provider
         self.meter = ThroughputMeter()
 
     async def run(self, batch: Sequence[Claim]) -> list[str | VotequeueError]:
@@ -66,11 +70,13 @@ class Rounds:
     async def _run(self, batch: Sequence[Claim]) -> list[str | VotequeueError]:
         plan = await asyncio.to_thread(plan_of, batch[0].job.run)
         asked = await asyncio.to_thread(_asked, batch)
+        model = await asyncio.to_thread(models.chosen, "scorer", plan.sampling.scorer)
         outcomes: dict[Claim, str | VotequeueError] = {}
         if plan.sampling.votes_of is None:
-            sampled = await self._sample(plan, batch, asked)
+            sampled = await self._sample(plan, model, batch, asked)
+            most = plan.sampling.max_attempts
             finished = [
-                FinishedRound(claim, question, result, claim.attempt >= plan.sampling.max_attempts)
+                FinishedRound(claim, question, result, result.final or claim.attempt >= most)
                 for claim, question, result in zip(batch, asked, sampled, strict=True)
                 if isinstance(result, SampledRound)
             ]
@@ -82,7 +88,7 @@ class Rounds:
         else:
             finished = await asyncio.to_thread(recorded_rounds.recorded, plan.sampling, batch, asked)
         # From here on, an outage of the ledger must not lose the sampled votes.
-        ends = await retries.until_done_aside(lambda: judging.judge(self._scorer, plan, finished))
+        ends = await retries.until_done_aside(lambda: judging.judge(self._scorer, plan, model, finished))
         kept = await retries.until_done_aside(lambda: claims.settle(ends))
         await asyncio.to_thread(settlement.publish, [end.claim.job for end in kept if end.answer is None])
         late = dict.fromkeys((each.claim for each in finished), settlement.TOO_LATE)
@@ -90,13 +96,15 @@ class Rounds:
         return [outcomes[claim] for claim in batch]
 
     async def _sample(
-        self, plan: Plan, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
+        self, plan: Plan, model: Model | None, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
     ) -> list[SampledRound | VotequeueError]:
         template = self._require_same(plan)
         examples = await asyncio.to_thread(self._examples, plan, asked, batch[0].job.run)
         adapter = await asyncio.to_thread(models.chosen, "lora", plan.sampling.lora)
         name = adapter.name if adapter else None
-        rounds = (self._ask(plan, template, name, *each) for each in zip(batch, asked, examples, strict=True))
+        rounds = (
+            self._ask(plan, model, template, name, *each) for each in zip(batch, asked, examples, strict=True)
+        )
         results = await asyncio.gather(*rounds, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not _is_of_question(result):
@@ -114,6 +122,7 @@ class Rounds:
     async def _ask(
         self,
         plan: Plan,
+        model: Model | None,
         template: PromptTemplate,
         adapter: str | None,
         claim: Claim,
@@ -124,10 +133,23 @@ class Rounds:
         prompt, tokens, examples = self._fit(template, asked, examples, style, sampling)
         progress = self.meter.begin(claim.job.run, claim, sampling.votes)
         seed, begun = _seed(sampling.seed, claim), time.time()
-        votes = await self._generator.sample(prompt, sampling, seed, adapter, progress, claim.job)
-        if sampling.asks_letters(claim.attempt):
-            letters = LetterQuestion(template.opening, LETTERS[: len(asked.options)])
-            votes = await self._force_letters(votes, prompt, letters, asked, sampling, adapter, claim.job)
+
+        ballot = None
+        if sampling.stop == "exact":
+            ballot = await asyncio.to_thread(Ballot, self._scorer, plan, model, claim, asked)
+        forces = sampling.asks_letters(sampling.max_attempts if ballot and ballot.final else claim.attempt)
+        letters = LetterQuestion(template.opening, LETTERS[: len(asked.options)])
+
+        async def ask(first: int, count: int) -> list[Completion]:
+            part, counted = sampling.model_copy(update={"votes": count}), progress.after(first)
+            votes = await self._generator.sample(prompt, part, seed, adapter, counted, claim.job, Step(first))
+            if forces:
+                return await self._force_letters(votes, prompt, letters, asked, part, adapter, claim.job)
+            return votes
+
+        if ballot:
+            await waves.sample(ballot, ask, sampling.first_wave, self._aborts)
+        votes = [] if ballot else await ask(0, sampling.votes)
         record = RoundRecord(
             generator=self._generator.identity.name,
             adapter=adapter,
@@ -138,8 +160,10 @@ class Rounds:
             sampled_at=begun,
             seconds=time.time() - begun,
             style=style,
+            unfinished=len(ballot.coming) if ballot else None,
+            aborted_tokens=progress.abort_rest() if ballot else None,
         )
-        return SampledRound(votes, record)
+        return ballot.sampled(record) if ballot else SampledRound(votes, record)
 
     def _style(self, sampling: Sampling) -> str:
         if sampling.prompt_style == "auto":
