@@ -34,6 +34,8 @@ def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
         InvalidOption: an option does not apply to the generator, or is missing.
     """
     generator = GENERATORS[sampling.generator]
+    if sampling.first_wave is not None and sampling.stop != "exact":
+        raise InvalidOption("--first-wave", "it needs --stop exact")
     _check_retriever(sampling.retriever or "")
     changes = _called(sampling) if generator.calls_provider else _uncalled(generator, given)
     if not generator.torch:
