@@ -4,7 +4,7 @@ of_run("round1")  ->  QuestionResult(number=41, votes=[RecordedVote(41, 1, 0, "B
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from operator import attrgetter
@@ -122,8 +122,12 @@ class VoteSource:
 
 def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
     """Read all questions of a run in order; with ``texts``, the votes' texts too."""
-    with engine.streaming() as connection:
-        recorded = _Groups(_select(connection, votes.run == run, whole=texts))
+    # A caller may stop early.
+    with (
+        engine.streaming() as connection,
+        closing(_select(connection, votes.run == run, whole=texts)) as in_order,
+    ):
+        recorded = _Groups(in_order)
         for text, rows in _by_entry(connection, run, _of_rounds("unfinished"), _of_rounds("aborted_tokens")):
             entry = dataset.entry_of(text)
             for row in rows:
@@ -282,10 +286,12 @@ def _round_of(row: sa.Row[Any]) -> RoundRecord:
 
 def _select(
     connection: sa.Connection, *where: sa.ColumnElement[bool], whole: bool = False
-) -> Iterator[RecordedVote]:
+) -> Generator[RecordedVote]:
     columns = [votes[name] for name in RecordedVote.__dataclass_fields__ if whole or name not in _ON_DEMAND]
     query = sa.select(*columns).where(*where).order_by(votes.number, votes.attempt, votes.place)
-    return (RecordedVote(*row) for row in connection.execute(query))
+    with closing(connection.execute(query)) as found:
+        for row in found:
+            yield RecordedVote(*row)
 
 
 def _by_entry(
