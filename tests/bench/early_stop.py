@@ -72,7 +72,6 @@ class Replay:
         """Give the places of the votes to come."""
         return [at for at, vote in enumerate(self.known) if isinstance(vote, Coming)]
 
-    @property
     def is_fixed(self) -> bool:
         """Tell whether the answer is fixed."""
         return self.outlook.is_fixed(self.known)
@@ -156,7 +155,7 @@ def play(replay: Replay, way: str) -> int:
     if way == "waves":
         asyncio.run(waves.sample(cast(Any, replay), ask, None, False))
     else:
-        while not replay.is_fixed:
+        while not replay.is_fixed():
             replay.add([replay.coming[0]], [replay.recorded[replay.coming[0]]])
     return replay.tokens
 
@@ -166,7 +165,7 @@ def abort(replay: Replay) -> int:
     order = sorted(range(len(replay.recorded)), key=lambda place: replay.recorded[place].tokens)
     length = 0
     for place in order:
-        if replay.is_fixed:
+        if replay.is_fixed():
             break
         length = replay.recorded[place].tokens
         replay.add([place], [replay.recorded[place]])

@@ -57,7 +57,6 @@ class Ballot:
         """Give the places of the votes to come."""
         return [place for place, vote in enumerate(self._votes) if isinstance(vote, Coming)]
 
-    @property
     def is_fixed(self) -> bool:
         """Tell whether no vote to come can change the answer."""
         return self._outlook.is_fixed(self._votes)
@@ -115,7 +114,8 @@ class Ballot:
 async def sample(ballot: Ballot, ask: Ask, first_wave: int | None, aborts: bool) -> None:
     """Ask for votes until the answer is fixed; ``aborts``: votes in flight can be aborted."""
     wanted = first_wave or 0
-    while fewest := ballot.fewest():
+    # In a thread: with many votes and options, it takes long enough to stall the engine's loop.
+    while fewest := await asyncio.to_thread(ballot.fewest):
         places = ballot.coming[: max(fewest, wanted)]
         if aborts and len(places) > fewest:
             await _until_fixed(ballot, ask, places)
@@ -128,7 +128,7 @@ async def _until_fixed(ballot: Ballot, ask: Ask, places: Sequence[int]) -> None:
     """Ask for each vote in a request of its own; abort those in flight when the answer is fixed."""
     asking = {asyncio.ensure_future(ask(place, 1)): place for place in places}
     try:
-        while asking and not ballot.is_fixed:
+        while asking and not await asyncio.to_thread(ballot.is_fixed):
             done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
             for request in done:
                 await _add(ballot, [asking.pop(request)], request.result())
