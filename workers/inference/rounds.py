@@ -161,7 +161,7 @@ class Rounds:
             seconds=time.time() - begun,
             style=style,
             unfinished=len(ballot.coming) if ballot else None,
-            aborted_tokens=progress.abort_rest() if ballot else None,
+            aborted_tokens=sum(progress.abort_rest().values()) if ballot else None,
         )
         return ballot.sampled(record) if ballot else SampledRound(votes, record)
 

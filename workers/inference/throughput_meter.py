@@ -45,13 +45,13 @@ class Counter:
         """Give a counter of the votes from a place on."""
         return Counter(self._lock, self._run, self._question, first)
 
-    def abort_rest(self) -> int:
-        """Expect no more of the unfinished votes; give the tokens that they have."""
+    def abort_rest(self) -> dict[int, int]:
+        """Expect no more of the unfinished votes; give the tokens that they have, by place."""
         with self._lock:
             tokens = self._question.tokens
             rest = set(range(len(tokens))) - self._question.finished
             self._question.finished |= rest
-            return sum(tokens[vote] for vote in rest)
+            return {vote: tokens[vote] for vote in rest}
 
     def count(self, vote: int, tokens: int, finished: bool) -> None:
         """Note how many tokens a vote has so far, and whether it is finished."""
