@@ -134,7 +134,20 @@ def _tight(text: str) -> str:
 _TYPE = re.compile(r"\b(?:frozenset|set|list|tuple|deque|dict(?:_\w+)?)(?=\()")
 _OPENING, _CLOSING = re.compile(r"[(\[{【《「]"), re.compile(r"[)\]}】》」]")
 _SEPARATOR = re.compile(r"\s*(?:[,、;|]|->|→|>|\band\b|以及|和|与|及)\s*")
-_EMPTY = {"空", "空列表", "空集", "空集合", "无", "没有", "没有人", "none", "∅", "empty", "emptylist", "emptyset"}
+_EMPTY = {
+    "空",
+    "空列表",
+    "空集",
+    "空集合",
+    "无",
+    "没有",
+    "没有人",
+    "none",
+    "∅",
+    "empty",
+    "emptylist",
+    "emptyset",
+}
 
 
 def _structure(text: str) -> str:
