@@ -59,10 +59,12 @@ def read(execution: Execution, options: Sequence[str]) -> tuple[str | None, str]
 # Letters
 
 _FIRST_LABEL = re.compile(r"[^:=]*[:=]\s*(?=[^\s:=])")
-_LABEL = re.compile(r"^.*(?:[:=]|是|为|选|\b(?:is|are|answer|option|result)\b)\s*(?=[^\s:=])", re.IGNORECASE)
+_LABEL = re.compile(
+    r"^.*(?:[:=]|(?<!不)是|为|选|\b(?:is|are|answer|option|result)\b)\s*(?=[^\s:=])", re.IGNORECASE
+)
 _LONE = re.compile(r"(?:选项|选|option\s)?\s*[(\[{]?\s*([A-Z])\s*[)\]}]?\s*[.,、:]?", re.IGNORECASE)
 _WITH_TEXT = re.compile(r"[(\[]?([A-Z])[)\]]?\s*[.、:)]\s*(.+)")
-_TEST = re.compile(r"\(?([A-Z])\)?\W{1,4}(true|false)", re.IGNORECASE)
+_TEST = re.compile(r"\(?([A-Z])\)?\W{1,4}((?i:true|false))")
 
 
 def _letters(line: str, values: Sequence[str]) -> set[str]:
@@ -82,8 +84,8 @@ def _only_true(text: str, options: int) -> str | None:
     """Give the only option that a table of tests finds true: ``A: False, B: True``."""
     tests = _TEST.findall(text)
     true = [letter for letter, truth in tests if truth.lower() == "true"]
-    whole = len({letter for letter, _ in tests}) == len(tests) == options
-    return true[0].upper() if whole and len(true) == 1 else None
+    whole = sorted(letter for letter, _ in tests) == list(LETTERS[:options])
+    return true[0] if whole and len(true) == 1 else None
 
 
 # Values
@@ -134,20 +136,7 @@ def _tight(text: str) -> str:
 _TYPE = re.compile(r"\b(?:frozenset|set|list|tuple|deque|dict(?:_\w+)?)(?=\()")
 _OPENING, _CLOSING = re.compile(r"[(\[{【《「]"), re.compile(r"[)\]}】》」]")
 _SEPARATOR = re.compile(r"\s*(?:[,、;|]|->|→|>|\band\b|以及|和|与|及)\s*")
-_EMPTY = {
-    "空",
-    "空列表",
-    "空集",
-    "空集合",
-    "无",
-    "没有",
-    "没有人",
-    "none",
-    "∅",
-    "empty",
-    "emptylist",
-    "emptyset",
-}
+_EMPTY = ("", "空", "空列表", "空集", "空集合", "无", "没有", "没有人", "none", "∅", "empty")
 
 
 def _structure(text: str) -> str:
@@ -159,7 +148,7 @@ def _structure(text: str) -> str:
     joined = re.sub(r"[.。](?=\]|$)", "", joined)
     while joined.startswith("[") and _closes_at_end(joined):
         joined = joined[1:-1]
-    return "[]" if _tight(joined) in _EMPTY or not joined else joined.rstrip(",").casefold()
+    return "[]" if _tight(joined) in _EMPTY else joined.rstrip(",").casefold()
 
 
 def _closes_at_end(text: str) -> bool:
@@ -189,15 +178,11 @@ def _items(text: str) -> list[str]:
 
 def _same_items(printed: str, value: str) -> bool:
     ours, theirs = _items(printed), _items(value)
-    return len(ours) == len(theirs) > 0 and all(map(_same_item, ours, theirs))
+    return len(ours) == len(theirs) > 0 and all(map(_same_text, ours, theirs))
 
 
 def _same_set(printed: str, value: str) -> bool:
     return len(_items(value)) > 1 and sorted(_items(printed)) == sorted(_items(value))
-
-
-def _same_item(printed: str, value: str) -> bool:
-    return _same_text(printed, value)
 
 
 # Numbers

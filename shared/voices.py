@@ -20,35 +20,23 @@ ENTRY_POINTS = "votequeue.voices"  # group of other packages' `Voice` entries
 MOST_VOTES = 1000
 
 
-@dataclass(frozen=True)
-class Spoken:
-    """A vote to read: its text, and what its execution gave, if its voice has an executor."""
-
-    text: str
-    execution: Execution | None = None
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The letter of a vote, or none, and how a program's vote ended (`shared.result_reader`)."""
-
-    letter: str | None
-    outcome: str | None = None
+# The letter of a vote, or none, and how a program ended (`shared.result_reader`).
+Reading = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True)
 class Voice:
     """A way to ask for votes and to read them.
 
-    ``prompts`` names its built-in prompt of each language. ``read`` gets the vote, the options' texts and the
-    run's reader. ``executor`` names, as ``module:name``, a function of the settings that gives an
-    `Executor` as in `workers.ports`; only a worker imports it. ``package`` must be installed, with ``extra``.
-    ``chats``: its prompt is always a chat.
+    ``prompts`` names its built-in prompt of each language. ``read`` gets the vote's text and execution, the
+    options' texts and the name of the run's reader. ``executor`` names, as ``module:name``, a function of the
+    settings that gives an `Executor` as in `workers.ports`; only a worker imports it. ``package`` must be
+    installed, with ``extra``. ``chats``: its prompt is always a chat.
     """
 
     name: str
     prompts: Mapping[str, str]
-    read: Callable[[Spoken, Sequence[str], str], Reading]
+    read: Callable[[str, Execution | None, Sequence[str], str], Reading]
     executor: str | None = None
     package: str | None = None
     extra: str | None = None
@@ -67,15 +55,12 @@ class Voice:
             )
 
 
-def _read_reasoning(vote: Spoken, options: Sequence[str], reader: str) -> Reading:
-    return Reading(answers.extract(vote.text, len(options), reader))
+def _read_reasoning(text: str, _: Execution | None, options: Sequence[str], reader: str) -> Reading:
+    return answers.extract(text, len(options), reader), None
 
 
-def _read_program(vote: Spoken, options: Sequence[str], _reader: str) -> Reading:
-    if vote.execution is None:
-        return Reading(None)
-    letter, outcome = result_reader.read(vote.execution, options)
-    return Reading(letter, outcome)
+def _read_program(_: str, execution: Execution | None, options: Sequence[str], _reader: str) -> Reading:
+    return result_reader.read(execution, options) if execution else (None, None)
 
 
 VOICES = Registry(

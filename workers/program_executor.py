@@ -45,11 +45,12 @@ class MontyExecutor:
         try:
             with self._started().checkout(**self._session()) as session:
                 value = session.feed_run(program, print_callback=printed)
-        except monty.MontyCrashedError as error:
-            failure, detail = OUT_OF_TIME if error.timed_out else CRASHED, str(error)
         except (monty.MontySyntaxError, monty.MontyRuntimeError) as error:
             kind, _, detail = error.display("type-msg").partition(": ")
             failure = _OF_LIMITS.get(kind, kind)
+        except monty.MontyError as error:
+            killed = isinstance(error, monty.MontyCrashedError) and error.timed_out
+            failure, detail = OUT_OF_TIME if killed else CRASHED, str(error)
         if value is not None and not printed.text:
             printed("stdout", str(value))
         if printed.full:

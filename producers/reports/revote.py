@@ -14,7 +14,7 @@ from producers import run_progress
 from producers.reports import confidence_intervals
 from producers.reports.confidence_intervals import Interval
 from producers.reports.shares import Share
-from shared import dataset, metrics, voting
+from shared import dataset, metrics, vote_weights, voting
 from shared.errors import UserError
 from shared.ledger import models, votes
 from shared.ledger.models import Model
@@ -22,7 +22,7 @@ from shared.ledger.votes import QuestionResult, RecordedVote
 from shared.options import Sampling
 from shared.voting import PLAIN, SCORED, Rule, Vote
 
-ONE_VOTE, ORACLE = "one vote", "some vote right"
+ONE_VOTE, ORACLE, BY_KIND = "one vote", "some vote right", "weights by kind"
 
 
 @dataclass
@@ -71,9 +71,16 @@ class _Case:
     entry: str
     rounds: list[list[RecordedVote]]
 
-    @property
-    def votes(self) -> list[list[Vote]]:
-        return [[Vote(vote.letter, vote.score) for vote in votes] for votes in self.rounds]
+    def votes(self, weighing: Sampling | None = None) -> list[list[Vote]]:
+        """Give its votes; ``weighing``: with the weights of their kinds, learned without its fold."""
+        fold = vote_weights.fold(self.entry, labelled=True)
+        return [
+            [
+                Vote(vote.letter, vote.score, weighing.kind_weight(vote.kind, fold) if weighing else 1.0)
+                for vote in votes
+            ]
+            for votes in self.rounds
+        ]
 
 
 def revote(name: str, scorer: str | None = None) -> Revote:
@@ -161,10 +168,15 @@ def _rows(cases: Sequence[_Case], model: Model | None, sampling: Sampling) -> It
     yield _row(ONE_VOTE, None, cases, one, sizes=[len(votes) for votes in first])
     plain, rounds, tokens = _answers(cases, PLAIN, sampling)
     yield _finished(_row("majority", None, cases, plain), rounds, tokens)
-    rules = [Rule(use, model.threshold(use)) for use in SCORED] if model else []
-    for rule in rules:
-        right, rounds, tokens = _answers(cases, rule, sampling)
-        row = _row(rule.use, rule.threshold if rule.use.voids else None, cases, right)
+    rules: list[tuple[Rule, Sampling | None]] = []
+    if model:
+        rules = [(Rule(use, model.threshold(use)), None) for use in SCORED]
+    if sampling.kind_weights:
+        rules.insert(0, (PLAIN, sampling))
+    for rule, weighing in rules:
+        right, rounds, tokens = _answers(cases, rule, sampling, weighing)
+        name = BY_KIND if weighing else rule.use
+        row = _row(name, rule.threshold if rule.use.voids else None, cases, right)
         gains = [now - before for now, before in zip(right, plain, strict=True)]
         row.over_majority = sum(gains) / len(cases)
         row.over_interval = _interval(cases, gains, [1] * len(cases))
@@ -176,12 +188,12 @@ def _rows(cases: Sequence[_Case], model: Model | None, sampling: Sampling) -> It
 
 
 def _answers(
-    cases: Sequence[_Case], rule: Rule, sampling: Sampling
+    cases: Sequence[_Case], rule: Rule, sampling: Sampling, weighing: Sampling | None = None
 ) -> tuple[list[int], list[int], list[int]]:
     """Answer all questions by one rule; return correctness, rounds and tokens of each."""
     right, rounds, tokens = [], [], []
     for case in cases:
-        answer, taken = voting.revote(case.votes, rule, sampling.fallback)
+        answer, taken = voting.revote(case.votes(weighing), rule, sampling.fallback)
         right.append(int(answer.letter == case.gold))
         rounds.append(taken)
         tokens.append(sum(vote.tokens for votes in case.rounds[:taken] for vote in votes))

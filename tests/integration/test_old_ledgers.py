@@ -23,6 +23,7 @@ from alembic.script import ScriptDirectory
 from shared import settings
 from shared.errors import UserError
 from shared.ledger import backups, claims, engine, leases, migrations, outbox, runs, schema
+from shared.ledger import votes as recorded_votes
 from tests.conftest import Command, forget
 from tests.integration import conftest, run_fixtures
 
@@ -432,3 +433,25 @@ def test_the_password_of_postgresql_is_in_no_command_line(
     assert f"dbname={url.database}" in said
     assert "S3cret" not in said
     assert (home / "password").read_text() == "S3cret\n"
+
+
+@pytest.mark.usefixtures("any_ledger")
+def test_votes_and_rounds_from_before_there_were_voices_are_reasonings() -> None:
+    with engine.engine().begin() as connection:
+        schema.metadata.drop_all(connection)
+        connection.execute(sa.text("DELETE FROM alembic_version"))
+        command.upgrade(migrations.config(connection), "5")
+        rounds = "INSERT INTO rounds (run, number, attempt, prompt, examples, seed, sampled_at, style)"
+        connection.execute(sa.text(f"{rounds} VALUES ('r', 0, 1, 'p', '[3, 17]', 4294967295, 1.5, 'chat')"))
+        votes = "INSERT INTO votes (run, number, attempt, place, text, letter, accepted, tokens)"
+        connection.execute(sa.text(f"{votes} VALUES ('r', 0, 1, 0, '答案是：B', 'B', {sa.true()}, 7)"))
+    forget()
+    assert "from revision 5 to 6" in str(engine.upgrade())
+    [(recorded, [sampled])] = recorded_votes.recorded_rounds("r", [0])[0]
+    assert [(vote.voice, vote.letter, vote.outcome) for vote in recorded] == [("reasoning", "B", None)]
+    assert (sampled.voice, sampled.examples, sampled.seed, sampled.style) == (
+        "reasoning",
+        [3, 17],
+        4294967295,
+        "chat",
+    )

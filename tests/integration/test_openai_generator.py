@@ -22,6 +22,8 @@ from shared.ledger.runs import Run
 from shared.ledger.schema import State
 from shared.options import Sampling
 from shared.providers import Price
+from shared.settings import Settings
+from shared.voices import VOICES
 from tests import fakes
 from tests.fakes import FakeLimiter, FakeRetriever, FakeScorer
 from tests.integration import run_fixtures
@@ -31,6 +33,7 @@ from workers.gateway.gateway import Gateway
 from workers.inference.rounds import Rounds
 from workers.openai_generator import OpenAIGenerator
 from workers.ports import Completion, Step, VotesPrompt
+from workers.program_executor import MontyExecutor
 from workers.providers.openai_sampling import OpenAISampler
 
 KEY = "sk-7f1d"
@@ -466,3 +469,38 @@ def test_a_reply_on_record_can_be_read_as_json(server: ChatServer) -> None:
     play(generator(server), run)
     (call,) = rows(schema.calls, run)
     assert [vote["text"] for vote in json.loads(call["reply"])] == [RIGHT] * 3
+
+
+# Several voices
+
+
+def test_the_requests_of_each_voice_and_of_repairs_are_recorded_apart(server: ChatServer) -> None:
+    def reply(asked: str) -> str:
+        if "请改正它" in asked:
+            return "```python\nprint('甲')\n```"
+        return "```python\npass\n```" if "### 推理" not in asked else RIGHT
+
+    server.reply = reply
+    program = prompt_files.built_in("zh-program")
+    run = open_run(
+        voices="reasoning=2,program=2", votes=4, voice_prompts={"program": program.digest}, repair=1
+    )
+    made, executor = generator(server), MontyExecutor(Settings())
+    rounds = Rounds(
+        made,
+        FakeScorer(),
+        lambda _: FakeRetriever(),
+        "openai",
+        lambda voice: executor if VOICES[voice].executor else None,
+    )
+    ended = asyncio.run(infer.run_round(rounds, claim(run)))
+    assert ended == ["A: unscored majority, 4 of 4 votes"]
+    assert sorted(steps(run)) == ["repair 3", "repair 4", "vote 1", "vote 3"]
+    assert [(vote["voice"], vote["letter"]) for vote in rows(schema.votes, run)] == [
+        ("reasoning", "A"),
+        ("reasoning", "A"),
+        ("program", "A"),
+        ("program", "A"),
+    ]
+    tokens = sum(vote["tokens"] for vote in rows(schema.votes, run))
+    assert tokens == sum(call["output_tokens"] for call in rows(schema.calls, run))

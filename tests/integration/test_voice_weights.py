@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from producers.enqueue import voice_weights
+from producers.reports import revote
 from shared import dataset, vote_weights
 from shared.errors import UserError
 from shared.ledger import runs, schema
@@ -124,6 +125,9 @@ def test_recorded_votes_are_counted_with_the_weights(
     assert "right with probability 0.88: a stop there would spare 12 of 24 votes" in ended.err
     play(rounds_of(FakeGenerator()), claim("weighed"))
     assert answered("weighed") == [("B", "weighted majority", 1, 1)]
+    shown = {row.name: row for row in revote.revote("weighed").rows}
+    assert (shown["majority"].right.right, shown["weights by kind"].right.right) == (0, 1)
+    assert shown["weights by kind"].over_majority == 1.0
 
 
 @pytest.mark.parametrize(

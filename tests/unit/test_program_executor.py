@@ -5,9 +5,9 @@
 
 import os
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -182,11 +182,9 @@ HOSTILE = {
 
 
 @pytest.fixture(scope="module")
-def executor() -> Iterator[MontyExecutor]:
+def executor() -> MontyExecutor:
     limits = ProgramLimits(seconds=SECONDS, memory_mib=MEMORY_MIB)
-    built = MontyExecutor(Settings(program_limits=limits))
-    yield built
-    built.close()
+    return MontyExecutor(Settings(program_limits=limits))
 
 
 @pytest.mark.parametrize(("program", "output"), WORKING)
@@ -230,25 +228,52 @@ def test_no_program_sees_another(executor: MontyExecutor) -> None:
     assert executor.run("print(secret)").failure == "NameError"
 
 
-def test_a_killed_process_costs_one_program(executor: MontyExecutor) -> None:
+def test_a_killed_process_costs_one_program() -> None:
+    before = set(children())
+    executor = MontyExecutor(Settings(program_limits=ProgramLimits(seconds=60)))
     results = []
     running = threading.Thread(target=lambda: results.append(executor.run("while True: pass")))
     running.start()
-    time.sleep(0.3)
-    for child in children():
+    while not (own := set(children()) - before):
+        time.sleep(0.1)
+    for child in own:
         os.kill(child, 9)
     running.join()
     assert results[0].failure == "crash"
     assert executor.run("print(1)").output == "1\n"
 
 
-def test_the_processes_end_with_the_executor() -> None:
-    before = set(children())
-    executor = MontyExecutor(Settings())
-    executor.run("print(1)")
-    assert set(children()) - before
-    executor.close()
-    assert set(children()) <= before
+KILLED = """
+import os, threading, time
+from shared.settings import Settings
+from workers.program_executor import MontyExecutor
+executor = MontyExecutor(Settings())
+executor.run("print(1)")
+threading.Thread(target=executor.run, args=("while True: pass",), daemon=True).start()
+time.sleep(0.2)
+os.system(f"pgrep -P {os.getpid()} monty")
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_processes_end_with_a_killed_worker() -> None:
+    worker = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False)
+    left = [Path(f"/proc/{pid}") for pid in worker.stdout.split()]
+    assert left
+    for _ in range(600):
+        if not any(is_monty(process) for process in left):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{left} outlived the worker")
+
+
+def is_monty(process: Path) -> bool:
+    """Tell whether a process is an interpreter that lives."""
+    try:
+        name, state = (process / "stat").read_text().split()[1:3]
+    except OSError:
+        return False
+    return name == "(monty)" and state != "Z"
 
 
 @pytest.mark.slow

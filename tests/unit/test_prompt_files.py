@@ -137,7 +137,6 @@ def test_the_worked_examples_are_solved_by_their_programs(name: str) -> None:
     executor = MontyExecutor(Settings())
     worked = prompt_files.built_in(name).worked
     read = [result_reader.read(executor.run(each.program), each.asked.options) for each in worked]
-    executor.close()
     assert read == [("C", "result"), ("B", "letter"), ("B", "result")]
 
 

@@ -30,6 +30,7 @@ from workers.inference.waves import Ballot
 from workers.ports import Completion, Executor, Generator, LetterQuestion, Step
 
 _AT_ONCE = 16  # programs
+_SHOWN = 500  # characters of output, to a model that repairs its program
 
 
 @dataclass(frozen=True)
@@ -263,15 +264,18 @@ class Asker:
         if read.text.letter is not None or ran is None:
             return vote
         error = f"{ran.failure}: {ran.detail}" if ran.failure else ""
-        told = request.template.repair(error, "" if ran.failure else ran.output.strip())
+        told = request.template.repair(error, "" if ran.failure else ran.output.strip()[-_SHOWN:])
         turns = (*prompt, Message("assistant", read.text.text or "…"), Message("user", told))
         if not self._generator.fits(self._generator.count_tokens(turns, sampling), sampling.max_tokens):
             return vote
         one = sampling.model_copy(update={"votes": 1})
         step = Step(place, "repair")
-        (again,) = await self._generator.sample(
-            turns, one, seed, request.adapter, None, request.claim.job, step
-        )
+        try:
+            (again,) = await self._generator.sample(
+                turns, one, seed, request.adapter, None, request.claim.job, step
+            )
+        except Refused:
+            return vote
         again = dataclasses.replace(
             again,
             voice=vote.voice,

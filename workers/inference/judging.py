@@ -14,7 +14,7 @@ from shared.ledger.models import Model
 from shared.options import Sampling
 from shared.prompts import PromptQuestion
 from shared.training_examples import Text
-from shared.voices import VOICES, Spoken
+from shared.voices import VOICES
 from shared.vote_weights import UNLABELLED
 from shared.voting import Rule, Vote, VotingMode
 from workers.inference.finished_rounds import FinishedRound, Plan, folds_of
@@ -67,14 +67,9 @@ class ReadVote:
 def read(vote: Completion, sampling: Sampling, asked: PromptQuestion) -> ReadVote:
     """Truncate a vote, and read its letter as its voice does; else take the one that it was asked for."""
     text = prompt_store.answer_text(vote.text, sampling.of_voice(vote.voice))
-    spoken = Spoken(text, vote.execution)
-    reading = VOICES[vote.voice].read(spoken, asked.options, sampling.reader)
-    letter = reading.letter or vote.forced
-    return ReadVote(
-        Text(text=text, letter=letter, thinking=vote.thinking),
-        reading.outcome,
-        voices.kind(vote.voice, reading.outcome),
-    )
+    letter, outcome = VOICES[vote.voice].read(text, vote.execution, asked.options, sampling.reader)
+    read = Text(text=text, letter=letter or vote.forced, thinking=vote.thinking)
+    return ReadVote(read, outcome, voices.kind(vote.voice, outcome))
 
 
 def _read_all(sampling: Sampling, finished: FinishedRound) -> list[ReadVote]:

@@ -4,8 +4,6 @@ votes (..., voice "program", outcome "result", output "3\\n", detail NULL, first
 rounds ("round1", 41, 1, "program", ...)
 """
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
@@ -25,27 +23,16 @@ def upgrade() -> None:
     ):
         op.add_column("votes", sa.Column(name, kind))
     # SQLite cannot change a primary key in place.
-    columns: list[sa.Column[Any]] = [
-        sa.Column("run", sa.String(), nullable=False),
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("attempt", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("generator", sa.String()),
-        sa.Column("adapter", sa.String()),
-        sa.Column("prompt", sa.String(), nullable=False),
-        sa.Column("prompt_tokens", sa.Integer()),
-        sa.Column("examples", sa.JSON(), nullable=False),
-        sa.Column("seed", sa.BigInteger()),
-        sa.Column("sampled_at", sa.Float(), nullable=False),
-        sa.Column("seconds", sa.Float()),
-        sa.Column("style", sa.String()),
+    rounds = sa.Table("rounds", sa.MetaData(), autoload_with=op.get_bind())
+    columns = [
+        sa.Column(column.name, column.type, nullable=column.nullable, autoincrement=False)
+        for column in rounds.c
     ]
-    names = [column.name for column in columns]
-    rounds = sa.table("rounds", *(sa.column(name) for name in names))
     voice = sa.Column("voice", sa.String(), nullable=False)
     key = sa.PrimaryKeyConstraint("run", "number", "attempt", "voice")
     by_voice = op.create_table("rounds_by_voice", *columns, voice, key)
     earlier = sa.select(*rounds.c, sa.literal("reasoning"))
-    op.execute(by_voice.insert().from_select([*names, "voice"], earlier))
+    op.execute(by_voice.insert().from_select([*rounds.c.keys(), "voice"], earlier))
     op.drop_table("rounds")
     op.rename_table("rounds_by_voice", "rounds")
     op.execute("UPDATE facts SET value = '6' WHERE name = 'schema'")
