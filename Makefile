@@ -60,7 +60,7 @@ demo: venv  ## real questions through broker, vLLM and scorer, start to end (at 
 accuracy: venv  ## what scorers are worth, on puzzles or on DATA=labelled.jsonl (within an hour on two cores)
 	@exec env DATA="$(DATA)" $(BIN)/python -m infra.accuracy
 
-generators: venv  ## questions through real OpenAI-compatible servers: vLLM's and llama.cpp's (compiled once, 10 minutes)
+generators: venv  ## questions through real OpenAI-compatible servers: vLLM's and llama.cpp's (10 to 20 minutes)
 	@exec $(BIN)/python -m infra.generators
 
 chaos: venv  ## workers killed, servers restarted, the ledger away: what is lost is counted (10 to 15 minutes)

@@ -1,9 +1,10 @@
-"""Answer a few questions through two real OpenAI-compatible servers (`make generators`).
+"""Answer a few questions through two real OpenAI-compatible servers, and in the worker (`make generators`).
 
-    | vLLM (completions)       | 4 questions, 20 votes | 4 calls  | 61 s | 23.0 tokens/s |
+    | vLLM (completion) | 4 of 4 answered | 20 votes, 19 with a letter | 4 calls | 61 s | 23.0 tokens/s |
 
 vLLM's server runs on the project's own weights; llama.cpp's (xllamacpp, which needs no compiler) on the GGUF
 file that these weights come from, in an environment of its own. The worker that calls them has no engine.
+The last row is the baseline: the same questions and weights with vLLM in the worker.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ PACE = {"VOTEQUEUE_MAX_TOKENS": "160", "VOTEQUEUE_MAX_MODEL_LEN": "4096", "VOTEQ
 QUESTIONS, SOLVED = ("-n", "3", "--seed", "8"), ("-n", "40", "--seed", "7")
 LOADING_SECONDS = 1800.0  # two busy cores
 LLAMA_PORT = 8398
-STEPS = 9  # the steps of `play`
+STEPS = 10  # the steps of `play`
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def play(stage: Stage) -> None:
             stage.votequeue("sample", *QUESTIONS, "-o", questions, "--force")
             stage.votequeue("sample", *SOLVED, "-o", solved, "--force")
         rows = [row for server in servers for row in _through(server, stage, questions, solved)]
+        with stage.step("answer with vLLM in the worker (completion)"):
+            rows.append(_answers("vLLM in the worker", (), "completion", stage, questions, solved))
     stage.print_times()
     for row in rows:
         local.say("| " + " | ".join(row) + " |")
@@ -138,25 +141,28 @@ def _through(server: Server, stage: Stage, questions: Path, solved: Path) -> Ite
             _await_models(server)
         for style in server.styles:
             with stage.step(f"answer through {server.name} ({style})"):
-                yield _answers(server, style, stage, questions, solved)
+                chosen = ("--generator", "openai", "--provider", server.provider, "--model", server.model)
+                yield _answers(server.name, chosen, style, stage, questions, solved, server.url)
 
 
-def _answers(server: Server, style: str, stage: Stage, questions: Path, solved: Path) -> list[str]:
-    run = f"{stage.run}-{server.name.lower().replace('.', '-')}-{style}"
-    chosen = ["--provider", server.provider, "--model", server.model]
-    options = ["--generator", "openai", *chosen, "--prompt-style", style, "--max-attempts", "1"]
-    worker = [*programs.worker_command("infer"), "--generator", "openai", *chosen]
+def _answers(
+    name: str, chosen: Sequence[str], style: str, stage: Stage, questions: Path, solved: Path, url: str = ""
+) -> list[str]:
+    run = f"{stage.run}-{name.lower().translate(str.maketrans('. ', '--'))}-{style}"
+    options = [*chosen, "--prompt-style", style, "--max-attempts", "1"]
+    worker = [*programs.worker_command("infer"), *chosen]
     environment = programs.environment(stage.settings)
-    environment |= {"VOTEQUEUE_CHAT_BASE_URL": server.url, "VOTEQUEUE_CHAT_API_KEY": "none"}
+    environment |= {"VOTEQUEUE_CHAT_BASE_URL": url, "VOTEQUEUE_CHAT_API_KEY": "none"} if url else {}
     with _background(worker, environment, stage.settings.home / "logs" / f"{run}.log"):
         stage.votequeue("enqueue", "infer", questions, "--examples", solved, *options, "--run", run)
         stage.votequeue("collect", run, "-o", stage.folder / f"{run}.jsonl", "--wait")
     report, status = stage.query("report", run), stage.query("status", run)
-    return _row(f"{server.name} ({style})", report, status)
+    return _row(f"{name} ({style})", report, status)
 
 
 def _row(name: str, report: dict[str, Any], status: dict[str, Any]) -> list[str]:
-    calls = sum(tally["calls"] for tally in status["services"]["tallies"])
+    services = status.get("services") or {"tallies": []}  # absent where no API is called
+    calls = sum(tally["calls"] for tally in services["tallies"])
     votes = report["unreadable"]
     return [
         name,

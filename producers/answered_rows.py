@@ -22,16 +22,33 @@ from shared.ledger.runs import Run
 
 @dataclass
 class Counts:
-    """Numbers of questions, of their (new) answers, and of skipped rows."""
+    """Numbers of questions, of their (new) answers, and of skipped rows.
 
+    With ``golds``, also of questions with a right letter, and of right answers to them.
+    """
+
+    golds: bool = False
     questions: int = 0
     answered: int = 0
     skipped: int = 0
+    labelled: int = 0
+    right: int = 0
 
-    def add(self, answers: list[MergedAnswer]) -> None:
+    def restart(self) -> None:
+        """Set all numbers to 0."""
+        self.questions = self.answered = self.skipped = self.labelled = self.right = 0
+
+    def add(self, text: str, answers: list[MergedAnswer]) -> None:
         """Count the questions of an entry."""
         self.questions += len(answers)
         self.answered += sum(answer.settled for answer in answers)
+        if self.golds:
+            golds = [question.answer for question in dataset.entry_of(text).questions]
+            self.labelled += len(golds) - golds.count(None)
+            self.right += sum(
+                gold is not None and gold == each.answer.letter
+                for gold, each in zip(golds, answers, strict=True)
+            )
 
 
 def entries(run: Run, fields: Sequence[str], counts: Counts) -> Iterator[dict[str, Any]]:
@@ -43,7 +60,7 @@ def entries(run: Run, fields: Sequence[str], counts: Counts) -> Iterator[dict[st
         UserError: a question has such a field of its own.
     """
     for text, answers in merged_answers.of_run(run, "confidence" in fields):
-        counts.add(answers)
+        counts.add(text, answers)
         yield _entry(text, answers, fields)
 
 
@@ -62,12 +79,12 @@ def rows(run: Run, fields: Sequence[str], counts: Counts) -> Iterator[Any]:
     Raises:
         UserError: a row has no place for a field, or has it already.
     """
-    counts.questions = counts.answered = counts.skipped = 0
+    counts.restart()
     sources = runs.load_sources(merged_answers.origin(run).name)
     answered = merged_answers.of_run(run, "confidence" in fields)
     # `--append-to` may add entries between the two queries, the second of which is that of the sources.
     for (text, answers), (_, source) in zip(answered, sources, strict=False):
-        counts.add(answers)
+        counts.add(text, answers)
         if source is None:
             yield _entry(text, answers, fields)
         else:

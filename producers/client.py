@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from producers import collect, hub_push, merged_answers, run_progress, watch
-from producers.collect import Collected, Contents, Exported
+from producers.collect import ANSWERS, Collected, Contents, Exported
 from producers.enqueue import dry_run, infer_order
 from producers.enqueue.dry_run import Forecast
 from producers.enqueue.publish import EnqueuedRun
@@ -134,21 +134,31 @@ class Client:
     ) -> Collected | Exported: ...
 
     def collect(
-        self, run: str, output: Path | str | None = None, *, wait: bool = False, **given: Any
+        self,
+        run: str,
+        output: Path | str | None = None,
+        *,
+        fields: Sequence[str] = (),
+        votes: bool = False,
+        format: str | None = None,  # noqa: A002  as the command names it
+        wait: bool = False,
+        force: bool = False,
     ) -> Iterator[RecordedAnswer] | Collected | Exported:
         """Write a run's results to a file, or, without one, yield the answers of its questions.
 
         An answer's letter is ``None`` while there is none. The answers of a run that asks questions again
         are merged into those of its origin. The file is written even if results are missing: see ``open``
-        and ``dead`` of the returned counts. The options are those of `votequeue collect`.
+        and ``dead`` of the returned counts. The options are those of `votequeue collect`; without a file,
+        only ``wait`` applies.
 
         Raises:
             UserError: the run has nothing to collect, or the file cannot be written.
         """
+        contents = Contents(tuple(fields), votes, format)
         if output is not None:
-            return collect.collect(run, Path(output), wait, given.pop("force", False), Contents(**given))
-        if given:
-            raise InvalidOption("--output", f"a file is needed for {', '.join(given)}")
+            return collect.collect(run, Path(output), wait, force, contents)
+        if contents != ANSWERS or force:
+            raise InvalidOption("--output", "a file is needed for other options than wait")
         record = run_progress.require_questions(run)
         if wait:
             self.wait(run)
@@ -156,16 +166,23 @@ class Client:
         return (each.answer for _, answers in entries for each in answers)
 
     def push(
-        self, run: str, target: str, *, wait: bool = False, **contents: Any
+        self,
+        run: str,
+        target: str,
+        *,
+        fields: Sequence[str] = (),
+        votes: bool = False,
+        format: str | None = None,  # noqa: A002  as the command names it
+        wait: bool = False,
     ) -> tuple[Collected | Exported, str]:
         """Write a run's results to a data set of the hub (``hf://OWNER/NAME``); give its address too.
 
-        ``contents`` are ``fields``, ``votes`` and ``format``, as in `collect`.
+        The options are those of `collect`.
 
         Raises:
             UserError: as `collect`, or the hub refuses or does not answer.
         """
-        return hub_push.push(run, target, wait, Contents(**contents))
+        return hub_push.push(run, target, wait, Contents(tuple(fields), votes, format))
 
     def report(self, run: str) -> Figures | GenerationReport | TrainingReport:
         """Compute a run's report: `Figures` for an infer run."""
@@ -188,6 +205,4 @@ class Client:
         Raises:
             UserError: the folder cannot be written, or a run reads one of the files and ``force`` is false.
         """
-        if isinstance(report, Comparison):
-            return report_files.save_comparison(report, Path(folder), force)
         return report_files.save(report, Path(folder), force)

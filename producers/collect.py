@@ -129,10 +129,11 @@ def collect(
     wait: bool = False,
     force: bool = False,
     contents: Contents = ANSWERS,
+    counts: answered_rows.Counts | None = None,
 ) -> Collected | Exported:
     """Write a run's results so far, or all of them with ``wait``.
 
-    ``force`` allows overwriting a file that a run reads.
+    ``force`` allows overwriting a file that a run reads. ``counts`` receives the numbers of written answers.
 
     Raises:
         InvalidOption: the contents are contradictory, or name an unknown field.
@@ -154,11 +155,17 @@ def collect(
         return _export(run, path, progress.dead(name))
     if contents.votes:
         return _votes(run, path, progress.dead(name))
-    return _answers(run, path, merged_answers.dead(run), contents)
+    return _answers(run, path, merged_answers.dead(run), contents, counts or answered_rows.Counts())
 
 
-def _answers(run: Run, path: Path, given_up: list[progress.Dead], contents: Contents) -> Collected:
-    counts, fields = answered_rows.Counts(), contents.fields
+def _answers(
+    run: Run,
+    path: Path,
+    given_up: list[progress.Dead],
+    contents: Contents,
+    counts: answered_rows.Counts,
+) -> Collected:
+    fields = contents.fields
     if _gives_rows(run, path, contents):
         source = Path(merged_answers.origin(run).source)
         written = formats.write_rows(

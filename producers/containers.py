@@ -6,12 +6,14 @@ The kind follows from the first bytes, then from the file's ending. Rows are str
 whole. Rows of text files are numbered by their lines, as an editor does.
 """
 
+import contextlib
 import csv
 import gzip
 import importlib.util
 import io
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +29,12 @@ _ENDINGS = (".gz", ".zst")
 _ARRAY = re.compile(rb"\s*\[\s*[{\[]")
 _BLOCK = re.compile(rb"\s*[a-z][ \t]*\r?\n[^\n]")
 _LONGEST_CELL = 1 << 24  # characters
+DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row with its number and, where the file has it, its JSON text; ``problem``: why it cannot be read."""
+    """A row with its number and, where the file has it, its JSON text; ``problem``: why it cannot be used."""
 
     number: int
     value: Any = None
@@ -66,7 +69,7 @@ def detect(path: Path) -> InputFile:
         return InputFile(path, "parquet")
     compression = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
     if compression:
-        with _decompressed(path, compression) as stream:
+        with _readable(path), _decompressed(path, compression) as stream:
             head = stream.read(_HEAD)
     name = path.name
     for ending in _ENDINGS:
@@ -94,20 +97,41 @@ def rows(file: InputFile, headerless: bool = False) -> Iterator[Row]:
     Raises:
         UserError: the file is damaged, of another encoding, or needs a package that is missing.
     """
+    with _readable(file.path):
+        try:
+            yield from _READERS[file.kind](file, headerless)
+        except UnicodeDecodeError:
+            raise _no_text(file) from None
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Describe why a file cannot be read."""
     try:
-        yield from _READERS[file.kind](file, headerless)
-    except UnicodeDecodeError:
-        description = None if file.compression else file_detection.other_kind(file.path)
-        raise UserError(description or f"{file.path} is not UTF-8: write it as UTF-8 first") from None
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise UserError(f"{file.path} is a damaged archive ({error}): get it again") from None
-    except OSError as error:
-        raise UserError(f"cannot read {file.path}: {error.strerror or error}") from None
+        yield
+    except (EOFError, zlib.error, OSError) as error:
+        # Errors of the system have a text, those of a library that decompresses have none.
+        if isinstance(error, OSError) and error.strerror:
+            raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(f"{path} is damaged ({error}): get it again") from None
+
+
+def _no_text(file: InputFile) -> UserError:
+    """Describe a text that is not in UTF-8."""
+    description = None if file.compression else file_detection.other_kind(file.path, is_text=True)
+    if description is None:
+        for number, raw in raw_lines(file):
+            try:
+                raw.decode()
+            except UnicodeDecodeError as error:
+                place = f"line {number}: not UTF-8 (byte {error.start + 1})"
+                return UserError(f"{file.path} {place}: save the file as UTF-8")
+    return UserError(description or f"{file.path} is not text: name a file of text")
 
 
 def raw_lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
     """Read the lines of a file that may be compressed, with their numbers, without blank ones."""
-    with _binary(file) as stream:
+    with _readable(file.path), _binary(file) as stream:
         yield from dataset.numbered(stream)
 
 
@@ -177,7 +201,8 @@ def _read_array(file: InputFile, headerless: bool) -> Iterator[Row]:
 def _read_table(file: InputFile, headerless: bool) -> Iterator[Row]:
     csv.field_size_limit(_LONGEST_CELL)
     with _text(file) as stream:
-        reader = csv.reader(stream, delimiter="\t" if file.kind == "tsv" else ",")
+        # Not strict, the reader would drop quotation marks that it does not understand.
+        reader = csv.reader(stream, delimiter=DELIMITERS[file.kind], strict=True)
         header: list[str] | None = None
         end = 0
         try:
@@ -190,15 +215,29 @@ def _read_table(file: InputFile, headerless: bool) -> Iterator[Row]:
                 elif header is None:
                     header = _header(file, cells)
                 elif len(cells) != len(header):
-                    problem = f"it has {len(cells)} cells, expected {len(header)}: see its quotation marks"
-                    yield Row(start, problem=problem)
+                    yield Row(
+                        start,
+                        cells,
+                        problem=f"its number of cells is {len(cells)}, expected {len(header)}: {_QUOTES}",
+                    )
                 else:
                     yield Row(start, dict(zip(header, cells, strict=True)))
         except csv.Error as error:
-            raise UserError(f"{file.path} line {end + 1}: {error}; see its quotation marks") from None
+            raise UserError(f"{file.path} line {end + 1}: {error}; {_QUOTES}") from None
+
+
+_QUOTES = 'put cells with separators or quotation marks into "…", their quotation marks doubled'
 
 
 def _header(file: InputFile, cells: list[str]) -> list[str]:
+    if any("\0" in name for name in cells):
+        raise _no_text(file)
+    expected = DELIMITERS[file.kind]
+    if len(cells) == 1 and (other := next((mark for mark in ";\t,|" if mark in cells[0]), None)):
+        raise UserError(
+            f"{file.path} line 1: one column, {json_text.shown(cells[0])}: write {expected!r} between cells, "
+            f"not {other!r}"
+        )
     twice = next((name for at, name in enumerate(cells) if name in cells[:at]), None)
     if twice is not None:
         raise UserError(f"{file.path} line 1: the column {twice!r} stands there twice: rename one")
@@ -226,7 +265,7 @@ def _read_blocks(file: InputFile, headerless: bool) -> Iterator[Row]:
 
 def _read_arrow(file: InputFile, headerless: bool) -> Iterator[Row]:
     arrow = pyarrow(file.path)
-    batches = (_of_parquet if file.kind == "parquet" else _of_folder)(file.path)
+    batches = map(_without_nan, (_of_parquet if file.kind == "parquet" else _of_folder)(file.path))
     try:
         for number, value in enumerate((value for batch in batches for value in batch.to_pylist()), start=1):
             # Values without JSON, such as dates, become text.
@@ -236,12 +275,25 @@ def _read_arrow(file: InputFile, headerless: bool) -> Iterator[Row]:
         raise UserError(f"{file.path} is damaged: {str(error).splitlines()[0]}; get it again") from None
 
 
+def _without_nan(batch: Any) -> Any:
+    """Make NaN missing: programs without missing numbers write it for them, and JSON has none."""
+    from pyarrow import types
+
+    for at, column in enumerate(batch.schema):
+        if types.is_floating(column.type):
+            from pyarrow import compute  # 10 MB that most files do not need
+
+            values = batch.column(at)
+            batch = batch.set_column(at, column, compute.if_else(compute.is_nan(values), None, values))
+    return batch
+
+
 def _of_parquet(path: Path) -> Iterator[Any]:
     from pyarrow import parquet
 
-    # Unbuffered, pyarrow would read each row group as a whole.
-    with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as table:
-        yield from table.iter_batches(batch_size=_BATCH)
+    # Unbuffered, pyarrow would read each row group as a whole, and its threads keep memory of their own.
+    with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as table:
+        yield from table.iter_batches(batch_size=_BATCH, use_threads=False)
 
 
 def _of_folder(path: Path) -> Iterator[Any]:
@@ -251,6 +303,20 @@ def _of_folder(path: Path) -> Iterator[Any]:
         with OSFile(str(part)) as stream, ipc.open_stream(stream) as reader:
             for batch in reader:
                 yield from (batch.slice(at, _BATCH) for at in range(0, len(batch), _BATCH))
+
+
+def arrow_schema(path: Path) -> Any:
+    """Read the schema of a Parquet file or of a folder of `datasets`.
+
+    Raises:
+        UserError, OSError, pyarrow.ArrowException: it is neither.
+    """
+    from pyarrow import OSFile, ipc, parquet
+
+    if not path.is_dir():
+        return parquet.read_schema(path)
+    with OSFile(str(files_of(path)[0])) as stream, ipc.open_stream(stream) as reader:
+        return reader.schema
 
 
 def files_of(path: Path) -> list[Path]:

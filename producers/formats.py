@@ -95,14 +95,11 @@ def write_table(
     require(path)
     if not is_table(path):
         return WrittenFile(row_writers.write(rows, path), [])
-    from datasets import Features
-
     plain = (
         {name: _text(value) if isinstance(value, str) else value for name, value in row.items()}
         for row in rows
     )
-    features = Features({name: _value(kind) for name, kind in columns.items()})
-    return WrittenFile(_write_table(_chunks(plain), path, run, features.arrow_schema), [])
+    return WrittenFile(_write_table(_chunks(plain), path, run, _typed(columns)), [])
 
 
 def write_rows(
@@ -118,8 +115,7 @@ def write_rows(
     require(path)
     if not is_table(path):
         return WrittenFile(row_writers.write(rows(), path), [])
-    schema = _schema_of(rows(), path)
-    schema = _schema_of_file(source, _typed(schema, added) if added else schema, added)
+    schema = _schema_of_file(source, rows, added) or _schema_of(rows(), path, added)
     return WrittenFile(_write_table(_chunks(map(_plain, rows())), path, run, schema), [])
 
 
@@ -137,7 +133,7 @@ def _plain(value: Any) -> Any:
     return float(value.text) if isinstance(value, json_text.Number) else value
 
 
-def _schema_of(rows: Iterator[Any], path: Path) -> Any:
+def _schema_of(rows: Iterator[Any], path: Path, added: Sequence[str]) -> Any:
     import pyarrow
 
     schema = pyarrow.schema([])
@@ -145,59 +141,54 @@ def _schema_of(rows: Iterator[Any], path: Path) -> Any:
         for chunk in _chunks(map(_plain, rows)):
             found = pyarrow.Table.from_pylist(chunk).schema
             schema = pyarrow.unify_schemas([schema, found], promote_options="permissive")
-    except (pyarrow.ArrowException, AttributeError, TypeError) as error:
-        what = str(error).splitlines()[0] if isinstance(error, pyarrow.ArrowException) else "no column names"
+    except (pyarrow.ArrowException, AttributeError, OverflowError, TypeError) as error:
+        what = "no column names" if isinstance(error, AttributeError) else str(error).splitlines()[0]
         raise UserError(f"{path}: the rows are no table ({what}): write .jsonl, .json or .csv") from None
-    return schema
+    # Without a value yet, added fields have no type of their own.
+    typed = _typed({name: ADDED[name] for name in added})
+    return pyarrow.schema([typed.field(field.name) if field.name in added else field for field in schema])
 
 
-def _typed(schema: Any, added: Sequence[str]) -> Any:
-    """Give added fields their types: without a value yet, they have none of their own."""
+def _typed(columns: Mapping[str, Any]) -> Any:
     from datasets import Features
 
-    typed = Features({name: _value(ADDED[name]) for name in added}).arrow_schema
-    for at, field in enumerate(schema):
-        if field.name in added:
-            schema = schema.set(at, typed.field(field.name))
-    return schema
+    return Features({name: _value(kind) for name, kind in columns.items()}).arrow_schema
 
 
-def _schema_of_file(source: Path, schema: Any, added: Sequence[str]) -> Any:
-    """Return the schema of the run's Parquet file with its metadata, if the rows still fit.
+def _schema_of_file(source: Path, rows: Callable[[], Iterator[Any]], added: Sequence[str]) -> Any | None:
+    """Return the schema of the run's input with its metadata, if the rows come back from it as they are.
 
     The ``added`` fields follow those of the file.
     """
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException
 
     try:
-        before = parquet.read_schema(source)
-    except (OSError, ArrowException):
-        return schema
-    own = [field for field in schema if field.name not in added]
-    fits = before.names == [field.name for field in own] and all(
-        field.type == old.type or _is_narrower(field.type, old.type)
-        for field, old in zip(own, before, strict=True)
-    )
-    if not fits:
-        return schema
-    for field in (field for field in schema if field.name in added):
-        before = before.append(field)
-    return before
+        schema = containers.arrow_schema(source)
+        for field in _typed({name: ADDED[name] for name in added}):
+            schema = schema.append(field)
+        for chunk in _chunks(map(_plain, rows())):
+            read = json.loads(json.dumps(_batch(chunk, schema).to_pylist(), default=str))
+            if read != [dict.fromkeys(schema.names) | row for row in chunk]:
+                return None
+    except (OSError, OverflowError, TypeError, UserError, ArrowException):
+        return None
+    return schema
 
 
-def _is_narrower(found: Any, old: Any) -> bool:
-    from pyarrow import types
+def _batch(rows: list[dict[str, Any]], schema: Any) -> Any:
+    from pyarrow import RecordBatch
 
-    integers = types.is_integer(found) and types.is_integer(old)
-    texts = types.is_string(found) and types.is_large_string(old)
-    lists = all(types.is_list(kind) or types.is_large_list(kind) for kind in (found, old))
-    structs = types.is_struct(found) and types.is_struct(old) and found.names == old.names
-    inner = lists and (found.value_type == old.value_type or _is_narrower(found.value_type, old.value_type))
-    fields = structs and all(
-        one.type == other.type or _is_narrower(one.type, other.type)
-        for one, other in zip(found.fields, old.fields, strict=True)
-    )
-    return integers or texts or inner or fields or (types.is_null(found) and not types.is_null(old))
+    columns = [_column([row.get(field.name) for row in rows], field.type) for field in schema]
+    return RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _column(values: list[Any], kind: Any) -> Any:
+    from pyarrow import ArrowException, array
+
+    try:
+        return array(values, kind)
+    except ArrowException:
+        return array(values).cast(kind)  # dates and decimals are texts in JSON
 
 
 def _fitted(value: Any, feature: Any, place: str, left_out: set[str]) -> Any:
@@ -251,11 +242,9 @@ def _write_table(rows: Rows, path: Path, run: str, schema: Any) -> int:
 
 
 def _write_batches(rows: Rows, out: Any, schema: Any) -> int:
-    from pyarrow import RecordBatch
-
     count = 0
     for chunk in rows:
-        out.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+        out.write_batch(_batch(chunk, schema))
         count += len(chunk)
     return count
 

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from producers import collect, containers, merged_answers, spool
+from producers import collect, containers, spool
+from producers.answered_rows import Counts
 from producers.collect import ANSWERS, Collected, Contents, Exported
-from shared import dataset
 from shared.errors import UserError
-from shared.jobs import DATA_QUEUES
 from shared.ledger import prompt_store, runs, votes
 from shared.ledger.runs import Run
 
@@ -39,16 +38,16 @@ def push(
     owner_and_name = _require(target)
     import huggingface_hub
 
-    run = runs.get_run(name)
+    run, counts = runs.get_run(name), Counts(golds=True)
     hub: Any = huggingface_hub.HfApi(library_name="votequeue")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, _FILE)
         path.parent.mkdir()
         try:
-            done = collect.collect(name, path, wait, contents=contents)
+            done = collect.collect(name, path, wait, contents=contents, counts=counts)
         except UserError as error:
             raise UserError(str(error).replace(str(path), f"{target} (Parquet)")) from None
-        Path(folder, "README.md").write_text(_card(run, path), encoding="utf-8")
+        Path(folder, "README.md").write_text(_card(run, path, done, counts), encoding="utf-8")
         where = {"repo_id": owner_and_name, "repo_type": "dataset"}
         url = _asked(target, lambda: hub.create_repo(**where, private=True, exist_ok=True))
         message = f"Answers of votequeue run {name}"
@@ -84,7 +83,7 @@ def _asked(target: str, call: Callable[[], _R]) -> _R:
     raise UserError(f"--push {target}: {reason}")
 
 
-def _card(run: Run, path: Path) -> str:
+def _card(run: Run, path: Path, done: Collected | Exported, counts: Counts) -> str:
     from datasets import DatasetInfo, Features
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCardData
@@ -102,25 +101,20 @@ def _card(run: Run, path: Path) -> str:
     )
     data = DatasetCardData(tags=["votequeue"])
     DatasetInfosDict({"default": info}).to_dataset_card_data(data)
-    facts = "\n".join(f"| {name} | {value} |" for name, value in _facts(run) if value)
+    facts = "\n".join(f"| {name} | {value} |" for name, value in _facts(run, done, counts) if value)
     return f"---\n{data.to_yaml()}\n---\n\n# {run.name}\n\n| | |\n|---|---|\n{facts}\n"
 
 
-def _facts(run: Run) -> Iterator[tuple[str, Any]]:
+def _facts(run: Run, done: Collected | Exported, counts: Counts) -> Iterator[tuple[str, Any]]:
     yield "run", run.name
     yield "votequeue", importlib.metadata.version("votequeue")
-    if run.kind in DATA_QUEUES:
+    if isinstance(done, Exported):
         yield "models", ", ".join(sorted({model for _, model in run.services}))
         return
     models = {source.model for source in votes.count_sources(run.name)} - {None}
     yield "models", ", ".join(sorted(map(str, models)))
     yield "prompt", prompt_store.of_votes(run.options.get("prompt")).name
-    questions = right = labelled = 0
-    for text, answers in merged_answers.of_run(run):
-        for question, merged in zip(dataset.entry_of(text).questions, answers, strict=True):
-            questions += 1
-            labelled += question.answer is not None
-            right += question.answer is not None and question.answer == merged.answer.letter
-    yield "questions", questions
-    if labelled:
-        yield "accuracy", f"{right / labelled:.1%} ({right} of {labelled} questions with a known answer)"
+    yield "questions", done.questions
+    if known := counts.labelled:
+        share = f"{counts.right / known:.1%}"
+        yield "accuracy", f"{share} ({counts.right} of {known} questions with a known answer)"

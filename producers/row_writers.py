@@ -19,7 +19,6 @@ from shared import dataset, json_text
 from shared.errors import UserError
 
 _LOOKED_AT = 1000  # rows whose fields become the columns of a table
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def write(rows: Iterable[Any], path: Path) -> int:
@@ -76,11 +75,24 @@ def _write_table(rows: Iterable[Any], file: IO[str], path: Path) -> None:
     source = iter(rows)
     first = list(itertools.islice(source, _LOOKED_AT))
     columns = list(dict.fromkeys(name for row in first if isinstance(row, dict) for name in row))
-    out = csv.writer(file, delimiter=_DELIMITERS[ending(path)], lineterminator="\n")
+    # Cells with CR are quoted only if it is part of the line end.
+    out = csv.writer(
+        _LineFeeds(file), delimiter=containers.DELIMITERS[ending(path)[1:]], lineterminator="\r\n"
+    )
     if columns:
         out.writerow(columns)
     for row in itertools.chain(first, source):
         out.writerow(list(_cells(row, columns, path)))
+
+
+class _LineFeeds:
+    """A file whose lines end with LF, although they are given with CR and LF."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix("\r\n") + "\n")
 
 
 def _cells(row: Any, columns: list[str], path: Path) -> Iterator[Any]:

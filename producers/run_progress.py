@@ -36,7 +36,8 @@ class RunProgress:
 
     ``rounds[state][attempt]`` counts items. ``eta_rests_on`` names the basis of ``eta``, an upper bound if
     ``eta_at_most``. ``votes`` is set if the run samples votes. ``put_off`` counts the pending items
-    that are scheduled for later, the first for ``due_at``. ``unserved``: no live worker consumes its
+    that are scheduled for later, the first for ``due_at``; ``put_off_by`` is how its last claim ended.
+    ``unserved``: no live worker consumes its
     ``queue``; ``command`` starts one.
     """
 
@@ -57,6 +58,7 @@ class RunProgress:
     held_in_kind: int
     put_off: int
     due_at: float | None
+    put_off_by: str | None
     result: dict[str, Any] | None
     queue: str
     command: str
@@ -126,6 +128,7 @@ def progress_of(name: str) -> RunProgress:
         held_in_kind=counts.held_in_kind,
         put_off=counts.put_off,
         due_at=counts.due_at,
+        put_off_by=counts.put_off_by,
         result=counts.result,
         queue=run.queue,
         command=generators.worker_command(run.kind, run.options),

@@ -363,8 +363,6 @@ def numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
 def unreadable(path: Path, error: OSError) -> UserError:
     """Describe why a file cannot be read."""
-    if (path / "dataset_info.json").is_file():
-        return UserError(f"{path} is a folder of `datasets`: write it as JSON Lines first (see docs/data.md)")
     if path.is_dir():
         return UserError(f"{path} is a folder: name the JSON Lines file in it")
     return UserError(f"cannot read {path}: {error.strerror or error}")

@@ -1,7 +1,9 @@
 """Detect what a file is that is no JSON Lines, and say in one sentence what to do about it.
 
-    other_kind(Path("train.jsonl.gz"))
-        ->  "train.jsonl.gz is compressed with gzip: unpack it first (gunzip < train.jsonl.gz > train.jsonl)"
+    other_kind(Path("train.jsonl.xz"))
+        ->  "train.jsonl.xz is compressed with xz: unpack it first (unxz < train.jsonl.xz > train.jsonl)"
+
+Kinds that `producers.containers` reads are not among them.
 
 Asked only once a line of a file turned out to be bad, so good files never pay for it. The file is looked at,
 never converted, and nothing but its own bytes is trusted: names and endings lie.
@@ -26,35 +28,26 @@ _WHOLE = 1 << 27  # bytes up to which a file is read as one JSON text
 _TEMPLATE = "a table is read if its name ends in .csv or .tsv"
 
 # First bytes, what they stand for, and what to do; {file} is the file and {new} a name for what comes of it.
-_MAGIC: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x1f\x8b", "compressed with gzip", "unpack it first (gunzip < {file} > {new})"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first (zstd -d < {file} > {new})"),
-    (b"BZh", "compressed with bzip2", "unpack it first (bunzip2 < {file} > {new})"),
-    (b"\xfd7zXZ\0", "compressed with xz", "unpack it first (unxz < {file} > {new})"),
-    (b"\x04\x22\x4d\x18", "compressed with lz4", "unpack it first (lz4 -d < {file} > {new})"),
+_UNPACK = "unpack it first ({} < {{file}} > {{new}})"
+_CONVERT = "write it as JSON Lines first"
+_NAME = "name the JSON Lines file"
+_MAGIC = (
+    (b"BZh", "compressed with bzip2", _UNPACK.format("bunzip2")),
+    (b"\xfd7zXZ\0", "compressed with xz", _UNPACK.format("unxz")),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", _UNPACK.format("lz4 -d")),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first (7z x {file})"),
     (b"Rar!\x1a\x07", "a RAR archive", "unpack it first (unrar x {file})"),
-    (
-        b"PAR1",
-        "a Parquet table",
-        'write it as JSON Lines first (python -c "import sys, datasets; datasets.Dataset.from_parquet('
-        'sys.argv[1]).to_json(sys.argv[2], force_ascii=False)" {file} {new})',
-    ),
-    (b"ARROW1", "an Arrow table", "write it as JSON Lines first"),
+    (b"ARROW1", "an Arrow table", _CONVERT),
     (b"SQLite format 3\0", "an SQLite database", "write a query's rows as JSON Lines first"),
     (b"%PDF", "a PDF document", "copy its questions into JSON Lines"),
-    (
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-        "an old Office document",
-        "save its table as CSV (UTF-8), then write each row as a JSON object",
-    ),
-    (b"\x89HDF\r\n", "an HDF5 file", "write it as JSON Lines first"),
-    (b"\x93NUMPY", "a NumPy file", "write it as JSON Lines first"),
-    (b"\x89PNG", "a picture", "name the JSON Lines file"),
-    (b"\xff\xd8\xff", "a picture", "name the JSON Lines file"),
-    (b"\x7fELF", "a program", "name the JSON Lines file"),
-    (b"\x80\x04\x95", "a Python pickle", "write it as JSON Lines first"),
-    (b"\x80\x05\x95", "a Python pickle", "write it as JSON Lines first"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document", "save its table as CSV (UTF-8)"),
+    (b"\x89HDF\r\n", "an HDF5 file", _CONVERT),
+    (b"\x93NUMPY", "a NumPy file", _CONVERT),
+    (b"\x89PNG", "a picture", _NAME),
+    (b"\xff\xd8\xff", "a picture", _NAME),
+    (b"\x7fELF", "a program", _NAME),
+    (b"\x80\x04\x95", "a Python pickle", _CONVERT),
+    (b"\x80\x05\x95", "a Python pickle", _CONVERT),
     (
         b"version https://git-lfs",
         "a Git LFS pointer instead of the data",
@@ -78,8 +71,10 @@ _MARKUP = (
 )
 
 
-def other_kind(path: Path) -> str | None:
+def other_kind(path: Path, is_text: bool = False) -> str | None:
     """Describe a file that is not a JSON Lines data set; ``None`` if it is one, or cannot be recognised.
+
+    ``is_text``: it may be a text of any kind in UTF-8.
 
     Raises:
         OSError: it cannot be read.
@@ -90,17 +85,24 @@ def other_kind(path: Path) -> str | None:
     if description:
         return f"{path} is {description}"
     survey = _survey(path)
-    description = (
-        _by_wrong_encoding(path, survey)
-        or _by_line_ends(path, head, survey)
-        or _by_whole(path, survey)
-        or _by_text(head, survey)
-    )
+    description = _by_wrong_encoding(path, survey)
+    if not is_text:
+        description = (
+            description
+            or _by_line_ends(path, head, survey)
+            or _by_whole(path, survey)
+            or _by_text(head, survey)
+        )
     return f"{path} {description}" if description else None
 
 
 def _to(path: Path, word: str = "converted") -> str:
-    """Name what a conversion makes: ``a.json`` -> ``a.jsonl``, if there is none, or ``a-converted.jsonl``."""
+    """Name what a conversion makes: ``a.json`` -> ``a.jsonl``, if there is none, or ``a-converted.jsonl``.
+
+    A file in another encoding keeps its ending: ``a.csv`` -> ``a-utf8.csv``.
+    """
+    if word == "utf8":
+        return shlex.quote(str(path.with_name(f"{path.stem}-utf8{path.suffix}")))
     stem = path.stem.removesuffix(".jsonl").removesuffix(".json")
     new = path.with_name(f"{stem}.jsonl")
     return shlex.quote(str(path.with_name(f"{stem}-{word}.jsonl") if new.exists() else new))
@@ -131,7 +133,7 @@ def _zipped(path: Path) -> str:
     except (OSError, zipfile.BadZipFile):
         names = []
     if any(name.startswith("xl/") for name in names):
-        return "an Excel workbook: save its sheet as CSV (UTF-8), then write each row as a JSON object"
+        return "an Excel workbook: save its sheet as CSV (UTF-8)"
     if any(name.startswith(("word/", "ppt/", "content.xml")) for name in names):
         return "an Office document: copy its questions into JSON Lines"
     return _filled(path, "a zip archive: unpack it first (unzip {file})")
@@ -146,20 +148,11 @@ def _by_encoding(path: Path, head: bytes) -> str | None:
 
 
 def _without_bom(head: bytes) -> str | None:
-    """Recognise UTF-16 and UTF-32 by where the NULs of ASCII characters stand; JSON has many of these."""
-    start = head[: 64 - len(head) % 4] if len(head) < 64 else head[:64]
-    if len(start) < 8 or b"\0" not in start:
-        return None
-    nul = [sum(byte == 0 for byte in start[at::4]) / len(start[at::4]) for at in range(4)]
-    high, low = 0.5, 0.2
-    for pattern, name in (
-        ((False, True, True, True), "UTF-32LE"),
-        ((True, True, True, False), "UTF-32BE"),
-        ((False, True, False, True), "UTF-16LE"),
-        ((True, False, True, False), "UTF-16BE"),
-    ):
-        if all(share >= high if is_nul else share <= low for share, is_nul in zip(nul, pattern, strict=True)):
-            return name
+    """Recognise UTF-16 and UTF-32 by their first two characters, which are ASCII in JSON and in tables."""
+    for encoding in ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE"):
+        start = head[:8].decode(encoding, "replace")[:2]
+        if len(start) == 2 and start.isascii() and start.isprintable():
+            return encoding
     return None
 
 
@@ -252,23 +245,15 @@ def _guessed(raw: bytes) -> tuple[str, str]:
 
 
 def _common(raw: bytes, encoding: str, first: bytes, last: bytes) -> float:
-    wide = [character.encode(encoding) for character in _decoded(raw, encoding) if character > "\x7f"]
+    text = raw.decode(encoding, "ignore")
+    wide = [character.encode(encoding) for character in text if character > "\x7f"]
     common = sum(len(code) == 2 and first <= code <= last and code[1] >= first[1] for code in wide)
     return common / len(wide) if wide else 0.0
 
 
-def _decoded(raw: bytes, encoding: str) -> str:
-    try:
-        return raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        # The sample may end within a character.
-        return raw[: error.start].decode(encoding) if error.start > len(raw) - 4 else ""
-
-
 def _by_whole(path: Path, survey: _Survey) -> str | None:
-    starts_list = survey.first.startswith("[")
     starts_object = survey.first.startswith("{") and (survey.first_problem or survey.lines == 1)
-    if not (starts_list or starts_object) or path.stat().st_size > _WHOLE:
+    if not starts_object or path.stat().st_size > _WHOLE:
         return None
     try:
         values = list(json_text.values(path.read_bytes().decode("utf-8-sig", "replace")))
@@ -288,9 +273,6 @@ def _broken_whole(survey: _Survey, error: Exception) -> str | None:
 
 def _describe_whole(path: Path, values: list[Any], survey: _Survey) -> str | None:
     advice = " (jq -c {filter} {{file}} > {{new}})"
-    if len(values) == 1 and isinstance(values[0], list) and any(isinstance(item, dict) for item in values[0]):
-        description = f"is one JSON array of {len(values[0])} items: write one item a line"
-        return description + _filled(path, advice.format(filter="'.[]'"))
     if len(values) == 1 and isinstance(values[0], dict):
         lists = [
             name

@@ -26,11 +26,9 @@ def read(path: Path, most: int = MOST) -> str:
         size = path.stat().st_size
         raw = b"" if size > most else path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): mend or remove it") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if size > most:
-        raise UserError(
-            f"{path} has {size / 1e6:.1f} MB, which is too big for what it should be: see what it is"
-        )
+        raise UserError(f"{path} is too big to be such a file: it has {size} bytes, and may have {most}")
     if raw.startswith(_UTF16):
         raise UserError(f"{path} is UTF-16: save the file as UTF-8")
     try:

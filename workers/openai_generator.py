@@ -87,8 +87,28 @@ class OpenAIGenerator:
         step: Step = WHOLE_ROUND,
     ) -> list[Completion]:
         """Sample a round's votes, in one request if the server gives them all."""
-        votes = await self._round(prompt, sampling, seed, adapter, job, step)
-        completions = await votes.sample()
+        asked_for = self._accept(prompt, sampling, adapter, job)
+        before = len(await asyncio.to_thread(recorded_votes.earlier_votes, asked_for))
+        stop = tuple(prompt_store.stops(sampling)) if isinstance(prompt, str) else ()
+        # A server has one limit for both.
+        limit = sampling.max_tokens + (sampling.max_thinking or 0)
+
+        async def ask(place: int, votes: int) -> list[Completion]:
+            # With one seed, votes of separate requests would all be the same.
+            own_seed = None if seed is None else seed + step.first + place
+            more = {"votes": votes, "top_p": sampling.top_p, "stop": stop, "seed": own_seed}
+            request = _request(prompt, sampling, limit, sampling.temperature, **more)
+            name = f"{step.name} {before + step.first + place + 1}"
+            return await self._call(asked_for, name, request)
+
+        # A reply on record may have more votes than are asked for now.
+        completions = (await ask(0, 1 if self._sampler.one_by_one else sampling.votes))[: sampling.votes]
+        singles = [ask(place, 1) for place in range(len(completions), sampling.votes)]
+        # The replies of those that succeed are on record for the next try, even if others fail.
+        for result in await asyncio.gather(*singles, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+            completions += result[:1]
         for vote, completion in enumerate(completions):
             if progress is not None:
                 progress.count(vote, completion.tokens, finished=True)
@@ -103,27 +123,35 @@ class OpenAIGenerator:
         adapter: str | None = None,
         job: Job | None = None,
     ) -> list[str | None]:
-        """Ask for the letter of each vote, in a request of its own."""
-        asking = await self._round(prompt, sampling, None, adapter, job)
-        return list(await asyncio.gather(*(asking.choose(vote, question) for vote in votes)))
+        """Ask for the letter of each different vote, in a request of its own."""
+        asked_for = self._accept(prompt, sampling, adapter, job)
+        requests = [_letter_request(prompt, vote, question, sampling) for vote in votes]
+        # The text names the vote: its place may differ when the round is tried again.
+        steps = [f"letter {prompts.digest(request.text)[:12]}" for request in requests]
+        distinct = dict(zip(steps, requests, strict=True))
+        replies = await asyncio.gather(*(self._call(asked_for, *each) for each in distinct.items()))
+        chosen = {
+            step: letter_of(reply[0].text, question.letters)
+            for step, reply in zip(distinct, replies, strict=True)
+        }
+        return [chosen[step] for step in steps]
 
-    async def _round(
-        self,
-        prompt: ModelInput,
-        sampling: Sampling,
-        seed: int | None,
-        adapter: str | None,
-        job: Job | None,
-        step: Step = WHOLE_ROUND,
-    ) -> "_Round":
+    def _accept(self, prompt: ModelInput, sampling: Sampling, adapter: str | None, job: Job | None) -> Job:
+        """Give the job that calls are recorded for, of a run that this worker serves."""
         provider = self._sampler.service.provider
         if sampling.provider != provider or adapter is not None or job is None:
             wanted = f"the provider {sampling.provider}" + (f" and the adapter {adapter}" if adapter else "")
             raise NotServedHere(f"the run is for {wanted}, this worker has the provider {provider} only")
         if not isinstance(prompt, str) and not self._sampler.chats:
             raise Refused("the server has no chat template for the model: use --prompt-style completion")
-        recorded = await asyncio.to_thread(recorded_votes.earlier_votes, job)
-        return _Round(self, job, len(recorded), prompt, sampling, seed, step)
+        return job
+
+    async def _call(self, job: Job, step: str, request: VotesPrompt) -> list[Completion]:
+        """Make one request in a thread, unless its reply is on record."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads, self._gateway.sample, job, step, self._sampler, request
+        )
 
     def count_tokens(self, prompt: ModelInput, sampling: Sampling) -> int:
         """Count a prompt's tokens, or estimate them where the model's tokenizer is not at hand."""
@@ -137,89 +165,33 @@ class OpenAIGenerator:
         """Wait for the calls in flight: their replies are recorded."""
         await asyncio.to_thread(self._threads.shutdown)
 
-    @property
-    def one_by_one(self) -> bool:
-        """Tell whether the server gives one vote a request."""
-        return self._sampler.one_by_one
 
-    async def call(self, job: Job, step: str, prompt: VotesPrompt) -> list[Completion]:
-        """Make one request in a thread, unless its reply is on record."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._threads, self._gateway.sample, job, step, self._sampler, prompt
-        )
+def _letter_request(
+    prompt: ModelInput, vote: Completion, question: LetterQuestion, sampling: Sampling
+) -> VotesPrompt:
+    """Ask for a vote's letter: at the end of its text, or in another turn of its chat."""
+    text, opening = vote.text.strip(), question.opening.rstrip()
+    asked: ModelInput
+    if isinstance(prompt, str):
+        asked = f"{prompt}{text}\n{opening}"
+    else:
+        asked = (*prompt, Message("assistant", text or _NOTHING), Message("user", opening))
+    # A model that thinks does so again.
+    limit = sampling.max_tokens if vote.thinking else _LETTER_TOKENS
+    return _request(asked, sampling, limit, 0.0, letters=question.letters)
 
 
-class _Round:
-    """The votes of one round of a question that has ``recorded`` votes of earlier rounds."""
-
-    def __init__(
-        self,
-        generator: OpenAIGenerator,
-        job: Job,
-        recorded: int,
-        prompt: ModelInput,
-        sampling: Sampling,
-        seed: int | None,
-        step: Step,
-    ) -> None:
-        self._generator, self._job, self._recorded = generator, job, recorded
-        self._prompt, self._sampling, self._seed, self._step = prompt, sampling, seed, step
-
-    async def sample(self) -> list[Completion]:
-        wanted = self._sampling.votes
-        first = await self._ask(0, 1 if self._generator.one_by_one else wanted)
-        singles = [self._ask(place, 1) for place in range(len(first), wanted)]
-        results = await asyncio.gather(*singles, return_exceptions=True)
-        # Only now: the replies of those that succeeded are on record for the next try.
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return [*first, *(vote for votes in results if isinstance(votes, list) for vote in votes[:1])][
-            :wanted
-        ]
-
-    async def _ask(self, at: int, votes: int) -> list[Completion]:
-        sampling, place = self._sampling, self._step.first + at
-        prompt = self._request(
-            self._prompt,
-            # A server has one limit for both.
-            sampling.max_tokens + (sampling.max_thinking or 0),
-            sampling.temperature,
-            votes=votes,
-            top_p=sampling.top_p,
-            stop=tuple(prompt_store.stops(sampling)) if isinstance(self._prompt, str) else (),
-            # With one seed, votes of separate requests would all be the same.
-            seed=None if self._seed is None else self._seed + place,
-        )
-        name = f"{self._step.name} {self._recorded + place + 1}"
-        return await self._generator.call(self._job, name, prompt)
-
-    async def choose(self, vote: Completion, question: LetterQuestion) -> str | None:
-        """Ask for a vote's letter: at the end of its text, or in another turn of its chat."""
-        text, opening = vote.text.strip(), question.opening.rstrip()
-        asked: ModelInput
-        if isinstance(self._prompt, str):
-            asked = f"{self._prompt}{text}\n{opening}"
-        else:
-            asked = (*self._prompt, Message("assistant", text or _NOTHING), Message("user", opening))
-        # A model that thinks does so again.
-        limit = self._sampling.max_tokens if vote.thinking else _LETTER_TOKENS
-        prompt = self._request(asked, limit, 0.0, letters=question.letters)
-        # The text names the vote: its place may differ when the round is tried again.
-        step = f"letter {self._recorded + 1} {prompts.digest(prompt.text)[:12]}"
-        reply = (await self._generator.call(self._job, step, prompt))[0]
-        return letter_of(reply.text, question.letters)
-
-    def _request(self, prompt: ModelInput, max_tokens: int, temperature: float, **more: Any) -> VotesPrompt:
-        return VotesPrompt(
-            prompts.plain_text(prompt),
-            max_tokens,
-            temperature,
-            messages=() if isinstance(prompt, str) else prompt,
-            template_args=template_arguments(self._sampling.template_arg),
-            **more,
-        )
+def _request(
+    prompt: ModelInput, sampling: Sampling, max_tokens: int, temperature: float, **more: Any
+) -> VotesPrompt:
+    return VotesPrompt(
+        prompts.plain_text(prompt),
+        max_tokens,
+        temperature,
+        messages=() if isinstance(prompt, str) else prompt,
+        template_args=template_arguments(sampling.template_arg),
+        **more,
+    )
 
 
 def letter_of(text: str, letters: str) -> str | None:

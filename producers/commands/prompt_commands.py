@@ -5,14 +5,13 @@
 As in `cli`, each command imports its dependencies when it runs.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from producers.commands import options
 from producers.commands.options import Json
 from producers.enqueue import option_checks
-from shared import settings
 from shared.errors import UserError
 from shared.options import Reading, Sampling
 
@@ -66,28 +65,33 @@ def preview(
         typer.Option(min=0, help="solved examples in the prompt", show_default="VOTEQUEUE_NUM_EXAMPLES"),
     ] = None,
     prompt_style: Annotated[
-        Literal["completion", "chat"] | None,
-        typer.Option(help="the prompt as a text or as turns", show_default="VOTEQUEUE_PROMPT_STYLE"),
+        str | None,
+        typer.Option(
+            help="completion (the prompt as a text) or chat (as turns)", show_default="VOTEQUEUE_PROMPT_STYLE"
+        ),
     ] = None,
     examples_as: Annotated[
-        Literal["turns", "text"], typer.Option(help=Sampling.model_fields["examples_as"].description)
-    ] = "turns",
+        str | None,
+        typer.Option(help=Sampling.model_fields["examples_as"].description, show_default="turns"),
+    ] = None,
     reading: dict[str, Any],
     json: Json = False,
 ) -> None:
     """Print the prompt of the first question exactly as a worker sends it, and its tokens on stderr."""
-    count = settings.load().num_examples if num_examples is None else num_examples
+    given = {"num_examples": num_examples, "prompt_style": prompt_style, "examples_as": examples_as}
+    sampling = option_checks.sampling({name: value for name, value in given.items() if value is not None})
     read = option_checks.filled(Reading, {}, reading)
     from producers import console
     from producers.enqueue import inputs
     from producers.enqueue import preview as previewing
     from producers.reports import render
 
-    style = prompt_style or settings.load().prompt_style
+    style = sampling.prompt_style
     if style == "auto":
         raise UserError("--prompt-style auto depends on the worker's model: name completion or chat")
     file = inputs.find_file(data)
-    shown = previewing.preview(file, examples, prompt, count, read, style, examples_as)
+    count, shown_as = sampling.num_examples, sampling.examples_as
+    shown = previewing.preview(file, examples, prompt, count, read, style, shown_as)
     if json:
         return render.as_json(shown)
     render.text(shown.text.removesuffix("\n"))

@@ -24,6 +24,7 @@ from shared.options import Sampling
 from shared.vote_weights import FoldCount
 from shared.voting import PLAIN, Vote
 
+_LEAST = 10  # labelled entries from which weights are learned: two for each fold
 # The options of the first run that do not describe the votes of all.
 _OF_ONE_RUN = ("model", "generator", "provider", "retriever", "language")
 
@@ -85,6 +86,11 @@ def _learn(names: Sequence[str], matches: Sequence[Match]) -> dict[str, tuple[fl
         raise UserError(
             f"--combine learned needs right letters, and run {names[0]!r} has none: name a run over labelled "
             "data first, or use --combine plain"
+        )
+    if (units := len({match.unit for match in labelled})) < _LEAST:
+        raise UserError(
+            f"--combine learned needs right letters in at least {_LEAST} entries, and run {names[0]!r} has "
+            f"them in {units}: name a run with more of them first, or use --combine plain"
         )
     return {
         name: vote_weights.by_fold([_counts(match, at) for match in labelled])

@@ -97,10 +97,9 @@ def forecast(prepared: Prepared, budget: float | None = None) -> Forecast:
 def _cost(services: list[tuple[str, str]], sampling: Sampling, used: Usage) -> dict[str, Any]:
     """Return the cost of a round whose requests each bring all votes of a question."""
     loaded, provider, model = settings.load(), sampling.provider, str(sampling.model)
-    unpriced = ", ".join("/".join(service) for service in services if not estimate.has_price(*service))
     embedding = providers.embedding_service(sampling.retriever)
     known: dict[str, Any] = {
-        "unpriced": unpriced or None,
+        "unpriced": ", ".join(estimate.unpriced(services)) or None,
         "embedding": "/".join(embedding) if embedding in services else None,
     }
     if provider is None or not estimate.has_price(provider, model):

@@ -15,6 +15,7 @@ from producers import console
 from producers.enqueue.workload import Amount, Load, Workload
 from shared import providers, settings
 from shared.errors import UserError
+from shared.ledger.runs import Run
 from shared.providers import Limits, Price, Usage
 
 USED = 0.95  # share of a rate limit that the limiter uses
@@ -182,13 +183,13 @@ def _times(amount: Amount, limits: Limits, speed: float) -> dict[str, float]:
 # Budgets
 
 
-def require_price(estimate: Estimate, budget: float | None) -> None:
+def require_price(run: Run, budget: float | None) -> None:
     """Refuse a budget if a price is missing.
 
     Raises:
         UserError: a model has no price.
     """
-    unknown = unpriced(estimate)
+    unknown = unpriced(run.services)
     if budget is not None and unknown:
         raise UserError(
             f"--budget {budget:g} needs a price for {', '.join(unknown)}; "
@@ -207,9 +208,9 @@ def too_small(estimate: Estimate, left: float) -> str | None:
     return None
 
 
-def unpriced(estimate: Estimate) -> list[str]:
-    """List the models without a price."""
-    return [service.name for service in estimate.services if service.cost is None]
+def unpriced(services: Iterable[tuple[str, str]]) -> list[str]:
+    """List the models without a price, given providers and models."""
+    return ["/".join(service) for service in services if not has_price(*service)]
 
 
 # Rendering
@@ -258,7 +259,8 @@ def rows(estimate: Estimate) -> list[tuple[str, str, str]]:
 
 def remarks(estimate: Estimate) -> list[str]:
     """List the basis of an estimate: limits, prices, recorded texts and assumptions."""
-    notes = [f"no price is set for {name}: VOTEQUEUE_PRICES" for name in unpriced(estimate)]
+    missing = [service.name for service in estimate.services if service.cost is None]
+    notes = [f"no price is set for {name}: VOTEQUEUE_PRICES" for name in missing]
     notes += [f"already on record, at no cost: {estimate.on_record}"] if estimate.on_record else []
     for service in estimate.services:
         limits = ", ".join(f"{name} {value:g}" for name, value in service.limits.items()) or "none known"

@@ -80,12 +80,13 @@ def check(
     shown = None if examples is None else str(examples)
     asked = {"examples": examples, "budget": budget, "dry_run": dry_run or None, **given}
     if append_to is not None:
+        _refuse({"dry_run": asked.pop("dry_run")}, "it does not apply to --append-to")
         _refuse({"run": run, **asked}, f"the options of {append_to} are used")
         if not isinstance(source, Path):
             raise InvalidOption("DATA", "--append-to takes a data set, not a run")
     elif isinstance(source, Path):
         _refuse({"only": sampling.only}, "it needs a run, not a data set")
-    elif sampling.only:
+    elif sampling.only is not None:
         _refuse({"examples": examples, **read}, f"those of {data} are used")
     else:
         _refuse({**asked, **read}, f"the recorded votes of {data} are reused", RESCORING)
@@ -122,7 +123,7 @@ def place(order: InferOrder) -> EnqueuedRun:
         ServiceUnreachable: the broker does not answer.
     """
     source, sampling = order.source, order.sampling
-    if isinstance(source, Run) and not sampling.only:
+    if isinstance(source, Run) and sampling.only is None:
         changes = {name: getattr(sampling, name) for name in order.given}
         # Use the scorer in use now, unless another is named.
         return rescore.rescore(

@@ -164,6 +164,9 @@ def _check_one(path: Path, reading: Reading) -> DataSource:
         console.note(str(bad))
     if tally.bad > len(tally.reported):
         console.note(f"{path}: and {tally.bad - len(tally.reported)} more bad lines")
+    answers = [argument for argument in reading.map if argument.startswith("answer=")]
+    if answers and tally.entries and not tally.labelled:
+        console.note(f"{path}: no row has an answer in the field of --map {answers[0]}")
     taken, bad_lines = None, tally.bad
     if reading.sample is not None and reading.sample < tally.entries:
         taken = frozenset(random.Random(reading.sample_seed).sample(range(tally.entries), reading.sample))

@@ -87,7 +87,7 @@ def check(order: Plan, budget: float | None) -> bool:
         UserError: another run has its name, or the budget lacks a price.
     """
     continued = publish.exists(order.run)
-    estimate.require_price(order.estimate, budget)
+    estimate.require_price(order.run, budget)
     for note in _notes(order, budget):
         console.note(note)
     return continued

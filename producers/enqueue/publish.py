@@ -175,12 +175,7 @@ def check_services(run: Run, budget: float | None) -> None:
     Raises:
         UserError: a budget is set, and a model has no price.
     """
-    for provider, model in run.services:
-        if budget is not None and not estimate.has_price(provider, model):
-            raise UserError(
-                f"--budget {budget:g} needs a price for {provider}/{model}; "
-                "set it in VOTEQUEUE_PRICES ({} if free)"
-            )
+    estimate.require_price(run, budget)
     for provider in run.providers:
         for note in service_checks.notes(provider):
             console.note(note)

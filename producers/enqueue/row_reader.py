@@ -16,6 +16,7 @@ from typing import Any
 from producers import containers
 from producers.containers import InputFile, Row
 from producers.layouts import catalog
+from producers.layouts.mapping import Mapped
 from producers.layouts.types import Layout, RowProblem
 from shared import dataset, json_text, source_rows
 from shared.dataset import BadLine, Entry, Line
@@ -34,6 +35,7 @@ def scan(path: Path, reading: Reading) -> Iterator[Line | BadLine]:
     """
     file = containers.detect(path)
     layout, headerless = _layout(file, reading)
+    file = replace(file, kind="blocks") if layout.blocks else file
     if layout is catalog.OWN and file.kind == "lines":
         lines = dataset.scan(path, containers.raw_lines(file) if file.compression else None)
     else:
@@ -62,6 +64,8 @@ def _limited(lines: Iterable[Line | BadLine], limit: int) -> Iterator[Line | Bad
 def _layout(file: InputFile, reading: Reading) -> tuple[Layout, bool]:
     """Return the layout of a file's rows, and whether they are cells of a table without a header."""
     chosen = catalog.chosen(reading)
+    if isinstance(chosen, Mapped):
+        _require_names(file, chosen)
     if chosen is not None:
         return chosen, chosen.headerless
     if file.kind in ("csv", "tsv"):
@@ -78,6 +82,14 @@ def _layout(file: InputFile, reading: Reading) -> tuple[Layout, bool]:
     if row.problem:
         raise UserError(f"{file.path} {file.unit} {row.number}: {row.problem}")
     raise catalog.unknown(str(file.path), row.value)
+
+
+def _require_names(file: InputFile, layout: Mapped) -> None:
+    first = [row.value for row in itertools.islice(containers.rows(file), _LOOKED_AT)]
+    named = [value for value in first if isinstance(value, dict)]
+    if named and (absent := layout.absent(named)):
+        fields = ", ".join(name or "(no name)" for name in named[0])
+        raise UserError(f"{file.path} has no such field: --map {absent}; its first row has {fields}")
 
 
 def _recognised(rows: Iterable[Row], count: int) -> Layout | None:
@@ -102,7 +114,9 @@ class _Scan:
     file: InputFile
     layout: Layout
     record: str
-    ids: dict[int, int] = field(default_factory=dict)  # hashes of the ids so far, and their rows
+    # Hashes of the ids so far; those of our own layout with their rows. A set takes less memory.
+    own: dict[int, int] = field(default_factory=dict)
+    others: set[int] = field(default_factory=set)
 
     def lines(self, rows: Iterable[Row]) -> Iterator[Line | BadLine]:
         group: _Group | None = None
@@ -139,28 +153,37 @@ class _Scan:
             return self._bad(row, error.field, error.problem)
         if self.layout is not catalog.OWN and not isinstance(entry.get("id"), str | int):
             entry = {**entry, "id": f"q{count}"}
-        checked = dataset.checked(entry, flawless=True)
+        checked = self._checked(entry)
         if not isinstance(checked, Entry):
             return self._bad(row, self.layout.own_field(checked[0]), checked[1])
-        first = self.ids.get(hash(str(checked.id)))
-        if first is not None and self.layout is catalog.OWN:
+        first = self.own.get(hash(str(checked.id)))
+        if first is not None:
             problem = f"{json_text.shown(checked.id)} stands on {self.file.unit} {first} already"
             return self._bad(row, "id", problem)
         return _Group(row.number, entry, checked, [_text(row)])
 
+    def _checked(self, entry: dict[str, Any]) -> Entry | tuple[str, str]:
+        checked = dataset.checked(entry, flawless=True)
+        if isinstance(checked, Entry) and self.layout is not catalog.OWN:
+            for at, question in enumerate(checked.questions):
+                if not (checked.problem + question.question).strip():
+                    return f"questions[{at}].question", "it is empty, and so is the problem: expected text"
+        return checked
+
     def _bad(self, row: Row, name: str, problem: str) -> BadLine:
-        text = "" if row.problem or json_text.flaw(row.value) else _text(row)
+        unreadable = (row.problem and row.value is None) or json_text.flaw(row.value)
+        text = "" if unreadable else _text(row)
         return BadLine(self.file.path, row.number, name, problem, self.file.unit, text)
 
     def _line(self, group: _Group) -> Line:
         entry, checked = group.entry, group.checked
         if self.layout is catalog.OWN:
-            self.ids[hash(str(checked.id))] = group.number
+            self.own[hash(str(checked.id))] = group.number
             return Line(group.number, group.rows[0], checked)
-        if hash(str(checked.id)) in self.ids:
+        if hash(str(checked.id)) in self.others:
             # Benchmarks number their rows anew in each of their parts.
             entry = {**entry, "id": f"{entry['id']}-row{group.number}"}
-        self.ids.setdefault(hash(str(entry["id"])), group.number)
+        self.others.add(hash(str(entry["id"])))
         if len(group.rows) > 1 or entry is not group.entry:
             checked = Entry.model_validate(entry)
         return Line(group.number, json_text.dumps(entry), checked, SourceRows(self.record, tuple(group.rows)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from producers.layouts.notations import NOTATIONS
-from producers.layouts.types import Layout, RowProblem, found, path_value, with_value
+from producers.layouts.types import Layout, RowProblem, found, path_value, text_of, with_value
 from shared.dataset import LETTERS
 
 
@@ -24,7 +24,7 @@ class Flat(Layout):
     name: str
     question: str
     options: tuple[str, ...]
-    answer: str | None = None
+    answer: str
     problem: str | None = None
     id: str | None = None
     reasoning: str | None = None
@@ -45,9 +45,10 @@ class Flat(Layout):
         if not isinstance(row, dict):
             raise RowProblem("", found(row, "an object"))
         options = self._options(row)
-        given = self._value(row, self.answer)
-        answer = self._notation.read(self.answer or "", given, options, self._keys(row))
-        asked = {"question": path_value(row, self.question), "options": options, "answer": answer}
+        given = path_value(row, self.answer)
+        answer = self._notation.read(self.answer, given, options, self._keys(row))
+        texts = [text_of(option) for option in options]
+        asked = {"question": path_value(row, self.question), "options": texts, "answer": answer}
         if self.reasoning is not None:
             asked["reasoning"] = self._value(row, self.reasoning) or None
         problem = self._value(row, self.problem)
@@ -57,10 +58,8 @@ class Flat(Layout):
 
     def fill(self, row: Any, letters: Iterator[str | None]) -> Any:
         """See `Layout`."""
-        letter, before = next(letters), self._value(row, self.answer)
-        if self.answer is None or (letter is None and before is None):
-            return row
-        written = self._notation.write(letter, self._options(row), self._keys(row), before)
+        before = path_value(row, self.answer)
+        written = self._notation.write(next(letters), self._options(row), self._keys(row), before)
         return with_value(row, self.answer, written)
 
     def own_field(self, field: str) -> str:
@@ -90,6 +89,9 @@ class Flat(Layout):
         options = path_value(row, self.options[0])
         if not isinstance(options, list) or not 2 <= len(options) <= len(LETTERS):
             expected = f"a list of 2 to {len(LETTERS)} options: the row is not single-choice"
+            if isinstance(options, dict):
+                fields = ",".join(f"{self.options[0]}.{name}" for name in options)
+                expected = f"a list; name its fields with --map options={fields}"
             raise RowProblem(self.options[0], found(options, expected))
         return options
 

@@ -26,7 +26,7 @@ class Block(Layout):
         """See `Layout`."""
         if not isinstance(row, list) or len(row) < _BEFORE_OPTIONS + 2 or len(row[0].strip()) != 1:
             return False
-        return str(row[0]).strip().islower() and str(row[_BEFORE_OPTIONS]).startswith("A")
+        return str(row[0]).strip().isalpha() and str(row[_BEFORE_OPTIONS]).startswith("A")
 
     def entry(self, row: Any) -> dict[str, Any]:
         """See `Layout`."""
@@ -58,7 +58,7 @@ def _json(name: str, problem: str, question: str, answer: str, notation: str, ki
 
 
 LAYOUTS = (
-    Block("logiqa-text"),
+    Block("logiqa-text", blocks=True),
     _json("logiqa2", "text", "question", "answer", "index-0", (int, type(None))),
     _json("logiqa-index", "context", "query", "correct_option", "index-0", (int, type(None))),
     _json("logiqa-letter", "context", "question", "label", "small-letter", (str, type(None))),

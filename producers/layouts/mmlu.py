@@ -12,6 +12,7 @@ from producers.layouts.notations import NOTATIONS
 from producers.layouts.types import Layout, RowProblem, found
 
 _CELLS = 6
+_LETTERS = ["A", "B", "C", "D"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,10 @@ class Headerless(Layout):
 
     def recognises(self, row: Any) -> bool:
         """See `Layout`."""
-        return isinstance(row, list) and len(row) == _CELLS and row[-1] in ("A", "B", "C", "D")
+        if not isinstance(row, list) or len(row) != _CELLS or row[-1] not in _LETTERS:
+            return False
+        # The header of C-Eval's and CMMLU's unlabelled tables ends in D too.
+        return row[2:] != _LETTERS
 
     def entry(self, row: Any) -> dict[str, Any]:
         """See `Layout`."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from producers.layouts.types import RowProblem, found
+from producers.layouts.types import RowProblem, found, text_of
 from shared import json_text
 from shared.dataset import LETTERS
 
@@ -109,7 +109,10 @@ class Index(Notation):
 
     def _written(self, place: int, options: Sequence[Any], keys: Sequence[Any], before: Any) -> Any:
         number = place + self.first
-        return str(number) if isinstance(before, str) else number
+        if isinstance(before, str):
+            # Programs that know missing numbers as floats only write 2.0.
+            return f"{number}.0" if before.endswith(".0") else str(number)
+        return json_text.Number(f"{number}.0") if isinstance(before, json_text.Number) else number
 
     def _expected(self, value: Any, options: Sequence[Any], keys: Sequence[Any]) -> str:
         return f"a number {self.first}–{self.first + len(options) - 1}"
@@ -134,7 +137,8 @@ class Name(Notation):
 
 
 def _plain(value: Any) -> Any:
-    return value.strip() if isinstance(value, str) else value
+    text = text_of(value)
+    return text.strip() if isinstance(text, str) else text
 
 
 NOTATIONS = {

@@ -28,12 +28,13 @@ class Layout(ABC):
     """A layout of rows.
 
     ``grouped``: neighbouring rows with the same id and problem are one entry. ``headerless``: rows are the
-    cells of a table without a header.
+    cells of a table without a header; ``blocks``: the lines of a block of text.
     """
 
     name: str
     grouped: bool = False
     headerless: bool = False
+    blocks: bool = False
 
     @abstractmethod
     def recognises(self, row: Any) -> bool:
@@ -49,7 +50,7 @@ class Layout(ABC):
 
     @abstractmethod
     def fill(self, row: Any, letters: Iterator[str | None]) -> Any:
-        """Return a row with its answers filled in, one letter a question; ``None`` blanks a given answer."""
+        """Return a row with its answers filled in, one letter a question; ``None`` leaves a blank."""
 
     def own_field(self, field: str) -> str:
         """Translate the name of an entry's field into the row's."""
@@ -80,6 +81,12 @@ def with_value(row: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     if path in row or not rest or not isinstance(row.get(name), dict):
         return {**row, path: value}
     return {**row, name: with_value(row[name], rest, value)}
+
+
+def text_of(value: Any) -> Any:
+    """Give the text of a number; other values are unchanged."""
+    number = isinstance(value, int | json_text.Number) and not isinstance(value, bool)
+    return json_text.dumps(value) if number else value
 
 
 def found(value: Any, expected: str) -> str:

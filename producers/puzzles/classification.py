@@ -8,9 +8,9 @@ The trace goes person by person; the solver applies rule after rule to the set o
 from dataclasses import dataclass
 from random import Random
 
-from producers.puzzles import name_lists, question_types
 from producers.puzzles.languages import Language
-from producers.puzzles.question_types import Finding, Wording
+from producers.puzzles.name_lists import NAMES
+from producers.puzzles.question_types import Finding, SetQuestions, Wording
 from producers.puzzles.types import Puzzle, Query, puzzle, statement
 
 
@@ -82,7 +82,8 @@ _TEXTS = {
         themes=(
             _Theme(
                 "A library keeps a record of several readers",
-                (("has a card", "has no card"), ("has paid the deposit", "has not paid the deposit"),
+                (("has a library card", "has no library card"),
+                 ("has paid the deposit", "has not paid the deposit"),
                  ("has an overdue book", "has no overdue book"), ("has lost a book", "has not lost a book")),
                 (("a registered reader", "registered readers"), ("an excellent reader", "excellent readers"),
                  ("a reader of the year", "readers of the year")),
@@ -100,7 +101,7 @@ _TEXTS = {
                 (("has done the homework", "has not done the homework"),
                  ("has taken the exam", "has not taken the exam"),
                  ("has missed a lesson", "has never missed a lesson"), ("has cheated", "has never cheated")),
-                (("a passing student", "passing students"), ("a good student", "good students"),
+                (("a satisfactory student", "satisfactory students"), ("a good student", "good students"),
                  ("an outstanding student", "outstanding students")),
             ),
             _Theme(
@@ -117,7 +118,7 @@ _TEXTS = {
         fact="{person} {feature}.",
         first_rule="If a person {one} and {other}, then this person is {name}.",
         next_rule="If a person is {one} and {other}, then this person is {name}.",
-        closed="Whatever is not mentioned is taken not to be the case.",
+        closed="Anything that is not stated is taken to be false.",
         asked=Wording(
             which="Which people are {names}?",
             count="How many people are {names}?",
@@ -150,7 +151,7 @@ def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw people and their features, and ask who falls in which class."""
     texts = _TEXTS[language.code]
     theme = rng.choice(texts.themes)
-    people = name_lists.people(rng, language, 2 + difficulty)
+    people = rng.sample(NAMES[language.code].people, 2 + difficulty)
     levels = 2 if difficulty < 3 else 3
     has = {
         one: (*(rng.random() < 0.75 for _ in range(2)), *(rng.random() < 0.4 for _ in range(2)))
@@ -178,7 +179,7 @@ def _ask(rng: Random, language: Language, world: _World, level: int) -> Query | 
     slipped = [_trace(language, world, level, slip) for slip in slips]
     name, names = world.theme.classes[level]
     wording = _TEXTS[language.code].asked.about(name=name, names=names)
-    return question_types.members(rng, language, wording, right, slipped, world.people, _solve(world)[level])
+    return SetQuestions(language, wording, right, slipped, world.people, _solve(world)[level]).draw(rng)
 
 
 def _trace(language: Language, world: _World, level: int, slip: tuple[str, int] | None) -> Finding:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
-from producers.puzzles import name_lists, question_types
+from producers.puzzles import question_types
 from producers.puzzles.languages import Language
+from producers.puzzles.name_lists import NAMES
 from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 _SIDES = ("father", "mother")
@@ -71,7 +72,7 @@ _TEXTS = {
         entitled="{side}的{role}是{title}，所以{one}是{child}的{title}。",
     ),
     "en": _Texts(
-        scene="A large family has the following members.",
+        scene="These people belong to one large family.",
         roles={role: role for role in _ROLES},
         titles=(
             *(f"paternal {one}" for one in ("grandfather", "grandmother", "uncle", "aunt")),
@@ -91,12 +92,12 @@ _TEXTS = {
         women="a woman",
         relative="{child}'s {role}",
         who="Who is {child}'s {title}?",
-        which="Which relative of {child} is {one}?",
+        which="How is {one} related to {child}?",
         definition="{child}'s {title} is the {role} of {child}'s {side}.",
         is_relative="{child}'s {role} is {one}.",
         siblings="{parent} and {one} are both children of {father} and {mother}, and {one} is {sex}, "
         "so {one} is {parent}'s {role}.",
-        found="so the person to be found is {one}.",
+        found="so the person we are looking for is {one}.",
         entitled="a {side}'s {role} is a {title}, so {one} is {child}'s {title}.",
     ),
 }
@@ -144,7 +145,8 @@ def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
 def _family(rng: Random, difficulty: int, language: Language) -> tuple[_Family, "_Subject"]:
     """Draw two founding couples, their children, a grandchild of both, and at difficulty 3 its child."""
     texts = _TEXTS[language.code]
-    men, women = iter(name_lists.men(rng, language, 12)), iter(name_lists.women(rng, language, 12))
+    names = NAMES[language.code]
+    men, women = iter(rng.sample(names.men, 12)), iter(rng.sample(names.women, 12))
     family = _Family(texts, [], [], {}, {})
 
     def born(male: bool, parents: tuple[str, str] | None) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
-from producers.puzzles import name_lists, question_types
+from producers.puzzles import question_types
 from producers.puzzles.languages import Language
-from producers.puzzles.question_types import Finding, Wording
+from producers.puzzles.name_lists import NAMES
+from producers.puzzles.question_types import Finding, SetQuestions, Wording
 from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 
@@ -102,6 +103,9 @@ _TEXTS = {
 }
 
 
+Trace = tuple[list[str], list[bool]]  # steps, and who is a knight
+
+
 @dataclass(frozen=True)
 class _Saying:
     kind: str
@@ -124,7 +128,7 @@ class _Saying:
 def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw islanders and what they say, and ask who is what."""
     texts = _TEXTS[language.code]
-    names = name_lists.people(rng, language, 2 + difficulty)
+    names = rng.sample(NAMES[language.code].people, 2 + difficulty)
     sayings = _sayings(rng, len(names))
     solved = _solve(sayings, len(names))
     if solved is None:
@@ -165,23 +169,20 @@ def _ask(
     texts = _TEXTS[language.code]
     traces = [_trace(texts, names, sayings, slip) for slip in (None, *range(len(sayings)))]
     if rng.random() < 0.12:
-        return _ask_one(rng, texts, names, traces, solved)
+        return _ask_one(texts, names, rng.randrange(len(names)), traces, solved)
     kind = rng.choice((True, False))
-    findings = [_members(names, steps, knights, kind) for steps, knights in traces]
+    findings = [
+        Finding(tuple(steps), tuple(name for name, one in zip(names, knights, strict=True) if one == kind))
+        for steps, knights in traces
+    ]
     wording = texts.asked.about(type=texts.types[kind], types=texts.plurals[kind])
     right = [name for name, knight in zip(names, solved, strict=True) if knight == kind]
-    return question_types.members(rng, language, wording, findings[0], findings[1:], names, right)
+    return SetQuestions(language, wording, findings[0], findings[1:], names, right).draw(rng)
 
 
 def _ask_one(
-    rng: Random,
-    texts: _Texts,
-    names: list[str],
-    traces: list[tuple[list[str], list[bool]]],
-    solved: tuple[bool, ...],
+    texts: _Texts, names: list[str], who: int, traces: list[Trace], solved: tuple[bool, ...]
 ) -> Query | None:
-    who = rng.randrange(len(names))
-
     def end(steps: list[str], knight: bool) -> Chain:
         result = texts.types[knight]
         return Chain((*steps, texts.so_one.format(who=names[who], type=result)), result)
@@ -191,15 +192,7 @@ def _ask_one(
     return question_types.value(ask, right, slips, texts.types[::-1], texts.types[solved[who]])
 
 
-def _members(names: list[str], steps: list[str], knights: list[bool], knight: bool) -> Finding:
-    return Finding(
-        tuple(steps), tuple(name for name, one in zip(names, knights, strict=True) if one == knight)
-    )
-
-
-def _trace(
-    texts: _Texts, names: list[str], sayings: list[_Saying], slip: int | None
-) -> tuple[list[str], list[bool]]:
+def _trace(texts: _Texts, names: list[str], sayings: list[_Saying], slip: int | None) -> Trace:
     """Pass the finding from statement to statement; the slip turns one conclusion round."""
     opening = sayings[0]
     liar = opening.kind == "both"

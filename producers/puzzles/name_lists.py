@@ -1,24 +1,25 @@
-"""Names of people and places in each language, drawn without repeats: `people(rng, zh, 2)` -> 小明, 小红.
+"""Names of people and places in each language.
+
+    rng.sample(NAMES["zh"].people, 2)  ->  ["小明", "小红"]
 
 The lists of all languages have the same lengths, so that the same draws give the same puzzle.
 """
 
 from dataclasses import dataclass
-from random import Random
-
-from producers.puzzles.languages import Language
 
 
 @dataclass(frozen=True)
-class _Names:
+class Names:
+    """The names of one language."""
+
     people: tuple[str, ...]
     places: tuple[str, ...]
     men: tuple[str, ...]
     women: tuple[str, ...]
 
 
-_NAMES = {
-    "zh": _Names(
+NAMES = {
+    "zh": Names(
         people=("小明", "小红", "小刚", "小丽", "小强", "小芳", "小军", "小燕",
             "小杰", "小雨", "小峰", "小慧", "小龙", "小梅", "小波", "小静",
             "阿文", "阿宁", "阿东", "阿青", "阿成", "阿兰", "大山", "大伟",
@@ -30,7 +31,7 @@ _NAMES = {
         women=("秀英", "桂兰", "淑芬", "丽华", "玉梅", "雪琴", "春燕", "晓红",
             "慧敏", "佳怡", "诗涵", "梦瑶", "雅婷", "静怡", "美玲", "若兰"),
     ),
-    "en": _Names(
+    "en": Names(
         people=("Alice", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry",
             "Irene", "Jack", "Karen", "Leo", "Mia", "Noah", "Olivia", "Paul",
             "Quinn", "Rosa", "Sam", "Tina", "Umar", "Vera", "Walter", "Yusuf",
@@ -44,23 +45,3 @@ _NAMES = {
             "Ivy", "Julia", "Kate", "Laura", "Maria", "Nina", "Paula", "Ruth"),
     ),
 }  # fmt: skip
-
-
-def people(rng: Random, language: Language, count: int) -> list[str]:
-    """Draw distinct people."""
-    return rng.sample(_NAMES[language.code].people, count)
-
-
-def places(rng: Random, language: Language, count: int) -> list[str]:
-    """Draw distinct places."""
-    return rng.sample(_NAMES[language.code].places, count)
-
-
-def men(rng: Random, language: Language, count: int) -> list[str]:
-    """Draw distinct men."""
-    return rng.sample(_NAMES[language.code].men, count)
-
-
-def women(rng: Random, language: Language, count: int) -> list[str]:
-    """Draw distinct women."""
-    return rng.sample(_NAMES[language.code].women, count)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-from producers.puzzles import name_lists, question_types
+from producers.puzzles import question_types
 from producers.puzzles.languages import Language
-from producers.puzzles.question_types import Finding, Wording
+from producers.puzzles.name_lists import NAMES
+from producers.puzzles.question_types import Finding, SetQuestions, Wording
 from producers.puzzles.types import Puzzle, Query, puzzle, statement
 
 # The kinds of each food, as places in a language's list of kinds.
@@ -70,11 +71,11 @@ _TEXTS = {
             "milkshakes", "ginger shots", "radishes", "baked potatoes",
         ),
         kinds=(
-            "fruits", "hot items", "sweet items", "vegetarian items", "crunchy items", "soft items",
+            "fruits", "warm items", "sweet items", "vegetarian items", "crunchy items", "soft items",
             "spicy items", "drinks",
         ),
-        scene="A menu has {foods} items; {names} each have a taste of their own, and whatever is not stated "
-        "does not hold.",
+        scene="A menu has {foods} items; {names} each have their own tastes, and anything that is not stated "
+        "is false.",
         fact="{food} are {kinds}.",
         forms={
             "kind": "{who} likes all {kind}",
@@ -142,6 +143,21 @@ class _Slip:
     food: int | None
 
 
+@dataclass(frozen=True)
+class _World:
+    language: Language
+    foods: list[int]
+    names: list[str]
+    tastes: list[_Taste]
+
+    @property
+    def texts(self) -> _Texts:
+        return _TEXTS[self.language.code]
+
+    def named(self, foods: list[int]) -> list[str]:
+        return [self.texts.foods[food] for food in foods]
+
+
 _OPPOSITE = {"some": "not", "not": "some", "and": "or", "or": "and"}
 
 
@@ -149,9 +165,10 @@ def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw foods and tastes, and ask what the last people like."""
     texts = _TEXTS[language.code]
     foods = rng.sample(range(len(_KINDS_OF)), 4 + difficulty)
-    names = name_lists.people(rng, language, 2 + difficulty)
+    names = rng.sample(NAMES[language.code].people, 2 + difficulty)
     tastes = [_taste(rng, foods, place) for place in range(len(names))]
-    solved = _solve(foods, tastes)
+    world = _World(language, foods, names, tastes)
+    solved = _solve(world)
     if any(len(solved[place]) in (0, len(foods)) for place in range(len(names))):
         return None
     facts = [_fact(language, food) for food in foods]
@@ -161,7 +178,7 @@ def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     problem = statement(rng, language, scene, facts, [rules[place] for place in order])
     wanted = rng.randint(1, 2)
     asked = rng.sample(range(1, len(names)), min(wanted, len(names) - 1))
-    queries = [_ask(rng, language, foods, names, tastes, place) for place in asked]
+    queries = [_ask(rng, world, place) for place in asked]
     return puzzle(problem, queries, len(asked))
 
 
@@ -183,66 +200,44 @@ def _taste(rng: Random, foods: list[int], place: int) -> _Taste:
     return _Taste(form, kind, tuple(sorted(rng.sample(range(place), others))))
 
 
-def _needed(tastes: list[_Taste], target: int) -> list[int]:
-    needed = {target}
-    for place in range(target, -1, -1):
-        if place in needed:
-            needed.update(tastes[place].others)
-    return sorted(needed)
-
-
-def _ask(
-    rng: Random,
-    language: Language,
-    foods: list[int],
-    names: list[str],
-    tastes: list[_Taste],
-    target: int,
-) -> Query | None:
-    texts, needed = _TEXTS[language.code], _needed(tastes, target)
-    slips = [_Slip(at, food) for at in needed for food in foods]
+def _ask(rng: Random, world: _World, target: int) -> Query | None:
+    tastes = world.tastes
+    needed = question_types.needed([taste.others for taste in tastes], target)
+    slips = [_Slip(at, food) for at in needed for food in world.foods]
     # There are many foods to misjudge and one rule to misread: weigh them alike.
     slips += [_Slip(at, None) for at in needed if tastes[at].form in _OPPOSITE] * 3
-    right = _trace(language, foods, names, tastes, needed, None)
-    slipped = [_trace(language, foods, names, tastes, needed, slip) for slip in slips]
-    solved = [texts.foods[food] for food in _solve(foods, tastes)[target]]
-    menu = [texts.foods[food] for food in foods]
-    return question_types.members(
-        rng, language, texts.asked.about(who=names[target]), right, slipped, menu, solved
-    )
+    wording = world.texts.asked.about(who=world.names[target])
+    right, *slipped = (_trace(world, needed, slip) for slip in (None, *slips))
+    menu, solved = world.named(world.foods), world.named(_solve(world)[target])
+    return SetQuestions(world.language, wording, right, slipped, menu, solved).draw(rng)
 
 
-def _trace(
-    language: Language,
-    foods: list[int],
-    names: list[str],
-    tastes: list[_Taste],
-    needed: list[int],
-    slip: _Slip | None,
-) -> Finding:
-    texts = _TEXTS[language.code]
+def _trace(world: _World, needed: list[int], slip: _Slip | None) -> Finding:
+    texts = world.texts
     liked: dict[int, list[int]] = {}
     steps = []
     for at in needed:
-        taste = tastes[at]
+        taste = world.tastes[at]
         here = slip if slip and slip.at == at else None
         read = replace(taste, form=_OPPOSITE[taste.form]) if here and here.food is None else taste
         wrong = here.food if here else None
         liked[at] = [
-            food for food in foods if read.likes(food, lambda one, it: it in liked[one]) != (food == wrong)
+            food
+            for food in world.foods
+            if read.likes(food, lambda one, it: it in liked[one]) != (food == wrong)
         ]
-        named = language.listed([texts.foods[food] for food in liked[at]]) or texts.nothing
-        steps.append(texts.step.format(rule=taste.render(texts, names, at), foods=named))
-    return Finding(tuple(steps), tuple(texts.foods[food] for food in liked[needed[-1]]))
+        named = world.language.listed(world.named(liked[at])) or texts.nothing
+        steps.append(texts.step.format(rule=taste.render(texts, world.names, at), foods=named))
+    return Finding(tuple(steps), tuple(world.named(liked[needed[-1]])))
 
 
-def _solve(foods: list[int], tastes: list[_Taste]) -> list[list[int]]:
+def _solve(world: _World) -> list[list[int]]:
     """Derive single facts person by person, since a rule may deny what an earlier person likes."""
     facts: set[tuple[int, int]] = set()
 
     def likes(person: int, food: int) -> bool:
         return (person, food) in facts
 
-    for person, taste in enumerate(tastes):
-        facts.update([(person, food) for food in foods if taste.likes(food, likes)])
-    return [[food for food in foods if (person, food) in facts] for person in range(len(tastes))]
+    for person, taste in enumerate(world.tastes):
+        facts.update([(person, food) for food in world.foods if taste.likes(food, likes)])
+    return [[food for food in world.foods if (person, food) in facts] for person in range(len(world.tastes))]

@@ -1,11 +1,11 @@
 """Turn what a puzzle determines into questions: a value, yes or no, a set, the size of a set.
 
-    members(rng, zh, Wording("从甲镇出发能到达哪些地方？", ...), found, slipped, towns, solved)
+    SetQuestions(zh, Wording("从甲镇出发能到达哪些地方？", ...), found, slipped, towns, solved).draw(rng)
 
 It drops slips that end at the right answer after all; it does not know what the steps say.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -37,10 +37,6 @@ class Wording:
     def about(self, **names: str) -> "Wording":
         """Return the same templates with the names that stand in them."""
         return replace(self, names=names)
-
-    def conclude(self, language: Language, members: Sequence[str]) -> str:
-        """State the members, without a full stop."""
-        return self.conclusion.format(members=language.listed(members), n=Count(len(members)), **self.names)
 
 
 def value(ask: str, right: Chain, slips: Iterable[Chain], spare: Iterable[str], answer: str) -> Query | None:
@@ -83,94 +79,91 @@ def near(rng: Random, number: int, step: int = 1) -> list[str]:
     return [str(one) for one in close]
 
 
-def members(
-    rng: Random,
-    language: Language,
-    wording: Wording,
-    right: Finding,
-    slipped: Sequence[Finding],
-    universe: Sequence[str],
-    solved: Sequence[str],
-) -> Query | None:
-    """Ask about a set in one of three ways: which, how many, or whether one belongs."""
-    slipped = [slip for slip in slipped if slip.members and slip.members != tuple(solved)]
-    if not slipped or not solved:
-        return None
-    ask = rng.choice((_which, _which, _count, _whether))
-    if ask is not _whether:
-        slipped = _one_sided(rng, slipped, len(solved))
-    return ask(rng, language, wording, right, slipped, universe, solved)
+def needed(after: Sequence[Sequence[int]], target: int) -> list[int]:
+    """Give a place and all that it comes ``after``, directly or not, in order."""
+    places = {target}
+    for place in range(target, -1, -1):
+        if place in places:
+            places.update(after[place])
+    return sorted(places)
 
 
-def _one_sided(rng: Random, slipped: Sequence[Finding], size: int) -> Sequence[Finding]:
-    """Keep the slips that find more, or those that find fewer, so that neither makes wrong texts longer."""
-    more = rng.random() < 0.5
-    return [slip for slip in slipped if len(slip.members) == size or (len(slip.members) > size) == more]
+@dataclass(frozen=True)
+class SetQuestions:
+    """What may be asked about a set: its wording, what the traces find, who may be and who is in it."""
 
+    language: Language
+    wording: Wording
+    right: Finding
+    slipped: Sequence[Finding]
+    universe: Sequence[str]
+    solved: Sequence[str]
 
-def _which(
-    rng: Random,
-    language: Language,
-    wording: Wording,
-    right: Finding,
-    slipped: Sequence[Finding],
-    universe: Sequence[str],
-    solved: Sequence[str],
-) -> Query | None:
-    def end(finding: Finding) -> Chain:
-        conclusion = wording.conclude(language, finding.members)
-        return Chain((*finding.steps, conclusion + language.stop), language.listed(finding.members))
+    def draw(self, rng: Random) -> Query | None:
+        """Ask in one of three ways: which, how many, or whether one belongs."""
+        slipped = [slip for slip in self.slipped if slip.members and slip.members != tuple(self.solved)]
+        if not slipped or not self.solved:
+            return None
+        cls = type(self)
+        ask = rng.choice((cls._which, cls._which, cls._count, cls._whether))
+        if ask is not cls._whether:
+            slipped = self._one_sided(rng, slipped)
+        return ask(replace(self, slipped=slipped), rng)
 
-    toggled = [[one for one in universe if (one in solved) != (one == other)] for other in universe]
-    spare = [language.listed(some) for some in toggled if some]
-    rng.shuffle(spare)
-    ask = wording.which.format(**wording.names)
-    return value(ask, end(right), [end(slip) for slip in slipped], spare, language.listed(solved))
+    def _one_sided(self, rng: Random, slipped: Sequence[Finding]) -> list[Finding]:
+        """Keep the slips that find more, or those that find fewer: wrong texts must not be longer."""
+        more, size = rng.random() < 0.5, len(self.solved)
+        return [slip for slip in slipped if len(slip.members) == size or (len(slip.members) > size) == more]
 
+    def _which(self, rng: Random) -> Query | None:
+        listed, solved = self.language.listed, self.solved
 
-def _count(
-    rng: Random,
-    language: Language,
-    wording: Wording,
-    right: Finding,
-    slipped: Sequence[Finding],
-    universe: Sequence[str],
-    solved: Sequence[str],
-) -> Query | None:
-    def end(finding: Finding) -> Chain:
-        size = len(finding.members)
-        conclusion = wording.conclude(language, finding.members)
-        return Chain((*finding.steps, language.in_all.format(conclusion=conclusion, n=size)), str(size))
+        def end(finding: Finding) -> Chain:
+            last = self._concluded(finding) + self.language.stop
+            return Chain((*finding.steps, last), listed(finding.members))
 
-    size = len(solved)
-    spare = [one for one in near(rng, size) if int(one) <= len(universe)]
-    ask = wording.count.format(**wording.names)
-    return value(ask, end(right), [end(slip) for slip in slipped], spare, str(size))
+        universe = self.universe
+        toggled = [[one for one in universe if (one in solved) != (one == other)] for other in universe]
+        spare = [listed(some) for some in toggled if some]
+        rng.shuffle(spare)
+        return self._value(self.wording.which, end, spare, listed(solved))
 
+    def _count(self, rng: Random) -> Query | None:
+        def end(finding: Finding) -> Chain:
+            size = len(finding.members)
+            last = self.language.in_all.format(conclusion=self._concluded(finding), n=size)
+            return Chain((*finding.steps, last), str(size))
 
-def _whether(
-    rng: Random,
-    language: Language,
-    wording: Wording,
-    right: Finding,
-    slipped: Sequence[Finding],
-    universe: Sequence[str],
-    solved: Sequence[str],
-) -> Query | None:
-    moved = [one for one in universe if any((one in slip.members) != (one in solved) for slip in slipped)]
-    lost, gained = [one for one in moved if one in solved], [one for one in moved if one not in solved]
-    # Without both to choose from, one of the two answers would be right more often.
-    if not lost or not gained:
-        return None
-    true = rng.random() < 0.5
-    target = rng.choice(lost if true else gained)
+        spare = [one for one in near(rng, len(self.solved)) if int(one) <= len(self.universe)]
+        return self._value(self.wording.count, end, spare, str(len(self.solved)))
 
-    def end(finding: Finding) -> Chain:
-        inside = target in finding.members
-        template = language.includes if inside else language.excludes
-        last = template.format(conclusion=wording.conclude(language, finding.members), member=target)
-        return Chain((*finding.steps, last), language.yes if inside else language.no)
+    def _whether(self, rng: Random) -> Query | None:
+        language, solved = self.language, self.solved
+        found = [slip.members for slip in self.slipped]
+        moved = [one for one in self.universe if any((one in some) != (one in solved) for some in found)]
+        lost, gained = [one for one in moved if one in solved], [one for one in moved if one not in solved]
+        # Without both to choose from, one of the two answers would be right more often.
+        if not lost or not gained:
+            return None
+        true = rng.random() < 0.5
+        target = rng.choice(lost if true else gained)
 
-    ask = wording.whether.format(member=target, **wording.names)
-    options, verdict = (language.yes, language.no), language.yes if true else language.no
-    return value(ask, end(right), [end(slip) for slip in slipped], options, verdict)
+        def end(finding: Finding) -> Chain:
+            inside = target in finding.members
+            template = language.includes if inside else language.excludes
+            last = template.format(conclusion=self._concluded(finding), member=target)
+            return Chain((*finding.steps, last), language.yes if inside else language.no)
+
+        verdict = language.yes if true else language.no
+        return self._value(self.wording.whether, end, (language.yes, language.no), verdict, member=target)
+
+    def _value(
+        self, ask: str, end: Callable[[Finding], Chain], spare: Sequence[str], answer: str, **names: str
+    ) -> Query | None:
+        asked = ask.format(**names, **self.wording.names)
+        return value(asked, end(self.right), map(end, self.slipped), spare, answer)
+
+    def _concluded(self, finding: Finding) -> str:
+        """State the members, without a full stop."""
+        members, n = self.language.listed(finding.members), Count(len(finding.members))
+        return self.wording.conclusion.format(members=members, n=n, **self.wording.names)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import permutations
 from random import Random
 
-from producers.puzzles import name_lists, question_types
+from producers.puzzles import question_types
 from producers.puzzles.languages import Count, Language
+from producers.puzzles.name_lists import NAMES
 from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 
@@ -58,7 +59,7 @@ _TEXTS = {
     "en": _Texts(
         scenes=(
             ("{names} ran a race, and there were no ties.", "{at:th}"),
-            ("{names} entered a handwriting contest, and each of them came in a different place.", "{at:th}"),
+            ("{names} entered a handwriting contest, and there were no ties.", "{at:th}"),
             ("{names} are standing in line to buy tickets, one behind another.", "{at:th} in line"),
         ),
         behind="behind",
@@ -119,7 +120,7 @@ def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw an order and clues that leave no other, and ask about places."""
     texts = _TEXTS[language.code]
     count = 3 + difficulty
-    names = name_lists.people(rng, language, count)
+    names = rng.sample(NAMES[language.code].people, count)
     order = rng.sample(range(1, count + 1), count)
     clues = _clues(rng, order)
     models = [some for some in permutations(range(1, count + 1)) if all(clue.fits(some) for clue in clues)]

@@ -8,9 +8,10 @@ The trace spreads out from the start town by town; the solver closes the relatio
 from dataclasses import dataclass
 from random import Random
 
-from producers.puzzles import name_lists, question_types
+from producers.puzzles import question_types
 from producers.puzzles.languages import Count, Language
-from producers.puzzles.question_types import Finding, Wording
+from producers.puzzles.name_lists import NAMES
+from producers.puzzles.question_types import Finding, SetQuestions, Wording
 from producers.puzzles.types import Chain, Puzzle, Query, puzzle, statement
 
 Road = tuple[str, str]
@@ -55,17 +56,17 @@ _TEXTS = {
     ),
     "en": _Texts(
         scenes=(
-            ("Several towns are linked by one-way roads, which can only be used in the direction given.",
+            ("Several towns are linked by one-way roads, which can be used only in the direction given.",
              "There is a one-way road from {one} to {other}."),
-            ("In one region buses run in fixed directions only, and passengers may change buses.",
+            ("In one region, buses run only in the directions given, and passengers may change buses.",
              "There is a bus from {one} to {other}."),
             ("Several stations are linked by one-way conveyor belts, and goods can be passed on.",
              "There is a conveyor belt from {one} to {other}."),
         ),
         places="The places are {places}.",
         rules=(
-            "If one place leads directly to a second, and a third can be reached from the second, then the "
-            "third can be reached from the first.",
+            "If there is a direct connection from one place to a second, then the second can be reached from "
+            "the first, and so can every place that can be reached from the second.",
             "There is no other way to get from one place to another.",
         ),
         asked=Wording(
@@ -74,11 +75,12 @@ _TEXTS = {
             whether="Can {member} be reached from {start}?",
             conclusion="so only {members} can be reached from {start}",
         ),
-        fewest="What is the smallest number of stages that lead from {start} to {goal}?",
-        arrival="{goal} is reached at stage {roads}.",
-        dead_end="{place} leads nowhere.",
-        onward="{place} leads directly to {onward}; after {roads:# stage|# stages} we newly reach {fresh}.",
-        known="{place} leads directly to {onward}, where we have already been.",
+        fewest="What is the smallest number of direct connections needed to get from {start} to {goal}?",
+        arrival="{goal} is reached after {roads} connections.",
+        dead_end="nothing leads on from {place}.",
+        onward="from {place} we get directly to {onward}; after {roads:# connection|# connections}, "
+        "we reach {fresh} for the first time.",
+        known="from {place} we get directly to {onward}, where we have already been.",
     ),
 }  # fmt: skip
 
@@ -86,7 +88,7 @@ _TEXTS = {
 def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw towns and roads, and ask about the way from one town."""
     texts = _TEXTS[language.code]
-    towns = name_lists.places(rng, language, 4 + difficulty)
+    towns = rng.sample(NAMES[language.code].places, 4 + difficulty)
     pairs = [(one, other) for one in towns for other in towns if one != other]
     roads = rng.sample(pairs, 3 + 2 * difficulty)
     scene, template = rng.choice(texts.scenes)
@@ -122,7 +124,7 @@ def _members(
     wording = _TEXTS[language.code].asked.about(start=start)
     solved = [town for town in towns if town != start and (start, town) in _close(towns, roads)]
     slipped = [find(some) for some in _slips(rng, towns, roads)]
-    return question_types.members(rng, language, wording, find(roads), slipped, towns, solved)
+    return SetQuestions(language, wording, find(roads), slipped, towns, solved).draw(rng)
 
 
 def _distance(

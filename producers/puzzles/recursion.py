@@ -58,7 +58,7 @@ _TEXTS = {
         step="for n={n} we use line {line}: {equation}.",
         asks=(
             "What is the value of {value}?",
-            "By the rules above, what does {value} equal?",
+            "According to the rules above, what does {value} equal?",
             "What is the result of computing {value}?",
         ),
         claim="Someone says that {value}={claimed}. Is that statement true?",

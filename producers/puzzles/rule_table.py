@@ -90,7 +90,7 @@ _TEXTS = {
     "en": _Texts(
         themes=(
             _Theme(
-                "A parcel office sorts several parcels into boxes by a table of rules.",
+                "A parcel office uses a table of rules to sort several parcels into boxes.",
                 "parcel",
                 (("the weight", " kg"), ("the distance", " km")),
                 (("the parcel is fragile", "the parcel is not fragile"),
@@ -98,7 +98,7 @@ _TEXTS = {
                 ("box 1", "box 2", "box 3", "box 4", "box 5", "box 6"),
             ),
             _Theme(
-                "A park decides by a table of rules the colour of each visitor's ticket.",
+                "A park uses a table of rules to decide the colour of each visitor's ticket.",
                 "visitor",
                 (("the age", "{n: year| years}"), ("the stay", "{n: hour| hours}")),
                 (("the visitor has a student card", "the visitor has no student card"),
@@ -106,7 +106,7 @@ _TEXTS = {
                 ("red", "yellow", "blue", "green", "white", "purple"),
             ),
             _Theme(
-                "A factory grades its parts by a table of rules.",
+                "A factory uses a table of rules to grade its parts.",
                 "part",
                 (("the length", " mm"), ("the error", " µm")),
                 (("the part is scratched", "the part is not scratched"),
@@ -118,7 +118,7 @@ _TEXTS = {
         intro="{scene} Check the rules one after another from rule 1 on; only the first rule that applies "
         "decides. The rules are:",
         known="The following is known:",
-        outros=("Answer the following multiple-choice question with this information:",
+        outros=("Use this information to answer the following multiple-choice question:",
                 "Use the table of rules to answer the following multiple-choice question:"),
         more="{name} is more than {value}{unit}",
         less="{name} is less than {value}{unit}",
@@ -126,11 +126,11 @@ _TEXTS = {
         rule="If {condition}, the result is “{outcome}”.",
         default_rule="If none of the rules above applies, the result is “{outcome}”.",
         item="{item}: {shown}.",
-        asks=("What is the result for {item}?", "By the table of rules, what is the result for {item}?"),
+        asks=("What is the result for {item}?", "According to the rules, what is the result for {item}?"),
         claim="Someone says that the result for {item} is “{claimed}”. Is that true?",
         fits="rule {rule} applies if {condition}; for {item}, {shown}, so it applies and gives “{outcome}”.",
         fails="rule {rule} applies if {condition}; for {item}, {shown}, so it does not apply and we go on.",
-        default="none of the rules before applies, so the result is “{outcome}”.",
+        default="none of these rules applies, so the result is “{outcome}”.",
     ),
 }  # fmt: skip
 
@@ -140,6 +140,8 @@ class _World:
     texts: _Texts
     theme: _Theme
     ranges: tuple[tuple[int, int], ...]
+    rules: "list[_Rule]"
+    default: str
 
     def flag(self, attribute: int, holds: bool) -> str:
         return self.theme.flags[attribute - 2][0 if holds else 1]
@@ -182,27 +184,24 @@ def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     """Draw a table and items, and ask where they belong."""
     texts = _TEXTS[language.code]
     theme, ranges = rng.choice(list(zip(texts.themes, _RANGES, strict=True)))
-    world = _World(texts, theme, ranges)
     outcomes = rng.sample(theme.outcomes, 3 + difficulty)
     attributes = rng.sample((0, 1, 2, 3, 0, 1)[: 4 + difficulty], 2 + difficulty)
     rules = [_rule(rng, ranges, *pair) for pair in zip(attributes, outcomes, strict=False)]
     items = [_item(rng, ranges, name.format(theme.thing)) for name in texts.names[: 2 + difficulty]]
-    default = outcomes[-1]
+    world = _World(texts, theme, ranges, rules, outcomes[-1])
     # Two limits on the same side of one measure would leave a rule that never decides.
     if len({(rule.attribute, rule.more) for rule in rules}) < len(rules):
         return None
-    problem = _problem(rng, language, world, rules, items, default)
+    problem = _problem(rng, language, world, items)
     wanted = rng.randint(1, 2)
-    queries = [_ask(rng, language, world, rules, items, default) for _ in range(wanted * 8)]
+    queries = [_ask(rng, language, world, items) for _ in range(wanted * 8)]
     return puzzle(problem, queries, wanted)
 
 
-def _problem(
-    rng: Random, language: Language, world: _World, rules: list[_Rule], items: list[_Item], default: str
-) -> str:
+def _problem(rng: Random, language: Language, world: _World, items: list[_Item]) -> str:
     texts = world.texts
-    lines = [texts.rule.format(condition=rule.condition(world), outcome=rule.outcome) for rule in rules]
-    lines.append(texts.default_rule.format(outcome=default))
+    lines = [texts.rule.format(condition=rule.condition(world), outcome=rule.outcome) for rule in world.rules]
+    lines.append(texts.default_rule.format(outcome=world.default))
     listed = []
     for item in items:
         shown = language.clauses([item.show(world, one) for one in range(4)])
@@ -227,16 +226,14 @@ def _item(rng: Random, ranges: tuple[tuple[int, int], ...], name: str) -> _Item:
     return _Item(name, (*measured, rng.randint(0, 1), rng.randint(0, 1)))
 
 
-def _ask(
-    rng: Random, language: Language, world: _World, rules: list[_Rule], items: list[_Item], default: str
-) -> Query | None:
+def _ask(rng: Random, language: Language, world: _World, items: list[_Item]) -> Query | None:
     item, *others = rng.sample(items, len(items))
-    answer = _solve(rules, item, default)
-    right = _derive(world, rules, item, default, None)
-    wrong = [_slip(rng, world, rules, item, others, default, right)]
+    answer = _solve(world, item)
+    right = _derive(world, item, None)
+    wrong = [_slip(rng, world, item, others, right)]
     if wrong[0].result == answer:
         return None
-    spare = [rule.outcome for rule in rules] + [default]
+    spare = [rule.outcome for rule in world.rules] + [world.default]
     rng.shuffle(spare)
     if rng.random() < 0.25:
         names = {"item": item.name}
@@ -245,26 +242,18 @@ def _ask(
     return question_types.value(ask, right, wrong, spare, answer)
 
 
-def _slip(
-    rng: Random,
-    world: _World,
-    rules: list[_Rule],
-    item: _Item,
-    others: list[_Item],
-    default: str,
-    right: Chain,
-) -> Chain:
+def _slip(rng: Random, world: _World, item: _Item, others: list[_Item], right: Chain) -> Chain:
     """Misread one attribute or misjudge one comparison; return the right chain if that has no effect."""
     if rng.random() < 0.65:
         attribute, values = rng.randrange(4), list(item.values)
         values[attribute] = rng.choice(others).values[attribute]
-        return _derive(world, rules, replace(item, values=tuple(values)), default, None)
-    place = rng.randrange(len(rules))
+        return _derive(world, replace(item, values=tuple(values)), None)
+    place = rng.randrange(len(world.rules))
     early = place < len(right.steps) - 1
     # A rule fits about one time in three: halving the early stops makes wrong texts as long as right ones.
-    if not _close_call(world, rules[place], item) or (early and rng.random() < 0.5):
+    if not _close_call(world, world.rules[place], item) or (early and rng.random() < 0.5):
         return right
-    return _derive(world, rules, item, default, place)
+    return _derive(world, item, place)
 
 
 def _close_call(world: _World, rule: _Rule, item: _Item) -> bool:
@@ -275,9 +264,9 @@ def _close_call(world: _World, rule: _Rule, item: _Item) -> bool:
     return abs(item.values[rule.attribute] - rule.limit) <= (high - low) / 4
 
 
-def _derive(world: _World, rules: list[_Rule], item: _Item, default: str, slip: int | None) -> Chain:
+def _derive(world: _World, item: _Item, slip: int | None) -> Chain:
     steps = []
-    for place, rule in enumerate(rules):
+    for place, rule in enumerate(world.rules):
         fits = rule.fits(item) != (place == slip)
         template = world.texts.fits if fits else world.texts.fails
         shown = item.show(world, rule.attribute)
@@ -285,10 +274,10 @@ def _derive(world: _World, rules: list[_Rule], item: _Item, default: str, slip: 
         steps.append(template.format(rule=place + 1, outcome=rule.outcome, **words))
         if fits:
             return Chain(tuple(steps), rule.outcome)
-    steps.append(world.texts.default.format(outcome=default))
-    return Chain(tuple(steps), default)
+    steps.append(world.texts.default.format(outcome=world.default))
+    return Chain(tuple(steps), world.default)
 
 
-def _solve(rules: list[_Rule], item: _Item, default: str) -> str:
-    fitting = [place for place in range(len(rules)) if rules[place].fits(item)]
-    return rules[min(fitting)].outcome if fitting else default
+def _solve(world: _World, item: _Item) -> str:
+    fitting = [place for place, rule in enumerate(world.rules) if rule.fits(item)]
+    return world.rules[min(fitting)].outcome if fitting else world.default

@@ -63,15 +63,15 @@ _TEXTS = {
         themes=(
             ("A team of builders has been given several jobs.",
              ("Pull down the wall", "Lay the pipes", "Lay the cables", "Paint the walls",
-              "Lay the floor", "Fit the doors", "Fit the lamps", "Move the furniture")),
-            ("A school prepares an evening show with the following jobs.",
+              "Lay the floor", "Fit the doors", "Install the lamps", "Move the furniture")),
+            ("A school is preparing an evening show, with the following jobs to do.",
              ("Book the hall", "Write the programme", "Rehearse", "Make the posters",
-              "Borrow the speakers", "Set up the stage", "Send the invitations", "Try the costumes")),
+              "Borrow the speakers", "Set up the stage", "Send the invitations", "Try on the costumes")),
             ("A software team has the following jobs to do.",
-             ("Collect the wishes", "Draw the screens", "Build the database", "Write the interface",
+             ("Collect the requirements", "Draw the screens", "Build the database", "Write the interface",
               "Write the pages", "Run the tests", "Write the manual", "Go live")),
             ("A farm has the following jobs to do.",
-             ("Repair the ditch", "Plough the field", "Raise the seedlings", "Spread the manure",
+             ("Repair the ditches", "Plough the field", "Raise the seedlings", "Spread the manure",
               "Sow the seeds", "Put up the shelter", "Pull the weeds", "Gather the harvest")),
         ),
         job="“{name}”",
@@ -88,7 +88,7 @@ _TEXTS = {
         finished="{job} is finished on day {day}",
         then="{waits}; {job} then takes {days:# day|# days}, {start}+{days}={end}, and is finished "
         "on day {end}.",
-        then_late="{waits}, so we wait until day {start}; {job} then takes {days:# day|# days}, "
+        then_late="{waits}, so we wait until the end of day {start}; {job} then takes {days:# day|# days}, "
         "{start}+{days}={end}, and is finished on day {end}.",
         in_all="the last job is finished on day {day}, so {day:# day is|# days are} needed in all.",
     ),
@@ -101,11 +101,11 @@ class _Job:
     days: int
     after: tuple[int, ...]
 
-    def fact(self, texts: _Texts, names: list[str]) -> str:
+    def fact(self, texts: _Texts, jobs: "list[_Job]") -> str:
         return (texts.waiting if self.after else texts.free).format(
             job=self.name,
             days=Count(self.days),
-            waits=texts.both.join(names[one] for one in self.after),
+            waits=texts.both.join(jobs[one].name for one in self.after),
             n=Count(len(self.after)),
         )
 
@@ -123,12 +123,12 @@ def make(rng: Random, difficulty: int, language: Language) -> Puzzle | None:
     scene, pool = rng.choice(texts.themes)
     names = [texts.job.format(name=name) for name in rng.sample(pool, 3 + difficulty)]
     jobs = [_Job(name, rng.randint(1, 6), _after(rng, place)) for place, name in enumerate(names)]
-    facts = [job.fact(texts, names) for job in jobs]
+    facts = [job.fact(texts, jobs) for job in jobs]
     problem = statement(rng, language, scene, [*rng.sample(facts, len(facts)), texts.rule])
     late = [place for place, job in enumerate(jobs) if job.after]
     wanted = min(rng.randint(1, 2), len(late))
-    queries = [_ask(rng, language, jobs, names, target) for target in rng.sample(late, len(late))]
-    whole = _ask(rng, language, jobs, names, None)
+    queries = [_ask(rng, language, jobs, target) for target in rng.sample(late, len(late))]
+    whole = _ask(rng, language, jobs, None)
     return puzzle(problem, [*queries[: wanted - 1], whole, *queries[wanted - 1 :]], wanted)
 
 
@@ -139,41 +139,24 @@ def _after(rng: Random, place: int) -> tuple[int, ...]:
     return tuple(sorted(rng.sample(range(place), rng.randint(0 if place == 1 else 1, most))))
 
 
-def _ask(
-    rng: Random, language: Language, jobs: list[_Job], names: list[str], target: int | None
-) -> Query | None:
-    texts = _TEXTS[language.code]
-    needed = _needed(jobs, target)
+def _ask(rng: Random, language: Language, jobs: list[_Job], target: int | None) -> Query | None:
+    texts, after = _TEXTS[language.code], [job.after for job in jobs]
+    needed = list(range(len(jobs))) if target is None else question_types.needed(after, target)
     slips = [_Slip(at, True, 0) for at in needed if len(jobs[at].after) > 1] * 2
     slips += [_Slip(at, False, rng.choice((-1, 1))) for at in needed]
-    right = _derive(texts, jobs, names, needed, target, None)
-    wrong = [_derive(texts, jobs, names, needed, target, slip) for slip in slips]
+    right = _derive(texts, jobs, needed, target, None)
+    wrong = [_derive(texts, jobs, needed, target, slip) for slip in slips]
     done = _play(jobs)
     day = max(done) if target is None else done[target]
-    job = "" if target is None else names[target]
+    job = "" if target is None else jobs[target].name
     if job and rng.random() < 0.3:
         return question_types.claim(rng, language, texts.claim, {"job": job}, right, wrong, str(day))
     ask = texts.day.format(job=job) if job else texts.total
     return question_types.value(ask, right, wrong, question_types.near(rng, day), str(day))
 
 
-def _needed(jobs: list[_Job], target: int | None) -> list[int]:
-    if target is None:
-        return list(range(len(jobs)))
-    needed = {target}
-    for place in range(target, -1, -1):
-        if place in needed:
-            needed.update(jobs[place].after)
-    return sorted(needed)
-
-
 def _derive(
-    texts: _Texts,
-    jobs: list[_Job],
-    names: list[str],
-    needed: list[int],
-    target: int | None,
-    slip: _Slip | None,
+    texts: _Texts, jobs: list[_Job], needed: list[int], target: int | None, slip: _Slip | None
 ) -> Chain:
     done: dict[int, int] = {}
     steps = []
@@ -183,19 +166,21 @@ def _derive(
         ready = [done[one] for one in jobs[at].after]
         start = (min if here.earlier else max)(ready, default=0)
         done[at] = start + days
-        steps.append(_sentence(texts, names, jobs[at], done, start, days))
+        steps.append(_sentence(texts, jobs, at, done, start))
     last = max(done.values()) if target is None else done[target]
     if target is None:
         steps.append(texts.in_all.format(day=Count(last)))
     return Chain(tuple(steps), str(last))
 
 
-def _sentence(texts: _Texts, names: list[str], job: _Job, done: dict[int, int], start: int, days: int) -> str:
+def _sentence(texts: _Texts, jobs: list[_Job], at: int, done: dict[int, int], start: int) -> str:
+    job, end = jobs[at], done[at]
+    days = end - start
     if not job.after:
         return texts.at_once.format(job=job.name, days=Count(days))
-    finished = [texts.finished.format(job=names[one], day=done[one]) for one in job.after]
+    finished = [texts.finished.format(job=jobs[one].name, day=done[one]) for one in job.after]
     return (texts.then_late if len(finished) > 1 else texts.then).format(
-        waits=texts.and_then.join(finished), job=job.name, days=Count(days), start=start, end=start + days
+        waits=texts.and_then.join(finished), job=job.name, days=Count(days), start=start, end=end
     )
 
 

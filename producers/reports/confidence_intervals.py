@@ -42,11 +42,8 @@ def interval(counts: Sequence[float], sizes: Sequence[int]) -> Interval | None:
     """
     if len(counts) < 2:
         return None
-    try:
-        import numpy as np
-        from scipy import stats
-    except ImportError:
-        raise UserError("intervals need SciPy: pip install 'votequeue[report]'") from None
+    stats = scipy_stats()
+    import numpy as np
 
     def share(right: Any, of: Any, axis: int = -1) -> Any:
         return right.sum(axis=axis) / of.sum(axis=axis)
@@ -63,3 +60,16 @@ def interval(counts: Sequence[float], sizes: Sequence[int]) -> Interval | None:
         rng=np.random.default_rng(SEED),
     ).confidence_interval
     return float(bounds.low), float(bounds.high)
+
+
+def scipy_stats() -> Any:
+    """Give `scipy.stats`.
+
+    Raises:
+        UserError: SciPy is not installed.
+    """
+    try:
+        from scipy import stats
+    except ImportError:
+        raise UserError("intervals need SciPy: pip install 'votequeue[report]'") from None
+    return stats

@@ -1,6 +1,6 @@
 """Plots of an `infer` run; each is drawn only where there is enough data for it.
 
-    draw(Figure, figures, Path("out"))  ->  [Path("out/agreement.png"), Path("out/letters.png")]
+    draw(figures, Path("out"))  ->  [Path("out/agreement.png"), Path("out/letters.png")]
 
 agreement      agreement of the votes, and accuracy by agreement
 outcomes       how questions were answered: majority, weights, fallback, or not at all
@@ -11,7 +11,7 @@ The figures come from `inference_report`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,11 @@ from producers.reports.inference_report import NO_LETTER, Figures, Verdict
 SIZE = (6, 3.5)  # inches
 DPI = 120
 # Distinguishable with red-green colour blindness and in greyscale.
-COLOURS = {
-    Verdict.RIGHT: "#4477aa",
-    Verdict.WRONG: "#ee9966",
-    Verdict.UNKNOWN: "#88a0b0",
-    Verdict.UNANSWERED: "#cccccc",
-}
-LABELS = {
-    Verdict.RIGHT: "right",
-    Verdict.WRONG: "wrong",
-    Verdict.UNKNOWN: "gold answer unknown",
-    Verdict.UNANSWERED: "no answer",
+STYLES: dict[Verdict, dict[str, Any]] = {
+    Verdict.RIGHT: {"color": "#4477aa", "label": "right"},
+    Verdict.WRONG: {"color": "#ee9966", "label": "wrong"},
+    Verdict.UNKNOWN: {"color": "#88a0b0", "label": "gold answer unknown"},
+    Verdict.UNANSWERED: {"color": "#cccccc", "label": "no answer"},
 }
 BINS = 10  # of scores
 FEW = 40  # minimum number of scored votes for a calibration plot
@@ -44,24 +38,21 @@ AGREEMENT, OUTCOMES, LETTERS, CALIBRATION = NAMES = (
 )
 
 
-def draw(figure: Any, figures: Figures, folder: Path) -> list[Path]:
+def draw(figures: Figures, folder: Path) -> list[Path]:
     """Draw the plots that have enough data; return the files."""
-    wanted: list[tuple[str, Callable[[Any, Figures], bool]]] = [
-        (AGREEMENT, _agreement),
-        (OUTCOMES, _outcomes),
-        (LETTERS, _letters),
-        (CALIBRATION, _calibration),
-    ]
-    return [path for name, drawer in wanted for path in _drawn(figure, figures, folder / name, drawer)]
+    drawers = {AGREEMENT: _agreement, OUTCOMES: _outcomes, LETTERS: _letters, CALIBRATION: _calibration}
+    return [path for name, each in drawers.items() if save(path := folder / name, each, figures)]
 
 
-def _drawn(
-    figure: Any, figures: Figures, path: Path, drawer: Callable[[Any, Figures], bool]
-) -> Iterator[Path]:
-    drawn = figure(figsize=SIZE, layout="constrained")
-    if drawer(drawn.subplots(), figures):
-        drawn.savefig(path, dpi=DPI)
-        yield path
+def save(path: Path, drawer: Callable[..., bool], *data: Any) -> bool:
+    """Draw one plot and save it, unless its drawer has too little data; matplotlib must be installed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE, layout="constrained")
+    drawn = drawer(figure.subplots(), *data)
+    if drawn:
+        figure.savefig(path, dpi=DPI)
+    return drawn
 
 
 def _agreement(axes: Any, figures: Figures) -> bool:
@@ -103,17 +94,14 @@ def _outcomes(axes: Any, figures: Figures) -> bool:
 
 def _letters(axes: Any, figures: Figures) -> bool:
     """Draw the shares of letters side by side: in votes, answers and gold answers."""
-    rows = [
-        (name, counts, colour)
-        for name, counts, colour in [
-            ("votes", figures.vote_letters, "#4477aa"),
-            ("answers", figures.answer_letters, "#66ccee"),
-            ("right answers", figures.right_letters, "#bbbbbb"),
-        ]
-        if counts
-    ]
     if not figures.vote_letters:
         return False
+    series = [
+        ("votes", figures.vote_letters, "#4477aa"),
+        ("answers", figures.answer_letters, "#66ccee"),
+        ("right answers", figures.right_letters, "#bbbbbb"),
+    ]
+    rows = [row for row in series if row[1]]
     letters = sorted({letter for _, counts, _ in rows for letter in counts} - {NO_LETTER})
     letters += [NO_LETTER] if figures.vote_letters[NO_LETTER] else []
     width = 0.8 / len(rows)
@@ -129,12 +117,10 @@ def _letters(axes: Any, figures: Figures) -> bool:
 
 def _calibration(axes: Any, figures: Figures) -> bool:
     """Draw the share of right votes by score."""
-    judged = figures.scorer
-    if min(len(judged.right_scores), len(judged.wrong_scores)) < 1:
+    right, wrong = figures.scorer.right_scores, figures.scorer.wrong_scores
+    if not right or not wrong or len(right) + len(wrong) < FEW:
         return False
-    if len(judged.right_scores) + len(judged.wrong_scores) < FEW:
-        return False
-    calibration(axes, reliability(judged.right_scores, judged.wrong_scores), "votes of this run")
+    calibration(axes, reliability(right, wrong), "votes of this run")
     axes.set_title("Calibration of the scorer: readable votes with known answers")
     return True
 
@@ -185,8 +171,7 @@ def _stack(axes: Any, bars: Sequence[str], stacked: dict[Verdict, list[int]]) ->
     bottom = [0] * len(bars)
     for verdict, values in stacked.items():
         if any(values):
-            style: dict[str, Any] = {"color": COLOURS[verdict], "label": LABELS[verdict]}
-            axes.bar(bars, values, bottom=bottom, width=0.6, **style)
+            axes.bar(bars, values, bottom=bottom, width=0.6, **STYLES[verdict])
             bottom = [below + value for below, value in zip(bottom, values, strict=True)]
     # Room for the labels above the bars.
     axes.set_ylim(0, 1.15 * max(bottom))

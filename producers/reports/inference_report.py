@@ -137,17 +137,17 @@ def figures(run: str) -> Figures:
     Raises:
         UserError: there is no such run, or it is not an infer run.
     """
-    figures = Figures(run, run_progress.require_questions(run).source)
+    record = run_progress.require_questions(run)
+    figures = Figures(run, record.source)
     for result in votes.of_run(run):
         _count_state(figures, result)
         _count_votes(figures, result)
         figures.voices.count(result)
         if result.gold is not None:
-            _count_first_round(figures, result, result.gold)
+            _count_votes_right(figures, result, result.gold)
             _count_judgement(figures.scorer, result, result.gold)
-            _count_majorities(figures, result, result.gold)
     if figures.stopped:
-        _leave_out_votes(figures)
+        _leave_out_votes(figures, record.options["stop"])
     if figures.first_rounds:
         figures.agreement = statistics.fmean(first.agreeing / first.votes for first in figures.first_rounds)
     figures.scorer.auc = metrics.auc(figures.scorer.right_scores, figures.scorer.wrong_scores)
@@ -156,11 +156,12 @@ def figures(run: str) -> Figures:
     return figures
 
 
-def _leave_out_votes(figures: Figures) -> None:
+def _leave_out_votes(figures: Figures, stop: str) -> None:
     """Remove what describes votes of whole rounds: single votes, the first round, agreement and scorer."""
     for share in ("one_vote", "majority", "some_vote_right", "with_forced", "without_forced"):
         setattr(figures, share, Share())
     figures.scorer, figures.first_rounds = Judgement(), []
+    figures.voices.leave_out_votes(stop)
 
 
 def _count_state(figures: Figures, result: QuestionResult) -> None:
@@ -196,7 +197,7 @@ def _count_votes(figures: Figures, result: QuestionResult) -> None:
         if vote.letter is not None:
             letters = figures.forced_letters if vote.letter_source == FORCED else figures.read_letters
             letters[vote.letter] += 1
-    first = first_round(result)
+    first = _first_round(result)
     # Ties go to the letter seen first, as in the plain majority.
     for letter, agreeing in Counter(vote.letter for vote in first if vote.letter is not None).most_common(1):
         figures.first_rounds.append(FirstRound(len(first), agreeing, _verdict(letter, result.gold)))
@@ -208,30 +209,26 @@ def _verdict(letter: str, gold: str | None) -> Verdict:
     return Verdict.RIGHT if letter == gold else Verdict.WRONG
 
 
-def first_round(result: QuestionResult) -> list[RecordedVote]:
-    """Return the votes of a question's first round."""
+def _first_round(result: QuestionResult) -> list[RecordedVote]:
     return [vote for vote in result.votes if vote.attempt == result.votes[0].attempt]
 
 
-def _count_first_round(figures: Figures, result: QuestionResult, gold: str) -> None:
-    first = first_round(result)
-    if not first:
-        return
-    right = sum(vote.letter == gold for vote in first)
-    figures.one_vote.add(right, len(first))
-    plain = voting.fall_back([Vote(vote.letter, True) for vote in first], "majority")
-    figures.majority.add(plain.letter == gold)
-    figures.some_vote_right.add(right > 0)
-
-
-def _count_majorities(figures: Figures, result: QuestionResult, gold: str) -> None:
-    """Count the plain majority of all votes, with the letters that were asked for and without them."""
+def _count_votes_right(figures: Figures, result: QuestionResult, gold: str) -> None:
+    """Count the votes of the first round, and plain majorities: of it, and of all votes."""
     if not result.votes:
         return
+    first = _first_round(result)
+    right = sum(vote.letter == gold for vote in first)
+    figures.one_vote.add(right, len(first))
+    figures.some_vote_right.add(right > 0)
     read = [vote for vote in result.votes if vote.letter_source != FORCED]
-    for share, counted in ((figures.with_forced, result.votes), (figures.without_forced, read)):
-        plain = voting.fall_back([Vote(vote.letter) for vote in counted], "majority")
-        share.add(plain.letter == gold)
+    counted = [
+        (figures.majority, first),
+        (figures.with_forced, result.votes),
+        (figures.without_forced, read),
+    ]
+    for share, votes_of in counted:
+        share.add(voting.fall_back([Vote(vote.letter) for vote in votes_of], "majority").letter == gold)
 
 
 def _count_judgement(judgement: Judgement, result: QuestionResult, gold: str) -> None:
@@ -255,7 +252,10 @@ def _count_claims(figures: Figures, run: str) -> None:
                 recoveries.append(row.claimed_at - lost_at)
             lost = (row.outcome or "").startswith("lost")
             lost_at = row.ended_at if lost else None
-            _count_worker(figures.workers.setdefault(row.worker, Worker()), row.ended_at is not None, lost)
+            worker = figures.workers.setdefault(row.worker, Worker())
+            worker.claims += 1
+            worker.ended += row.ended_at is not None and not lost
+            worker.lost += lost
             figures.losses.lost += lost
     if recoveries:
         figures.losses.taken_again = len(recoveries)
@@ -265,9 +265,3 @@ def _count_claims(figures: Figures, run: str) -> None:
         figures.wall_seconds = max(figures.answer_times) - begun
         figures.tokens_per_second = figures.tokens / max(figures.wall_seconds, 1e-3)
         figures.answer_times = sorted(time - begun for time in figures.answer_times)
-
-
-def _count_worker(worker: Worker, ended: bool, lost: bool) -> None:
-    worker.claims += 1
-    worker.ended += ended and not lost
-    worker.lost += lost

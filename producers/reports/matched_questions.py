@@ -84,7 +84,7 @@ def match(names: Sequence[str]) -> list[Match]:
     if not shared:
         sizes = ", ".join(f"{name} has {count}" for name, count in zip(names, counts, strict=True))
         raise UserError(
-            f"the runs share no question: compare runs over the same data; none of their questions has the "
+            f"the runs share no question: name runs over the same data; none of their questions has the "
             f"same key, text and options in all of them ({sizes})"
         )
     return shared

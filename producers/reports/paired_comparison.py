@@ -206,13 +206,9 @@ def mcnemar(won: int, lost: int) -> float:
 
     McNemar 1947. Questions count as independent of each other.
     """
-    flips = won + lost
-    term = tail = 1
-    for at in range(min(won, lost)):
-        term = term * (flips - at) // (at + 1)
-        tail += term
-    share: float = 2 * tail / 2**flips
-    return min(1.0, share)
+    if not won + lost:
+        return 1.0
+    return float(confidence_intervals.scipy_stats().binomtest(won, won + lost).pvalue)
 
 
 def _groups(matches: Sequence[Match], at: int) -> Iterator[Group]:

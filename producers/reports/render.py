@@ -8,6 +8,7 @@ Markup in texts is not interpreted, and control characters are replaced.
 
 import dataclasses
 import json
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from producers import console, run_progress
+from producers.reports.confidence_intervals import Interval
 from producers.reports.shares import Share
 from producers.run_progress import RunProgress
 from producers.trace import History, Round
@@ -135,7 +137,8 @@ def _put_off(progress: RunProgress, due_at: float) -> str:
     many = console.count(progress.put_off, progress.unit)
     if due_at > time.time() + _YEAR:
         return f"{many} put off until the problem below is fixed"
-    return f"{many} put off, the first until {clock(due_at)}"
+    reason = f" ({progress.put_off_by})" if progress.put_off_by else ""
+    return f"{many} put off, the first until {clock(due_at)}{reason}"
 
 
 def result_rows(value: dict[str, Any], prefix: str = "") -> Rows:
@@ -286,12 +289,25 @@ def percent(share: Share) -> str:
     return f"{share.right}/{share.of}" + (f"  {100 * share.value:.1f} %" if share.value is not None else "")
 
 
+def points(interval: Interval) -> str:
+    """Format an interval in percentage points: ``26.8 to 35.1``."""
+    return " to ".join(f"{100 * end:.1f}" for end in interval)
+
+
 def markdown(title: str, rows: Rows, pictures: Sequence[Path]) -> str:
     """Render rows and pictures as a Markdown page."""
-    lines = [f"# {title}", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {value} |".replace("\n", " ") for name, value in rows]
-    lines += [part for picture in pictures for part in ("", f"![{picture.stem}]({picture.name})")]
-    return "\n".join(lines) + "\n"
+    shown = [f"![{picture.stem}]({picture.name})" for picture in pictures]
+    return "\n\n".join([f"# {title}", markdown_table(["", ""], rows), *shown]) + "\n"
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Render a Markdown table; what would be markup in a cell is escaped."""
+    lines = [headings, ["---"] * len(headings), *(map(_cell, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: str) -> str:
+    return re.sub(r"[\\`*\[<|]", r"\\\g<0>", console.printable(value).replace("\n", " "))
 
 
 # One day before datetime's maximum, so that it exists in every time zone.

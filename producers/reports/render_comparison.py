@@ -6,12 +6,10 @@
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from producers import console
 from producers.reports import render
 from producers.reports.combination import Combination
-from producers.reports.confidence_intervals import Interval
 from producers.reports.paired_comparison import ComparedRun, Comparison, Difference, Flip
 from producers.reports.render import Rows
 
@@ -86,7 +84,7 @@ def _cells(run: ComparedRun) -> list[str]:
     return [
         run.name,
         render.percent(run.right) if run.right.of else "",
-        f"{_points(run.interval)} %" if run.interval else "",
+        f"{render.points(run.interval)} %" if run.interval else "",
         *(_difference_cells(difference) if difference else [""] * 4),
         render.percent(run.same),
         shares,
@@ -96,13 +94,9 @@ def _cells(run: ComparedRun) -> list[str]:
 
 
 def _difference_cells(difference: Difference) -> list[str]:
-    interval = f" ({_points(difference.interval)})" if difference.interval else ""
+    interval = f" ({render.points(difference.interval)})" if difference.interval else ""
     gain = f"{100 * difference.gain:+.1f}{interval}"
     return [gain, f"{difference.p:.3g}", str(len(difference.won)), str(len(difference.lost))]
-
-
-def _points(interval: Interval) -> str:
-    return " to ".join(f"{100 * end:.1f}" for end in interval)
 
 
 def _group_rows(difference: Difference) -> Iterator[list[str]]:
@@ -151,11 +145,14 @@ def page(comparison: Comparison) -> str:
     parts = [
         f"# Comparison of {_join(run.name for run in comparison.runs)}",
         compared_on(comparison),
-        _table(_headings(comparison), map(_cells, comparison.runs)),
+        render.markdown_table(_headings(comparison), map(_cells, comparison.runs)),
         *notes(comparison),
     ]
     for run, difference in _differences(comparison):
-        parts += [f"## {_over(comparison, run)}", _table(GROUP_HEADINGS, _group_rows(difference))]
+        parts += [
+            f"## {_over(comparison, run)}",
+            render.markdown_table(GROUP_HEADINGS, _group_rows(difference)),
+        ]
         directions = ("won", difference.won), ("lost", difference.lost), ("both wrong", difference.both_wrong)
         for name, flips in directions:
             parts += _flips(name, flips)
@@ -167,14 +164,5 @@ def _flips(name: str, flips: Sequence[Flip]) -> list[str]:
         return [f"### {name}: none"]
     rows = [[flip.key, flip.gold, flip.before, flip.after] for flip in flips[:FLIPS_SHOWN]]
     more = len(flips) - len(rows)
-    table = _table(["question", "right letter", "before", "after"], rows)
+    table = render.markdown_table(["question", "right letter", "before", "after"], rows)
     return [f"### {name}: {len(flips)}", table, *([f"and {more} more: see report.json"] if more else [])]
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return console.printable(text).replace("\n", " ").replace("|", "\\|")

@@ -12,7 +12,6 @@ from typing import Any
 from producers import console
 from producers.models import ListedModel
 from producers.reports import render, render_api_usage, render_comparison, render_voices, training_report
-from producers.reports.confidence_intervals import Interval
 from producers.reports.inference_report import Figures
 from producers.reports.render import Rows
 from producers.reports.revote import ORACLE, Revote, Row
@@ -186,19 +185,15 @@ def cells(row: Row) -> list[str]:
     name = row.name if row.threshold is None else f"{row.name} from {row.threshold:.2f}"
     over = "" if row.over_majority is None else f"{100 * row.over_majority:+.1f}"
     if over and row.over_interval is not None:
-        over += f" ({_points(row.over_interval)})"
+        over += f" ({render.points(row.over_interval)})"
     return [
         name,
         render.percent(row.right),
-        f"{_points(row.interval)} %" if row.interval else "",
+        f"{render.points(row.interval)} %" if row.interval else "",
         over,
         "" if row.rounds is None else f"{row.rounds:.2f}",
         "" if row.tokens is None else f"{row.tokens:.0f}",
     ]
-
-
-def _points(interval: Interval) -> str:
-    return " to ".join(f"{100 * end:.1f}" for end in interval)
 
 
 def status(training: TrainingReport) -> None:

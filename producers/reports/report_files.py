@@ -32,8 +32,8 @@ TITLE = "Report of run {run}"
 PAGE, DATA = "report.md", "report.json"
 
 
-def save(summary: Summary, folder: Path, force: bool = False) -> list[Path]:
-    """Write a report's files; return their paths.
+def save(summary: Summary | Comparison, folder: Path, force: bool = False) -> list[Path]:
+    """Write the files of a report or a comparison; return their paths.
 
     Raises:
         UserError: the folder cannot be made or written, or a run reads one of these files and ``force``
@@ -59,56 +59,41 @@ def save(summary: Summary, folder: Path, force: bool = False) -> list[Path]:
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
-    _write(folder, render.markdown(TITLE.format(run=summary.run), summaries.rows(summary), plots), summary)
+    if isinstance(summary, Comparison):
+        text = render_comparison.page(summary)
+    else:
+        text = render.markdown(TITLE.format(run=summary.run), summaries.rows(summary), plots)
+    with dataset.writing(page) as file:
+        file.write(text)
+    with dataset.writing(data) as file:
+        file.write(json.dumps(render.plain(summary), ensure_ascii=False, indent=2) + "\n")
     return [page, data, *plots]
 
 
-def save_comparison(comparison: Comparison, folder: Path, force: bool = False) -> list[Path]:
-    """Write the page and the data of a comparison; raises as `save`."""
-    for name in (PAGE, DATA):
-        output_files.require_free(folder / name, force)
+def draw(summary: Summary | Comparison, folder: Path) -> list[Path]:
+    """Draw the plots of a report: answers, calls over time, training curves, or voting modes."""
+    if isinstance(summary, Comparison):
+        return []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
-    _write(folder, render_comparison.page(comparison), comparison)
-    return [folder / PAGE, folder / DATA]
-
-
-def _write(folder: Path, page: str, summary: object) -> None:
-    with dataset.writing(folder / PAGE) as file:
-        file.write(page)
-    with dataset.writing(folder / DATA) as file:
-        file.write(json.dumps(render.plain(summary), ensure_ascii=False, indent=2) + "\n")
-
-
-def draw(summary: Summary, folder: Path) -> list[Path]:
-    """Draw the plots of a run: answers, calls over time, training curves, or a comparison."""
-    try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         console.note("no plots: matplotlib is not installed (pip install 'votequeue[report]')")
         return []
     match summary:
         case GenerationReport():
-            return _calls(Figure, summary, folder / "calls.png")
+            return [path] if inference_plots.save(path := folder / "calls.png", _calls, summary) else []
         case TrainingReport():
-            return training_plots.draw(Figure, summary, folder)
+            return training_plots.draw(summary, folder)
         case Revote():
-            return [training_plots.draw_comparison(Figure, summary, folder / "ways.png")]
+            return training_plots.draw_comparison(summary, folder)
         case Figures():
-            return inference_plots.draw(Figure, summary, folder)
+            return inference_plots.draw(summary, folder)
 
 
-def _calls(figure: Any, report: GenerationReport, path: Path) -> list[Path]:
+def _calls(axes: Any, report: GenerationReport) -> bool:
     counted = generation_report.by_minute(report)
-    if len(counted) < 3:
-        # Too few bars to add to the table.
-        return []
-    drawn = figure(figsize=(6, 3.5), layout="constrained")
-    axes = drawn.subplots()
     minutes = range(max(counted, default=0) + 1)
     axes.bar(minutes, [counted[minute] for minute in minutes], width=1.0, align="edge")
     axes.set(title="Calls over time", xlabel="minutes since the first call", ylabel="calls a minute")
-    drawn.savefig(path, dpi=120)
-    return [path]
+    # Fewer bars add nothing to the table.
+    return len(counted) >= 3

@@ -24,7 +24,7 @@ class RunCounts:
     ``rounds[state][attempt]`` counts items; ``settled`` those that ended within the window, ``settled_at`` is
     the last end of all. ``seen_at`` is when a claim last began or ended. ``held_in_kind`` counts the items of
     all runs of the kind that are claimed now. Of the pending items, ``put_off`` wait for a future time, the
-    first for ``due_at``.
+    first for ``due_at``; ``put_off_by`` is how its last claim ended.
     ``sampled`` is what workers report of a run that samples votes, ``votes`` how many votes are recorded.
     """
 
@@ -37,6 +37,7 @@ class RunCounts:
     held_in_kind: int
     put_off: int
     due_at: float | None
+    put_off_by: str | None
     result: dict[str, Any] | None
     sampled: Sampled | None
     votes: int
@@ -64,7 +65,7 @@ def of_run(run: Run, window: float) -> RunCounts:
         ends = sa.select(recent, sa.func.max(items.settled_at)).where(items.run == run.name)
         settled, settled_at = connection.execute(ends).one()
         held_in_kind = _held_in_kind(connection, run.kind)
-        put_off, due_at = _put_off(connection, run.name, now)
+        put_off, due_at, put_off_by = _put_off(connection, run.name, now)
         of_training = sa.select(schema.results.c.value).where(schema.results.c.run == run.name)
         result = connection.scalar(of_training) if run.kind == "train" else None
         sampled = _sampled(connection, run)
@@ -79,6 +80,7 @@ def of_run(run: Run, window: float) -> RunCounts:
             held_in_kind=held_in_kind,
             put_off=put_off,
             due_at=due_at,
+            put_off_by=put_off_by,
             result=result,
             sampled=sampled,
             votes=(connection.scalar(votes) if sampled else None) or 0,
@@ -105,12 +107,13 @@ def _claim_times(connection: sa.Connection, run: str) -> tuple[float | None, flo
     return begun, max(claimed, ended or claimed) if claimed else None
 
 
-def _put_off(connection: sa.Connection, run: str, now: float) -> tuple[int, float | None]:
-    query = sa.select(sa.func.count(), sa.func.min(items.not_before)).where(
-        items.run == run, items.state == State.PENDING, items.not_before > now
-    )
-    count, first = connection.execute(query).one()
-    return count, first
+def _put_off(connection: sa.Connection, run: str, now: float) -> tuple[int, float | None, str | None]:
+    waits = items.run == run, items.state == State.PENDING, items.not_before > now
+    query = sa.select(sa.func.count(), sa.func.min(items.not_before)).where(*waits)
+    count, due_at = connection.execute(query).one()
+    first = sa.select(items.number).where(*waits).order_by(items.not_before, items.number).limit(1)
+    ends = sa.select(attempts.outcome).where(attempts.run == run, attempts.number == first.scalar_subquery())
+    return count, due_at, connection.scalar(ends.order_by(attempts.fence.desc()).limit(1))
 
 
 def _held_in_kind(connection: sa.Connection, kind: str) -> int:

@@ -3,6 +3,7 @@
 get_run("round1")  ->  Run(name="round1", kind="infer", ...)
 """
 
+import difflib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -76,12 +77,14 @@ def get_run(name: str) -> Run:
     """Look up a run by name.
 
     Raises:
-        UserError: it does not exist; the message lists the existing runs.
+        UserError: it does not exist; the message names similar runs, or else the newest ones.
     """
     run = find_run(name)
     if run is None:
         names = [run.name for run in list_runs()]
-        raise UserError(f"no run is called {name!r}; there are: {', '.join(names) or 'none yet'}")
+        shown = difflib.get_close_matches(name, names, n=3) or names[-3:]
+        listed = f"{', '.join(shown)}, … (`votequeue status`)" if len(names) > 3 else ", ".join(names)
+        raise UserError(f"no run is called {name!r}; there are: {listed or 'none yet'}")
     return run
 
 

@@ -40,7 +40,7 @@ PLACEHOLDERS: dict[str, dict[str, tuple[str, ...]]] = {
 _FOLDER = Path(__file__).parent
 _LOOP = "{% for letter, text in options %}{{ letter }}. {{ text }}{% endfor %}"
 # Characters of the private use area stand for values in the trial of a template: no filter changes them.
-_MARKS = [chr(0xE000 + at) for at in range(8)]
+_MARKS = [chr(0xE000 + at) for at in range(4 + 2 * len(LETTERS))]
 # A field's name, and what follows up to the first character of its text.
 _FIELD = r"^[ \t]*[\"']?{field}[\"']?[ \t]*=[ \t]*(?:'''\n|\"\"\"\n)?"
 _TRIED = "B"  # the letter of the trial
@@ -55,7 +55,7 @@ class _Fields(BaseModel):
     case: StrictStr
     solution: StrictStr
     statement: StrictStr
-    stop: Annotated[tuple[Annotated[StrictStr, Field(min_length=1)], ...], Field(max_length=4)]
+    stop: Annotated[list[Annotated[StrictStr, Field(min_length=1)]], Field(max_length=4)]
     reader: ReaderName
 
     @property
@@ -114,7 +114,7 @@ class PromptTemplate:
         self._place = place or f"prompt {name}"
         fields = self._parse()
         self.voice: str = fields.voice
-        self.stop = fields.stop
+        self.stop = tuple(fields.stop)
         self.reader = fields.reader
         self.worked = fields.worked
         self._templates = {
@@ -225,7 +225,8 @@ class PromptTemplate:
                 raise UserError(f"{self._place}: the field {missing!r}{within} is missing") from None
             known = f"the fields are {', '.join(fields.model_fields)}"
             unknown = first["type"] == "extra_forbidden"
-            message = f"it is no field of a prompt; {known}" if unknown else first["msg"]
+            reason = first["msg"].removeprefix("Value error, ")
+            message = f"it is no field of a prompt; {known}" if unknown else reason
             raise self._fault(field, message) from None
 
     def _compile(self, field: str, source: str) -> Template:
@@ -235,10 +236,12 @@ class PromptTemplate:
             raise self._fault(field, str(error), error.line) from None
 
     def _try_parts(self) -> None:
-        problem, question, *options, reasoning, statement = _MARKS
-        pairs = [(options[0], options[1]), (options[2], options[3])]
+        problem, question, reasoning, statement, *options = _MARKS
+        pairs = list(zip(options[::2], options[1::2], strict=True))
         self._try("head")
-        self._try("case", problem=problem, question=question, options=pairs)
+        # A question has at least two options; a template that names them one by one may show no more.
+        for shown in (pairs[:2], pairs):
+            self._try("case", problem=problem, question=question, options=shown)
         if self.voice == PROGRAM:
             self._try("solution", program=_MARKS[0])
             return self._try("repair", error=_MARKS[0], output=_MARKS[1])

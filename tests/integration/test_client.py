@@ -203,7 +203,7 @@ def test_contents_that_a_command_refuses_are_refused(answered: Client, votequeue
         answered.collect("base", "answers.jsonl", fields=["odds"])
     with pytest.raises(UserError, match="--fields: does not apply to --votes"):
         answered.collect("base", "votes.jsonl", fields=["support"], votes=True)
-    with pytest.raises(UserError, match="--output: a file is needed for votes"):
+    with pytest.raises(UserError, match="--output: a file is needed for other options than wait"):
         answered.collect("base", votes=True)  # type: ignore[call-overload]
     with pytest.raises(UserError, match="no run"):
         answered.collect("nothing")

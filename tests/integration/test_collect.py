@@ -134,6 +134,12 @@ def test_a_training_has_nothing_to_collect(run: str, votequeue: Command) -> None
 def test_an_unknown_run_names_those_there_are(run: str, votequeue: Command) -> None:
     ended = votequeue("collect", "x", "-o", "out.jsonl")
     assert ended.err == "votequeue: no run is called 'x'; there are: r\n"
+    for name in ("round-1", "round-2", "other", "last"):
+        runs.open_run(runs.Run(name, "infer", "d.jsonl", "d", None, {}), [])
+    for wanted, listed in (("round-l", "round-2, round-1"), ("x", "round-2, other, last")):
+        ended = votequeue("collect", wanted, "-o", "out.jsonl")
+        told = f"no run is called {wanted!r}; there are: {listed}, … (`votequeue status`)"
+        assert ended.err == f"votequeue: {told}\n"
 
 
 # How far a run is

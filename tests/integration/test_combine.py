@@ -230,6 +230,19 @@ def test_without_labels_only_a_plain_vote_is_possible(home: Path, votequeue: Com
     assert letters("all") == "AB"
 
 
+def test_weights_are_not_learned_from_very_few_labels(home: Path, votequeue: Command) -> None:
+    for labelled, code in ((9, 1), (10, 0)):
+        names = [f"one{labelled}", f"two{labelled}"]
+        for name in names:
+            enqueue(home, name, KEYS[:labelled] + "--")
+            answer(name, *(key * 3 for key in KEYS[:labelled]), "AAA", "BBB")
+        ended = votequeue("enqueue", "infer", *names, "--combine", "learned", "--run", f"all{labelled}")
+        assert ended.code == code, ended.err
+        refused = "at least 10 entries, and run 'one9' has them in 9: name a run with more of them first"
+        assert (refused in ended.err) == bool(code)
+    assert runs.find_run("all9") is None
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

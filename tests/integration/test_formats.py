@@ -1,6 +1,8 @@
 """Files of other layouts: they go in as they are, and come out with nothing but their answers filled in."""
 
 import csv
+import datetime
+import decimal
 import io
 import json
 from collections.abc import Callable
@@ -136,6 +138,125 @@ def test_a_parquet_file_keeps_its_schema(home: Path, votequeue: Command) -> None
     written = parquet.read_schema(home / "out.parquet")
     assert written.equals(schema)
     assert (written.metadata or {}).get(b"made") == b"by hand"
+
+
+def test_a_table_keeps_types_that_json_lacks(home: Path, votequeue: Command) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    schema = pyarrow.schema(
+        [
+            ("question", pyarrow.string()),
+            ("choices", pyarrow.list_(pyarrow.string())),
+            ("answer", pyarrow.int8()),
+            ("subject", pyarrow.dictionary(pyarrow.int32(), pyarrow.string())),
+            ("day", pyarrow.date32()),
+            ("time", pyarrow.timestamp("us")),
+            ("price", pyarrow.decimal128(10, 2)),
+            ("weight", pyarrow.float32()),
+            ("hash", pyarrow.uint64()),
+            ("place", pyarrow.struct([("x", pyarrow.int32()), ("y", pyarrow.string())])),
+        ]
+    )
+    row = {
+        "question": "谁高？",
+        "choices": ["甲", "乙"],
+        "answer": 0,
+        "subject": "logic",
+        "day": datetime.date(2020, 1, 2),
+        "time": datetime.datetime(2020, 1, 2, 12, 30),
+        "price": decimal.Decimal("1.20"),
+        "weight": 0.1,
+        "hash": 2**63,
+        "place": {"x": 1, "y": None},
+    }
+    before = pyarrow.Table.from_pylist([row, dict.fromkeys(row) | {**row, "day": None}], schema=schema)
+    parquet.write_table(before, home / "in.parquet")
+    votequeue("enqueue", "infer", "in.parquet", "--run", "r")
+    run_fixtures.answer_all("r", 2, "B")
+    ended = votequeue("collect", "r", "-o", "out.parquet")
+    assert ended.code == 0, ended.err
+    after = parquet.read_table(home / "out.parquet")
+    assert after.schema.equals(schema)
+    assert after.to_pylist() == [{**row, "answer": 1} for row in before.to_pylist()]
+    assert votequeue("collect", "r", "-o", "out.jsonl").code == 0
+    assert json_rows(home / "out.jsonl")[0]["day"] == "2020-01-02"
+
+
+def test_a_folder_keeps_the_names_of_its_classes(home: Path, votequeue: Command) -> None:
+    import datasets
+
+    datasets.disable_progress_bars()
+    features = datasets.Features(
+        {
+            "question": datasets.Value("string"),
+            "choices": datasets.List(datasets.Value("string")),
+            "answer": datasets.ClassLabel(names=list("ABCD")),
+        }
+    )
+    rows = [{"question": "谁高？", "choices": ["甲", "乙"], "answer": 0}]
+    datasets.Dataset.from_list(rows, features=features).save_to_disk(home / "in.hf")
+    votequeue("enqueue", "infer", "in.hf", "--run", "r")
+    run_fixtures.answer_all("r", 1, "B")
+    assert votequeue("collect", "r", "-o", "out.hf").code == 0
+    written = datasets.load_from_disk(str(home / "out.hf"))
+    assert (written.features, written["answer"][0]) == (features, 1)
+
+
+def test_numbers_that_no_table_holds_are_one_sentence(home: Path, votequeue: Command) -> None:
+    sample = next(sample for sample in SAMPLES if sample.layout == "mmlu")
+    rows = [{**row, "hash": 10**30} for row in sample.before]
+    votequeue("enqueue", "infer", format_fixtures.write(home / "in.jsonl", rows), "--run", "r")
+    run_fixtures.answer_all("r", 2, "B")
+    ended = votequeue("collect", "r", "-o", "out.parquet")
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert "out.parquet: the rows are no table (Python int too large" in ended.err
+    assert votequeue("collect", "r", "-o", "out.jsonl").code == 0
+    assert json_rows(home / "out.jsonl") == [{**row, "hash": 10**30} for row in sample.after]
+
+
+def test_cells_come_out_as_they_were(home: Path, votequeue: Command) -> None:
+    rows = [
+        ["id", "question", "A", "B", "C", "D", "answer"],
+        ["0", 'He said "hi",\nok', "a\rb", " lead", "trail ", "x\r\ny", "A"],
+        ["1", "too short", "a"],
+        ["2", 'q;"', "-", "b,", "c\t", "d", ""],
+    ]
+    with (home / "in.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows(rows)
+    ended = votequeue("enqueue", "infer", "in.csv", "--run", "r", "--skip-bad")
+    assert "in.csv line 6: its number of cells is 3, expected 7" in ended.err
+    run_fixtures.answer_all("r", 2, "B")
+    assert "1 skipped row unchanged" in votequeue("collect", "r", "-o", "out.csv").out
+    with (home / "out.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [
+            rows[0],
+            [*rows[1][:-1], "B"],
+            rows[2],
+            [*rows[3][:-1], "B"],
+        ]
+
+
+def test_a_table_without_answers_gets_a_column_for_them(home: Path, votequeue: Command) -> None:
+    lines = [f"{at},谁？{at},甲,乙,丙,丁" for at in range(1100)]
+    (home / "in.csv").write_text("\n".join(["id,question,A,B,C,D", *lines, ""]), "utf-8")
+    votequeue("enqueue", "infer", "in.csv", "--run", "r")
+    for held in run_fixtures.claim("r", 1099):
+        run_fixtures.vote(held, [run_fixtures.ballot("B", 0.9)] * 5)
+    # The first thousand rows have no answer yet.
+    assert votequeue("collect", "r", "-o", "out.csv").code == 1
+    header, first, *_, last = (home / "out.csv").read_text("utf-8").splitlines()
+    assert (header, first, last) == ("id,question,A,B,C,D,answer", lines[0] + ",", lines[-1] + ",B")
+
+
+def test_a_mapping_without_a_label_is_said(home: Path, votequeue: Command) -> None:
+    path = table(home / "in.csv")
+    said = "in.csv: no row has an answer in the field of --map answer=gold"
+    assert said in votequeue("enqueue", "infer", path, "--run", "r", *MAP).err
+    labelled = format_fixtures.write(
+        home / "b.csv", [{"stem": "谁？", "one": "甲", "two": "乙", "gold": "A"}]
+    )
+    assert "no row has" not in votequeue("enqueue", "infer", labelled, "--run", "s", *MAP).err
 
 
 def test_rows_that_are_not_single_choice_refuse_the_file(home: Path, votequeue: Command) -> None:

@@ -182,6 +182,15 @@ def test_the_name_of_a_base_model_means_completions(server: ChatServer) -> None:
     assert {name: generator(server, model=name).chats for name in named} == named
 
 
+def test_a_text_is_asked_for_its_letter_once_however_many_votes_have_it(server: ChatServer) -> None:
+    server.reply = lambda prompt: "D" if prompt.endswith("答案是：") else MUTE
+    run, made = open_run(max_attempts=2, ask_letter="always"), generator(server)
+    assert play(made, run) == ["again: none of 3 votes was accepted"]
+    assert play(made, run) == ["A: default, 0 of 3 votes"]
+    assert [step.partition(" ")[0] for step in steps(run)] == ["vote", "letter", "vote"]
+    assert [vote["text"] for vote in rows(schema.votes, run)] == [MUTE] * 6
+
+
 def test_a_letter_that_no_option_has_is_none(server: ChatServer) -> None:
     server.reply = lambda prompt: "D" if prompt.endswith("答案是：") else MUTE
     run = open_run(votes=1, max_attempts=1, ask_letter="always")

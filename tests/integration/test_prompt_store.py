@@ -242,6 +242,19 @@ def test_tokens_are_counted_exactly_where_the_models_tokenizer_is(
     assert shown.tokens == len(tokenizer.encode(shown.text).ids) != prompts.tokens(shown.text)
 
 
+def test_a_preview_refuses_styles_as_enqueue_does(home: Path, votequeue: Command) -> None:
+    data = run_fixtures.write(home / "d.jsonl", run_fixtures.entry("p1"))
+    for words, code, message in (
+        (("--prompt-style", "both"), 2, "'completion', 'chat' or 'auto', not 'both'"),
+        (("--prompt-style", "auto"), 1, "--prompt-style auto depends on the worker's model"),
+        (("--examples-as", "list"), 2, "'turns' or 'text', not 'list'"),
+    ):
+        ended = votequeue("prompts", "preview", data, *words)
+        assert (ended.code, message in " ".join(ended.err.replace("│", " ").split())) == (code, True), (
+            ended.err
+        )
+
+
 def test_data_without_a_valid_line_have_no_preview(home: Path, votequeue: Command) -> None:
     (home / "bad.jsonl").write_text('{"id": 1, "problem": "1", "questions": []}\n')
     assert "bad.jsonl has no valid line" in votequeue("prompts", "preview", home / "bad.jsonl").err

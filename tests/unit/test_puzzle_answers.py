@@ -295,7 +295,7 @@ def _liking(problem: str, question: str, of: Of) -> str:
 
 def _kinship(problem: str, question: str, of: Of) -> str:
     parents = re.findall(of(r"(\w\w)是(\w\w)的(父|母)亲", r"(\w+) is (\w+)'s (fa|mo)ther"), problem)
-    if through := re.search(of(r"(\w\w)的(父|母)亲(?=的)", r"(\w+)'s (fa|mo)ther(?='s| is)"), question):
+    if through := re.search(of(r"(\w\w)的(父|母)亲(?=的)", r"(\w+)'s (fa|mo)ther(?='s|\?)"), question):
         [via] = [parent for parent, child, side in parents if (child, side) == through.groups()]
         question = question.replace(through[0], via)
     males = _words(_find(of(r"([\w、]*)是男性", r"The men are (.*?);"), problem)[0])
@@ -312,10 +312,7 @@ def _kinship(problem: str, question: str, of: Of) -> str:
     if which := re.search(of(r"谁是(\w\w)的(\w+)？", r"Who is (\w+)'s (.*)\?"), question):
         [one] = [one for (one, child), title in titles.items() if (child, title) == (which[1], which[2])]
         return one
-    if of("", "relative"):
-        child, one = _find(r"Which relative of (\w+) is (\w+)", question)
-    else:
-        one, child = _find(r"(\w\w)是(\w\w)的什么人", question)
+    one, child = _find(of(r"(\w\w)是(\w\w)的什么人", r"How is (\w+) related to (\w+)"), question)
     return titles[one, child]
 
 

@@ -181,8 +181,8 @@ def test_english_texts_have_no_chinese_in_them(english: list[Entry]) -> None:
 
 def test_english_texts_are_in_good_form(english: list[Entry]) -> None:
     article = r"\b[Aa] (?=[aeiou](?!ne))|\b[Aa]n (?=[^aeiou])"
-    one = r"\b1 (?:days|years|hours|stages|people)\b"
-    more = r"\b(?:[02-9]|\d\d+) (?:day|year|hour|stage|person)\b"
+    one = r"\b1 (?:days|years|hours|connections|people)\b"
+    more = r"\b(?:[02-9]|\d\d+) (?:day|year|hour|connection|person)\b"
     for text in _english_texts(english):
         faults = re.findall(
             rf"{article}|{one}|{more}|  |\s$|^\s| [.,;:?]|[.,;:]{{2}}|[a-z][.,;:?][A-Za-z]|[{{}}]", text

@@ -15,7 +15,7 @@ from shared.errors import UserError
         ("A=1\n".encode("utf-16-le"), "file line 1 has a NUL byte"),
         (b"A=1\n# \xd7\xa2\xca\xcd\n", "file line 2 is not UTF-8"),
         (b"A=1\nB=\0\n", "file line 2 has a NUL byte"),
-        (b"A" * 101, "file has 0.0 MB"),
+        (b"A" * 101, "file is too big to be such a file: it has 101 bytes"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_line(content: bytes, said: str, tmp_path: Path) -> None:
