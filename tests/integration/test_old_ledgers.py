@@ -446,7 +446,7 @@ def test_votes_and_rounds_from_before_there_were_voices_are_reasonings() -> None
         votes = "INSERT INTO votes (run, number, attempt, place, text, letter, accepted, tokens)"
         connection.execute(sa.text(f"{votes} VALUES ('r', 0, 1, 0, '答案是：B', 'B', {sa.true()}, 7)"))
     forget()
-    assert "from revision 5 to 6" in str(engine.upgrade())
+    assert "from revision 5 to 7" in str(engine.upgrade())
     [(recorded, [sampled])] = recorded_votes.recorded_rounds("r", [0])[0]
     assert [(vote.voice, vote.letter, vote.outcome) for vote in recorded] == [("reasoning", "B", None)]
     assert (sampled.voice, sampled.examples, sampled.seed, sampled.style) == (
