@@ -13,7 +13,7 @@ from producers import console, time_left
 from producers.time_left import Votes
 from shared import broker, generators
 from shared.errors import ServiceUnreachable, UserError
-from shared.ledger import leases, runs
+from shared.ledger import leases, runs, votes
 from shared.ledger import progress as ledger_progress
 from shared.ledger.schema import OPEN, State
 from shared.strategies import STRATEGIES
@@ -241,3 +241,16 @@ def require_finished(name: str) -> None:
     """
     if any(runs.count_states(name)[state] for state in OPEN):
         raise UserError(f"run {name!r} is not finished: wait for it with `votequeue status {name} --watch`")
+
+
+def require_whole_rounds(name: str, needed_by: str) -> None:
+    """Refuse a run with rounds that were stopped early, since their votes are no fair sample.
+
+    Raises:
+        UserError: it has some.
+    """
+    if count := votes.count_stopped(name):
+        raise UserError(
+            f"{needed_by} needs whole rounds, and run {name!r} stopped those of "
+            f"{count} question{'s' if count != 1 else ''} early: sample its questions again with --stop never"
+        )

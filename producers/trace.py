@@ -70,6 +70,7 @@ def trace_item(name: str, key: str) -> ItemTrace:
 class Round:
     """The inputs of a round's sampling of one voice; ``style`` is its prompt's: ``completion`` or ``chat``.
 
+    ``unfinished`` and ``aborted_tokens`` are of a round that was stopped early.
     ``examples`` are the positions of the few-shot examples within the run's. ``prompt`` is the exact prompt,
     or None if this version of votequeue would build a different one.
     """
@@ -84,6 +85,8 @@ class Round:
     prompt_tokens: int | None
     examples: Sequence[int]
     style: str
+    unfinished: int | None
+    aborted_tokens: int | None
     prompt: str | None
     voice: str
 
@@ -167,6 +170,8 @@ def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:
                 prompt_tokens=record.prompt_tokens,
                 examples=record.examples,
                 style=style,
+                unfinished=record.unfinished,
+                aborted_tokens=record.aborted_tokens,
                 prompt=prompts.plain_text(prompt) if prompts.digest(prompt) == record.prompt else None,
                 voice=record.voice,
             )

@@ -71,11 +71,13 @@ def _check_template_args(arguments: list[str]) -> list[str]:
 def _check_stop(stop: str) -> str:
     word, _, share = stop.partition("=")
     try:
-        known = stop == "never" or (word == "agreement" and 0 < float(share) <= 1)
+        known = stop in ("never", "exact") or (word == "agreement" and 0 < float(share) <= 1)
     except ValueError:
         known = False
     if not known:
-        raise ValueError("give never, or agreement=P with a probability P from 0 to 1, as in agreement=0.9")
+        raise ValueError(
+            "give never, exact, or agreement=P with a probability P from 0 to 1, as in agreement=0.9"
+        )
     return stop
 
 
@@ -227,8 +229,14 @@ class Sampling(SamplingDefaults):
     )
     stop: Annotated[str, AfterValidator(_check_stop)] = Field(
         "never",
-        description="never, or agreement=P (with --weights-from): the first votes of all voices settle a "
-        "question if they agree, and such agreement is right with probability P or more",
+        description="when a round ends before it has all its votes: never; exact (as soon as no further vote "
+        "can change its answer); agreement=P (with --weights-from: the first votes of all voices agree, and "
+        "such agreement is right with probability P or more). Votes that train a scorer need never",
+    )
+    first_wave: Count | None = Field(
+        None,
+        description="with --stop exact: votes asked for first; empty: as few as could decide, as in every "
+        "further wave",
     )
     # What is learned from these runs, by fold: weights by `voices.kind`, and the probability.
     kind_weights: Annotated[dict[str, tuple[float, ...]] | None, Derived()] = None
@@ -276,6 +284,13 @@ class Sampling(SamplingDefaults):
         if self.kind_weights is None:
             return 1.0
         return self.kind_weights[kind][fold] if kind in self.kind_weights else 0.0
+
+    def most_weight(self, voice: str, fold: int) -> float:
+        """Give the highest weight of a vote of a voice, whatever its outcome."""
+        if self.kind_weights is None:
+            return 1.0
+        known = (weights[fold] for kind, weights in self.kind_weights.items() if kind.split()[0] == voice)
+        return max(known, default=0.0)
 
     def stops_at_agreement(self, fold: int) -> bool:
         """Tell whether a question is settled if the first votes of its voices agree."""

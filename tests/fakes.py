@@ -54,6 +54,7 @@ class Request:
     sampling: Sampling
     seed: int | None
     adapter: str | None = None
+    step: Step = WHOLE_ROUND
 
     @property
     def asks(self) -> str:
@@ -134,7 +135,7 @@ class FakeGenerator:
         step: Step = WHOLE_ROUND,
     ) -> list[Completion]:
         """Give the next reply of the script."""
-        request = Request(prompt, sampling, seed, adapter)
+        request = Request(prompt, sampling, seed, adapter, step)
         self.requests.append(request)
         await self._share_the_engine(request)
         if self._hold is not None:

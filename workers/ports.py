@@ -142,7 +142,8 @@ class Generator(Protocol):
         A text after a raw prompt ends at the run's stop sequences, a turn of a chat where the model ends it.
 
         ``progress`` receives token counts during generation. ``job`` and ``step`` are the question's and the
-        request's, which paid calls are recorded for.
+        request's, which paid calls are recorded for. ``seed`` is the round's: a vote's own is the sum of the
+        seed and its place. Cancelling this aborts the votes, unless they are calls.
 
         Raises:
             EngineDied: the engine has died; the next call starts a new one.

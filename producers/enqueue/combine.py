@@ -71,6 +71,7 @@ def _require(names: Sequence[str]) -> Run:
         if combined := run_progress.combined_runs(name):
             raise UserError(f"run {name!r} is a combination itself: name its runs, {', '.join(combined)}")
         run_progress.require_finished(name)
+        run_progress.require_whole_rounds(name, "--combine")
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"run {repeated[0]!r} is named twice: its votes would count twice")
     if len(names) < 2:

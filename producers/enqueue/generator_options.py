@@ -35,6 +35,8 @@ def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
         InvalidOption: an option does not apply to the generator, or is missing.
     """
     generator = GENERATORS[sampling.generator]
+    if sampling.first_wave is not None and sampling.stop != "exact":
+        raise InvalidOption("--first-wave", "it needs --stop exact")
     _check_retriever(sampling.retriever or "")
     changes = _called(sampling) if generator.calls_provider else _uncalled(generator, given)
     _check_voices(sampling, given)
@@ -49,7 +51,7 @@ def _check_voices(sampling: Sampling, given: Mapping[str, Any]) -> None:
     asked = [VOICES[name] for name in sampling.votes_by_voice]
     if given.get("repair") and not any(voice.executor for voice in asked):
         raise InvalidOption("--repair", "it needs votes that are programs: --voices program=2")
-    if sampling.stop != "never" and (len(asked) < 2 or sampling.weights_from is None):
+    if sampling.stop.startswith("agreement") and (len(asked) < 2 or sampling.weights_from is None):
         raise InvalidOption("--stop", "an agreement needs two voices or more, and --weights-from RUN")
     for voice in asked:
         voice.require_package()

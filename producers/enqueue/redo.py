@@ -81,6 +81,8 @@ def prepare(source: Run, changes: dict[str, Any], name: str | None = None) -> Pr
             f"run {source.name!r} combines the votes of {', '.join(combined)}: "
             "ask questions of one of those again"
         )
+    if any(selection.applies is _disagree for selection, _ in wanted):
+        run_progress.require_whole_rounds(source.name, "--only below-agreement")
     # The finish reason is read with the texts only.
     results = votes.of_run(source.name, texts=True)
     selected = {result.key: result.entry.id for result in results if _is_wanted(result, wanted)}

@@ -11,7 +11,7 @@ from producers import console, run_progress
 from producers.enqueue import inputs, publish
 from producers.enqueue.publish import EnqueuedRun
 from shared.errors import UserError
-from shared.ledger import models, runs
+from shared.ledger import models, runs, votes
 from shared.ledger.runs import Run
 from shared.options import Sampling
 
@@ -33,6 +33,9 @@ def rescore(source: str, changes: dict[str, Any], name: str | None = None) -> En
             f"--reader does not apply to {source!r}, which combines the votes of "
             f"{', '.join(sampling.combined_runs)}: read those runs again, and combine the new runs"
         )
+    if stopped := votes.count_stopped(source):
+        counted = console.count(stopped, "question")
+        console.note(f"{counted} of {source} stopped early: whole rounds might be answered otherwise now")
     votes_of = sampling.combined_runs or source
     return place(source_run, sampling.model_copy(update={**changes, "votes_of": votes_of}), source, name)
 

@@ -128,9 +128,14 @@ def scorer(
     """Enqueue the training of a scorer.
 
     Raises:
-        UserError: a file is invalid, or right or wrong texts are missing; nothing was enqueued.
+        UserError: a file is invalid, right or wrong texts are missing, or a run stopped rounds early; nothing
+            was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
+    for source in sources:
+        if source.path is None:
+            option = "--test" if source.test else "--from"
+            run_progress.require_whole_rounds(source.name, f"{option} {source.name}")
     survey = survey_sources(sources)
     if INPUTS[options.input].answers:
         _require_labels(survey)

@@ -76,7 +76,7 @@ def learn(names: str) -> Learned:
     """Learn from labelled runs, whose names are separated by commas.
 
     Raises:
-        UserError: there is no such run, or no question has a right letter and votes.
+        UserError: there is no such run, it stopped rounds early, or no question has a right letter and votes.
     """
     rounds = [each for name in names.split(",") for each in _labelled(name.strip())]
     if not rounds:
@@ -102,6 +102,7 @@ def _of_kind(labelled: _Labelled, kind: str) -> FoldCount:
 def _labelled(name: str) -> Iterator[_Labelled]:
     run_progress.require_questions(name)
     run_progress.require_finished(name)
+    run_progress.require_whole_rounds(name, f"--weights-from {name}")
     for result in votes.of_run(name):
         if result.gold is not None and result.votes:
             first = [vote for vote in result.votes if vote.attempt == result.votes[0].attempt]

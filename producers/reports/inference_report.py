@@ -3,7 +3,8 @@
     figures("round1")  ->  Figures(questions=64, one_vote=Share(118, 320), majority=Share(31, 64), ...)
 
 "One vote" and "majority" refer to the first round of each question, without the scorer; "final" is the
-recorded answer. `inference_plots` draws the figures, `render_reports` prints them.
+recorded answer. If rounds were stopped early, their votes are no fair sample: figures of single votes and of
+their agreement are left out. `inference_plots` draws the figures, `render_reports` prints them.
 """
 
 import enum
@@ -87,6 +88,10 @@ class Figures:
     answered: int = 0
     dead: int = 0
     open: int = 0
+    # Questions with a round that was stopped early, its votes that were never finished, and their tokens.
+    stopped: int = 0
+    unfinished: int = 0
+    aborted_tokens: int = 0
     one_vote: Share = field(default_factory=Share)
     majority: Share = field(default_factory=Share)
     final: Share = field(default_factory=Share)
@@ -132,7 +137,8 @@ def figures(run: str) -> Figures:
     Raises:
         UserError: there is no such run, or it is not an infer run.
     """
-    figures = Figures(run, run_progress.require_questions(run).source)
+    record = run_progress.require_questions(run)
+    figures = Figures(run, record.source)
     for result in votes.of_run(run):
         _count_state(figures, result)
         _count_votes(figures, result)
@@ -140,6 +146,8 @@ def figures(run: str) -> Figures:
         if result.gold is not None:
             _count_votes_right(figures, result, result.gold)
             _count_judgement(figures.scorer, result, result.gold)
+    if figures.stopped:
+        _leave_out_votes(figures, record.options["stop"])
     if figures.first_rounds:
         figures.agreement = statistics.fmean(first.agreeing / first.votes for first in figures.first_rounds)
     figures.scorer.auc = metrics.auc(figures.scorer.right_scores, figures.scorer.wrong_scores)
@@ -148,8 +156,20 @@ def figures(run: str) -> Figures:
     return figures
 
 
+def _leave_out_votes(figures: Figures, stop: str) -> None:
+    """Remove what describes votes of whole rounds: single votes, the first round, agreement and scorer."""
+    for share in ("one_vote", "majority", "some_vote_right", "with_forced", "without_forced"):
+        setattr(figures, share, Share())
+    figures.scorer, figures.first_rounds = Judgement(), []
+    figures.voices.leave_out_votes(stop)
+
+
 def _count_state(figures: Figures, result: QuestionResult) -> None:
     figures.questions += 1
+    figures.stopped += result.unfinished > 0
+    figures.unfinished += result.unfinished
+    figures.aborted_tokens += result.aborted_tokens
+    figures.tokens += result.aborted_tokens
     figures.open += result.state in OPEN
     figures.dead += result.state == State.DEAD
     if result.gold is not None:

@@ -67,7 +67,7 @@ class ComparedRun:
 
     ``questions`` are all of the run; ``unanswered`` the shared ones without an answer in it. ``same`` counts
     the answers that equal the first run's, labelled or not; ``agreement`` is the mean share of a question's
-    votes that name its answer; ``tokens`` is the mean per question.
+    votes that name its answer, ``None`` if rounds were stopped early; ``tokens`` is the mean per question.
     """
 
     name: str
@@ -128,6 +128,7 @@ def of_matches(names: Sequence[str], matches: Sequence[Match]) -> Comparison:
 def _described(name: str, at: int, matches: Sequence[Match], answered: Sequence[Match]) -> ComparedRun:
     """Compute what needs no right letters."""
     answers = [match.answers[at] for match in answered]
+    whole = not votes.count_stopped(name)
     agreements = [answer.agreement for answer in answers if answer.agreement is not None]
     same = sum(match.answers[at].letter == match.answers[0].letter for match in answered)
     return ComparedRun(
@@ -135,7 +136,7 @@ def _described(name: str, at: int, matches: Sequence[Match], answered: Sequence[
         questions=run_progress.count_items(name),
         unanswered=sum(match.answers[at].letter is None for match in matches),
         same=Share(same, len(answered)),
-        agreement=sum(agreements) / len(agreements) if agreements else None,
+        agreement=sum(agreements) / len(agreements) if agreements and whole else None,
         tokens=sum(answer.tokens for answer in answers) / len(answers),
         letters=Counter(sorted(str(answer.letter) for answer in answers)),
     )

@@ -208,6 +208,11 @@ def _round(sampled: Round, before: str | None) -> None:
     text(f"\nround {sampled.attempt}{voice}, sampled from {clock(sampled.sampled_at)}{seconds}")
     text(f"  generator: {model}, adapter: {sampled.adapter or 'none'}")
     text(f"  sampling: {options}, seed {sampled.seed}, prompt as {sampled.style}")
+    if sampled.unfinished:
+        text(
+            f"  stopped early: {console.count(sampled.unfinished, 'vote')} not needed, "
+            f"{sampled.aborted_tokens} tokens of them sampled"
+        )
     text(f"  examples shown: {', '.join(f'number {position}' for position in sampled.examples) or 'none'}")
     tokens = "" if sampled.prompt_tokens is None else f" ({sampled.prompt_tokens} tokens)"
     if sampled.prompt is None:

@@ -14,7 +14,7 @@ from producers.models import ListedModel
 from producers.reports import render, render_api_usage, render_comparison, render_voices, training_report
 from producers.reports.inference_report import Figures
 from producers.reports.render import Rows
-from producers.reports.revote import Revote, Row
+from producers.reports.revote import ORACLE, Revote, Row
 from producers.reports.shares import Share
 from producers.reports.training_report import TrainingReport
 from shared.ledger.models import Model
@@ -22,7 +22,7 @@ from shared.ledger.models import Model
 
 def inference_rows(figures: Figures) -> Rows:
     """Return a run's figures as table rows."""
-    rows = [("questions", _counts(figures)), *_accuracy_rows(figures)]
+    rows = [("questions", _counts(figures)), *_stopped_rows(figures), *_accuracy_rows(figures)]
     rows += [
         (f"answered by {how}", render.percent(Share(count, figures.answered)))
         for how, count in figures.how.items()
@@ -44,9 +44,22 @@ def _counts(figures: Figures) -> str:
     return f"{figures.questions}: {figures.answered} answered, {figures.dead} dead, {figures.open} open"
 
 
+def _stopped_rows(figures: Figures) -> Rows:
+    if not figures.stopped:
+        return []
+    unfinished = f"{console.count(figures.unfinished, 'vote')} not needed"
+    aborted = f", of which {figures.aborted_tokens} tokens were sampled" if figures.aborted_tokens else ""
+    return [
+        ("questions stopped early", f"{figures.stopped}: {unfinished}{aborted}"),
+        ("left out, since their votes are no fair sample", "one vote, first round, agreement, scorer"),
+    ]
+
+
 def _accuracy_rows(figures: Figures) -> Rows:
     if not figures.final.of and not figures.one_vote.of:
         return [("accuracy", "no gold answers")]
+    if figures.stopped:
+        return [("accuracy of the final answer", render.percent(figures.final))]
     return [
         ("accuracy of one vote", render.percent(figures.one_vote)),
         ("accuracy of the first round's majority", render.percent(figures.majority)),
@@ -151,6 +164,11 @@ def compared_on(comparison: Revote) -> str:
         ]
         if count
     ]
+    if comparison.stopped:
+        parts.append(
+            f"{comparison.stopped} of them stopped early: exact for the rule of the run only; one vote, "
+            f"{ORACLE} and AUC are left out"
+        )
     judged = f"scores of {comparison.scorer}" if comparison.scorer else "no scores"
     auc = f", AUC {comparison.auc:.3f} over readable votes" if comparison.auc is not None else ""
     return f"{judged}{auc}: {', '.join(parts)}"

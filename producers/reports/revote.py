@@ -47,7 +47,9 @@ class Revote:
     """All voting modes on a run's questions; ``auc`` is the scorer's over readable votes.
 
     ``unlabelled``, ``learned`` and ``otherwise`` count the questions left out: without a gold answer, about
-    problems that the scorer was trained on, scored by another scorer or by none.
+    problems that the scorer was trained on, scored by another scorer or by none. The votes of questions that
+    ``stopped`` early are no fair sample: single votes and the AUC are left out, and another rule than the
+    run's might answer whole rounds otherwise.
     """
 
     run: str
@@ -56,6 +58,7 @@ class Revote:
     unlabelled: int = 0
     learned: int = 0
     otherwise: int = 0
+    stopped: int = 0
     auc: float | None = None
     rows: list[Row] = field(default_factory=list)
 
@@ -101,8 +104,12 @@ def revote(name: str, scorer: str | None = None) -> Revote:
     if not cases:
         raise UserError(f"run {name!r}: no labelled question has usable votes{_why(comparison)}")
     comparison.questions = len(cases)
-    comparison.auc = _auc(cases) if model else None
-    comparison.rows = list(_rows(cases, model, sampling))
+    rows = _rows(cases, model, sampling)
+    if comparison.stopped:
+        comparison.rows = [row for row in rows if row.name not in (ONE_VOTE, ORACLE)]
+    else:
+        comparison.rows = list(rows)
+        comparison.auc = _auc(cases) if model else None
     return comparison
 
 
@@ -125,6 +132,7 @@ def _cases(comparison: Revote, model: Model | None) -> Iterator[_Case]:
         elif model is not None and any(vote.scorer != model.name for vote in result.votes):
             comparison.otherwise += 1
         else:
+            comparison.stopped += result.unfinished > 0
             yield _Case(result.gold, dataset.unit(result.entry), _rounds(result))
 
 

@@ -56,6 +56,14 @@ class VoiceReport:
             first = [vote for vote in result.votes if vote.attempt == result.votes[0].attempt]
             self._count_right(first, result.gold)
 
+    def leave_out_votes(self, stop: str) -> None:
+        """Remove what needs whole rounds; a stop at agreement needs the first votes of all voices itself."""
+        if stop == "exact":
+            self.agree = Share()
+        for figures in self.voices.values():
+            for share in ("one_vote", "right", "majority", "some_vote_right"):
+                setattr(figures, share, Share())
+
     def _count_right(self, first: Sequence[RecordedVote], gold: str) -> None:
         by_voice: dict[str, list[RecordedVote]] = {}
         for vote in first:

@@ -81,7 +81,8 @@ class RoundRecord:
 
     ``generator`` is a name in the table of generators; ``prompt`` is the prompt's SHA-256; ``examples`` are
     the positions of the solved examples, in prompt order; ``seconds`` is the duration of the sampling;
-    ``style`` is the prompt's (``chat``, ``completion``).
+    ``style`` is the prompt's (``chat``, ``completion``). Of a round that was stopped early,
+    ``unfinished`` counts the votes that were never asked for or aborted; the latter had ``aborted_tokens``.
     """
 
     generator: str | None
@@ -94,11 +95,16 @@ class RoundRecord:
     seconds: float | None
     style: str | None = None
     voice: str = "reasoning"
+    unfinished: int | None = None
+    aborted_tokens: int | None = None
 
 
 @dataclass(frozen=True)
 class Settled:
-    """The result of a claim's work: votes, and the answer; an item without an answer is retried."""
+    """The result of a claim's work: votes, and the answer; an item without an answer is retried.
+
+    ``places`` are the votes' in their round, if votes between them were aborted.
+    """
 
     claim: Claim
     votes: Sequence[VoteRecord]
@@ -106,6 +112,7 @@ class Settled:
     outcome: str
     scorer: str | None = None
     sampled: Sequence[RoundRecord] = ()
+    places: Sequence[int] = ()
 
 
 @engine.retried
@@ -213,7 +220,7 @@ def _settle_one(connection: sa.Connection, end: Settled, now: float) -> bool:
     if end.votes:
         rows = [
             {**where, "place": place, "scorer": end.scorer, **vote.__dict__}
-            for place, vote in enumerate(end.votes)
+            for place, vote in zip(end.places or itertools.count(), end.votes, strict=False)
         ]
         connection.execute(schema.votes.insert(), rows)
     if end.sampled:

@@ -223,6 +223,10 @@ rounds = Table(
     Column("seconds", Float),
     # "chat" or "completion"; NULL: an older version, which had completions only.
     Column("style", String),
+    # Of a round that was stopped early: how many of its votes were never finished, and the tokens of those
+    # that were aborted. Such votes have no row in `votes`. NULL: the round is whole.
+    Column("unfinished", Integer),
+    Column("aborted_tokens", Integer),
 )
 
 # ``name`` is a digest of the rest. ``weights``: the hub's revision, or a digest of the files.

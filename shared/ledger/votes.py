@@ -4,7 +4,7 @@ of_run("round1")  ->  QuestionResult(number=41, votes=[RecordedVote(41, 1, 0, "B
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from operator import attrgetter
@@ -62,7 +62,10 @@ class RecordedVote:
 
 @dataclass(frozen=True)
 class QuestionResult:
-    """One question with its votes, in sampling order, and its answer."""
+    """One question with its votes, in sampling order, and its answer.
+
+    ``unfinished`` and ``aborted_tokens`` are those of all its rounds; see `RoundRecord`.
+    """
 
     number: int
     key: str
@@ -74,11 +77,16 @@ class QuestionResult:
     letter: str | None
     how: str | None
     answered_at: float | None
+    unfinished: int = 0
+    aborted_tokens: int = 0
 
     @property
     def agreement(self) -> float | None:
-        """Give the share of the question's votes that name its answer; ``None`` if there is none."""
-        if self.letter is None or not self.votes:
+        """Give the share of the question's votes that name its answer; ``None`` if there is none.
+
+        Votes of a round that was stopped early are no fair sample: they stopped it since they agree.
+        """
+        if self.letter is None or not self.votes or self.unfinished:
             return None
         return sum(vote.letter == self.letter for vote in self.votes) / len(self.votes)
 
@@ -93,7 +101,7 @@ class RecordedAnswer:
     """The answer of a question; ``None``: there is none (yet).
 
     ``outcome`` says how it came about, ``support`` counts the votes behind it, and ``confidence`` is the
-    share of all the question's votes that name it.
+    share of all the question's votes that name it; ``None`` if a round was stopped early.
     """
 
     key: str
@@ -128,9 +136,13 @@ class VoteSource:
 
 def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
     """Read all questions of a run in order; with ``texts``, the votes' texts too."""
-    with engine.streaming() as connection:
-        recorded = _Groups(_select(connection, votes.run == run, whole=texts))
-        for text, rows in _by_entry(connection, run):
+    # A caller may stop early.
+    with (
+        engine.streaming() as connection,
+        closing(_select(connection, votes.run == run, whole=texts)) as in_order,
+    ):
+        recorded = _Groups(in_order)
+        for text, rows in _by_entry(connection, run, _of_rounds("unfinished"), _of_rounds("aborted_tokens")):
             entry = dataset.entry_of(text)
             for row in rows:
                 yield QuestionResult(
@@ -144,6 +156,8 @@ def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
                     letter=row.letter,
                     how=row.how,
                     answered_at=row.answered_at,
+                    unfinished=row.unfinished,
+                    aborted_tokens=row.aborted_tokens,
                 )
 
 
@@ -152,7 +166,7 @@ def answers_of(run: str, confidence: bool = False) -> Iterator[tuple[str, list[R
     cast = sa.select(sa.func.count()).where(votes.run == items.run, votes.number == items.number)
     counts = cast.where(votes.letter == answers.letter), cast
     named = zip(counts, ("agreeing", "cast_votes"), strict=True)
-    extra = [count.scalar_subquery().label(name) for count, name in named]
+    extra = [_of_rounds("unfinished"), *(count.scalar_subquery().label(name) for count, name in named)]
     with engine.streaming() as connection:
         for text, rows in _by_entry(connection, run, *(extra if confidence else ())):
             yield (
@@ -171,7 +185,24 @@ def answers_of(run: str, confidence: bool = False) -> Iterator[tuple[str, list[R
 
 
 def _share(row: sa.Row[Any]) -> float | None:
-    return row.agreeing / row.cast_votes if row.letter is not None and row.cast_votes else None
+    known = row.letter is not None and row.cast_votes and not row.unfinished
+    return row.agreeing / row.cast_votes if known else None
+
+
+def _of_rounds(name: str) -> sa.ColumnElement[Any]:
+    """Sum up a column of the rounds of an item."""
+    rounds = schema.rounds.c
+    total = sa.func.coalesce(sa.func.sum(rounds[name]), 0)
+    query = sa.select(total).where(rounds.run == items.run, rounds.number == items.number)
+    return query.scalar_subquery().label(name)
+
+
+def count_stopped(run: str) -> int:
+    """Count the questions of a run with a round that was stopped early."""
+    rounds = schema.rounds.c
+    query = sa.select(sa.func.count(rounds.number.distinct())).where(rounds.run == run, rounds.unfinished > 0)
+    with engine.reading() as connection:
+        return connection.scalar(query) or 0
 
 
 def claims_of(run: str) -> Iterator[RecordedClaim]:
@@ -272,10 +303,12 @@ def _round_of(row: sa.Row[Any]) -> RoundRecord:
 
 def _select(
     connection: sa.Connection, *where: sa.ColumnElement[bool], whole: bool = False
-) -> Iterator[RecordedVote]:
+) -> Generator[RecordedVote]:
     columns = [votes[name] for name in RecordedVote.__dataclass_fields__ if whole or name not in _ON_DEMAND]
     query = sa.select(*columns).where(*where).order_by(votes.number, votes.attempt, votes.place)
-    return (RecordedVote(*row) for row in connection.execute(query))
+    with closing(connection.execute(query)) as found:
+        for row in found:
+            yield RecordedVote(*row)
 
 
 def _by_entry(

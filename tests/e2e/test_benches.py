@@ -13,7 +13,7 @@ import pytest
 
 from producers import sample
 from tests import tiny
-from tests.integration import run_fixtures
+from tests.integration import model_fixtures, run_fixtures
 from tests.integration.test_enqueue import SAMPLING
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +98,25 @@ def test_the_bench_of_readers(home: Path) -> None:
     said = bench("readers", "read", "--differences")
     assert "conclusion" in said
     assert "reference" in said
+
+
+@pytest.mark.usefixtures("on_broker")
+def test_the_bench_of_early_stop(home: Path) -> None:
+    model_fixtures.put("s1", reads="question+answer")
+    data = run_fixtures.write(home / "labelled.jsonl", run_fixtures.entry("p1", "AB"))
+    run_fixtures.infer(data, SAMPLING.model_copy(update={"votes": 5}), "whole")
+    scores = {"A": 0.7, "B": 0.2}
+    for number, letters in enumerate(("AAABB", "BABAA")):
+        (held,) = run_fixtures.claim("whole", number)
+        run_fixtures.vote(held, [run_fixtures.ballot(letter, scores[letter]) for letter in letters])
+    lines = [line for line in bench("early_stop", "whole").splitlines() if "2 of 2" in line]
+    # By majority 3 and 5 of 5 votes; by weight, one A outweighs four B (odds 2.3 and 0.25 each).
+    waves = [line.split() for line in lines if "waves" in line]
+    assert [(row[0], row[2], row[3]) for row in waves if row[0] in ("majority", "weighted")] == [
+        ("majority", "4.00", "0.800"),
+        ("weighted", "1.50", "0.300"),
+    ]
+    assert len(lines) == 16
 
 
 def test_the_bench_of_inputs(home: Path) -> None:

@@ -20,11 +20,13 @@ def put(
     *,
     promoted: bool = True,
     problems: Iterable[str] = (),
+    reads: str = "reasoning",
     **metrics: Any,
 ) -> str:
     """Register a model, and let it be in use; give its name."""
     own = rule if kind == "scorer" else None
-    model = Model(name, kind, "judge", "base", "votes of r", "digest", {"seed": 42}, "0.1.0", metrics, own)
+    options = {"seed": 42, "input": reads}
+    model = Model(name, kind, "judge", "base", "votes of r", "digest", options, "0.1.0", metrics, own)
     with engine.writing() as connection:
         models.add(connection, model, problems)
         if promoted:

@@ -32,7 +32,7 @@ from workers import infer, wiring
 from workers.gateway.gateway import Gateway
 from workers.inference.rounds import Rounds
 from workers.openai_generator import OpenAIGenerator
-from workers.ports import Completion, VotesPrompt
+from workers.ports import Completion, Step, VotesPrompt
 from workers.program_executor import MontyExecutor
 from workers.providers.openai_sampling import OpenAISampler
 
@@ -242,6 +242,21 @@ def test_with_a_seed_separate_requests_have_seeds_of_their_own(server: ChatServe
     assert sorted(seeds) == list(range(min(seeds), min(seeds) + 3))
 
 
+def test_votes_of_later_places_have_seeds_and_steps_of_their_own(server: ChatServer) -> None:
+    server.most_votes = 1
+    run = open_run()
+    made, job = generator(server), Infer(run=run, item=0)
+
+    async def sample(votes: int, place: int) -> None:
+        asked = SAMPLING.model_copy(update={"votes": votes})
+        await made.sample("题", asked, 40, job=job, step=Step(place))
+
+    asyncio.run(sample(2, 0))
+    asyncio.run(sample(1, 2))
+    assert sorted(steps(run)) == ["vote 1", "vote 2", "vote 3"]
+    assert sorted(arrival.asked["seed"] for arrival in server.requests) == [40, 41, 42]
+
+
 def test_tokens_that_the_server_does_not_count_are_bounded(server: ChatServer) -> None:
     server.usage = False
     run = open_run()
@@ -285,6 +300,26 @@ def test_the_next_round_asks_for_new_votes(server: ChatServer) -> None:
     server.reply = lambda _: RIGHT
     assert play(made, run) == ["A: unscored majority, 3 of 3 votes"]
     assert steps(run) == ["vote 1", "vote 4"]
+
+
+# Waves
+
+
+def test_a_stopped_round_has_a_request_for_each_wave(server: ChatServer) -> None:
+    texts = iter([MUTE, RIGHT])  # of all votes of a request
+    server.reply = lambda _: next(texts)
+    run, made = open_run(votes=5, stop="exact", seed=7), generator(server)
+    assert play(made, run) == ["A: unscored majority, 1 of 4 votes, 1 not needed"]
+    assert steps(run) == ["vote 1", "vote 4"]
+    assert [arrival.asked.get("n", 1) for arrival in server.requests] == [3, 1]
+    first, second = (arrival.asked["seed"] for arrival in server.requests)
+    assert second == first + 3
+
+
+def test_calls_in_flight_are_not_aborted(server: ChatServer) -> None:
+    run = open_run(votes=5, stop="exact", first_wave=5)
+    assert play(generator(server), run) == ["A: unscored majority, 5 of 5 votes"]
+    assert steps(run) == ["vote 1"]
 
 
 # Failures

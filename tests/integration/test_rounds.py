@@ -330,6 +330,8 @@ def test_a_round_records_what_its_votes_were_sampled_from(tmp_path: Path) -> Non
         "voice": "reasoning",
         "examples": [],
         "seed": request.seed,
+        "unfinished": None,
+        "aborted_tokens": None,
     }
 
 

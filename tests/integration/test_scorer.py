@@ -11,6 +11,7 @@ import pytest
 from scipy.special import logit
 
 from shared import answers, dataset, model_store, recipes
+from shared.dataset import LETTERS
 from shared.errors import NotServedHere, Refused
 from shared.prompts import PromptQuestion
 from shared.recipes import ScorerTraining
@@ -164,6 +165,22 @@ def test_a_frozen_model_scores_as_it_was_measured(base: Path, tmp_path: Path) ->
         assert a + b == pytest.approx(1, abs=1e-5)
         assert none == 0
         assert (a > b) == (example.answer == "A")
+
+
+def test_a_scorer_that_reads_letters_scores_them_before_any_vote_as_it_scores_votes(
+    base: Path, tmp_path: Path
+) -> None:
+    training = options(base, tune="head", input=ANSWER, layers=0.5, epochs=2)
+    made = train(tmp_path / "work", training, training_fixtures.examples(40))
+    name = training_fixtures.shelved(made, tmp_path / "trained")
+    asked = training_fixtures.example(90).asked
+    letters = LETTERS[: len(asked.options)]
+    judge = SoundnessScorer(tmp_path / "trained")
+    (known,) = judge.score(name, [(asked, [Text(text="", letter=letter) for letter in letters])])
+    votes = [Text(text=f"因为如此。\n答案是：{letter}", letter=letter) for letter in "BAB"]
+    (scores,) = judge.score(name, [(asked, [*votes, Text(text="我不知道。", letter=None)])])
+    assert scores == [*(known[letters.index(letter)] for letter in "BAB"), 0.0]
+    assert len(set(known)) > 1
 
 
 def test_lomo_trains_a_scorer_too_with_layers_cut_and_embeddings_frozen(base: Path, tmp_path: Path) -> None:

@@ -175,6 +175,31 @@ def test_a_question_is_settled_where_the_first_votes_agree(
     assert figures.votes == len(places)
 
 
+@pytest.mark.parametrize(
+    ("replies", "votes", "unfinished"),
+    [
+        # A word counts 1, a program at most 3: a program and both words for one letter outweigh the other.
+        ([words("BB"), programs("乙")], [(0, "B"), (1, "B"), (2, "B")], 1),
+        ([words("AA"), programs("乙"), programs("乙")], [(0, "A"), (1, "A"), (2, "B"), (3, "B")], 0),
+    ],
+)
+def test_an_exact_stop_knows_what_a_vote_of_each_voice_may_count(
+    tmp_path: Path,
+    rounds_of: Build,
+    replies: list[list[str]],
+    votes: list[tuple[int, str]],
+    unfinished: int,
+) -> None:
+    weights = {"reasoning": 1.0, "program letter": 0.5, "program result": 3.0}
+    learned = {"kind_weights": {kind: (weight,) * (FOLDS + 1) for kind, weight in weights.items()}}
+    run = open_run(tmp_path, 1, **TWO, stop="exact", **learned)
+    asked = Steps(replies)
+    play(rounds_of(asked), claim(run))
+    assert [(row["place"], row["letter"]) for row in rows(schema.votes, run)] == votes
+    assert sum(row["unfinished"] for row in rows(schema.rounds, run)) == unfinished
+    assert answered(run)[0][0] == "B"
+
+
 class Steps(FakeGenerator):
     """Remembers the steps that it was asked for."""
 
@@ -202,8 +227,8 @@ def test_the_requests_of_a_round_are_told_apart(tmp_path: Path, rounds_of: Build
     [
         (["--stop", "agreement=0.9", "--voices", "reasoning=1,program=1"], "an agreement needs two voices"),
         (["--stop", "agreement=0.9", "--weights-from", "r"], "an agreement needs two voices or more"),
-        (["--stop", "agreement"], "give never, or agreement=P with a probability P from 0 to 1"),
-        (["--stop", "agreement=1.5"], "give never, or agreement=P"),
+        (["--stop", "agreement"], "give never, exact, or agreement=P with a probability P from 0 to 1"),
+        (["--stop", "agreement=1.5"], "give never, exact, or agreement=P"),
         (["--weights-from", "none"], "no run is called 'none'"),
     ],
 )

@@ -91,3 +91,14 @@ def test_a_pause_between_rounds_does_not_slow_the_rate() -> None:
     clock.now += 2
     counter.count(0, 20, finished=False)
     assert meter.figures()[0].tokens_per_second == 10.0
+
+
+def test_votes_that_are_not_needed_are_no_longer_under_way_and_their_tokens_are_given() -> None:
+    meter = ThroughputMeter(Clock())
+    counter = meter.begin("r", "p1", 5)
+    counter.count(0, 40, finished=True)
+    counter.after(3).count(0, 10, finished=False)
+    counter.after(4).count(0, 6, finished=False)
+    assert counter.abort_rest() == {1: 0, 2: 0, 3: 10, 4: 6}
+    (figures,) = meter.figures()
+    assert (figures.votes, figures.tokens, figures.votes_under_way) == (1, 56, 0)

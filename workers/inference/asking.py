@@ -22,10 +22,12 @@ from shared.options import Sampling
 from shared.prompt_files import PromptTemplate
 from shared.prompts import FewShotExample, Message, ModelInput, PromptQuestion
 from shared.voices import VOICES
-from workers.inference import judging
+from workers.inference import judging, waves
 from workers.inference.finished_rounds import Plan, SampledRound
 from workers.inference.program_votes import program_in
-from workers.ports import Completion, Executor, Generator, LetterQuestion, Progress, Step
+from workers.inference.throughput_meter import Counter
+from workers.inference.waves import Ballot
+from workers.ports import Completion, Executor, Generator, LetterQuestion, Step
 
 _AT_ONCE = 16  # programs
 _SHOWN = 500  # characters of output, to a model that repairs its program
@@ -50,6 +52,12 @@ class _Request:
         sampling = self.sampling.model_copy(update={"votes": votes})
         return dataclasses.replace(self, sampling=sampling, first=self.first + at, step=step)
 
+    def within(self, start: int, end: int) -> "_Request | None":
+        """Give the request for those of its votes that have some places of the round."""
+        first = max(start, self.first)
+        votes = min(end, self.first + self.sampling.votes) - first
+        return self.part(first - self.first, votes, self.step) if votes > 0 else None
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -61,10 +69,17 @@ class _Part:
 
 
 class Asker:
-    """Asks one generator; ``executors`` gives the executor of a voice, if it has one."""
+    """Asks one generator.
 
-    def __init__(self, generator: Generator, executors: Callable[[str], Executor | None]) -> None:
+    ``executors`` gives the executor of a voice, if it has one; ``aborts``: votes in flight can be aborted.
+    """
+
+    def __init__(
+        self, generator: Generator, executors: Callable[[str], Executor | None], aborts: bool = True
+    ) -> None:
         self._generator = generator
+        # A call that has begun is paid for.
+        self._aborts = aborts
         self._executors = executors
         self._threads = ThreadPoolExecutor(_AT_ONCE, "programs")
 
@@ -75,12 +90,14 @@ class Asker:
         asked: PromptQuestion,
         examples: Sequence[FewShotExample],
         adapter: str | None,
-        progress: Progress,
+        progress: Counter,
         fold: int,
+        ballot: Ballot | None = None,
     ) -> SampledRound:
         """Ask all voices at the same time; their votes are in the order of the run's voices.
 
-        If the run stops at agreement, each voice votes once first.
+        If the run stops at agreement, each voice votes once first. With a ``ballot``, votes are asked for in
+        waves until it is decided.
         """
         counts = plan.sampling.votes_by_voice
         places = itertools.accumulate(counts.values(), initial=0)
@@ -89,17 +106,37 @@ class Asker:
             _Request(voice, plan.sampling.of_voice(voice), _template(plan, voice), *common, first)
             for voice, first in zip(counts, places, strict=False)
         ]
+        if ballot is not None:
+            return await self._ask_in_waves(ballot, requests, progress, plan.sampling.first_wave)
         if not plan.sampling.stops_at_agreement(fold):
             return _joined(await self._ask_all(requests, progress))
         name = f"round {claim.attempt} vote"
         first = await self._ask_all([request.part(0, 1, name) for request in requests], progress)
         if _agree(first, asked):
-            return _joined(first)
+            joined = _joined(first)
+            unfinished = plan.sampling.votes - len(joined.votes)
+            records = _stopped(joined.records, unfinished, 0)
+            return dataclasses.replace(joined, records=records, places=[part.request.first for part in first])
         rest = [request.part(1, request.sampling.votes - 1, name) for request in requests]
         others = await self._ask_all([request for request in rest if request.sampling.votes], progress)
         return _joined([*first, *others])
 
-    async def _ask_all(self, requests: Sequence[_Request], progress: Progress) -> list["_Part"]:
+    async def _ask_in_waves(
+        self, ballot: Ballot, requests: Sequence[_Request], progress: Counter, first_wave: int | None
+    ) -> SampledRound:
+        parts: list[_Part] = []
+
+        async def draw(first: int, count: int) -> list[Completion]:
+            wanted = [part for request in requests if (part := request.within(first, first + count))]
+            drawn = await self._ask_all([_final(part) if ballot.final else part for part in wanted], progress)
+            parts.extend(drawn)
+            return [vote for part in drawn for vote in part.votes]
+
+        await waves.sample(ballot, draw, first_wave, self._aborts)
+        aborted = sum(progress.abort_rest().values())
+        return ballot.sampled(_stopped(_joined(parts).records, len(ballot.coming), aborted))
+
+    async def _ask_all(self, requests: Sequence[_Request], progress: Counter) -> list["_Part"]:
         asking = (self._ask(request, progress) for request in requests)
         results = await asyncio.gather(*asking, return_exceptions=True)
         # Only now: the paid replies of the other voices are on record for the next try.
@@ -108,13 +145,13 @@ class Asker:
                 raise result
         return [result for result in results if not isinstance(result, BaseException)]
 
-    async def _ask(self, request: _Request, progress: Progress) -> "_Part":
+    async def _ask(self, request: _Request, progress: Counter) -> "_Part":
         sampling, claim, template = request.sampling, request.claim, request.template
         style = self._style(request)
         executor = self._executors(request.voice)
         prompt, tokens, examples = self._fit(request, style)
         seed, begun = _seed(sampling.seed, claim), time.time()
-        counted = progress if not request.first else _Later(progress, request.first)
+        counted = progress.after(request.first)
         votes = await self._generator.sample(
             prompt, sampling, seed, request.adapter, counted, claim.job, Step(request.first, request.step)
         )
@@ -248,23 +285,33 @@ class Asker:
         return await self._run(request, executor, again)
 
 
-@dataclass(frozen=True)
-class _Later:
-    """Receives the progress of the votes from the place ``first`` on."""
-
-    progress: Progress
-    first: int
-
-    def count(self, vote: int, tokens: int, finished: bool) -> None:
-        """Receive a vote's tokens."""
-        self.progress.count(self.first + vote, tokens, finished)
-
-
 def _joined(parts: Sequence[_Part]) -> SampledRound:
-    """Join the votes in the order of their places; the first request of a voice is its record."""
+    """Join the votes in the order of their places, and the records of each voice into one."""
     ordered = sorted(parts, key=lambda part: part.request.first)
-    records = {part.request.voice: part.record for part in reversed(ordered)}
-    return SampledRound([vote for part in ordered for vote in part.votes], list(records.values())[::-1])
+    records: dict[str, RoundRecord] = {}
+    for part in ordered:
+        before = records.setdefault(part.record.voice, part.record)
+        begun = min(before.sampled_at, part.record.sampled_at)
+        ended = max(each.sampled_at + (each.seconds or 0.0) for each in (before, part.record))
+        records[part.record.voice] = dataclasses.replace(before, sampled_at=begun, seconds=ended - begun)
+    return SampledRound([vote for part in ordered for vote in part.votes], list(records.values()))
+
+
+def _stopped(records: Sequence[RoundRecord], unfinished: int, aborted_tokens: int) -> list[RoundRecord]:
+    """Note with the first voice's record how many votes of a round are unfinished."""
+    return [
+        dataclasses.replace(
+            record, unfinished=0 if at else unfinished, aborted_tokens=0 if at else aborted_tokens
+        )
+        for at, record in enumerate(records)
+    ]
+
+
+def _final(request: _Request) -> _Request:
+    """Let votes of a round that has no successor be asked for letters as in the last one."""
+    if request.sampling.ask_letter != "last":
+        return request
+    return dataclasses.replace(request, sampling=request.sampling.model_copy(update={"ask_letter": "always"}))
 
 
 def _agree(parts: Sequence[_Part], asked: PromptQuestion) -> bool:

@@ -32,13 +32,17 @@ class SampledRound:
     """A round's votes and their sources, by voice.
 
     ``samplings`` and ``weights`` are set for votes of several runs: whose reading rule each has, and what it
-    counts.
+    counts. A round that could be stopped has its votes' ``places``, their ``scores`` if they count, and
+    whether it is ``final``: no further round can accept a vote.
     """
 
     votes: list[Completion]
     records: Sequence[RoundRecord] = ()
     samplings: Sequence[Sampling] = ()
     weights: Sequence[float] = ()
+    places: Sequence[int] = ()
+    scores: Sequence[float | None] | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Judge rounds: read the letters of their votes, score them, and vote.
 
-judge(FakeScorer(), plan, [finished])  ->  [Settled(claim, votes, Answer("B", "majority", 3), ...)]
+judge(FakeScorer(), plan, model, [finished])  ->  [Settled(claim, votes, Answer("B", "majority", 3), ...)]
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared import voices, voting
-from shared.ledger import engine, models, prompt_store
+from shared.ledger import engine, prompt_store
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import FORCED, READ, Settled, VoteRecord
 from shared.ledger.models import Model
@@ -21,18 +21,23 @@ from workers.inference.finished_rounds import FinishedRound, Plan, folds_of
 from workers.ports import Completion, Scorer
 
 
-def judge(scorer: Scorer, plan: Plan, finished: Sequence[FinishedRound]) -> list[Settled]:
-    """Give the answer of each question, or none, which asks for another round.
+def judge(
+    scorer: Scorer, plan: Plan, model: Model | None, finished: Sequence[FinishedRound]
+) -> list[Settled]:
+    """Give the answer of each question, or none, which asks for another round; ``model`` is the scorer's.
 
     Raises:
         NotServedHere: the worker lacks the run's scorer.
     """
-    model = models.chosen("scorer", plan.sampling.scorer)
-    rule, name = _rule(plan.sampling, model), model.name if model else None
+    rule, name = rule_of(plan.sampling, model), model.name if model else None
     votes = [_read_all(plan.sampling, each) for each in finished]
     texts = [(each.asked, [vote.text for vote in read]) for each, read in zip(finished, votes, strict=True)]
     scores: Sequence[Sequence[float | None]]
-    scores = scorer.score(name, texts) if name else [[None] * len(each) for _, each in texts]
+    known = [each.sampled.scores for each in finished if each.sampled.scores is not None]
+    if name is None:
+        scores = [[None] * len(each) for _, each in texts]
+    else:
+        scores = known if len(known) == len(finished) else scorer.score(name, texts)
     weights = _weights(plan.sampling, finished, votes)
     rounds = zip(finished, votes, scores, weights, strict=True)
     return [_end(plan.sampling, *each, rule, name) for each in rounds]
@@ -74,7 +79,7 @@ def _read_all(sampling: Sampling, finished: FinishedRound) -> list[ReadVote]:
     return [read(vote, by, finished.asked) for vote, by in zip(votes, samplings, strict=True)]
 
 
-def _rule(sampling: Sampling, model: Model | None) -> Rule:
+def rule_of(sampling: Sampling, model: Model | None) -> Rule:
     """Give a run's voting rule; the run's options override the scorer's best rule."""
     best = (model.rule if model else None) or voting.GATE
     use = best.use if sampling.use == "auto" else VotingMode(sampling.use)
@@ -108,7 +113,9 @@ def _end(
         outcome = f"again: none of {len(votes)} votes was accepted"
     else:
         outcome = f"{answer.letter}: {answer.how}, {answer.support} of {len(votes)} votes"
-    return Settled(claim, records, answer, outcome, scorer, sampled.records)
+        if unfinished := sum(record.unfinished or 0 for record in sampled.records):
+            outcome += f", {unfinished} not needed"
+    return Settled(claim, records, answer, outcome, scorer, sampled.records, sampled.places)
 
 
 def _record(completion: Completion, vote: ReadVote, score: float | None, rule: Rule) -> VoteRecord:

@@ -14,9 +14,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from shared.errors import NotServedHere, UserError, VotequeueError
-from shared.generators import VLLM
+from shared.generators import GENERATORS, VLLM
 from shared.ledger import claims, models, runs
 from shared.ledger.claims import Claim
+from shared.ledger.models import Model
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.vote_weights import UNLABELLED
 from workers import retries, settlement
@@ -24,6 +25,7 @@ from workers.inference import judging, recorded_rounds
 from workers.inference.asking import Asker
 from workers.inference.finished_rounds import FinishedRound, Plan, SampledRound, folds_of, plan_of
 from workers.inference.throughput_meter import ThroughputMeter
+from workers.inference.waves import Ballot
 from workers.ports import Executor, Generator, Retriever, Scorer
 
 EXCLUSIVE_FROM = 2  # consecutive deaths from which a question's batch runs alone
@@ -45,7 +47,7 @@ class Rounds:
         executors: Callable[[str], Executor | None] = lambda _: None,
     ) -> None:
         self._generator = generator
-        self._asker = Asker(generator, executors)
+        self._asker = Asker(generator, executors, aborts=not GENERATORS[kind].calls_provider)
         self._scorer = scorer
         self._retriever = retriever
         self._kind = kind
@@ -66,11 +68,13 @@ class Rounds:
     async def _run(self, batch: Sequence[Claim]) -> list[str | VotequeueError]:
         plan = await asyncio.to_thread(plan_of, batch[0].job.run)
         asked = await asyncio.to_thread(_asked, batch)
+        model = await asyncio.to_thread(models.chosen, "scorer", plan.sampling.scorer)
         outcomes: dict[Claim, str | VotequeueError] = {}
         if plan.sampling.votes_of is None:
-            sampled = await self._sample(plan, batch, asked)
+            sampled = await self._sample(plan, model, batch, asked)
+            most = plan.sampling.max_attempts
             finished = [
-                FinishedRound(claim, question, result, claim.attempt >= plan.sampling.max_attempts)
+                FinishedRound(claim, question, result, result.final or claim.attempt >= most)
                 for claim, question, result in zip(batch, asked, sampled, strict=True)
                 if isinstance(result, SampledRound)
             ]
@@ -82,7 +86,7 @@ class Rounds:
         else:
             finished = await asyncio.to_thread(recorded_rounds.recorded, plan.sampling, batch, asked)
         # From here on, an outage of the ledger must not lose the sampled votes.
-        ends = await retries.until_done_aside(lambda: judging.judge(self._scorer, plan, finished))
+        ends = await retries.until_done_aside(lambda: judging.judge(self._scorer, plan, model, finished))
         kept = await retries.until_done_aside(lambda: claims.settle(ends))
         await asyncio.to_thread(settlement.publish, [end.claim.job for end in kept if end.answer is None])
         late = dict.fromkeys((each.claim for each in finished), settlement.TOO_LATE)
@@ -90,7 +94,7 @@ class Rounds:
         return [outcomes[claim] for claim in batch]
 
     async def _sample(
-        self, plan: Plan, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
+        self, plan: Plan, model: Model | None, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
     ) -> list[SampledRound | VotequeueError]:
         self._require_same(plan)
         examples = await asyncio.to_thread(self._examples, plan, asked, batch[0].job.run)
@@ -98,7 +102,8 @@ class Rounds:
         name = adapter.name if adapter else None
         stops = plan.sampling.stop != "never"
         folds = await asyncio.to_thread(folds_of, batch) if stops else [UNLABELLED] * len(batch)
-        rounds = (self._ask(plan, name, *each) for each in zip(batch, asked, examples, folds, strict=True))
+        questions = zip(batch, asked, examples, folds, strict=True)
+        rounds = (self._ask(plan, model, name, *question) for question in questions)
         results = await asyncio.gather(*rounds, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not _is_of_question(result):
@@ -116,6 +121,7 @@ class Rounds:
     async def _ask(
         self,
         plan: Plan,
+        model: Model | None,
         adapter: str | None,
         claim: Claim,
         asked: PromptQuestion,
@@ -123,7 +129,10 @@ class Rounds:
         fold: int,
     ) -> SampledRound:
         progress = self.meter.begin(claim.job.run, claim, plan.sampling.votes)
-        return await self._asker.ask(plan, claim, asked, examples, adapter, progress, fold)
+        ballot = None
+        if plan.sampling.stop == "exact":
+            ballot = await asyncio.to_thread(Ballot, self._scorer, plan, model, claim, asked, fold)
+        return await self._asker.ask(plan, claim, asked, examples, adapter, progress, fold, ballot)
 
     def _require_same(self, plan: Plan) -> None:
         """Raise `NotServedHere` unless the worker has the run's generator and model."""

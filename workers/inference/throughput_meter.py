@@ -36,13 +36,26 @@ class _Run:
 
 
 class Counter:
-    """Counts the tokens of one question's votes; it is a `ports.Progress`."""
+    """Counts the tokens of one question's votes from the place ``first`` on; it is a `ports.Progress`."""
 
-    def __init__(self, lock: threading.Lock, run: _Run, question: _Question) -> None:
-        self._lock, self._run, self._question = lock, run, question
+    def __init__(self, lock: threading.Lock, run: _Run, question: _Question, first: int = 0) -> None:
+        self._lock, self._run, self._question, self._first = lock, run, question, first
+
+    def after(self, first: int) -> "Counter":
+        """Give a counter of the votes from a place on."""
+        return Counter(self._lock, self._run, self._question, first)
+
+    def abort_rest(self) -> dict[int, int]:
+        """Expect no more of the unfinished votes; give the tokens that they have, by place."""
+        with self._lock:
+            tokens = self._question.tokens
+            rest = set(range(len(tokens))) - self._question.finished
+            self._question.finished |= rest
+            return {vote: tokens[vote] for vote in rest}
 
     def count(self, vote: int, tokens: int, finished: bool) -> None:
         """Note how many tokens a vote has so far, and whether it is finished."""
+        vote += self._first
         with self._lock:
             self._run.tokens += tokens - self._question.tokens[vote]
             self._question.tokens[vote] = tokens

@@ -62,7 +62,7 @@ class VllmGenerator:
         async def votes(ask: Ask) -> list[Completion]:
             limit = sampling.max_thinking or sampling.max_tokens
             stop = list(prompt_store.stops(sampling)) if isinstance(prompt, str) else []
-            # With one seed, the votes of two requests for a round would be the same.
+            # vLLM adds to it a vote's place in the request.
             own = None if seed is None else (seed + step.first) % (1 << 32)
             parameters = sampling_params(sampling, limit, self._engine.usable_seed(own), stop)
             sampled = await ask(self._source(rendered), parameters, progress)

@@ -1,0 +1,155 @@
+"""Ask for the votes of a round in waves, and stop as soon as no vote to come can change its answer.
+
+    await waves.sample(ballot, ask)  ->  [Vote("B"), Vote("B"), Vote("B"), Coming(), Coming()]
+
+A wave has as few votes as could decide: 3, 1 and 1 of five by majority. Then each of them is needed. If more
+are asked for at once, those in flight are aborted when the others have decided.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from shared import voting
+from shared.dataset import LETTERS
+from shared.early_stop import Coming, Outlook
+from shared.ledger import votes as recorded_votes
+from shared.ledger.claims import Claim, RoundRecord
+from shared.ledger.models import Model
+from shared.prompts import PromptQuestion
+from shared.recipes import INPUTS
+from shared.training_examples import Text
+from shared.voting import SCORED, Answer, Vote
+from workers import retries
+from workers.inference import judging
+from workers.inference.finished_rounds import Plan, SampledRound
+from workers.ports import Completion, Scorer
+
+# Samples some votes, given the place of the first one and their number.
+Ask = Callable[[int, int], Awaitable[list[Completion]]]
+
+
+class Ballot:
+    """The votes of a question's round: those that have come, and those to come.
+
+    ``final``: there is no further round, since this is the last one, or since no vote can be accepted.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        plan: Plan,
+        model: Model | None,
+        claim: Claim,
+        asked: PromptQuestion,
+        fold: int,
+    ) -> None:
+        self._sampling, self._asked, self._scorer = plan.sampling, asked, scorer
+        self._fold = fold
+        self._rule = judging.rule_of(plan.sampling, model)
+        # Scores that do not count are given when the round is judged.
+        self._model = model if self._rule.use in SCORED else None
+        letters = LETTERS[: len(asked.options)]
+        self._letter_scores = self._score_letters(letters)
+        self.final = claim.attempt >= plan.sampling.max_attempts or not any(
+            self._rule.accepts(letter, self._strongest(voice, letter).score)
+            for voice in plan.sampling.votes_by_voice
+            for letter in letters
+        )
+        self._earlier = recorded_votes.earlier_votes(claim.job) if self.final else []
+        self._outlook = Outlook(letters, self._decide, self._strongest)
+        self._votes: list[Vote | Coming] = [
+            Coming(voice) for voice, count in plan.sampling.votes_by_voice.items() for _ in range(count)
+        ]
+        self._completions: dict[int, Completion] = {}
+
+    @property
+    def coming(self) -> list[int]:
+        """Give the places of the votes to come."""
+        return [place for place, vote in enumerate(self._votes) if isinstance(vote, Coming)]
+
+    def is_fixed(self) -> bool:
+        """Tell whether no vote to come can change the answer."""
+        return self._outlook.is_fixed(self._votes)
+
+    def fewest(self) -> int:
+        """Count the votes that must come at least before the answer is fixed; 0: it is."""
+        return self._outlook.fewest(self._votes)
+
+    def add(self, places: Sequence[int], completions: Iterable[Completion]) -> None:
+        """Read and score the votes of some places."""
+        for place in places:  # a place without a vote must not be asked for again
+            self._votes[place] = Vote(None)
+        drawn = dict(zip(places, completions, strict=False))
+        read = [judging.read(vote, self._sampling, self._asked) for vote in drawn.values()]
+        for place, vote, score in zip(drawn, read, self._scores([vote.text for vote in read]), strict=True):
+            weight = self._sampling.kind_weight(vote.kind, self._fold)
+            self._votes[place] = Vote(vote.text.letter, score, weight)
+        self._completions |= drawn
+
+    def sampled(self, records: Sequence[RoundRecord]) -> SampledRound:
+        """Give the round as far as it was sampled."""
+        places = sorted(self._completions)
+        known = [vote for place in places if isinstance(vote := self._votes[place], Vote)]
+        scores = [vote.score for vote in known] if self._model else None
+        votes = [self._completions[place] for place in places]
+        return SampledRound(votes, records, places=places, scores=scores, final=self.final)
+
+    def _decide(self, votes: Sequence[Vote]) -> Answer | None:
+        answer = voting.decide(votes, self._rule)
+        if answer is None and self.final:
+            return voting.fall_back([*self._earlier, *votes], self._sampling.fallback)
+        return answer
+
+    def _strongest(self, voice: str, letter: str) -> Vote:
+        """Give the vote with the highest score and weight that it may have once it is sampled."""
+        score = self._letter_scores.get(letter, 1.0) if self._letter_scores else 1.0
+        weight = self._sampling.most_weight(voice, self._fold)
+        return Vote(letter, score if self._model else None, weight)
+
+    def _scores(self, texts: Sequence[Text]) -> Sequence[float | None]:
+        if self._model is None:
+            return [None] * len(texts)
+        if self._letter_scores:
+            return [self._letter_scores.get(text.letter or "", 0.0) for text in texts]
+        return self._scorer.score(self._model.name, [(self._asked, texts)])[0]
+
+    def _score_letters(self, letters: str) -> dict[str, float]:
+        """Score the letters, if the scorer reads nothing else of a vote."""
+        kind = INPUTS.get(str(self._model.options.get("input"))) if self._model else None
+        if self._model is None or kind is None or not kind.answers:
+            return {}
+        texts = [Text(text="", letter=letter) for letter in letters]
+        (scores,) = self._scorer.score(self._model.name, [(self._asked, texts)])
+        return dict(zip(letters, scores, strict=True))
+
+
+async def sample(ballot: Ballot, ask: Ask, first_wave: int | None, aborts: bool) -> None:
+    """Ask for votes until the answer is fixed; ``aborts``: votes in flight can be aborted."""
+    wanted = first_wave or 0
+    # In a thread: with many votes and options, it takes long enough to stall the engine's loop.
+    while fewest := await asyncio.to_thread(ballot.fewest):
+        places = ballot.coming[: max(fewest, wanted)]
+        if aborts and len(places) > fewest:
+            await _until_fixed(ballot, ask, places)
+        else:
+            await _add(ballot, places, await ask(places[0], len(places)))
+        wanted = 0
+
+
+async def _until_fixed(ballot: Ballot, ask: Ask, places: Sequence[int]) -> None:
+    """Ask for each vote in a request of its own; abort those in flight when the answer is fixed."""
+    asking = {asyncio.ensure_future(ask(place, 1)): place for place in places}
+    try:
+        while asking and not await asyncio.to_thread(ballot.is_fixed):
+            done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+            for request in done:
+                await _add(ballot, [asking.pop(request)], request.result())
+    finally:
+        for request in asking:
+            request.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def _add(ballot: Ballot, places: Sequence[int], completions: Sequence[Completion]) -> None:
+    # An outage of the ledger must not lose the sampled votes.
+    await retries.until_done_aside(lambda: ballot.add(places, completions))
