@@ -57,7 +57,7 @@ def old_ledger(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.M
 @pytest.fixture
 def upgraded(old_ledger: str, votequeue: Command) -> str:
     """Have an old ledger that was upgraded; give its database's name."""
-    assert "from revision 1 to 7" in votequeue("ledger", "upgrade").out
+    assert "from revision 1 to 8" in votequeue("ledger", "upgrade").out
     return old_ledger
 
 
@@ -187,7 +187,7 @@ def test_the_first_writer_upgrades_sqlite_and_is_refused_by_postgresql(
     assert backup.name == "ledger.db.revision-1.backup"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert [record.message for record in caplog.records] == [
-        f"the ledger was upgraded from revision 1 to 7; {backup} is a backup of the old one"
+        f"the ledger was upgraded from revision 1 to 8; {backup} is a backup of the old one"
     ]
     # The backup is a whole ledger, from before.
     assert votequeue("ledger", "restore", backup, "--force").code == 0
@@ -301,7 +301,7 @@ def test_a_ledger_of_revision_2_that_does_not_say_so_is_upgraded() -> None:
         connection.execute(sa.text("DROP TABLE alembic_version"))
     forget()
     assert revision() == "2"
-    assert "from revision 2 to 7" in str(engine.upgrade())
+    assert "from revision 2 to 8" in str(engine.upgrade())
     check()
 
 
@@ -410,7 +410,7 @@ def test_enqueue_upgrades_an_older_sqlite_ledger_and_says_so_in_one_line(
     run_fixtures.write(Path("new.jsonl"), run_fixtures.entry("p1", "AB"))
     command = [sys.executable, "-m", "producers.cli", "enqueue", "infer", "new.jsonl", "--run", "new"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"from revision 1 to 7; {on_sqlite}.revision-1.backup is a backup" in ended.stderr
+    assert f"from revision 1 to 8; {on_sqlite}.revision-1.backup is a backup" in ended.stderr
     assert ended.stderr.count("upgraded") == 1
     assert runs.count_states("new")["pending"] == 2
 
@@ -446,7 +446,7 @@ def test_votes_and_rounds_from_before_there_were_voices_are_reasonings() -> None
         votes = "INSERT INTO votes (run, number, attempt, place, text, letter, accepted, tokens)"
         connection.execute(sa.text(f"{votes} VALUES ('r', 0, 1, 0, '答案是：B', 'B', {sa.true()}, 7)"))
     forget()
-    assert "from revision 5 to 7" in str(engine.upgrade())
+    assert "from revision 5 to 8" in str(engine.upgrade())
     [(recorded, [sampled])] = recorded_votes.recorded_rounds("r", [0])[0]
     assert [(vote.voice, vote.letter, vote.outcome) for vote in recorded] == [("reasoning", "B", None)]
     assert (sampled.voice, sampled.examples, sampled.seed, sampled.style) == (

@@ -196,7 +196,7 @@ def test_a_model_without_a_chat_template_is_refused_with_the_reason(
 
 def test_a_worker_without_the_package_leaves_the_run_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voices.importlib.util, "find_spec", lambda _: None)
-    executors = wiring._executors(Settings())
+    executors = wiring.executors(Settings())
     assert executors("reasoning") is None
     with pytest.raises(NotServedHere, match=r"pip install 'votequeue\[programs\]'"):
         executors("program")
