@@ -19,7 +19,7 @@ from shared.options import Reasoning
 from shared.prompts import PromptQuestion
 from shared.voices import VOICES, Reading
 from workers.gateway.gateway import Gateway
-from workers.inference.program_votes import program_in
+from workers.inference.program_votes import is_constant, program_in
 from workers.ports import ChatModel, Executor, Prompt
 
 
@@ -151,7 +151,10 @@ class Explainer:
 
     def _read(self, text: str, wanted: Wanted) -> Reading:
         execution = self._executor.run(text) if self._executor else None
-        return VOICES[self._options.voice].read(text, execution, wanted.asked.options, self._options.reader)
+        options, reader = wanted.asked.options, self._options.reader
+        letter, outcome = VOICES[self._options.voice].read(text, execution, options, reader)
+        # A letter that is only printed is a guess, which is right now and then.
+        return (None, "constant") if execution and letter and is_constant(text) else (letter, outcome)
 
     def _keep(self, wanted: Wanted, explained: Explained) -> Explained:
         with engine.writing() as connection:

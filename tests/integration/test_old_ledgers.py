@@ -298,6 +298,7 @@ def test_a_ledger_of_revision_2_that_does_not_say_so_is_upgraded() -> None:
             *("voice", "outcome", "output", "detail", "first_text", "first_outcome"),
         ):
             connection.execute(sa.text(f"ALTER TABLE votes DROP COLUMN {column}"))
+        connection.execute(sa.text("ALTER TABLE examples DROP COLUMN program"))
         connection.execute(sa.text("DROP TABLE alembic_version"))
     forget()
     assert revision() == "2"
@@ -436,7 +437,7 @@ def test_the_password_of_postgresql_is_in_no_command_line(
 
 
 @pytest.mark.usefixtures("any_ledger")
-def test_votes_and_rounds_from_before_there_were_voices_are_reasonings() -> None:
+def test_votes_rounds_and_examples_from_before_there_were_voices_are_reasonings() -> None:
     with engine.engine().begin() as connection:
         schema.metadata.drop_all(connection)
         connection.execute(sa.text("DELETE FROM alembic_version"))
@@ -445,8 +446,12 @@ def test_votes_and_rounds_from_before_there_were_voices_are_reasonings() -> None
         connection.execute(sa.text(f"{rounds} VALUES ('r', 0, 1, 'p', '[3, 17]', 4294967295, 1.5, 'chat')"))
         votes = "INSERT INTO votes (run, number, attempt, place, text, letter, accepted, tokens)"
         connection.execute(sa.text(f"{votes} VALUES ('r', 0, 1, 0, '答案是：B', 'B', {sa.true()}, 7)"))
+        examples = "INSERT INTO examples (digest, position, problem, question, options, reasoning, answer)"
+        connection.execute(sa.text(f"{examples} VALUES ('d', 0, '甲高。', '谁高？', '[]', '因为。', 'A')"))
     forget()
     assert "from revision 5 to 8" in str(engine.upgrade())
+    (example,) = runs.load_examples("d")
+    assert (example.reasoning, example.answer, example.program) == ("因为。", "A", "")
     [(recorded, [sampled])] = recorded_votes.recorded_rounds("r", [0])[0]
     assert [(vote.voice, vote.letter, vote.outcome) for vote in recorded] == [("reasoning", "B", None)]
     assert (sampled.voice, sampled.examples, sampled.seed, sampled.style) == (

@@ -96,6 +96,8 @@ def test_the_prompt_is_the_same_whatever_the_label_is(stage: Stage) -> None:
         (reply(HANGING), "time"),
         (reply("import os\nprint(os.listdir('/'))\nprint('乙')"), "PermissionError"),
         (reply("# 答案是：B\nanswer = 'B'"), "silent"),
+        (reply("print('B')"), "constant"),
+        (reply("# 甲比乙高。\nanswer = '乙'\nprint(f'答案是：{answer}')"), "constant"),
     ],
 )
 def test_a_program_without_the_right_letter_is_not_kept_and_the_reason_says_how_it_ended(
