@@ -225,8 +225,9 @@ def _features(added: Sequence[str] = ()) -> Any:
     text = Value("string")
     text_provenance = dict.fromkeys(TextProvenance.model_fields, text)
     wrong = {"answer": text, "reasoning": text, "votequeue": text_provenance}
-    plain = dict.fromkeys(("question", "answer", "reasoning"), text)
-    question = {**plain, "options": List(text), "wrong": List(wrong), "votequeue": text_provenance}
+    plain = dict.fromkeys(("question", "answer", "reasoning", "program"), text)
+    sources = {**text_provenance, "program": text_provenance}
+    question = {**plain, "options": List(text), "wrong": List(wrong), "votequeue": sources}
     question |= {name: _value(ADDED[name]) for name in added}
     provenance = dict.fromkeys(Provenance.model_fields, text)
     return Features({"id": text, "problem": text, "questions": List(question), "votequeue": provenance})

@@ -3,8 +3,9 @@
     {"id": "p1", "problem": "……", "questions": [{"question": "……", "options": ["甲", "乙"], "answer": "A",
         "reasoning": "……答案是：A", "votequeue": {"label": "correct", ...}}]}
 
-Only this run's answers and reasonings are included. Questions without a text from this run are left out, and
-so are entries without questions. User fields are kept. Entries are streamed.
+Only this run's answers and texts are included; a program stands beside the data's own reasonings. Questions
+without a text from this run are left out, and so are entries without questions. User fields are kept. Entries
+are streamed.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from shared.errors import UserError
 from shared.jobs import DATA_QUEUES
 from shared.ledger import results
 from shared.ledger.runs import Run
+from shared.voices import REASONING
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ def exports(run: Run) -> Iterator[Export]:
             f"run {run.name!r} is a {run.kind} run: only {' and '.join(DATA_QUEUES)} runs make texts"
         )
     if run.kind == "reason":
-        return (_with_texts(*item, run.options["label"]) for item in results.by_entry(run.name))
+        voice = run.options.get("voice", REASONING)
+        return (_with_texts(*item, run.options["label"], voice) for item in results.by_entry(run.name))
     return _translated(run)
 
 
@@ -53,12 +56,13 @@ def _translated(run: Run) -> Iterator[Export]:
         yield Export(legacy_entries.renamed(value["entry"]), 1, len(value.get("dropped", ())))
 
 
-def _with_texts(text: str, values: list[tuple[int, dict[str, Any]]], label: str) -> Export:
+def _with_texts(text: str, values: list[tuple[int, dict[str, Any]]], label: str, voice: str) -> Export:
     source = legacy_entries.renamed(json_text.loads(text))
     asked = Entry.model_validate(source).questions
+    merged = _with_reasonings if voice == REASONING else _with_program
     questions = [
         # Use the parsed answer: in the source text it may be missing or blank.
-        _merged(source["questions"][index], asked[index].answer, _fields(value["texts"], label))
+        merged(source["questions"][index], asked[index].answer, value["texts"], label)
         for index, value in values
         if value["texts"]
     ]
@@ -66,10 +70,23 @@ def _with_texts(text: str, values: list[tuple[int, dict[str, Any]]], label: str)
     return Export({**source, "questions": questions} if questions else None, len(questions), dropped)
 
 
-def _merged(question: dict[str, Any], answer: str | None, fields: dict[str, Any]) -> dict[str, Any]:
+def _with_reasonings(
+    question: dict[str, Any], answer: str | None, texts: list[dict[str, Any]], label: str
+) -> dict[str, Any]:
+    fields = _fields(texts, label)
+    if program := (question.get("votequeue") or {}).get("program"):
+        fields["votequeue"] = {**fields.get("votequeue", {}), "program": program}
     old = {"reasoning", "wrong", "votequeue"} - fields.keys()
     kept = {name: value for name, value in question.items() if name not in old}
     return {**kept, "answer": answer, **fields}
+
+
+def _with_program(
+    question: dict[str, Any], answer: str | None, texts: list[dict[str, Any]], label: str
+) -> dict[str, Any]:
+    # The reasonings stay: a question can be an example with both.
+    provenance = {**(question.get("votequeue") or {}), "program": _provenance(texts[0], label)}
+    return {**question, "answer": answer, "program": texts[0]["text"], "votequeue": provenance}
 
 
 def _fields(texts: list[dict[str, Any]], label: str) -> dict[str, Any]:

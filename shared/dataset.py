@@ -3,8 +3,9 @@
     {"id": "p1", "problem": "甲比乙高。", "questions": [
         {"question": "谁高？", "options": ["甲", "乙"], "answer": "A", "reasoning": "……\\n答案是：A"}]}
 
-`wrong` (on a question) lists reasonings for wrong letters. An object `votequeue` records the source of an
-entry or a text. All other fields are the user's own: they are kept and written back, but never read.
+`wrong` (on a question) lists reasonings for wrong letters; `program` is Python that prints the answer. An
+object `votequeue` records the source of an entry or a text. All other fields are the user's own: they are
+kept and written back, but never read.
 """
 
 import codecs
@@ -62,6 +63,12 @@ class TextProvenance(BaseModel):
     prompt: StrictStr | None = None
 
 
+class QuestionProvenance(TextProvenance):
+    """How a question's reasoning was generated, and its program."""
+
+    program: TextProvenance | None = None
+
+
 class Provenance(BaseModel):
     """The source of an entry, and the group that it is held out with.
 
@@ -90,8 +97,9 @@ class Question(BaseModel):
     options: list[StrictStr] = Field(min_length=2, max_length=len(LETTERS))
     answer: Annotated[Letter | None, BeforeValidator(_unlabelled)] = None
     reasoning: StrictStr | None = None
+    program: StrictStr | None = None
     wrong: Annotated[list[WrongReasoning], BeforeValidator(_none)] = []
-    votequeue: TextProvenance | None = None
+    votequeue: QuestionProvenance | None = None
 
     @model_validator(mode="after")
     def _letters_are_options(self) -> "Question":

@@ -28,10 +28,11 @@ _EXPECTED = {
     "options": f"a list of 2 to {len(_LETTERS)} texts",
     "options[]": "text",
     "reasoning": "text",
+    "program": "text",
     "wrong": f"a list of objects with {_WRONG}",
     "wrong[]": f"an object with {_WRONG}",
 }
-_OWN = {"reasoning": "rename the field if it is your own", "wrong": "rename the field if it is your own"}
+_OWN = dict.fromkeys(("reasoning", "program", "wrong"), "rename the field if it is your own")
 # Our own fields: an entry's, and a text's.
 _RESERVED = "an object: the name is reserved for what votequeue notes of an entry or a text (docs/data.md)"
 # pydantic's names for the types of a union.

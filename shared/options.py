@@ -326,16 +326,23 @@ class Sampling(SamplingDefaults):
 
 
 class Reasoning(BaseModel):
-    """How a run generates reasonings; ``prompt`` is the version of their prompt."""
+    """How a run generates reasonings or programs; ``prompt`` is the version or digest of their prompt."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     label: Annotated[Literal["correct", "wrong"], Derived()]
     letters: Annotated[Literal["next", "every"], Derived()]
     provider: Annotated[str, Derived()]
     models: Annotated[tuple[str, ...], Field(min_length=1), Derived()]
-    asks: Count = Field(3, description="attempts per model to get a reasoning with the right letter")
-    max_tokens: Count = Field(1024, description="maximum length of a reasoning, in tokens")
-    temperature: Temperature = Field(0.7, description="sampling temperature of reasonings")
+    # Not recorded for reasonings, so that their runs are the same as before there were programs.
+    voice: Annotated[str, AfterValidator(voices.check_name), Flag("--as")] = Field(
+        voices.REASONING,
+        description="what to generate: reasoning, program (Python, kept if its executed answer is the label; "
+        "no letter is shown to the model)",
+        exclude_if=lambda name: name == voices.REASONING,
+    )
+    asks: Count = Field(3, description="attempts per model to get a text with the right letter")
+    max_tokens: Count = Field(1024, description="maximum length of a text, in tokens")
+    temperature: Temperature = Field(0.7, description="sampling temperature of the texts")
     prompt: Annotated[str, Derived()]
     # The default is the reader of older runs, which lack this field.
     reader: ReaderName = Field(

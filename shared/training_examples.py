@@ -12,12 +12,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.prompts import PromptQuestion
+from shared.voices import REASONING
 
 Kind = Literal["votes", "texts"]
 
 
 class Text(BaseModel):
-    """A text and the letter it ends in; of a vote, the round and the place in it, and its thinking."""
+    """A reasoning or program and the letter it ends in; of a vote, its round, its place, and its thinking."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     text: str
@@ -25,6 +26,7 @@ class Text(BaseModel):
     attempt: int = 1
     place: int = 0
     thinking: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    voice: str = Field(default=REASONING, exclude_if=lambda name: name == REASONING)
 
     def with_thinking(self) -> "Text":
         """Put the thinking before the text."""

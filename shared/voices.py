@@ -31,7 +31,8 @@ class Voice:
     ``prompts`` names its built-in prompt of each language. ``read`` gets the vote's text and execution, the
     options' texts and the name of the run's reader. ``executor`` names, as ``module:name``, a function of the
     settings that gives an `Executor` as in `workers.ports`; only a worker imports it. ``package`` must be
-    installed, with ``extra``. ``chats``: its prompt is always a chat.
+    installed, with ``extra``. ``chats``: its prompt is always a chat. ``explains``: a model can be asked for
+    a text about a given letter; otherwise a text is asked for without showing any letter.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Voice:
     package: str | None = None
     extra: str | None = None
     chats: bool = False
+    explains: bool = False
 
     def require_package(self) -> None:
         """Check that the package of its executor is installed.
@@ -67,7 +69,7 @@ VOICES = Registry(
     ENTRY_POINTS,
     Voice,
     (
-        Voice(REASONING, {"zh": "zh", "en": "en"}, _read_reasoning),
+        Voice(REASONING, {"zh": "zh", "en": "en"}, _read_reasoning, explains=True),
         Voice(
             PROGRAM,
             {"zh": "zh-program", "en": "en-program"},
@@ -113,6 +115,17 @@ def parse(text: str) -> dict[str, int]:
             raise ValueError(f"give each voice once, with 1 to {MOST_VOTES} votes, as in {name}=2")
         votes[name] = int(count)
     return votes
+
+
+def check_name(name: str) -> str:
+    """Check the name of a voice.
+
+    Raises:
+        ValueError: there is no such voice.
+    """
+    if name not in VOICES:
+        raise ValueError(f"there is no such voice; the voices are: {', '.join(VOICES)}")
+    return name
 
 
 def check(text: str) -> str:

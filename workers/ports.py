@@ -64,6 +64,7 @@ class Step:
 
 
 WHOLE_ROUND = Step()
+NEAREST = 10  # examples are retrieved for each that a prompt shows: not all have a text of its voice
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The `reason` queue: gets reasonings from chat models, one question a message.
+"""The `reason` queue: gets reasonings or programs from chat models, one question a message.
 
     celery -A workers.reason worker -Q reason --pool threads -c 16
 
@@ -13,7 +13,7 @@ from shared import prompts, settings
 from shared.broker import app
 from shared.errors import Refused
 from shared.jobs import Reason
-from shared.ledger import runs
+from shared.ledger import prompt_store, runs
 from shared.ledger.claims import Claim
 from shared.options import Reasoning
 from workers import lifecycle, reasoning_generation, task_runner, wiring
@@ -28,22 +28,25 @@ class Asking:
         self._stopping = threading.Event()
         self._gateway = wiring.gateway(settings.load(), self._stopping)
         self._chat_model = wiring.once(wiring.chat_model)
+        self._executor = wiring.executors(settings.load())
 
     def stop(self) -> None:
         """Release the questions that wait for a call, and make no more calls."""
         self._stopping.set()
 
     def explain(self, claim: Claim) -> ItemResult:
-        """Get the reasonings that a run wants for one question.
+        """Get the texts that a run wants for one question.
 
         Raises:
             Refused: there is none; the message has the reasons.
+            NotServedHere: the worker lacks the package that runs programs.
             As `Gateway.chat`.
         """
         options = _options(claim.job.run)
         entry = runs.load_entry(claim.job.run, claim.entry)
         question = runs.asked(entry, claim.question)
-        explainer = Explainer(self._gateway, options, self._chat_model)
+        executor = self._executor(options.voice)
+        explainer = Explainer(self._gateway, options, self._chat_model, executor)
         letters = reasoning_generation.letters(entry.questions[claim.question], options)
         return _outcome(options, [explainer.explain(claim.job, question, letter) for letter in letters])
 
@@ -51,7 +54,8 @@ class Asking:
 @functools.lru_cache(maxsize=64)
 def _options(run: str) -> Reasoning:
     options = task_runner.options(run, Reasoning)
-    task_runner.require_prompt(options.prompt, prompts.version("explaining"))
+    if prompt_store.find(options.prompt) is None:
+        task_runner.require_prompt(options.prompt, prompts.version("explaining"))
     return options
 
 
@@ -59,7 +63,8 @@ def _outcome(options: Reasoning, results: list[Explained | DroppedLetter]) -> It
     dropped = [result for result in results if isinstance(result, DroppedLetter)]
     if len(dropped) == len(results):
         raise Refused(
-            "no reasoning for " + "; nor for ".join(f"{result.letter}: {result.reason}" for result in dropped)
+            f"no {options.voice} for "
+            + "; nor for ".join(f"{result.letter}: {result.reason}" for result in dropped)
         )
     value = {
         "texts": [_text(options, result) for result in results if isinstance(result, Explained)],
@@ -87,7 +92,7 @@ def service() -> Asking:
 
 @app.task(name=Reason.queue)
 def reason(**message: Any) -> str:
-    """Get the reasonings for the question that a message names; return the outcome as a sentence."""
+    """Get the texts for the question that a message names; return the outcome as a sentence."""
     return task_runner.run(Reason.model_validate(message), service().explain)
 
 

@@ -1,27 +1,31 @@
 """Generate a reasoning for one letter: ask chat models until the text concludes that letter.
 
-Explainer(gateway, options, chat_model).explain(job, asked, "B")
+Explainer(gateway, options, chat_model, None).explain(job, asked, "B")
     ->  Explained("B", "甲最高……\\n答案是：B", "deepseek-chat", asks=2, reused=False)
+
+A program is asked for without the letter, and executed: its output must be read as that letter.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared import answers, prompts, thinking
+from shared import thinking
 from shared.dataset import Question
 from shared.errors import Refused
 from shared.jobs import Job
-from shared.ledger import cache, calls, engine
+from shared.ledger import cache, calls, engine, prompt_store
 from shared.ledger.cache import Wanted
 from shared.options import Reasoning
 from shared.prompts import PromptQuestion
+from shared.voices import VOICES, Reading
 from workers.gateway.gateway import Gateway
-from workers.ports import ChatModel, Prompt
+from workers.inference.program_votes import is_constant, program_in
+from workers.ports import ChatModel, Executor, Prompt
 
 
 @dataclass(frozen=True)
 class Explained:
-    """A reasoning that ends in the requested letter; ``reused``: it is from the cache.
+    """A reasoning or program that ends in the requested letter; ``reused``: it is from the cache.
 
     ``asks`` is the number of calls to all models together.
     """
@@ -64,19 +68,27 @@ def letters(question: Question, options: Reasoning) -> list[str]:
 
 
 class Explainer:
-    """Gets reasonings by one run's options; ``chat_model`` gives a model by provider and name."""
+    """Gets the texts of one run's options; ``chat_model`` gives a model by provider and name.
+
+    ``executor`` runs them, if they are programs.
+    """
 
     def __init__(
-        self, gateway: Gateway, options: Reasoning, chat_model: Callable[[str, str], ChatModel]
+        self,
+        gateway: Gateway,
+        options: Reasoning,
+        chat_model: Callable[[str, str], ChatModel],
+        executor: Executor | None,
     ) -> None:
         self._gateway = gateway
         self._options = options
         self._chat_model = chat_model
+        self._executor = executor
         # At temperature 0, the same prompt gives the same reply.
         self._asks = options.asks if options.temperature > 0 else 1
 
     def explain(self, job: Job, asked: PromptQuestion, letter: str) -> Explained | DroppedLetter:
-        """Give a letter's reasoning, from the cache or by asking one model after the other.
+        """Give a letter's text, from the cache or by asking one model after the other.
 
         Raises:
             As `Gateway.chat`, except a model's refusal: then the next model is asked.
@@ -106,11 +118,12 @@ class Explainer:
             cached = self._cached(job, step, wanted)
             if cached is not None:
                 return Explained(wanted.letter, cached[1], cached[0], 0, reused=True)
-            text, chosen = self._ask(job, step, model, wanted)
+            text = self._ask(job, step, model, wanted)
+            chosen, outcome = self._read(text, wanted)
             if chosen == wanted.letter:
                 asks = 1 + sum(map(len, replies.values()))
                 return self._keep(wanted, Explained(wanted.letter, text, model, asks, reused=False))
-            replies[model].append(chosen or "no letter")
+            replies[model].append(chosen or outcome or "no letter")
         return None
 
     def _cached(self, job: Job, step: str, wanted: Wanted) -> tuple[str, str] | None:
@@ -121,18 +134,27 @@ class Explainer:
         # A run with another reader may have cached it.
         if cached is None:
             return None
-        model, text = cached[0], thinking.strip(cached[1])
-        return (model, text) if self._letter(text, wanted) == wanted.letter else None
+        model, text = cached[0], self._text(cached[1])
+        return (model, text) if self._read(text, wanted)[0] == wanted.letter else None
 
-    def _ask(self, job: Job, step: str, model: str, wanted: Wanted) -> tuple[str, str | None]:
-        options, asked = self._options, wanted.asked
+    def _ask(self, job: Job, step: str, model: str, wanted: Wanted) -> str:
+        options = self._options
         chat = self._chat_model(options.provider, model)
-        prompt = Prompt(prompts.explaining(asked, wanted.letter), options.max_tokens, options.temperature)
-        text = thinking.strip(self._gateway.chat(job, step, chat, prompt))
-        return text, self._letter(text, wanted)
+        asking = prompt_store.generating(options.prompt, wanted.asked, wanted.letter)
+        prompt = Prompt(asking, options.max_tokens, options.temperature)
+        return self._text(self._gateway.chat(job, step, chat, prompt))
 
-    def _letter(self, text: str, wanted: Wanted) -> str | None:
-        return answers.extract(text, len(wanted.asked.options), self._options.reader)
+    def _text(self, reply: str) -> str:
+        """Give a reply without its thinking; of a program, the program alone."""
+        text = thinking.strip(reply)
+        return program_in(text) if self._executor else text
+
+    def _read(self, text: str, wanted: Wanted) -> Reading:
+        execution = self._executor.run(text) if self._executor else None
+        options, reader = wanted.asked.options, self._options.reader
+        letter, outcome = VOICES[self._options.voice].read(text, execution, options, reader)
+        # A letter that is only printed is a guess, which is right now and then.
+        return (None, "constant") if execution and letter and is_constant(text) else (letter, outcome)
 
     def _keep(self, wanted: Wanted, explained: Explained) -> Explained:
         with engine.writing() as connection:

@@ -98,14 +98,20 @@ def rounds(settings: Settings, stopping: threading.Event) -> tuple[Rounds, Gener
 
         scorer = SoundnessScorer(settings.trained_folder)
     retrievers = _retrievers(settings, own, stopping)
-    return Rounds(generator, scorer, retrievers, entry.name, _executors(settings)), generator
+    return Rounds(generator, scorer, retrievers, entry.name, executors(settings)), generator
 
 
-def _executors(settings: Settings) -> Callable[[str], Executor | None]:
+def executors(settings: Settings) -> Callable[[str], Executor | None]:
     """Give what builds the executor of a voice, once."""
 
-    @functools.cache
+    building = threading.Lock()
+
     def executor(name: str) -> Executor | None:
+        with building:
+            return build(name)
+
+    @functools.cache
+    def build(name: str) -> Executor | None:
         voice = VOICES[name]
         if voice.executor is None:
             return None

@@ -121,7 +121,7 @@ def reason(  # noqa: PLR0913  as above
     skip_bad: options.SkipBad = False,
     json: options.Json = False,
 ) -> None:
-    """Generate a reasoning for every labelled question; repeat the command to continue the run."""
+    """Generate a reasoning or program for every labelled question; repeat the command to continue the run."""
     chosen = service_options.reasoning(label, letters, provider, model, given)
     read = option_checks.filled(Reading, {}, reading)
     from producers.enqueue import generate, inputs

@@ -19,6 +19,7 @@ from shared import prompts, settings
 from shared.options import Augmentation, Reasoning
 from shared.providers import PROVIDERS
 from shared.strategies import STRATEGIES, Strategy
+from shared.voices import VOICES
 
 # Options of runs that call external services
 DryRun = Annotated[bool, typer.Option("--dry-run", help="estimate calls, cost and time; enqueue nothing")]
@@ -95,7 +96,16 @@ def reasoning(
         "prompt": prompts.version("explaining"),
         "reader": settings.load().reader,
     }
-    return option_checks.filled(Reasoning, defaults, given)
+    chosen = option_checks.filled(Reasoning, defaults, given)
+    voice = VOICES[chosen.voice]
+    if label != "correct" and not voice.explains:
+        raise typer.BadParameter(
+            f"--as {voice.name} takes correct only: no letter is shown to the model, so that it cannot be "
+            "asked for a wrong one",
+            param_hint="--label",
+        )
+    voice.require_package()
+    return chosen
 
 
 def augmentation(

@@ -19,7 +19,6 @@ from shared.ledger import runs
 from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.providers import Usage
-from shared.voices import REASONING
 
 _EXAMPLES_READ = 1000  # examples whose mean length is taken
 _LISTED = 20  # keys of long questions
@@ -69,11 +68,9 @@ def forecast(prepared: Prepared, budget: float | None = None) -> Forecast:
     room = settings.load().max_model_len - longest
     tokens, long = 0, []
     for name, asked in _questions(prepared):
-        # Workers drop examples until a prompt fits. Programs are shown worked examples only.
+        # Workers drop examples until a prompt fits.
         own = {voice: prompts.tokens(prepared.prompts[voice].completion(asked)) for voice in votes_of}
-        tokens += sum(
-            max(size, min(size + shown, room)) if voice == REASONING else size for voice, size in own.items()
-        )
+        tokens += sum(max(size, min(size + shown[voice], room)) for voice, size in own.items())
         if max(own.values()) > room:
             long.append(name)
     votes = source.questions * sampling.votes * longest
@@ -116,19 +113,23 @@ def _questions(prepared: Prepared) -> Iterator[tuple[str, PromptQuestion]]:
                 yield name, runs.asked(line.entry, index)
 
 
-def _shown_tokens(prepared: Prepared, sampling: Sampling) -> tuple[int, int]:
-    """Return the number of solved examples, and the mean tokens of those in a prompt."""
+def _shown_tokens(prepared: Prepared, sampling: Sampling) -> tuple[int, dict[str, int]]:
+    """Return the number of solved examples, and the mean tokens of those in a prompt of each voice."""
     solved: Iterable[FewShotExample] = prepared.few_shot.read()
-    prompt = prepared.prompts[REASONING]
     count = prepared.few_shot.count
     if not count and prepared.run.examples is not None:
         solved = runs.load_examples(prepared.run.examples)
         count = len(solved)
-    sizes = [
-        prompts.tokens(prompt.case(example.asked) + prompt.solution(example))
-        for example in itertools.islice(solved, _EXAMPLES_READ)
-    ]
-    return count, round(min(count, sampling.num_examples) * sum(sizes) / len(sizes)) if sizes else 0
+    some, shown = list(itertools.islice(solved, _EXAMPLES_READ)), {}
+    for voice in sampling.votes_by_voice:
+        prompt = prepared.prompts[voice]
+        sizes = [
+            prompts.tokens(prompt.case(example.asked) + prompt.solution(example))
+            for example in some
+            if prompt.shows(example)
+        ]
+        shown[voice] = round(min(count, sampling.num_examples) * sum(sizes) / len(sizes)) if sizes else 0
+    return count, shown
 
 
 def summary(forecast: Forecast) -> str:

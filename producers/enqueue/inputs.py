@@ -284,7 +284,9 @@ def examples_of(source: DataSource) -> Examples:
     if not source.solved:
         name = source.name.removeprefix("run ")
         others = f"; {source.augmented} of its entries are generated" if source.augmented else ""
-        raise UserError(f"--examples {name}: no question in it has both an answer and a reasoning{others}")
+        raise UserError(
+            f"--examples {name}: no question in it has both an answer and a reasoning or program{others}"
+        )
 
     def read() -> Iterator[FewShotExample]:
         for line in source.lines():
@@ -294,9 +296,10 @@ def examples_of(source: DataSource) -> Examples:
 
 
 def solved_questions(entry: Entry) -> Iterator[FewShotExample]:
-    """Yield an entry's questions with answer and reasoning; none if the entry is generated."""
+    """Yield an entry's questions with answer and reasoning or program; none if the entry is generated."""
     if entry.augmented:
         return
     for index, question in enumerate(entry.questions):
-        if question.answer is not None and question.reasoning and question.reasoning.strip():
-            yield FewShotExample(runs.asked(entry, index), question.reasoning, question.answer)
+        reasoning, program = question.reasoning or "", question.program or ""
+        if question.answer is not None and (reasoning.strip() or program.strip()):
+            yield FewShotExample(runs.asked(entry, index), reasoning, question.answer, program=program)

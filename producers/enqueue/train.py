@@ -7,6 +7,7 @@ A labelled `infer` run yields its votes, which are right or wrong by their lette
 run and a data file yield their reasonings.
 """
 
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
@@ -24,17 +25,21 @@ from shared.ledger.runs import Run
 from shared.options import Reading, Sampling
 from shared.recipes import INPUTS, LoraTraining, ScorerTraining, Training
 from shared.training_examples import Text, TrainingExample
-from shared.voices import REASONING
+from shared.voices import PROGRAM, REASONING
 
 
 @dataclass(frozen=True)
 class TrainingSource:
-    """A run or a file of training examples, the weight of its texts, and whether it is for testing only."""
+    """A run or a file of training examples, the weight of its texts, and whether it is for testing only.
+
+    ``voices`` are those of the texts that are used.
+    """
 
     name: str
     path: Path | None = None
     weight: float = 1.0
     test: bool = False
+    voices: tuple[str, ...] = (REASONING,)
 
     @property
     def label(self) -> str:
@@ -55,6 +60,7 @@ class Survey:
     right: int
     wrong: int
     tested: int
+    voices: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -167,30 +173,38 @@ def lora(
         UserError: a file is invalid, or there is no right text; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
+    sources = [dataclasses.replace(source, voices=(REASONING, PROGRAM)) for source in sources]
     survey = survey_sources(sources)
     if not survey.right:
         raise UserError(
             "there is no right text to train on: `--from RUN` takes right votes, or what a reason run has "
-            "made, `--data FILE` the reasonings in a file"
+            "made, `--data FILE` the reasonings and programs in a file"
         )
     # Training prompts show the same few-shot examples as the run that sampled the votes.
     names = [source.name for source in sources if source.path is None]
     digests = dict.fromkeys(digest for name in names if (digest := runs.get_run(name).examples))
-    chosen = {"examples": tuple(digests), "prompt": _prompt(sources, names)}
+    language = _language(sources)
+    others = prompt_choice.by_language(sorted(survey.voices - {REASONING}), language)
+    chosen = {
+        "examples": tuple(digests),
+        "prompt": _prompt(names, language),
+        "voice_prompts": {voice: prompt.digest for voice, prompt in others.items()},
+    }
     return _enqueue("lora", options.model_copy(update=chosen), sources, survey, name)
 
 
-def _prompt(sources: Sequence[TrainingSource], names: Sequence[str]) -> str:
-    """Give the prompt to train on: that of the runs that sampled the votes, else the data's language's."""
+def _prompt(names: Sequence[str], language: str) -> str:
+    """Give the prompt of reasonings: that of the runs that sampled the votes, else the data's language's."""
     sampled = [run for name in names if (run := runs.get_run(name)).kind == Infer.queue]
     digests = [prompt_files.digest_of(run.options.get("prompt")) for run in sampled]
     if len(set(digests)) > 1:
         console.note(f"the runs have different prompts: the training uses that of {sampled[0].name}")
-    if digests:
-        return digests[0]
+    return digests[0] if digests else prompt_files.built_in(language).digest
+
+
+def _language(sources: Sequence[TrainingSource]) -> str:
     examples = itertools.islice(gather(sources), prompt_choice.SURVEYED)
-    language = prompt_choice.language_of(example.asked.text for example in examples)
-    return prompt_files.built_in(language).digest
+    return prompt_choice.language_of(example.asked.text for example in examples)
 
 
 def _enqueue(
@@ -201,14 +215,15 @@ def _enqueue(
     name: str | None,
 ) -> EnqueuedTraining:
     record = options.model_dump(mode="json")
-    # The prompt follows from the texts.
-    identity = {option: value for option, value in record.items() if option != "prompt"}
+    # The prompts follow from the texts.
+    identity = {name: value for name, value in record.items() if name not in ("prompt", "voice_prompts")}
     chosen = name or publish.default_name(stem, "train", survey.digest, identity)
     run = Run(chosen, "train", ", ".join(source.label for source in sources), survey.digest, None, record)
 
     def write() -> None:
         if isinstance(options, LoraTraining):
-            prompt_store.put(prompt_store.of_votes(options.prompt))
+            for digest in (options.prompt, *options.voice_prompts.values()):
+                prompt_store.put(prompt_store.of_votes(digest))
         with console.bar("recording", survey.examples, "training examples") as advance:
             examples = inputs.counted(_unchanged(survey, sources), advance)
             files = [source.path for source in sources if source.path is not None]
@@ -229,11 +244,13 @@ def survey_sources(sources: Sequence[TrainingSource]) -> Survey:
     """
     inputs.check([source.path for source in sources if source.path is not None])
     digest = hashlib.sha256()
+    voices: set[str] = set()
     examples = labelled = right = wrong = tested = 0
     with console.bar("reading", None, "training examples") as advance:
         for example in inputs.counted(gather(sources), advance):
             digest.update(example.model_dump_json().encode() + b"\n")
             examples += 1
+            voices.update(text.voice for text in example.texts)
             if example.test:
                 tested += len(example.texts)
                 continue
@@ -241,7 +258,7 @@ def survey_sources(sources: Sequence[TrainingSource]) -> Survey:
             rights = sum(example.is_right(text) for text in example.texts)
             right += rights
             wrong += len(example.texts) - rights
-    return Survey(digest.hexdigest(), examples, labelled, right, wrong, tested)
+    return Survey(digest.hexdigest(), examples, labelled, right, wrong, tested, frozenset(voices))
 
 
 def _unchanged(survey: Survey, sources: Sequence[TrainingSource]) -> Iterator[str]:
@@ -294,11 +311,20 @@ def _of_votes(source: TrainingSource) -> Iterator[TrainingExample]:
 
 
 def _of_entries(entries: Iterator[Entry], source: TrainingSource) -> Iterator[TrainingExample]:
+    voices = source.voices
+    if source.path is None:
+        # What else stands in the export is not the run's own.
+        own = runs.get_run(source.name).options.get("voice", REASONING)
+        voices = tuple(voice for voice in voices if voice == own)
     for entry in entries:
         for index, question in enumerate(entry.questions):
-            texts = [Text(text=wrong.reasoning, letter=wrong.answer) for wrong in question.wrong]
-            if question.answer and question.reasoning and question.reasoning.strip():
-                texts.insert(0, Text(text=question.reasoning, letter=question.answer))
+            texts = [
+                Text(text=text, letter=question.answer, voice=voice)
+                for voice in voices
+                if question.answer and (text := getattr(question, voice)) and text.strip()
+            ]
+            if REASONING in voices:
+                texts += [Text(text=wrong.reasoning, letter=wrong.answer) for wrong in question.wrong]
             # A labelled question is a training example even without a text.
             if texts or question.answer:
                 yield _example(entry, index, source, tuple(texts), kind="texts")

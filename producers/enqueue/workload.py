@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 
 from shared import prompts, providers, segments, settings, token_bounds
 from shared.dataset import Entry
-from shared.ledger import cache, engine, runs
+from shared.ledger import cache, engine, prompt_store, runs
 from shared.ledger.cache import Route, Wanted
 from shared.options import WRITES, Augmentation, Reasoning
 from shared.providers import Usage
+from shared.voices import VOICES
 
 AGREE = {"correct": 0.9, "wrong": 0.6}  # share of replies that conclude with the given letter
+SOLVED = 0.4  # share of programs with the right result; no letter is shown to their model
 KEPT = 0.5  # share of variants that are kept
 NO_CALL = Usage()
 REPLY = 400  # tokens of a typical reasoning
@@ -74,11 +76,11 @@ def reasonings(entries: Iterable[Entry], options: Reasoning) -> Workload:
             reused += recorded
             if not recorded:
                 missing += 1
-                prompt = prompts.explaining(wanted.asked, wanted.letter)
+                prompt = prompt_store.generating(wanted.prompt, wanted.asked, wanted.letter)
                 tokens += prompts.tokens(prompt)
                 bound += token_bounds.message(prompt)
                 largest = max(largest, token_bounds.message(prompt))
-    agree = AGREE[options.label]
+    agree = _agreeing(options)
     premise = f"{10 * agree:.0f} of 10 replies agree with the letter and have {REPLY} tokens"
     call = Usage(largest, options.max_tokens) if missing else NO_CALL
     return Workload(list(_by_model(missing, (tokens, bound), call, options)), reused, [premise])
@@ -92,10 +94,14 @@ def _wanted(entries: Iterable[Entry], options: Reasoning) -> Iterator[Wanted]:
                 yield Wanted(asked, letter, options.label, options.provider, options.prompt)
 
 
+def _agreeing(options: Reasoning) -> float:
+    return AGREE[options.label] if VOICES[options.voice].explains else SOLVED
+
+
 def _by_model(asked: int, tokens: tuple[int, int], call: Usage, options: Reasoning) -> Iterator[Load]:
     # At temperature 0 the same prompt gets the same reply, so it is asked once.
     asks = options.asks if options.temperature > 0 else 1
-    missing = 1 - AGREE[options.label]
+    missing = 1 - _agreeing(options)
     reply = min(REPLY, options.max_tokens)
     for place, model in enumerate(options.models):
         # Each model is asked only where the ones before it never agreed.

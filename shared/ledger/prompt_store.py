@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from shared import answers, prompt_files, thinking
-from shared.errors import UserError
+from shared import answers, prompt_files, prompts, thinking
+from shared.errors import Refused, UserError
 from shared.ledger import engine, schema
 from shared.options import Sampling
 from shared.prompt_files import PromptTemplate
+from shared.prompts import PromptQuestion
 
 _columns = schema.prompts.c
 
@@ -55,6 +56,22 @@ def find(version: str | None) -> PromptTemplate | None:
 def of_votes(version: str | None) -> PromptTemplate:
     """Give the prompt by which recorded votes are read: the run's, else the first one that there was."""
     return find(version) or prompt_files.built_in(prompt_files.FIRST)
+
+
+def generating(version: str, asked: PromptQuestion, letter: str) -> str:
+    """Build the prompt of a `reason` run: for a letter's reasoning, or for a program, without the letter.
+
+    Raises:
+        Refused: the prompt is unknown here.
+    """
+    explaining = prompts.version("explaining")
+    if version == explaining:
+        return prompts.explaining(asked, letter)
+    template = find(version)
+    if template is None:
+        raise Refused(f"the run wants prompt {version}, this votequeue has {explaining}: enqueue it again")
+    # One message, which every chat service accepts.
+    return template.chat(asked, turns=False)[0].content
 
 
 def stops(sampling: Sampling) -> Sequence[str]:

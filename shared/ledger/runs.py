@@ -378,6 +378,7 @@ def load_examples(digest: str) -> list[FewShotExample]:
                 row.reasoning,
                 row.answer,
                 row.position,
+                row.program,
             )
             for row in connection.execute(query)
         ]
@@ -391,4 +392,5 @@ def _example_row(solved: FewShotExample) -> dict[str, Any]:
         "options": list(asked.options),
         "reasoning": solved.reasoning,
         "answer": solved.answer,
+        "program": solved.program,
     }

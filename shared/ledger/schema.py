@@ -289,6 +289,7 @@ examples = Table(
     Column("options", JSON, nullable=False),
     Column("reasoning", Text, nullable=False),
     Column("answer", String, nullable=False),
+    Column("program", Text, nullable=False, server_default=""),
 )
 
 # Prompt files that runs were enqueued with; ``digest`` is the SHA-256 of ``text``.

@@ -166,8 +166,8 @@ class PromptTemplate:
         return self.completion(asked, examples)
 
     def shows(self, solved: FewShotExample) -> bool:
-        """Tell whether a solved question can be an example: programs need one with a program."""
-        return self.voice != PROGRAM or bool(solved.program)
+        """Tell whether a solved question can be an example: it needs a text of the prompt's voice."""
+        return bool((solved.program if self.voice == PROGRAM else solved.reasoning).strip())
 
     def _example(self, solved: FewShotExample) -> str:
         return self.case(solved.asked) + self.solution(solved)

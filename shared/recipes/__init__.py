@@ -99,6 +99,8 @@ class LoraTraining(_Training):
     examples: Annotated[tuple[str, ...], Derived()] = ()
     # The digest of the prompt file; older trainings lack it.
     prompt: Annotated[str | None, Derived()] = None
+    # The digests of the prompts of texts of other voices.
+    voice_prompts: Annotated[dict[str, str], Derived()] = Field({}, exclude_if=lambda prompts: not prompts)
 
 
 Training = ScorerTraining | LoraTraining

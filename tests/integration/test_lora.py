@@ -1,5 +1,6 @@
 """LoRA fine-tuning on tiny weights: which prompts and completions, and what comes of it."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from shared.errors import Refused
 from shared.ledger import runs
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.recipes import LoraTraining
-from shared.training_examples import TrainingExample
+from shared.training_examples import Text, TrainingExample
 from tests import tiny, training_fixtures
 from tests.training_fixtures import RIGHT, RecordingListener
 from workers.models.lora_adapters import Adapters
@@ -172,6 +173,75 @@ def test_an_adapter_is_small_and_safe(base: Path) -> None:
 
     adapted = {name.split(".")[-3] for name in load_file(made.folder / "adapter_model.safetensors")}
     assert adapted == {"q_proj", "v_proj"}
+
+
+# Programs
+
+TEMPLATE = (
+    "{% for message in messages %}[{{ message.role }}]{{ message.content }}[end]{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+PROGRAMS = prompt_files.built_in("zh-program")
+WITH_PROGRAMS = {"voice_prompts": {"program": PROGRAMS.digest}}
+
+
+def programs(count: int) -> list[TrainingExample]:
+    """Make questions with votes, every second one with a right program."""
+    found = training_fixtures.examples(count)
+    return [
+        example.model_copy(
+            update={
+                "texts": (*example.texts, Text(text=f"print({at})", letter=example.answer, voice="program"))
+            }
+        )
+        if at % 2
+        else example
+        for at, example in enumerate(found)
+    ]
+
+
+@pytest.fixture(scope="module")
+def chatting(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Have tiny weights with a chat template."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("chatting") / "weights"
+    shutil.copytree(base, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_program_is_the_reply_in_a_chat_with_others_programs_as_examples(chatting: Path) -> None:
+    found = programs(8)
+    index = Index()(lora_trainer._solved(found))
+    training = options(chatting, max_length=8192, num_examples=2).model_copy(update=WITH_PROGRAMS)
+    row = rows(training, [found[1]], index)[-1]
+    prompt, completion = texts(chatting, row)
+    shown = [solved for solved in index.solved if solved.program and solved.asked != found[1].asked][:2]
+    assert [solved.program for solved in shown] == ["print(3)", "print(5)"]
+    assert [bool(solved.reasoning) for solved in shown] == [True, True]
+    chat = PROGRAMS.chat(found[1].asked, shown)
+    assert prompt == "".join(f"[{turn.role}]{turn.content}[end]" for turn in chat) + "[assistant]"
+    assert completion == f"```python\nprint(1)\n```{tiny.END}"
+
+
+def test_reasonings_and_programs_are_learned_together(chatting: Path) -> None:
+    found = programs(12)
+    training = options(chatting, max_length=4096, per_question=1, num_examples=0)
+    mixed = training.model_copy(update=WITH_PROGRAMS)
+    ends = [texts(chatting, row)[1] for row in rows(mixed, found, Index())]
+    assert sum(end.startswith("```python") for end in ends) == 6
+    assert len(ends) == 12 + 6
+    made = train(Path("work"), mixed.model_copy(update={"max_steps": 1}), found)
+    assert made.metrics["held_out"] > 0
+
+
+def test_programs_need_a_model_with_a_chat_template(base: Path) -> None:
+    training = options(base).model_copy(update=WITH_PROGRAMS)
+    with pytest.raises(Refused, match="texts of the voice program need a model with a chat template"):
+        train(Path("work"), training, programs(8))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from shared import prompt_files, prompts, voices
 from shared.errors import NotServedHere
 from shared.ledger import runs, schema
 from shared.options import Sampling
-from shared.prompts import Message
+from shared.prompts import FewShotExample, Message, PromptQuestion
 from shared.settings import Settings
 from shared.voices import VOICES
 from tests.conftest import Command
@@ -92,6 +92,37 @@ def test_both_voices_are_asked_in_one_round(
         "program": "chat",
     }
     assert sampled["program"]["prompt"] == prompts.digest(programs.prompt)
+
+
+def test_each_voice_shows_the_nearest_examples_with_a_text_of_its_own(
+    tmp_path: Path, executor: MontyExecutor
+) -> None:
+    solved = [
+        FewShotExample(
+            PromptQuestion(f"例{at}。", "谁高？", ("甲", "乙")),
+            f"理由{at}。" if at % 3 != 1 else "",
+            "A",
+            at,
+            f"print({at} + 1)" if at % 3 else "",
+        )
+        for at in range(12)
+    ]
+    run = open_run(tmp_path, 1, examples="x", num_examples=2, **MIXED)
+    asked = generator(WORDS, PROGRAMS)
+    retriever = FakeRetriever(solved)
+    playing = Rounds(
+        asked,
+        FakeScorer(),
+        lambda _: retriever,
+        executors=lambda voice: executor if VOICES[voice].executor else None,
+    )
+    play(playing, claim(run))
+    question = runs.asked(runs.load_entry(run, 0), 0)
+    words, programs = asked.requests
+    assert words.prompt == ZH.completion(question, [solved[0], solved[2]])
+    assert programs.prompt == PROGRAM.chat(question, [solved[1], solved[2]])
+    shown = {row["voice"]: row["examples"] for row in rows(schema.rounds, run)}
+    assert shown == {"reasoning": [0, 2], "program": [1, 2]}
 
 
 def test_the_progress_of_all_voices_is_counted(
@@ -196,7 +227,7 @@ def test_a_model_without_a_chat_template_is_refused_with_the_reason(
 
 def test_a_worker_without_the_package_leaves_the_run_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voices.importlib.util, "find_spec", lambda _: None)
-    executors = wiring._executors(Settings())
+    executors = wiring.executors(Settings())
     assert executors("reasoning") is None
     with pytest.raises(NotServedHere, match=r"pip install 'votequeue\[programs\]'"):
         executors("program")

@@ -197,6 +197,7 @@ class Asker:
         sampling, template = request.sampling, request.template
         room = sampling.max_tokens + (sampling.max_thinking or 0)
         examples = [example for example in request.examples if template.shows(example)]
+        examples = examples[: sampling.num_examples]
         for count in range(len(examples), -1, -1):
             prompt = template.build(request.asked, examples[:count], style, sampling.examples_as)
             tokens = self._generator.count_tokens(prompt, sampling)

@@ -26,7 +26,7 @@ from workers.inference.asking import Asker
 from workers.inference.finished_rounds import FinishedRound, Plan, SampledRound, folds_of, plan_of
 from workers.inference.throughput_meter import ThroughputMeter
 from workers.inference.waves import Ballot
-from workers.ports import Executor, Generator, Retriever, Scorer
+from workers.ports import NEAREST, Executor, Generator, Retriever, Scorer
 
 EXCLUSIVE_FROM = 2  # consecutive deaths from which a question's batch runs alone
 
@@ -115,8 +115,9 @@ class Rounds:
             return [[] for _ in asked]
         sampling = plan.sampling
         retriever = self._retriever(sampling.retriever)
-        count, same_problem = sampling.num_examples, sampling.same_problem
-        return retriever.nearest(plan.examples, asked, count, same_problem, run)
+        # More than are shown: each voice shows the nearest ones with a text of its own.
+        count = NEAREST * sampling.num_examples
+        return retriever.nearest(plan.examples, asked, count, sampling.same_problem, run)
 
     async def _ask(
         self,

@@ -3,11 +3,13 @@
     train(examples, options, weights, context)  ->  TrainedModel(name="lora-3f9c01ab12cd", ...)
 
 TRL's SFTTrainer trains with PEFT; the loss covers the completion only. An example contributes the texts that
-end in its right letter.
+end in its right letter. A program is the reply in a chat, as in runs.
 """
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from shared import dataset, model_store
@@ -16,8 +18,10 @@ from shared.ledger import prompt_store, runs
 from shared.prompt_files import PromptTemplate
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.recipes import LoraTraining
-from shared.training_examples import TrainingExample
-from workers.ports import Retriever, TrainingContext
+from shared.training_examples import Text, TrainingExample
+from shared.voices import PROGRAM, REASONING, VOICES
+from workers.models.chat_template import ChatTemplate
+from workers.ports import NEAREST, Retriever, TrainingContext
 from workers.training import splits, trainer_setup
 from workers.training.callbacks import EVALUATIONS
 from workers.training.ipc import TrainedModel
@@ -43,6 +47,7 @@ def train(
 
     trainer_setup.require_reports(options.report_to)
     tokenizer = AutoTokenizer.from_pretrained(weights)
+    _require_chats(options, tokenizer)
     parts = splits.split(examples, options.held_out, options.seed)
     shown = [example for digest in options.examples for example in runs.load_examples(digest)]
     retriever = index(shown or _solved(parts.learned))
@@ -73,6 +78,15 @@ def train(
         beats_majority=None,
         problems=sorted({dataset.identity(example.problem) for example in parts.learned}),
     )
+
+
+def _require_chats(options: LoraTraining, tokenizer: Any) -> None:
+    for voice in options.voice_prompts:
+        if VOICES[voice].chats and not tokenizer.chat_template:
+            raise Refused(
+                f"texts of the voice {voice} need a model with a chat template: train another model, or "
+                "leave them out"
+            )
 
 
 def _trainer(
@@ -121,12 +135,19 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """Tokenize prompts and completions, dropping the farthest few-shot examples until both fit."""
     asked = [example.asked for example in examples]
-    near = retriever.nearest(EXAMPLES, asked, options.num_examples, same_problem=False) if asked else []
+    # As in runs, each voice shows the nearest ones with a text of its own.
+    count = NEAREST * options.num_examples
+    near = retriever.nearest(EXAMPLES, asked, count, same_problem=False) if asked else []
     rows: list[dict[str, Any]] = []
     left_out = 0
-    template = _template(options)
-    for example, shown in zip(examples, near, strict=True):
+    templates = {
+        voice: _template(digest)
+        for voice, digest in {REASONING: options.prompt, **options.voice_prompts}.items()
+    }
+    for example, solved in zip(examples, near, strict=True):
         for text in _right_texts(example, options.per_question):
+            template = templates[text.voice]
+            shown = list(filter(template.shows, solved))[: options.num_examples]
             row = _row(example, text, shown, template, options.max_length, tokenizer)
             left_out += row is None
             rows += [row] if row else []
@@ -138,23 +159,34 @@ def _rows(
 
 
 def _solved(examples: Sequence[TrainingExample]) -> list[FewShotExample]:
-    """Give each solved question with its first right text; augmented questions are excluded."""
+    """Give each solved question with its first right texts; augmented questions are excluded."""
     solved: dict[PromptQuestion, FewShotExample] = {}
     for example in examples:
         for text in [] if example.augmented else _right_texts(example, 1):
-            solved.setdefault(example.asked, FewShotExample(example.asked, text, example.answer))
+            new = _with_text(example, text)
+            known = solved.setdefault(example.asked, new)
+            solved[example.asked] = dataclasses.replace(
+                known, reasoning=known.reasoning or new.reasoning, program=known.program or new.program
+            )
     return list(solved.values())
 
 
-def _right_texts(example: TrainingExample, most: int) -> list[str]:
-    distinct = dict.fromkeys(
-        text.text for text in example.texts if example.is_right(text) and text.text.strip()
-    )
-    return list(distinct)[:most]
+def _with_text(example: TrainingExample, text: Text) -> FewShotExample:
+    reasoning, program = ("", text.text) if text.voice == PROGRAM else (text.text, "")
+    return FewShotExample(example.asked, reasoning, example.answer, program=program)
 
 
-def _template(options: LoraTraining) -> PromptTemplate:
-    template = prompt_store.find(options.prompt)
+def _right_texts(example: TrainingExample, most: int) -> list[Text]:
+    """List the distinct right texts, at most ``most`` of each voice."""
+    distinct: dict[str, dict[str, Text]] = {}
+    for text in example.texts:
+        if example.is_right(text) and text.text.strip():
+            distinct.setdefault(text.voice, {}).setdefault(text.text, text)
+    return [text for texts in distinct.values() for text in list(texts.values())[:most]]
+
+
+def _template(digest: str | None) -> PromptTemplate:
+    template = prompt_store.find(digest)
     if template is None:
         raise Refused("the training is for the prompt of another version of votequeue: enqueue it again")
     return template
@@ -162,17 +194,23 @@ def _template(options: LoraTraining) -> PromptTemplate:
 
 def _row(
     example: TrainingExample,
-    text: str,
+    text: Text,
     shown: Sequence[FewShotExample],
     template: PromptTemplate,
     longest: int,
     tokenizer: Any,
 ) -> dict[str, Any] | None:
-    solution = template.solution(FewShotExample(example.asked, text, example.answer))
+    solution = template.solution(_with_text(example, text))
+    chats = VOICES[template.voice].chats
     # Tokenized separately, as at inference: the prompt ends where the completion begins.
-    completion = tokenizer(solution)["input_ids"] + [tokenizer.eos_token_id]
+    completion = tokenizer(solution.strip() if chats else solution)["input_ids"] + [tokenizer.eos_token_id]
     for count in range(len(shown), -1, -1):
-        prompt = tokenizer(template.completion(example.asked, shown[:count]))["input_ids"]
+        asked, solved = example.asked, shown[:count]
+        if chats:
+            rendered = ChatTemplate(tokenizer, Path()).render(template.chat(asked, solved), {})
+            prompt = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        else:
+            prompt = tokenizer(template.completion(asked, solved))["input_ids"]
         if len(prompt) + len(completion) <= longest:
             mask = [0] * len(prompt) + [1] * len(completion)
             return {"input_ids": prompt + completion, "completion_mask": mask}
