@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from producers.reports.shares import Share
 from shared import voices, voting
 from shared.ledger.votes import QuestionResult, RecordedVote
-from shared.voting import Vote
+from shared.voting import PLAIN, Vote
 
 
 @dataclass
@@ -72,8 +72,9 @@ class VoiceReport:
             figures, right = self.voices[voice], sum(vote.letter == gold for vote in votes)
             figures.one_vote.add(right, len(votes))
             figures.right.add(right, sum(vote.letter is not None for vote in votes))
-            plain = voting.fall_back([Vote(vote.letter) for vote in votes], "majority")
-            figures.majority.add(plain.letter == gold)
+            # Without any letter there is no answer: the run's fallback would only guess one.
+            plain = voting.decide([Vote(vote.letter) for vote in votes], PLAIN)
+            figures.majority.add(plain is not None and plain.letter == gold)
             figures.some_vote_right.add(right > 0)
         letter = voices.agreed((vote.voice, vote.letter) for vote in first)
         if letter is not None:

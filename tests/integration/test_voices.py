@@ -3,6 +3,7 @@
 votes ("reasoning", "A"), ("program", "B", outcome "result", output "乙\\n")
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 from producers import trace, vote_rows
 from producers.enqueue import rescore
 from producers.reports import inference_report, render_reports
+from producers.reports.voice_figures import VoiceReport
 from shared import prompt_files, prompts, voices
 from shared.errors import NotServedHere
-from shared.ledger import runs, schema
+from shared.ledger import runs, schema, votes
 from shared.options import Sampling
 from shared.prompts import FewShotExample, Message, PromptQuestion
 from shared.settings import Settings
@@ -280,6 +282,18 @@ def test_the_report_tells_the_voices_apart(mixed: str, votequeue: Command) -> No
     assert shown["program: asked for again"] == "1 vote, 1 with a letter then"
     told = json.loads(votequeue("report", mixed, "--json").out)
     assert told["voices"]["voices"]["program"]["outcomes"] == {"result": 1, "letter": 2}
+
+
+def test_a_voice_without_a_letter_has_no_majority(mixed: str) -> None:
+    (result,) = votes.of_run(mixed)
+    silent = [dataclasses.replace(vote, voice="program", letter=None) for vote in result.votes]
+    # The run's fallback would guess the letter A.
+    guessable = result.entry.questions[0].model_copy(update={"answer": "A"})
+    entry = result.entry.model_copy(update={"questions": [guessable]})
+    report = VoiceReport()
+    report.count(dataclasses.replace(result, entry=entry, votes=silent))
+    share = report.voices["program"].majority
+    assert (share.right, share.of) == (0, 1)
 
 
 def test_the_report_of_reasonings_alone_says_nothing_of_voices(tmp_path: Path) -> None:
