@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from shared import legacy_entries
-from shared.dataset import Entry, TextProvenance
+from shared.dataset import Entry, QuestionProvenance
 
 MADE = {"label": "correct", "origin": "synonym", "provider": None, "model": None, "prompt": None}
 QUESTION = {"question": "谁高？", "options": ["甲", "乙"], "answer": "A"}
@@ -26,7 +26,7 @@ def changed(**fields: Any) -> dict[str, Any]:
 def test_an_older_export_means_what_it_meant() -> None:
     entry = Entry.model_validate(OLD)
     assert (entry.augmented, entry.group) == (True, OLD["group"])
-    assert entry.questions[0].votequeue == TextProvenance(**MADE)
+    assert entry.questions[0].votequeue == QuestionProvenance(**MADE)
 
 
 def test_reasonings_of_an_older_export_are_known_too() -> None:
@@ -42,7 +42,7 @@ def test_reasonings_of_an_older_export_are_known_too() -> None:
 def test_a_plain_entry_with_older_reasonings_is_an_original() -> None:
     plain = {"id": "p1", "problem": "x", "questions": [{**QUESTION, "reasoning": "x", "made": REASON}]}
     assert not Entry.model_validate({**plain, "origin": "synonym", "group": "g"}).augmented
-    assert Entry.model_validate(plain).questions[0].votequeue == TextProvenance(**REASON)
+    assert Entry.model_validate(plain).questions[0].votequeue == QuestionProvenance(**REASON)
 
 
 @pytest.mark.parametrize(
