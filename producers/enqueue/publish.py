@@ -31,29 +31,13 @@ from shared.voices import REASONING
 LOOKAHEAD = 10_000  # items read at once for sending
 CHUNK = 500  # messages sent between two updates of the ledger
 SENDING_LEASE = 15.0  # seconds, after which workers send what a dead producer did not
-# Options that the default names of older runs do not depend on, unless they differ from their defaults.
-ADDED = (
-    "only",
-    "redo_of",
-    "language",
-    "generator",
-    "provider",
-    "model",
-    "retriever",
-    "prompt_style",
-    "examples_as",
-    "template_arg",
-    "max_thinking",
-    "ask_letter",
-    "combine",
-    "weights",
-    "voices",
-    "voice_prompts",
-    "weights_from",
-    "kind_weights",
-    "agreement",
-    "stop",
-    "repair",
+# Options that the default names of all runs depend on, as those of the oldest versions. Others count only where
+# they differ from their defaults: then new options leave the names of ordinary runs as they are.
+IN_ALL_NAMES = frozenset(
+    {
+        *("votes", "max_attempts", "max_tokens", "temperature", "top_p", "seed", "fallback", "reader"),
+        *("scorer", "lora", "use", "threshold", "num_examples", "same_problem", "batch", "votes_of"),
+    }
 )
 Also = Callable[[Connection], object]  # what is written in the same transaction
 _NO_NAME = re.compile(r"[^\w.+@-]+")
@@ -154,8 +138,12 @@ def place(prepared: Prepared, budget: float | None = None) -> EnqueuedRun:
 def _identity(sampling: Sampling) -> dict[str, object]:
     """Give what the default name of a run depends on, beside its data and prompt."""
     options = sampling.model_dump(exclude={"prompt"})
-    defaults = {name: Sampling.model_fields[name].default for name in ADDED}
-    return {name: value for name, value in options.items() if name not in ADDED or value != defaults[name]}
+    fields = Sampling.model_fields
+    return {
+        name: value
+        for name, value in options.items()
+        if name in IN_ALL_NAMES or value != fields[name].get_default(call_default_factory=True)
+    }
 
 
 def _named(prompts: Mapping[str, PromptTemplate]) -> dict[str, object]:

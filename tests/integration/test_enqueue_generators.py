@@ -117,6 +117,8 @@ def test_default_names_of_ordinary_runs_are_those_of_older_versions(data: Path, 
     """Repeating the command of an older version continues its run."""
     assert votequeue("enqueue", "infer", data).code == 0
     (plain,) = (run.name for run in runs.list_runs())
+    # The name that it had before most of today's options.
+    assert plain == "data-b9895990"
     assert votequeue("enqueue", "infer", data, "--model", "m").code == 0
     assert votequeue("enqueue", "infer", data, "--retriever", "lexical").code == 0
     assert len({run.name for run in runs.list_runs()} | {plain}) == 3
