@@ -252,5 +252,5 @@ def require_whole_rounds(name: str, needed_by: str) -> None:
     if count := votes.count_stopped(name):
         raise UserError(
             f"{needed_by} needs whole rounds, and run {name!r} stopped those of "
-            f"{count} question{'s' if count != 1 else ''} early: sample its questions again with --stop never"
+            f"{console.count(count, 'question')} early: sample its questions again with --stop never"
         )

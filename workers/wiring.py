@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _Client = TypeVar("_Client")
+_Built = TypeVar("_Built")
 SWITCH_INTERVAL = 0.0005  # seconds
 EMBEDDED_TOGETHER = 64  # texts of one call, unless the provider's limits say otherwise
 SLOT_GRACE = 30.0  # seconds by which a slot for concurrent calls outlasts the longest call
@@ -102,27 +103,20 @@ def rounds(settings: Settings, stopping: threading.Event) -> tuple[Rounds, Gener
 
 
 def executors(settings: Settings) -> Callable[[str], Executor | None]:
-    """Give what builds the executor of a voice, once."""
+    """Give a function that builds the executor of a voice, if it has one; all tasks share it."""
+    return _cached(lambda name: _executor(name, settings))
 
-    building = threading.Lock()
 
-    def executor(name: str) -> Executor | None:
-        with building:
-            return build(name)
-
-    @functools.cache
-    def build(name: str) -> Executor | None:
-        voice = VOICES[name]
-        if voice.executor is None:
-            return None
-        try:
-            voice.require_package()
-        except UserError as error:
-            raise NotServedHere(str(error)) from error
-        built: Executor = pkgutil.resolve_name(voice.executor)(settings)
-        return built
-
-    return executor
+def _executor(name: str, settings: Settings) -> Executor | None:
+    voice = VOICES[name]
+    if voice.executor is None:
+        return None
+    try:
+        voice.require_package()
+    except UserError as error:
+        raise NotServedHere(str(error)) from error
+    built: Executor = pkgutil.resolve_name(voice.executor)(settings)
+    return built
 
 
 def vllm_generator(settings: Settings, _: threading.Event) -> Generator:
@@ -286,14 +280,19 @@ def embedding_model(provider: str, model: str, settings: Settings) -> EmbeddingM
 
 def once(build: Callable[[str, str, Settings], _Client]) -> Callable[[str, str], _Client]:
     """Give a function that builds one client per provider and model; all tasks share its connections."""
-    cached = functools.cache(lambda provider, model: build(provider, model, load_settings()))
+    return _cached(lambda provider, model: build(provider, model, load_settings()))
+
+
+def _cached(build: Callable[..., _Built]) -> Callable[..., _Built]:
+    """Remember what is built for some names; two threads never build the same."""
+    cached = functools.cache(build)
     building = threading.Lock()
 
-    def client(provider: str, model: str) -> _Client:
+    def built(*names: str) -> _Built:
         with building:
-            return cached(provider, model)
+            return cached(*names)
 
-    return client
+    return built
 
 
 def translator(provider: str, model: str, settings: Settings) -> Translator:

@@ -51,5 +51,5 @@ def order(
 
 def _prompt(voice: str, source: DataSource) -> str:
     """Give the digest of a voice's prompt in the data's language."""
-    language = prompt_choice.language_of_entries(line.entry for line in source.lines())
-    return prompt_choice.by_language([voice], language)[voice].digest
+    prompts, _ = prompt_choice.completed({}, [voice], (line.entry for line in source.lines()))
+    return prompts[voice].digest

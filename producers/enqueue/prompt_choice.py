@@ -70,6 +70,20 @@ def named(argument: str | None, voices: Collection[str]) -> dict[str, PromptTemp
     return prompts
 
 
+def completed(
+    prompts: dict[str, PromptTemplate], voices: Iterable[str], entries: Iterable[Entry]
+) -> tuple[dict[str, PromptTemplate], str | None]:
+    """Add the built-in prompts, in the language of the data, of voices without one; give the language too.
+
+    ``None``: no prompt was missing, and the entries were not read.
+    """
+    missing = [voice for voice in voices if voice not in prompts]
+    if not missing:
+        return prompts, None
+    language = language_of_entries(entries)
+    return prompts | by_language(missing, language), language
+
+
 def by_language(voices: Iterable[str], language: str) -> dict[str, PromptTemplate]:
     """Give the built-in prompts of some voices."""
     return {voice: prompt_files.built_in(VOICES[voice].prompts[language]) for voice in voices}

@@ -31,7 +31,7 @@ from shared.voices import REASONING
 LOOKAHEAD = 10_000  # items read at once for sending
 CHUNK = 500  # messages sent between two updates of the ledger
 SENDING_LEASE = 15.0  # seconds, after which workers send what a dead producer did not
-# Options that the default names of all runs depend on, as those of the oldest versions. Others count only where
+# Options that the default names of all runs depend on, as in the oldest versions. Others count only where
 # they differ from their defaults: then new options leave the names of ordinary runs as they are.
 IN_ALL_NAMES = frozenset(
     {
@@ -85,10 +85,7 @@ def prepare(
     voices = prompted_voices(sampling)
     prompts = prompt_choice.named(sampling.prompt, voices)
     source, few_shot = _check_data(data, examples, skip_bad, reading)
-    language = None
-    if missing := [voice for voice in voices if voice not in prompts]:
-        language = prompt_choice.language_of_entries(line.entry for line in source.lines())
-        prompts |= prompt_choice.by_language(missing, language)
+    prompts, language = prompt_choice.completed(prompts, voices, (line.entry for line in source.lines()))
     identity = _identity(sampling) | _named(prompts)
     chosen = name or default_name(data.stem, "infer", source.digest, few_shot.digest, identity)
     record = pinned(sampling, prompts).model_copy(update={"language": language}).model_dump(mode="json")

@@ -97,9 +97,7 @@ def prepare(source: Run, changes: dict[str, Any], name: str | None = None) -> Pr
     voices = publish.prompted_voices(sampling)
     prompts = {voice: prompt_store.of_votes(recorded[voice]) for voice in voices if voice in recorded}
     prompts |= prompt_choice.named(changes.get("prompt"), voices)
-    if missing := [voice for voice in voices if voice not in prompts]:
-        language = prompt_choice.language_of_entries(line.entry for line in data.lines())
-        prompts |= prompt_choice.by_language(missing, language)
+    prompts, _ = prompt_choice.completed(prompts, voices, (line.entry for line in data.lines()))
     options = publish.pinned(sampling, prompts).model_dump(mode="json")
     chosen = name or publish.default_name(source.name, "infer", data.digest, sorted(selected), options)
     run = Run(chosen, "infer", f"questions of {source.name}", data.digest, source.examples, options)

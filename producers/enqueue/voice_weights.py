@@ -23,7 +23,7 @@ class Learned:
     """The weights of votes by kind, and the share of agreements that are right, by fold.
 
     Of ``questions`` labelled questions, the first votes of all voices agree in ``agreeing``; of these, the
-    majority of all votes differs in ``differing``. Without their other votes, ``spared`` of all ``votes``
+    majority of all votes differs in ``differing``. Without their other votes, ``saved`` of all ``votes``
     would not have been sampled.
     """
 
@@ -33,7 +33,7 @@ class Learned:
     agreeing: int
     differing: int
     votes: int
-    spared: int
+    saved: int
 
     @property
     def note(self) -> str:
@@ -44,7 +44,7 @@ class Learned:
             return note
         return (
             f"{note}; the first votes of the voices agree on {self.agreeing} of them, and are right with "
-            f"probability {self.agreement[UNLABELLED]:.2f}: a stop there would spare {self.spared} of "
+            f"probability {self.agreement[UNLABELLED]:.2f}: a stop there would save {self.saved} of "
             f"{self.votes} votes, and change {console.count(self.differing, 'answer')}"
         )
 
@@ -105,7 +105,6 @@ def _labelled(name: str) -> Iterator[_Labelled]:
     run_progress.require_whole_rounds(name, f"--weights-from {name}")
     for result in votes.of_run(name):
         if result.gold is not None and result.votes:
-            first = [vote for vote in result.votes if vote.attempt == result.votes[0].attempt]
             fold = vote_weights.fold(dataset.unit(result.entry), labelled=True)
             options = len(result.entry.questions[result.question].options)
-            yield _Labelled(fold, result.gold, options, first)
+            yield _Labelled(fold, result.gold, options, result.first_round)

@@ -22,7 +22,7 @@ from shared import metrics, voting
 from shared.ledger import votes
 from shared.ledger.claims import FORCED
 from shared.ledger.schema import OPEN, State
-from shared.ledger.votes import QuestionResult, RecordedVote, VoteSource
+from shared.ledger.votes import QuestionResult, VoteSource
 from shared.voting import Vote
 
 NO_LETTER = "none"  # label for votes without a letter
@@ -197,7 +197,7 @@ def _count_votes(figures: Figures, result: QuestionResult) -> None:
         if vote.letter is not None:
             letters = figures.forced_letters if vote.letter_source == FORCED else figures.read_letters
             letters[vote.letter] += 1
-    first = _first_round(result)
+    first = result.first_round
     # Ties go to the letter seen first, as in the plain majority.
     for letter, agreeing in Counter(vote.letter for vote in first if vote.letter is not None).most_common(1):
         figures.first_rounds.append(FirstRound(len(first), agreeing, _verdict(letter, result.gold)))
@@ -209,15 +209,11 @@ def _verdict(letter: str, gold: str | None) -> Verdict:
     return Verdict.RIGHT if letter == gold else Verdict.WRONG
 
 
-def _first_round(result: QuestionResult) -> list[RecordedVote]:
-    return [vote for vote in result.votes if vote.attempt == result.votes[0].attempt]
-
-
 def _count_votes_right(figures: Figures, result: QuestionResult, gold: str) -> None:
     """Count the votes of the first round, and plain majorities: of it, and of all votes."""
     if not result.votes:
         return
-    first = _first_round(result)
+    first = result.first_round
     right = sum(vote.letter == gold for vote in first)
     figures.one_vote.add(right, len(first))
     figures.some_vote_right.add(right > 0)

@@ -120,5 +120,5 @@ def _match(result: QuestionResult) -> Match:
 
 def _answer(result: QuestionResult) -> RunAnswer:
     tokens = sum(vote.tokens for vote in result.votes) + result.aborted_tokens
-    last = tuple(vote.letter for vote in result.votes if vote.attempt == result.votes[-1].attempt)
+    last = tuple(vote.letter for vote in result.last_round)
     return RunAnswer(result.gold, result.letter, result.agreement, tokens, last)

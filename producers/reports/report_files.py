@@ -92,8 +92,9 @@ def draw(summary: Summary | Comparison, folder: Path) -> list[Path]:
 
 def _calls(axes: Any, report: GenerationReport) -> bool:
     counted = generation_report.by_minute(report)
+    if len(counted) < 3:
+        return False  # so few bars add nothing to the table
     minutes = range(max(counted, default=0) + 1)
     axes.bar(minutes, [counted[minute] for minute in minutes], width=1.0, align="edge")
     axes.set(title="Calls over time", xlabel="minutes since the first call", ylabel="calls a minute")
-    # Fewer bars add nothing to the table.
-    return len(counted) >= 3
+    return True

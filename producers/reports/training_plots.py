@@ -15,14 +15,12 @@ from producers.reports.training_report import TrainingReport
 
 def draw(training: TrainingReport, folder: Path) -> list[Path]:
     """Draw the training curves: loss, learning rate, held-out AUC; and the calibration."""
-    save, plots = (
-        inference_plots.save,
-        [
-            ("loss.png", "Loss", {"training": "loss", "held out": "eval_loss"}),
-            ("learning_rate.png", "Learning rate", {"": "learning_rate"}),
-            ("auc.png", "AUC on held-out texts", {"": "eval_auc"}),
-        ],
-    )
+    save = inference_plots.save
+    plots = [
+        ("loss.png", "Loss", {"training": "loss", "held out": "eval_loss"}),
+        ("learning_rate.png", "Learning rate", {"": "learning_rate"}),
+        ("auc.png", "AUC on held-out texts", {"": "eval_auc"}),
+    ]
     paths = [path for name, *how in plots if save(path := folder / name, _curve, training, *how)]
     bins = (training.result or {}).get("calibration")
     if bins and save(path := folder / "calibration.png", _calibration, bins):
@@ -32,13 +30,15 @@ def draw(training: TrainingReport, folder: Path) -> list[Path]:
 
 def _curve(axes: Any, training: TrainingReport, title: str, lines: dict[str, str]) -> bool:
     series = {label: training.series(name) for label, name in lines.items()}
+    # A curve needs two points.
+    if not any(len(steps) > 1 for steps, _ in series.values()):
+        return False
     for label, (steps, values) in series.items():
         axes.plot(steps, values, marker="o" if len(steps) < 20 else None, markersize=3, label=label or None)
     axes.set(title=title, xlabel="steps", ylabel=title)
     if len(series) > 1:
         inference_plots.legend(axes)
-    # A curve needs two points.
-    return any(len(steps) > 1 for steps, _ in series.values())
+    return True
 
 
 def _calibration(axes: Any, bins: inference_plots.Bins) -> bool:

@@ -53,8 +53,7 @@ class VoiceReport:
             if vote.first_outcome is not None:
                 figures.repaired.add(vote.letter is not None)
         if result.gold is not None and result.votes:
-            first = [vote for vote in result.votes if vote.attempt == result.votes[0].attempt]
-            self._count_right(first, result.gold)
+            self._count_right(result.first_round, result.gold)
 
     def leave_out_votes(self, stop: str) -> None:
         """Remove what needs whole rounds; a stop at agreement needs the first votes of all voices itself."""

@@ -81,6 +81,16 @@ class QuestionResult:
     aborted_tokens: int = 0
 
     @property
+    def first_round(self) -> list[RecordedVote]:
+        """Give the votes of its first round; they may be those of a later attempt."""
+        return [vote for vote in self.votes if vote.attempt == self.votes[0].attempt]
+
+    @property
+    def last_round(self) -> list[RecordedVote]:
+        """Give the votes of its last round."""
+        return [vote for vote in self.votes if vote.attempt == self.votes[-1].attempt]
+
+    @property
     def agreement(self) -> float | None:
         """Give the share of the question's votes that name its answer; ``None`` if there is none.
 

@@ -85,8 +85,8 @@ def test_agreement_of_the_first_votes_is_counted(tmp_path: Path, rounds_of: Buil
     # The first votes agree on B thrice, once on A; one right and one wrong are added.
     assert (learned.questions, learned.agreeing) == (6, 4)
     assert learned.agreement[UNLABELLED] == pytest.approx(4 / 6)
-    # No majority differs; two of four votes are spared for each.
-    assert (learned.differing, learned.spared, learned.votes) == (0, 8, 24)
+    # No majority differs; two of four votes are saved for each.
+    assert (learned.differing, learned.saved, learned.votes) == (0, 8, 24)
 
 
 def test_a_labelled_question_gets_what_was_learned_without_its_fold(tmp_path: Path, rounds_of: Build) -> None:
@@ -122,7 +122,7 @@ def test_recorded_votes_are_counted_with_the_weights(
     )
     assert ended.code == 0, ended.err
     assert "weights learned on 6 questions: program result 2.56, reasoning 0.56; the first votes" in ended.err
-    assert "right with probability 0.88: a stop there would spare 12 of 24 votes" in ended.err
+    assert "right with probability 0.88: a stop there would save 12 of 24 votes" in ended.err
     play(rounds_of(FakeGenerator()), claim("weighed"))
     assert answered("weighed") == [("B", "weighted majority", 1, 1)]
     shown = {row.name: row for row in revote.revote("weighed").rows}
