@@ -1,6 +1,6 @@
 """Early stop: whether the votes of a round that are still to come can change its answer.
 
-    [Vote("B"), Vote("B"), Vote("B"), Coming(), Coming()], by majority  ->  fixed: no further vote is needed
+    [Vote("B"), Vote("B"), Vote("B"), PendingVote(), PendingVote()], by majority  ->  fixed
 
 The answer is that of `voting.decide`, which is asked what it would say. A letter grows stronger with each of
 its votes, with their scores and weights, and with the earliest of their places. So a letter that can still
@@ -16,15 +16,15 @@ from shared.voting import Answer, Vote
 
 
 @dataclass(frozen=True)
-class Coming:
+class PendingVote:
     """A vote that is still to come; ``voice`` is the way in which it is asked for and read."""
 
     voice: str = REASONING
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What is known of a round before its votes are: the letters, and how votes become its answer.
+class StopRule:
+    """Tells when no vote to come can change the answer of a round: its letters, and how votes decide it.
 
     ``strongest`` gives, for a voice and a letter, the vote with the highest score that may come. If its score
     depends on the letter alone, this is the only one.
@@ -34,7 +34,7 @@ class Outlook:
     decide: Callable[[Sequence[Vote]], Answer | None]
     strongest: Callable[[str, str], Vote]
 
-    def is_fixed(self, votes: Sequence[Vote | Coming]) -> bool:
+    def is_fixed(self, votes: Sequence[Vote | PendingVote]) -> bool:
         """Tell whether all votes to come leave the letter of the answer as it is, or that there is none.
 
         ``votes`` are in the order of their places, which breaks ties.
@@ -45,11 +45,11 @@ class Outlook:
         letter = self._letter(votes)
         return all(self._letter(self._with(votes, other, len(votes))) == letter for other in self.letters)
 
-    def fewest(self, votes: Sequence[Vote | Coming]) -> int:
+    def votes_needed(self, votes: Sequence[Vote | PendingVote]) -> int:
         """Count the votes that must come at least before the answer is fixed; 0: it is."""
         if self.is_fixed(votes):
             return 0
-        coming = sum(isinstance(vote, Coming) for vote in votes)
+        coming = sum(isinstance(vote, PendingVote) for vote in votes)
 
         def could_fix(count: int) -> bool:
             return any(self.is_fixed(self._with(votes, letter, count)) for letter in self.letters)
@@ -57,17 +57,17 @@ class Outlook:
         # An answer that is fixed stays so. The last vote fixes it in any case.
         return 1 + bisect.bisect_left(range(1, coming), True, key=could_fix)
 
-    def _with(self, votes: Sequence[Vote | Coming], letter: str, count: int) -> list[Vote | Coming]:
+    def _with(self, votes: Sequence[Vote | PendingVote], letter: str, count: int) -> list[Vote | PendingVote]:
         """Let the next ``count`` votes to come be the strongest ones for a letter."""
-        filled: list[Vote | Coming] = []
+        filled: list[Vote | PendingVote] = []
         for vote in votes:
-            if isinstance(vote, Coming) and count:
+            if isinstance(vote, PendingVote) and count:
                 count -= 1
                 filled.append(self.strongest(vote.voice, letter))
             else:
                 filled.append(vote)
         return filled
 
-    def _letter(self, votes: Sequence[Vote | Coming]) -> str | None:
+    def _letter(self, votes: Sequence[Vote | PendingVote]) -> str | None:
         answer = self.decide([vote for vote in votes if isinstance(vote, Vote)])
         return answer.letter if answer else None

@@ -64,7 +64,8 @@ class Step:
 
 
 WHOLE_ROUND = Step()
-NEAREST = 10  # examples are retrieved for each that a prompt shows: not all have a text of its voice
+# How many are retrieved for each example that a prompt shows: not all have a text of its voice.
+CANDIDATES_PER_EXAMPLE = 10
 
 
 @dataclass(frozen=True)

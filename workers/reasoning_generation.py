@@ -19,8 +19,8 @@ from shared.options import Reasoning
 from shared.prompts import PromptQuestion
 from shared.voices import VOICES, Reading
 from workers.gateway.gateway import Gateway
-from workers.inference.program_votes import is_constant, program_in
 from workers.ports import ChatModel, Executor, Prompt
+from workers.program_replies import is_constant, program_in
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from producers import run_progress
 from producers.reports import render
 from shared import voting
 from shared.dataset import LETTERS
-from shared.early_stop import Coming, Outlook
+from shared.early_stop import PendingVote, StopRule
 from shared.ledger import models, votes
 from shared.ledger.votes import RecordedVote
 from shared.options import Sampling
@@ -56,29 +56,29 @@ class Spent:
 
 @dataclass
 class Replay:
-    """A round that gives its recorded votes when it is asked for them; it is a `waves.Ballot`."""
+    """A round that gives its recorded votes when it is asked for them; it is a `waves.PartialRound`."""
 
-    outlook: Outlook
+    stop_rule: StopRule
     recorded: Sequence[RecordedVote]
-    known: list[Vote | Coming] = field(default_factory=list)
+    known: list[Vote | PendingVote] = field(default_factory=list)
     tokens: int = 0
 
     def __post_init__(self) -> None:
         """Begin without votes."""
-        self.known = [Coming() for _ in self.recorded]
+        self.known = [PendingVote() for _ in self.recorded]
 
     @property
     def coming(self) -> list[int]:
         """Give the places of the votes to come."""
-        return [at for at, vote in enumerate(self.known) if isinstance(vote, Coming)]
+        return [at for at, vote in enumerate(self.known) if isinstance(vote, PendingVote)]
 
     def is_fixed(self) -> bool:
         """Tell whether the answer is fixed."""
-        return self.outlook.is_fixed(self.known)
+        return self.stop_rule.is_fixed(self.known)
 
-    def fewest(self) -> int:
+    def votes_needed(self) -> int:
         """Count the votes needed at least."""
-        return self.outlook.fewest(self.known)
+        return self.stop_rule.votes_needed(self.known)
 
     def add(self, places: Sequence[int], drawn: Sequence[RecordedVote]) -> None:
         """Count some votes."""
@@ -133,7 +133,7 @@ def stopped(case: Case, rule: Rule, way: str) -> Spent:
             answer = voting.decide(cast_votes, rule)
             return voting.fall_back([*before, *cast_votes], case.fallback) if last and not answer else answer
 
-        replay = Replay(Outlook(case.letters, decide, strongest), recorded)
+        replay = Replay(StopRule(case.letters, decide, strongest), recorded)
         spent.tokens += play(replay, way)
         known = [vote for vote in replay.known if isinstance(vote, Vote)]
         spent.votes += len(known)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared import voting
-from shared.early_stop import Coming, Outlook
+from shared.early_stop import PendingVote, StopRule
 from shared.voting import GATE, PLAIN, SUREST, Answer, Fallback, Rule, Vote, VotingMode
 
 VOID = Vote(None, 0.0)
@@ -17,15 +17,15 @@ USES = st.sampled_from(VotingMode)
 Decide = Callable[[Sequence[Vote]], Answer | None]
 
 
-def majority(size: int) -> Outlook:
-    return Outlook("ABCDE"[:size], lambda votes: voting.decide(votes, PLAIN), lambda _, letter: Vote(letter))
+def majority(size: int) -> StopRule:
+    return StopRule("ABCDE"[:size], lambda votes: voting.decide(votes, PLAIN), lambda _, letter: Vote(letter))
 
 
-def round_of(letters: str, size: int = 5) -> list[Vote | Coming]:
+def round_of(letters: str, size: int = 5) -> list[Vote | PendingVote]:
     """Make a round of some known votes ("-" has no letter, "." is still to come), and the rest to come."""
-    kinds: dict[str, Vote | Coming] = {"-": Vote(None), ".": Coming()}
+    kinds: dict[str, Vote | PendingVote] = {"-": Vote(None), ".": PendingVote()}
     known = [kinds.get(letter, Vote(letter)) for letter in letters]
-    return known + [Coming()] * (size - len(known))
+    return known + [PendingVote()] * (size - len(known))
 
 
 @pytest.mark.parametrize(
@@ -54,43 +54,43 @@ def round_of(letters: str, size: int = 5) -> list[Vote | Coming]:
 def test_a_majority_of_five_is_fixed_as_soon_as_it_is(letters: str, fixed: bool, fewest: int) -> None:
     votes = round_of(letters)
     assert majority(4).is_fixed(votes) is fixed
-    assert majority(4).fewest(votes) == fewest
+    assert majority(4).votes_needed(votes) == fewest
 
 
 @pytest.mark.parametrize(("size", "first"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (7, 4), (64, 32)])
 def test_a_first_wave_is_the_fewest_votes_that_could_decide(size: int, first: int) -> None:
-    assert majority(5).fewest(round_of("", size)) == first
+    assert majority(5).votes_needed(round_of("", size)) == first
 
 
 def test_a_letter_that_outweighs_all_others_needs_one_vote() -> None:
     scores = {"A": 0.05, "B": 0.9, "C": 0.05}
     rule = Rule(VotingMode.WEIGHTED, 0.0)
-    outlook = Outlook(
+    stop_rule = StopRule(
         "ABC", lambda votes: voting.decide(votes, rule), lambda _, letter: Vote(letter, scores[letter])
     )
-    assert outlook.fewest([Coming()] * 5) == 1
-    assert outlook.is_fixed([Vote("B", 0.9), *[Coming()] * 4])
-    assert not outlook.is_fixed([Vote("A", 0.05), *[Coming()] * 4])
+    assert stop_rule.votes_needed([PendingVote()] * 5) == 1
+    assert stop_rule.is_fixed([Vote("B", 0.9), *[PendingVote()] * 4])
+    assert not stop_rule.is_fixed([Vote("A", 0.05), *[PendingVote()] * 4])
 
 
 def test_a_scorer_of_texts_may_still_give_every_vote_to_come_the_highest_odds() -> None:
     rule = Rule(VotingMode.WEIGHTED, 0.0)
-    outlook = Outlook("AB", lambda votes: voting.decide(votes, rule), lambda _, letter: Vote(letter, 1.0))
-    assert not outlook.is_fixed([Vote("A", 0.98), Vote("A", 0.9), Coming()])  # odds 49 + 9 against 99
-    assert outlook.is_fixed([Vote("A", 1 - SUREST), Vote("A", 0.1), Coming()])
-    assert outlook.is_fixed([Vote("A", 1.0), Coming()])  # 99 against 99: A is seen first
+    stop_rule = StopRule("AB", lambda votes: voting.decide(votes, rule), lambda _, letter: Vote(letter, 1.0))
+    assert not stop_rule.is_fixed([Vote("A", 0.98), Vote("A", 0.9), PendingVote()])  # odds 49 + 9 against 99
+    assert stop_rule.is_fixed([Vote("A", 1 - SUREST), Vote("A", 0.1), PendingVote()])
+    assert stop_rule.is_fixed([Vote("A", 1.0), PendingVote()])  # 99 against 99: A is seen first
 
 
 def test_a_round_that_can_accept_no_vote_has_no_answer_from_the_beginning() -> None:
-    outlook = Outlook("AB", lambda votes: voting.decide(votes, GATE), lambda _, letter: Vote(letter, 0.4))
-    assert outlook.is_fixed([Coming()] * 5)
-    assert outlook.fewest([Coming()] * 5) == 0
+    stop_rule = StopRule("AB", lambda votes: voting.decide(votes, GATE), lambda _, letter: Vote(letter, 0.4))
+    assert stop_rule.is_fixed([PendingVote()] * 5)
+    assert stop_rule.votes_needed([PendingVote()] * 5) == 0
 
 
 # All ways in which a round can end
 
 
-def endings(votes: Sequence[Vote | Coming], possible: Callable[[str], list[Vote]]) -> list[list[Vote]]:
+def endings(votes: Sequence[Vote | PendingVote], possible: Callable[[str], list[Vote]]) -> list[list[Vote]]:
     """List all rounds that known votes and votes to come can become."""
     ways = [[vote] if isinstance(vote, Vote) else possible(vote.voice) for vote in votes]
     return [list(way) for way in itertools.product(*ways)]
@@ -101,30 +101,32 @@ def letter_of(decide: Decide, votes: Sequence[Vote]) -> str | None:
     return answer.letter if answer else None
 
 
-def check(outlook: Outlook, votes: Sequence[Vote | Coming], possible: Callable[[str], list[Vote]]) -> None:
-    """Compare the outlook with all endings."""
-    letters = {letter_of(outlook.decide, ending) for ending in endings(votes, possible)}
-    assert outlook.is_fixed(votes) == (len(letters) == 1)
+def check(
+    stop_rule: StopRule, votes: Sequence[Vote | PendingVote], possible: Callable[[str], list[Vote]]
+) -> None:
+    """Compare the rule with all endings."""
+    letters = {letter_of(stop_rule.decide, ending) for ending in endings(votes, possible)}
+    assert stop_rule.is_fixed(votes) == (len(letters) == 1)
     known = [vote for vote in votes if isinstance(vote, Vote)]
-    if outlook.is_fixed(votes):
-        assert letters == {letter_of(outlook.decide, known)}
-    check_fewest(outlook, votes, possible)
+    if stop_rule.is_fixed(votes):
+        assert letters == {letter_of(stop_rule.decide, known)}
+    check_fewest(stop_rule, votes, possible)
 
 
 def check_fewest(
-    outlook: Outlook, votes: Sequence[Vote | Coming], possible: Callable[[str], list[Vote]]
+    stop_rule: StopRule, votes: Sequence[Vote | PendingVote], possible: Callable[[str], list[Vote]]
 ) -> None:
     """Check that no fewer votes can fix the answer, and that so many can."""
-    fewest = outlook.fewest(votes)
-    assert (fewest == 0) == outlook.is_fixed(votes)
-    coming = [at for at, vote in enumerate(votes) if isinstance(vote, Coming)]
+    fewest = stop_rule.votes_needed(votes)
+    assert (fewest == 0) == stop_rule.is_fixed(votes)
+    coming = [at for at, vote in enumerate(votes) if isinstance(vote, PendingVote)]
     for count in {max(fewest - 1, 0), fewest}:
         drawn = set(coming[:count])
         ways = [
-            possible(vote.voice) if at in drawn and isinstance(vote, Coming) else [vote]
+            possible(vote.voice) if at in drawn and isinstance(vote, PendingVote) else [vote]
             for at, vote in enumerate(votes)
         ]
-        could = any(outlook.is_fixed(list(way)) for way in itertools.product(*ways))
+        could = any(stop_rule.is_fixed(list(way)) for way in itertools.product(*ways))
         assert could == (count == fewest)
 
 
@@ -162,11 +164,11 @@ def test_the_answer_is_fixed_exactly_if_all_endings_agree_where_letters_have_kno
         return [VOID, *(vote(voice, letter) for letter in letters)]
 
     size = data.draw(st.integers(1, 5))
-    votes: list[Vote | Coming] = []
+    votes: list[Vote | PendingVote] = []
     for _ in range(size):
         voice = data.draw(st.sampled_from(["reasoning", "program"]))
-        votes.append(data.draw(st.sampled_from([Coming(voice), *possible(voice)])))
-    check(Outlook(letters, deciding(rule, last, earlier, fallback), vote), votes, possible)
+        votes.append(data.draw(st.sampled_from([PendingVote(voice), *possible(voice)])))
+    check(StopRule(letters, deciding(rule, last, earlier, fallback), vote), votes, possible)
 
 
 @settings(max_examples=200, deadline=None)
@@ -178,9 +180,9 @@ def test_the_answer_is_fixed_exactly_if_all_endings_agree_where_scores_are_bound
     possible = [Vote(letter, score) for letter in letters for score in (0.0, 0.5, 1.0)]
     known = st.builds(Vote, st.sampled_from([*letters, None]), st.sampled_from(SCORES))
     votes = data.draw(st.lists(known, min_size=0, max_size=4))
-    places: list[Vote | Coming] = [*votes, *[Coming()] * data.draw(st.integers(0, 3))]
+    places: list[Vote | PendingVote] = [*votes, *[PendingVote()] * data.draw(st.integers(0, 3))]
     check(
-        Outlook(letters, deciding(rule, last, earlier, fallback), lambda _, letter: Vote(letter, 1.0)),
+        StopRule(letters, deciding(rule, last, earlier, fallback), lambda _, letter: Vote(letter, 1.0)),
         data.draw(st.permutations(places)),
         lambda _: [VOID, *possible],
     )
@@ -199,12 +201,12 @@ def test_waves_of_the_fewest_votes_give_the_answer_of_the_whole_round(
 ) -> None:
     scores = {letter: data.draw(st.sampled_from(SCORES)) for letter in "ABCD"}
     whole = [VOID if letter == "-" else Vote(letter, scores[letter]) for letter in letters]
-    outlook = Outlook(
+    stop_rule = StopRule(
         "ABCD", deciding(rule, last, [], fallback), lambda _, letter: Vote(letter, scores[letter])
     )
-    votes: list[Vote | Coming] = [Coming()] * len(whole)
+    votes: list[Vote | PendingVote] = [PendingVote()] * len(whole)
     asked = 0
-    while wave := outlook.fewest(votes):
+    while wave := stop_rule.votes_needed(votes):
         votes[asked : asked + wave] = whole[asked : asked + wave]
         asked += wave
-    assert letter_of(outlook.decide, whole[:asked]) == letter_of(outlook.decide, whole)
+    assert letter_of(stop_rule.decide, whole[:asked]) == letter_of(stop_rule.decide, whole)

@@ -24,10 +24,10 @@ from shared.prompts import FewShotExample, Message, ModelInput, PromptQuestion
 from shared.voices import VOICES
 from workers.inference import judging, waves
 from workers.inference.finished_rounds import Plan, SampledRound
-from workers.inference.program_votes import program_in
 from workers.inference.throughput_meter import Counter
-from workers.inference.waves import Ballot
+from workers.inference.waves import PartialRound
 from workers.ports import Completion, Executor, Generator, LetterQuestion, Step
+from workers.program_replies import program_in
 
 _AT_ONCE = 16  # programs
 _SHOWN = 500  # characters of output, to a model that repairs its program
@@ -92,11 +92,11 @@ class Asker:
         adapter: str | None,
         progress: Counter,
         fold: int,
-        ballot: Ballot | None = None,
+        partial: PartialRound | None = None,
     ) -> SampledRound:
         """Ask all voices at the same time; their votes are in the order of the run's voices.
 
-        If the run stops at agreement, each voice votes once first. With a ``ballot``, votes are asked for in
+        If the run stops at agreement, each voice votes once first. With ``partial``, votes are asked for in
         waves until it is decided.
         """
         counts = plan.sampling.votes_by_voice
@@ -106,8 +106,8 @@ class Asker:
             _Request(voice, plan.sampling.of_voice(voice), _template(plan, voice), *common, first)
             for voice, first in zip(counts, places, strict=False)
         ]
-        if ballot is not None:
-            return await self._ask_in_waves(ballot, requests, progress, plan.sampling.first_wave)
+        if partial is not None:
+            return await self._ask_in_waves(partial, requests, progress, plan.sampling.first_wave)
         if not plan.sampling.stops_at_agreement(fold):
             return _joined(await self._ask_all(requests, progress))
         name = f"round {claim.attempt} vote"
@@ -122,19 +122,21 @@ class Asker:
         return _joined([*first, *others])
 
     async def _ask_in_waves(
-        self, ballot: Ballot, requests: Sequence[_Request], progress: Counter, first_wave: int | None
+        self, partial: PartialRound, requests: Sequence[_Request], progress: Counter, first_wave: int | None
     ) -> SampledRound:
         parts: list[_Part] = []
 
         async def draw(first: int, count: int) -> list[Completion]:
             wanted = [part for request in requests if (part := request.within(first, first + count))]
-            drawn = await self._ask_all([_final(part) if ballot.final else part for part in wanted], progress)
+            drawn = await self._ask_all(
+                [_final(part) if partial.final else part for part in wanted], progress
+            )
             parts.extend(drawn)
             return [vote for part in drawn for vote in part.votes]
 
-        await waves.sample(ballot, draw, first_wave, self._aborts)
+        await waves.sample(partial, draw, first_wave, self._aborts)
         aborted = sum(progress.abort_rest().values())
-        return ballot.sampled(_stopped(_joined(parts).records, len(ballot.coming), aborted))
+        return partial.sampled(_stopped(_joined(parts).records, len(partial.coming), aborted))
 
     async def _ask_all(self, requests: Sequence[_Request], progress: Counter) -> list["_Part"]:
         asking = (self._ask(request, progress) for request in requests)

@@ -25,8 +25,8 @@ from workers.inference import judging, recorded_rounds
 from workers.inference.asking import Asker
 from workers.inference.finished_rounds import FinishedRound, Plan, SampledRound, folds_of, plan_of
 from workers.inference.throughput_meter import ThroughputMeter
-from workers.inference.waves import Ballot
-from workers.ports import NEAREST, Executor, Generator, Retriever, Scorer
+from workers.inference.waves import PartialRound
+from workers.ports import CANDIDATES_PER_EXAMPLE, Executor, Generator, Retriever, Scorer
 
 EXCLUSIVE_FROM = 2  # consecutive deaths from which a question's batch runs alone
 
@@ -116,7 +116,7 @@ class Rounds:
         sampling = plan.sampling
         retriever = self._retriever(sampling.retriever)
         # More than are shown: each voice shows the nearest ones with a text of its own.
-        count = NEAREST * sampling.num_examples
+        count = CANDIDATES_PER_EXAMPLE * sampling.num_examples
         return retriever.nearest(plan.examples, asked, count, sampling.same_problem, run)
 
     async def _ask(
@@ -130,10 +130,10 @@ class Rounds:
         fold: int,
     ) -> SampledRound:
         progress = self.meter.begin(claim.job.run, claim, plan.sampling.votes)
-        ballot = None
+        partial = None
         if plan.sampling.stop == "exact":
-            ballot = await asyncio.to_thread(Ballot, self._scorer, plan, model, claim, asked, fold)
-        return await self._asker.ask(plan, claim, asked, examples, adapter, progress, fold, ballot)
+            partial = await asyncio.to_thread(PartialRound, self._scorer, plan, model, claim, asked, fold)
+        return await self._asker.ask(plan, claim, asked, examples, adapter, progress, fold, partial)
 
     def _require_same(self, plan: Plan) -> None:
         """Raise `NotServedHere` unless the worker has the run's generator and model."""

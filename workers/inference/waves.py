@@ -1,6 +1,6 @@
 """Ask for the votes of a round in waves, and stop as soon as no vote to come can change its answer.
 
-    await waves.sample(ballot, ask)  ->  [Vote("B"), Vote("B"), Vote("B"), Coming(), Coming()]
+    await waves.sample(partial, ask)  ->  [Vote("B"), Vote("B"), Vote("B"), PendingVote(), PendingVote()]
 
 A wave has as few votes as could decide: 3, 1 and 1 of five by majority. Then each of them is needed. If more
 are asked for at once, those in flight are aborted when the others have decided.
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from shared import voting
 from shared.dataset import LETTERS
-from shared.early_stop import Coming, Outlook
+from shared.early_stop import PendingVote, StopRule
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import Claim, RoundRecord
 from shared.ledger.models import Model
@@ -28,7 +28,7 @@ from workers.ports import Completion, Scorer
 Ask = Callable[[int, int], Awaitable[list[Completion]]]
 
 
-class Ballot:
+class PartialRound:
     """The votes of a question's round: those that have come, and those to come.
 
     ``final``: there is no further round, since this is the last one, or since no vote can be accepted.
@@ -56,24 +56,24 @@ class Ballot:
             for letter in letters
         )
         self._earlier = recorded_votes.earlier_votes(claim.job) if self.final else []
-        self._outlook = Outlook(letters, self._decide, self._strongest)
-        self._votes: list[Vote | Coming] = [
-            Coming(voice) for voice, count in plan.sampling.votes_by_voice.items() for _ in range(count)
+        self._stop_rule = StopRule(letters, self._decide, self._strongest)
+        self._votes: list[Vote | PendingVote] = [
+            PendingVote(voice) for voice, count in plan.sampling.votes_by_voice.items() for _ in range(count)
         ]
         self._completions: dict[int, Completion] = {}
 
     @property
     def coming(self) -> list[int]:
         """Give the places of the votes to come."""
-        return [place for place, vote in enumerate(self._votes) if isinstance(vote, Coming)]
+        return [place for place, vote in enumerate(self._votes) if isinstance(vote, PendingVote)]
 
     def is_fixed(self) -> bool:
         """Tell whether no vote to come can change the answer."""
-        return self._outlook.is_fixed(self._votes)
+        return self._stop_rule.is_fixed(self._votes)
 
-    def fewest(self) -> int:
+    def votes_needed(self) -> int:
         """Count the votes that must come at least before the answer is fixed; 0: it is."""
-        return self._outlook.fewest(self._votes)
+        return self._stop_rule.votes_needed(self._votes)
 
     def add(self, places: Sequence[int], completions: Iterable[Completion]) -> None:
         """Read and score the votes of some places."""
@@ -123,33 +123,33 @@ class Ballot:
         return dict(zip(letters, scores, strict=True))
 
 
-async def sample(ballot: Ballot, ask: Ask, first_wave: int | None, aborts: bool) -> None:
+async def sample(partial: PartialRound, ask: Ask, first_wave: int | None, aborts: bool) -> None:
     """Ask for votes until the answer is fixed; ``aborts``: votes in flight can be aborted."""
     wanted = first_wave or 0
     # In a thread: with many votes and options, it takes long enough to stall the engine's loop.
-    while fewest := await asyncio.to_thread(ballot.fewest):
-        places = ballot.coming[: max(fewest, wanted)]
+    while fewest := await asyncio.to_thread(partial.votes_needed):
+        places = partial.coming[: max(fewest, wanted)]
         if aborts and len(places) > fewest:
-            await _until_fixed(ballot, ask, places)
+            await _until_fixed(partial, ask, places)
         else:
-            await _add(ballot, places, await ask(places[0], len(places)))
+            await _add(partial, places, await ask(places[0], len(places)))
         wanted = 0
 
 
-async def _until_fixed(ballot: Ballot, ask: Ask, places: Sequence[int]) -> None:
+async def _until_fixed(partial: PartialRound, ask: Ask, places: Sequence[int]) -> None:
     """Ask for each vote in a request of its own; abort those in flight when the answer is fixed."""
     asking = {asyncio.ensure_future(ask(place, 1)): place for place in places}
     try:
-        while asking and not await asyncio.to_thread(ballot.is_fixed):
+        while asking and not await asyncio.to_thread(partial.is_fixed):
             done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
             for request in done:
-                await _add(ballot, [asking.pop(request)], request.result())
+                await _add(partial, [asking.pop(request)], request.result())
     finally:
         for request in asking:
             request.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
 
 
-async def _add(ballot: Ballot, places: Sequence[int], completions: Sequence[Completion]) -> None:
+async def _add(partial: PartialRound, places: Sequence[int], completions: Sequence[Completion]) -> None:
     # An outage of the ledger must not lose the sampled votes.
-    await retries.until_done_aside(lambda: ballot.add(places, completions))
+    await retries.until_done_aside(lambda: partial.add(places, completions))

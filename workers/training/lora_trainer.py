@@ -21,7 +21,7 @@ from shared.recipes import LoraTraining
 from shared.training_examples import Text, TrainingExample
 from shared.voices import PROGRAM, REASONING, VOICES
 from workers.models.chat_template import ChatTemplate
-from workers.ports import NEAREST, Retriever, TrainingContext
+from workers.ports import CANDIDATES_PER_EXAMPLE, Retriever, TrainingContext
 from workers.training import splits, trainer_setup
 from workers.training.callbacks import EVALUATIONS
 from workers.training.ipc import TrainedModel
@@ -136,7 +136,7 @@ def _rows(
     """Tokenize prompts and completions, dropping the farthest few-shot examples until both fit."""
     asked = [example.asked for example in examples]
     # As in runs, each voice shows the nearest ones with a text of its own.
-    count = NEAREST * options.num_examples
+    count = CANDIDATES_PER_EXAMPLE * options.num_examples
     near = retriever.nearest(EXAMPLES, asked, count, same_problem=False) if asked else []
     rows: list[dict[str, Any]] = []
     left_out = 0

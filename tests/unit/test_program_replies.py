@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.inference import program_votes
+from workers import program_replies
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,9 @@ from workers.inference import program_votes
     ],
 )
 def test_a_program_without_a_computation_is_a_constant(program: str, constant: bool) -> None:
-    assert program_votes.is_constant(program) == constant
+    assert program_replies.is_constant(program) == constant
 
 
 @pytest.mark.parametrize("program", ["(" * 10_000 + ")" * 10_000, "-" * 100_000 + "1", "print('\0')"])
 def test_a_program_that_python_cannot_parse_is_no_constant(program: str) -> None:
-    assert not program_votes.is_constant(program)
+    assert not program_replies.is_constant(program)

@@ -1,6 +1,6 @@
-"""Run the programs of a round's votes, and ask once more for those that fail.
+"""Find the program in a model's reply, and tell whether it computes anything.
 
-"```python\\nprint(2 + 3)\\n```"  ->  program_in(...)  ->  "print(2 + 3)"  ->  Execution("5\\n")
+program_in("```python\\nprint(2 + 3)\\n```")  ->  "print(2 + 3)"
 """
 
 import ast
