@@ -100,8 +100,10 @@ def _results(line: str, values: Sequence[str], whole: bool = False) -> set[str]:
             found = {LETTERS[at] for at, value in enumerate(values) if same(text, value)}
             if found:
                 return found
-        polarity = _polarity(text)
-        if polarity is not None and not whole:
+        polarity = None if whole else _polarity(text)
+        if not whole and polarity is None and sorted(map(_polarity, values), key=bool) == [False, True]:
+            polarity = _affirmed(text)
+        if polarity is not None:
             found = {LETTERS[at] for at, truth in enumerate(_polarities(values)) if truth is polarity}
             if found:
                 return found
@@ -119,6 +121,7 @@ def _candidates(line: str) -> Iterator[str]:
 def _plain(text: str) -> str:
     """Normalise widths, spaces, quotes, Markdown and closing punctuation."""
     text = unicodedata.normalize("NFKC", text[-_LONGEST:])
+    text = re.sub(r"(?:\s|\\n)+$", "", text)  # also line breaks that an option's text spells out
     text = re.sub(r"[\"'`“”‘’*$\\]", "", text)
     return re.sub(r"\s+", " ", text).strip(" 。.;!")
 
@@ -245,6 +248,8 @@ _NO = (
     "no false incorrect wrong"
 )
 _WORDS = {**dict.fromkeys(_YES.split(), True), **dict.fromkeys(_NO.split(), False)}
+_DENIAL = re.compile(r"不|没|未|并非|无|not? ", re.IGNORECASE)
+_AFFIRMATION = re.compile(r"是(?!否)|能(?!否)|可以|会|有|存在|属于")
 _NEGATION = re.compile(r"不|没|未|非|无|not |no ")
 
 
@@ -252,6 +257,13 @@ def _polarity(text: str) -> bool | None:
     """Tell whether a text says yes or no, as a word of its own or before further words."""
     first = re.split(r"[,;:(]", text.casefold(), maxsplit=1)[0].strip()
     return _WORDS.get(first)
+
+
+def _affirmed(sentence: str) -> bool | None:
+    """Tell whether a sentence affirms or denies, by its first word: ``不是英国人``."""
+    if _DENIAL.match(sentence):
+        return False
+    return True if _AFFIRMATION.match(sentence) else None
 
 
 def _polarities(values: Sequence[str]) -> list[bool | None]:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared import voices
 from shared.prompts import PromptQuestion
 from shared.voices import REASONING
 
@@ -18,7 +19,10 @@ Kind = Literal["votes", "texts"]
 
 
 class Text(BaseModel):
-    """A reasoning or program and the letter it ends in; of a vote, its round, its place, and its thinking."""
+    """A reasoning or program and the letter it ends in.
+
+    A vote has its round, its place, its thinking, and how its program ended (``outcome``).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     text: str
@@ -27,6 +31,12 @@ class Text(BaseModel):
     place: int = 0
     thinking: str | None = Field(default=None, exclude_if=lambda value: value is None)
     voice: str = Field(default=REASONING, exclude_if=lambda name: name == REASONING)
+    outcome: str | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @property
+    def kind(self) -> str:
+        """Name what the weight of a vote depends on."""
+        return voices.kind(self.voice, self.outcome)
 
     def with_thinking(self) -> "Text":
         """Put the thinking before the text."""
@@ -61,6 +71,11 @@ class TrainingExample(BaseModel):
     def asked(self) -> PromptQuestion:
         """Give the question as prompts show it."""
         return PromptQuestion(self.problem, self.question, self.options)
+
+    @property
+    def reasonings(self) -> list[Text]:
+        """Give the texts that are reasonings."""
+        return [text for text in self.texts if text.voice == REASONING]
 
     def with_thinking(self) -> "TrainingExample":
         """Put the thinking of each text before it."""

@@ -51,12 +51,23 @@ def _check_voices(sampling: Sampling, given: Mapping[str, Any]) -> None:
     asked = [VOICES[name] for name in sampling.votes_by_voice]
     if given.get("repair") and not any(voice.executor for voice in asked):
         raise InvalidOption("--repair", "it needs votes that are programs: --voices program=2")
-    if sampling.stop.startswith("agreement") and (len(asked) < 2 or sampling.weights_from is None):
-        raise InvalidOption("--stop", "an agreement needs two voices or more, and --weights-from RUN")
+    if sampling.stop.startswith("agreement") and (len(asked) < 2 or not _knows_agreement(sampling)):
+        raise InvalidOption(
+            "--stop",
+            "an agreement needs two voices or more, and --weights-from RUN or a scorer of such votes",
+        )
     for voice in asked:
         voice.require_package()
         if voice.chats and GENERATORS[sampling.generator].torch:
             _require_chat_template(sampling, "--voices", f"leave out {voice.name}")
+
+
+def _knows_agreement(sampling: Sampling) -> bool:
+    """Tell whether it was learned how often agreeing first votes are right, from runs or with the scorer."""
+    if sampling.weights_from is not None:
+        return True
+    scorer = models.chosen("scorer", sampling.scorer)
+    return scorer is not None and scorer.weighing(sampling).agreement is not None
 
 
 def changes(origin: Mapping[str, Any], chosen: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:

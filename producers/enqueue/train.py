@@ -32,7 +32,8 @@ from shared.voices import PROGRAM, REASONING
 class TrainingSource:
     """A run or a file of training examples, the weight of its texts, and whether it is for testing only.
 
-    ``voices`` are those of the texts that are used.
+    ``voices`` are those of the texts to learn from. ``all_votes``: the votes of the other voices are taken,
+    too, to learn what they count.
     """
 
     name: str
@@ -40,6 +41,7 @@ class TrainingSource:
     weight: float = 1.0
     test: bool = False
     voices: tuple[str, ...] = (REASONING,)
+    all_votes: bool = False
 
     @property
     def label(self) -> str:
@@ -142,6 +144,7 @@ def scorer(
         if source.path is None:
             option = "--test" if source.test else "--from"
             run_progress.require_whole_rounds(source.name, f"{option} {source.name}")
+    sources = [dataclasses.replace(source, all_votes=True) for source in sources]
     survey = survey_sources(sources)
     if INPUTS[options.input].answers:
         _require_labels(survey)
@@ -245,6 +248,7 @@ def survey_sources(sources: Sequence[TrainingSource]) -> Survey:
     inputs.check([source.path for source in sources if source.path is not None])
     digest = hashlib.sha256()
     voices: set[str] = set()
+    learned_voices = {voice for source in sources for voice in source.voices}
     examples = labelled = right = wrong = tested = 0
     with console.bar("reading", None, "training examples") as advance:
         for example in inputs.counted(gather(sources), advance):
@@ -255,9 +259,10 @@ def survey_sources(sources: Sequence[TrainingSource]) -> Survey:
                 tested += len(example.texts)
                 continue
             labelled += bool(example.answer)
-            rights = sum(example.is_right(text) for text in example.texts)
+            learned = [text for text in example.texts if text.voice in learned_voices]
+            rights = sum(map(example.is_right, learned))
             right += rights
-            wrong += len(example.texts) - rights
+            wrong += len(learned) - rights
     return Survey(digest.hexdigest(), examples, labelled, right, wrong, tested, frozenset(voices))
 
 
@@ -303,9 +308,11 @@ def _of_votes(source: TrainingSource) -> Iterator[TrainingExample]:
                 attempt=vote.attempt,
                 place=vote.place,
                 thinking=vote.thinking,
+                voice=vote.voice,
+                outcome=vote.outcome,
             )
             for vote in result.votes
-            if vote.voice == REASONING
+            if source.all_votes or vote.voice == REASONING
         )
         yield _example(result.entry, result.question, source, texts, kind="votes")
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from producers import console, run_progress
-from shared import dataset, voices, vote_weights, voting
+from shared import dataset, kind_weights, vote_weights, voting
 from shared.errors import UserError
+from shared.kind_weights import LabelledRound
 from shared.ledger import votes
-from shared.ledger.votes import RecordedVote
-from shared.vote_weights import UNLABELLED, FoldCount
+from shared.vote_weights import UNLABELLED
 from shared.voting import PLAIN, Vote
 
 
@@ -49,29 +49,6 @@ class Learned:
         )
 
 
-@dataclass(frozen=True)
-class _Labelled:
-    """The first round of a labelled question."""
-
-    fold: int
-    gold: str
-    options: int
-    votes: list[RecordedVote]
-
-    @property
-    def agreed(self) -> str | None:
-        return voices.agreed((vote.voice, vote.letter) for vote in self.votes)
-
-    @property
-    def majority(self) -> str | None:
-        answer = voting.decide([Vote(vote.letter) for vote in self.votes], PLAIN)
-        return answer.letter if answer else None
-
-    def count(self, letters: list[str]) -> FoldCount:
-        """Count right letters among some of the votes'."""
-        return self.fold, letters.count(self.gold), len(letters), len(letters) / self.options
-
-
 def learn(names: str) -> Learned:
     """Learn from labelled runs, whose names are separated by commas.
 
@@ -81,25 +58,24 @@ def learn(names: str) -> Learned:
     rounds = [each for name in names.split(",") for each in _labelled(name.strip())]
     if not rounds:
         raise UserError(f"--weights-from {names}: no question there has a right letter and votes")
-    kinds = sorted({vote.kind for each in rounds for vote in each.votes if vote.letter is not None})
-    agreeing = [each for each in rounds if each.agreed is not None]
-    counts = [each.count([str(each.agreed)]) for each in agreeing]
+    agreeing = [(each, letter) for each in rounds if (letter := each.agreed) is not None]
     return Learned(
-        {kind: vote_weights.by_fold([_of_kind(each, kind) for each in rounds]) for kind in kinds},
-        vote_weights.shares_by_fold(counts),
+        kind_weights.by_kind(rounds),
+        kind_weights.agreement(rounds),
         len(rounds),
         len(agreeing),
-        sum(each.majority != each.agreed for each in agreeing),
+        sum(_majority(each) != letter for each, letter in agreeing),
         sum(len(each.votes) for each in rounds),
-        sum(len(each.votes) - len({vote.voice for vote in each.votes}) for each in agreeing),
+        sum(len(each.votes) - len({vote.voice for vote in each.votes}) for each, _ in agreeing),
     )
 
 
-def _of_kind(labelled: _Labelled, kind: str) -> FoldCount:
-    return labelled.count([vote.letter for vote in labelled.votes if vote.letter and vote.kind == kind])
+def _majority(labelled: LabelledRound) -> str | None:
+    answer = voting.decide([Vote(vote.letter) for vote in labelled.votes], PLAIN)
+    return answer.letter if answer else None
 
 
-def _labelled(name: str) -> Iterator[_Labelled]:
+def _labelled(name: str) -> Iterator[LabelledRound]:
     run_progress.require_questions(name)
     run_progress.require_finished(name)
     run_progress.require_whole_rounds(name, f"--weights-from {name}")
@@ -107,4 +83,4 @@ def _labelled(name: str) -> Iterator[_Labelled]:
         if result.gold is not None and result.votes:
             fold = vote_weights.fold(dataset.unit(result.entry), labelled=True)
             options = len(result.entry.questions[result.question].options)
-            yield _Labelled(fold, result.gold, options, result.first_round)
+            yield LabelledRound(fold, result.gold, options, result.first_round)

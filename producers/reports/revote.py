@@ -99,6 +99,8 @@ def revote(name: str, scorer: str | None = None) -> Revote:
             "or combine the runs with --combine plain"
         )
     model = _model(name, scorer)
+    if model is not None:
+        sampling = model.weighing(sampling)
     comparison = Revote(name, model.name if model else None)
     cases = list(_cases(comparison, model))
     if not cases:
@@ -168,14 +170,12 @@ def _rows(cases: Sequence[_Case], model: Model | None, sampling: Sampling) -> It
     yield _row(ONE_VOTE, None, cases, one, sizes=[len(votes) for votes in first])
     plain, rounds, tokens = _answers(cases, PLAIN, sampling)
     yield _finished(_row("majority", None, cases, plain), rounds, tokens)
-    rules: list[tuple[Rule, Sampling | None]] = []
+    weighing = sampling if sampling.kind_weights else None
+    rules = [(BY_KIND, PLAIN)] if weighing else []
     if model:
-        rules = [(Rule(use, model.threshold(use)), None) for use in SCORED]
-    if sampling.kind_weights:
-        rules.insert(0, (PLAIN, sampling))
-    for rule, weighing in rules:
+        rules += [(str(use), Rule(use, model.threshold(use))) for use in SCORED]
+    for name, rule in rules:
         right, rounds, tokens = _answers(cases, rule, sampling, weighing)
-        name = BY_KIND if weighing else rule.use
         row = _row(name, rule.threshold if rule.use.voids else None, cases, right)
         gains = [now - before for now, before in zip(right, plain, strict=True)]
         row.over_majority = sum(gains) / len(cases)

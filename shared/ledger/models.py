@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from shared.errors import UserError
 from shared.ledger import engine, schema
 from shared.model_store import Kind
+from shared.options import Sampling
 from shared.voting import GATE, Rule, VotingMode
 
 # Reserved names: no model; the model in use when a run is enqueued (in records before revision 3: the
@@ -46,6 +47,17 @@ class Model:
         """Give the threshold that was best for a use on the held-out part."""
         best = self.rule or GATE
         return float(self.metrics.get("thresholds", {}).get(use, best.threshold))
+
+    def weighing(self, sampling: Sampling) -> Sampling:
+        """Add to a run's options what a scorer has learned that votes of each kind count.
+
+        What the run has learned itself, with ``weights_from`` or as a combination, takes precedence.
+        """
+        names: tuple[str, ...] = ("kind_weights", "agreement")
+        learned = {name: self.metrics[name] for name in names if name in self.metrics}
+        if not learned or sampling.kind_weights is not None or sampling.combined_runs:
+            return sampling
+        return sampling.model_copy(update=learned)
 
 
 @dataclass(frozen=True)

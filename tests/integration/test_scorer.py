@@ -16,6 +16,7 @@ from shared.errors import NotServedHere, Refused
 from shared.prompts import PromptQuestion
 from shared.recipes import ScorerTraining
 from shared.training_examples import Text, TrainingExample
+from shared.vote_weights import UNLABELLED
 from shared.voting import GATE, VotingMode
 from tests import tiny, training_fixtures
 from tests.training_fixtures import RIGHT, WRONG, RecordingListener
@@ -263,6 +264,29 @@ def test_it_is_known_which_problems_were_learned_from(made: TrainedModel) -> Non
     every = {dataset.identity(example.problem) for example in training_fixtures.examples(40)}
     assert set(made.problems) < every
     assert len(made.problems) == 40 - made.metrics["answers"]["questions"]
+
+
+def test_what_programs_count_is_learned_and_stored_with_the_model(base: Path, tmp_path: Path) -> None:
+    found = [
+        example.model_copy(
+            update={
+                "texts": (
+                    *example.texts,
+                    Text(text="print(1)", letter=example.answer, place=5, voice="program", outcome="result"),
+                )
+            }
+        )
+        for example in training_fixtures.examples(40)
+    ]
+    made = train(tmp_path, options(base, epochs=1), found)
+    weights = made.metrics["kind_weights"]
+    assert set(weights) == {"program result", "reasoning"}
+    assert weights["program result"][UNLABELLED] > weights["reasoning"][UNLABELLED]
+    # Of the votes A, B, A, A, B and a right program, the majority is right if the first vote is.
+    assert made.metrics["answers"]["weights by kind"] == 1.0 > made.metrics["answers"]["majority"]
+    facts = model_store.described(made.folder)
+    assert facts["kind_weights"] == {kind: list(values) for kind, values in weights.items()}
+    assert facts["agreement"] == list(made.metrics["agreement"])
 
 
 # A model

@@ -3,6 +3,7 @@
 learn("labelled").weights["program result"][UNLABELLED]  ->  log-odds of its right votes over chance
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from producers.enqueue import voice_weights
+from producers.enqueue import train, voice_weights
 from producers.reports import revote
 from shared import dataset, vote_weights
 from shared.errors import UserError
@@ -18,9 +19,10 @@ from shared.ledger import runs, schema
 from shared.options import Sampling
 from shared.voices import VOICES
 from shared.vote_weights import FOLDS, UNLABELLED
+from shared.voting import PLAIN, Rule, VotingMode
 from tests.conftest import Command
 from tests.fakes import FakeGenerator, FakeRetriever, FakeScorer
-from tests.integration import run_fixtures
+from tests.integration import model_fixtures, run_fixtures
 from tests.integration.test_rounds import answered, claim, open_run, play, rows
 from tests.integration.test_voices import MIXED, PROGRAM, program
 from workers.inference.rounds import Rounds
@@ -239,6 +241,76 @@ def test_what_cannot_be_learned_is_refused(
     ended = votequeue("enqueue", "infer", data, "--run", "new", *given)
     assert ended.code in (1, 2)
     assert said in " ".join(ended.err.replace("│", " ").split())
+
+
+def of_a_scorer(rule: Rule = PLAIN, **weights: float) -> str:
+    """Put a scorer in use that has learned what votes count, and that agreement is right 9 times of 10."""
+    learned = {kind.replace("_", " "): [weight] * (FOLDS + 1) for kind, weight in weights.items()}
+    return model_fixtures.put(rule=rule, kind_weights=learned, agreement=[0.9] * (FOLDS + 1))
+
+
+def test_a_scorer_brings_what_votes_of_each_kind_count(tmp_path: Path, rounds_of: Build) -> None:
+    scorer = of_a_scorer(reasoning=1.0, program_result=3.0)
+    for changes, answer in [
+        ({"scorer": scorer}, "B"),
+        ({"scorer": "follow"}, "B"),
+        ({"scorer": "none"}, "A"),
+    ]:
+        run = open_run(tmp_path, 1, **{**TWO, **changes})
+        play(rounds_of(FakeGenerator({"题0：": [words("AA"), programs("乙C")]}, chats=True)), claim(run))
+        assert answered(run)[0][0] == answer
+    # What a run has learned itself takes precedence.
+    own = {"reasoning": (5.0,) * (FOLDS + 1), "program result": (1.0,) * (FOLDS + 1)}
+    run = open_run(tmp_path, 1, **TWO, scorer=scorer, kind_weights=own)
+    play(rounds_of(FakeGenerator({"题0：": [words("AA"), programs("乙C")]}, chats=True)), claim(run))
+    assert answered(run)[0][0] == "A"
+
+
+def test_the_weights_of_a_scorer_multiply_its_odds(tmp_path: Path, rounds_of: Build) -> None:
+    run = labelled(tmp_path, rounds_of, [("AA", "乙C")])
+    assert answered(run)[0][0] == "A"
+    scorer = of_a_scorer(Rule(VotingMode.WEIGHTED, 0.0), reasoning=1.0, program_result=3.0)
+    again = open_run(tmp_path, 1, **TWO, scorer=scorer, votes_of=run)
+    play(rounds_of(FakeGenerator()), claim(again))
+    assert answered(again)[0][:2] == ("B", "weighted majority")
+    shown = {row.name: row.right.right for row in revote.revote(again).rows}
+    assert (shown["majority"], shown["weights by kind"], shown["weighted"]) == (0, 1, 1)
+
+
+def test_a_scorer_of_mixed_votes_allows_a_stop_at_agreement(
+    tmp_path: Path, home: Path, rounds_of: Build, votequeue: Command
+) -> None:
+    data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "AB"))
+    command = ("enqueue", "infer", data, "--run", "new", "--voices", "reasoning=2,program=2")
+    model_fixtures.put("s0")
+    ended = votequeue(*command, "--stop", "agreement=0.9")
+    assert ended.code == 2
+    assert "or a scorer of such votes" in " ".join(ended.err.replace("│", " ").split())
+    of_a_scorer(reasoning=1.0, program_result=3.0)
+    assert votequeue(*command, "--stop", "agreement=0.9").code == 0
+    for share, votes in [(0.9, 1), (0.95, 2)]:
+        run = open_run(tmp_path, 1, **TWO, scorer="s1", stop=f"agreement={share}")
+        replies = [words("B" * votes), programs("乙" * votes)]
+        play(rounds_of(FakeGenerator({"题0：": replies}, chats=True)), claim(run))
+        assert len(rows(schema.votes, run)) == 2 * votes
+
+
+def test_a_scorer_is_judged_with_the_votes_of_all_voices_and_learns_from_reasonings(
+    tmp_path: Path, rounds_of: Build
+) -> None:
+    run = labelled(tmp_path, rounds_of, [("AB", "乙C"), ("BB", "乙乙")])
+    sources = train.sources([], [run], [], [])
+    survey = train.survey_sources([dataclasses.replace(source, all_votes=True) for source in sources])
+    assert (survey.right, survey.wrong) == (3, 1)
+    (first, _) = train.gather([dataclasses.replace(source, all_votes=True) for source in sources])
+    assert [(text.kind, text.letter) for text in first.texts] == [
+        ("reasoning", "A"),
+        ("reasoning", "B"),
+        ("program result", "B"),
+        ("program letter", "C"),
+    ]
+    assert [text.letter for text in first.reasonings] == ["A", "B"]
+    assert [len(example.texts) for example in train.gather(sources)] == [2, 2]
 
 
 def test_a_run_records_what_was_learned_for_it(

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from shared.training_examples import Text, TrainingExample
+from shared.vote_weights import FOLDS, UNLABELLED, log_odds
 from shared.voting import Rule, VotingMode
 from workers.models import calibration
-from workers.models.calibration import Calibration, Case
+from workers.models.calibration import Calibration, Case, Chosen
 
 ANSWER, TEXT = "question+answer", "question+reasoning"
 
@@ -128,13 +129,13 @@ def test_a_gate_can_do_what_weights_cannot() -> None:
 
 def test_a_lone_peak_among_thresholds_is_luck() -> None:
     shares = dict.fromkeys(calibration.THRESHOLDS, 0.5) | {0.1: 0.62, 0.6: 0.6, 0.65: 0.6, 0.7: 0.6}
-    assert calibration._best(lambda rule: shares[rule.threshold], VotingMode.GATE) == 0.65
+    assert calibration._best(shares.__getitem__) == 0.65
 
 
 def test_what_was_chosen_elsewhere_is_used_as_it_is() -> None:
-    given = {"gate": 0.5, "gate-weighted": 0.2}, Rule(VotingMode.GATE, 0.5)
+    given = Chosen({"gate": 0.5, "gate-weighted": 0.2}, Rule(VotingMode.GATE, 0.5), None)
     found = calibration.answered([case("AAB", [0, 0, 0])], [[0.1, 0.1, 0.4]], given)
-    assert (found.thresholds, found.rule) == given
+    assert (found.thresholds, found.rule) == (given.thresholds, given.rule)
     # No vote is above the gate, so that the majority of all decides, as it would for a worker.
     assert found.by_use["gate"] == 1.0
     assert found.by_use["gate-weighted"] == 0.0
@@ -142,7 +143,68 @@ def test_what_was_chosen_elsewhere_is_used_as_it_is() -> None:
 
 def test_a_void_round_is_followed_by_the_next_one_on_record() -> None:
     asked_twice = case("AB", [0, 0, 0], rounds=2)
-    found = calibration.answered(
-        [asked_twice], [[0.1, 0.3, 0.8, 0.3]], ({"gate": 0.5}, Rule(VotingMode.GATE, 0.5))
-    )
+    given = Chosen({"gate": 0.5}, Rule(VotingMode.GATE, 0.5), None)
+    found = calibration.answered([asked_twice], [[0.1, 0.3, 0.8, 0.3]], given)
     assert found.by_use["gate"] == 1.0
+
+
+# Votes of several kinds
+
+
+def mixed(at: int, words: str, results: str) -> Case:
+    """Make a question of its own group, with reasonings for letters and programs with results for others."""
+    found = lesson(words + results)
+    texts = tuple(
+        text if place < len(words) else text.model_copy(update={"voice": "program", "outcome": "result"})
+        for place, text in enumerate(found.texts)
+    )
+    return Case(found.model_copy(update={"texts": texts, "group": f"g{at}"}), np.zeros(len(texts)))
+
+
+def test_votes_count_what_their_kind_is_worth_and_the_majority_may_win_by_it() -> None:
+    # Two of three words are wrong, and every result is right.
+    cases = [mixed(at, "BBA", "AA") for at in range(10)]
+    found = calibration.answered(cases, [[0.5] * 5] * 10)
+    assert found.kinds is not None
+    assert found.kinds.weights["reasoning"] == (0.0,) * (FOLDS + 1)
+    assert found.kinds.weights["program result"][UNLABELLED] == pytest.approx(log_odds(20, 20, 20 / 3))
+    assert (found.by_use["majority"], found.by_use[calibration.BY_KIND]) == (1.0, 1.0)
+    assert not found.beats_majority
+    cases = [mixed(at, "BBB", "A") for at in range(10)]
+    found = calibration.answered(cases, [[0.5] * 4] * 10)
+    assert (found.by_use["majority"], found.by_use[calibration.BY_KIND], found.best) == (0.0, 1.0, 1.0)
+    assert found.beats_majority
+
+
+def test_a_question_is_voted_on_with_what_was_learned_without_its_fold() -> None:
+    cases = [mixed(0, "B", "A"), *(mixed(at, "A", "B") for at in range(1, 6))]
+    found = calibration.answered(cases, [[0.5] * 2] * 6)
+    assert found.kinds is not None
+    alone = cases[0].labelled.fold
+    others = [case for case in cases if case.labelled.fold != alone]
+    assert len(others) < 6
+    assert found.kinds.weights["program result"][alone] == 0.0
+    assert found.kinds.weights["reasoning"][alone] == pytest.approx(
+        log_odds(len(others), len(others), len(others) / 3)
+    )
+
+
+def test_on_tests_votes_count_what_was_learned_elsewhere() -> None:
+    learned = calibration.answered([mixed(at, "BBB", "A") for at in range(10)], [[0.5] * 4] * 10)
+    given = Chosen(learned.thresholds, learned.rule, learned.kinds)
+    found = calibration.answered([mixed(11, "AAA", "B")], [[0.5] * 4], given)
+    assert (found.best, found.by_use["majority"]) == (0.0, 1.0)
+    assert not found.beats_majority
+
+
+def test_without_programs_nothing_is_weighed_by_kind() -> None:
+    found = calibration.answered([case("AAB", [0, 0, 0])], [[0.5] * 3])
+    assert found.kinds is None
+    assert calibration.BY_KIND not in found.by_use
+
+
+def test_the_scores_of_programs_are_not_measured() -> None:
+    cases = [mixed(0, "AB", "AB")]
+    assert calibration.auc(cases, [[0.9, 0.1, 0.1, 0.9]], readable=True) == 1.0
+    assert sum(texts for _, _, texts in calibration.reliability(cases, [[0.9, 0.1, 0.1, 0.9]])) == 2
+    assert calibration.loss(cases, Calibration(), TEXT) == pytest.approx(np.log(2))

@@ -84,6 +84,12 @@ MATCHED = [
     ("False", ["不喜欢", "喜欢"], "A"),
     ("True", ["是，因为甲比乙高", "否，因为乙比甲高", "无法判断"], "A"),
     ("Harry 是巫师： True", ["是", "不是"], "A"),
+    ("不是英国人", YES_NO, "B"),
+    ("没有 3 种方法", YES_NO, "B"),
+    ("Not enough", ["yes", "no"], "B"),
+    ("是英国人", YES_NO, "A"),
+    ("可以到达", YES_NO, "A"),
+    ("否", ["是的", "不是  \n\\n"], "B"),
     # texts
     ("Bob", ["Alice", "bob"], "B"),
     ("'Bob'", ["Alice", "Bob"], "B"),
@@ -106,6 +112,9 @@ UNMATCHED = [
     ("A True", PEOPLE),
     ("X: True\nY: False\nZ: False", PEOPLE),
     ("答案不是 B", PEOPLE),
+    ("是否相等", YES_NO),
+    ("英国人", YES_NO),
+    ("不是英国人", ["是", "否", "不一定"]),
     ("The answer is not B", PEOPLE),
     # A letter that is the text of another option says nothing.
     ("C", ["C", "D", "A"]),

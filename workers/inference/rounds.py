@@ -11,6 +11,7 @@ order is: commit to the ledger, then publish, then acknowledge (by returning).
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from shared.errors import NotServedHere, UserError, VotequeueError
@@ -69,6 +70,8 @@ class Rounds:
         plan = await asyncio.to_thread(plan_of, batch[0].job.run)
         asked = await asyncio.to_thread(_asked, batch)
         model = await asyncio.to_thread(models.chosen, "scorer", plan.sampling.scorer)
+        if model is not None:
+            plan = dataclasses.replace(plan, sampling=model.weighing(plan.sampling))
         outcomes: dict[Claim, str | VotequeueError] = {}
         if plan.sampling.votes_of is None:
             sampled = await self._sample(plan, model, batch, asked)

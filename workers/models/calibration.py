@@ -14,10 +14,13 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
-from shared import metrics
+from shared import kind_weights, metrics, vote_weights
 from shared.dataset import LETTERS
+from shared.kind_weights import LabelledRound
 from shared.recipes import INPUTS
 from shared.training_examples import TrainingExample
+from shared.voices import REASONING
+from shared.vote_weights import UNLABELLED
 from shared.voting import PLAIN, SCORED, Fallback, Rule, Vote, VotingMode, revote
 
 THRESHOLDS = [round(0.05 * step, 2) for step in range(1, 20)]
@@ -27,6 +30,7 @@ LOG_TEMPERATURE, BIAS = (-3.0, 3.0), 10.0
 FALLBACK: Fallback = "majority"
 # The cheapest mode first: one that voids no votes needs no further rounds.
 USES = tuple(sorted(SCORED, key=lambda mode: (mode.voids, not mode.weighs)))
+BY_KIND = "weights by kind"  # the majority, with votes that count by their kind
 Array = Any
 
 
@@ -36,6 +40,14 @@ class Case:
 
     example: TrainingExample
     margins: Array
+
+    @property
+    def labelled(self) -> LabelledRound:
+        """Give its first round of votes; what is held out together is in the same fold."""
+        example = self.example
+        fold = vote_weights.fold(example.group, labelled=True)
+        first = [text for text in example.texts if text.attempt == 1]
+        return LabelledRound(fold, example.answer, len(example.options), first)
 
 
 @dataclass(frozen=True)
@@ -81,8 +93,15 @@ def loss(cases: Sequence[Case], scale: Calibration, kind: str) -> float:
 
 
 def _flat(cases: Sequence[Case]) -> tuple[Array, Array]:
-    right = [[case.example.is_right(text) for text in case.example.texts] for case in cases]
-    return np.concatenate([case.margins for case in cases]), np.concatenate(right)
+    """Give the margins of reasonings, which the scorer learned from, and whether each is right."""
+    pairs = [
+        (margin, case.example.is_right(text))
+        for case in cases
+        for text, margin in zip(case.example.texts, case.margins, strict=True)
+        if text.voice == REASONING
+    ]
+    margins, right = zip(*pairs, strict=True) if pairs else ((), ())
+    return np.array(margins), np.array(right)
 
 
 def _answer_loss(cases: Sequence[Case], temperature: float) -> float:
@@ -135,7 +154,7 @@ def _labelled(
         (case.example.is_right(text), score)
         for case, of_case in zip(cases, scores, strict=True)
         for text, score in zip(case.example.texts, of_case, strict=True)
-        if text.letter is not None or not readable
+        if text.voice == REASONING and (text.letter is not None or not readable)
     ]
 
 
@@ -143,58 +162,110 @@ def _labelled(
 
 
 @dataclass(frozen=True)
+class Kinds:
+    """What votes of each kind count, and the probability that agreeing first votes are right, by fold."""
+
+    weights: dict[str, tuple[float, ...]]
+    agreement: tuple[float, ...]
+
+
+def kinds(cases: Sequence[Case]) -> Kinds | None:
+    """Learn what votes of each kind count; ``None``: they are all reasonings."""
+    rounds = [case.labelled for case in cases]
+    if all(vote.voice == REASONING for each in rounds for vote in each.votes):
+        return None
+    return Kinds(kind_weights.by_kind(rounds), kind_weights.agreement(rounds))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen on other questions: thresholds, a rule, and weights by kind."""
+
+    thresholds: dict[str, float]
+    rule: Rule
+    kinds: Kinds | None
+
+
+@dataclass(frozen=True)
 class Answers:
-    """Accuracy on held-out questions for each use of the scores, and the best rule."""
+    """Accuracy on held-out questions for each use of the scores; ``best`` is that of the best one, ``rule``.
+
+    With ``kinds``, votes are weighed by their kinds in all uses, among them the majority (`BY_KIND`).
+    """
 
     questions: int
     by_use: dict[str, float]
     thresholds: dict[str, float]
     rule: Rule
+    best: float
+    kinds: Kinds | None
 
     @property
     def beats_majority(self) -> bool:
         """Tell whether the best use of the scores gets more answers right than the plain majority."""
-        return self.by_use[self.rule.use] > self.by_use[VotingMode.MAJORITY]
+        return self.best > self.by_use[VotingMode.MAJORITY]
 
 
 def answered(
-    cases: Sequence[Case],
-    scores: Sequence[Sequence[float]],
-    chosen: tuple[dict[str, float], Rule] | None = None,
+    cases: Sequence[Case], scores: Sequence[Sequence[float]], chosen: Chosen | None = None
 ) -> Answers:
     """Answer questions from their votes in every mode, with the best thresholds.
 
-    ``chosen`` are thresholds and a rule from other questions; without them, these questions choose them.
+    Without ``chosen``, these questions choose thresholds and rule. What votes of a kind count is learned
+    without the question's own fold.
     """
-    rounds = [_rounds(case, of_case) for case, of_case in zip(cases, scores, strict=True)]
+    learned = chosen.kinds if chosen else kinds(cases)
     golds = [case.example.answer for case in cases]
+    known = [_rounds(case, of_case) for case, of_case in zip(cases, scores, strict=True)]
+    weighed = known
+    if learned:
+        folds = [UNLABELLED if chosen else case.labelled.fold for case in cases]
+        weighed = [
+            _rounds(case, of_case, [_weight(learned, text.kind, fold) for text in case.example.texts])
+            for case, of_case, fold in zip(cases, scores, folds, strict=True)
+        ]
 
-    def share(rule: Rule) -> float:
+    def share(rule: Rule, rounds: Sequence[list[list[Vote]]]) -> float:
         hits = [
             revote(votes, rule, FALLBACK)[0].letter == gold for votes, gold in zip(rounds, golds, strict=True)
         ]
         return sum(hits) / len(hits)
 
-    thresholds = chosen[0] if chosen else {str(use): _best(share, use) for use in USES if use.voids}
-    rules = {use: Rule(use, thresholds.get(use, 0.0)) for use in USES}
-    by_use = {str(use): share(rule) for use, rule in rules.items()} | {str(VotingMode.MAJORITY): share(PLAIN)}
+    def best_threshold(use: VotingMode) -> float:
+        return _best(lambda threshold: share(Rule(use, threshold), weighed))
+
+    thresholds = chosen.thresholds if chosen else {str(use): best_threshold(use) for use in USES if use.voids}
+    rules = {str(use): Rule(use, thresholds.get(use, 0.0)) for use in USES}
+    if learned:
+        rules = {BY_KIND: PLAIN, **rules}
+    by_use = {name: share(rule, weighed) for name, rule in rules.items()}
     # max returns the first of equal uses.
-    best = chosen[1] if chosen else rules[max(USES, key=lambda use: by_use[use])]
-    by_use |= {"one vote": _one_vote(cases), "oracle": _oracle(rounds, golds)}
-    return Answers(len(cases), by_use, thresholds, best)
+    rule = chosen.rule if chosen else rules[max(by_use, key=by_use.__getitem__)]
+    best = share(rule, weighed)
+    by_use |= {
+        str(VotingMode.MAJORITY): share(PLAIN, known),
+        "one vote": _one_vote(cases),
+        "oracle": _oracle(known, golds),
+    }
+    return Answers(len(cases), by_use, thresholds, rule, best, learned)
 
 
-def _best(share: Callable[[Rule], float], use: VotingMode) -> float:
+def _weight(learned: Kinds, kind: str, fold: int) -> float:
+    return learned.weights[kind][fold] if kind in learned.weights else 0.0
+
+
+def _best(share: Callable[[float], float]) -> float:
     """Choose the lowest threshold with the best mean over itself and its neighbours."""
-    shares = [share(Rule(use, threshold)) for threshold in THRESHOLDS]
+    shares = [share(threshold) for threshold in THRESHOLDS]
     smooth = [float(np.mean(shares[max(0, at - 1) : at + 2])) for at in range(len(shares))]
     return THRESHOLDS[int(np.argmax(smooth))]
 
 
-def _rounds(case: Case, scores: Sequence[float]) -> list[list[Vote]]:
+def _rounds(case: Case, scores: Sequence[float], weights: Sequence[float] = ()) -> list[list[Vote]]:
     rounds: dict[int, list[Vote]] = {}
-    for text, score in zip(case.example.texts, scores, strict=True):
-        rounds.setdefault(text.attempt, []).append(Vote(text.letter, score))
+    each = zip(case.example.texts, scores, weights or [1.0] * len(scores), strict=True)
+    for text, score, weight in each:
+        rounds.setdefault(text.attempt, []).append(Vote(text.letter, score, weight))
     return [votes for _, votes in sorted(rounds.items())]
 
 

@@ -37,7 +37,7 @@ def gather(examples: Sequence[TrainingExample], options: ScorerTraining) -> list
     return [
         Item(example, *_sides(example), _copies(example, options.seed))
         for example in examples
-        if _copies(example, options.seed) and any(text.text.strip() for text in example.texts)
+        if _copies(example, options.seed) and any(text.text.strip() for text in example.reasonings)
     ]
 
 
@@ -61,8 +61,8 @@ def wrong_letters(example: TrainingExample) -> list[str]:
 
 
 def _sides(example: TrainingExample) -> tuple[list[str], list[str]]:
-    rights = [text.text for text in example.texts if example.is_right(text) and text.text.strip()]
-    wrongs = [text.text for text in example.texts if not example.is_right(text) and text.text.strip()]
+    rights = [text.text for text in example.reasonings if example.is_right(text) and text.text.strip()]
+    wrongs = [text.text for text in example.reasonings if not example.is_right(text) and text.text.strip()]
     return rights, wrongs
 
 

@@ -20,7 +20,7 @@ from shared.prompts import PromptQuestion
 from shared.recipes import INPUTS, ScorerTraining
 from shared.training_examples import TrainingExample
 from workers.models import backbone, calibration, features
-from workers.models.calibration import Answers, Calibration, Case
+from workers.models.calibration import Answers, Calibration, Case, Chosen
 from workers.models.features import FeatureExtractor, parts, texts_of
 from workers.ports import TrainingContext
 from workers.training import hidden_states, pairs, splits, trainer_setup
@@ -30,6 +30,7 @@ from workers.training.objectives import OBJECTIVES
 from workers.training.pairs import Item
 
 log = logging.getLogger(__name__)
+_DESCRIBED = ("temperature", "bias", "kind_weights", "agreement")  # metrics that scoring and voting need
 EVALUATED = 64  # held-out questions that are evaluated during the training
 
 
@@ -63,7 +64,7 @@ def train(
     scale = calibration.calibrate(trained.held_out, options.input) if options.calibrate else Calibration()
     metrics, rule, beats = _judged(trained, scale, options)
     folder = context.output_folder()
-    _save(trained, scale, options, folder)
+    _save(trained, metrics, options, folder)
     return TrainedModel(
         name=model_store.name_of("scorer", folder),
         folder=folder,
@@ -242,7 +243,7 @@ def _judged(
     rule = answers.rule if answers and options.calibrate else _unproven(options)
     beats = answers.beats_majority if answers else None
     if trained.tests:
-        chosen = (answers.thresholds, rule) if answers else None
+        chosen = Chosen(answers.thresholds, rule, answers.kinds) if answers else None
         metrics["test"], tested = _figures(trained.tests, scale, options, chosen)
         beats = tested.beats_majority if tested else beats
     return metrics | {"temperature": scale.temperature, "bias": scale.bias}, rule, beats
@@ -257,7 +258,7 @@ def _figures(
     cases: Sequence[Case],
     scale: Calibration,
     options: ScorerTraining,
-    given: tuple[dict[str, float], voting.Rule] | None,
+    given: Chosen | None,
 ) -> tuple[dict[str, Any], Answers | None]:
     scores = [scale.scores(case, options.input) for case in cases]
     bins = calibration.reliability(cases, scores)
@@ -276,13 +277,15 @@ def _figures(
     figures["answers"] = {
         "questions": answers.questions,
         **answers.by_use,
-        "best": answers.by_use[answers.rule.use],
+        "best": answers.best,
     }
     figures["thresholds"] = answers.thresholds
+    if answers.kinds:
+        figures |= {"kind_weights": answers.kinds.weights, "agreement": answers.kinds.agreement}
     return figures, answers
 
 
-def _save(trained: _Trained, scale: Calibration, options: ScorerTraining, folder: Path) -> None:
+def _save(trained: _Trained, metrics: dict[str, Any], options: ScorerTraining, folder: Path) -> None:
     import torch
 
     backbone.plain(trained.model).to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
@@ -290,7 +293,6 @@ def _save(trained: _Trained, scale: Calibration, options: ScorerTraining, folder
     facts = {
         "kind": "scorer",
         "options": options.model_dump(mode="json"),
-        "temperature": scale.temperature,
-        "bias": scale.bias,
+        **{name: metrics[name] for name in _DESCRIBED if name in metrics},
     }
     model_store.describe(folder, facts)
