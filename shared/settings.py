@@ -206,6 +206,9 @@ class Settings(SamplingDefaults, BaseSettings):
     lease: Seconds = Field(15, description="seconds that a claim lasts without a heartbeat")
     heartbeat: Seconds = Field(3, description="seconds between heartbeats")
     sweep: Seconds = Field(1, description="seconds between sweeps of the reconcile loop")
+    window: Count = Field(
+        5000, description="messages that a queue holds; further items wait in the ledger until it has room"
+    )
     max_losses: Count = Field(
         8, description="consecutive deaths of an item's work with nothing else in play before it is dead"
     )

@@ -46,8 +46,8 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = ()) -> Swept:
     if steady >= settings.lease:
         expired += _log_taken(claims.expire(settings.max_losses))
     try:
-        _notice_lost_messages()
-        return Swept(expired, _send_lost() + _send(outbox.unsent(SENT_A_SWEEP)))
+        rooms = _rooms(settings.window)
+        return Swept(expired, _send_lost() + _send(outbox.unsent(SENT_A_SWEEP, rooms=rooms)))
     except ServiceUnreachable as error:
         log.warning("%s", error)
         return Swept(expired)
@@ -68,14 +68,17 @@ def _log_taken(taken: Sequence[Job]) -> int:
     return len(taken)
 
 
-def _notice_lost_messages() -> None:
+def _rooms(window: int) -> dict[str, int]:
+    """Give the number of messages that each queue has room for; messages that were lost are unsent again."""
     if locks.swap_fact("broker memory", broker.memory()):
         lost = outbox.forget_sent()
         log.warning("the broker was flushed or restarted: %d messages are sent again", lost)
-    for queue in outbox.open_queues():
+    waiting = {queue: broker.waiting(queue) for queue in outbox.open_queues()}
+    for queue, messages in waiting.items():
         # If the queue is empty, the messages of pending items that were sent have been lost.
-        if broker.waiting(queue) == 0:
+        if messages == 0:
             outbox.forget_sent(older_than=LOST_AFTER, queue=queue)
+    return {queue: max(0, window - messages) for queue, messages in waiting.items()}
 
 
 def _send_lost() -> int:

@@ -28,7 +28,6 @@ from shared.options import Reading, Reasoning, Sampling
 from shared.prompt_files import PromptTemplate
 from shared.voices import REASONING
 
-LOOKAHEAD = 10_000  # items read at once for sending
 CHUNK = 500  # messages sent between two updates of the ledger
 SENDING_LEASE = 15.0  # seconds, after which workers send what a dead producer did not
 # Options that the default names of all runs depend on, as in the oldest versions. Others count only where
@@ -323,33 +322,36 @@ def require_name(name: str) -> None:
 
 
 def publish(run: str) -> int:
-    """Send a message for each due item without one; return their number.
+    """Send messages for due items without one, as many as the queue has room for; return their number.
+
+    Workers send the others as the queue empties.
 
     Raises:
         ServiceUnreachable: the broker is gone; sent messages are recorded, and the same call sends the rest.
     """
-    sent = 0
     total = outbox.count_unsent(run)
     if not total:
         return 0
+    room = max(0, settings.load().window - broker.waiting(runs.get_run(run).queue))
     # While this lock is held, the reconcile loops do not send this run's messages.
     lock, holder = outbox.sending(run), f"producer:{uuid.uuid4().hex}"
     locks.hold(lock, holder, SENDING_LEASE)
     try:
-        with console.bar("sending", total, "messages") as advance, broker.sender() as channel:
-            while jobs := outbox.unsent(LOOKAHEAD, run):
-                for at in range(0, len(jobs), CHUNK):
-                    _send_chunk(channel, jobs[at : at + CHUNK])
-                    locks.hold(lock, holder, SENDING_LEASE)
-                    advance(len(jobs[at : at + CHUNK]))
-                sent += len(jobs)
+        jobs = outbox.unsent(room, run)
+        with console.bar("sending", len(jobs), "messages") as advance, broker.sender() as channel:
+            for at in range(0, len(jobs), CHUNK):
+                _send_chunk(channel, jobs[at : at + CHUNK])
+                locks.hold(lock, holder, SENDING_LEASE)
+                advance(len(jobs[at : at + CHUNK]))
     except ServiceUnreachable as error:
         raise ServiceUnreachable(
             f"{error}; run {run!r} is recorded: repeat the command, or run `votequeue resume {run}`"
         ) from None
     finally:
         locks.hold(lock, holder, 0)
-    return sent
+    if len(jobs) == room < total:
+        console.note(f"the queue holds {settings.load().window:,} messages: the others follow as it empties")
+    return len(jobs)
 
 
 def _send_chunk(channel: broker.Sender, jobs: Sequence[Job]) -> None:

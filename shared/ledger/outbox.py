@@ -6,7 +6,9 @@ A message may be lost at any time: only its sending is recorded here. `claims` r
 """
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,12 +29,15 @@ def sending(run: str) -> str:
     return f"sending:{run}"
 
 
-def unsent(limit: int, run: str | None = None, *, lost: bool = False) -> list[Job]:
-    """List items that are due and have no message under way.
+def unsent(
+    limit: int, run: str | None = None, *, lost: bool = False, rooms: Mapping[str, int] | None = None
+) -> list[Job]:
+    """List items that are due and have no message under way; the runs of a queue have equal shares.
 
-    Without a ``run``, runs whose producer is still sending are excluded. ``lost``: only items that were
-    claimed before and released, as by a dead worker. Suspects are excluded from these: one that comes first
-    each time might kill one worker after another.
+    ``rooms`` limits the items of each queue; a queue that it does not name has no room. Without a ``run``,
+    runs whose producer is still sending are excluded. ``lost``: only items that were claimed before and
+    released, as by a dead worker. Suspects are excluded from these: one that comes first each time might kill
+    one worker after another.
     """
     locks = schema.locks.c
     with engine.reading() as connection:
@@ -48,16 +53,21 @@ def unsent(limit: int, run: str | None = None, *, lost: bool = False) -> list[Jo
             if lost
             else (PENDING, [items.not_before, items.number])
         )
-        for name, kind, _ in _open_runs(connection, which):
-            query = (
-                sa.select(items.number)
-                .where(items.run == name, state, items.sent_at.is_(None), items.not_before <= now)
-                .order_by(*order)
-                .limit(limit - len(jobs))
-            )
-            jobs += [KINDS[kind](run=name, item=number) for number in connection.scalars(query)]
-            if len(jobs) == limit:
-                break
+        by_queue: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+        for name, kind, queue in _open_runs(connection, which):
+            by_queue[queue].append((name, kind))
+        for queue, members in by_queue.items():
+            left = min(limit - len(jobs), limit if rooms is None else rooms.get(queue, 0))
+            for at, (name, kind) in enumerate(members):
+                query = (
+                    sa.select(items.number)
+                    .where(items.run == name, state, items.sent_at.is_(None), items.not_before <= now)
+                    .order_by(*order)
+                    .limit(math.ceil(left / (len(members) - at)))
+                )
+                found = [KINDS[kind](run=name, item=number) for number in connection.scalars(query)]
+                left -= len(found)
+                jobs += found
         return jobs
 
 

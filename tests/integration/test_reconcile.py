@@ -18,6 +18,7 @@ from shared.jobs import Infer, Job
 from shared.ledger import claims, engine, leases, runs, schema
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
+from shared.options import Sampling
 from shared.settings import Settings
 from tests.conftest import _use_broker, forget
 from tests.integration import run_fixtures
@@ -320,3 +321,77 @@ def test_a_broker_restarted_empty_gets_its_messages_back(
     start()
     assert sweep("one", loaded) == Swept(sent=4)
     assert waiting_items() == [0, 1, 2, 3]
+
+
+# The window
+
+
+def taken() -> list[tuple[str, int]]:
+    """Take all messages off the queue; give their runs and items in turn."""
+    found = []
+    while (message := broker.client().brpop([FIRST, QUEUE], timeout=0.1)) is not None:
+        _args, kwargs, _embed = json.loads(base64.b64decode(json.loads(message[1])["body"]))
+        found.append((kwargs["run"], kwargs["item"]))
+    return found
+
+
+def test_a_queue_gets_further_messages_as_it_empties(fast: Settings, jobs: list[Job]) -> None:
+    narrow = fast.model_copy(update={"window": 3})
+    assert sweep("one", narrow) == Swept(sent=3)
+    assert sweep("one", narrow) == Swept()
+    take(1)
+    assert sweep("one", narrow) == Swept(sent=1)
+    assert waiting_items() == [1, 2, 3]
+    assert sweep("one", narrow) == Swept()
+
+
+def test_the_runs_of_a_queue_share_its_room_and_what_one_leaves(
+    fast: Settings, jobs: list[Job], home: Path
+) -> None:
+    open_run(home, "s")
+    narrow = fast.model_copy(update={"window": 6})
+    # Run q has a single question, and leaves room to the others.
+    path = run_fixtures.write(home / "q.jsonl", run_fixtures.entry("p3", "A"))
+    lines = [line for line in scan(path) if isinstance(line, Line)]
+    runs.open_run(Run("q", "infer", str(path), "q", None, {}), lines)
+    assert sweep("one", narrow) == Swept(sent=6)
+    assert sorted(taken()) == [("q", 0), ("r", 0), ("r", 1), ("r", 2), ("s", 0), ("s", 1)]
+    assert sweep("one", narrow) == Swept(sent=3)
+    assert sorted(taken()) == [("r", 3), ("s", 2), ("s", 3)]
+
+
+def test_each_queue_has_a_window_of_its_own(fast: Settings, jobs: list[Job], home: Path) -> None:
+    path = run_fixtures.write(home / "other.jsonl", run_fixtures.entry("p4", "AB"))
+    lines = [line for line in scan(path) if isinstance(line, Line)]
+    runs.open_run(Run("other", "infer", str(path), "other", None, {"model": "m"}), lines)
+    assert sweep("one", fast.model_copy(update={"window": 3})) == Swept(sent=5)
+    assert (broker.waiting("infer"), broker.waiting("infer.m")) == (3, 2)
+
+
+def test_items_of_dead_workers_need_no_room(fast: Settings, jobs: list[Job]) -> None:
+    narrow = fast.model_copy(update={"window": 2})
+    sweep("one", narrow)
+    take(1)
+    run_fixtures.claim("r", jobs[0].item, worker="gone")
+    sweep("one", narrow)
+    assert waiting_items() == [1, 2]
+    assert sweep("one", narrow, ["gone"]).expired == 1
+    assert items_in_turn() == [0, 1, 2]
+
+
+def test_enqueueing_fills_the_window_and_says_that_the_rest_follows(
+    fast: Settings, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_WINDOW", "3")
+    forget()
+    data = run_fixtures.write(
+        home / "data.jsonl", run_fixtures.entry("p1", "AB"), run_fixtures.entry("p2", "AB")
+    )
+    enqueued = run_fixtures.infer(data, Sampling(), "whole")
+    assert (enqueued.items, enqueued.sent) == (4, 3)
+    assert "the queue holds 3 messages: the others follow as it empties" in capsys.readouterr().err
+    other = run_fixtures.infer(data, Sampling(), "other")
+    assert (other.items, other.sent) == (4, 0)
+    assert [run for run, _ in taken()] == ["whole"] * 3
+    assert sweep("one", fast.model_copy(update={"window": 3})) == Swept(sent=3)
+    assert sorted(taken()) == [("other", 0), ("other", 1), ("whole", 3)]
