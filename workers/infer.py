@@ -49,6 +49,8 @@ class Answering:
         self._loop = asyncio.new_event_loop()
         self._stopping = threading.Event()
         self._rescued = 0
+        self._entry = asyncio.Lock()
+        self._by_entry: dict[Job, asyncio.Task[str]] = {}
 
     def start(self) -> None:
         """Load models and engine; half a minute on a CPU."""
@@ -110,16 +112,43 @@ class Answering:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _answer(self, job: Infer) -> str:
-        claim = await self._arrivals.submit(job)
-        if claim is None:
-            return NOTHING_TO_DO
+        if not await retries.until_done_aside(lambda: rounds.takes_entries(job.run)):
+            claim = await self._arrivals.submit(job)
+            return NOTHING_TO_DO if claim is None else await self._run(claim)
+        async with self._entry:
+            task = await self._take_entry(job)
+        return NOTHING_TO_DO if task is None else await asyncio.shield(task)
+
+    async def _take_entry(self, job: Infer) -> "asyncio.Task[str] | None":
+        """Claim a question with the others of its entry; give the task that answers it.
+
+        The messages of the others follow: in this worker they wait for the same tasks, in another one there
+        is nothing to do. Since claims do not depend on messages here, their number is limited.
+        """
+        most = min(CLAIMED_TOGETHER, self._capacity)
+        jobs = await retries.until_done_aside(lambda: claims.siblings(job, most))
+        while jobs and len(self._by_entry) >= self._capacity:
+            await asyncio.wait(self._by_entry.values(), return_when=asyncio.FIRST_COMPLETED)
+            jobs = await retries.until_done_aside(lambda: claims.siblings(job, most))
+        claimed = await asyncio.gather(*(self._arrivals.submit(each, job, len(jobs)) for each in jobs))
+        for claim in filter(None, claimed):
+            task = self._by_entry[claim.job] = self._loop.create_task(self._run(claim))
+            task.add_done_callback(functools.partial(self._forget, claim.job))
+        return self._by_entry.get(job)
+
+    def _forget(self, job: Job, task: "asyncio.Task[str]") -> None:
+        # The question may have been claimed again for its next round.
+        if self._by_entry.get(job) is task:
+            del self._by_entry[job]
+
+    async def _run(self, claim: Claim) -> str:
         try:
             try:
                 size = await retries.until_done_aside(lambda: rounds.batch_size(claim))
             except Refused:
                 size = 1  # the round ends in the same error, and the item is settled
             exclusive = rounds.is_exclusive(claim)
-            return await self._batches.submit(claim, group=job.run, size=size, exclusive=exclusive)
+            return await self._batches.submit(claim, group=claim.job.run, size=size, exclusive=exclusive)
         finally:
             self._claimer.done([claim])
 
