@@ -147,6 +147,16 @@ def test_the_claimable_questions_of_an_entry_are_listed_from_the_one_asked_for_o
     assert claims.siblings(Infer(run="unknown", item=0), 64) == []
 
 
+def test_questions_that_a_run_leaves_out_do_not_hide_the_others_of_their_entry(tmp_path: Path) -> None:
+    path = run_fixtures.write(
+        tmp_path / "data.jsonl", run_fixtures.entry("p0", "AA"), run_fixtures.entry("p1", "AAAAA")
+    )
+    lines = [line for line in dataset.scan(path) if isinstance(line, dataset.Line)]
+    keys = {"p0#1", "p1#2", "p1#4", "p1#5"}
+    runs.open_run(Run("r", "infer", path.name, "d", None, {}), lines, keys=keys)
+    assert claims.siblings(jobs(2)[0], 64) == jobs(2, 3, 1)
+
+
 # Workers
 
 
