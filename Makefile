@@ -49,16 +49,19 @@ $(STAMP): infra/cpu.lock pyproject.toml
 	@$(call pip,--no-deps --no-build-isolation -e .)
 	@rm -f $(HALF) && touch $@
 
-# Only from the command line: gettext has a variable of the same name in many environments.
+# Only from the command line: many environments have variables of these names, such as gettext's.
 ifeq ($(origin LANGUAGE),command line)
 LANGUAGE_OPTION := --language "$(LANGUAGE)"
+endif
+ifeq ($(origin MODEL),command line)
+MODEL_SETTING := VOTEQUEUE_MODEL="$(MODEL)"
 endif
 
 demo: venv  ## real questions through broker, vLLM and scorer, start to end (at most 20 minutes; LANGUAGE=en)
 	@exec $(BIN)/python -m infra.demo $(LANGUAGE_OPTION)
 
-accuracy: venv  ## what scorers are worth, on puzzles or on DATA=labelled.jsonl (within an hour on two cores)
-	@exec env DATA="$(DATA)" $(BIN)/python -m infra.accuracy
+accuracy: venv  ## what scorers are worth, on puzzles or on DATA=labelled.jsonl, with MODEL=name (the default: within an hour on two cores)
+	@exec env DATA="$(DATA)" $(MODEL_SETTING) $(BIN)/python -m infra.accuracy
 
 generators: venv  ## questions through real OpenAI-compatible servers: vLLM's and llama.cpp's (10 to 20 minutes)
 	@exec $(BIN)/python -m infra.generators

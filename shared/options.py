@@ -199,6 +199,11 @@ class Sampling(SamplingDefaults):
             "sentence-transformers model",
         )
     )
+    examples_per: Literal["question", "entry"] = Field(
+        "question",
+        description="retrieve the solved examples for each question, or once per entry by its problem: then "
+        "one worker takes an entry's questions together, and their prompts are the same up to the question",
+    )
     # Recorded by digest (`shared.prompt_files`); older runs have a version, or none.
     prompt: Annotated[str | None, Flag(shown="by the data's language")] = Field(
         None, description="prompt: a name that `votequeue prompts list` shows, or a TOML file of your own"

