@@ -23,6 +23,7 @@ PACE = {
 SOLVED = ("-n", "100", "--seed", "7", "--difficulty", "1", "--wrong")
 LABELLED = ("-n", "8", "--seed", "9", "--difficulty", "1")
 QUESTIONS = ("-n", "10", "--seed", "8", "--difficulty", "1")  # 14 questions
+VOICES = ("--voices", "reasoning=3,program=2")  # more right answers and fewer tokens than five reasonings
 ROUNDS = "2"  # maximum rounds with a gate
 STEPS = 10
 LANGUAGE = "zh"
@@ -47,7 +48,7 @@ def play(demo: Stage, language: str = LANGUAGE) -> None:
             demo.votequeue("up", "--detach", "--reason", "0", "--translate", "0")
         with demo.step("sample votes on the labelled puzzles", "infer-1"):
             options = ("--examples", solved, "--scorer", NO_SCORER, "--max-attempts", "1")
-            demo.votequeue("enqueue", "infer", labelled, *options, "--run", votes)
+            demo.votequeue("enqueue", "infer", labelled, *VOICES, *options, "--run", votes)
             demo.votequeue("status", votes, "--watch", watched=True)
         with demo.step("train a scorer from those votes", "train-1"):
             demo.votequeue("enqueue", "train", "scorer", "--from", votes, "--no-promote", "--run", judge)
@@ -56,7 +57,7 @@ def play(demo: Stage, language: str = LANGUAGE) -> None:
             local.say(why)
         with demo.step("enqueue the other questions", "infer-1"):
             options = ("--examples", solved, "--scorer", scorer, "--max-attempts", ROUNDS)
-            demo.votequeue("enqueue", "infer", questions, *options, "--run", demo.run)
+            demo.votequeue("enqueue", "infer", questions, *VOICES, *options, "--run", demo.run)
         with demo.step("collect the answers", "infer-1"):
             demo.votequeue("collect", demo.run, "-o", answers, "--wait", watched=True)
         with demo.step("report"):
