@@ -35,8 +35,9 @@ def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
         InvalidOption: an option does not apply to the generator, or is missing.
     """
     generator = GENERATORS[sampling.generator]
-    if sampling.first_wave is not None and sampling.stop != "exact":
-        raise InvalidOption("--first-wave", "it needs --stop exact")
+    _check_vote_budget(sampling)
+    if sampling.first_wave is not None and sampling.stop != "exact" and sampling.vote_budget is None:
+        raise InvalidOption("--first-wave", "it needs --stop exact or --vote-budget")
     _check_retriever(sampling.retriever or "")
     changes = _called(sampling) if generator.calls_provider else _uncalled(generator, given)
     _check_voices(sampling, given)
@@ -57,6 +58,20 @@ def _check_voices(sampling: Sampling, given: Mapping[str, Any]) -> None:
         voice.require_package()
         if voice.chats and GENERATORS[sampling.generator].torch:
             _require_chat_template(sampling, "--voices", f"leave out {voice.name}")
+
+
+def _check_vote_budget(sampling: Sampling) -> None:
+    budget, most = sampling.vote_budget or 0.0, sampling.votes
+    if (sampling.vote_budget is None) != (sampling.budget_from is None):
+        raise InvalidOption("--vote-budget", "it needs --budget-from RUN, and --budget-from needs it")
+    wrong = {
+        ("--vote-budget", f"it must be below the most votes per question and round, {most}"): budget >= most,
+        ("--first-wave", f"it exceeds the vote budget, {budget:g}"): (sampling.first_wave or 1) > budget,
+        ("--stop", "--vote-budget ends rounds by itself: leave it out"): sampling.stop != "never",
+        ("--scorer", "--vote-budget is learned for one scorer: name it"): sampling.scorer == models.FOLLOW,
+    }
+    if budget and (problem := next((problem for problem, found in wrong.items() if found), None)):
+        raise InvalidOption(*problem)
 
 
 def changes(origin: Mapping[str, Any], chosen: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:

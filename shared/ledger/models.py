@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from shared.errors import UserError
 from shared.ledger import engine, schema
 from shared.model_store import Kind
+from shared.options import Sampling
 from shared.voting import GATE, Rule, VotingMode
 
 # Reserved names: no model; the model in use when a run is enqueued (in records before revision 3: the
@@ -142,6 +143,15 @@ def get(name: str, kind: Kind | None = None) -> Model:
     close = difflib.get_close_matches(name, names, n=3) or names[-3:]
     what = kind or "model"
     raise UserError(f"no {what} is called {name!r}; there are: {', '.join(close) or 'none yet'}")
+
+
+def rule_of(sampling: Sampling, model: Model | None) -> Rule:
+    """Give a run's voting rule; the run's options override the scorer's best rule."""
+    best = (model.rule if model else None) or GATE
+    use = best.use if sampling.use == "auto" else VotingMode(sampling.use)
+    if sampling.threshold is not None:
+        return Rule(use, sampling.threshold)
+    return Rule(use, model.threshold(use) if model else best.threshold)
 
 
 def every() -> list[Model]:

@@ -1,0 +1,199 @@
+"""Learn from labelled runs how much further votes gain, for runs with a vote budget.
+
+    learn("mine,more", sampling)  ->  ({"2,1,1,0": ("reasoning", 0.08)}, ...), ((2.0, 1.0), ...), "..."
+
+The recorded votes of a question are drawn in random orders. For each state on the way, it is counted how
+often the answer is right, and to which states a further vote leads. Optimal stopping at a price per vote
+gives the gains. A model of the votes, such as a Dirichlet, is not used: it would trust the letter that the
+generator prefers. A labelled question gets gains that were learned without its fold (`shared.vote_weights`).
+"""
+
+import itertools
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from producers import console, run_progress
+from shared import dataset, vote_budget, vote_weights, voting
+from shared.errors import UserError
+from shared.ledger import models, votes
+from shared.ledger.models import Model
+from shared.options import Sampling
+from shared.vote_budget import Gains, Prices, State
+from shared.vote_weights import UNLABELLED
+from shared.voting import SCORED, Vote
+
+# Prices of a vote, in right answers. The first one buys no vote.
+PRICES = [1.0, *(round(0.25 * 0.75**step, 6) for step in range(22))]
+SHRINKAGE = 4.0  # questions that a state must have for half of its gain to count
+ORDERS, LOOKS = 16, 100_000  # orders of a question's votes; states to look at in all of them, at most
+Counts = tuple[int, ...]  # votes of each voice
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The recorded votes of a labelled question, by voice."""
+
+    fold: int
+    unit: str
+    gold: str
+    votes: list[list[Vote]]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The votes of a pool in one order: after votes of each voice, the state, and if the answer is right."""
+
+    pool: Pool
+    seen: Mapping[Counts, tuple[State, bool]]
+
+
+def learn(names: str, sampling: Sampling) -> tuple[tuple[Gains, ...], Prices, str]:
+    """Learn from labelled runs, comma-separated, for a run with these options.
+
+    It gives the gains by fold, the votes that prices spend on average, and a note on what was learned.
+
+    Raises:
+        UserError: a run is missing, unfinished or stopped rounds early, its rounds have too few votes or
+            lack the scores of the run's scorer, or no question has a right letter and votes.
+    """
+    walked = walks(names, sampling)
+    gains = tuple(gains_of(walked, sampling, fold) for fold in range(UNLABELLED + 1))
+    budget = sampling.vote_budget or 1.0
+    prices: list[tuple[float, float]] = []
+    right = 0.0
+    for price in PRICES:
+        spent, accuracy = spending(walked, gains, price, sampling.first_votes, sampling)
+        if not prices or spent > prices[-1][0]:
+            prices.append((round(spent, 4), price))
+            right = accuracy if spent <= budget else right
+    fixed = spending(walked, None, 1.0, int(budget), sampling)[1]
+    count = console.count(len({id(walk.pool) for walk in walked}), "question")
+    note = (
+        f"vote budget learned on {count}, cross-validated: {budget:g} votes each on average answer "
+        f"{100 * right:.1f} % right there, {int(budget)} votes for every question {100 * fixed:.1f} %"
+    )
+    return gains, tuple(prices), note
+
+
+def walks(names: str, sampling: Sampling) -> list[Walk]:
+    """Draw the votes of labelled questions in random orders, always the same ones; raises as `learn`."""
+    model = models.chosen("scorer", sampling.scorer)
+    pools = [pool for name in names.split(",") for pool in _pools(name.strip(), sampling, model)]
+    if not pools:
+        raise UserError(f"--budget-from {names}: no question there has a right letter and usable votes")
+    most = sampling.votes_by_voice
+    for at, (voice, count) in enumerate(most.items()):
+        if (there := max(len(pool.votes[at]) for pool in pools)) < count:
+            raise UserError(
+                f"--budget-from {names}: its rounds have at most {there} votes of the voice {voice}, not "
+                f"{count}: lower --votes or --voices, or sample labelled questions with as many"
+            )
+    looks = len(pools) * math.prod(count + 1 for count in most.values())
+    orders = max(2, min(ORDERS, LOOKS // looks))
+    rule = models.rule_of(sampling, model)
+    binned = rule.use.weighs or sampling.kind_weights is not None
+
+    def look(pool: Pool, votes_of: Sequence[Sequence[Vote]]) -> tuple[State, bool]:
+        cast = list(itertools.chain(*votes_of))
+        answer = voting.decide(cast, rule)
+        final = answer or voting.fall_back(cast, sampling.fallback)
+        state = vote_budget.state(votes_of, answer.letter if answer else None, rule, binned)
+        return state, final.letter == pool.gold
+
+    walked = []
+    for pool in pools:
+        rng = random.Random(f"{pool.unit} {pool.gold}")
+        for _ in range(orders):
+            order = [
+                rng.sample(of, min(len(of), up_to))
+                for of, up_to in zip(pool.votes, most.values(), strict=True)
+            ]
+            counts = itertools.product(*(range(len(of) + 1) for of in order))
+            seen = {
+                count: look(pool, [of[:part] for of, part in zip(order, count, strict=True)])
+                for count in counts
+            }
+            walked.append(Walk(pool, seen))
+    return walked
+
+
+def _pools(name: str, sampling: Sampling, model: Model | None) -> Iterator[Pool]:
+    """Read the first rounds of labelled questions, except those that the scorer has learned."""
+    run_progress.require_questions(name)
+    run_progress.require_finished(name)
+    run_progress.require_whole_rounds(name, f"--budget-from {name}")
+    scorer = model.name if model and models.rule_of(sampling, model).use in SCORED else None
+    learned = models.problems(scorer) if scorer else set()
+    for result in votes.of_run(name):
+        cast, unit = result.votes and result.first_round, dataset.unit(result.entry)
+        if result.gold is None or not cast or dataset.identity(result.entry.problem) in learned:
+            continue
+        if scorer and any(vote.scorer != scorer for vote in cast):
+            raise UserError(
+                f"--budget-from {name}: its votes lack scores of {scorer}, which this run uses: name a run "
+                f"that `votequeue enqueue infer {name} --scorer {scorer}` has scored"
+            )
+        fold = vote_weights.fold(unit, labelled=True)
+        by_voice: dict[str, list[Vote]] = {voice: [] for voice in sampling.votes_by_voice}
+        for vote in cast:
+            weight = sampling.kind_weight(vote.kind, fold)
+            by_voice.get(vote.voice, []).append(Vote(vote.letter, vote.score if scorer else None, weight))
+        yield Pool(fold, unit, result.gold, list(by_voice.values()))
+
+
+def gains_of(walked: Sequence[Walk], sampling: Sampling, left_out: int) -> Gains:
+    """Learn the gain of each state without the questions of a fold; that of a rare state is shrunk to 0."""
+    voices = list(sampling.votes_by_voice)
+    visits, right = Counter[State](), Counter[State]()
+    moves: dict[State, list[Counter[State]]] = defaultdict(lambda: [Counter() for _ in voices])
+    for walk in walked:
+        for counts, (state, is_right) in walk.seen.items() if walk.pool.fold != left_out else ():
+            visits[state] += 1
+            right[state] += is_right
+            for at in range(len(voices)):
+                if further := walk.seen.get(_after(counts, at)):
+                    moves[state][at][further[0]] += 1
+    # All questions have the same number of orders.
+    shrinkage = SHRINKAGE * len(walked) / len({id(walk.pool) for walk in walked})
+    gains: dict[str, tuple[str, float]] = {}
+    from_the_end = sorted(visits, key=lambda state: -sum(state[: len(voices)]))
+    for price in PRICES:
+        values: dict[State, float] = {}
+        for state in from_the_end:
+            now = right[state] / visits[state]
+            rises = [(0.0, "")]
+            for voice, to in zip(voices, moves[state], strict=True):
+                value = sum(count * values[after] for after, count in to.items())
+                rises.append(((value - to.total() * now) / (to.total() + shrinkage) - price, voice))
+            rise, voice = max(rises)
+            values[state] = now + rise
+            if rise > 0:
+                gains.setdefault(vote_budget.key(state), (voice, price))
+    return gains
+
+
+def _after(counts: Counts, voice: int) -> Counts:
+    return (*counts[:voice], counts[voice] + 1, *counts[voice + 1 :])
+
+
+def spend(walk: Walk, gains: Gains, price: float, first: int, sampling: Sampling) -> tuple[int, bool]:
+    """Take further votes while they are worth the price; give their number, and if the answer is right."""
+    most = dict(zip(sampling.votes_by_voice, max(walk.seen), strict=True))
+    counts = tuple(vote_budget.spread(most, first).values())
+    while voice := vote_budget.next_voice(gains, walk.seen[counts][0], price):
+        if (further := _after(counts, list(most).index(voice))) not in walk.seen:
+            break
+        counts = further
+    return sum(counts), walk.seen[counts][1]
+
+
+def spending(
+    walked: Sequence[Walk], gains: Sequence[Gains] | None, price: float, first: int, sampling: Sampling
+) -> tuple[float, float]:
+    """Give the mean votes and the share of right answers at a price; without gains, of the first votes."""
+    spent = [spend(walk, gains[walk.pool.fold] if gains else {}, price, first, sampling) for walk in walked]
+    return fmean(votes for votes, _ in spent), fmean(right for _, right in spent)
