@@ -60,63 +60,67 @@ def learn(names: str, sampling: Sampling) -> tuple[tuple[Gains, ...], Prices, st
         UserError: a run is missing, unfinished or stopped rounds early, its rounds have too few votes or
             lack the scores of the run's scorer, or no question has a right letter and votes.
     """
-    walked = walks(names, sampling)
+    found = pools(names, sampling)
+    walked = walks(found, sampling)
     gains = tuple(gains_of(walked, sampling, fold) for fold in range(UNLABELLED + 1))
+    known = schedule(walked, gains, sampling)
     budget = sampling.vote_budget or 1.0
-    prices: list[tuple[float, float]] = []
-    right = 0.0
-    for price in PRICES:
-        spent, accuracy = spending(walked, gains, price, sampling.first_votes, sampling)
-        if not prices or spent > prices[-1][0]:
-            prices.append((round(spent, 4), price))
-            right = accuracy if spent <= budget else right
+    right = max(accuracy for votes, accuracy, _ in known if votes <= budget)
     fixed = spending(walked, None, 1.0, int(budget), sampling)[1]
-    count = console.count(len({id(walk.pool) for walk in walked}), "question")
     note = (
-        f"vote budget learned on {count}, cross-validated: {budget:g} votes each on average answer "
-        f"{100 * right:.1f} % right there, {int(budget)} votes for every question {100 * fixed:.1f} %"
+        f"vote budget learned on {console.count(len(found), 'question')}, cross-validated: {budget:g} votes "
+        f"each on average answer {100 * right:.1f} % right there, {int(budget)} votes for every question "
+        f"{100 * fixed:.1f} %"
     )
-    return gains, tuple(prices), note
+    return gains, tuple((votes, price) for votes, _, price in known), note
 
 
-def walks(names: str, sampling: Sampling) -> list[Walk]:
-    """Draw the votes of labelled questions in random orders, always the same ones; raises as `learn`."""
+def schedule(
+    walked: Sequence[Walk], gains: Sequence[Gains], sampling: Sampling
+) -> list[tuple[float, float, float]]:
+    """Give the mean votes that prices spend, the share of right answers, and the price; votes increase."""
+    known: list[tuple[float, float, float]] = []
+    for price in PRICES:
+        spent, right = spending(walked, gains, price, sampling.first_votes, sampling)
+        if not known or spent > known[-1][0]:
+            known.append((spent, right, price))
+    return known
+
+
+def pools(names: str, sampling: Sampling) -> list[Pool]:
+    """Read the first rounds of labelled questions; raises as `learn`."""
     model = models.chosen("scorer", sampling.scorer)
-    pools = [pool for name in names.split(",") for pool in _pools(name.strip(), sampling, model)]
-    if not pools:
+    found = [pool for name in names.split(",") for pool in _pools(name.strip(), sampling, model)]
+    if not found:
         raise UserError(f"--budget-from {names}: no question there has a right letter and usable votes")
-    most = sampling.votes_by_voice
-    for at, (voice, count) in enumerate(most.items()):
-        if (there := max(len(pool.votes[at]) for pool in pools)) < count:
+    for at, (voice, count) in enumerate(sampling.votes_by_voice.items()):
+        if (there := max(len(pool.votes[at]) for pool in found)) < count:
             raise UserError(
                 f"--budget-from {names}: its rounds have at most {there} votes of the voice {voice}, not "
                 f"{count}: lower --votes or --voices, or sample labelled questions with as many"
             )
-    looks = len(pools) * math.prod(count + 1 for count in most.values())
-    orders = max(2, min(ORDERS, LOOKS // looks))
-    rule = models.rule_of(sampling, model)
+    return found
+
+
+def walks(found: Sequence[Pool], sampling: Sampling) -> list[Walk]:
+    """Draw the votes of each pool in random orders, always the same ones."""
+    most = sampling.votes_by_voice.values()
+    orders = max(2, min(ORDERS, LOOKS // (len(found) * math.prod(count + 1 for count in most))))
+    rule = models.rule_of(sampling, models.chosen("scorer", sampling.scorer))
     binned = rule.use.weighs or sampling.kind_weights is not None
-
-    def look(pool: Pool, votes_of: Sequence[Sequence[Vote]]) -> tuple[State, bool]:
-        cast = list(itertools.chain(*votes_of))
-        answer = voting.decide(cast, rule)
-        final = answer or voting.fall_back(cast, sampling.fallback)
-        state = vote_budget.state(votes_of, answer.letter if answer else None, rule, binned)
-        return state, final.letter == pool.gold
-
     walked = []
-    for pool in pools:
+    for pool in found:
         rng = random.Random(f"{pool.unit} {pool.gold}")
         for _ in range(orders):
-            order = [
-                rng.sample(of, min(len(of), up_to))
-                for of, up_to in zip(pool.votes, most.values(), strict=True)
-            ]
-            counts = itertools.product(*(range(len(of) + 1) for of in order))
-            seen = {
-                count: look(pool, [of[:part] for of, part in zip(order, count, strict=True)])
-                for count in counts
-            }
+            drawn = [rng.sample(of, min(len(of), up_to)) for of, up_to in zip(pool.votes, most, strict=True)]
+            seen = {}
+            for counts in itertools.product(*(range(len(of) + 1) for of in drawn)):
+                by_voice = [of[:count] for of, count in zip(drawn, counts, strict=True)]
+                cast = list(itertools.chain(*by_voice))
+                answer = voting.decide(cast, rule)
+                state = vote_budget.state(by_voice, answer.letter if answer else None, rule, binned)
+                final = answer or voting.fall_back(cast, sampling.fallback)
+                seen[counts] = (state, final.letter == pool.gold)
             walked.append(Walk(pool, seen))
     return walked
 
