@@ -28,21 +28,23 @@ def spread(most: Mapping[str, int], count: int) -> dict[str, int]:
     return {voice: sum(at == place for _, at in turns) for place, voice in enumerate(most)}
 
 
-def state(votes: Sequence[Sequence[Vote]], letter: str | None, rule: Rule, binned: bool) -> State:
-    """Describe the votes of a question, by voice, whose answer would be ``letter``.
+def state(votes: Sequence[Sequence[Vote]], rule: Rule, weighed: bool) -> State:
+    """Describe the votes of a question, by voice.
 
-    It gives the votes of each voice, those of each voice for the letter, all votes for the second letter, and
-    those that do not count. If ``binned``, it gives the votes of each voice and the strengths of the two
-    letters, in half powers of two.
+    It gives the votes of each voice, those of each voice for the leading letter, all votes for the second
+    one, and those that do not count. Where the votes are ``weighed`` or the rule weighs them, it gives the
+    votes of each voice and the strengths of the two letters, in half powers of two.
     """
     counted = [[vote for vote in of_voice if rule.accepts(vote.letter, vote.score)] for of_voice in votes]
+    leading = voting.decide(list(itertools.chain(*counted)), rule)
     strengths: dict[str | None, float] = defaultdict(float)
     for vote in itertools.chain(*counted):
         weighs = rule.use.weighs and vote.score is not None
         strengths[vote.letter] += vote.weight * (voting.odds(vote.score) if weighs else 1.0)
+    letter = leading.letter if leading else None
     first, second = strengths.pop(letter, 0.0), max(strengths.values(), default=0.0)
     sizes = [len(of_voice) for of_voice in votes]
-    if binned:
+    if weighed or rule.use.weighs:
         return (*sizes, *(round(2 * math.log2(1 + strength)) for strength in (first, second)))
     behind = [sum(vote.letter == letter for vote in of_voice) for of_voice in counted]
     return (*sizes, *behind, int(second), sum(sizes) - sum(map(len, counted)))

@@ -52,25 +52,20 @@ class Walk:
 
 
 def learn(names: str, sampling: Sampling) -> tuple[tuple[Gains, ...], Prices, str]:
-    """Learn from labelled runs, comma-separated, for a run with these options.
-
-    It gives the gains by fold, the votes that prices spend on average, and a note on what was learned.
+    """Learn the gains by fold and the votes that prices spend, for a run with these options; say what.
 
     Raises:
-        UserError: a run is missing, unfinished or stopped rounds early, its rounds have too few votes or
-            lack the scores of the run's scorer, or no question has a right letter and votes.
+        UserError: as `pools`.
     """
     found = pools(names, sampling)
     walked = walks(found, sampling)
     gains = tuple(gains_of(walked, sampling, fold) for fold in range(UNLABELLED + 1))
-    known = schedule(walked, gains, sampling)
-    budget = sampling.vote_budget or 1.0
+    known, budget = schedule(walked, gains, sampling), sampling.vote_budget or 1.0
     right = max(accuracy for votes, accuracy, _ in known if votes <= budget)
     fixed = spending(walked, None, 1.0, int(budget), sampling)[1]
     note = (
         f"vote budget learned on {console.count(len(found), 'question')}, cross-validated: {budget:g} votes "
-        f"each on average answer {100 * right:.1f} % right there, {int(budget)} votes for every question "
-        f"{100 * fixed:.1f} %"
+        f"each on average answer {100 * right:.1f} % right there, {int(budget)} for each {100 * fixed:.1f} %"
     )
     return gains, tuple((votes, price) for votes, _, price in known), note
 
@@ -88,7 +83,12 @@ def schedule(
 
 
 def pools(names: str, sampling: Sampling) -> list[Pool]:
-    """Read the first rounds of labelled questions; raises as `learn`."""
+    """Read the first rounds of labelled questions in runs, whose names are separated by commas.
+
+    Raises:
+        UserError: a run is missing, unfinished or stopped rounds early, its rounds have too few votes or
+            lack the scores of the run's scorer, or no question has a right letter and votes.
+    """
     model = models.chosen("scorer", sampling.scorer)
     found = [pool for name in names.split(",") for pool in _pools(name.strip(), sampling, model)]
     if not found:
@@ -102,12 +102,34 @@ def pools(names: str, sampling: Sampling) -> list[Pool]:
     return found
 
 
+def _pools(name: str, sampling: Sampling, model: Model | None) -> Iterator[Pool]:
+    run_progress.require_questions(name)
+    run_progress.require_finished(name)
+    run_progress.require_whole_rounds(name, f"--budget-from {name}")
+    scorer = model.name if model and models.rule_of(sampling, model).use in SCORED else None
+    learned = models.problems(scorer) if scorer else set()
+    for result in votes.of_run(name):
+        if not (result.gold and result.votes) or dataset.identity(result.entry.problem) in learned:
+            continue
+        if scorer and any(vote.scorer != scorer for vote in result.first_round):
+            raise UserError(
+                f"--budget-from {name}: its votes lack scores of {scorer}, which this run uses: name a run "
+                f"that `votequeue enqueue infer {name} --scorer {scorer}` has scored"
+            )
+        unit = dataset.unit(result.entry)
+        fold = vote_weights.fold(unit, labelled=True)
+        by_voice: dict[str, list[Vote]] = {voice: [] for voice in sampling.votes_by_voice}
+        for vote in result.first_round:
+            weight = sampling.kind_weight(vote.kind, fold)
+            by_voice.get(vote.voice, []).append(Vote(vote.letter, vote.score if scorer else None, weight))
+        yield Pool(fold, unit, result.gold, list(by_voice.values()))
+
+
 def walks(found: Sequence[Pool], sampling: Sampling) -> list[Walk]:
     """Draw the votes of each pool in random orders, always the same ones."""
     most = sampling.votes_by_voice.values()
     orders = max(2, min(ORDERS, LOOKS // (len(found) * math.prod(count + 1 for count in most))))
     rule = models.rule_of(sampling, models.chosen("scorer", sampling.scorer))
-    binned = rule.use.weighs or sampling.kind_weights is not None
     walked = []
     for pool in found:
         rng = random.Random(f"{pool.unit} {pool.gold}")
@@ -116,37 +138,11 @@ def walks(found: Sequence[Pool], sampling: Sampling) -> list[Walk]:
             seen = {}
             for counts in itertools.product(*(range(len(of) + 1) for of in drawn)):
                 by_voice = [of[:count] for of, count in zip(drawn, counts, strict=True)]
-                cast = list(itertools.chain(*by_voice))
-                answer = voting.decide(cast, rule)
-                state = vote_budget.state(by_voice, answer.letter if answer else None, rule, binned)
-                final = answer or voting.fall_back(cast, sampling.fallback)
-                seen[counts] = (state, final.letter == pool.gold)
+                (answer, _) = voting.revote([list(itertools.chain(*by_voice))], rule, sampling.fallback)
+                state = vote_budget.state(by_voice, rule, sampling.kind_weights is not None)
+                seen[counts] = (state, answer.letter == pool.gold)
             walked.append(Walk(pool, seen))
     return walked
-
-
-def _pools(name: str, sampling: Sampling, model: Model | None) -> Iterator[Pool]:
-    """Read the first rounds of labelled questions, except those that the scorer has learned."""
-    run_progress.require_questions(name)
-    run_progress.require_finished(name)
-    run_progress.require_whole_rounds(name, f"--budget-from {name}")
-    scorer = model.name if model and models.rule_of(sampling, model).use in SCORED else None
-    learned = models.problems(scorer) if scorer else set()
-    for result in votes.of_run(name):
-        cast, unit = result.votes and result.first_round, dataset.unit(result.entry)
-        if result.gold is None or not cast or dataset.identity(result.entry.problem) in learned:
-            continue
-        if scorer and any(vote.scorer != scorer for vote in cast):
-            raise UserError(
-                f"--budget-from {name}: its votes lack scores of {scorer}, which this run uses: name a run "
-                f"that `votequeue enqueue infer {name} --scorer {scorer}` has scored"
-            )
-        fold = vote_weights.fold(unit, labelled=True)
-        by_voice: dict[str, list[Vote]] = {voice: [] for voice in sampling.votes_by_voice}
-        for vote in cast:
-            weight = sampling.kind_weight(vote.kind, fold)
-            by_voice.get(vote.voice, []).append(Vote(vote.letter, vote.score if scorer else None, weight))
-        yield Pool(fold, unit, result.gold, list(by_voice.values()))
 
 
 def gains_of(walked: Sequence[Walk], sampling: Sampling, left_out: int) -> Gains:

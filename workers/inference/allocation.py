@@ -6,6 +6,8 @@ Votes are reserved in the ledger before they are asked for. The price of a furth
 left for the questions that are not finished.
 """
 
+import functools
+
 from shared import vote_budget
 from shared.ledger import vote_purse
 from shared.ledger.claims import Claim
@@ -18,17 +20,17 @@ from workers.inference.waves import Ask, PartialRound
 async def sample(partial: PartialRound, ask: Ask, claim: Claim, sampling: Sampling, fold: int) -> None:
     """Ask for votes as long as they are worth their price, and the budget has some left."""
     budget, first = sampling.vote_budget or 0.0, sampling.first_votes
-    wave, granted = vote_budget.spread(sampling.votes_by_voice, first), 0
+    wave = vote_budget.spread(sampling.votes_by_voice, first)
     while wave:
-        most = sum(wave.values())
-        granted = await retries.until_done_aside(lambda: vote_purse.reserve(claim, most, budget, first))  # noqa: B023
+        reserve = functools.partial(vote_purse.reserve, claim, sum(wave.values()), budget, first)
+        granted = await retries.until_done_aside(reserve)
         if not granted:
+            # A further round would get no votes either.
+            partial.final |= not partial.sampled([]).votes
             break
         places = partial.next_places(vote_budget.spread(wave, granted))
         await waves.add(partial, places, await ask(places))
         wave = await retries.until_done_aside(lambda: _next(partial, claim, sampling, fold))
-    # A further round would get no votes either.
-    partial.final |= not any(partial.by_voice.values())
 
 
 def _next(partial: PartialRound, claim: Claim, sampling: Sampling, fold: int) -> dict[str, int]:

@@ -9,7 +9,6 @@ are asked for at once, those in flight are aborted when the others have decided.
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
 
 from shared import vote_budget, voting
 from shared.dataset import LETTERS
@@ -71,27 +70,19 @@ class PartialRound:
         """Give the places of the votes to come."""
         return [place for place, vote in enumerate(self._votes) if isinstance(vote, PendingVote)]
 
-    @property
-    def by_voice(self) -> dict[str, list[Vote]]:
-        """Give the votes of each voice that have come."""
-        of_voices = itertools.groupby(zip(self._voices, self._votes, strict=True), key=itemgetter(0))
-        return {voice: [vote for _, vote in votes if isinstance(vote, Vote)] for voice, votes in of_voices}
-
     def next_places(self, wave: Mapping[str, int]) -> list[int]:
         """Give the places of the next votes of some voices."""
-        coming = self.coming
-        return [
-            place
-            for voice, count in wave.items()
-            for place in [place for place in coming if self._voices[place] == voice][:count]
-        ]
+        of = {voice: (place for place in self.coming if self._voices[place] == voice) for voice in wave}
+        return [place for voice, count in wave.items() for place in itertools.islice(of[voice], count)]
 
     def state(self) -> State:
         """Describe the votes that have come, for the vote budget."""
-        votes = list(self.by_voice.values())
-        answer = voting.decide(list(itertools.chain(*votes)), self._rule)
-        binned = self._rule.use.weighs or self._sampling.kind_weights is not None
-        return vote_budget.state(votes, answer.letter if answer else None, self._rule, binned)
+        known = [(voice, vote) for voice, vote in zip(self._voices, self._votes, strict=True)]
+        by_voice = [
+            [vote for of, vote in known if of == voice and isinstance(vote, Vote)]
+            for voice in self._sampling.votes_by_voice
+        ]
+        return vote_budget.state(by_voice, self._rule, self._sampling.kind_weights is not None)
 
     def is_fixed(self) -> bool:
         """Tell whether no vote to come can change the answer."""
