@@ -51,7 +51,7 @@ def _purse_rows(figures: Figures) -> Rows:
     # A claim that records its votes has as many reserved.
     lost = purse.reserved - figures.votes
     left = f"{console.count(purse.left, 'vote')} left, {lost} lost or in play"
-    mean = figures.votes / max(1, figures.answered)
+    mean = figures.votes / max(1, purse.begun)
     return [("votes a question", f"{mean:.2f}, of {purse.budget:g}: {left}")]
 
 

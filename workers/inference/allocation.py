@@ -26,7 +26,7 @@ async def sample(partial: PartialRound, ask: Ask, claim: Claim, sampling: Sampli
         granted = await retries.until_done_aside(reserve)
         if not granted:
             # A further round would get no votes either.
-            partial.final |= not partial.sampled([]).votes
+            partial.final |= len(partial.coming) == sampling.votes
             break
         places = partial.next_places(vote_budget.spread(wave, granted))
         await waves.add(partial, places, await ask(places))

@@ -7,7 +7,6 @@ are asked for at once, those in flight are aborted when the others have decided.
 """
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from shared import vote_budget, voting
@@ -72,14 +71,21 @@ class PartialRound:
 
     def next_places(self, wave: Mapping[str, int]) -> list[int]:
         """Give the places of the next votes of some voices."""
-        of = {voice: (place for place in self.coming if self._voices[place] == voice) for voice in wave}
-        return [place for voice, count in wave.items() for place in itertools.islice(of[voice], count)]
+        coming = self.coming
+        return [
+            place
+            for voice, count in wave.items()
+            for place in [place for place in coming if self._voices[place] == voice][:count]
+        ]
 
     def state(self) -> State:
         """Describe the votes that have come, for the vote budget."""
-        known = [(voice, vote) for voice, vote in zip(self._voices, self._votes, strict=True)]
         by_voice = [
-            [vote for of, vote in known if of == voice and isinstance(vote, Vote)]
+            [
+                vote
+                for of, vote in zip(self._voices, self._votes, strict=True)
+                if of == voice and isinstance(vote, Vote)
+            ]
             for voice in self._sampling.votes_by_voice
         ]
         return vote_budget.state(by_voice, self._rule, self._sampling.kind_weights is not None)
