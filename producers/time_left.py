@@ -49,7 +49,7 @@ def votes(run: Run, counts: RunCounts, open_items: int) -> Votes | None:
     if sampled is None:
         return None
     sampling = Sampling.of_record(run.options)
-    total = counts.votes + open_items * sampling.votes
+    total = counts.votes + round(open_items * (sampling.vote_budget or sampling.votes))
     # Worker reports are seconds old: votes in play may have been recorded since.
     done = min(counts.votes + sampled.votes_in_play, total)
     left = total - done

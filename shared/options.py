@@ -241,8 +241,22 @@ class Sampling(SamplingDefaults):
     first_wave: Count | None = Field(
         None,
         description="with --stop exact: votes asked for first; empty: as few as could decide, as in every "
-        "further wave",
+        "further wave. With --vote-budget: votes that every question gets; empty: 2, or one of each voice",
     )
+    vote_budget: Annotated[float | None, Field(ge=1), Flag(shown="each question gets --votes")] = Field(
+        None,
+        description="mean votes per question of the whole run, at most: after a first wave, further votes go "
+        "where they raise the expected number of right answers most, up to --votes or --voices per question "
+        "and round. It needs --budget-from",
+    )
+    budget_from: str | None = Field(
+        None,
+        description="with --vote-budget: labelled runs, comma-separated, from which it learns how much "
+        "further votes gain",
+    )
+    # What is learned for it (`shared.vote_budget`): gains by fold and state, and prices.
+    gains: Annotated[tuple[dict[str, tuple[str, float]], ...] | None, Derived()] = None
+    prices: Annotated[tuple[tuple[float, float], ...] | None, Derived()] = None
     # What is learned from these runs, by fold: weights by `voices.kind`, and the probability.
     kind_weights: Annotated[dict[str, tuple[float, ...]] | None, Derived()] = None
     agreement: Annotated[tuple[float, ...] | None, Derived()] = None
@@ -301,6 +315,11 @@ class Sampling(SamplingDefaults):
         """Tell whether a question is settled if the first votes of its voices agree."""
         share = self.stop.partition("=")[2]
         return bool(share) and self.agreement is not None and self.agreement[fold] >= float(share)
+
+    @property
+    def first_votes(self) -> int:
+        """Count the votes that every question gets first, if the run has a vote budget."""
+        return self.first_wave or min(int(self.vote_budget or 1), max(2, len(self.votes_by_voice)))
 
     def asks_letters(self, attempt: int) -> bool:
         """Tell whether a round's votes without a letter are asked for one; ``attempt`` counts from 1."""

@@ -144,11 +144,12 @@ def _majority(votes: Sequence[Vote], how: Outcome, *, weighs: bool) -> Answer | 
 def _strength(votes: Sequence[Vote], weighs: bool) -> tuple[float, float, int]:
     # fsum does not depend on the order of the votes, which therefore breaks no tie.
     count = math.fsum(vote.weight for vote in votes)
-    odds = math.fsum(vote.weight * _odds(vote.score) for vote in votes)
-    return (odds, count, len(votes)) if weighs else (count, odds, len(votes))
+    total = math.fsum(vote.weight * odds(vote.score) for vote in votes)
+    return (total, count, len(votes)) if weighs else (count, total, len(votes))
 
 
-def _odds(score: float | None) -> float:
+def odds(score: float | None) -> float:
+    """Give the odds of a clipped score; 0 without a score."""
     if score is None:
         return 0.0
     sure = min(max(score, SUREST), 1 - SUREST)

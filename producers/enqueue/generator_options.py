@@ -35,8 +35,9 @@ def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
         InvalidOption: an option does not apply to the generator, or is missing.
     """
     generator = GENERATORS[sampling.generator]
-    if sampling.first_wave is not None and sampling.stop != "exact":
-        raise InvalidOption("--first-wave", "it needs --stop exact")
+    _check_vote_budget(sampling)
+    if sampling.first_wave is not None and sampling.stop != "exact" and sampling.vote_budget is None:
+        raise InvalidOption("--first-wave", "it needs --stop exact or --vote-budget")
     if sampling.examples_per == "entry" and sampling.same_problem:
         raise InvalidOption(
             "--examples-per", "entry needs --no-same-problem: examples of an entry could be its own questions"
@@ -68,10 +69,21 @@ def _check_voices(sampling: Sampling, given: Mapping[str, Any]) -> None:
 
 def _knows_agreement(sampling: Sampling) -> bool:
     """Tell whether it was learned how often agreeing first votes are right, from runs or with the scorer."""
-    if sampling.weights_from is not None:
-        return True
-    scorer = models.chosen("scorer", sampling.scorer)
-    return scorer is not None and scorer.weighing(sampling).agreement is not None
+    return sampling.weights_from is not None or models.weighed(sampling).agreement is not None
+
+
+def _check_vote_budget(sampling: Sampling) -> None:
+    budget, most = sampling.vote_budget or 0.0, sampling.votes
+    if (sampling.vote_budget is None) != (sampling.budget_from is None):
+        raise InvalidOption("--vote-budget", "it needs --budget-from RUN, and --budget-from needs it")
+    wrong = {
+        ("--vote-budget", f"it must be below the most votes per question and round, {most}"): budget >= most,
+        ("--first-wave", f"it exceeds the vote budget, {budget:g}"): (sampling.first_wave or 1) > budget,
+        ("--stop", "--vote-budget ends rounds by itself: leave it out"): sampling.stop != "never",
+        ("--scorer", "--vote-budget is learned for one scorer: name it"): sampling.scorer == models.FOLLOW,
+    }
+    if budget and (problem := next((problem for problem, found in wrong.items() if found), None)):
+        raise InvalidOption(*problem)
 
 
 def changes(origin: Mapping[str, Any], chosen: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:

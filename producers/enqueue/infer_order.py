@@ -13,6 +13,7 @@ from typing import Any
 from producers import console
 from producers.enqueue import (
     append,
+    budget_gains,
     generator_options,
     inputs,
     option_checks,
@@ -146,16 +147,27 @@ def _learned(sampling: Sampling) -> dict[str, Any]:
     return {"kind_weights": learned.weights, "agreement": learned.agreement}
 
 
+def _allocated(sampling: Sampling) -> dict[str, Any]:
+    """Learn what further votes gain, if the run has a vote budget."""
+    if sampling.budget_from is None:
+        return {}
+    gains, prices, note = budget_gains.learn(sampling.budget_from, sampling)
+    console.note(note)
+    return {"gains": gains, "prices": prices}
+
+
 def prepare(order: InferOrder) -> Prepared:
     """Check the data of a run that samples votes; nothing is written; raises as `check` and `place`."""
     source, given = order.source, order.given
     if isinstance(source, Path):
         sampling = generator_options.fitted(order.sampling, given)
         sampling = sampling.model_copy(update=_learned(sampling))
+        sampling = sampling.model_copy(update=_allocated(sampling))
         prepared = publish.prepare(source, sampling, order.run, order.examples, order.skip_bad, order.reading)
     else:
         changes = generator_options.changes(source.options, order.sampling, given)
         changes |= _learned(order.sampling)
+        changes |= _allocated(Sampling.of_record(source.options).model_copy(update=changes))
         prepared = redo.prepare(source, changes, order.run)
     generator_options.check_budget(prepared.run, order.budget)
     return prepared

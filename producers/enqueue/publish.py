@@ -291,6 +291,8 @@ def _differences(recorded: Run, requested: Run) -> Iterator[str]:
             continue  # not pinned, or the run predates these options
         elif option == "language" and recorded.kind == Infer.queue:
             continue  # it only chose the prompt
+        elif option in ("gains", "prices"):
+            continue  # they were learned from the runs that budget_from names
         if before != now:
             yield f"its {option.replace('_', '-')} is {_format_option(before)}, not {_format_option(now)}"
 

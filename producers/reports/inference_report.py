@@ -19,9 +19,10 @@ from producers import run_progress
 from producers.reports.shares import Share
 from producers.reports.voice_figures import VoiceReport
 from shared import metrics, voting
-from shared.ledger import votes
+from shared.ledger import vote_purse, votes
 from shared.ledger.claims import FORCED
 from shared.ledger.schema import OPEN, State
+from shared.ledger.vote_purse import Balance
 from shared.ledger.votes import QuestionResult, VoteSource
 from shared.voting import Vote
 
@@ -115,6 +116,9 @@ class Figures:
     services: Any = None
     # A `combination.Combination`, if the run combines the votes of others.
     combination: Any = None
+    votes: int = 0
+    # What the vote budget has left, if the run has one.
+    purse: Balance | None = None
     tokens: int = 0
     wall_seconds: float | None = None
     tokens_per_second: float | None = None
@@ -152,6 +156,8 @@ def figures(run: str) -> Figures:
         figures.agreement = statistics.fmean(first.agreeing / first.votes for first in figures.first_rounds)
     figures.scorer.auc = metrics.auc(figures.scorer.right_scores, figures.scorer.wrong_scores)
     figures.sources = votes.count_sources(run)
+    if budget := record.options.get("vote_budget"):
+        figures.purse = vote_purse.balance(run, budget)
     _count_claims(figures, run)
     return figures
 
@@ -189,6 +195,7 @@ def _count_state(figures: Figures, result: QuestionResult) -> None:
 
 
 def _count_votes(figures: Figures, result: QuestionResult) -> None:
+    figures.votes += len(result.votes)
     for vote in result.votes:
         figures.tokens += vote.tokens
         figures.unreadable.add(vote.letter is None)

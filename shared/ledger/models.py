@@ -126,6 +126,16 @@ def chosen(kind: Kind, wanted: str) -> Model | None:
     return in_use(kind) if wanted in (IN_USE, FOLLOW) else get(wanted, kind)
 
 
+def weighed(sampling: Sampling) -> Sampling:
+    """Add to a run's options what its scorer has learned that votes of each kind count (`Model.weighing`).
+
+    Raises:
+        UserError: there is no such scorer.
+    """
+    model = chosen("scorer", sampling.scorer)
+    return model.weighing(sampling) if model else sampling
+
+
 def pinned(kind: Kind, wanted: str) -> str:
     """Resolve ``wanted`` to a full name or `NONE`; `FOLLOW` stays unresolved.
 
@@ -154,6 +164,15 @@ def get(name: str, kind: Kind | None = None) -> Model:
     close = difflib.get_close_matches(name, names, n=3) or names[-3:]
     what = kind or "model"
     raise UserError(f"no {what} is called {name!r}; there are: {', '.join(close) or 'none yet'}")
+
+
+def rule_of(sampling: Sampling, model: Model | None) -> Rule:
+    """Give a run's voting rule; the run's options override the scorer's best rule."""
+    best = (model.rule if model else None) or GATE
+    use = best.use if sampling.use == "auto" else VotingMode(sampling.use)
+    if sampling.threshold is not None:
+        return Rule(use, sampling.threshold)
+    return Rule(use, model.threshold(use) if model else best.threshold)
 
 
 def every() -> list[Model]:

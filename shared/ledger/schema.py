@@ -173,6 +173,19 @@ attempts = Table(
     Column("claimed_at", Float, nullable=False),
     Column("ended_at", Float),
     Column("outcome", Text),
+    # Votes that were reserved for the claim, in a run with a vote budget.
+    Column("reserved", Integer),
+)
+
+# Runs with a vote budget: their questions, those that have begun, and the votes reserved for all claims.
+vote_purses = Table(
+    "vote_purses",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("questions", Integer, nullable=False),
+    Column("begun", Integer, nullable=False),
+    Column("reserved", Integer, nullable=False),
+    ForeignKeyConstraint(["run"], ["runs.name"]),
 )
 
 votes = Table(

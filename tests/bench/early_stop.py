@@ -149,8 +149,8 @@ def play(replay: Replay, way: str) -> int:
     if way == "all at once":
         return abort(replay)
 
-    async def ask(first: int, count: int) -> Any:
-        return replay.recorded[first : first + count]
+    async def ask(places: Sequence[int]) -> Any:
+        return [replay.recorded[place] for place in places]
 
     if way == "waves":
         asyncio.run(waves.sample(cast(Any, replay), ask, None, False))

@@ -129,6 +129,29 @@ def test_the_bench_of_early_stop(home: Path) -> None:
     assert len(lines) == 16
 
 
+@pytest.mark.usefixtures("on_broker")
+def test_the_bench_of_allocation(home: Path) -> None:
+    model_fixtures.put("s1")
+    said = ["AAAABABA", "ABBBABBB", "ABCACABA", "AAAAAAAA"] * 5
+    entries = (run_fixtures.entry(f"p{at}") for at in range(len(said)))
+    run_fixtures.infer(
+        run_fixtures.write(home / "labelled.jsonl", *entries),
+        SAMPLING.model_copy(update={"votes": 8}),
+        "pools",
+    )
+    for held, letters in zip(run_fixtures.claim("pools", *range(len(said))), said, strict=True):
+        run_fixtures.vote(held, [run_fixtures.ballot(letter, 0.9) for letter in letters])
+    printed = bench("allocation", "pools").splitlines()
+    lines = [line.split() for line in printed if "majority" in line]
+    assert sum("scorer" in line for line in printed) == 7
+    # Fixed numbers of votes, an exact stop, and four budgets, which are never exceeded.
+    assert [line[1] for line in lines] == ["3", "4", "5", "5,", "3", "3.5", "4", "5"]
+    assert [float(line[3]) for line in lines[:3]] == [3.0, 4.0, 5.0]
+    assert 3.0 < float(lines[3][4]) < 5.0
+    spent = [float(line[4]) for line in lines[4:]]
+    assert all(2.0 <= votes <= most for votes, most in zip(spent, (3.0, 3.5, 4.0, 5.0), strict=True))
+
+
 def test_the_bench_of_inputs(home: Path) -> None:
     said = bench("inputs", 20).splitlines()
     assert {"votequeue.jsonl", "mmlu.parquet", "logiqa-text.txt"} <= {line.partition(":")[0] for line in said}

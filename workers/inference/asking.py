@@ -15,14 +15,15 @@ from dataclasses import dataclass
 
 from shared import prompt_files, prompts, voices
 from shared.dataset import LETTERS
-from shared.errors import NotServedHere, Refused
-from shared.ledger import prompt_store
+from shared.errors import NotServedHere, Refused, VotequeueError
+from shared.ledger import prompt_store, vote_purse
 from shared.ledger.claims import Claim, RoundRecord
 from shared.options import Sampling
 from shared.prompt_files import PromptTemplate
 from shared.prompts import FewShotExample, Message, ModelInput, PromptQuestion
 from shared.voices import VOICES
-from workers.inference import judging, waves
+from workers import retries
+from workers.inference import allocation, judging, waves
 from workers.inference.finished_rounds import Plan, SampledRound
 from workers.inference.throughput_meter import Counter
 from workers.inference.waves import PartialRound
@@ -52,11 +53,10 @@ class _Request:
         sampling = self.sampling.model_copy(update={"votes": votes})
         return dataclasses.replace(self, sampling=sampling, first=self.first + at, step=step)
 
-    def within(self, start: int, end: int) -> "_Request | None":
-        """Give the request for those of its votes that have some places of the round."""
-        first = max(start, self.first)
-        votes = min(end, self.first + self.sampling.votes) - first
-        return self.part(first - self.first, votes, self.step) if votes > 0 else None
+    def within(self, places: Sequence[int]) -> "_Request | None":
+        """Give the request for those of its votes that have some successive places of the round."""
+        mine = [at for place in places if 0 <= (at := place - self.first) < self.sampling.votes]
+        return self.part(mine[0], len(mine), self.step) if mine else None
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Asker:
             for voice, first in zip(counts, places, strict=False)
         ]
         if partial is not None:
-            return await self._ask_in_waves(partial, requests, progress, plan.sampling.first_wave)
+            return await self._ask_in_waves(partial, requests, progress, plan.sampling, fold)
         if not plan.sampling.stops_at_agreement(fold):
             return _joined(await self._ask_all(requests, progress))
         name = f"round {claim.attempt} vote"
@@ -122,19 +122,34 @@ class Asker:
         return _joined([*first, *others])
 
     async def _ask_in_waves(
-        self, partial: PartialRound, requests: Sequence[_Request], progress: Counter, first_wave: int | None
+        self,
+        partial: PartialRound,
+        requests: Sequence[_Request],
+        progress: Counter,
+        sampling: Sampling,
+        fold: int,
     ) -> SampledRound:
         parts: list[_Part] = []
 
-        async def draw(first: int, count: int) -> list[Completion]:
-            wanted = [part for request in requests if (part := request.within(first, first + count))]
+        async def draw(places: Sequence[int]) -> list[Completion]:
+            wanted = [part for request in requests if (part := request.within(places))]
             drawn = await self._ask_all(
                 [_final(part) if partial.final else part for part in wanted], progress
             )
             parts.extend(drawn)
             return [vote for part in drawn for vote in part.votes]
 
-        await waves.sample(partial, draw, first_wave, self._aborts)
+        if sampling.vote_budget is None:
+            await waves.sample(partial, draw, sampling.first_wave, self._aborts)
+        else:
+            claim = requests[0].claim
+            try:
+                await allocation.sample(partial, draw, claim, sampling, fold)
+            except VotequeueError:
+                if not self._aborts:
+                    # The replies that have come are on record: the next try does not sample them again.
+                    await retries.written_aside(lambda: vote_purse.give_back(claim))
+                raise
         aborted = sum(progress.abort_rest().values())
         return partial.sampled(_stopped(_joined(parts).records, len(partial.coming), aborted))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared import voices, voting
-from shared.ledger import engine, prompt_store
+from shared.ledger import engine, models, prompt_store
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import FORCED, READ, Settled, VoteRecord
 from shared.ledger.models import Model
@@ -16,7 +16,7 @@ from shared.prompts import PromptQuestion
 from shared.training_examples import Text
 from shared.voices import VOICES
 from shared.vote_weights import UNLABELLED
-from shared.voting import Rule, Vote, VotingMode
+from shared.voting import Rule, Vote
 from workers.inference.finished_rounds import FinishedRound, Plan, folds_of
 from workers.ports import Completion, Scorer
 
@@ -29,7 +29,7 @@ def judge(
     Raises:
         NotServedHere: the worker lacks the run's scorer.
     """
-    rule, name = rule_of(plan.sampling, model), model.name if model else None
+    rule, name = models.rule_of(plan.sampling, model), model.name if model else None
     votes = [_read_all(plan.sampling, each) for each in finished]
     texts = [(each.asked, [vote.text for vote in read]) for each, read in zip(finished, votes, strict=True)]
     scores: Sequence[Sequence[float | None]]
@@ -79,15 +79,6 @@ def _read_all(sampling: Sampling, finished: FinishedRound) -> list[ReadVote]:
     return [read(vote, by, finished.asked) for vote, by in zip(votes, samplings, strict=True)]
 
 
-def rule_of(sampling: Sampling, model: Model | None) -> Rule:
-    """Give a run's voting rule; the run's options override the scorer's best rule."""
-    best = (model.rule if model else None) or voting.GATE
-    use = best.use if sampling.use == "auto" else VotingMode(sampling.use)
-    if sampling.threshold is not None:
-        return Rule(use, sampling.threshold)
-    return Rule(use, model.threshold(use) if model else best.threshold)
-
-
 def _end(
     sampling: Sampling,
     finished: FinishedRound,
@@ -114,7 +105,7 @@ def _end(
     else:
         outcome = f"{answer.letter}: {answer.how}, {answer.support} of {len(votes)} votes"
         if unfinished := sum(record.unfinished or 0 for record in sampled.records):
-            outcome += f", {unfinished} not needed"
+            outcome += f", {unfinished} not {'needed' if sampling.vote_budget is None else 'asked for'}"
     return Settled(claim, records, answer, outcome, scorer, sampled.records, sampled.places)
 
 

@@ -105,7 +105,7 @@ class Rounds:
         examples = await asyncio.to_thread(self._examples, plan, asked, batch[0].job.run)
         adapter = await asyncio.to_thread(models.chosen, "lora", plan.sampling.lora)
         name = adapter.name if adapter else None
-        stops = plan.sampling.stop != "never"
+        stops = plan.sampling.stop != "never" or plan.sampling.vote_budget is not None
         folds = await asyncio.to_thread(folds_of, batch) if stops else [UNLABELLED] * len(batch)
         questions = zip(batch, asked, examples, folds, strict=True)
         rounds = (self._ask(plan, model, name, *question) for question in questions)
@@ -142,7 +142,7 @@ class Rounds:
     ) -> SampledRound:
         progress = self.meter.begin(claim.job.run, claim, plan.sampling.votes)
         partial = None
-        if plan.sampling.stop == "exact":
+        if plan.sampling.stop == "exact" or plan.sampling.vote_budget is not None:
             partial = await asyncio.to_thread(PartialRound, self._scorer, plan, model, claim, asked, fold)
         return await self._asker.ask(plan, claim, asked, examples, adapter, progress, fold, partial)
 

@@ -7,25 +7,27 @@ are asked for at once, those in flight are aborted when the others have decided.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from shared import voting
+from shared import vote_budget, voting
 from shared.dataset import LETTERS
 from shared.early_stop import PendingVote, StopRule
+from shared.ledger import models
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import Claim, RoundRecord
 from shared.ledger.models import Model
 from shared.prompts import PromptQuestion
 from shared.recipes import INPUTS
 from shared.training_examples import Text
+from shared.vote_budget import State
 from shared.voting import SCORED, Answer, Vote
 from workers import retries
 from workers.inference import judging
 from workers.inference.finished_rounds import Plan, SampledRound
 from workers.ports import Completion, Scorer
 
-# Samples some votes, given the place of the first one and their number.
-Ask = Callable[[int, int], Awaitable[list[Completion]]]
+# Samples the votes of some places, which are successive for each voice.
+Ask = Callable[[Sequence[int]], Awaitable[list[Completion]]]
 
 
 class PartialRound:
@@ -45,7 +47,7 @@ class PartialRound:
     ) -> None:
         self._sampling, self._asked, self._scorer = plan.sampling, asked, scorer
         self._fold = fold
-        self._rule = judging.rule_of(plan.sampling, model)
+        self._rule = models.rule_of(plan.sampling, model)
         # Scores that do not count are given when the round is judged.
         self._model = model if self._rule.use in SCORED else None
         letters = LETTERS[: len(asked.options)]
@@ -57,15 +59,36 @@ class PartialRound:
         )
         self._earlier = recorded_votes.earlier_votes(claim.job) if self.final else []
         self._stop_rule = StopRule(letters, self._decide, self._strongest)
-        self._votes: list[Vote | PendingVote] = [
-            PendingVote(voice) for voice, count in plan.sampling.votes_by_voice.items() for _ in range(count)
-        ]
+        counts = plan.sampling.votes_by_voice
+        self._voices = [voice for voice, count in counts.items() for _ in range(count)]
+        self._votes: list[Vote | PendingVote] = [PendingVote(voice) for voice in self._voices]
         self._completions: dict[int, Completion] = {}
 
     @property
     def coming(self) -> list[int]:
         """Give the places of the votes to come."""
         return [place for place, vote in enumerate(self._votes) if isinstance(vote, PendingVote)]
+
+    def next_places(self, wave: Mapping[str, int]) -> list[int]:
+        """Give the places of the next votes of some voices."""
+        coming = self.coming
+        return [
+            place
+            for voice, count in wave.items()
+            for place in [place for place in coming if self._voices[place] == voice][:count]
+        ]
+
+    def state(self) -> State:
+        """Describe the votes that have come, for the vote budget."""
+        by_voice = [
+            [
+                vote
+                for of, vote in zip(self._voices, self._votes, strict=True)
+                if of == voice and isinstance(vote, Vote)
+            ]
+            for voice in self._sampling.votes_by_voice
+        ]
+        return vote_budget.state(by_voice, self._rule, self._sampling.kind_weights is not None)
 
     def is_fixed(self) -> bool:
         """Tell whether no vote to come can change the answer."""
@@ -132,24 +155,25 @@ async def sample(partial: PartialRound, ask: Ask, first_wave: int | None, aborts
         if aborts and len(places) > fewest:
             await _until_fixed(partial, ask, places)
         else:
-            await _add(partial, places, await ask(places[0], len(places)))
+            await add(partial, places, await ask(places))
         wanted = 0
 
 
 async def _until_fixed(partial: PartialRound, ask: Ask, places: Sequence[int]) -> None:
     """Ask for each vote in a request of its own; abort those in flight when the answer is fixed."""
-    asking = {asyncio.ensure_future(ask(place, 1)): place for place in places}
+    asking = {asyncio.ensure_future(ask([place])): place for place in places}
     try:
         while asking and not await asyncio.to_thread(partial.is_fixed):
             done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
             for request in done:
-                await _add(partial, [asking.pop(request)], request.result())
+                await add(partial, [asking.pop(request)], request.result())
     finally:
         for request in asking:
             request.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
 
 
-async def _add(partial: PartialRound, places: Sequence[int], completions: Sequence[Completion]) -> None:
+async def add(partial: PartialRound, places: Sequence[int], completions: Sequence[Completion]) -> None:
+    """Read and score the votes of some places, in a thread."""
     # An outage of the ledger must not lose the sampled votes.
     await retries.until_done_aside(lambda: partial.add(places, completions))
