@@ -68,6 +68,8 @@ class Outcome(enum.StrEnum):
     WEIGHTED = "weighted majority"
     UNSCORED = "unscored majority"
     DEFAULT = "default"
+    # Never recorded: it follows from a run's calibration, which may change.
+    ABSTAINED = "abstained"
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,12 @@ def _majority(votes: Sequence[Vote], how: Outcome, *, weighs: bool) -> Answer | 
 def _strength(votes: Sequence[Vote], weighs: bool) -> tuple[float, float, int]:
     # fsum does not depend on the order of the votes, which therefore breaks no tie.
     count = math.fsum(vote.weight for vote in votes)
-    odds = math.fsum(vote.weight * _odds(vote.score) for vote in votes)
+    odds = math.fsum(vote.weight * odds_of(vote.score) for vote in votes)
     return (odds, count, len(votes)) if weighs else (count, odds, len(votes))
 
 
-def _odds(score: float | None) -> float:
+def odds_of(score: float | None) -> float:
+    """Give the odds that a vote is sound, by its clipped score; 0 without a score."""
     if score is None:
         return 0.0
     sure = min(max(score, SUREST), 1 - SUREST)

@@ -290,8 +290,8 @@ def _differences(recorded: Run, requested: Run) -> Iterator[str]:
             before, now = prompt_files.digest_of(before), prompt_files.digest_of(now)
         elif option in ("model", "prompt", "retriever") and None in (before, now):
             continue  # not pinned, or the run predates these options
-        elif option == "language" and recorded.kind == Infer.queue:
-            continue  # it only chose the prompt
+        elif option in ("language", "calibration") and recorded.kind == Infer.queue:
+            continue  # the one only chose the prompt, the other is recorded later
         if before != now:
             yield f"its {option.replace('_', '-')} is {_format_option(before)}, not {_format_option(now)}"
 
