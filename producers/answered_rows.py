@@ -18,11 +18,12 @@ from shared import dataset, source_rows
 from shared.errors import UserError
 from shared.ledger import runs
 from shared.ledger.runs import Run
+from shared.voting import Outcome
 
 
 @dataclass
 class Counts:
-    """Numbers of questions, of their (new) answers, and of skipped rows.
+    """Numbers of questions, of their (new) answers, of questions that abstain, and of skipped rows.
 
     With ``golds``, also of questions with a right letter, and of right answers to them.
     """
@@ -30,18 +31,21 @@ class Counts:
     golds: bool = False
     questions: int = 0
     answered: int = 0
+    abstained: int = 0
     skipped: int = 0
     labelled: int = 0
     right: int = 0
 
     def restart(self) -> None:
         """Set all numbers to 0."""
-        self.questions = self.answered = self.skipped = self.labelled = self.right = 0
+        self.questions = self.answered = self.abstained = self.skipped = self.labelled = self.right = 0
 
     def add(self, text: str, answers: list[MergedAnswer]) -> None:
         """Count the questions of an entry."""
         self.questions += len(answers)
-        self.answered += sum(answer.settled for answer in answers)
+        abstained = sum(each.settled and each.answer.outcome == Outcome.ABSTAINED for each in answers)
+        self.abstained += abstained
+        self.answered += sum(answer.settled for answer in answers) - abstained
         if self.golds:
             golds = [question.answer for question in dataset.entry_of(text).questions]
             self.labelled += len(golds) - golds.count(None)

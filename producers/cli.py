@@ -28,6 +28,7 @@ from producers.commands.options import Force, Json
 from shared import file_permissions, settings
 from shared.errors import UserError, VotequeueError
 from shared.jobs import DATA_QUEUES, KINDS
+from shared.options import Abstention
 
 app = typer.Typer(
     name="votequeue",
@@ -151,6 +152,26 @@ def failed(
 
 
 @app.command()
+@options.flags_of(Abstention)
+def calibrate(
+    run: RunName,
+    *,
+    labelled: Annotated[
+        str,
+        typer.Option("--from", metavar="RUN,RUN", help="labelled runs that were answered in the same way"),
+    ],
+    given: dict[str, Any],
+    json: Json = False,
+) -> None:
+    """Learn how probably each answer of a finished run is right; questions can abstain."""
+    from producers import Client
+    from producers.reports import render, render_calibration
+
+    done = Client().calibrate(run, options.split_commas(labelled), **given)
+    return render.as_json(done) if json else render.table(render_calibration.rows(done), [f"run {run}", ""])
+
+
+@app.command()
 @options.usage_errors()
 def collect(  # noqa: PLR0913  Typer reads options from the signature
     run: RunName,
@@ -187,7 +208,7 @@ def collect(  # noqa: PLR0913  Typer reads options from the signature
             metavar="NAME,NAME",
             show_default="none",
             help="beside each answer: confidence (share of the votes that name it), support (votes "
-            "behind it), outcome (how it came about)",
+            "behind it), outcome (how it came about), probability (that it is right: see calibrate)",
         ),
     ] = "",
     votes: Annotated[

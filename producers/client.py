@@ -14,7 +14,7 @@ from typing import Any, overload
 
 from producers import collect, hub_push, merged_answers, run_progress, watch
 from producers.collect import ANSWERS, Collected, Contents, Exported
-from producers.enqueue import dry_run, infer_order
+from producers.enqueue import calibrate, dry_run, infer_order
 from producers.enqueue.dry_run import Forecast
 from producers.enqueue.publish import EnqueuedRun
 from producers.reports import paired_comparison, report_files, revote, summaries
@@ -29,6 +29,7 @@ from producers.run_progress import RunProgress
 from shared import settings
 from shared.errors import InvalidOption
 from shared.ledger.votes import RecordedAnswer
+from shared.options import Calibration
 
 
 class Client:
@@ -117,6 +118,16 @@ class Client:
         """
         return watch.follow(run, timeout, poll)
 
+    def calibrate(self, run: str, labelled: Sequence[str], **options: Any) -> Calibration:
+        """Learn on ``labelled`` runs how probably each answer of a finished run is right, and record it.
+
+        ``options`` are the fields of `shared.options.Abstention`; see `calibrate.calibrate`.
+
+        Raises:
+            UserError: an option is invalid, or the runs cannot calibrate this one.
+        """
+        return calibrate.calibrate(run, labelled, options)
+
     @overload
     def collect(self, run: str, *, wait: bool = False) -> Iterator[RecordedAnswer]: ...
 
@@ -146,7 +157,8 @@ class Client:
     ) -> Iterator[RecordedAnswer] | Collected | Exported:
         """Write a run's results to a file, or, without one, yield the answers of its questions.
 
-        An answer's letter is ``None`` while there is none. The answers of a run that asks questions again
+        An answer's letter is ``None`` while there is none, and that of a question that abstains is the
+        calibration's ``abstain_as``. The answers of a run that asks questions again
         are merged into those of its origin. The file is written even if results are missing: see ``open``
         and ``dead`` of the returned counts. The options are those of `votequeue collect`; without a file,
         only ``wait`` applies.

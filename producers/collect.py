@@ -48,7 +48,7 @@ ANSWERS = Contents()
 
 @dataclass(frozen=True)
 class Collected:
-    """Counts of a written data set: questions answered, dead and open, rows skipped by `--skip-bad`.
+    """Counts of a written data set: questions answered, abstained, dead and open, skipped rows.
 
     ``votes`` counts the votes, if those were written. A question that was asked again and has no new answer
     (yet) is not answered, but keeps its former answer.
@@ -62,23 +62,25 @@ class Collected:
     left_out: list[str] = field(default_factory=list)
     skipped: int = 0
     votes: int | None = None
+    abstained: int = 0
 
     @property
     def open(self) -> int:
         """Count the questions that are still open."""
-        return self.questions - self.answered - len(self.dead)
+        return self.questions - self.answered - self.abstained - len(self.dead)
 
     @property
     def summary(self) -> str:
         """Summarize the contents of the file."""
         votes = "" if self.votes is None else f"{console.count(self.votes, 'vote')}, "
+        abstained = f", {self.abstained} abstained" if self.abstained else ""
         skipped = f"; {console.count(self.skipped, 'skipped row')} unchanged" if self.skipped else ""
-        return f"{votes}{self.answered} of {self.questions} questions answered{skipped}"
+        return f"{votes}{self.answered} of {self.questions} questions answered{abstained}{skipped}"
 
     @property
     def missing(self) -> str:
         """Summarize what the file lacks."""
-        return f"{self.questions - self.answered} of {self.questions} questions have no answer"
+        return f"{self.open + len(self.dead)} of {self.questions} questions have no answer"
 
 
 @dataclass(frozen=True)
@@ -173,9 +175,8 @@ def _answers(
         )
     else:
         written = formats.write(answered_rows.entries(run, fields, counts), path, run.name, fields)
-    return Collected(
-        run.name, path, counts.questions, counts.answered, given_up, written.left_out, counts.skipped
-    )
+    numbers = counts.questions, counts.answered, given_up, written.left_out, counts.skipped
+    return Collected(run.name, path, *numbers, abstained=counts.abstained)
 
 
 def _gives_rows(run: Run, path: Path, contents: Contents) -> bool:

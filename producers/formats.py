@@ -63,7 +63,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 # Fields that `collect --fields` adds to questions, with their types in tables.
-ADDED = {"confidence": float, "support": int, "outcome": str}
+ADDED = {"confidence": float, "probability": float, "support": int, "outcome": str}
 
 
 def write(entries: Iterable[dict[str, Any]], path: Path, run: str, added: Sequence[str] = ()) -> WrittenFile:

@@ -115,6 +115,7 @@ def _facts(run: Run, done: Collected | Exported, counts: Counts) -> Iterator[tup
     yield "models", ", ".join(sorted(map(str, models)))
     yield "prompt", prompt_store.of_votes(run.options.get("prompt")).name
     yield "questions", done.questions
+    yield "abstained", done.abstained
     if known := counts.labelled:
         share = f"{counts.right / known:.1%}"
         yield "accuracy", f"{share} ({counts.right} of {known} questions with a known answer)"

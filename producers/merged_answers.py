@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from producers import calibrated_answers
 from shared.ledger import progress, runs, votes
 from shared.ledger.progress import Dead
 from shared.ledger.runs import Run
@@ -18,7 +19,10 @@ from shared.voting import Outcome
 
 @dataclass(frozen=True)
 class MergedAnswer:
-    """An answer; ``settled`` is false if its question has none, or was asked again and has no new one."""
+    """An answer; ``settled`` is false if its question has none, or was asked again and has no new one.
+
+    A question that abstains is settled.
+    """
 
     answer: RecordedAnswer
     settled: bool
@@ -32,12 +36,12 @@ def of_run(run: Run, confidence: bool = False) -> Iterator[tuple[str, list[Merge
         for _, answers in votes.answers_of(each.name, confidence):
             for answer in answers:
                 redone[answer.key].append(answer)
-    for text, answers in votes.answers_of(origin.name, confidence):
+    for text, answers in calibrated_answers.answers_of(origin, confidence):
         yield text, [_merged(answer, redone.get(answer.key, ())) for answer in answers]
 
 
 def _merged(former: RecordedAnswer, newer: Iterable[RecordedAnswer]) -> MergedAnswer:
-    merged = MergedAnswer(former, former.letter is not None)
+    merged = MergedAnswer(former, former.outcome is not None)
     for answer in newer:
         weaker = answer.outcome == Outcome.DEFAULT and merged.answer.outcome not in (None, Outcome.DEFAULT)
         kept = merged.answer if weaker or answer.letter is None else answer

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from producers import run_progress
+from producers.calibrated_answers import CalibratedAnswers
 from shared import prompt_files, prompts
+from shared.dataset import Entry
 from shared.ledger import item_history, prompt_store, runs, votes
+from shared.ledger.item_history import ItemHistory
 from shared.ledger.models import GeneratorIdentity
 from shared.ledger.runs import Run
+from shared.ledger.votes import RecordedVote
 from shared.prompts import PromptQuestion
 from shared.voices import REASONING
 
@@ -133,8 +137,19 @@ def history(name: str, key: str) -> History:
         claims=item.claims,
         rounds=_rounds(run, item.number, runs.asked(entry, item.question)),
         votes=_votes(name, item.key, item.votes),
-        answer=item.answer,
+        answer=_answer(run, item, entry),
     )
+
+
+def _answer(run: Run, item: ItemHistory, entry: Entry) -> dict[str, Any] | None:
+    """Add the probability of an answer, and whether the question abstained, if the run is calibrated."""
+    calibrated, answer = CalibratedAnswers(run), item.answer
+    if answer is None or calibrated.calibration is None:
+        return answer
+    names = RecordedVote.__dataclass_fields__.keys() - {"number"}
+    cast = [RecordedVote(item.number, **{name: vote[name] for name in names}) for vote in item.votes]
+    known = calibrated.probability(entry, item.question, cast, answer["letter"])
+    return {**answer, "probability": known, "abstained": known < calibrated.calibration.threshold}
 
 
 def _votes(run: str, key: str, recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:

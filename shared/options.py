@@ -7,6 +7,8 @@ run all follow from these models. A new option is a field here and the code that
 """
 
 import json
+import math
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -14,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticKnownError
 
-from shared import answers, voices
+from shared import answers, dataset, voices
 from shared.answers import ReaderName
 from shared.dataset import Question
 from shared.errors import UserError
@@ -81,6 +83,13 @@ def _check_stop(stop: str) -> str:
     return stop
 
 
+def _check_abstention(text: str) -> str:
+    if text.strip().upper() in {"", *dataset.LETTERS} or not text.isprintable():
+        raise ValueError("give a printable text that is no letter, which would be read as an answer")
+    return text
+
+
+AbstainAs = Annotated[str, AfterValidator(_check_abstention)]
 VoiceVotes = Annotated[str, AfterValidator(voices.check)]
 
 
@@ -102,6 +111,48 @@ def _json_or_text(value: str) -> Any:
 def renamed(record: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the options of an older run or recipe to their present names."""
     return {RENAMED.get(name, name): value for name, value in record.items()}
+
+
+class Abstention(BaseModel):
+    """When the questions of a calibrated run abstain; at most one of the bounds is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    abstain_below: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="leave questions without an answer below this probability that it is right"
+    )
+    max_error: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="leave as many questions without an answer as it takes that at most this share of the "
+        "answers is wrong, with 95 % confidence",
+    )
+    abstain_as: Annotated[AbstainAs | None, Flag(shown="nothing")] = Field(
+        None, description="what `collect` writes for them, such as unknown"
+    )
+
+
+class Calibration(Abstention):
+    """How probably answers are right: a logistic regression of `producers.calibrated_answers.features`.
+
+    It was learned on ``questions`` of ``entries`` in the labelled ``runs``. ``parameters`` has the intercept
+    and the coefficients by fold, as in `shared.vote_weights`. Below the ``threshold``, a question abstains.
+    """
+
+    runs: tuple[str, ...]
+    questions: int
+    entries: int
+    parameters: tuple[tuple[float, ...], ...]
+    threshold: float = 0.0
+
+    def probability(self, features: Iterable[float], fold: int) -> float:
+        """Give the probability that an answer with these features is right."""
+        return logistic(self.parameters[fold], features)
+
+
+def logistic(parameters: Iterable[float], features: Iterable[float]) -> float:
+    """Give the probability of a logistic regression; it is never 0 or 1."""
+    intercept, *coefficients = parameters
+    value = intercept + math.fsum(map(operator.mul, coefficients, features))
+    return 1 / (1 + math.exp(-min(max(value, -30.0), 30.0)))
 
 
 class SamplingDefaults(BaseModel):
@@ -272,6 +323,8 @@ class Sampling(SamplingDefaults):
     voice_prompts: Annotated[dict[str, str] | None, Derived()] = None
     # The data's language, where it chose the prompt.
     language: Annotated[str | None, Derived()] = None
+    # Recorded once the run is finished; see `producers.enqueue.calibrate`.
+    calibration: Annotated[Calibration | None, Derived()] = Field(None, exclude_if=lambda value: not value)
 
     @model_validator(mode="before")
     @classmethod

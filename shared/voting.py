@@ -68,6 +68,8 @@ class Outcome(enum.StrEnum):
     WEIGHTED = "weighted majority"
     UNSCORED = "unscored majority"
     DEFAULT = "default"
+    # Never recorded: it follows from a run's calibration, which may change.
+    ABSTAINED = "abstained"
 
 
 @dataclass(frozen=True)

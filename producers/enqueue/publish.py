@@ -289,8 +289,8 @@ def _differences(recorded: Run, requested: Run) -> Iterator[str]:
             before, now = prompt_files.digest_of(before), prompt_files.digest_of(now)
         elif option in ("model", "prompt", "retriever") and None in (before, now):
             continue  # not pinned, or the run predates these options
-        elif option == "language" and recorded.kind == Infer.queue:
-            continue  # it only chose the prompt
+        elif option in ("language", "calibration") and recorded.kind == Infer.queue:
+            continue  # the one only chose the prompt, the other is recorded later
         elif option in ("gains", "prices"):
             continue  # they were learned from the runs that budget_from names
         if before != now:

@@ -90,7 +90,7 @@ def prepare(source: Run, changes: dict[str, Any], name: str | None = None) -> Pr
         raise UserError(f"run {source.name!r} has no question to ask again: none is {changes['only']}")
     data = _restricted(inputs.from_run(source), selected)
     before = Sampling.of_record(source.options)
-    unpinned = {**changes, "redo_of": source.name, "votes_of": None, "language": None}
+    unpinned = {**changes, "redo_of": source.name, "votes_of": None, "language": None, "calibration": None}
     sampling = before.model_copy(update=unpinned)
     # What the origin had pinned is kept, unless it is changed.
     recorded = {REASONING: before.prompt, **(before.voice_prompts or {})}

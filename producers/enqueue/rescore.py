@@ -50,6 +50,7 @@ def place(origin: Run, sampling: Sampling, title: str, name: str | None = None) 
         ServiceUnreachable: the broker does not answer.
     """
     data = inputs.from_run(origin)
+    sampling = sampling.model_copy(update={"calibration": None})
     options = {**sampling.model_dump(mode="json"), "scorer": models.pinned("scorer", sampling.scorer)}
     chosen = name or publish.default_name(title, "infer", data.digest, data.questions, options)
     examples = None if sampling.combined_runs else origin.examples

@@ -49,6 +49,8 @@ class Notation(ABC):
             )
         if letter is None:
             return "" if isinstance(before, str) else None
+        if len(letter) != 1 or letter not in LETTERS:
+            return letter  # what stands for an abstention
         return self._written(LETTERS.index(letter), options, keys, before)
 
     @abstractmethod

@@ -6,6 +6,8 @@ agreement      agreement of the votes, and accuracy by agreement
 outcomes       how questions were answered: majority, weights, fallback, or not at all
 letters        distribution of letters in votes, answers and gold answers: shows position bias
 calibration    share of right votes by score
+reliability    share of right answers by their probability, with 95 % intervals
+risk           share of wrong answers by the share of questions answered, with 95 % intervals
 
 The figures come from `inference_report`.
 """
@@ -15,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from producers.reports.calibration_report import Part
 from producers.reports.inference_report import NO_LETTER, Figures, Verdict
 
 SIZE = (6, 3.5)  # inches
@@ -30,17 +33,20 @@ BINS = 10  # of scores
 FEW = 40  # minimum number of scored votes for a calibration plot
 Bins = list[list[float]]
 
-AGREEMENT, OUTCOMES, LETTERS, CALIBRATION = NAMES = (
+AGREEMENT, OUTCOMES, LETTERS, CALIBRATION, RELIABILITY, RISK = NAMES = (
     "agreement.png",
     "outcomes.png",
     "letters.png",
     "calibration.png",
+    "reliability.png",
+    "risk.png",
 )
 
 
 def draw(figures: Figures, folder: Path) -> list[Path]:
     """Draw the plots that have enough data; return the files."""
     drawers = {AGREEMENT: _agreement, OUTCOMES: _outcomes, LETTERS: _letters, CALIBRATION: _calibration}
+    drawers |= {RELIABILITY: _reliability, RISK: _risk}
     return [path for name, each in drawers.items() if save(path := folder / name, each, figures)]
 
 
@@ -149,6 +155,39 @@ def calibration(axes: Any, bins: Bins, label: str) -> None:
         xlim=(0, 1),
         ylim=(-0.03, 1.03),
     )
+    legend(axes)
+
+
+def _reliability(axes: Any, figures: Figures) -> bool:
+    """Draw the share of right answers by their probability."""
+    if figures.calibration is None:
+        return False
+    parts = figures.calibration.bins
+    axes.plot([0, 1], [0, 1], linestyle=":", color="grey", label="perfect calibration")
+    _with_intervals(axes, [part.probability for part in parts], parts)
+    axes.set(title="Reliability", xlabel="probability (mean of a bin)", ylabel="share of right answers")
+    return True
+
+
+def _risk(axes: Any, figures: Figures) -> bool:
+    """Draw the share of wrong answers by coverage, and the coverage of the answers given."""
+    if figures.calibration is None:
+        return False
+    parts = figures.calibration.surest
+    _with_intervals(axes, [part.coverage for part in parts], parts)
+    if given := figures.calibration.given:
+        axes.axvline(given.coverage, linestyle=":", color="grey")
+    axes.set(title="Risk against coverage", xlabel="share answered, the surest first", ylabel="share wrong")
+    return True
+
+
+def _with_intervals(axes: Any, places: Sequence[float], parts: Sequence[Part]) -> None:
+    """Plot the shares of parts, and their 95 % intervals as bars."""
+    shares = [float(part.share.value or 0) for part in parts]
+    ends = [part.interval or (share, share) for part, share in zip(parts, shares, strict=True)]
+    axes.plot(places, shares, marker="o", label="answers, 95 % intervals")
+    axes.vlines(places, *zip(*ends, strict=True), color="#88a0b0")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     legend(axes)
 
 

@@ -16,6 +16,7 @@ from operator import attrgetter
 from typing import Any
 
 from producers import run_progress
+from producers.calibrated_answers import CalibratedAnswers
 from producers.reports.shares import Share
 from producers.reports.voice_figures import VoiceReport
 from shared import metrics, voting
@@ -24,7 +25,7 @@ from shared.ledger.claims import FORCED
 from shared.ledger.schema import OPEN, State
 from shared.ledger.vote_purse import Balance
 from shared.ledger.votes import QuestionResult, VoteSource
-from shared.voting import Vote
+from shared.voting import Outcome, Vote
 
 NO_LETTER = "none"  # label for votes without a letter
 
@@ -87,6 +88,8 @@ class Figures:
     source: str
     questions: int = 0
     answered: int = 0
+    # Answers that a calibration withholds; the final ones are the others.
+    abstained: int = 0
     dead: int = 0
     open: int = 0
     # Questions with a round that was stopped early, its votes that were never finished, and their tokens.
@@ -119,6 +122,8 @@ class Figures:
     votes: int = 0
     # What the vote budget has left, if the run has one.
     purse: Balance | None = None
+    # A `calibration_report.CalibrationReport`, if the run is calibrated.
+    calibration: Any = None
     tokens: int = 0
     wall_seconds: float | None = None
     tokens_per_second: float | None = None
@@ -142,9 +147,9 @@ def figures(run: str) -> Figures:
         UserError: there is no such run, or it is not an infer run.
     """
     record = run_progress.require_questions(run)
-    figures = Figures(run, record.source)
+    figures, calibrated = Figures(run, record.source), CalibratedAnswers(record)
     for result in votes.of_run(run):
-        _count_state(figures, result)
+        _count_state(figures, result, calibrated.abstains(result))
         _count_votes(figures, result)
         figures.voices.count(result)
         if result.gold is not None:
@@ -170,7 +175,7 @@ def _leave_out_votes(figures: Figures, stop: str) -> None:
     figures.voices.leave_out_votes(stop)
 
 
-def _count_state(figures: Figures, result: QuestionResult) -> None:
+def _count_state(figures: Figures, result: QuestionResult, abstains: bool) -> None:
     figures.questions += 1
     figures.stopped += result.unfinished > 0
     figures.unfinished += result.unfinished
@@ -183,13 +188,17 @@ def _count_state(figures: Figures, result: QuestionResult) -> None:
     if result.letter is None:
         figures.outcomes["given up" if result.state == State.DEAD else "still open"][Verdict.UNANSWERED] += 1
         return
+    figures.rounds[result.attempt] += 1
+    if result.answered_at is not None:
+        figures.answer_times.append(result.answered_at)
+    if abstains:
+        figures.abstained += 1
+        figures.outcomes[Outcome.ABSTAINED][Verdict.UNANSWERED] += 1
+        return
     figures.outcomes[str(result.how)][_verdict(result.letter, result.gold)] += 1
     figures.answer_letters[result.letter] += 1
     figures.answered += 1
     figures.how[str(result.how)] += 1
-    figures.rounds[result.attempt] += 1
-    if result.answered_at is not None:
-        figures.answer_times.append(result.answered_at)
     if result.gold is not None:
         figures.final.add(result.letter == result.gold)
 

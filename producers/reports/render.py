@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
@@ -60,6 +61,8 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value) if field.repr]
         return plain({name: getattr(value, name) for name in names})
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     if isinstance(value, dict):
         return {
             str(name): _time(item) if _is_time(name, item) else plain(item) for name, item in value.items()
@@ -271,6 +274,9 @@ def _end(history: History) -> None:
             f"\nanswer {answer['letter']}: {answer['how']}, {votes} for it, "
             f"in round {answer['attempt']}, {clock(answer['answered_at'])}"
         )
+        if "probability" in answer:
+            abstained = "; the question abstained" if answer["abstained"] else ""
+            text(f"right with probability {answer['probability']:.2f}{abstained}")
     else:
         text(f"\nno answer: {history.reason}" if history.reason else "\nno answer yet")
 

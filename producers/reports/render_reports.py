@@ -11,7 +11,14 @@ from typing import Any
 
 from producers import console
 from producers.models import ListedModel
-from producers.reports import render, render_api_usage, render_comparison, render_voices, training_report
+from producers.reports import (
+    render,
+    render_api_usage,
+    render_calibration,
+    render_comparison,
+    render_voices,
+    training_report,
+)
 from producers.reports.inference_report import Figures
 from producers.reports.render import Rows
 from producers.reports.revote import ORACLE, Revote, Row
@@ -38,11 +45,14 @@ def inference_rows(figures: Figures) -> Rows:
     rows += _forced_rows(figures) + render_voices.rows(figures.voices)
     services = render_api_usage.service_rows(figures.services) if figures.services else []
     combined = render_comparison.combination_rows(figures.combination) if figures.combination else []
+    rows += render_calibration.report_rows(figures.calibration) if figures.calibration else []
     return combined + rows + _scorer_rows(figures) + _source_rows(figures) + services + _work_rows(figures)
 
 
 def _counts(figures: Figures) -> str:
-    return f"{figures.questions}: {figures.answered} answered, {figures.dead} dead, {figures.open} open"
+    abstained = f", {figures.abstained} abstained" if figures.abstained else ""
+    rest = f"{figures.dead} dead, {figures.open} open"
+    return f"{figures.questions}: {figures.answered} answered{abstained}, {rest}"
 
 
 def _purse_rows(figures: Figures) -> Rows:
@@ -70,12 +80,13 @@ def _stopped_rows(figures: Figures) -> Rows:
 def _accuracy_rows(figures: Figures) -> Rows:
     if not figures.final.of and not figures.one_vote.of:
         return [("accuracy", "no gold answers")]
+    final = f"accuracy of the {'answers given' if figures.abstained else 'final answer'}"
     if figures.stopped:
-        return [("accuracy of the final answer", render.percent(figures.final))]
+        return [(final, render.percent(figures.final))]
     return [
         ("accuracy of one vote", render.percent(figures.one_vote)),
         ("accuracy of the first round's majority", render.percent(figures.majority)),
-        ("accuracy of the final answer", render.percent(figures.final)),
+        (final, render.percent(figures.final)),
         ("some first-round vote right", render.percent(figures.some_vote_right)),
     ]
 

@@ -8,6 +8,7 @@ Each kind of run has a module that computes its figures and functions that rende
 from producers import run_progress
 from producers.reports import (
     api_usage,
+    calibration_report,
     combination,
     generation_report,
     inference_report,
@@ -41,6 +42,7 @@ def of_run(run: str) -> Figures | GenerationReport | TrainingReport:
     figures, record = inference_report.figures(run), runs.get_run(run)
     figures.services = api_usage.of_run(record) if record.calls_services else None
     figures.combination = combination.of_run(record)
+    figures.calibration = calibration_report.of_run(record)
     return figures
 
 

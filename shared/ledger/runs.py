@@ -97,6 +97,16 @@ def list_runs() -> list[Run]:
         return [Run(**row._mapping) for row in rows]
 
 
+@engine.retried
+def set_option(name: str, option: str, value: object) -> None:
+    """Record an option of a run anew."""
+    this = schema.runs.c.name == name
+    with engine.writing() as connection:
+        options = connection.scalars(sa.select(schema.runs.c.options).where(this)).one()
+        update = schema.runs.update().where(this)
+        connection.execute(update.values(options={**options, option: value}))
+
+
 def _every(_question: Question) -> bool:
     return True
 

@@ -111,7 +111,8 @@ class RecordedAnswer:
     """The answer of a question; ``None``: there is none (yet).
 
     ``outcome`` says how it came about, ``support`` counts the votes behind it, and ``confidence`` is the
-    share of all the question's votes that name it; ``None`` if a round was stopped early.
+    share of all the question's votes that name it; ``None`` if a round was stopped early. ``probability`` is
+    that of being right, if the run is calibrated; the letter of a question that abstains is ``None``.
     """
 
     key: str
@@ -119,6 +120,7 @@ class RecordedAnswer:
     outcome: str | None
     support: int | None
     confidence: float | None
+    probability: float | None = None
 
 
 @dataclass(frozen=True)

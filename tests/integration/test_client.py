@@ -11,6 +11,7 @@ import pytest
 
 from producers import Client, collect, hub_push
 from producers.collect import Collected
+from producers.enqueue import calibrate
 from producers.reports.inference_report import Figures
 from shared import options
 from shared.errors import UserError
@@ -27,6 +28,7 @@ COMMANDS = {
     "forecast": "enqueue infer data.jsonl --dry-run",
     "progress": "status base",
     "wait": "status base --watch",
+    "calibrate": "calibrate base --from base --json",
     "collect": "collect base -o answers.jsonl",
     "combine": "enqueue infer base nine --combine plain",
     "push": "collect base --push hf://me/answers",
@@ -64,6 +66,9 @@ def test_the_commands_call_the_client(
         return collect.collect(run, Path("pushed.jsonl")), target
 
     monkeypatch.setattr(hub_push, "push", pushed)  # `test_hub_push` has a hub
+    # Three answers are too few to learn from.
+    monkeypatch.setattr(calibrate, "_LEAST", 1)
+    monkeypatch.setattr(calibrate, "learn", lambda *_: (((0.0,) * 9,) * 6, 0.0))
     called = []
     original = getattr(Client, method)
 

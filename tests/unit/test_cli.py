@@ -215,7 +215,10 @@ def test_every_field_of_a_run_is_an_option(votequeue: Command) -> None:
         shown = votequeue(*words, "--help").out
         # What else a sampling pins follows from the settings and the program.
         pinned = {
-            Sampling: {"language", "voice_prompts", "kind_weights", "agreement", "gains", "prices"},
+            Sampling: {
+                *("language", "voice_prompts", "kind_weights", "agreement", "gains", "prices"),
+                "calibration",
+            },
             LoraTraining: {"prompt", "voice_prompts"},
         }.get(model, set())
         for name in set(model.model_fields) - derived - pinned:
