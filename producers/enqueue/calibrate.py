@@ -97,7 +97,8 @@ def _require_same(run: Run, labelled: Run) -> None:
 
 
 def _short(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)[:60]
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def _combination(run: Run, of: str = "") -> dict[str, Any]:

@@ -63,7 +63,12 @@ def of_run(run: Run) -> CalibrationReport | None:
 
     def part(chosen: Sequence[tuple[float, Case]], probability: float, right: bool) -> Part:
         counted = [case.right == right for _, case in chosen]
-        interval = confidence_intervals.by_unit([case.unit for _, case in chosen], counted)
+        units = [case.unit for _, case in chosen]
+        interval = confidence_intervals.by_unit(units, counted)
+        if len(set(counted)) == 1:
+            # Resampling shows no variation: take the exact bound of as many independent entries.
+            edge = ((1 - confidence_intervals.LEVEL) / 2) ** (1 / len(set(units)))
+            interval = (edge, 1.0) if counted[0] else (0.0, 1 - edge)
         return Part(probability, len(chosen) / len(scored), Share(sum(counted), len(counted)), interval)
 
     def surest(threshold: float) -> Part:

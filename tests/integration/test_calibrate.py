@@ -374,6 +374,10 @@ def test_reliability_and_risk_are_those_of_the_labelled_questions(own: str, mine
     risks = [part.share.value for part in report.surest]
     assert risks[0] == min(risks)
     assert all(part.interval for part in report.surest)
+    # Of so many entries without an error, resampling would say that there can be none.
+    surest = report.surest[0]
+    assert surest.share.right == 0
+    assert surest.interval == pytest.approx((0.0, 1 - 0.025 ** (1 / surest.share.of)))
     answered = [(gold, p) for gold, p in zip(GOLD, probabilities(own), strict=True) if p >= 0.5]
     assert report.given is not None
     wrong = sum(gold == "B" for gold, _ in answered)
