@@ -18,6 +18,7 @@ import typer
 
 from producers.commands import (
     enqueue_commands,
+    improve_command,
     ledger_commands,
     model_commands,
     options,
@@ -316,6 +317,8 @@ def compare(
 
 
 # Data, models and services
+
+app.command("improve")(improve_command.improve)
 
 
 @app.command()

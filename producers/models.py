@@ -71,8 +71,8 @@ def _is_here(model: Model) -> bool:
     return (settings.load().trained_folder / model.name).is_dir()
 
 
-def use(name: str) -> Decision:
-    """Select the model in use, or none of a kind (``no-scorer``, ``no-lora``).
+def use(name: str, reason: str = "a person said so") -> Decision:
+    """Select the model in use, or none of a kind (``no-scorer``, ``no-lora``); record why.
 
     Raises:
         UserError: there is no such model, or its files are incomplete.
@@ -84,7 +84,7 @@ def use(name: str) -> Decision:
         model_store.checked(kind, model.name, settings.load().trained_folder)
     before, now = _name_of(models.in_use(kind)), _name_of(model)
     with engine.writing() as connection:
-        models.promote(connection, kind, now, "a person said so")
+        models.promote(connection, kind, now, reason)
     return Decision(kind, now, before, here)
 
 

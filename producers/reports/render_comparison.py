@@ -20,7 +20,7 @@ GROUP_HEADINGS = ["by", "value", "before", "after", "points", "won", "lost"]
 def report(comparison: Comparison) -> None:
     """Print the comparison as tables."""
     render.text(f"runs {', '.join(run.name for run in comparison.runs)}: {compared_on(comparison)}")
-    render.table(map(_cells, comparison.runs), _headings(comparison))
+    render.table(map(cells, comparison.runs), _headings(comparison))
     for run, difference in _differences(comparison):
         render.table(_group_rows(difference), GROUP_HEADINGS, f"\n{_over(comparison, run)}")
     for note in notes(comparison):
@@ -76,7 +76,8 @@ def _headings(comparison: Comparison) -> list[str]:
     return ["run", "right", "95 % interval", f"points over {first}", *counts]
 
 
-def _cells(run: ComparedRun) -> list[str]:
+def cells(run: ComparedRun) -> list[str]:
+    """Return one run as table cells."""
     difference = run.difference
     shares = "" if run.agreement is None else f"{100 * run.agreement:.1f} %"
     tokens = "" if run.tokens is None else f"{run.tokens:.0f}"
@@ -121,7 +122,7 @@ def combination_rows(combination: Combination) -> Rows:
     entries = console.count(comparison.entries, "entry")
     rows.append(("compared on", f"{console.count(comparison.questions, 'labelled question')} in {entries}"))
     for run in comparison.runs:
-        _, right, interval, *difference = _cells(run)[:5]
+        _, right, interval, *difference = cells(run)[:5]
         over = f", {difference[0]} points over {best}, p {difference[1]}" if run.name == combined else ""
         rows.append((f"accuracy of {run.name}", f"{right}  ({interval}){over}"))
     return [*rows, ("", _verdict(best, comparison.runs[-1].difference))]
@@ -145,7 +146,7 @@ def page(comparison: Comparison) -> str:
     parts = [
         f"# Comparison of {_join(run.name for run in comparison.runs)}",
         compared_on(comparison),
-        render.markdown_table(_headings(comparison), map(_cells, comparison.runs)),
+        render.markdown_table(_headings(comparison), map(cells, comparison.runs)),
         *notes(comparison),
     ]
     for run, difference in _differences(comparison):
