@@ -20,10 +20,10 @@ from producers.calibrated_answers import CalibratedAnswers
 from producers.reports.shares import Share
 from producers.reports.voice_figures import VoiceReport
 from shared import metrics, voting
-from shared.ledger import vote_purse, votes
+from shared.ledger import vote_spending, votes
 from shared.ledger.claims import FORCED
 from shared.ledger.schema import OPEN, State
-from shared.ledger.vote_purse import Balance
+from shared.ledger.vote_spending import Balance
 from shared.ledger.votes import QuestionResult, VoteSource
 from shared.voting import Outcome, Vote
 
@@ -121,7 +121,7 @@ class Figures:
     combination: Any = None
     votes: int = 0
     # What the vote budget has left, if the run has one.
-    purse: Balance | None = None
+    balance: Balance | None = None
     # A `calibration_report.CalibrationReport`, if the run is calibrated.
     calibration: Any = None
     tokens: int = 0
@@ -162,7 +162,7 @@ def figures(run: str) -> Figures:
     figures.scorer.auc = metrics.auc(figures.scorer.right_scores, figures.scorer.wrong_scores)
     figures.sources = votes.count_sources(run)
     if budget := record.options.get("vote_budget"):
-        figures.purse = vote_purse.balance(run, budget)
+        figures.balance = vote_spending.balance(run, budget)
     _count_claims(figures, run)
     return figures
 

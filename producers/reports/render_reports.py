@@ -29,7 +29,7 @@ from shared.ledger.models import Model
 
 def inference_rows(figures: Figures) -> Rows:
     """Return a run's figures as table rows."""
-    rows = [("questions", _counts(figures)), *_purse_rows(figures), *_stopped_rows(figures)]
+    rows = [("questions", _counts(figures)), *_budget_rows(figures), *_stopped_rows(figures)]
     rows += _accuracy_rows(figures)
     rows += [
         (f"answered by {how}", render.percent(Share(count, figures.answered)))
@@ -55,20 +55,20 @@ def _counts(figures: Figures) -> str:
     return f"{figures.questions}: {figures.answered} answered{abstained}, {rest}"
 
 
-def _purse_rows(figures: Figures) -> Rows:
-    if (purse := figures.purse) is None:
+def _budget_rows(figures: Figures) -> Rows:
+    if (balance := figures.balance) is None:
         return []
     # A claim that records its votes has as many reserved.
-    lost = purse.reserved - figures.votes
-    left = f"{console.count(purse.left, 'vote')} left, {lost} lost or in play"
-    mean = figures.votes / max(1, purse.begun)
-    return [("votes a question", f"{mean:.2f}, of {purse.budget:g}: {left}")]
+    lost = balance.reserved - figures.votes
+    left = f"{console.count(balance.left, 'vote')} left, {lost} lost or in play"
+    mean = figures.votes / max(1, balance.begun)
+    return [("votes a question", f"{mean:.2f}, of {balance.budget:g}: {left}")]
 
 
 def _stopped_rows(figures: Figures) -> Rows:
     if not figures.stopped:
         return []
-    why = "needed" if figures.purse is None else "asked for"
+    why = "needed" if figures.balance is None else "asked for"
     unfinished = f"{console.count(figures.unfinished, 'vote')} not {why}"
     aborted = f", of which {figures.aborted_tokens} tokens were sampled" if figures.aborted_tokens else ""
     return [

@@ -145,8 +145,8 @@ def open_run(
                 _add_sources(connection, run.name, chunk)
         _add_files(connection, run.name, files)
         if run.options.get("vote_budget") and not run.options.get("votes_of"):
-            purse = {"run": run.name, "questions": number, "begun": 0, "reserved": 0}
-            connection.execute(schema.vote_purses.insert().values(purse))
+            spending = {"run": run.name, "questions": number, "begun": 0, "reserved": 0}
+            connection.execute(schema.vote_spending.insert().values(spending))
         also(connection)
         return number
 
@@ -178,9 +178,9 @@ def append(run: str, lines: Iterable[Line], files: Iterable[Path] = ()) -> int:
                 number = _add_items(connection, run, new, places, number)
                 _add_sources(connection, run, new)
         _add_files(connection, run, files)
-        purse = schema.vote_purses
-        larger = {"questions": purse.c.questions + number - first}
-        connection.execute(purse.update().where(purse.c.run == run).values(larger))
+        spending = schema.vote_spending
+        larger = {"questions": spending.c.questions + number - first}
+        connection.execute(spending.update().where(spending.c.run == run).values(larger))
         return number - first
 
 

@@ -178,8 +178,8 @@ attempts = Table(
 )
 
 # Runs with a vote budget: their questions, those that have begun, and the votes reserved for all claims.
-vote_purses = Table(
-    "vote_purses",
+vote_spending = Table(
+    "vote_spending",
     metadata,
     Column("run", String, primary_key=True),
     Column("questions", Integer, nullable=False),

@@ -4,8 +4,8 @@
 
 The first rounds of the runs are pools of votes; at least 16 a question give fair figures. Questions are
 answered from random draws: with fixed numbers of votes, with rounds of 5 that stop early (`--stop exact`, in
-waves), and within vote budgets. A budget is replayed as workers spend it, question by question from one
-purse, with gains that were learned without the question's fold. It prints votes a question, their ratio to 5,
+waves), and within vote budgets. A budget is replayed as workers spend it, question by question,
+with gains that were learned without the question's fold. It prints votes a question, their ratio to 5,
 the share of right answers, and differences in points to fixed numbers of votes, with 95 % intervals by entry.
 """
 

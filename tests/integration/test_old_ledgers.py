@@ -300,7 +300,7 @@ def test_a_ledger_of_revision_2_that_does_not_say_so_is_upgraded() -> None:
             connection.execute(sa.text(f"ALTER TABLE votes DROP COLUMN {column}"))
         connection.execute(sa.text("ALTER TABLE examples DROP COLUMN program"))
         connection.execute(sa.text("ALTER TABLE attempts DROP COLUMN reserved"))
-        schema.vote_purses.drop(connection)
+        schema.vote_spending.drop(connection)
         connection.execute(sa.text("DROP TABLE alembic_version"))
     forget()
     assert revision() == "2"

@@ -1,4 +1,4 @@
-"""Vote budgets over a real ledger: the purse, the rounds that it pays for, and what refuses one."""
+"""Vote budgets over a real ledger: the reservations, the rounds that it pays for, and what refuses one."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ from producers.reports import inference_report
 from shared import settings
 from shared.errors import EngineDied, Throttled, UserError
 from shared.jobs import Infer
-from shared.ledger import claims, engine, runs, schema, vote_purse
+from shared.ledger import claims, engine, runs, schema, vote_spending
 from shared.ledger.claims import Claim
 from shared.ledger.schema import State
 from shared.options import Sampling
@@ -50,23 +50,23 @@ def budgeted(
     return open_run(tmp_path, questions, vote_budget=budget, **changes)
 
 
-def purse(run: str) -> tuple[int, int, int]:
+def spending(run: str) -> tuple[int, int, int]:
     """Give the questions, those that have begun, and the votes reserved."""
-    (row,) = rows(schema.vote_purses, run)
+    (row,) = rows(schema.vote_spending, run)
     return row["questions"], row["begun"], row["reserved"]
 
 
 def take(held: Claim, most: int, budget: float, first: int = 2) -> int:
-    return vote_purse.reserve(held, most, budget, first)
+    return vote_spending.reserve(held, most, budget, first)
 
 
-# The purse
+# Reservations
 
 
-def test_a_run_without_a_budget_has_no_purse(tmp_path: Path) -> None:
+def test_a_run_without_a_budget_reserves_nothing(tmp_path: Path) -> None:
     run = open_run(tmp_path, 1)
-    assert rows(schema.vote_purses, run) == []
-    assert vote_purse.balance(run, 3.0) is None
+    assert rows(schema.vote_spending, run) == []
+    assert vote_spending.balance(run, 3.0) is None
 
 
 def test_further_votes_leave_the_first_waves_of_the_other_questions(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_further_votes_leave_the_first_waves_of_the_other_questions(tmp_path: Pa
     assert [take(held[0], 1, 2.5) for _ in range(2)] == [1, 0]
     assert [take(other, 2, 2.5) for other in held[1:]] == [2, 2]
     assert take(held[1], 1, 2.5) == 0
-    assert purse(run) == (3, 3, 7)
+    assert spending(run) == (3, 3, 7)
 
 
 def test_a_lost_claim_reserves_nothing_and_its_votes_stay_charged(tmp_path: Path) -> None:
@@ -90,29 +90,29 @@ def test_a_lost_claim_reserves_nothing_and_its_votes_stay_charged(tmp_path: Path
     (again,) = claim(run, 1)
     assert take(again, 2, 3.0) == 2
     # Four of six are reserved: one for the other question, and one that a lost wave may take.
-    assert purse(run) == (2, 1, 4)
+    assert spending(run) == (2, 1, 4)
     assert take(again, 1, 3.0) == 0
     claims.lose([again], "the engine died", 8, alone=False)
     (third,) = claim(run, 1)
     assert take(third, 2, 3.0) == 1
     (other,) = claim(run, 2)
     assert take(other, 2, 3.0) == 1
-    assert purse(run) == (2, 2, 6)
+    assert spending(run) == (2, 2, 6)
 
 
 def test_votes_are_left_for_open_questions_only(tmp_path: Path) -> None:
     run = budgeted(tmp_path, 4, budget=3.0)
-    balance = vote_purse.balance(run, 3.0)
+    balance = vote_spending.balance(run, 3.0)
     assert balance is not None
     assert (balance.left, balance.per_question) == (12, 3.0)
     first, second = claim(run, 2)
     assert (take(first, 2, 3.0), take(second, 2, 3.0)) == (2, 2)
-    balance = vote_purse.balance(run, 3.0)
+    balance = vote_spending.balance(run, 3.0)
     # Those in play may still get more.
     assert balance is not None
     assert (balance.left, balance.in_play, balance.per_question) == (8, 2, 3.0)
     run_fixtures.vote(first, [run_fixtures.ballot("A")] * 2)
-    balance = vote_purse.balance(run, 3.0)
+    balance = vote_spending.balance(run, 3.0)
     assert balance is not None
     assert balance.per_question == pytest.approx(10 / 3)
 
@@ -120,7 +120,7 @@ def test_votes_are_left_for_open_questions_only(tmp_path: Path) -> None:
 def test_added_questions_add_votes(tmp_path: Path) -> None:
     run = budgeted(tmp_path, 2)
     append.append(run_fixtures.write(tmp_path / "more.jsonl", run_fixtures.entry("q1", "ABC")), run)
-    assert purse(run) == (5, 0, 0)
+    assert spending(run) == (5, 0, 0)
 
 
 @hypothesis_settings(
@@ -147,12 +147,12 @@ def test_no_order_of_waves_and_losses_exceeds_the_budget(
                 break
         claims.begin([held])
         claims.lose([held], "the engine died", 100, alone=False)
-    assert granted == purse(run)[2] <= budget * questions + 1e-6
+    assert granted == spending(run)[2] <= budget * questions + 1e-6
     # Whatever was lost, each question got a vote.
     assert all(got.get(at, 1) >= 1 for at in range(questions))
 
 
-def test_workers_that_reserve_at_the_same_time_share_one_purse(tmp_path: Path) -> None:
+def test_workers_that_reserve_at_the_same_time_share_one_budget(tmp_path: Path) -> None:
     run = budgeted(tmp_path, 16, budget=3.0)
     held = claim(run, 16)
 
@@ -164,7 +164,7 @@ def test_workers_that_reserve_at_the_same_time_share_one_purse(tmp_path: Path) -
         granted = list(threads.map(work, held))
     assert sum(granted) == 48
     assert min(granted) >= 2
-    assert purse(run) == (16, 16, 48)
+    assert spending(run) == (16, 16, 48)
 
 
 # Rounds
@@ -191,7 +191,7 @@ def test_further_votes_are_asked_for_while_they_are_worth_the_price(
     assert answered(run)[0][0] == letter
     assert outcome.endswith(f"of {asked} votes, {5 - asked} not asked for")
     assert [row["unfinished"] for row in rows(schema.rounds, run)] == [5 - asked]
-    assert purse(run) == (1, 1, asked)
+    assert spending(run) == (1, 1, asked)
     assert [row["reserved"] for row in rows(schema.attempts, run)] == [asked]
 
 
@@ -200,11 +200,11 @@ def test_the_price_follows_from_what_is_left(tmp_path: Path) -> None:
     run = budgeted(tmp_path, 4, budget=2.5)
     generator = PlacedGenerator({f"题{at}：": ["ABCAA"] for at in range(4)})
     play(playing(generator), claim(run, 1))
-    assert purse(run) == (4, 1, 3)
+    assert spending(run) == (4, 1, 3)
     # 7 votes for 3 questions, then 5 for 2: less than 2.5 each for the first of them.
     for number, reserved in ((1, 5), (2, 8), (3, 10)):
         play(playing(generator), claims.claim([Infer(run=run, item=number)], "one", 60))
-        assert purse(run)[2] == reserved
+        assert spending(run)[2] == reserved
 
 
 def test_a_question_without_an_accepted_vote_is_asked_again_within_the_budget(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_question_without_an_accepted_vote_is_asked_again_within_the_budget(tm
     rounds_of = playing(generator)
     assert play(rounds_of, claim(run)) == ["again: none of 2 votes was accepted"]
     assert play(rounds_of, claim(run)) == ["B: unscored majority, 1 of 2 votes, 3 not asked for"]
-    assert purse(run) == (1, 1, 4)
+    assert spending(run) == (1, 1, 4)
 
 
 def test_without_votes_left_the_fallback_answers(tmp_path: Path) -> None:
@@ -222,20 +222,20 @@ def test_without_votes_left_the_fallback_answers(tmp_path: Path) -> None:
     assert play(rounds_of, claim(run)) == ["again: none of 2 votes was accepted"]
     assert play(rounds_of, claim(run)) == ["A: default, 0 of 0 votes"]
     assert standing(run)[0] == State.DONE
-    assert purse(run) == (1, 1, 2)
+    assert spending(run) == (1, 1, 2)
 
 
 def test_what_a_dead_engine_sampled_is_not_given_back(tmp_path: Path) -> None:
     run = budgeted(tmp_path, 2, budget=3.0)
     generator = FakeGenerator({"题0：": [EngineDied("the engine's process died"), ["答案是：B"] * 2]})
     play(playing(generator), claim(run))
-    assert purse(run) == (2, 1, 2)
+    assert spending(run) == (2, 1, 2)
     play(playing(generator), claim(run))
     assert answered(run)[0][0] == "B"
-    assert purse(run) == (2, 1, 4)
+    assert spending(run) == (2, 1, 4)
     figures = inference_report.figures(run)
-    assert figures.purse is not None
-    assert (figures.purse.left, figures.votes) == (2, 2)
+    assert figures.balance is not None
+    assert (figures.balance.left, figures.votes) == (2, 2)
 
 
 def test_a_failed_call_of_a_service_charges_no_votes(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_failed_call_of_a_service_charges_no_votes(tmp_path: Path) -> None:
     rounds_of = Rounds(generator, FakeScorer(), lambda _: FakeRetriever(), kind="openai")
     (outcome,) = asyncio.run(rounds_of.run(claim(run)))
     assert isinstance(outcome, Throttled)
-    assert purse(run) == (2, 1, 0)
+    assert spending(run) == (2, 1, 0)
 
 
 def test_the_next_voice_is_chosen_by_the_state(tmp_path: Path) -> None:
@@ -295,13 +295,13 @@ def test_a_run_records_what_was_learned_and_is_continued(home: Path, votequeue: 
     sampling = Sampling.of_record(runs.get_run("new").options)
     assert (sampling.gains, sampling.prices) == budget_gains.learn("labelled", sampling)[:2]
     assert sampling.first_votes == 2
-    assert purse("new") == (30, 0, 0)
-    # Its recorded votes can be scored again, without a purse.
+    assert spending("new") == (30, 0, 0)
+    # Its recorded votes can be scored again, without a budget.
     for held in run_fixtures.claim("new", *range(30)):
         run_fixtures.vote(held, [run_fixtures.ballot("A")] * 2)
     model_fixtures.put("s1")
     assert votequeue("enqueue", "infer", "new", "--scorer", "s1", "--run", "scored").code == 0
-    assert rows(schema.vote_purses, "scored") == []
+    assert rows(schema.vote_spending, "scored") == []
 
 
 FROM = ("--budget-from", "labelled")
@@ -352,9 +352,7 @@ def test_a_stopped_or_unscored_or_unlabelled_run_teaches_nothing(home: Path) -> 
 # Reports
 
 
-def test_a_report_shows_votes_and_purse_and_leaves_out_single_votes(
-    tmp_path: Path, votequeue: Command
-) -> None:
+def test_a_report_shows_what_is_left_and_leaves_out_single_votes(tmp_path: Path, votequeue: Command) -> None:
     run = budgeted(tmp_path, 2, budget=3.0)
     generator = PlacedGenerator({"题0：": ["AAAAA"], "题1：": ["ABBAA"]})
     play(playing(generator), claim(run, 2))

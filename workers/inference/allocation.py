@@ -9,7 +9,7 @@ left for the questions that are not finished.
 import functools
 
 from shared import vote_budget
-from shared.ledger import vote_purse
+from shared.ledger import vote_spending
 from shared.ledger.claims import Claim
 from shared.options import Sampling
 from workers import retries
@@ -22,7 +22,7 @@ async def sample(partial: PartialRound, ask: Ask, claim: Claim, sampling: Sampli
     budget, first = sampling.vote_budget or 0.0, sampling.first_votes
     wave = vote_budget.spread(sampling.votes_by_voice, first)
     while wave:
-        reserve = functools.partial(vote_purse.reserve, claim, sum(wave.values()), budget, first)
+        reserve = functools.partial(vote_spending.reserve, claim, sum(wave.values()), budget, first)
         granted = await retries.until_done_aside(reserve)
         if not granted:
             # A further round would get no votes either.
@@ -35,7 +35,7 @@ async def sample(partial: PartialRound, ask: Ask, claim: Claim, sampling: Sampli
 
 def _next(partial: PartialRound, claim: Claim, sampling: Sampling, fold: int) -> dict[str, int]:
     """Choose the voice of the next vote; give no vote if none is worth its price."""
-    balance = vote_purse.balance(claim.job.run, sampling.vote_budget or 0.0)
+    balance = vote_spending.balance(claim.job.run, sampling.vote_budget or 0.0)
     price = vote_budget.price_of(sampling.prices or (), balance.per_question if balance else 0.0)
     gains = sampling.gains[fold] if sampling.gains else {}
     voice = vote_budget.next_voice(gains, partial.state(), price)

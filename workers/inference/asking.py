@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from shared import prompt_files, prompts, voices
 from shared.dataset import LETTERS
 from shared.errors import NotServedHere, Refused, VotequeueError
-from shared.ledger import prompt_store, vote_purse
+from shared.ledger import prompt_store, vote_spending
 from shared.ledger.claims import Claim, RoundRecord
 from shared.options import Sampling
 from shared.prompt_files import PromptTemplate
@@ -148,7 +148,7 @@ class Asker:
             except VotequeueError:
                 if not self._aborts:
                     # The replies that have come are on record: the next try does not sample them again.
-                    await retries.written_aside(lambda: vote_purse.give_back(claim))
+                    await retries.written_aside(lambda: vote_spending.give_back(claim))
                 raise
         aborted = sum(progress.abort_rest().values())
         return partial.sampled(_stopped(_joined(parts).records, len(partial.coming), aborted))

@@ -1,6 +1,6 @@
 """Revision 9: vote budgets.
 
-vote_purses ("round1", questions 1328, begun 96, reserved 301); attempts (..., reserved 3)
+vote_spending ("round1", questions 1328, begun 96, reserved 301); attempts (..., reserved 3)
 """
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ down_revision = "8"
 def upgrade() -> None:
     """Add the table and the column; earlier runs have no vote budget."""
     op.create_table(
-        "vote_purses",
+        "vote_spending",
         sa.Column("run", sa.String(), primary_key=True),
         sa.Column("questions", sa.Integer(), nullable=False),
         sa.Column("begun", sa.Integer(), nullable=False),

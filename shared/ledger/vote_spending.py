@@ -14,7 +14,7 @@ from shared.ledger import claims, engine, schema
 from shared.ledger.claims import Claim
 from shared.ledger.schema import State
 
-purses, attempts, items = schema.vote_purses.c, schema.attempts.c, schema.items.c
+spending, attempts, items = schema.vote_spending.c, schema.attempts.c, schema.items.c
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def balance(run: str, budget: float) -> Balance | None:
         .join_from(schema.items, schema.attempts, same)
         .where(items.run == run, items.state == State.LEASED)
     )
-    query = sa.select(purses.reserved, purses.questions, purses.begun).where(purses.run == run)
+    query = sa.select(spending.reserved, spending.questions, spending.begun).where(spending.run == run)
     with engine.reading() as connection:
         row = connection.execute(query).one_or_none()
         if row is None:
@@ -66,12 +66,12 @@ def reserve(held: Claim, most: int, budget: float, first: int) -> int:
         known = connection.execute(by_claim.where(attempts.reserved.is_not(None))).all()
         reserved = {row.fence: row.reserved for row in known}
         begins, kept = int(not reserved), first if held.fence in reserved else 1
-        held_back = kept * (purses.questions - purses.begun - begins)
+        held_back = kept * (spending.questions - spending.begun - begins)
         for votes in range(most, 0, -1):
             # In one statement, so that no two workers reserve the same votes.
-            within = purses.reserved + votes + held_back <= budget * purses.questions + 1e-6
-            taken = schema.vote_purses.update().where(purses.run == held.job.run, within)
-            more = {"reserved": purses.reserved + votes, "begun": purses.begun + begins}
+            within = spending.reserved + votes + held_back <= budget * spending.questions + 1e-6
+            taken = schema.vote_spending.update().where(spending.run == held.job.run, within)
+            more = {"reserved": spending.reserved + votes, "begun": spending.begun + begins}
             if connection.execute(taken.values(more)).rowcount:
                 now = reserved.get(held.fence, 0) + votes
                 connection.execute(schema.attempts.update().where(*_same(held)).values(reserved=now))
@@ -85,8 +85,8 @@ def give_back(held: Claim) -> None:
     with engine.writing() as connection:
         votes = connection.scalar(sa.select(attempts.reserved).where(*_same(held))) or 0
         connection.execute(schema.attempts.update().where(*_same(held)).values(reserved=0))
-        less = {"reserved": purses.reserved - votes}
-        connection.execute(schema.vote_purses.update().where(purses.run == held.job.run).values(less))
+        less = {"reserved": spending.reserved - votes}
+        connection.execute(schema.vote_spending.update().where(spending.run == held.job.run).values(less))
 
 
 def _same(held: Claim) -> tuple[sa.ColumnElement[bool], ...]:
