@@ -152,6 +152,20 @@ def test_the_bench_of_allocation(home: Path) -> None:
     assert all(2.0 <= votes <= most for votes, most in zip(spent, (3.0, 3.5, 4.0, 5.0), strict=True))
 
 
+@pytest.mark.usefixtures("on_broker")
+def test_the_bench_of_voices(home: Path) -> None:
+    data = run_fixtures.write(home / "labelled.jsonl", run_fixtures.entry("p1", "AB"))
+    run_fixtures.infer(data, SAMPLING.model_copy(update={"votes": 3}), "whole")
+    for number, letters in enumerate(("BAA", "BBA")):
+        (held,) = run_fixtures.claim("whole", number)
+        run_fixtures.vote(held, [run_fixtures.ballot(letter) for letter in letters])
+    lines = bench("voices", "whole", "reasoning=1", "reasoning=3").splitlines()
+    assert [line.split()[:5] for line in lines[1:]] == [
+        ["reasoning=1", "plain", "1", "of", "2,"],
+        ["reasoning=3", "plain", "2", "of", "2,"],
+    ]
+
+
 def test_the_bench_of_inputs(home: Path) -> None:
     said = bench("inputs", 20).splitlines()
     assert {"votequeue.jsonl", "mmlu.parquet", "logiqa-text.txt"} <= {line.partition(":")[0] for line in said}
