@@ -6,12 +6,14 @@ A kind is a voice with the outcome of its program. Values are by fold, as in `sh
 question gets those that were learned without it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from shared import voices, vote_weights
 from shared.vote_weights import FoldCount
+
+BY_KIND = "weights by kind"  # the majority, with votes that count by their kind
 
 
 class ReadVote(Protocol):
@@ -53,6 +55,11 @@ def by_kind(rounds: Sequence[LabelledRound]) -> dict[str, tuple[float, ...]]:
     """Learn the weights of votes by kind, for each fold: the log-odds that they are right, over chance."""
     kinds = sorted({vote.kind for each in rounds for vote in each.votes if vote.letter is not None})
     return {kind: vote_weights.by_fold([_of_kind(each, kind) for each in rounds]) for kind in kinds}
+
+
+def weight(weights: Mapping[str, Sequence[float]], kind: str, fold: int) -> float:
+    """Give the weight of a vote of a kind; 0 for a kind of which nothing is known."""
+    return weights[kind][fold] if kind in weights else 0.0
 
 
 def agreement(rounds: Sequence[LabelledRound]) -> tuple[float, ...]:

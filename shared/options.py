@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticKnownError
 
-from shared import answers, dataset, voices
+from shared import answers, dataset, kind_weights, voices
 from shared.answers import ReaderName
 from shared.dataset import Question
 from shared.errors import UserError
@@ -353,9 +353,7 @@ class Sampling(SamplingDefaults):
 
     def kind_weight(self, kind: str, fold: int) -> float:
         """Give the weight of a vote of a kind; 0 for a kind of which nothing is known."""
-        if self.kind_weights is None:
-            return 1.0
-        return self.kind_weights[kind][fold] if kind in self.kind_weights else 0.0
+        return 1.0 if self.kind_weights is None else kind_weights.weight(self.kind_weights, kind, fold)
 
     def most_weight(self, voice: str, fold: int) -> float:
         """Give the highest weight of a vote of a voice, whatever its outcome."""

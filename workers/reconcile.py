@@ -8,7 +8,7 @@ The holder of the ledger's `reconcile` lock does the rest.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shared import broker
@@ -46,7 +46,10 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = ()) -> Swept:
     if steady >= settings.lease:
         expired += _log_taken(claims.expire(settings.max_losses))
     try:
-        rooms = _rooms(settings.window)
+        _notice_flush()
+        waiting = {queue: broker.waiting(queue) for queue in outbox.open_queues()}
+        _notice_lost_messages(waiting)
+        rooms = {queue: max(0, settings.window - messages) for queue, messages in waiting.items()}
         return Swept(expired, _send_lost() + _send(outbox.unsent(SENT_A_SWEEP, rooms=rooms)))
     except ServiceUnreachable as error:
         log.warning("%s", error)
@@ -68,17 +71,17 @@ def _log_taken(taken: Sequence[Job]) -> int:
     return len(taken)
 
 
-def _rooms(window: int) -> dict[str, int]:
-    """Give the number of messages that each queue has room for; messages that were lost are unsent again."""
+def _notice_flush() -> None:
     if locks.swap_fact("broker memory", broker.memory()):
         lost = outbox.forget_sent()
         log.warning("the broker was flushed or restarted: %d messages are sent again", lost)
-    waiting = {queue: broker.waiting(queue) for queue in outbox.open_queues()}
+
+
+def _notice_lost_messages(waiting: Mapping[str, int]) -> None:
     for queue, messages in waiting.items():
         # If the queue is empty, the messages of pending items that were sent have been lost.
         if messages == 0:
             outbox.forget_sent(older_than=LOST_AFTER, queue=queue)
-    return {queue: max(0, window - messages) for queue, messages in waiting.items()}
 
 
 def _send_lost() -> int:

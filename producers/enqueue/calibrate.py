@@ -14,7 +14,6 @@ these values is a supermartingale, and reaches 1 / p with probability p at most 
 arXiv:2010.09686).
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +21,7 @@ from typing import Any
 from producers import console, run_progress
 from producers.calibrated_answers import CalibratedAnswers, Case
 from producers.enqueue import option_checks
-from shared import dataset, options
+from shared import dataset, json_text, options
 from shared.errors import InvalidOption, UserError
 from shared.ledger import runs, votes
 from shared.ledger.runs import Run
@@ -91,14 +90,10 @@ def _require_same(run: Run, labelled: Run) -> None:
     mine, other = _combination(run), _combination(labelled)
     if differing := [each for each in {**mine, **other} if mine.get(each) != other.get(each)]:
         shown = "; ".join(
-            f"its {each} is {_short(other.get(each))}, not {_short(mine.get(each))}" for each in differing[:5]
+            f"its {each} is {json_text.shown(other.get(each))}, not {json_text.shown(mine.get(each))}"
+            for each in differing[:5]
         )
         raise UserError(f"--from {labelled.name}: it was answered in another way than {run.name!r}: {shown}")
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def _combination(run: Run, of: str = "") -> dict[str, Any]:

@@ -76,14 +76,17 @@ def _check_vote_budget(sampling: Sampling) -> None:
     budget, most = sampling.vote_budget or 0.0, sampling.votes
     if (sampling.vote_budget is None) != (sampling.budget_from is None):
         raise InvalidOption("--vote-budget", "it needs --budget-from RUN, and --budget-from needs it")
-    wrong = {
-        ("--vote-budget", f"it must be below the most votes per question and round, {most}"): budget >= most,
-        ("--first-wave", f"it exceeds the vote budget, {budget:g}"): (sampling.first_wave or 1) > budget,
-        ("--stop", "--vote-budget ends rounds by itself: leave it out"): sampling.stop != "never",
-        ("--scorer", "--vote-budget is learned for one scorer: name it"): sampling.scorer == models.FOLLOW,
-    }
-    if budget and (problem := next((problem for problem, found in wrong.items() if found), None)):
-        raise InvalidOption(*problem)
+    if not budget:
+        return
+    if budget >= most:
+        problem = f"it must be below the most votes per question and round, {most}"
+        raise InvalidOption("--vote-budget", problem)
+    if (sampling.first_wave or 1) > budget:
+        raise InvalidOption("--first-wave", f"it exceeds the vote budget, {budget:g}")
+    if sampling.stop != "never":
+        raise InvalidOption("--stop", "--vote-budget ends rounds by itself: leave it out")
+    if sampling.scorer == models.FOLLOW:
+        raise InvalidOption("--scorer", "--vote-budget is learned for one scorer: name it")
 
 
 def changes(origin: Mapping[str, Any], chosen: Sampling, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,13 +16,14 @@ from producers.reports.confidence_intervals import Interval
 from producers.reports.shares import Share
 from shared import dataset, metrics, vote_weights, voting
 from shared.errors import UserError
+from shared.kind_weights import BY_KIND
 from shared.ledger import models, votes
 from shared.ledger.models import Model
 from shared.ledger.votes import QuestionResult, RecordedVote
 from shared.options import Sampling
 from shared.voting import PLAIN, SCORED, Rule, Vote
 
-ONE_VOTE, ORACLE, BY_KIND = "one vote", "some vote right", "weights by kind"
+ONE_VOTE, ORACLE = "one vote", "some vote right"
 
 
 @dataclass

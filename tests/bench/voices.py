@@ -17,7 +17,7 @@ from producers import run_progress
 from producers.enqueue import voice_weights
 from producers.enqueue.voice_weights import Learned
 from producers.reports import confidence_intervals, render
-from shared import dataset, voices, vote_weights, voting
+from shared import dataset, kind_weights, voices, vote_weights, voting
 from shared.ledger import votes
 from shared.ledger.votes import QuestionResult, RecordedVote
 from shared.voting import PLAIN, Vote
@@ -101,12 +101,11 @@ def _answered(
 ) -> Line:
     for result, of_question in zip(results, taken, strict=True):
         fold = _fold(result)
-        weights = [learned.weights.get(vote.kind, _NOTHING)[fold] if learned else 1.0 for vote in of_question]
+        weights = [
+            kind_weights.weight(learned.weights, vote.kind, fold) if learned else 1.0 for vote in of_question
+        ]
         line.add(result, of_question, weights)
     return line
-
-
-_NOTHING = (0.0,) * (vote_weights.FOLDS + 1)
 
 
 def _fold(result: QuestionResult) -> int:

@@ -16,7 +16,7 @@ from scipy.special import expit, softmax
 
 from shared import kind_weights, metrics, vote_weights
 from shared.dataset import LETTERS
-from shared.kind_weights import LabelledRound
+from shared.kind_weights import BY_KIND, LabelledRound
 from shared.recipes import INPUTS
 from shared.training_examples import TrainingExample
 from shared.voices import REASONING
@@ -30,7 +30,6 @@ LOG_TEMPERATURE, BIAS = (-3.0, 3.0), 10.0
 FALLBACK: Fallback = "majority"
 # The cheapest mode first: one that voids no votes needs no further rounds.
 USES = tuple(sorted(SCORED, key=lambda mode: (mode.voids, not mode.weighs)))
-BY_KIND = "weights by kind"  # the majority, with votes that count by their kind
 Array = Any
 
 
@@ -221,7 +220,11 @@ def answered(
     if learned:
         folds = [UNLABELLED if chosen else case.labelled.fold for case in cases]
         weighed = [
-            _rounds(case, of_case, [_weight(learned, text.kind, fold) for text in case.example.texts])
+            _rounds(
+                case,
+                of_case,
+                [kind_weights.weight(learned.weights, text.kind, fold) for text in case.example.texts],
+            )
             for case, of_case, fold in zip(cases, scores, folds, strict=True)
         ]
 
@@ -248,10 +251,6 @@ def answered(
         "oracle": _oracle(known, golds),
     }
     return Answers(len(cases), by_use, thresholds, rule, best, learned)
-
-
-def _weight(learned: Kinds, kind: str, fold: int) -> float:
-    return learned.weights[kind][fold] if kind in learned.weights else 0.0
 
 
 def _best(share: Callable[[float], float]) -> float:
