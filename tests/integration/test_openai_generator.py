@@ -42,6 +42,9 @@ SAMPLING = Sampling(
     generator="openai", provider="chat", model="m", votes=3, max_attempts=3, scorer="none", lora="none"
 )
 PRICED = Price(input=1_000, output=1_000)
+# Seconds until a call is given up. A busy machine stalls for longer than `SHORT`: it is for calls that
+# are to time out.
+PATIENT, SHORT = 30.0, 1.0
 fresh = itertools.count()
 
 
@@ -51,9 +54,11 @@ def server(on_broker: str) -> Iterator[ChatServer]:
         yield started
 
 
-def generator(server: ChatServer, price: Price = fakes.FREE, model: str = "m") -> OpenAIGenerator:
+def generator(
+    server: ChatServer, price: Price = fakes.FREE, model: str = "m", timeout: float = PATIENT
+) -> OpenAIGenerator:
     service = fakes.service("chat", model, price=price)
-    sampler = OpenAISampler(service, server.url, SecretStr(KEY), 1.0)
+    sampler = OpenAISampler(service, server.url, SecretStr(KEY), timeout)
     return OpenAIGenerator(Gateway(FakeLimiter()), sampler, 8192, 4)
 
 
@@ -341,7 +346,7 @@ def test_calls_in_flight_are_not_aborted(server: ChatServer) -> None:
 def test_a_failed_call_is_no_answer(
     server: ChatServer, fault: str, outcome: str, state: tuple[str, int]
 ) -> None:
-    run, made = open_run(), generator(server)
+    run, made = open_run(), generator(server, timeout=SHORT if fault == "timeout" else PATIENT)
     server.fail_with(fault)
     play(made, run)
     assert standing(run) == state
@@ -355,7 +360,7 @@ def test_failed_calls_are_no_rounds_and_a_question_gets_all_of_those(
     monkeypatch.setenv("VOTEQUEUE_MAX_FAILURES", "4")
     settings.load.cache_clear()
     server.reply = lambda _: MUTE
-    down = ["server error", "timeout", "throttled", "server error"]
+    down = ["server error", "reset", "throttled", "server error"]
     server._script = [*down, "ok", *down, "ok", *down, "ok"]
     run, made = open_run(fallback="constant"), generator(server)
     outcomes = [play(made, run)[0].partition(":")[0] for _ in range(12)]
@@ -413,7 +418,7 @@ def test_slow_down_is_obeyed_and_charges_nothing(server: ChatServer) -> None:
 
 def test_votes_that_are_all_held_back_are_refused_and_no_answer(server: ChatServer) -> None:
     server.fail_with("filtered")
-    sampler = OpenAISampler(fakes.service(), server.url, SecretStr(KEY), 1.0)
+    sampler = OpenAISampler(fakes.service(), server.url, SecretStr(KEY), PATIENT)
     with pytest.raises(Refused, match="content filter"):
         sampler.sample(VotesPrompt("题", 8, 0.7, votes=2))
 

@@ -270,7 +270,7 @@ def harnesses() -> Iterator[list[Harness]]:
 def _settings(server: ChatServer) -> Any:
     from shared.settings import Settings
 
-    return Settings(_env_file=None, chat_base_url=server.url, chat_api_key=KEY, call_timeout=0.4)  # type: ignore[call-arg]
+    return Settings(_env_file=None, chat_base_url=server.url, chat_api_key=KEY, call_timeout=2.0)  # type: ignore[call-arg]
 
 
 def _harness(name: str, server: ChatServer, call: Callable[[], object]) -> Harness:

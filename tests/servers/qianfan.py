@@ -316,7 +316,7 @@ def harnesses() -> Iterator[list[Harness]]:
 
 
 def _harness(name: str, server: QianfanServer, way: dict[str, str], lacks: str) -> Harness:
-    ours = chat(server, call_timeout=0.8, **way)
+    ours = chat(server, call_timeout=2.0, **way)
     return Harness(
         f"qianfan {name}",
         call=lambda: ours.complete(Prompt("谁最高？", 64, 0.7)),

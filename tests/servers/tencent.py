@@ -209,7 +209,7 @@ def harnesses() -> Iterator[list[Harness]]:
 
 
 def _harness(server: TencentServer, model: str) -> Harness:
-    ours = translator(server, model, call_timeout=0.8)
+    ours = translator(server, model, call_timeout=2.0)
     return Harness(
         f"tencent {model}",
         call=lambda: ours.translate(["甲比乙高。"], "zh", "ja"),
