@@ -121,7 +121,7 @@ class Settings(SamplingDefaults, BaseSettings):
     max_model_len: Count = Field(8192, description="maximum length of prompt and answer, in tokens")
     kv_cache_gib: Count = Field(2, description="KV cache size of vLLM's CPU build, in GiB")
     batch_size: Count = Field(16, description="questions per batch")
-    batches_in_flight: Count = Field(4, description="concurrent batches per engine")
+    batches_in_flight: Count = Field(4, description="batches whose questions are sampled at once, per engine")
     linger: Seconds = Field(0.5, description="seconds that a batch waits to fill up")
 
     # Programs as votes

@@ -3,7 +3,7 @@
     celery -A workers.infer worker -Q infer --pool threads -c 64
 
 A task passes its question to an event loop in another thread and waits. The loop claims arriving questions
-together and answers them in batches of 16.
+together and retrieves their examples in batches of 16; each question ends by itself.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from shared.ledger.claims import Claim
 from workers import lifecycle, retries, settlement, task_runner, wiring
 from workers.claimer import Claimer
 from workers.inference import rounds
-from workers.inference.batcher import Batcher
+from workers.inference.batcher import Batcher, Ended
 from workers.inference.rounds import Rounds
 from workers.inference.throughput_meter import ThroughputMeter
 from workers.periodic import Periodic
@@ -90,7 +90,7 @@ class Answering:
     def rescue(self, at_once: bool) -> None:
         """Take over questions of a dead worker whose messages wait behind others.
 
-        While all slots of this worker are taken, the queue would delay them until a batch ends. They are
+        While all slots of this worker are taken, the queue would delay them until a question ends. They are
         claimed without the queue, at most as many as there are slots, and go into the next batches.
         ``at_once``: this worker has just found them.
         """
@@ -176,7 +176,7 @@ class Answering:
         finally:
             self._rescued -= 1
 
-    async def _claim(self, jobs: list[Job]) -> list[Claim | None]:
+    async def _claim(self, jobs: list[Job], _: Ended) -> list[Claim | None]:
         held = await asyncio.to_thread(self._claimer.claim, jobs, before_retry=self._stop_if_stopping)
         # Two copies of one message in one batch: the second has nothing to claim.
         by_job = {claim.job: claim for claim in held}
@@ -198,10 +198,16 @@ class Answering:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
 
-async def run_round(rounds_of_sampling: Rounds, batch: Sequence[Claim]) -> list[str]:
-    """Run one round for claims of one run; return each claim's outcome as a sentence."""
+async def run_round(
+    rounds_of_sampling: Rounds, batch: Sequence[Claim], ended: Ended = lambda _at, _outcome: None
+) -> list[str]:
+    """Run one round for claims of one run; return each claim's outcome as a sentence.
+
+    ``ended`` is told the outcome of each question when it is settled.
+    """
     exclusive = rounds.is_exclusive(batch[0])
-    return await task_runner.run_batch(batch, rounds_of_sampling.run, ERROR_POLICIES, exclusive=exclusive)
+    work = rounds_of_sampling.run
+    return await task_runner.run_batch(batch, work, ERROR_POLICIES, exclusive=exclusive, ended=ended)
 
 
 def _record(meter: ThroughputMeter) -> None:

@@ -7,7 +7,7 @@ The class of an error is the item's policy (`shared.errors`), which `settlement`
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from shared.recipes import Training
 from workers import lifecycle, retries, settlement
 from workers.admission_control import Admission
 from workers.claimer import Claimer
+from workers.inference.batcher import Ended
 from workers.ports import Interrupted
 from workers.settlement import TOO_LATE, ErrorPolicies
 
@@ -82,15 +83,17 @@ def run_claimed(claim: Claim, work: Callable[[Claim], ItemResult], policies: Err
 
 async def run_batch(
     batch: Sequence[Claim],
-    work: Callable[[Sequence[Claim]], Awaitable[Sequence[str | VotequeueError]]],
+    work: Callable[[Sequence[Claim], Ended], Awaitable[Sequence[str | VotequeueError]]],
     policies: ErrorPolicies,
     *,
     exclusive: bool,
+    ended: Ended = lambda _at, _outcome: None,
 ) -> list[str]:
     """Do the work of some claims of one run together; return each claim's outcome as a sentence.
 
-    ``work`` returns the outcome or the error of each claim; an error that it raises concerns all of them.
-    ``exclusive``: no other batch runs concurrently.
+    ``work`` returns the outcome or the error of each claim, and tells an `Ended` of each that is settled
+    before the others. An error that it raises concerns all that are not. ``exclusive``: no other batch runs
+    concurrently. ``ended`` is told of outcomes before all have one.
 
     Raises:
         CancelledError: the worker stops; the claims are returned untouched.
@@ -98,22 +101,33 @@ async def run_batch(
     # A failure of a single claim that ran exclusively has a known cause.
     alone = exclusive and len(batch) == 1
 
+    early: dict[int, str] = {}
+
+    def end(at: int, outcome: str) -> None:
+        early[at] = outcome
+        ended(at, outcome)
+
     async def settle(failed: Sequence[Claim], error: Exception) -> list[str]:
         return await retries.written_aside(lambda: settlement.settle(failed, error, policies, alone))
 
     try:
         await retries.until_done_aside(lambda: claims.begin(batch))
-        results = await work(batch)
+        results = await work(batch, end)
         return [
             result if isinstance(result, str) else (await settle([claim], result))[0]
             for claim, result in zip(batch, results, strict=True)
         ]
     except asyncio.CancelledError:
-        await asyncio.shield(settle(batch, Interrupted()))
+        await asyncio.shield(settle(_without(batch, early), Interrupted()))
         raise
     # After any error, no item may stay claimed.
     except Exception as error:  # noqa: BLE001
-        return await settle(batch, error)
+        rest = iter(await settle(_without(batch, early), error))
+        return [early[at] if at in early else next(rest) for at in range(len(batch))]
+
+
+def _without(batch: Sequence[Claim], places: Container[int]) -> list[Claim]:
+    return [claim for at, claim in enumerate(batch) if at not in places]
 
 
 @functools.cache

@@ -96,6 +96,11 @@ class Fleet:
         """Give the folder of the logs."""
         return self.home / "logs"
 
+    @property
+    def pids(self) -> list[int]:
+        """Give the pids of the worker processes."""
+        return [process.pid for process in self._processes.values()]
+
     def watch(self) -> None:
         """Note who has ended, and start each anew."""
         for slot, process in list(self._processes.items()):

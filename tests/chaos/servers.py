@@ -69,6 +69,9 @@ class Ledger(Protocol):
     def log(self) -> str:
         """Give its own log."""
 
+    def processes(self) -> list[psutil.Process]:
+        """Give its server's processes."""
+
 
 @dataclass
 class Sqlite:
@@ -97,6 +100,10 @@ class Sqlite:
     def log(self) -> str:
         """Give nothing."""
         return ""
+
+    def processes(self) -> list[psutil.Process]:
+        """Give none."""
+        return []
 
 
 @dataclass
@@ -130,22 +137,23 @@ class Postgres:
 
     def freeze(self) -> None:
         """Stop all its processes."""
-        for process in self._processes():
+        for process in self.processes():
             process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let all its processes go on."""
-        for process in self._processes():
+        for process in self.processes():
             process.send_signal(signal.SIGCONT)
 
     def log(self) -> str:
         """Give the server's log."""
         return (self.folder / "log").read_text(errors="replace")
 
-    def _control(self, *words: object) -> None:
-        postgres.run(self.programs / "pg_ctl", "-D", self.folder / "data", *words)
-
-    def _processes(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """Give the postmaster and its children."""
         pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
         postmaster = psutil.Process(pid)
         return [postmaster, *postmaster.children()]
+
+    def _control(self, *words: object) -> None:
+        postgres.run(self.programs / "pg_ctl", "-D", self.folder / "data", *words)

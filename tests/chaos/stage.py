@@ -4,6 +4,7 @@ play(Scenario(...), ledger="sqlite", seconds=60, ...)  ->  Figures(...)
 """
 
 import contextlib
+import functools
 import heapq
 import itertools
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -153,19 +154,41 @@ def play(order: Order) -> Figures:
 
 @contextlib.contextmanager
 def _set_up(order: Order, folder: Path) -> Iterator[Stage]:
-    home = folder / "var"
+    enqueue = functools.partial(_enqueue, order, folder)
+    settings = order.scenario.settings
+    with set_up(folder, order.ledger, order.workers, settings, enqueue, order.cold) as (
+        broker,
+        ledger,
+        fleet,
+    ):
+        yield Stage(order, folder / "var", broker, ledger, fleet, random.Random(order.seed))
+
+
+@contextlib.contextmanager
+def set_up(
+    folder: Path,
+    kind: str,
+    workers: int,
+    settings: Mapping[str, str],
+    enqueue: Callable[[], None] = lambda: None,
+    cold: bool = False,
+) -> Iterator[tuple[servers.Broker, servers.Ledger, Fleet]]:
+    """Start a broker, a ledger of a kind, and workers, which `enqueue` precedes; end them all.
+
+    ``settings`` are those of this process and the workers, below ``folder``.
+    """
     broker = servers.Broker(folder / "valkey")
-    ledger = _ledger(order.ledger, folder)
+    ledger = _ledger(kind, folder)
     before = dict(os.environ)
-    _settings(order, home, broker.url, ledger.url)
-    fleet = Fleet(home, order.workers, order.cold)
+    _settings(settings, folder / "var", broker.url, ledger.url)
+    fleet = Fleet(folder / "var", workers, cold)
     try:
         ledger.start()
         broker.start(wait=True)
-        _enqueue(order, folder)
+        enqueue()
         fleet.start()
         _await_ready(fleet)
-        yield Stage(order, home, broker, ledger, fleet, random.Random(order.seed))
+        yield broker, ledger, fleet
     finally:
         fleet.end()
         broker.kill()
@@ -186,10 +209,10 @@ def _ledger(kind: str, folder: Path) -> servers.Ledger:
     return servers.Postgres(folder / "postgresql", programs)
 
 
-def _settings(order: Order, home: Path, broker: str, ledger: str) -> None:
+def _settings(own: Mapping[str, str], home: Path, broker: str, ledger: str) -> None:
     for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
         del os.environ[name]
-    chosen = {"HOME": str(home), "BROKER_URL": broker, "LEDGER_URL": ledger, **order.scenario.settings}
+    chosen = {"HOME": str(home), "BROKER_URL": broker, "LEDGER_URL": ledger, **own}
     os.environ.update({f"{PREFIX}{name}": value for name, value in chosen.items()})
 
 
@@ -222,14 +245,14 @@ def _run(stage: Stage, begun: float) -> float:
         if now < look:
             continue
         look = now + LOOK_EVERY
-        if (open_questions := _open(stage.ledger.url)) == 0:
+        if (still_open := count_open(stage.ledger.url)) == 0:
             return now - begun
         if now > over and not stage.busy and now > over + PATIENCE:
-            print(f"    {open_questions} questions are open: given up", file=sys.stderr)
+            print(f"    {still_open} questions are open: given up", file=sys.stderr)
             return now - begun
 
 
-def _open(url: str) -> int | None:
+def count_open(url: str) -> int | None:
     """Count the open questions; None while the ledger does not tell."""
     arguments = {"connect_timeout": 2, "options": "-c statement_timeout=2000"} if "postgres" in url else {}
     engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=arguments)

@@ -86,6 +86,14 @@ def test_the_bench_of_shared_prefill(home: Path, data: Path) -> None:
     assert all(float(number) > 0 for number in ratio[1:])
 
 
+def test_the_bench_of_scaling(home: Path) -> None:
+    said = bench("scaling", "--workers", "1,2", "--questions", 60, "--rate", 200, "--ledger", "sqlite")
+    rows = [line.split() for line in said.splitlines()[1:]]
+    assert rows[0][2] == "1.000"
+    assert [row[0] for row in rows] == ["1", "2"]
+    assert all(float(row[1]) > 0 and float(row[3]) > 0 for row in rows)
+
+
 def test_the_bench_of_sweep(home: Path) -> None:
     assert "2000 pending: " in bench("sweep", 2000)
 

@@ -23,11 +23,11 @@ from shared.options import Sampling
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.voting import Rule, VotingMode
 from tests import fakes
-from tests.fakes import CharacterEmbedder, FakeGenerator, FakeRetriever, FakeScorer, Reply
+from tests.fakes import CharacterEmbedder, FakeGenerator, FakeRetriever, FakeScorer, Reply, Request
 from tests.integration import model_fixtures
 from workers import infer, retries
 from workers.inference import rounds
-from workers.inference.batcher import Batcher
+from workers.inference.batcher import Batcher, Ended
 from workers.inference.rounds import Rounds
 from workers.ports import Retriever
 
@@ -619,6 +619,66 @@ def test_a_cancelled_batch_is_given_back_untouched_and_rung_for_again(tmp_path: 
     assert len(claim(run, 2)) == 2
 
 
+class OneWaits(FakeGenerator):
+    """Answers all questions at once, except the one whose text has a mark: this one waits for `go`."""
+
+    def __init__(self, mark: str, reply: Reply) -> None:
+        super().__init__({mark: [reply]}, otherwise=votes("CCC"))
+        self.mark, self.go = mark, asyncio.Event()
+
+    async def _share_the_engine(self, request: Request) -> None:
+        if self.mark in request.asks:
+            await self.go.wait()
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome", "left"),
+    [
+        (votes("BBB"), "B: majority, 3 of 3 votes", (State.DONE, 1, 0)),
+        (Refused("no"), "dead: no", (State.DEAD, 1, 0)),
+        (OSError(), "lost: an unexplained error", (State.PENDING, 0, 1)),
+    ],
+)
+def test_a_question_is_settled_before_the_slowest_of_its_batch(
+    reply: Reply, outcome: str, left: tuple[str, int, int], tmp_path: Path
+) -> None:
+    run = open_run(tmp_path, 3)
+    early: dict[int, str] = {}
+
+    async def scene() -> list[str]:
+        generator = OneWaits("题1：", reply)
+        task = asyncio.create_task(infer.run_round(playing(generator), claim(run, 3), early.__setitem__))
+        while len(early) < 2:
+            await asyncio.sleep(0.01)
+        assert answered(run) == [("C", "majority", 3, 1)] * 2
+        assert standing(run, 1) == (State.LEASED, 1, 0)
+        generator.go.set()
+        return await task
+
+    ends = asyncio.run(scene())
+    assert ends == [early[0], outcome, early[2]]
+    assert [standing(run, at) for at in (0, 1, 2)] == [(State.DONE, 1, 0), left, (State.DONE, 1, 0)]
+
+
+def test_a_cancelled_batch_keeps_the_questions_that_are_settled(tmp_path: Path) -> None:
+    run = open_run(tmp_path, 2)
+    early: dict[int, str] = {}
+
+    async def scene() -> None:
+        task = asyncio.create_task(
+            infer.run_round(playing(OneWaits("题1：", votes("BBB"))), claim(run, 2), early.__setitem__)
+        )
+        while not early:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scene())
+    assert answered(run) == [("C", "majority", 3, 1)]
+    assert [standing(run, at) for at in (0, 1)] == [(State.DONE, 1, 0), (State.PENDING, 0, 0)]
+
+
 @pytest.mark.parametrize("reply", [votes("BBB"), votes("---"), Refused("no"), EngineDied("gone"), OSError()])
 def test_a_claim_that_ran_out_and_was_taken_by_another_writes_nothing(reply: Reply, tmp_path: Path) -> None:
     run = open_run(tmp_path, 1)
@@ -644,9 +704,9 @@ def work_off(run: str, count: int, rounds_of: Rounds, size: int, in_flight: int)
     """Claim and play what is pending until nothing is, as `infer` does; give the batches played."""
     played: list[list[str]] = []
 
-    async def note_and_play(batch: list[Claim]) -> Sequence[str]:
+    async def note_and_play(batch: list[Claim], ended: Ended) -> Sequence[str]:
         played.append([held.key for held in batch])
-        return await infer.run_round(rounds_of, batch)
+        return await infer.run_round(rounds_of, batch, ended)
 
     async def work() -> None:
         batches: Batcher[Claim, str] = Batcher(note_and_play, size=size, in_flight=in_flight, linger=0.01)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers.inference.batcher import Batcher
+from workers.inference.batcher import Batcher, Ended
 
 LONG = 60.0  # seconds of linger that no test waits for
 
@@ -16,14 +16,16 @@ class Work:
 
     def __init__(self, *, held: bool = False) -> None:
         self.batches: list[list[str]] = []
+        self.ends: list[Ended] = []
         self.running = 0
         self.most_running = 0
         self.go = asyncio.Event()
         if not held:
             self.go.set()
 
-    async def __call__(self, items: list[str]) -> Sequence[str]:
+    async def __call__(self, items: list[str], ended: Ended) -> Sequence[str]:
         self.batches.append(items)
+        self.ends.append(ended)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
@@ -135,6 +137,40 @@ def test_a_batch_that_waits_for_room_goes_on_filling_up() -> None:
     play(scene())
 
 
+def test_an_item_that_ends_before_its_batch_has_its_result_and_makes_room() -> None:
+    async def scene() -> None:
+        work = Work(held=True)
+        single = batcher(work, size=2, in_flight=2)
+        waiting = [asyncio.create_task(single.submit(item)) for item in "abcdef"]
+        await settled()
+        assert work.batches == [["a", "b"], ["c", "d"]]
+        work.ends[0](0, "early a")
+        await settled()
+        assert waiting[0].result() == "early a"
+        assert len(work.batches) == 2
+        work.ends[1](1, "early d")
+        await settled()
+        assert work.batches[2:] == [["e", "f"]]
+        work.go.set()
+        assert await asyncio.gather(*waiting) == ["early a", "B", "C", "early d", "E", "F"]
+
+    play(scene())
+
+
+def test_an_early_result_stays_when_its_batch_fails() -> None:
+    async def scene() -> None:
+        work = Work(held=True)
+        single = batcher(work, size=2)
+        waiting = asyncio.gather(*map(single.submit, ["a", "bad"]), return_exceptions=True)
+        await settled()
+        work.ends[0](0, "early a")
+        work.go.set()
+        early, failed = await waiting
+        assert (early, str(failed)) == ("early a", "bad batch")
+
+    play(scene())
+
+
 def test_what_must_go_alone_runs_with_nothing_beside_it() -> None:
     async def scene() -> None:
         work = Work(held=True)
@@ -180,7 +216,7 @@ def test_an_error_reaches_all_of_its_batch_and_none_of_the_next() -> None:
 
 def test_a_result_too_few_is_an_error_for_the_batch_not_a_wait_for_ever() -> None:
     async def scene() -> None:
-        async def forgetful(items: list[str]) -> Sequence[str]:
+        async def forgetful(items: list[str], _: Ended) -> Sequence[str]:
             return items[1:]
 
         single: Batcher[str, str] = Batcher(forgetful, size=2, in_flight=1, linger=0.01)

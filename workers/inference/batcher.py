@@ -3,16 +3,20 @@
     batcher = Batcher(run_batch, size=16, in_flight=4, linger=0.2); answer = await batcher.submit(question)
 
 One dispatcher takes up to `size` waiting items of one group, or fewer once `linger` seconds have passed.
-Several batches run concurrently; an exclusive batch waits until no other runs, and runs alone.
+Several batches run concurrently, with at most as many items without a result as fill `in_flight` batches: an
+item that ends before the others of its batch makes room for another one. An exclusive batch waits until no
+other runs, and runs alone.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# Is told the result of the item at a place in its batch, before the batch ends.
+Ended = Callable[[int, Any], None]
 
 
 @dataclass(eq=False)
@@ -28,12 +32,14 @@ class _Ticket(Generic[Item, Result]):
 class Batcher(Generic[Item, Result]):
     """Batches items for ``run``, which returns one result per item, in order, or raises for all of them.
 
+    It may give results earlier to the `Ended` that it receives; these stay, whatever it returns or raises.
+
     ``linger`` is in seconds. All methods belong to one event loop.
     """
 
     def __init__(
         self,
-        run: Callable[[list[Item]], Awaitable[Sequence[Result]]],
+        run: Callable[[list[Item], Ended], Awaitable[Sequence[Result]]],
         *,
         size: int,
         in_flight: int,
@@ -44,7 +50,7 @@ class Batcher(Generic[Item, Result]):
         self._in_flight = in_flight
         self._linger = linger
         self._waiting: list[_Ticket[Item, Result]] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], list[_Ticket[Item, Result]]] = {}
         self._changed = asyncio.Event()
         self._dispatcher: asyncio.Task[None] | None = None
         self._stopped = False
@@ -89,11 +95,11 @@ class Batcher(Generic[Item, Result]):
         while True:
             await self._until(lambda: bool(self._waiting))
             first = self._waiting[0]
-            room = 1 if first.exclusive else self._in_flight
-            await self._until(lambda room=room: len(self._running) < room)  # type: ignore[misc]
+            await self._until(lambda first=first: self._has_room(first))  # type: ignore[misc]
             await self._fill(first)
-            task = asyncio.create_task(self._settle(self._take(first)))
-            self._running.add(task)
+            batch = self._take(first)
+            task = asyncio.create_task(self._settle(batch))
+            self._running[task] = batch
             task.add_done_callback(self._finished)
             if first.exclusive:
                 await self._until(lambda: not self._running)
@@ -102,6 +108,12 @@ class Batcher(Generic[Item, Result]):
         while not condition():
             self._changed.clear()
             await self._changed.wait()
+
+    def _has_room(self, first: _Ticket[Item, Result]) -> bool:
+        if first.exclusive:
+            return not self._running
+        unfinished = sum(not ticket.future.done() for batch in self._running.values() for ticket in batch)
+        return unfinished <= (self._in_flight - 1) * first.size
 
     async def _fill(self, first: _Ticket[Item, Result]) -> None:
         """Wait until the first item's batch is full, or its linger has passed."""
@@ -125,8 +137,14 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     async def _settle(self, batch: list[_Ticket[Item, Result]]) -> None:
+        def end(at: int, result: Result) -> None:
+            if not batch[at].future.done():
+                batch[at].future.set_result(result)
+                self._changed.set()
+
         try:
-            ended = list(zip(batch, await self._run([ticket.item for ticket in batch]), strict=True))
+            results = await self._run([ticket.item for ticket in batch], end)
+            ended = list(zip(range(len(batch)), results, strict=True))
         except asyncio.CancelledError:
             for ticket in batch:
                 ticket.future.cancel()
@@ -137,10 +155,9 @@ class Batcher(Generic[Item, Result]):
                 if not ticket.future.done():
                     ticket.future.set_exception(error)
             return
-        for ticket, result in ended:
-            if not ticket.future.done():
-                ticket.future.set_result(result)
+        for at, result in ended:
+            end(at, result)
 
     def _finished(self, task: "asyncio.Task[None]") -> None:
-        self._running.discard(task)
+        del self._running[task]
         self._changed.set()

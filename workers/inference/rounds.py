@@ -12,7 +12,8 @@ order is: commit to the ledger, then publish, then acknowledge (by returning).
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
 
 from shared.errors import NotServedHere, Refused, ServiceUnreachable, UserError, VotequeueError
 from shared.generators import GENERATORS, VLLM
@@ -24,12 +25,14 @@ from shared.vote_weights import UNLABELLED
 from workers import retries, settlement
 from workers.inference import judging, recorded_rounds
 from workers.inference.asking import Asker
+from workers.inference.batcher import Ended
 from workers.inference.finished_rounds import FinishedRound, Plan, SampledRound, folds_of, plan_of
 from workers.inference.throughput_meter import ThroughputMeter
 from workers.inference.waves import PartialRound
 from workers.ports import CANDIDATES_PER_EXAMPLE, Executor, Generator, Retriever, Scorer
 
 EXCLUSIVE_FROM = 2  # consecutive deaths from which a question's batch runs alone
+SETTLED_TOGETHER = 0.5  # seconds within which questions finish that are judged and recorded together
 
 
 class Rounds:
@@ -54,19 +57,24 @@ class Rounds:
         self._kind = kind
         self.meter = ThroughputMeter()
 
-    async def run(self, batch: Sequence[Claim]) -> list[str | VotequeueError]:
+    async def run(
+        self, batch: Sequence[Claim], ended: Ended = lambda _at, _outcome: None
+    ) -> list[str | VotequeueError]:
         """Run one round for claims of one run; return the outcome or the error of each.
+
+        A question is settled when its votes are there, with others that are ready at the same time. ``ended``
+        is told its place in the batch and its outcome then.
 
         Raises:
             NotServedHere: the worker lacks what the run was enqueued with.
             UserError: a service does not answer, or the worker lacks a requirement.
         """
         try:
-            return await self._run(batch)
+            return await self._run(batch, ended)
         finally:
             self.meter.end(batch[0].job.run, batch)
 
-    async def _run(self, batch: Sequence[Claim]) -> list[str | VotequeueError]:
+    async def _run(self, batch: Sequence[Claim], ended: Ended) -> list[str | VotequeueError]:
         plan = await asyncio.to_thread(plan_of, batch[0].job.run)
         # An entry's questions side by side: the engine computes the common part of their prompts once.
         given, batch = batch, sorted(batch, key=lambda claim: claim.job.item)
@@ -76,44 +84,71 @@ class Rounds:
             plan = dataclasses.replace(plan, sampling=model.weighing(plan.sampling))
         outcomes: dict[Claim, str | VotequeueError] = {}
         if plan.sampling.votes_of is None:
-            sampled = await self._sample(plan, model, batch, asked)
-            most = plan.sampling.max_attempts
-            finished = [
-                FinishedRound(claim, question, result, result.final or claim.attempt >= most)
-                for claim, question, result in zip(batch, asked, sampled, strict=True)
-                if isinstance(result, SampledRound)
-            ]
-            outcomes = {
-                claim: result
-                for claim, result in zip(batch, sampled, strict=True)
-                if not isinstance(result, SampledRound)
-            }
+            async with aclosing(self._sample(plan, model, batch, asked, outcomes)) as groups:
+                async for finished in groups:
+                    settled = await self._settle(plan, model, finished)
+                    outcomes |= settled
+                    self.meter.end(batch[0].job.run, settled)
+                    for claim, outcome in settled.items():
+                        ended(given.index(claim), outcome)
         else:
             finished = await asyncio.to_thread(recorded_rounds.recorded, plan.sampling, batch, asked)
+            outcomes |= await self._settle(plan, model, finished)
+        return [outcomes[claim] for claim in given]
+
+    async def _settle(
+        self, plan: Plan, model: Model | None, finished: Sequence[FinishedRound]
+    ) -> dict[Claim, str]:
+        """Judge and record rounds; give the outcome of each question."""
         # From here on, an outage of the ledger must not lose the sampled votes.
         ends = await retries.until_done_aside(lambda: judging.judge(self._scorer, plan, model, finished))
         kept = await retries.until_done_aside(lambda: claims.settle(ends))
         await asyncio.to_thread(settlement.publish, [end.claim.job for end in kept if end.answer is None])
         late = dict.fromkeys((each.claim for each in finished), settlement.TOO_LATE)
-        outcomes |= late | {end.claim: end.outcome for end in kept}
-        return [outcomes[claim] for claim in given]
+        return late | {end.claim: end.outcome for end in kept}
 
     async def _sample(
-        self, plan: Plan, model: Model | None, batch: Sequence[Claim], asked: Sequence[PromptQuestion]
-    ) -> list[SampledRound | VotequeueError]:
+        self,
+        plan: Plan,
+        model: Model | None,
+        batch: Sequence[Claim],
+        asked: Sequence[PromptQuestion],
+        failed: dict[Claim, str | VotequeueError],
+    ) -> AsyncGenerator[list[FinishedRound], None]:
+        """Sample the votes of a batch; give the questions in groups that finish at the same time.
+
+        A question whose sampling fails goes to ``failed``, with its error.
+        """
         self._require_same(plan)
         examples = await asyncio.to_thread(self._examples, plan, asked, batch[0].job.run)
         adapter = await asyncio.to_thread(models.chosen, "lora", plan.sampling.lora)
         name = adapter.name if adapter else None
         stops = plan.sampling.stop != "never" or plan.sampling.vote_budget is not None
         folds = await asyncio.to_thread(folds_of, batch) if stops else [UNLABELLED] * len(batch)
-        questions = zip(batch, asked, examples, folds, strict=True)
-        rounds = (self._ask(plan, model, name, *question) for question in questions)
-        results = await asyncio.gather(*rounds, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not _is_of_question(result):
-                raise result
-        return results  # type: ignore[return-value]  # the loop above raises all others
+        rounds = {
+            asyncio.create_task(self._ask(plan, model, name, *question)): question[:2]
+            for question in zip(batch, asked, examples, folds, strict=True)
+        }
+        try:
+            while rounds:
+                finished = []
+                for task in await _first_finished(rounds):
+                    claim, question = rounds.pop(task)
+                    try:
+                        result = task.result()
+                    except (UserError, NotServedHere):
+                        raise
+                    except VotequeueError as error:
+                        failed[claim] = error
+                    else:
+                        last = result.final or claim.attempt >= plan.sampling.max_attempts
+                        finished.append(FinishedRound(claim, question, result, last))
+                if finished:
+                    yield finished
+        finally:
+            for task in rounds:
+                task.cancel()
+            await asyncio.gather(*rounds, return_exceptions=True)
 
     def _examples(self, plan: Plan, asked: Sequence[PromptQuestion], run: str) -> list[list[FewShotExample]]:
         if plan.examples is None:
@@ -156,9 +191,13 @@ class Rounds:
             raise NotServedHere(f"the run is for the model {model}, this worker has {here} (VOTEQUEUE_MODEL)")
 
 
-def _is_of_question(error: BaseException) -> bool:
-    """Tell whether an error concerns one question, rather than the worker with all its questions."""
-    return isinstance(error, VotequeueError) and not isinstance(error, UserError | NotServedHere)
+async def _first_finished(
+    rounds: Collection["asyncio.Task[SampledRound]"],
+) -> "list[asyncio.Task[SampledRound]]":
+    """Wait for the first round to finish, and a little for others; give the finished ones in order."""
+    await asyncio.wait(rounds, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(rounds, timeout=SETTLED_TOGETHER)
+    return [task for task in rounds if task.done()]
 
 
 def _without_question(asked: PromptQuestion) -> PromptQuestion:
