@@ -70,10 +70,14 @@ def test_the_bench_of_workers(home: Path) -> None:
 def test_the_bench_of_throughput(home: Path, data: Path) -> None:
     model = tiny.make(home / "weights")
     quick = {"max_tokens": 32, "kv_cache_gib": 1, "max_model_len": 2048}
-    said = bench("throughput", data, data, model=model, **quick)
-    figures = json.loads(said.splitlines()[-1])
-    assert figures["queue_tokens"] > 0
-    assert figures["ratio"] > 0
+    said = bench("throughput", data, data, "--ways", "exact-stop", "--loop", model=model, **quick)
+    # The engine prints, too.
+    *figures, ratios = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert [each["way"] for each in figures] == ["exact-stop", "bare", "loop"]
+    assert all(each["tokens"] > 0 for each in figures)
+    assert len({each["questions"] for each in figures}) == 1
+    assert sorted(ratios) == ["bare to loop", "exact-stop to bare", "exact-stop to loop"]
+    assert all(ratio > 0 for ratio in ratios.values())
 
 
 @pytest.mark.slow
@@ -158,6 +162,24 @@ def test_the_bench_of_allocation(home: Path) -> None:
     assert 3.0 < float(lines[3][4]) < 5.0
     spent = [float(line[4]) for line in lines[4:]]
     assert all(2.0 <= votes <= most for votes, most in zip(spent, (3.0, 3.5, 4.0, 5.0), strict=True))
+
+
+@pytest.mark.usefixtures("on_broker")
+def test_the_bench_of_loop(home: Path) -> None:
+    data = run_fixtures.write(home / "labelled.jsonl", run_fixtures.entry("p1", "AB"))
+    run_fixtures.infer(data, SAMPLING.model_copy(update={"votes": 5}), "whole")
+    for number, letters in enumerate(("AAABB", "BABAB")):
+        (held,) = run_fixtures.claim("whole", number)
+        run_fixtures.vote(held, [run_fixtures.ballot(letter) for letter in letters])
+    lines = bench("loop", "whole", "--questions", 34, "--step", 0.002).splitlines()
+    rows = [line.rsplit(maxsplit=5) for line in lines if line.endswith("of 34")]
+    assert [row[0] for row in rows] == [
+        "loop",
+        "queue",
+        "queue, exact stop, waves",
+        "queue, exact stop, all at once",
+    ]
+    assert all(row[3] == "34" and float(row[1]) > 0 for row in rows)
 
 
 @pytest.mark.usefixtures("on_broker")
