@@ -47,12 +47,9 @@ def order(asked: PromptQuestion, place: int) -> str:
     others = itertools.permutations(LETTERS[1:count])
     letters = LETTERS[0] + "".join(next(itertools.islice(others, cycle % math.factorial(count - 1), None)))
     # In each question another turn comes first, since few votes do not take them all.
-    start = [0, *sorted(range(1, count), key=functools.partial(_ticket, asked.text))][turn]
+    tickets = {start: hashlib.sha256(f"{start}:{asked.text}".encode()).digest() for start in range(1, count)}
+    start = [0, *sorted(tickets, key=tickets.__getitem__)][turn]
     return letters[start:] + letters[:start]
-
-
-def _ticket(text: str, turn: int) -> bytes:
-    return hashlib.sha256(f"{turn}:{text}".encode()).digest()
 
 
 def refer_to_others(asked: PromptQuestion) -> bool:

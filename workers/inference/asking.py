@@ -61,12 +61,11 @@ class _Request:
         """Split the request where successive votes see different prompts, and choose their examples."""
         if self.sampling.vary == "none":
             return [dataclasses.replace(self, examples=self.shown_examples())]
-        votes = [self.part(at, 1, self.step) for at in range(self.sampling.votes)]
-        seen = [(vote.order, vote.shown_examples()) for vote in votes]
+        votes = (self.part(at, 1, self.step) for at in range(self.sampling.votes))
         parts = []
-        for (_, examples), places in itertools.groupby(range(len(votes)), key=seen.__getitem__):
-            at, *others = places
-            part = self.part(at, 1 + len(others), self.step)
+        for (_, examples), same in itertools.groupby(votes, lambda vote: (vote.order, vote.shown_examples())):
+            first, *others = same
+            part = first.part(0, 1 + len(others), self.step)
             parts.append(dataclasses.replace(part, examples=examples))
         return parts
 

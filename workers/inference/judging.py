@@ -40,8 +40,7 @@ def judge(
     elif len(known) == len(finished):
         scores = known
     else:
-        asked = [each.asked for each in finished]
-        scores = score(scorer, model, list(zip(asked, votes, strict=True)))
+        scores = score(scorer, model, [(each.asked, of) for each, of in zip(finished, votes, strict=True)])
     weights = _weights(plan.sampling, finished, votes)
     rounds = zip(finished, votes, scores, weights, strict=True)
     return [_end(plan.sampling, *each, rule, name) for each in rounds]
