@@ -139,6 +139,20 @@ def test_a_scorer_of_texts_reads_the_question_as_each_vote_saw_it(
     assert scorer.seen == list(zip(seen, column(run, "text"), strict=True))
 
 
+def test_a_scorer_of_texts_reads_the_question_as_seen_in_waves_and_over_recorded_votes(
+    tmp_path: Path,
+) -> None:
+    model_fixtures.put("judge", reads="question+reasoning")
+    run, scorer = open_run(tmp_path, 1, **{**OPTIONS, "scorer": "judge", "stop": "exact"}), FakeScorer()
+    assert play(rounds_of(Knowing(), scorer), claim(run)) == ["B: majority, 3 of 3 votes, 2 not needed"]
+    asked = [variety.reordered(question(run), order) for order in orders(run, 3)]
+    assert [seen for seen, _ in scorer.seen] == asked
+    rescore.rescore(run, {"scorer": "judge"}, "again")
+    later = FakeScorer()
+    play(rounds_of(FakeGenerator(), later), claim("again"))
+    assert later.seen == scorer.seen
+
+
 def test_scores_stay_with_their_votes(tmp_path: Path) -> None:
     model_fixtures.put("judge", reads="question+reasoning")
     scorer = FakeScorer(lambda asked, _: {"甲": 0.6, "乙": 0.7, "丙": 0.8}[asked.options[0]])
