@@ -254,3 +254,16 @@ def require_whole_rounds(name: str, needed_by: str) -> None:
             f"{needed_by} needs whole rounds, and run {name!r} stopped those of "
             f"{console.count(count, 'question')} early: sample its questions again with --stop never"
         )
+
+
+def require_own_order(name: str, needed_by: str) -> None:
+    """Refuse a run that showed options in other orders, since its texts have the letters of these orders.
+
+    Raises:
+        UserError: it is such a run.
+    """
+    if runs.get_run(name).options.get("vary") == "options":
+        raise UserError(
+            f"{needed_by} needs texts about the options in the data's order, and run {name!r} showed other "
+            "orders (--vary options): sample its questions again with --vary none"
+        )

@@ -12,7 +12,7 @@ from typing import Any
 
 from producers import run_progress
 from producers.calibrated_answers import CalibratedAnswers
-from shared import prompt_files, prompts
+from shared import prompt_files, prompts, variety
 from shared.dataset import Entry
 from shared.ledger import item_history, prompt_store, runs, votes
 from shared.ledger.item_history import ItemHistory
@@ -75,8 +75,8 @@ class Round:
     """The inputs of a round's sampling of one voice; ``style`` is its prompt's: ``completion`` or ``chat``.
 
     ``unfinished`` and ``aborted_tokens`` are of a round that was stopped early.
-    ``examples`` are the positions of the few-shot examples within the run's. ``prompt`` is the exact prompt,
-    or None if this version of votequeue would build a different one.
+    ``examples`` are the positions of the few-shot examples within the run's. ``prompt`` is the exact prompt
+    of the first vote, or None if this version of votequeue would build a different one.
     """
 
     attempt: int
@@ -123,7 +123,8 @@ def history(name: str, key: str) -> History:
     run = run_progress.require_questions(name)
     item = item_history.read(name, key)
     entry = runs.load_entry(name, item.entry)
-    question = entry.questions[item.question]
+    question, asked = entry.questions[item.question], runs.asked(entry, item.question)
+    cast = _votes(run, item, asked)
     return History(
         run=name,
         key=item.key,
@@ -135,8 +136,8 @@ def history(name: str, key: str) -> History:
         options=question.options,
         gold=question.answer,
         claims=item.claims,
-        rounds=_rounds(run, item.number, runs.asked(entry, item.question)),
-        votes=_votes(name, item.key, item.votes),
+        rounds=_rounds(run, item.number, asked, cast),
+        votes=cast,
         answer=_answer(run, item, entry),
     )
 
@@ -152,27 +153,38 @@ def _answer(run: Run, item: ItemHistory, entry: Entry) -> dict[str, Any] | None:
     return {**answer, "probability": known, "abstained": known < calibrated.calibration.threshold}
 
 
-def _votes(run: str, key: str, recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add to the votes of a combination the run that each comes from."""
+def _votes(run: Run, item: ItemHistory, asked: PromptQuestion) -> list[dict[str, Any]]:
+    """Add to votes the order in which they saw the options, or the run of a combination that they are of."""
     of_runs = [
         source
-        for source in run_progress.combined_runs(run)
-        for _ in votes.last_rounds(source, [key]).get(key, [])
+        for source in run_progress.combined_runs(run.name)
+        for _ in votes.last_rounds(source, [item.key]).get(item.key, [])
     ]
+    recorded = item.votes
+    if run.options.get("vary") == "options":
+        recorded = [{**vote, "order": variety.order(asked, vote["place"])} for vote in recorded]
     return [{**vote, "run": source} for vote, source in zip(recorded, of_runs, strict=False)] or recorded
 
 
-def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:
+def _rounds(run: Run, number: int, asked: PromptQuestion, cast: Sequence[dict[str, Any]]) -> list[Round]:
     solved = {example.position: example for example in runs.load_examples(run.examples or "")}
     sampling = {name: run.options.get(name) for name in ("votes", "temperature", "top_p", "max_tokens")}
     prompts_of = {REASONING: run.options.get("prompt"), **(run.options.get("voice_prompts") or {})}
+    # A record has the prompt of its first vote.
+    first = {(vote["attempt"], vote["voice"]): vote for vote in reversed(cast)}
     rounds = []
     for attempt, record, generator in votes.sampled_rounds(run.name, number):
         # A rescoring run shares the examples of the run that sampled the votes.
         template = prompt_store.of_votes(prompts_of.get(record.voice))
         examples = [solved[position] for position in record.examples if position in solved]
         style = record.style or prompt_files.COMPLETION
-        prompt = template.build(question, examples, style, run.options.get("examples_as", "turns"))
+        order = first.get((attempt, record.voice), {}).get("order")
+        seen = variety.reordered(asked, order) if order else asked
+        shown = [examples]
+        if run.options.get("vary") == "examples":  # those of all votes; the longest may not have fitted
+            shown = [examples[:count] for count in range(run.options["num_examples"], -1, -1)]
+        built = (template.build(seen, each, style, run.options.get("examples_as", "turns")) for each in shown)
+        prompt = next((each for each in built if prompts.digest(each) == record.prompt), None)
         rounds.append(
             Round(
                 attempt=attempt,
@@ -187,7 +199,7 @@ def _rounds(run: Run, number: int, question: PromptQuestion) -> list[Round]:
                 style=style,
                 unfinished=record.unfinished,
                 aborted_tokens=record.aborted_tokens,
-                prompt=prompts.plain_text(prompt) if prompts.digest(prompt) == record.prompt else None,
+                prompt=None if prompt is None else prompts.plain_text(prompt),
                 voice=record.voice,
             )
         )

@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticKnownError
 
-from shared import answers, dataset, kind_weights, voices
+from shared import answers, dataset, kind_weights, variety, voices
 from shared.answers import ReaderName
 from shared.dataset import Question
 from shared.errors import UserError
 from shared.generators import GENERATORS, VLLM
+from shared.prompts import PromptQuestion
 from shared.strategies import STRATEGIES
 from shared.voting import Fallback, VotingMode
 
@@ -255,6 +256,11 @@ class Sampling(SamplingDefaults):
         description="retrieve the solved examples for each question, or once per entry by its problem: then "
         "one worker takes an entry's questions together, and their prompts are the same up to the question",
     )
+    vary: Literal["none", "examples", "options"] = Field(
+        "none",
+        description="what differs among the votes of a round: none, examples (each vote sees the next "
+        "nearest ones), options (each sees them in another order, and its letter is mapped back)",
+    )
     # Recorded by digest (`shared.prompt_files`); older runs have a version, or none.
     prompt: Annotated[str | None, Flag(shown="by the data's language")] = Field(
         None, description="prompt: a name that `votequeue prompts list` shows, or a TOML file of your own"
@@ -371,6 +377,11 @@ class Sampling(SamplingDefaults):
     def first_votes(self) -> int:
         """Count the votes that every question gets first, if the run has a vote budget."""
         return self.first_wave or min(int(self.vote_budget or 1), max(2, len(self.votes_by_voice)))
+
+    def order(self, asked: PromptQuestion, place: int) -> str:
+        """Give the options' letters in the order in which the vote at a place of a round sees them."""
+        moved = self.vary == "options"
+        return variety.order(asked, place) if moved else dataset.LETTERS[: len(asked.options)]
 
     def asks_letters(self, attempt: int) -> bool:
         """Tell whether a round's votes without a letter are asked for one; ``attempt`` counts from 1."""

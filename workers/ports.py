@@ -38,7 +38,8 @@ class Completion:
     of its tokens, in nats and at temperature 1. None: the engine does not report it. ``thinking`` is what the
     model thought before its answer; ``text`` does not contain it. ``forced`` is the letter that the model
     chose when it was asked for one. ``voice`` names the `shared.voices.Voice`. A program has an
-    ``execution``; if it was asked for again, ``first`` is its first text, and how that ended.
+    ``execution``; if it was asked for again, ``first`` is its first text, and how that ended. ``place`` is
+    the vote's in its round.
     """
 
     text: str
@@ -50,6 +51,7 @@ class Completion:
     voice: str = REASONING
     execution: Execution | None = None
     first: tuple[str, str] | None = None
+    place: int = 0
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from shared.voting import PLAIN, Vote
 
 _LEAST = 10  # labelled entries from which weights are learned: two for each fold
 # The options of the first run that do not describe the votes of all.
-_OF_ONE_RUN = ("model", "generator", "provider", "retriever", "language")
+_OF_ONE_RUN = ("model", "generator", "provider", "retriever", "language", "vary")
 
 
 def combine(
@@ -72,6 +72,7 @@ def _require(names: Sequence[str]) -> Run:
             raise UserError(f"run {name!r} is a combination itself: name its runs, {', '.join(combined)}")
         run_progress.require_finished(name)
         run_progress.require_whole_rounds(name, "--combine")
+        run_progress.require_own_order(name, "--combine")
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"run {repeated[0]!r} is named twice: its votes would count twice")
     if len(names) < 2:

@@ -70,7 +70,9 @@ def forecast(prepared: Prepared, budget: float | None = None) -> Forecast:
     for name, asked in _questions(prepared):
         # Workers drop examples until a prompt fits.
         own = {voice: prompts.tokens(prepared.prompts[voice].completion(asked)) for voice in votes_of}
-        tokens += sum(max(size, min(size + shown[voice], room)) for voice, size in own.items())
+        # Votes that see different prompts do not share one.
+        times = {voice: 1 if sampling.vary == "none" else count for voice, count in votes_of.items()}
+        tokens += sum(times[voice] * max(size, min(size + shown[voice], room)) for voice, size in own.items())
         if max(own.values()) > room:
             long.append(name)
     votes = source.questions * sampling.votes * longest

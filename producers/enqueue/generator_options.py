@@ -42,6 +42,8 @@ def fitted(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
         raise InvalidOption(
             "--examples-per", "entry needs --no-same-problem: examples of an entry could be its own questions"
         )
+    if sampling.vary == "examples" and not sampling.num_examples:
+        raise InvalidOption("--vary", "examples needs solved examples in the prompts: --num-examples 2")
     _check_retriever(sampling.retriever or "")
     changes = _called(sampling) if generator.calls_provider else _uncalled(generator, given)
     _check_voices(sampling, given)

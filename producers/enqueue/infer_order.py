@@ -169,5 +169,7 @@ def prepare(order: InferOrder) -> Prepared:
         changes |= _learned(order.sampling)
         changes |= _allocated(Sampling.of_record(source.options).model_copy(update=changes))
         prepared = redo.prepare(source, changes, order.run)
+    if prepared.run.examples is None and prepared.run.options["vary"] == "examples":
+        raise InvalidOption("--vary", "examples needs solved questions to choose from: --examples FILE")
     generator_options.check_budget(prepared.run, order.budget)
     return prepared

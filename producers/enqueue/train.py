@@ -136,14 +136,16 @@ def scorer(
     """Enqueue the training of a scorer.
 
     Raises:
-        UserError: a file is invalid, right or wrong texts are missing, or a run stopped rounds early; nothing
-            was enqueued.
+        UserError: a file is invalid, right or wrong texts are missing, or a run's votes do not suit: it
+            stopped rounds early, or showed options in other orders; nothing was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
     for source in sources:
         if source.path is None:
             option = "--test" if source.test else "--from"
             run_progress.require_whole_rounds(source.name, f"{option} {source.name}")
+            if not INPUTS[options.input].answers:
+                run_progress.require_own_order(source.name, f"--input {options.input}")
     sources = [dataclasses.replace(source, all_votes=True) for source in sources]
     survey = survey_sources(sources)
     if INPUTS[options.input].answers:
@@ -173,9 +175,13 @@ def lora(
     """Enqueue the training of a LoRA adapter for the generator, from right texts.
 
     Raises:
-        UserError: a file is invalid, or there is no right text; nothing was enqueued.
+        UserError: a file is invalid, there is no right text, or a run showed options in other orders; nothing
+            was enqueued.
         ServiceUnreachable: the broker does not answer.
     """
+    for source in sources:
+        if source.path is None:
+            run_progress.require_own_order(source.name, "an adapter's training")
     sources = [dataclasses.replace(source, voices=(REASONING, PROGRAM)) for source in sources]
     survey = survey_sources(sources)
     if not survey.right:

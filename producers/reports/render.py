@@ -253,6 +253,7 @@ def _ending(vote: dict[str, Any]) -> str:
         f"voice {vote['voice']}" if vote["voice"] != REASONING else "",
         f"outcome {vote['outcome']}" if vote["outcome"] else "",
         "letter asked for" if vote["letter_source"] == FORCED else "",
+        f"options shown in the order {' '.join(vote['order'])}" if vote.get("order") else "",
         f"finish reason {vote['finish_reason']}" if vote["finish_reason"] else "",
         "" if vote["mean_logprob"] is None else f"mean log-probability {vote['mean_logprob']:.3f}",
         f"scorer {vote['scorer']}" if vote["scorer"] else "",

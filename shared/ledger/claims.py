@@ -79,8 +79,8 @@ class VoteRecord:
 class RoundRecord:
     """The sources of a round's votes of one voice.
 
-    ``generator`` is a name in the table of generators; ``prompt`` is the prompt's SHA-256; ``examples`` are
-    the positions of the solved examples, in prompt order; ``seconds`` is the duration of the sampling;
+    ``generator`` is a name in the table of generators; ``prompt`` is the SHA-256 of the first vote's prompt;
+    ``examples`` are the positions of the votes' solved examples, in order; ``seconds`` is the sampling's;
     ``style`` is the prompt's (``chat``, ``completion``). Of a round that was stopped early,
     ``unfinished`` counts the votes that were never asked for or aborted; the latter had ``aborted_tokens``.
     """

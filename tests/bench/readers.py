@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from producers import run_progress
 from producers.reports import render
 from shared import answers, dataset
 from shared.ledger import votes
@@ -41,6 +42,7 @@ class Row:
 def cases(runs: Sequence[str]) -> Iterator[Case]:
     """Give the labelled questions of runs with the votes of their first rounds."""
     for run in runs:
+        run_progress.require_own_order(run, "this bench")
         for told in votes.of_run(run, texts=True):
             texts = tuple(vote.text for vote in told.votes if vote.attempt == 1)
             if told.gold is not None and texts:

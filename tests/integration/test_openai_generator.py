@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -305,6 +306,66 @@ def test_the_next_round_asks_for_new_votes(server: ChatServer) -> None:
     server.reply = lambda _: RIGHT
     assert play(made, run) == ["A: unscored majority, 3 of 3 votes"]
     assert steps(run) == ["vote 1", "vote 4"]
+
+
+# Variety
+
+
+def knowing(prompt: str) -> str:
+    """Answer with the letter under which the last question shows 乙."""
+    return f"因为如此。\n答案是：{re.findall('^([A-Z])[.] 乙$', prompt, re.MULTILINE)[-1]}"
+
+
+def test_each_order_of_the_options_is_a_request_of_its_own(server: ChatServer) -> None:
+    server.reply = knowing
+    run = open_run(votes=5, vary="options", seed=7)
+    assert play(generator(server), run) == ["B: unscored majority, 5 of 5 votes"]
+    assert len({arrival.prompt for arrival in server.requests}) == 5
+    assert [arrival.asked.get("n") for arrival in server.requests] == [None] * 5
+    assert len({arrival.asked["seed"] for arrival in server.requests}) == 5
+    assert sorted(steps(run)) == [f"vote {place}" for place in range(1, 6)]
+    assert len({vote["text"] for vote in rows(schema.votes, run)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "votes_of"), [(["甲", "乙"], [1, 2, 2]), (["甲", "乙", "以上都不是"], [5])]
+)
+def test_successive_votes_with_the_same_order_share_a_request(
+    server: ChatServer, options: list[str], votes_of: list[int]
+) -> None:
+    server.reply = knowing
+    entry = run_fixtures.entry("p0")
+    entry["questions"][0]["options"] = options
+    path = run_fixtures.write(Path("two.jsonl"), entry)
+    lines = [line for line in dataset.scan(path) if isinstance(line, dataset.Line)]
+    record = SAMPLING.model_copy(update={"votes": 5, "vary": "options"}).model_dump(mode="json")
+    runs.open_run(Run("two", "infer", path.name, "d", None, record), lines)
+    calls.set_budget("two", None)
+    assert play(generator(server), "two") == ["B: unscored majority, 5 of 5 votes"]
+    asked = sorted(arrival.asked.get("n") or 1 for arrival in server.requests)
+    assert asked == votes_of
+
+
+def test_of_orders_that_failed_half_way_only_the_missing_ones_are_bought(server: ChatServer) -> None:
+    server.reply, server._script = knowing, ["ok", "server error", "ok"]
+    run, made = open_run(vary="options"), generator(server)
+    (outcome,) = play(made, run)
+    assert outcome.startswith("again in")
+    assert len(steps(run)) == 2
+    # Another worker takes over.
+    assert play(generator(server), run) == ["B: unscored majority, 3 of 3 votes"]
+    assert sorted(steps(run)) == ["vote 1", "vote 2", "vote 3"]
+    assert len({arrival.prompt for arrival in server.requests}) == 3
+    assert len(server.requests) == 4
+
+
+def test_the_letter_that_a_server_is_asked_for_is_mapped_back(server: ChatServer) -> None:
+    server.reply = lambda prompt: "A" if prompt.endswith("答案是：") else MUTE
+    run = open_run(max_attempts=1, vary="options", ask_letter="always")
+    play(generator(server), run)
+    letters = [vote["letter"] for vote in rows(schema.votes, run)]
+    assert (letters[0], sorted(letters)) == ("A", ["A", "B", "C"])
+    assert len(server.requests) == 6
 
 
 # Waves

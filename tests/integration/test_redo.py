@@ -294,7 +294,7 @@ def test_every_vote_is_a_row(run: str, home: Path, votequeue: Command) -> None:
         "score": None, "accepted": True, "tokens": 10, "scorer": None, "text": "因为",
         "finish_reason": "length", "mean_logprob": None, "letter_source": None, "thinking": None,
         "voice": "reasoning",
-        **dict.fromkeys(("outcome", "output", "detail", "first_text", "first_outcome")),
+        **dict.fromkeys(("outcome", "output", "detail", "first_text", "first_outcome", "order")),
     }  # fmt: skip
 
 

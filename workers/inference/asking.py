@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from shared import prompt_files, prompts, voices
+from shared import prompt_files, prompts, variety, voices
 from shared.dataset import LETTERS
 from shared.errors import NotServedHere, Refused, VotequeueError
 from shared.ledger import prompt_store, vote_spending
@@ -36,7 +36,10 @@ _SHOWN = 500  # characters of output, to a model that repairs its program
 
 @dataclass(frozen=True)
 class _Request:
-    """The votes of one voice in a round of a question: ``sampling`` and ``template`` are the voice's."""
+    """The votes of one voice in a round of a question: ``sampling`` and ``template`` are the voice's.
+
+    Its votes begin at the place ``first`` of the round, those of its voice at the place ``begin``.
+    """
 
     voice: str
     sampling: Sampling
@@ -45,8 +48,35 @@ class _Request:
     asked: PromptQuestion
     examples: Sequence[FewShotExample]
     adapter: str | None
+    begin: int
     first: int
     step: str = "vote"
+
+    @property
+    def order(self) -> str:
+        """Give the options' letters in the order in which its votes see them."""
+        return self.sampling.order(self.asked, self.first)
+
+    def by_prompt(self) -> list["_Request"]:
+        """Split the request where successive votes see different prompts, and choose their examples."""
+        if self.sampling.vary == "none":
+            return [dataclasses.replace(self, examples=self.shown_examples())]
+        votes = (self.part(at, 1, self.step) for at in range(self.sampling.votes))
+        parts = []
+        for (_, examples), same in itertools.groupby(votes, lambda vote: (vote.order, vote.shown_examples())):
+            first, *others = same
+            part = first.part(0, 1 + len(others), self.step)
+            parts.append(dataclasses.replace(part, examples=examples))
+        return parts
+
+    def shown_examples(self) -> Sequence[FewShotExample]:
+        """Choose the examples that its first vote sees: the nearest, or those after its predecessor's."""
+        shown, size = list(filter(self.template.shows, self.examples)), self.sampling.num_examples
+        if self.sampling.vary != "examples" or not 0 < size <= len(shown):
+            return shown[:size]
+        # After the last ones, the nearest come again.
+        at = (self.first - self.begin) % (len(shown) // size) * size
+        return shown[at : at + size]
 
     def part(self, at: int, votes: int, step: str) -> "_Request":
         """Give the request for some of its votes, from the place ``at`` on."""
@@ -103,7 +133,7 @@ class Asker:
         places = itertools.accumulate(counts.values(), initial=0)
         common = (claim, asked, examples, adapter)
         requests = [
-            _Request(voice, plan.sampling.of_voice(voice), _template(plan, voice), *common, first)
+            _Request(voice, plan.sampling.of_voice(voice), _template(plan, voice), *common, first, first)
             for voice, first in zip(counts, places, strict=False)
         ]
         if partial is not None:
@@ -154,7 +184,7 @@ class Asker:
         return partial.sampled(_stopped(_joined(parts).records, len(partial.coming), aborted))
 
     async def _ask_all(self, requests: Sequence[_Request], progress: Counter) -> list["_Part"]:
-        asking = (self._ask(request, progress) for request in requests)
+        asking = (self._ask(part, progress) for request in requests for part in request.by_prompt())
         results = await asyncio.gather(*asking, return_exceptions=True)
         # Only now: the paid replies of the other voices are on record for the next try.
         for result in results:
@@ -172,7 +202,10 @@ class Asker:
         votes = await self._generator.sample(
             prompt, sampling, seed, request.adapter, counted, claim.job, Step(request.first, request.step)
         )
-        votes = [dataclasses.replace(vote, voice=request.voice) for vote in votes]
+        votes = [
+            dataclasses.replace(vote, voice=request.voice, place=request.first + at)
+            for at, vote in enumerate(votes)
+        ]
         if executor is not None:
             votes = await self._execute(request, executor, prompt, votes, seed)
         elif template.opening and sampling.asks_letters(claim.attempt):
@@ -211,12 +244,11 @@ class Asker:
         Raises:
             Refused: the question alone does not fit.
         """
-        sampling, template = request.sampling, request.template
+        sampling, template, examples = request.sampling, request.template, request.examples
         room = sampling.max_tokens + (sampling.max_thinking or 0)
-        examples = [example for example in request.examples if template.shows(example)]
-        examples = examples[: sampling.num_examples]
+        seen = variety.reordered(request.asked, request.order)
         for count in range(len(examples), -1, -1):
-            prompt = template.build(request.asked, examples[:count], style, sampling.examples_as)
+            prompt = template.build(seen, examples[:count], style, sampling.examples_as)
             tokens = self._generator.count_tokens(prompt, sampling)
             if self._generator.fits(tokens, room):
                 return prompt, tokens, examples[:count]
@@ -238,7 +270,8 @@ class Asker:
         chosen = await self._generator.choose(
             prompt, ended, letters, request.sampling, request.adapter, request.claim.job
         )
-        forced = dict(zip(unread, chosen, strict=True))
+        own = [letter and request.order[LETTERS.index(letter)] for letter in chosen]
+        forced = dict(zip(unread, own, strict=True))
         return [dataclasses.replace(vote, forced=forced.get(at)) for at, vote in enumerate(votes)]
 
     # Programs
@@ -297,6 +330,7 @@ class Asker:
         again = dataclasses.replace(
             again,
             voice=vote.voice,
+            place=vote.place,
             tokens=vote.tokens + again.tokens,
             first=(vote.text, error or str(read.outcome)),
         )
@@ -304,14 +338,20 @@ class Asker:
 
 
 def _joined(parts: Sequence[_Part]) -> SampledRound:
-    """Join the votes in the order of their places, and the records of each voice into one."""
+    """Join the votes in the order of their places, and the records of each voice into one.
+
+    If votes see different prompts, the record has the prompt of the first one, and the examples of all.
+    """
     ordered = sorted(parts, key=lambda part: part.request.first)
     records: dict[str, RoundRecord] = {}
     for part in ordered:
         before = records.setdefault(part.record.voice, part.record)
         begun = min(before.sampled_at, part.record.sampled_at)
         ended = max(each.sampled_at + (each.seconds or 0.0) for each in (before, part.record))
-        records[part.record.voice] = dataclasses.replace(before, sampled_at=begun, seconds=ended - begun)
+        shown = list(dict.fromkeys([*before.examples, *part.record.examples]))
+        records[part.record.voice] = dataclasses.replace(
+            before, sampled_at=begun, seconds=ended - begun, examples=shown
+        )
     return SampledRound([vote for part in ordered for vote in part.votes], list(records.values()))
 
 

@@ -6,13 +6,15 @@ judge(FakeScorer(), plan, model, [finished])  ->  [Settled(claim, votes, Answer(
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared import voices, voting
+from shared import variety, voices, voting
+from shared.dataset import LETTERS
 from shared.ledger import engine, models, prompt_store
 from shared.ledger import votes as recorded_votes
 from shared.ledger.claims import FORCED, READ, Settled, VoteRecord
 from shared.ledger.models import Model
 from shared.options import Sampling
 from shared.prompts import PromptQuestion
+from shared.recipes import INPUTS
 from shared.training_examples import Text
 from shared.voices import VOICES
 from shared.vote_weights import UNLABELLED
@@ -31,13 +33,14 @@ def judge(
     """
     rule, name = models.rule_of(plan.sampling, model), model.name if model else None
     votes = [_read_all(plan.sampling, each) for each in finished]
-    texts = [(each.asked, [vote.text for vote in read]) for each, read in zip(finished, votes, strict=True)]
     scores: Sequence[Sequence[float | None]]
     known = [each.sampled.scores for each in finished if each.sampled.scores is not None]
-    if name is None:
-        scores = [[None] * len(each) for _, each in texts]
+    if model is None:
+        scores = [[None] * len(each) for each in votes]
+    elif len(known) == len(finished):
+        scores = known
     else:
-        scores = known if len(known) == len(finished) else scorer.score(name, texts)
+        scores = score(scorer, model, [(each.asked, of) for each, of in zip(finished, votes, strict=True)])
     weights = _weights(plan.sampling, finished, votes)
     rounds = zip(finished, votes, scores, weights, strict=True)
     return [_end(plan.sampling, *each, rule, name) for each in rounds]
@@ -57,19 +60,42 @@ def _weights(
 
 @dataclass(frozen=True)
 class ReadVote:
-    """A vote's text with its letter, and how a program ended; ``kind`` determines its weight."""
+    """A vote's text with its letter, and how a program ended; ``kind`` determines its weight.
+
+    ``seen`` is the question with its options in the order in which the vote saw them; the letter is the
+    option's own.
+    """
 
     text: Text
     outcome: str | None
     kind: str
+    seen: PromptQuestion
 
 
 def read(vote: Completion, sampling: Sampling, asked: PromptQuestion) -> ReadVote:
     """Truncate a vote, and read its letter as its voice does; else take the one that it was asked for."""
     text = prompt_store.answer_text(vote.text, sampling.of_voice(vote.voice))
-    letter, outcome = VOICES[vote.voice].read(text, vote.execution, asked.options, sampling.reader)
-    read = Text(text=text, letter=letter or vote.forced, thinking=vote.thinking)
-    return ReadVote(read, outcome, voices.kind(vote.voice, outcome))
+    order = sampling.order(asked, vote.place)
+    seen = variety.reordered(asked, order)
+    letter, outcome = VOICES[vote.voice].read(text, vote.execution, seen.options, sampling.reader)
+    own = order[LETTERS.index(letter)] if letter else vote.forced
+    read = Text(text=text, letter=own, thinking=vote.thinking)
+    return ReadVote(read, outcome, voices.kind(vote.voice, outcome), seen)
+
+
+def score(
+    scorer: Scorer, model: Model, questions: Sequence[tuple[PromptQuestion, Sequence[ReadVote]]]
+) -> list[list[float]]:
+    """Score votes; a scorer of texts reads each with the question as the vote saw it."""
+    kind = INPUTS.get(str(model.options.get("input")))
+    apart = kind is None or (kind.question and not kind.answers)
+    if not apart or all(vote.seen == asked for asked, votes in questions for vote in votes):
+        texts = [(asked, [vote.text for vote in votes]) for asked, votes in questions]
+        return scorer.score(model.name, texts)
+    each = iter(
+        scorer.score(model.name, [(vote.seen, [vote.text]) for _, votes in questions for vote in votes])
+    )
+    return [[next(each)[0] for _ in votes] for _, votes in questions]
 
 
 def _read_all(sampling: Sampling, finished: FinishedRound) -> list[ReadVote]:

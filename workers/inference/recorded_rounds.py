@@ -35,7 +35,10 @@ def recorded(
 def _rescored(source: str, batch: Sequence[Claim]) -> dict[int, list[SampledRound]]:
     rounds_of = recorded_votes.recorded_rounds(source, [claim.job.item for claim in batch])
     return {
-        item: [SampledRound([*map(_completion, votes)], records) for votes, records in rounds]
+        item: [
+            SampledRound([*map(_completion, votes)], records, places=[vote.place for vote in votes])
+            for votes, records in rounds
+        ]
         for item, rounds in rounds_of.items()
     }
 
@@ -69,6 +72,7 @@ def _completion(vote: RecordedVote) -> Completion:
         voice=vote.voice,
         execution=_execution(vote),
         first=None if vote.first_text is None else (vote.first_text, vote.first_outcome or ""),
+        place=vote.place,
     )
 
 

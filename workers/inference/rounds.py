@@ -157,6 +157,8 @@ class Rounds:
         retriever = self._retriever(sampling.retriever)
         # More than are shown: each voice shows the nearest ones with a text of its own.
         count = CANDIDATES_PER_EXAMPLE * sampling.num_examples
+        if sampling.vary == "examples":
+            count *= max(sampling.votes_by_voice.values())
         if sampling.examples_per == "question":
             return retriever.nearest(plan.examples, asked, count, sampling.same_problem, run)
         sought = [_without_question(question) for question in asked]

@@ -24,6 +24,7 @@ from shared.voting import SCORED, Answer, Vote
 from workers import retries
 from workers.inference import judging
 from workers.inference.finished_rounds import Plan, SampledRound
+from workers.inference.judging import ReadVote
 from workers.ports import Completion, Scorer
 
 # Samples the votes of some places, which are successive for each voice.
@@ -104,7 +105,7 @@ class PartialRound:
             self._votes[place] = Vote(None)
         drawn = dict(zip(places, completions, strict=False))
         read = [judging.read(vote, self._sampling, self._asked) for vote in drawn.values()]
-        for place, vote, score in zip(drawn, read, self._scores([vote.text for vote in read]), strict=True):
+        for place, vote, score in zip(drawn, read, self._scores(read), strict=True):
             weight = self._sampling.kind_weight(vote.kind, self._fold)
             self._votes[place] = Vote(vote.text.letter, score, weight)
         self._completions |= drawn
@@ -129,12 +130,12 @@ class PartialRound:
         weight = self._sampling.most_weight(voice, self._fold)
         return Vote(letter, score if self._model else None, weight)
 
-    def _scores(self, texts: Sequence[Text]) -> Sequence[float | None]:
+    def _scores(self, votes: Sequence[ReadVote]) -> Sequence[float | None]:
         if self._model is None:
-            return [None] * len(texts)
+            return [None] * len(votes)
         if self._letter_scores:
-            return [self._letter_scores.get(text.letter or "", 0.0) for text in texts]
-        return self._scorer.score(self._model.name, [(self._asked, texts)])[0]
+            return [self._letter_scores.get(vote.text.letter or "", 0.0) for vote in votes]
+        return judging.score(self._scorer, self._model, [(self._asked, votes)])[0]
 
     def _score_letters(self, letters: str) -> dict[str, float]:
         """Score the letters, if the scorer reads nothing else of a vote."""
