@@ -6,6 +6,7 @@ Tokens are estimated from the texts' lengths (`prompts.tokens`), because produce
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,8 @@ class Forecast:
     """What a run would do in its first round; ``continued``: it exists already.
 
     ``examples`` are the few-shot examples to choose from. ``prompt_tokens`` is an estimate, ``vote_tokens``
-    a maximum; a run has at most ``rounds`` rounds. ``too_long`` questions may not fit into
+    a maximum; a run has at most ``rounds`` rounds. ``votes`` is the mean per question and round, or of the
+    whole run if it has a vote budget. ``too_long`` questions may not fit into
     VOTEQUEUE_MAX_MODEL_LEN even without examples; workers refuse those that do not. ``bad`` lines are
     skipped. ``cost`` is that of the first round; ``None``: no provider is called, or its model has no price.
     It lacks the texts that ``embedding``, a provider's model, embeds to find examples.
@@ -41,7 +43,7 @@ class Forecast:
     questions: int
     bad: int
     examples: int
-    votes: int
+    votes: float
     rounds: int
     prompt_tokens: int
     vote_tokens: int
@@ -75,7 +77,8 @@ def forecast(prepared: Prepared, budget: float | None = None) -> Forecast:
         tokens += sum(times[voice] * max(size, min(size + shown[voice], room)) for voice, size in own.items())
         if max(own.values()) > room:
             long.append(name)
-    votes = source.questions * sampling.votes * longest
+    mean = sampling.vote_budget or sampling.votes
+    votes = math.ceil(source.questions * mean) * longest
     return Forecast(
         **_cost(run.services, sampling, Usage(tokens, votes)),
         run=run.name,
@@ -84,7 +87,7 @@ def forecast(prepared: Prepared, budget: float | None = None) -> Forecast:
         questions=source.questions,
         bad=source.bad,
         examples=count,
-        votes=sampling.votes,
+        votes=mean,
         rounds=sampling.max_attempts,
         prompt_tokens=tokens,
         vote_tokens=votes,
@@ -143,9 +146,10 @@ def summary(forecast: Forecast) -> str:
 
 def rows(forecast: Forecast) -> list[tuple[str, str, str]]:
     """Return the tokens of a round as table rows: quantity, of one question, of all."""
+    votes = "1 vote" if forecast.votes == 1 else f"{forecast.votes:g} votes"
     amounts = [
         ("prompt tokens (estimate)", forecast.prompt_tokens),
-        (f"tokens of {console.count(forecast.votes, 'vote')} (at most)", forecast.vote_tokens),
+        (f"tokens of {votes} (at most)", forecast.vote_tokens),
     ]
     table = [(name, f"{count / forecast.questions:,.0f}", f"{count:,}") for name, count in amounts]
     if forecast.cost is not None:

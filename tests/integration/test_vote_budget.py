@@ -1,6 +1,7 @@
 """Vote budgets over a real ledger: the reservations, the rounds that it pays for, and what refuses one."""
 
 import asyncio
+import json
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -288,6 +289,8 @@ SAID = ["AAAAA", "ABAAA", "BAAAA", "BBABB", "AABAA", "ABABA"] * 5
 def test_a_run_records_what_was_learned_and_is_continued(home: Path, votequeue: Command) -> None:
     data = labelled(home, SAID)
     command = ("enqueue", "infer", data, "--run", "new", "--votes", 5, "--vote-budget", 3)
+    forecast = votequeue(*command, "--budget-from", "labelled", "--max-tokens", 100, "--dry-run", "--json")
+    assert [json.loads(forecast.out)[each] for each in ("votes", "vote_tokens")] == [3, 30 * 3 * 100]
     for _ in range(2):
         ended = votequeue(*command, "--budget-from", "labelled")
         assert ended.code == 0, ended.err
