@@ -71,9 +71,12 @@ def status(
     """Show counts by state and attempt, rate (items/min) and time left; without RUN, all runs."""
     from producers import Client, run_progress
     from producers.reports import api_usage, render, render_api_usage, render_reports, training_report
-    from shared.ledger import runs
+    from shared.ledger import models, runs
     from shared.ledger.progress import overview
 
+    notice = None if json else models.switched_off()
+    if notice is not None:
+        render.switched_off(notice)
     if run is None:
         if watch:
             raise typer.BadParameter("name the run to watch", param_hint="RUN")

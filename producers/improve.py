@@ -6,6 +6,7 @@ Each step is a run that its command could have enqueued. The ledger has the step
 calls continue an interrupted loop.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,12 @@ class Loop:
         self._answer(votes[-1], TRAIN, lora=registry.IN_USE, **_ONCE, **seeds)
         # A scorer learns from votes like those that it will judge.
         adapter = improvement.adapter_of(votes[-1])
-        self._train("scorer", number, [run for run in votes if improvement.adapter_of(run) == adapter])
+        tests = []
+        if registry.in_use("scorer") and runs.find_run(f"{self.name}-{number}-scorer") is None:
+            # The scorer in use was trained on the training part: the two are compared on other questions.
+            tests = [f"{self.name}-validation-{adapter}"]
+            self._answer(tests[0], VALIDATION, lora=adapter, **_ONCE)
+        self._train("scorer", number, [run for run in votes if improvement.adapter_of(run) == adapter], tests)
         if self.lora is not None:
             self._train("lora", number, votes)
             self._try_adapter(number)
@@ -62,10 +68,10 @@ class Loop:
         if dead := _dead_items(run):
             console.note(f"{console.count(len(dead), 'question')} dead, see `votequeue failed {run}`")
 
-    def _train(self, kind: str, number: int, votes: list[str]) -> None:
+    def _train(self, kind: str, number: int, votes: list[str], tests: Sequence[str] = ()) -> None:
         run = f"{self.name}-{number}-{kind}"
         if runs.find_run(run) is None:
-            sources = train.sources([], votes, [], [])
+            sources = train.sources([], votes, tests, [])
             if kind == "lora" and self.lora is not None:
                 train.lora(self.lora, sources, run)
             else:
@@ -112,21 +118,20 @@ def begin(
     publish.require_name(name)
     folder = settings.load().home / "improve" / name
     file_permissions.make_folder(folder)
-    split(source, folder, (TRAIN, TEST) if lora is None else (TRAIN, VALIDATION, TEST))
+    split(source, folder)
     # Without reasonings, there are no few-shot examples.
     return Loop(name, folder, folder / f"{TRAIN}.jsonl" if source.solved else None, scorer, lora)
 
 
-def split(source: DataSource, folder: Path, names: tuple[str, ...]) -> None:
+def split(source: DataSource, folder: Path) -> None:
     """Write the labelled entries of each part to a file; raises as `begin`.
 
     Copies of a problem, and entries made from it, are in the same part; the latter are only trained on.
     """
-    parts: dict[str, list[str]] = {part: [] for part in names}
+    parts: dict[str, list[str]] = {part: [] for part in (TRAIN, VALIDATION, TEST)}
     unseen = set()
     for entry, text in ((line.entry, line.text) for line in source.lines()):
         part = OF_FOLD[vote_weights.fold(entry.group, labelled=True)]
-        part = part if part in parts else TRAIN
         labelled = all(question.answer for question in entry.questions)
         # Training and test data are told apart by their problems.
         if labelled and entry.problem.strip() and (part == TRAIN or not entry.augmented):

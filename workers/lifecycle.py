@@ -17,7 +17,7 @@ from celery import signals
 from shared import broker, settings
 from shared.errors import UserError
 from shared.ledger import engine, leases
-from workers import logging_setup, reconcile, retries, sqlite_watchdog, wiring
+from workers import logging_setup, reconcile, retries, scorer_monitor, sqlite_watchdog, wiring
 from workers.liveness import Liveness
 from workers.periodic import Periodic
 from workers.reconcile import Swept
@@ -106,6 +106,7 @@ def _pulses(swept: Callable[[Swept], None]) -> list[Periodic]:
         Periodic("heartbeat", options.heartbeat, beat),
         Periodic("reconcile", options.sweep, sweep),
         Periodic("unacknowledged", options.lease, clear),
+        Periodic("scorer test", options.lease, lambda: scorer_monitor.look(WORKER, options)),
     ]
     # Not within the sweep, which waits for the lock itself.
     writer = sqlite_watchdog.watch()

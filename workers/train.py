@@ -130,19 +130,28 @@ class _Verdict:
 
 
 def _verdict(options: Training, trained: TrainedModel) -> _Verdict:
-    if trained.beats_majority:
-        if isinstance(options, ScorerTraining) and not options.promote:
-            return _Verdict(
-                False, "not in use, as was wished: it beats the plain majority on its held-out questions"
-            )
-        return _Verdict(True, "in use from now on: it beats the plain majority on what was held out")
-    if options.target == "lora":
+    if not isinstance(options, ScorerTraining):
         return _Verdict(
             False, f"not in use: try --lora {trained.name}, then `votequeue models use {trained.name}`"
         )
-    if trained.beats_majority is None:
+    if (figures := trained.comparison) is None:
         return _Verdict(False, "not in use: no held-out votes say whether it beats the plain majority")
-    return _Verdict(False, "not in use: it does not beat the plain majority on what was held out")
+    before = models.in_use("scorer")
+    name = before.name if before else None
+    if name == trained.name:
+        return _Verdict(False, "in use already: the same training made it before")
+    if not figures.is_better(options.promotion_level):
+        obstacle = f"not shown to be better at level {options.promotion_level:g}"
+    elif name not in (None, figures.in_use):
+        obstacle = f"{name} came into use meanwhile"
+    elif name and figures.obstacle:
+        obstacle = f"{name}, which is in use, {figures.obstacle}"
+    elif not options.promote:
+        obstacle = "as was wished, but it is better"
+    else:
+        return _Verdict(True, f"in use from now on: {figures}")
+    anyway = f"`votequeue models use {trained.name}` uses it all the same"
+    return _Verdict(False, f"not in use: {obstacle}: {figures}; {anyway}")
 
 
 def _model(claim: Claim, options: Training, trained: TrainedModel) -> Model:

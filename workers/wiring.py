@@ -202,9 +202,11 @@ def trainer(
 ) -> Callable[[Sequence[TrainingExample], str, TrainingContext], TrainedModel]:
     """Give the function that trains a model from examples, the base's folder and a context."""
     if isinstance(options, ScorerTraining):
-        from workers.training import scorer_trainer
+        from workers.training import promotion, scorer_trainer
 
-        return lambda examples, base, context: scorer_trainer.train(examples, options, base, context)
+        return lambda examples, base, context: scorer_trainer.train(
+            examples, options, base, context, lambda: promotion.in_use(settings.trained_folder)
+        )
     from workers.training import lora_trainer
 
     return lambda examples, base, context: lora_trainer.train(

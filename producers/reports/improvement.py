@@ -17,7 +17,8 @@ from shared.ledger import models, runs
 
 NOTE = (
     "Models in use were chosen by held-out and validation figures. Test figures are only reported: no round "
-    "trains on the test part, and nothing is chosen by it. Intervals: 95 %, bootstrap by entry."
+    "trains on the test part, and no model is chosen by it (a scorer that proves worse than the majority is "
+    "switched off). Intervals: 95 %, bootstrap by entry."
 )
 
 

@@ -28,6 +28,7 @@ from producers.trace import History, Round
 from shared import prompts
 from shared.dataset import LETTERS
 from shared.ledger.claims import FORCED
+from shared.ledger.models import Promotion
 from shared.ledger.progress import Dead
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
@@ -108,6 +109,14 @@ def overview(run_states: Sequence[tuple[Run, dict[str, int]]]) -> None:
         for run, states in run_states
     ]
     table(rows, ["run", "queue", "enqueued", *State, "source"])
+
+
+def switched_off(notice: Promotion) -> None:
+    """Print that a test has switched off the scorer in use."""
+    text(
+        f"{clock(notice.promoted_at)}: {notice.reason}; new runs use no scorer: train another one, or run "
+        "`votequeue models use NAME`"
+    )
 
 
 def progress(progress: RunProgress, waiting: int | None) -> None:

@@ -24,6 +24,8 @@ from shared.voting import GATE, Rule, VotingMode
 # same as `FOLLOW`); the model in use when a batch begins.
 NONE, IN_USE, FOLLOW = "none", "in-use", "follow"
 
+SWITCHED_OFF = "switched off:"  # begins the reason if a test has put none in use
+
 models, model_problems, promotions = schema.models.c, schema.model_problems.c, schema.promotions.c
 
 
@@ -106,13 +108,36 @@ def promote(connection: sa.Connection, kind: Kind, name: str | None, reason: str
     connection.execute(schema.promotions.insert().values(**row))
 
 
+@dataclass(frozen=True)
+class Promotion:
+    """Since when a model, or none, is in use, and why."""
+
+    model: str | None
+    reason: str
+    promoted_at: float
+
+
+def last_promotion(connection: sa.Connection, kind: Kind) -> Promotion:
+    """Give the last promotion of a kind."""
+    columns = promotions.model, promotions.reason, promotions.promoted_at
+    query = sa.select(*columns).where(promotions.kind == kind).order_by(promotions.id.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return Promotion(*row) if row else Promotion(None, "no model was ever in use", 0.0)
+
+
 def in_use(kind: Kind) -> Model | None:
     """Give the model in use for a kind; ``None``: there is none."""
-    last = sa.select(promotions.model).where(promotions.kind == kind).order_by(promotions.id.desc()).limit(1)
-    query = sa.select(schema.models).where(models.name == last.scalar_subquery())
     with engine.reading() as connection:
-        row = connection.execute(query).one_or_none()
+        name = last_promotion(connection, kind).model
+        row = connection.execute(sa.select(schema.models).where(models.name == name)).one_or_none()
     return _model(row) if row else None
+
+
+def switched_off() -> Promotion | None:
+    """Tell when and why a test has switched off the scorer in use; ``None``: it has not, or not last."""
+    with engine.reading() as connection:
+        last = last_promotion(connection, "scorer")
+    return last if last.reason.startswith(SWITCHED_OFF) else None
 
 
 def chosen(kind: Kind, wanted: str) -> Model | None:

@@ -17,7 +17,8 @@ from shared import text_files
 from shared.errors import UserError
 from shared.options import Count, Derived, Flag, Positive, flag_of, renamed
 
-HeldOut = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+LEVEL = 0.05  # of tests
 _FOLDER = Path(__file__).parent
 _MAX_BYTES = 1 << 20
 _RECIPE = "recipe: a name, or a TOML file of your own"
@@ -50,7 +51,7 @@ class _Training(BaseModel):
     accumulation: Count = Field(description="batches per training step (gradient accumulation)")
     max_length: Annotated[int, Field(ge=8)] = Field(description="maximum length of a text, in tokens")
     optimizer: str = Field(description="transformers optimiser name: lomo, adamw_torch, ...")
-    held_out: HeldOut = Field(description="share of entries held out")
+    held_out: Share = Field(description="share of entries held out")
     seed: int = Field(description="seed for training and the held-out split")
     report_to: Annotated[tuple[str, ...], Derived()]
 
@@ -78,7 +79,11 @@ class ScorerTraining(_Training):
     balance: bool = Field(description="train on as many right as wrong texts of each question")
     calibrate: bool = Field(description="calibrate scores and choose thresholds on the held-out part")
     promote: bool = Field(
-        description="use the scorer for new runs if it beats the plain majority on its held-out questions"
+        description="use the scorer for new runs if it beats the plain majority and the scorer in use"
+    )
+    # Older recipes and records lack it.
+    promotion_level: Share = Field(
+        LEVEL, description="level of the tests that promote the scorer, and that later switch it off"
     )
 
 

@@ -196,6 +196,15 @@ def test_the_bench_of_voices(home: Path) -> None:
     ]
 
 
+def test_the_bench_of_promotion() -> None:
+    quick = ("--questions", 60, "--gains", 0, 15, "--times", 50, "--disagree", 0.2)
+    rows = [line.split() for line in bench("promotion", *quick).splitlines()]
+    assert [row[:2] for row in rows[1:3]] == [["60", "+0"], ["60", "+15"]]
+    assert int(rows[1][2]) < 20 < int(rows[2][2])
+    # A loss of 15 points is always found within 5,000 entries.
+    assert (rows[-1][0], rows[-1][2]) == ("-15", "100")
+
+
 def test_the_bench_of_inputs(home: Path) -> None:
     said = bench("inputs", 20).splitlines()
     assert {"votequeue.jsonl", "mmlu.parquet", "logiqa-text.txt"} <= {line.partition(":")[0] for line in said}

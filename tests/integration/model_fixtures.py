@@ -21,11 +21,12 @@ def put(
     promoted: bool = True,
     problems: Iterable[str] = (),
     reads: str = "reasoning",
+    level: float = 0.05,
     **metrics: Any,
 ) -> str:
     """Register a model, and let it be in use; give its name."""
     own = rule if kind == "scorer" else None
-    options = {"seed": 42, "input": reads}
+    options = {"seed": 42, "input": reads, "promotion_level": level}
     model = Model(name, kind, "judge", "base", "votes of r", "digest", options, "0.1.0", metrics, own)
     with engine.writing() as connection:
         models.add(connection, model, problems)

@@ -158,7 +158,7 @@ def test_an_adapter_learns_and_is_found_by_its_name(base: Path, tmp_path: Path) 
     assert made.metrics["loss"] < made.metrics["loss_before"]
     assert len(listener.curve("loss")) >= 2
     assert len(listener.curve("eval_loss")) >= 6
-    assert (made.rule, made.beats_majority) == (None, None)
+    assert (made.rule, made.comparison) == (None, None)
     name = training_fixtures.shelved(made, tmp_path / "trained")
     found = Adapters(tmp_path / "trained").find(name)
     assert (found.name, found.rank, found.number) == (name, 8, model_store.number_of(name))

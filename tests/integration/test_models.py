@@ -52,7 +52,7 @@ def test_all_that_is_known_of_a_model_comes_back() -> None:
     assert found.rule == Rule(VotingMode.GATE_WEIGHTED, 0.42)
     assert (found.metrics, found.options, found.run, found.source) == (
         {"auc": 0.73},
-        {"seed": 42, "input": "reasoning"},
+        {"seed": 42, "input": "reasoning", "promotion_level": 0.05},
         "judge",
         "votes of r",
     )

@@ -13,6 +13,7 @@ from scipy.special import logit
 from shared import answers, dataset, model_store, recipes
 from shared.dataset import LETTERS
 from shared.errors import NotServedHere, Refused
+from shared.ledger.models import Model
 from shared.prompts import PromptQuestion
 from shared.recipes import ScorerTraining
 from shared.training_examples import Text, TrainingExample
@@ -24,6 +25,7 @@ from workers.models.scorer import SoundnessScorer
 from workers.ports import Interrupted, TrainingContext
 from workers.training import checkpoints, scorer_trainer
 from workers.training.ipc import TrainedModel
+from workers.training.promotion import ScorerInUse
 
 ANSWER, VOTE, BLIND = "question+answer", "question+reasoning", "reasoning"
 
@@ -208,7 +210,7 @@ def test_the_reference_learns_from_texts_alone_and_judges_as_the_recipe_does(
     reference = {**recipes.load("reference", ScorerTraining), "base": str(base), "report_to": ()}
     training = ScorerTraining(**{**reference, "held_out": 0.25, "max_length": 64})
     made = train(tmp_path / "work", training, training_fixtures.examples(24, kind="texts"))
-    assert (made.rule, made.beats_majority) == (GATE, None)
+    assert (made.rule, made.comparison) == (GATE, None)
     assert (made.metrics["temperature"], made.metrics["bias"]) == (1.0, 0.0)
     assert "answers" not in made.metrics
     name = training_fixtures.shelved(made, tmp_path / "trained")
@@ -236,7 +238,10 @@ def test_the_best_use_of_the_scores_is_found_and_beats_the_majority(made: Traine
     # Of votes ABAAB the majority is A, which is right for every other question.
     assert answers["best"] == 1.0 > answers["majority"]
     assert answers["oracle"] == 1.0
-    assert made.beats_majority
+    assert made.comparison is not None
+    assert made.comparison.over_majority.gain == 1.0 - answers["majority"]
+    assert made.comparison.is_better(0.05)
+    assert made.comparison.in_use is None
     assert made.rule is not None
     assert made.rule.use is VotingMode.WEIGHTED
     assert set(made.metrics["thresholds"]) == {"gate", "gate-weighted"}
@@ -255,9 +260,32 @@ def test_test_votes_decide_and_their_entries_are_never_learned_from(base: Path, 
     made = train(tmp_path, options(base), [*training_fixtures.examples(40), *copies, *tests])
     assert made.metrics["answers"]["best"] > made.metrics["answers"]["majority"]
     assert made.metrics["test"]["answers"]["majority"] == 1.0
-    assert made.beats_majority is False
+    assert made.comparison is not None
+    assert (made.comparison.questions, made.comparison.over_majority.gain) == (4, 0.0)
+    assert not made.comparison.is_better(0.05)
     assert made.metrics["dropped"] == 4
     assert not {dataset.identity(example.problem) for example in tests} & set(made.problems)
+
+
+def test_it_is_compared_with_the_scorer_in_use_on_what_neither_was_trained_on(
+    base: Path, made: TrainedModel, trained: Path, tmp_path: Path
+) -> None:
+    assert made.rule is not None
+    model = Model(made.name, "scorer", "judge", "base", "votes", "digest", {}, "0.1.0", {}, made.rule)
+    used = ScorerInUse(model, set(made.problems), SoundnessScorer(trained))
+    examples, work = training_fixtures.examples(60), training_fixtures.context(tmp_path)
+    again = scorer_trainer.train(examples, options(base), str(base), work, lambda: used)
+    found = again.comparison
+    assert found is not None
+    learned = set(made.problems)
+    unknown = {dataset.identity(each.problem) for each in examples} - learned - set(again.problems)
+    assert (found.questions, found.in_use) == (len(unknown), made.name)
+    # Both are right on all of these questions, and the majority on about half.
+    assert found.over_in_use is not None
+    assert (found.over_in_use.gain, found.over_in_use.p) == (0.0, 1.0)
+    assert found.over_majority.gain > 0.3
+    assert not found.is_better(0.05)
+    assert again.metrics["promotion"] == found.model_dump()
 
 
 def test_it_is_known_which_problems_were_learned_from(made: TrainedModel) -> None:

@@ -1,6 +1,7 @@
 """The train queue with real processes and tiny weights: made once, registered, gone on with, or given up."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -22,8 +23,10 @@ from shared.ledger.schema import State
 from shared.training_examples import TrainingExample
 from tests import tiny, training_fixtures
 from tests.conftest import Command
+from tests.integration import model_fixtures
 from workers import settlement, task_runner
 from workers import train as queue
+from workers.training.ipc import Comparison, Difference, TrainedModel
 
 pytestmark = pytest.mark.usefixtures("on_broker")
 READING = {"tune": "all", "input": "question+reasoning", "layers": 1, "learning_rate": 5e-3, "max_length": 64}
@@ -118,7 +121,11 @@ def test_a_model_that_beats_the_majority_is_registered_and_used(votequeue: Comma
     said = train(claim())
     used = models.in_use("scorer")
     assert used is not None
-    assert said == f"{used.name}: in use from now on: it beats the plain majority on what was held out"
+    assert re.fullmatch(
+        rf"{used.name}: in use from now on: on \d+ questions in \d+ entries that it was not trained on, "
+        r"\+\d+\.\d points \(± \d+\.\d, one-sided p 0\.0\d+\) over the plain majority",
+        said,
+    )
     assert (used.run, used.source, used.digest) == (name, "votes of mine", "digest")
     assert used.code.startswith("0.1.0")
     assert used.rule is not None
@@ -142,20 +149,88 @@ def test_a_model_that_is_no_better_is_kept_and_not_used() -> None:
     same = [training_fixtures.example(at, letters="AB"[at % 2] * 4 + "C") for at in range(40)]
     open_training(same)
     said = train(claim())
-    assert said.endswith("not in use: it does not beat the plain majority on what was held out")
+    assert ": not in use: not shown to be better at level 0.05: on 8 questions in 8 entries" in said
+    assert "+0.0 points (± 0.0, one-sided p 1) over the plain majority; `votequeue models use " in said
     assert models.in_use("scorer") is None
     assert [model.run for model in models.every()] == ["t"]
 
 
 def test_a_model_is_not_used_against_a_persons_wish() -> None:
     open_training(training_fixtures.examples(40), promote=False)
-    assert "not in use, as was wished: it beats" in train(claim())
+    assert "not in use: as was wished, but it is better: on " in train(claim())
     assert models.in_use("scorer") is None
 
 
 def test_without_votes_nobody_knows_whether_it_is_better() -> None:
     open_training(training_fixtures.examples(24, kind="texts"))
     assert "not in use: no held-out votes say" in train(claim())
+
+
+def test_a_model_that_is_no_better_than_the_one_in_use_does_not_replace_it() -> None:
+    open_training(training_fixtures.examples(40))
+    train(claim())
+    used = models.in_use("scorer")
+    assert used is not None
+    # The same entries are held out from both, and both answer them all right.
+    open_training(training_fixtures.examples(40), "u", epochs=5)
+    said = train(claim("u"))
+    assert "not in use: not shown to be better at level 0.05: on 8 questions in 8 entries" in said
+    assert f"+0.0 points (± 0.0, one-sided p 1) over {used.name}, until now in use" in said
+    assert [model.run for model in models.every()] == ["t", "u"]
+    assert models.in_use("scorer") == used
+
+
+def comparison(p: float = 0.01, **more: Any) -> Comparison:
+    gain = Difference(gain=0.06, half_width=0.05, p=p)
+    return Comparison(questions=250, entries=200, over_majority=gain, **more)
+
+
+FIGURES = (
+    "on 250 questions in 200 entries that it was not trained on, +6.0 points (± 5.0, one-sided p 0.01) over "
+    "the plain majority"
+)
+ANYWAY = "`votequeue models use new` uses it all the same"
+
+
+@pytest.mark.parametrize(
+    ("used", "figures", "promoted", "words"),
+    [
+        (None, comparison(), True, f"in use from now on: {FIGURES}"),
+        (
+            "old",
+            comparison(in_use="old", over_in_use=comparison(0.02).over_majority),
+            True,
+            f"in use from now on: {FIGURES}, {comparison(0.02).over_majority} over old, until now in use",
+        ),
+        (
+            "old",
+            comparison(in_use="old", obstacle="was trained on all of these questions"),
+            False,
+            f"not in use: old, which is in use, was trained on all of these questions: {FIGURES}; {ANYWAY}",
+        ),
+        ("old", comparison(), False, f"not in use: old came into use meanwhile: {FIGURES}; {ANYWAY}"),
+        # The one in use was switched off meanwhile.
+        (None, comparison(in_use="old", obstacle="x"), True, f"in use from now on: {FIGURES}"),
+        ("new", comparison(in_use="new"), False, "in use already: the same training made it before"),
+    ],
+)
+def test_a_verdict_names_its_figures_and_what_is_left_to_do(
+    used: str | None, figures: Comparison, promoted: bool, words: str
+) -> None:
+    if used:
+        model_fixtures.put(used)
+    trained = TrainedModel(name="new", folder=Path(), metrics={}, rule=None, comparison=figures, problems=[])
+    verdict = queue._verdict(training_options.scorer(QUICK), trained)
+    assert (verdict.promoted, verdict.words) == (promoted, words)
+
+
+def test_the_level_of_a_promotion_is_an_option() -> None:
+    trained = TrainedModel(
+        name="new", folder=Path(), metrics={}, rule=None, comparison=comparison(0.08), problems=[]
+    )
+    for level, promoted in ((0.05, False), (0.1, True)):
+        options = training_options.scorer({**QUICK, "promotion_level": level})
+        assert queue._verdict(options, trained).promoted is promoted
 
 
 def test_an_adapter_is_named_by_its_content_and_waits_to_be_tried() -> None:

@@ -107,7 +107,7 @@ def test_scores_that_know_better_beat_the_majority_and_the_cheapest_use_wins() -
     assert found.by_use["majority"] == 0.0
     assert found.by_use["weighted"] == found.by_use["gate"] == found.by_use["gate-weighted"] == 1.0
     assert found.rule.use is VotingMode.WEIGHTED
-    assert found.beats_majority
+    assert found.best == 1.0
     assert (found.by_use["one vote"], found.by_use["oracle"]) == (pytest.approx(1 / 3), 1.0)
 
 
@@ -115,7 +115,7 @@ def test_scores_that_know_nothing_do_not_beat_the_majority() -> None:
     cases = [case("AAB", [0, 0, 0]) for _ in range(4)]
     found = calibration.answered(cases, [[0.5, 0.5, 0.5]] * 4)
     assert found.by_use["majority"] == found.by_use[found.rule.use] == 1.0
-    assert not found.beats_majority
+    assert found.best == 1.0
 
 
 def test_a_gate_can_do_what_weights_cannot() -> None:
@@ -169,11 +169,10 @@ def test_votes_count_what_their_kind_is_worth_and_the_majority_may_win_by_it() -
     assert found.kinds.weights["reasoning"] == (0.0,) * (FOLDS + 1)
     assert found.kinds.weights["program result"][UNLABELLED] == pytest.approx(log_odds(20, 20, 20 / 3))
     assert (found.by_use["majority"], found.by_use[calibration.BY_KIND]) == (1.0, 1.0)
-    assert not found.beats_majority
+    assert found.best == found.by_use["majority"]
     cases = [mixed(at, "BBB", "A") for at in range(10)]
     found = calibration.answered(cases, [[0.5] * 4] * 10)
     assert (found.by_use["majority"], found.by_use[calibration.BY_KIND], found.best) == (0.0, 1.0, 1.0)
-    assert found.beats_majority
 
 
 def test_a_question_is_voted_on_with_what_was_learned_without_its_fold() -> None:
@@ -194,7 +193,6 @@ def test_on_tests_votes_count_what_was_learned_elsewhere() -> None:
     given = Chosen(learned.thresholds, learned.rule, learned.kinds)
     found = calibration.answered([mixed(11, "AAA", "B")], [[0.5] * 4], given)
     assert (found.best, found.by_use["majority"]) == (0.0, 1.0)
-    assert not found.beats_majority
 
 
 def test_without_programs_nothing_is_weighed_by_kind() -> None:

@@ -17,7 +17,7 @@ from workers.training.supervisor import Superseded
 
 MADE = (
     '{"kind": "trained", "name": "scorer-1", "folder": "/x", "metrics": {}, "rule": null, '
-    '"beats_majority": null, "problems": []}'
+    '"comparison": null, "problems": []}'
 )
 SAYS = "import sys, time\nsys.stdin.readline()\ndef say(words): print(words, flush=True)\n"
 WAITS = "for _ in sys.stdin: pass\n"

@@ -199,11 +199,6 @@ class Answers:
     best: float
     kinds: Kinds | None
 
-    @property
-    def beats_majority(self) -> bool:
-        """Tell whether the best use of the scores gets more answers right than the plain majority."""
-        return self.best > self.by_use[VotingMode.MAJORITY]
-
 
 def answered(
     cases: Sequence[Case], scores: Sequence[Sequence[float]], chosen: Chosen | None = None
@@ -215,24 +210,11 @@ def answered(
     """
     learned = chosen.kinds if chosen else kinds(cases)
     golds = [case.example.answer for case in cases]
-    known = [_rounds(case, of_case) for case, of_case in zip(cases, scores, strict=True)]
-    weighed = known
-    if learned:
-        folds = [UNLABELLED if chosen else case.labelled.fold for case in cases]
-        weighed = [
-            _rounds(
-                case,
-                of_case,
-                [kind_weights.weight(learned.weights, text.kind, fold) for text in case.example.texts],
-            )
-            for case, of_case, fold in zip(cases, scores, folds, strict=True)
-        ]
+    known = _rounds_of(cases, scores)
+    weighed = _rounds_of(cases, scores, learned, own=chosen is None)
 
     def share(rule: Rule, rounds: Sequence[list[list[Vote]]]) -> float:
-        hits = [
-            revote(votes, rule, FALLBACK)[0].letter == gold for votes, gold in zip(rounds, golds, strict=True)
-        ]
-        return sum(hits) / len(hits)
+        return sum(_hits(rounds, golds, rule)) / len(golds)
 
     def best_threshold(use: VotingMode) -> float:
         return _best(lambda threshold: share(Rule(use, threshold), weighed))
@@ -258,6 +240,40 @@ def _best(share: Callable[[float], float]) -> float:
     shares = [share(threshold) for threshold in THRESHOLDS]
     smooth = [float(np.mean(shares[max(0, at - 1) : at + 2])) for at in range(len(shares))]
     return THRESHOLDS[int(np.argmax(smooth))]
+
+
+def right(
+    cases: Sequence[Case],
+    scores: Sequence[Sequence[float]],
+    rule: Rule,
+    kinds: Kinds | None = None,
+    own: bool = False,
+) -> list[bool]:
+    """Tell which questions a rule answers right; ``own``: ``kinds`` were learned on them, by fold."""
+    return _hits(_rounds_of(cases, scores, kinds, own), [case.example.answer for case in cases], rule)
+
+
+def _hits(rounds: Sequence[list[list[Vote]]], golds: Sequence[str], rule: Rule) -> list[bool]:
+    return [
+        revote(votes, rule, FALLBACK)[0].letter == gold for votes, gold in zip(rounds, golds, strict=True)
+    ]
+
+
+def _rounds_of(
+    cases: Sequence[Case],
+    scores: Sequence[Sequence[float]],
+    kinds: Kinds | None = None,
+    own: bool = False,
+) -> list[list[list[Vote]]]:
+    """Give the votes of all cases by rounds; with ``kinds``, votes weigh what theirs counts."""
+    rounds = []
+    for case, of_case in zip(cases, scores, strict=True):
+        weights: list[float] = []
+        if kinds:
+            fold = case.labelled.fold if own else UNLABELLED
+            weights = [kind_weights.weight(kinds.weights, text.kind, fold) for text in case.example.texts]
+        rounds.append(_rounds(case, of_case, weights))
+    return rounds
 
 
 def _rounds(case: Case, scores: Sequence[float], weights: Sequence[float] = ()) -> list[list[Vote]]:

@@ -50,15 +50,56 @@ class Saved(_Message):
     total_steps: int
 
 
+class Difference(_Message):
+    """A difference of shares of right answers: ± ``half_width`` (95 %); ``p`` is one-sided."""
+
+    gain: float
+    half_width: float
+    p: float
+
+    def __str__(self) -> str:
+        """Give it in points."""
+        return f"{100 * self.gain:+.1f} points (± {100 * self.half_width:.1f}, one-sided p {self.p:.2g})"
+
+
+class Comparison(_Message):
+    """A new scorer's gains; ``obstacle``: why it could not be compared with the scorer in use."""
+
+    questions: int
+    entries: int
+    over_majority: Difference
+    in_use: str | None = None
+    over_in_use: Difference | None = None
+    obstacle: str | None = None
+
+    def is_better(self, level: float) -> bool:
+        """Tell whether the gain over the majority, and that over the scorer in use, are shown."""
+        gains = [self.over_majority] + ([self.over_in_use] if self.over_in_use else [])
+        return all(each.gain > 0 and each.p <= level for each in gains)
+
+    def __str__(self) -> str:
+        """Give the figures as a phrase."""
+        phrase = (
+            f"on {self.questions} questions in {self.entries} entries that it was not trained on, "
+            f"{self.over_majority} over the plain majority"
+        )
+        return phrase + (
+            f", {self.over_in_use} over {self.in_use}, until now in use" if self.over_in_use else ""
+        )
+
+
 class TrainedModel(_Message):
-    """The complete model is in ``folder``; ``problems`` are the digests of those it was trained on."""
+    """The complete model is in ``folder``; ``problems`` are the digests of those it was trained on.
+
+    A scorer has a ``comparison`` if there were held-out votes.
+    """
 
     kind: Literal["trained"] = "trained"
     name: str
     folder: Path
     metrics: dict[str, Any]
     rule: Rule | None
-    beats_majority: bool | None
+    comparison: Comparison | None
     problems: list[str]
 
 

@@ -75,7 +75,7 @@ def train(
         folder=folder,
         metrics=metrics,
         rule=None,
-        beats_majority=None,
+        comparison=None,
         problems=sorted({dataset.identity(example.problem) for example in parts.learned}),
     )
 

@@ -7,27 +7,28 @@ head, the layers are frozen, and every entry is held out from one of several hea
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shared import dataset, model_store, voting
+from shared import dataset, model_store, vote_weights, voting
 from shared.errors import Refused
 from shared.prompts import PromptQuestion
 from shared.recipes import INPUTS, ScorerTraining
 from shared.training_examples import TrainingExample
 from workers.models import backbone, calibration, features
-from workers.models.calibration import Answers, Calibration, Case, Chosen
+from workers.models.calibration import Answers, Calibration, Case, Chosen, Kinds
 from workers.models.features import FeatureExtractor, parts, texts_of
 from workers.ports import TrainingContext
-from workers.training import hidden_states, pairs, splits, trainer_setup
+from workers.training import hidden_states, pairs, promotion, splits, trainer_setup
 from workers.training.head_trainer import Table
 from workers.training.ipc import TrainedModel
 from workers.training.objectives import OBJECTIVES
 from workers.training.pairs import Item
+from workers.training.promotion import ScorerInUse
 
 log = logging.getLogger(__name__)
 _DESCRIBED = ("temperature", "bias", "kind_weights", "agreement")  # metrics that scoring and voting need
@@ -47,9 +48,13 @@ class _Trained:
 
 
 def train(
-    examples: Sequence[TrainingExample], options: ScorerTraining, weights: str, context: TrainingContext
+    examples: Sequence[TrainingExample],
+    options: ScorerTraining,
+    weights: str,
+    context: TrainingContext,
+    in_use: Callable[[], ScorerInUse | None] = lambda: None,
 ) -> TrainedModel:
-    """Train one scorer.
+    """Train one scorer, and compare it with the plain majority and the scorer ``in_use`` by then.
 
     Raises:
         Refused: the data or the options do not allow it.
@@ -58,11 +63,16 @@ def train(
     trainer_setup.require_reports(options.report_to)
     if INPUTS[options.input].answers:
         examples = [example for example in examples if example.answer]
-    if options.thinking:
-        examples = [example.with_thinking() for example in examples]
-    trained = (_train_head if options.tune == "head" else _train_layers)(examples, options, weights, context)
+    prepared = [example.with_thinking() for example in examples] if options.thinking else examples
+    trained = (_train_head if options.tune == "head" else _train_layers)(prepared, options, weights, context)
     scale = calibration.calibrate(trained.held_out, options.input) if options.calibrate else Calibration()
-    metrics, rule, beats = _judged(trained, scale, options)
+    metrics, rule, answers = _judged(trained, scale, options)
+    kinds = answers.kinds if answers else None
+    cases, right = _proven(trained, scale, options, rule, kinds)
+    originals = dict(zip(prepared, examples, strict=True))
+    comparison = promotion.compare(cases, right, in_use(), originals.__getitem__) if cases else None
+    if comparison:
+        metrics["promotion"] = comparison.model_dump()
     folder = context.output_folder()
     _save(trained, metrics, options, folder)
     return TrainedModel(
@@ -70,7 +80,7 @@ def train(
         folder=folder,
         metrics={**metrics, **trained.facts},
         rule=rule,
-        beats_majority=beats,
+        comparison=comparison,
         problems=sorted({dataset.identity(example.problem) for example in trained.examples}),
     )
 
@@ -235,18 +245,47 @@ def _evaluate(cases: Sequence[Case], options: ScorerTraining) -> dict[str, float
 
 def _judged(
     trained: _Trained, scale: Calibration, options: ScorerTraining
-) -> tuple[dict[str, Any], voting.Rule, bool | None]:
-    """Evaluate on held-out and test votes; give metrics, the rule, and whether it beats the majority."""
+) -> tuple[dict[str, Any], voting.Rule, Answers | None]:
+    """Evaluate on held-out and test votes; give metrics, the rule, and the answers that chose it."""
     if not all(np.isfinite(case.margins).all() for case in (*trained.held_out, *trained.tests)):
         raise Refused("training diverged, its scores are not finite: lower --learning-rate")
     metrics, answers = _figures(trained.held_out, scale, options, None)
     rule = answers.rule if answers and options.calibrate else _unproven(options)
-    beats = answers.beats_majority if answers else None
     if trained.tests:
         chosen = Chosen(answers.thresholds, rule, answers.kinds) if answers else None
-        metrics["test"], tested = _figures(trained.tests, scale, options, chosen)
-        beats = tested.beats_majority if tested else beats
-    return metrics | {"temperature": scale.temperature, "bias": scale.bias}, rule, beats
+        metrics["test"], _ = _figures(trained.tests, scale, options, chosen)
+    return metrics | {"temperature": scale.temperature, "bias": scale.bias}, rule, answers
+
+
+def _proven(
+    trained: _Trained, scale: Calibration, options: ScorerTraining, rule: voting.Rule, kinds: Kinds | None
+) -> tuple[list[Case], list[bool]]:
+    """Answer test questions, or else held-out ones, by what other questions chose; tell which are right."""
+    if trained.tests or not options.calibrate:
+        cases = [case for case in trained.tests or trained.held_out if _is_voted(case)]
+        scores = _scores(cases, scale, options)
+        return cases, calibration.right(cases, scores, rule, kinds, own=not trained.tests)
+    cases, right = [], []
+    for fold in range(vote_weights.FOLDS):
+        others = [case for case in trained.held_out if case.labelled.fold != fold]
+        own = [case for case in trained.held_out if case.labelled.fold == fold and _is_voted(case)]
+        if not own or not others:
+            continue
+        scale = calibration.calibrate(others, options.input)
+        voted = [case for case in others if _is_voted(case)]
+        answers = calibration.answered(voted, _scores(voted, scale, options)) if voted else None
+        rule, kinds = (answers.rule, answers.kinds) if answers else (_unproven(options), None)
+        cases += own
+        right += calibration.right(own, _scores(own, scale, options), rule, kinds)
+    return cases, right
+
+
+def _is_voted(case: Case) -> bool:
+    return case.example.kind == "votes" and bool(case.example.answer)
+
+
+def _scores(cases: Sequence[Case], scale: Calibration, options: ScorerTraining) -> list[list[float]]:
+    return [scale.scores(case, options.input) for case in cases]
 
 
 def _unproven(options: ScorerTraining) -> voting.Rule:
@@ -260,7 +299,7 @@ def _figures(
     options: ScorerTraining,
     given: Chosen | None,
 ) -> tuple[dict[str, Any], Answers | None]:
-    scores = [scale.scores(case, options.input) for case in cases]
+    scores = _scores(cases, scale, options)
     bins = calibration.reliability(cases, scores)
     figures: dict[str, Any] = {
         "loss": calibration.loss(cases, scale, options.input) if cases else None,
@@ -270,10 +309,9 @@ def _figures(
         "calibration": bins,
         "held_out": sum(len(of_case) for of_case in scores),
     }
-    voted = [at for at, case in enumerate(cases) if case.example.kind == "votes" and case.example.answer]
-    if not voted:
+    if not (voted := [case for case in cases if _is_voted(case)]):
         return figures, None
-    answers = calibration.answered([cases[at] for at in voted], [scores[at] for at in voted], given)
+    answers = calibration.answered(voted, _scores(voted, scale, options), given)
     figures["answers"] = {
         "questions": answers.questions,
         **answers.by_use,
