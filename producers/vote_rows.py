@@ -3,7 +3,6 @@
 next(of_run("round1"))  ->  {"key": "p1#2", "gold": "B", "answer": "A", "attempt": 1, "place": 0, ...}
 """
 
-import dataclasses
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -23,4 +22,4 @@ def of_run(run: str) -> Iterator[dict[str, Any]]:
     for result in votes.of_run(run, texts=True):
         question = {"key": result.key, "gold": result.gold, "answer": result.letter}
         for vote in result.votes:
-            yield {**question, **dataclasses.asdict(vote)}
+            yield {**question, **vote._asdict()}
