@@ -208,7 +208,10 @@ class _Measures:
 def _kinds(
     results: Iterator[tuple[QuestionResult, bool]],
 ) -> Iterator[tuple[tuple[QuestionResult, bool], int]]:
-    """Give one of the questions that count the same, and their number: large runs have few kinds of them."""
+    """Give one of the questions that count the same, and their number: large runs have few kinds of them.
+
+    All that the figures count of a question must be in its kind.
+    """
     kinds: dict[tuple[object, ...], list[Any]] = {}
     for result, abstains in results:
         cast = tuple(map(_COUNTED, result.votes))
