@@ -9,7 +9,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from shared import dataset, vote_weights, voting
 from shared.dataset import Entry
@@ -66,9 +66,9 @@ class CalibratedAnswers:
             return answer
         known = self.probability(result.entry, result.question, result.votes, answer.letter)
         if known >= self.calibration.threshold:
-            return replace(answer, probability=known)
+            return answer._replace(probability=known)
         letter = self.calibration.abstain_as
-        return replace(answer, letter=letter, outcome=Outcome.ABSTAINED, probability=known)
+        return answer._replace(letter=letter, outcome=Outcome.ABSTAINED, probability=known)
 
     def cases(self) -> Iterator[Case]:
         """Read the labelled questions with an answer, and a problem that no model was trained on."""

@@ -147,7 +147,7 @@ def _answer(run: Run, item: ItemHistory, entry: Entry) -> dict[str, Any] | None:
     calibrated, answer = CalibratedAnswers(run), item.answer
     if answer is None or calibrated.calibration is None:
         return answer
-    names = RecordedVote.__dataclass_fields__.keys() - {"number"}
+    names = set(RecordedVote._fields) - {"number"}
     cast = [RecordedVote(item.number, **{name: vote[name] for name in names}) for vote in item.votes]
     known = calibrated.probability(entry, item.question, cast, answer["letter"])
     return {**answer, "probability": known, "abstained": known < calibrated.calibration.threshold}

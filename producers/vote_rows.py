@@ -3,7 +3,6 @@
 next(of_run("round1"))  ->  {"key": "p1#2", "gold": "B", "answer": "A", "attempt": 1, "place": 0, ...}
 """
 
-import dataclasses
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +28,7 @@ def of_run(run: str) -> Iterator[dict[str, Any]]:
     moved = runs.get_run(run).options.get("vary") == "options"
     for result in votes.of_run(run, texts=True):
         question = {"key": result.key, "gold": result.gold, "answer": result.letter}
-        asked = runs.asked(result.entry, result.question)
+        asked = runs.asked(result.entry, result.question) if moved else None
         for vote in result.votes:
-            order = variety.order(asked, vote.place) if moved else None
-            yield {**question, **dataclasses.asdict(vote), "order": order}
+            order = variety.order(asked, vote.place) if asked else None
+            yield {**question, **vote._asdict(), "order": order}

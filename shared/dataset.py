@@ -11,7 +11,9 @@ kept and written back, but never read.
 import codecs
 import contextlib
 import dataclasses
+import functools
 import hashlib
+import json
 import os
 import stat
 import string
@@ -205,6 +207,42 @@ def unit(entry: Entry) -> str:
 def entry_of(text: str) -> Entry:
     """Parse an entry's text from the ledger; it was validated before it was recorded."""
     return Entry.model_validate(json_text.loads(text))
+
+
+# Faster than `json_text`, which keeps the spelling of numbers and finds repeated fields.
+_FIELDS = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+@dataclass
+class EntryText:
+    """An entry's text from the ledger; each part of it is parsed when it is needed first."""
+
+    text: str
+
+    @functools.cached_property
+    def entry(self) -> Entry:
+        """Give the whole entry."""
+        return entry_of(self.text)
+
+    @functools.cached_property
+    def answers(self) -> list[str | None]:
+        """Give the right letter of each question; ``None`` where the data set lacks it."""
+        return [question.get("answer") or None for question in self._fields["questions"]]
+
+    @functools.cached_property
+    def problem(self) -> str:
+        """Give the problem."""
+        return str(self._fields["problem"])
+
+    @functools.cached_property
+    def unit(self) -> str:
+        """Give the entry's `unit`."""
+        return identity(self.problem) if self.problem.strip() else f"entry {self._fields['id']}"
+
+    @functools.cached_property
+    def _fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = _FIELDS.decode(self.text)
+        return fields
 
 
 def scan(path: Path, lines: Iterable[tuple[int, bytes]] | None = None) -> Iterator[Line | BadLine]:

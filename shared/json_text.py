@@ -123,7 +123,7 @@ def _after_space(text: str, at: int) -> int:
 
 def dumps(value: Any) -> str:
     """Write a JSON text on one line, numbers as they were spelled and characters as they are."""
-    written = json.dumps(value, ensure_ascii=False, default=_marked)
+    written = _ENCODER.encode(value)
     return _MARKED.sub(r"\1", written) if "\\u0000" in written else written
 
 
@@ -133,6 +133,9 @@ def _marked(value: object) -> str | None:
     if isinstance(value, NotANumber):
         return None  # only texts of old ledgers hold one
     raise TypeError(f"{type(value).__name__} has no JSON")
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=_marked)
 
 
 def broken(error: ValueError, *, cut: bool = False) -> str:

@@ -10,8 +10,8 @@ have weights (`shared.vote_weights`).
 import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 CONSTANT = "A"
 # Scores are clipped to this distance from 0 and 1, so that no vote outweighs a hundred others.
@@ -72,8 +72,7 @@ class Outcome(enum.StrEnum):
     ABSTAINED = "abstained"
 
 
-@dataclass(frozen=True)
-class Vote:
+class Vote(NamedTuple):
     """One vote: its letter, its score, and its weight.
 
     ``score`` is the scorer's probability that the text is sound, ``None`` without a scorer. ``weight`` is
@@ -104,7 +103,7 @@ def decide(votes: Sequence[Vote], rule: Rule) -> Answer | None:
     accepted = [vote for vote in votes if rule.accepts(vote.letter, vote.score)]
     if rule.use not in SCORED:
         # In this mode, scores must not break ties either.
-        accepted = [replace(vote, score=None) for vote in accepted]
+        accepted = [Vote(vote.letter, None, vote.weight) for vote in accepted]
     if all(vote.score is None for vote in accepted):
         equal = all(vote.weight == 1 for vote in accepted)
         return _majority(accepted, Outcome.UNSCORED if equal else Outcome.WEIGHTED, weighs=False)
@@ -134,19 +133,21 @@ def _majority(votes: Sequence[Vote], how: Outcome, *, weighs: bool) -> Answer | 
     read = [vote for vote in votes if vote.letter is not None]
     if not read:
         return None
-    by_letter: dict[str, list[Vote]] = {}
+    by_letter: dict[str | None, list[Vote]] = {}
     # Votes of weight 0 break no tie, and decide only where there are no others.
     for vote in [vote for vote in read if vote.weight] or read:
-        by_letter.setdefault(str(vote.letter), []).append(vote)
-    # max returns the first of equal letters, and dictionaries keep the order of insertion.
-    letter = max(by_letter, key=lambda candidate: _strength(by_letter[candidate], weighs))
-    return Answer(letter, how, sum(vote.letter == letter for vote in votes))
+        by_letter.setdefault(vote.letter, []).append(vote)
+    letter = next(iter(by_letter))
+    if len(by_letter) > 1:
+        # max returns the first of equal letters, and dictionaries keep the order of insertion.
+        letter = max(by_letter, key=lambda candidate: _strength(by_letter[candidate], weighs))
+    return Answer(str(letter), how, [vote.letter for vote in votes].count(letter))
 
 
 def _strength(votes: Sequence[Vote], weighs: bool) -> tuple[float, float, int]:
     # fsum does not depend on the order of the votes, which therefore breaks no tie.
-    count = math.fsum(vote.weight for vote in votes)
-    total = math.fsum(vote.weight * odds(vote.score) for vote in votes)
+    count = math.fsum([vote.weight for vote in votes])
+    total = math.fsum([vote.weight * odds(vote.score) for vote in votes])
     return (total, count, len(votes)) if weighs else (count, total, len(votes))
 
 

@@ -47,11 +47,7 @@ class CalibrationReport:
 
 
 def of_run(run: Run) -> CalibrationReport | None:
-    """Compute the report of a run, if it is calibrated.
-
-    Raises:
-        UserError: SciPy is not installed.
-    """
+    """Compute the report of a run, if it is calibrated."""
     own = CalibratedAnswers(run)
     if (calibration := own.calibration) is None:
         return None

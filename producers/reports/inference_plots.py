@@ -69,7 +69,9 @@ def _agreement(axes: Any, figures: Figures) -> bool:
         return False
     counts = range(1, size + 1)
     bars = [str(count) for count in counts]
-    tally = Counter((first.agreeing, first.verdict) for first in firsts)
+    tally: Counter[tuple[int, Verdict]] = Counter()
+    for first, times in firsts.items():
+        tally[first.agreeing, first.verdict] += times
     stacked = {verdict: [tally[count, verdict] for count in counts] for verdict in Verdict}
     _stack(axes, bars, stacked)
     for at, right in enumerate(stacked[Verdict.RIGHT]):

@@ -10,9 +10,11 @@ their agreement are left out. `inference_plots` draws the figures, `render_repor
 import enum
 import itertools
 import statistics
+from array import array
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from producers import run_progress
@@ -22,12 +24,21 @@ from producers.reports.voice_figures import VoiceReport
 from shared import metrics, voting
 from shared.ledger import vote_spending, votes
 from shared.ledger.claims import FORCED
+from shared.ledger.runs import Run
 from shared.ledger.schema import OPEN, State
 from shared.ledger.vote_spending import Balance
-from shared.ledger.votes import QuestionResult, VoteSource
+from shared.ledger.votes import QuestionResult, RecordedVote, VoteSource
 from shared.voting import Outcome, Vote
 
 NO_LETTER = "none"  # label for votes without a letter
+_MOST_KINDS = 10_000  # of questions in memory
+# What is counted of a vote; its score and its tokens are measured.
+_COUNTED = itemgetter(
+    *map(
+        RecordedVote._fields.index,
+        ("attempt", "letter", "accepted", "scorer", "letter_source", "voice", "outcome", "first_outcome"),
+    )
+)
 
 
 class Verdict(enum.Enum):
@@ -57,8 +68,8 @@ class Judgement:
     void_right: int = 0
     void_wrong: int = 0
     auc: float | None = None
-    right_scores: list[float] = field(default_factory=list, repr=False)
-    wrong_scores: list[float] = field(default_factory=list, repr=False)
+    right_scores: "array[float]" = field(default_factory=lambda: array("d"), repr=False)
+    wrong_scores: "array[float]" = field(default_factory=lambda: array("d"), repr=False)
 
 
 @dataclass
@@ -129,9 +140,8 @@ class Figures:
     tokens_per_second: float | None = None
     workers: dict[str, Worker] = field(default_factory=dict)
     losses: Losses = field(default_factory=Losses)
-    answer_times: list[float] = field(default_factory=list, repr=False)
     # Data of the plots.
-    first_rounds: list[FirstRound] = field(default_factory=list, repr=False)
+    first_rounds: Counter[FirstRound] = field(default_factory=Counter, repr=False)
     outcomes: defaultdict[str, Counter[Verdict]] = field(
         default_factory=lambda: defaultdict(Counter), repr=False
     )
@@ -147,76 +157,136 @@ def figures(run: str) -> Figures:
         UserError: there is no such run, or it is not an infer run.
     """
     record = run_progress.require_questions(run)
-    figures, calibrated = Figures(run, record.source), CalibratedAnswers(record)
-    for result in votes.of_run(run):
-        _count_state(figures, result, calibrated.abstains(result))
-        _count_votes(figures, result)
-        figures.voices.count(result)
+    figures, measures = Figures(run, record.source), _Measures()
+    sources: Counter[tuple[str | None, str | None, str | None]] = Counter()
+    for (result, abstains), times in _kinds(measures.of(figures.scorer, record)):
+        _count_state(figures, result, abstains, times)
+        _count_votes(figures, result, times)
+        _count_sources(sources, result, times)
+        figures.voices.count(result, times)
         if result.gold is not None:
-            _count_votes_right(figures, result, result.gold)
-            _count_judgement(figures.scorer, result, result.gold)
+            _count_votes_right(figures, result, result.gold, times)
+            _count_judgement(figures.scorer, result, result.gold, times)
+    for voice, tokens in measures.tokens.items():
+        figures.voices.voices[voice].tokens = tokens
+    figures.tokens += measures.tokens.total()
     if figures.stopped:
         _leave_out_votes(figures, record.options["stop"])
     if figures.first_rounds:
-        figures.agreement = statistics.fmean(first.agreeing / first.votes for first in figures.first_rounds)
+        shares = [first.agreeing / first.votes for first in figures.first_rounds]
+        figures.agreement = statistics.fmean(shares, figures.first_rounds.values())
     figures.scorer.auc = metrics.auc(figures.scorer.right_scores, figures.scorer.wrong_scores)
-    figures.sources = votes.count_sources(run)
+    figures.sources = votes.named_sources(sources)
     if budget := record.options.get("vote_budget"):
         figures.balance = vote_spending.balance(run, budget)
-    _count_claims(figures, run)
+    _count_claims(figures, run, measures.answered_at)
     return figures
+
+
+@dataclass
+class _Measures:
+    """What differs between questions that count the same: tokens by voice, and the last answer's time."""
+
+    tokens: Counter[str] = field(default_factory=Counter)
+    answered_at: float | None = None
+
+    def of(self, judgement: Judgement, run: Run) -> Iterator[tuple[QuestionResult, bool]]:
+        """Measure a run's questions; pass them on, each with whether it abstains."""
+        calibrated, tokens = CalibratedAnswers(run), self.tokens
+        right, wrong = judgement.right_scores, judgement.wrong_scores
+        for result in votes.of_run(run.name):
+            gold = result.gold
+            for vote in result.votes:
+                tokens[vote.voice] += vote.tokens
+                if gold is not None and vote.score is not None and vote.letter is not None:
+                    (right if vote.letter == gold else wrong).append(vote.score)
+            if result.letter is not None and result.answered_at is not None:
+                self.answered_at = max(self.answered_at or 0.0, result.answered_at)
+            yield result, calibrated.abstains(result)
+
+
+def _kinds(
+    results: Iterator[tuple[QuestionResult, bool]],
+) -> Iterator[tuple[tuple[QuestionResult, bool], int]]:
+    """Give one of the questions that count the same, and their number: large runs have few kinds of them.
+
+    All that the figures count of a question must be in its kind.
+    """
+    kinds: dict[tuple[object, ...], list[Any]] = {}
+    for result, abstains in results:
+        cast = tuple(map(_COUNTED, result.votes))
+        scores = [vote.score for vote in result.votes]
+        scored = tuple(score is not None for score in scores) if None in scores else ()
+        sampled = tuple(sampled[1:] for sampled in result.rounds)
+        kind = (abstains, result.gold, *result[4:6], *result[7:9], cast, scored, sampled)
+        if (known := kinds.get(kind)) is not None:
+            known[1] += 1
+            continue
+        if len(kinds) == _MOST_KINDS:
+            yield from map(tuple, kinds.values())
+            kinds.clear()
+        kinds[kind] = [(result, abstains), 1]
+    yield from map(tuple, kinds.values())
 
 
 def _leave_out_votes(figures: Figures, stop: str) -> None:
     """Remove what describes votes of whole rounds: single votes, the first round, agreement and scorer."""
     for share in ("one_vote", "majority", "some_vote_right", "with_forced", "without_forced"):
         setattr(figures, share, Share())
-    figures.scorer, figures.first_rounds = Judgement(), []
+    figures.scorer, figures.first_rounds = Judgement(), Counter()
     figures.voices.leave_out_votes(stop)
 
 
-def _count_state(figures: Figures, result: QuestionResult, abstains: bool) -> None:
-    figures.questions += 1
-    figures.stopped += result.unfinished > 0
-    figures.unfinished += result.unfinished
-    figures.aborted_tokens += result.aborted_tokens
-    figures.tokens += result.aborted_tokens
-    figures.open += result.state in OPEN
-    figures.dead += result.state == State.DEAD
+def _count_state(figures: Figures, result: QuestionResult, abstains: bool, times: int) -> None:
+    unfinished, aborted_tokens = result.unfinished, result.aborted_tokens
+    figures.questions += times
+    figures.stopped += times * (unfinished > 0)
+    figures.unfinished += times * unfinished
+    figures.aborted_tokens += times * aborted_tokens
+    figures.tokens += times * aborted_tokens
+    figures.open += times * (result.state in OPEN)
+    figures.dead += times * (result.state == State.DEAD)
     if result.gold is not None:
-        figures.right_letters[result.gold] += 1
+        figures.right_letters[result.gold] += times
     if result.letter is None:
-        figures.outcomes["given up" if result.state == State.DEAD else "still open"][Verdict.UNANSWERED] += 1
+        ended = "given up" if result.state == State.DEAD else "still open"
+        figures.outcomes[ended][Verdict.UNANSWERED] += times
         return
-    figures.rounds[result.attempt] += 1
-    if result.answered_at is not None:
-        figures.answer_times.append(result.answered_at)
+    figures.rounds[result.attempt] += times
     if abstains:
-        figures.abstained += 1
-        figures.outcomes[Outcome.ABSTAINED][Verdict.UNANSWERED] += 1
+        figures.abstained += times
+        figures.outcomes[Outcome.ABSTAINED][Verdict.UNANSWERED] += times
         return
-    figures.outcomes[str(result.how)][_verdict(result.letter, result.gold)] += 1
-    figures.answer_letters[result.letter] += 1
-    figures.answered += 1
-    figures.how[str(result.how)] += 1
+    figures.outcomes[str(result.how)][_verdict(result.letter, result.gold)] += times
+    figures.answer_letters[result.letter] += times
+    figures.answered += times
+    figures.how[str(result.how)] += times
     if result.gold is not None:
-        figures.final.add(result.letter == result.gold)
+        figures.final.add(result.letter == result.gold, times=times)
 
 
-def _count_votes(figures: Figures, result: QuestionResult) -> None:
-    figures.votes += len(result.votes)
+def _count_votes(figures: Figures, result: QuestionResult, times: int) -> None:
+    figures.votes += len(result.votes) * times
     for vote in result.votes:
-        figures.tokens += vote.tokens
-        figures.unreadable.add(vote.letter is None)
-        figures.accepted.add(vote.accepted)
-        figures.vote_letters[vote.letter or NO_LETTER] += 1
+        figures.unreadable.add(vote.letter is None, times=times)
+        figures.accepted.add(vote.accepted, times=times)
+        figures.vote_letters[vote.letter or NO_LETTER] += times
         if vote.letter is not None:
             letters = figures.forced_letters if vote.letter_source == FORCED else figures.read_letters
-            letters[vote.letter] += 1
+            letters[vote.letter] += times
     first = result.first_round
     # Ties go to the letter seen first, as in the plain majority.
     for letter, agreeing in Counter(vote.letter for vote in first if vote.letter is not None).most_common(1):
-        figures.first_rounds.append(FirstRound(len(first), agreeing, _verdict(letter, result.gold)))
+        figures.first_rounds[FirstRound(len(first), agreeing, _verdict(letter, result.gold))] += times
+
+
+def _count_sources(
+    sources: Counter[tuple[str | None, str | None, str | None]], result: QuestionResult, times: int
+) -> None:
+    sampled = {(each.attempt, each.voice): (each.generator, each.adapter) for each in result.rounds}
+    for vote in result.votes:
+        generator, adapter = sampled.get((vote.attempt, vote.voice), (None, None))
+        sources[generator, adapter, vote.scorer] += times
 
 
 def _verdict(letter: str, gold: str | None) -> Verdict:
@@ -225,14 +295,14 @@ def _verdict(letter: str, gold: str | None) -> Verdict:
     return Verdict.RIGHT if letter == gold else Verdict.WRONG
 
 
-def _count_votes_right(figures: Figures, result: QuestionResult, gold: str) -> None:
+def _count_votes_right(figures: Figures, result: QuestionResult, gold: str, times: int) -> None:
     """Count the votes of the first round, and plain majorities: of it, and of all votes."""
     if not result.votes:
         return
     first = result.first_round
     right = sum(vote.letter == gold for vote in first)
-    figures.one_vote.add(right, len(first))
-    figures.some_vote_right.add(right > 0)
+    figures.one_vote.add(right, len(first), times)
+    figures.some_vote_right.add(right > 0, times=times)
     read = [vote for vote in result.votes if vote.letter_source != FORCED]
     counted = [
         (figures.majority, first),
@@ -240,40 +310,32 @@ def _count_votes_right(figures: Figures, result: QuestionResult, gold: str) -> N
         (figures.without_forced, read),
     ]
     for share, votes_of in counted:
-        share.add(voting.fall_back([Vote(vote.letter) for vote in votes_of], "majority").letter == gold)
+        answer = voting.fall_back([Vote(vote.letter) for vote in votes_of], "majority")
+        share.add(answer.letter == gold, times=times)
 
 
-def _count_judgement(judgement: Judgement, result: QuestionResult, gold: str) -> None:
+def _count_judgement(judgement: Judgement, result: QuestionResult, gold: str, times: int) -> None:
     for vote in result.votes:
         if vote.score is None or vote.letter is None:
             continue
-        right = vote.letter == gold
-        (judgement.right_scores if right else judgement.wrong_scores).append(vote.score)
-        name = f"{'accepted' if vote.accepted else 'void'}_{'right' if right else 'wrong'}"
-        setattr(judgement, name, getattr(judgement, name) + 1)
+        name = f"{'accepted' if vote.accepted else 'void'}_{'right' if vote.letter == gold else 'wrong'}"
+        setattr(judgement, name, getattr(judgement, name) + times)
 
 
-def _count_claims(figures: Figures, run: str) -> None:
-    begun: float | None = None
-    recoveries: list[float] = []
-    for _number, rows in itertools.groupby(votes.claims_of(run), key=attrgetter("number")):
-        lost_at: float | None = None
-        for row in rows:
-            begun = min(begun or row.claimed_at, row.claimed_at)
-            if lost_at is not None:
-                recoveries.append(row.claimed_at - lost_at)
-            lost = (row.outcome or "").startswith("lost")
-            lost_at = row.ended_at if lost else None
-            worker = figures.workers.setdefault(row.worker, Worker())
-            worker.claims += 1
-            worker.ended += row.ended_at is not None and not lost
-            worker.lost += lost
-            figures.losses.lost += lost
+def _count_claims(figures: Figures, run: str, answered_at: float | None) -> None:
+    workers = votes.count_claims(run)
+    figures.workers = {each.worker: Worker(each.claims, each.ended, each.lost) for each in workers}
+    figures.losses.lost = sum(each.lost for each in workers)
+    recoveries = [
+        claim.claimed_at - lost.ended_at
+        for _number, claims in itertools.groupby(votes.lost_claims_of(run), key=attrgetter("number"))
+        for lost, claim in itertools.pairwise(claims)
+        if lost.lost and lost.ended_at is not None
+    ]
     if recoveries:
         figures.losses.taken_again = len(recoveries)
         figures.losses.median_seconds = statistics.median(recoveries)
         figures.losses.longest_seconds = max(recoveries)
-    if begun is not None and figures.answer_times:
-        figures.wall_seconds = max(figures.answer_times) - begun
+    if workers and answered_at is not None:
+        figures.wall_seconds = answered_at - min(each.begun_at for each in workers)
         figures.tokens_per_second = figures.tokens / max(figures.wall_seconds, 1e-3)
-        figures.answer_times = sorted(time - begun for time in figures.answer_times)

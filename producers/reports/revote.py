@@ -6,6 +6,8 @@ Questions about problems in the scorer's training data are left out.
 """
 
 import itertools
+import operator
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -64,24 +66,58 @@ class Revote:
     rows: list[Row] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Case:
-    """A question's gold letter, entry, and votes by rounds."""
+@dataclass
+class _Tally:
+    """The answers of one rule to all questions: which are right, and the rounds and tokens they took.
 
-    gold: str
-    entry: str
-    rounds: list[list[RecordedVote]]
+    ``weighs``: votes count the weights of their kinds.
+    """
 
-    def votes(self, weighing: Sampling | None = None) -> list[list[Vote]]:
-        """Give its votes; ``weighing``: with the weights of their kinds, learned without its fold."""
-        fold = vote_weights.fold(self.entry, labelled=True)
-        return [
-            [
-                Vote(vote.letter, vote.score, weighing.kind_weight(vote.kind, fold) if weighing else 1.0)
-                for vote in votes
-            ]
-            for votes in self.rounds
-        ]
+    name: str
+    rule: Rule
+    weighs: bool = False
+    right: "array[int]" = field(default_factory=lambda: array("b"))
+    rounds: int = 0
+    tokens: int = 0
+
+    def add(self, gold: str, rounds: list[list[Vote]], tokens: list[int], fallback: voting.Fallback) -> None:
+        """Answer a question like a worker with this rule; ``tokens`` are those of its rounds."""
+        answer, taken = voting.revote(rounds, self.rule, fallback)
+        self.right.append(answer.letter == gold)
+        self.rounds += taken
+        self.tokens += sum(tokens[:taken])
+
+
+def _weighed(rounds: list[list[RecordedVote]], weighing: Sampling | None, unit: str) -> list[list[Vote]]:
+    """Give the votes of rounds; ``weighing``: with the weights of their kinds, learned without their fold."""
+    if weighing is None:
+        return [[Vote(vote.letter, vote.score) for vote in votes] for votes in rounds]
+    fold = vote_weights.fold(unit, labelled=True)
+    return [
+        [Vote(vote.letter, vote.score, weighing.kind_weight(vote.kind, fold)) for vote in votes]
+        for votes in rounds
+    ]
+
+
+@dataclass
+class _Cases:
+    """Numbers of all questions, in order: their entry, and of their first round the votes and right votes."""
+
+    entries: "array[int]" = field(default_factory=lambda: array("l"))
+    votes: "array[int]" = field(default_factory=lambda: array("l"))
+    right: "array[int]" = field(default_factory=lambda: array("l"))
+    right_scores: "array[float]" = field(default_factory=lambda: array("d"))
+    wrong_scores: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def add(self, result: QuestionResult, entry: int) -> None:
+        """Add a question."""
+        first, gold = result.first_round, result.gold
+        self.entries.append(entry)
+        self.votes.append(len(first))
+        self.right.append(sum(vote.letter == gold for vote in first))
+        for vote in result.votes:
+            if vote.letter is not None and vote.score is not None:
+                (self.right_scores if vote.letter == gold else self.wrong_scores).append(vote.score)
 
 
 def revote(name: str, scorer: str | None = None) -> Revote:
@@ -103,17 +139,39 @@ def revote(name: str, scorer: str | None = None) -> Revote:
     if model is not None:
         sampling = model.weighing(sampling)
     comparison = Revote(name, model.name if model else None)
-    cases = list(_cases(comparison, model))
-    if not cases:
+    cases, tallies = _count(comparison, model, sampling)
+    if not cases.entries:
         raise UserError(f"run {name!r}: no labelled question has usable votes{_why(comparison)}")
-    comparison.questions = len(cases)
-    rows = _rows(cases, model, sampling)
+    comparison.questions = len(cases.entries)
+    comparison.rows = list(_rows(cases, tallies))
     if comparison.stopped:
-        comparison.rows = [row for row in rows if row.name not in (ONE_VOTE, ORACLE)]
-    else:
-        comparison.rows = list(rows)
-        comparison.auc = _auc(cases) if model else None
+        comparison.rows = [row for row in comparison.rows if row.name not in (ONE_VOTE, ORACLE)]
+    elif model:
+        comparison.auc = metrics.auc(cases.right_scores, cases.wrong_scores)
     return comparison
+
+
+def _count(comparison: Revote, model: Model | None, sampling: Sampling) -> tuple[_Cases, list[_Tally]]:
+    weighing = sampling if sampling.kind_weights else None
+    cases, tallies, entries = _Cases(), _tallies(model, weighing is not None), dict[str, int]()
+    for result, gold in _results(comparison, model):
+        unit, rounds = result.text.unit, _rounds(result)
+        cases.add(result, entries.setdefault(unit, len(entries)))
+        tokens = [sum([vote.tokens for vote in votes]) for votes in rounds]
+        plain = _weighed(rounds, None, unit)
+        weighed = _weighed(rounds, weighing, unit) if weighing else plain
+        for tally in tallies:
+            tally.add(gold, weighed if tally.weighs else plain, tokens, sampling.fallback)
+    return cases, tallies
+
+
+def _tallies(model: Model | None, weighs: bool) -> list[_Tally]:
+    tallies = [_Tally("majority", PLAIN)]
+    if weighs:
+        tallies.append(_Tally(BY_KIND, PLAIN, weighs))
+    if model:
+        tallies += [_Tally(str(use), Rule(use, model.threshold(use)), weighs) for use in SCORED]
+    return tallies
 
 
 def _model(run: str, wanted: str | None) -> Model | None:
@@ -123,20 +181,20 @@ def _model(run: str, wanted: str | None) -> Model | None:
     return models.get(judge, "scorer") if judge else None
 
 
-def _cases(comparison: Revote, model: Model | None) -> Iterator[_Case]:
+def _results(comparison: Revote, model: Model | None) -> Iterator[tuple[QuestionResult, str]]:
     learned = models.problems(model.name) if model else set()
     for result in votes.of_run(comparison.run):
         if not result.votes:
             continue
-        if result.gold is None:
+        if (gold := result.gold) is None:
             comparison.unlabelled += 1
-        elif dataset.identity(result.entry.problem) in learned:
+        elif learned and dataset.identity(result.text.problem) in learned:
             comparison.learned += 1
         elif model is not None and any(vote.scorer != model.name for vote in result.votes):
             comparison.otherwise += 1
         else:
             comparison.stopped += result.unfinished > 0
-            yield _Case(result.gold, dataset.unit(result.entry), _rounds(result))
+            yield result, gold
 
 
 def _rounds(result: QuestionResult) -> list[list[RecordedVote]]:
@@ -153,70 +211,24 @@ def _why(comparison: Revote) -> str:
     return f" ({left_out})" if left_out else ""
 
 
-def _auc(cases: Sequence[_Case]) -> float | None:
-    scores: dict[bool, list[float]] = {True: [], False: []}
-    for case in cases:
-        for vote in itertools.chain(*case.rounds):
-            if vote.letter is not None and vote.score is not None:
-                scores[vote.letter == case.gold].append(vote.score)
-    return metrics.auc(scores[True], scores[False])
-
-
 # Voting modes
 
 
-def _rows(cases: Sequence[_Case], model: Model | None, sampling: Sampling) -> Iterator[Row]:
-    first = [case.rounds[0] for case in cases]
-    one = [sum(vote.letter == case.gold for vote in votes) for case, votes in zip(cases, first, strict=True)]
-    yield _row(ONE_VOTE, None, cases, one, sizes=[len(votes) for votes in first])
-    plain, rounds, tokens = _answers(cases, PLAIN, sampling)
-    yield _finished(_row("majority", None, cases, plain), rounds, tokens)
-    weighing = sampling if sampling.kind_weights else None
-    rules = [(BY_KIND, PLAIN)] if weighing else []
-    if model:
-        rules += [(str(use), Rule(use, model.threshold(use))) for use in SCORED]
-    for name, rule in rules:
-        right, rounds, tokens = _answers(cases, rule, sampling, weighing)
-        row = _row(name, rule.threshold if rule.use.voids else None, cases, right)
-        gains = [now - before for now, before in zip(right, plain, strict=True)]
-        row.over_majority = sum(gains) / len(cases)
-        row.over_interval = _interval(cases, gains, [1] * len(cases))
-        yield _finished(row, rounds, tokens)
-    some = [
-        int(any(vote.letter == case.gold for vote in votes)) for case, votes in zip(cases, first, strict=True)
-    ]
-    yield _row(ORACLE, None, cases, some)
+def _rows(cases: _Cases, tallies: Sequence[_Tally]) -> Iterator[Row]:
+    yield _row(ONE_VOTE, cases, cases.right, cases.votes)
+    plain = tallies[0]
+    for tally in tallies:
+        row = _row(tally.name, cases, tally.right)
+        row.threshold = tally.rule.threshold if tally.rule.use.voids else None
+        row.rounds, row.tokens = tally.rounds / len(tally.right), tally.tokens / len(tally.right)
+        if tally is not plain:
+            gains = array("b", map(operator.sub, tally.right, plain.right))
+            row.over_majority = sum(gains) / len(gains)
+            row.over_interval = confidence_intervals.by_unit(cases.entries, gains)
+        yield row
+    yield _row(ORACLE, cases, array("b", map(bool, cases.right)))
 
 
-def _answers(
-    cases: Sequence[_Case], rule: Rule, sampling: Sampling, weighing: Sampling | None = None
-) -> tuple[list[int], list[int], list[int]]:
-    """Answer all questions by one rule; return correctness, rounds and tokens of each."""
-    right, rounds, tokens = [], [], []
-    for case in cases:
-        answer, taken = voting.revote(case.votes(weighing), rule, sampling.fallback)
-        right.append(int(answer.letter == case.gold))
-        rounds.append(taken)
-        tokens.append(sum(vote.tokens for votes in case.rounds[:taken] for vote in votes))
-    return right, rounds, tokens
-
-
-def _row(
-    name: str,
-    threshold: float | None,
-    cases: Sequence[_Case],
-    right: Sequence[int],
-    sizes: Sequence[int] | None = None,
-) -> Row:
-    of = sizes or [1] * len(cases)
-    return Row(name, threshold, Share(sum(right), sum(of)), _interval(cases, right, of))
-
-
-def _finished(row: Row, rounds: Sequence[int], tokens: Sequence[int]) -> Row:
-    row.rounds = sum(rounds) / len(rounds)
-    row.tokens = sum(tokens) / len(tokens)
-    return row
-
-
-def _interval(cases: Sequence[_Case], counts: Sequence[float], sizes: Sequence[int]) -> Interval | None:
-    return confidence_intervals.by_unit([case.entry for case in cases], counts, sizes)
+def _row(name: str, cases: _Cases, right: Sequence[int], sizes: Sequence[int] | None = None) -> Row:
+    interval = confidence_intervals.by_unit(cases.entries, right, sizes)
+    return Row(name, right=Share(sum(right), sum(sizes or [len(right)])), interval=interval)

@@ -13,10 +13,10 @@ class Share:
     right: int = 0
     of: int = 0
 
-    def add(self, right: int | bool, of: int = 1) -> None:
-        """Count ``right`` among ``of`` more."""
-        self.right += int(right)
-        self.of += of
+    def add(self, right: int | bool, of: int = 1, times: int = 1) -> None:
+        """Count ``right`` among ``of`` more, as many times."""
+        self.right += right * times
+        self.of += of * times
 
     @property
     def value(self) -> float | None:

@@ -5,7 +5,6 @@
 Each kind of run has a module that computes its figures and functions that render them.
 """
 
-from producers import run_progress
 from producers.reports import (
     api_usage,
     calibration_report,
@@ -34,7 +33,7 @@ def of_run(run: str) -> Figures | GenerationReport | TrainingReport:
     Raises:
         UserError: there is no such run.
     """
-    kind = run_progress.progress_of(run).kind
+    kind = runs.get_run(run).kind
     if kind in DATA_QUEUES:
         return generation_report.figures(run)
     if kind == "train":

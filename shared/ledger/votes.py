@@ -4,16 +4,16 @@ of_run("round1")  ->  QuestionResult(number=41, votes=[RecordedVote(41, 1, 0, "B
 """
 
 import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any
+from operator import attrgetter, itemgetter
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
-from shared import dataset, voices
-from shared.dataset import Entry
+from shared import voices
+from shared.dataset import Entry, EntryText
 from shared.jobs import Job
 from shared.ledger import engine, schema
 from shared.ledger.claims import RoundRecord
@@ -24,11 +24,12 @@ _ON_DEMAND = {
     *("text", "finish_reason", "mean_logprob", "thinking"),
     *("output", "detail", "first_text"),
 }
+_R = TypeVar("_R", bound=tuple[Any, ...])
 items, answers, attempts, votes = schema.items.c, schema.answers.c, schema.attempts.c, schema.votes.c
+_LOST = sa.func.coalesce(sa.func.substr(attempts.outcome, 1, 4), "") == "lost"
 
 
-@dataclass(frozen=True)
-class RecordedVote:
+class RecordedVote(NamedTuple):
     """A vote of a finished round, by item and attempt; see `VoteRecord` for its fields.
 
     ``score`` is the probability of soundness by ``scorer``. Fields from ``text`` on are read only on demand.
@@ -60,16 +61,27 @@ class RecordedVote:
         return voices.kind(self.voice, self.outcome)
 
 
-@dataclass(frozen=True)
-class QuestionResult:
+class SampledRound(NamedTuple):
+    """Where the votes of a round and voice came from, and how many were not finished; see `RoundRecord`."""
+
+    number: int
+    attempt: int
+    voice: str
+    generator: str | None
+    adapter: str | None
+    unfinished: int | None
+    aborted_tokens: int | None
+
+
+class QuestionResult(NamedTuple):
     """One question with its votes, in sampling order, and its answer.
 
-    ``unfinished`` and ``aborted_tokens`` are those of all its rounds; see `RoundRecord`.
+    ``rounds`` has the source of each round and voice.
     """
 
     number: int
     key: str
-    entry: Entry
+    text: EntryText
     question: int
     state: str
     attempt: int
@@ -77,8 +89,22 @@ class QuestionResult:
     letter: str | None
     how: str | None
     answered_at: float | None
-    unfinished: int = 0
-    aborted_tokens: int = 0
+    rounds: Sequence[SampledRound] = ()
+
+    @property
+    def entry(self) -> Entry:
+        """Give its entry."""
+        return self.text.entry
+
+    @property
+    def unfinished(self) -> int:
+        """Count the votes of its rounds that were never finished."""
+        return sum(sampled.unfinished or 0 for sampled in self.rounds)
+
+    @property
+    def aborted_tokens(self) -> int:
+        """Count the tokens of its aborted votes."""
+        return sum(sampled.aborted_tokens or 0 for sampled in self.rounds)
 
     @property
     def first_round(self) -> list[RecordedVote]:
@@ -103,11 +129,10 @@ class QuestionResult:
     @property
     def gold(self) -> str | None:
         """Give the right letter, if the data set has it."""
-        return self.entry.questions[self.question].answer
+        return self.text.answers[self.question]
 
 
-@dataclass(frozen=True)
-class RecordedAnswer:
+class RecordedAnswer(NamedTuple):
     """The answer of a question; ``None``: there is none (yet).
 
     ``outcome`` says how it came about, ``support`` counts the votes behind it, and ``confidence`` is the
@@ -124,14 +149,24 @@ class RecordedAnswer:
 
 
 @dataclass(frozen=True)
+class ClaimCounts:
+    """The claims of one worker: in total, ended, lost; ``begun_at`` is when the first began."""
+
+    worker: str
+    claims: int
+    ended: int
+    lost: int
+    begun_at: float
+
+
+@dataclass(frozen=True)
 class RecordedClaim:
-    """A claim on an item: its worker, start, end and outcome."""
+    """A claim on an item: its start, its end, and whether it was lost."""
 
     number: int
-    worker: str
     claimed_at: float
     ended_at: float | None
-    outcome: str | None
+    lost: bool
 
 
 @dataclass(frozen=True)
@@ -148,29 +183,20 @@ class VoteSource:
 
 def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
     """Read all questions of a run in order; with ``texts``, the votes' texts too."""
+    columns = [schema.rounds.c[name] for name in SampledRound._fields]
+    sampled = sa.select(*columns).where(schema.rounds.c.run == run)
     # A caller may stop early.
     with (
         engine.streaming() as connection,
-        closing(_select(connection, votes.run == run, whole=texts)) as in_order,
+        closing(connection.execute(_votes_where(votes.run == run, whole=texts))) as cast,
+        closing(connection.execute(sampled.order_by(*columns[:3]))) as rounds,
     ):
-        recorded = _Groups(in_order)
-        for text, rows in _by_entry(connection, run, _of_rounds("unfinished"), _of_rounds("aborted_tokens")):
-            entry = dataset.entry_of(text)
-            for row in rows:
-                yield QuestionResult(
-                    number=row.number,
-                    key=row.key,
-                    entry=entry,
-                    question=row.question,
-                    state=row.state,
-                    attempt=row.attempt,
-                    votes=recorded.take(row.number),
-                    letter=row.letter,
-                    how=row.how,
-                    answered_at=row.answered_at,
-                    unfinished=row.unfinished,
-                    aborted_tokens=row.aborted_tokens,
-                )
+        votes_of, rounds_of = _Groups(RecordedVote, cast), _Groups(SampledRound, rounds)
+        for text, rows in _by_entry(connection, run):
+            entry = EntryText(text)
+            for number, key, _, question, state, attempt, letter, how, _, answered_at in rows:
+                recorded = votes_of.take(number), letter, how, answered_at, rounds_of.take(number)
+                yield QuestionResult(number, key, entry, question, state, attempt, *recorded)
 
 
 def answers_of(run: str, confidence: bool = False) -> Iterator[tuple[str, list[RecordedAnswer]]]:
@@ -217,12 +243,22 @@ def count_stopped(run: str) -> int:
         return connection.scalar(query) or 0
 
 
-def claims_of(run: str) -> Iterator[RecordedClaim]:
-    """Read all claims of a run, by item and in claim order."""
-    columns = attempts.number, attempts.worker, attempts.claimed_at, attempts.ended_at, attempts.outcome
-    query = sa.select(*columns).where(attempts.run == run).order_by(attempts.number, attempts.fence)
+def count_claims(run: str) -> list[ClaimCounts]:
+    """Count the claims of each worker, in the order of its first item."""
+    ended, lost = (sa.func.count().filter(how) for how in (attempts.ended_at.is_not(None) & ~_LOST, _LOST))
+    counts = sa.func.count(), ended, lost, sa.func.min(attempts.claimed_at)
+    query = sa.select(attempts.worker, *counts).where(attempts.run == run).group_by(attempts.worker)
     with engine.streaming() as connection:
-        for row in connection.execute(query):
+        return [ClaimCounts(*row) for row in connection.execute(query.order_by(sa.func.min(attempts.number)))]
+
+
+def lost_claims_of(run: str) -> Iterator[RecordedClaim]:
+    """Read all claims of the items that lost one, by item and in claim order."""
+    columns = attempts.number, attempts.claimed_at, attempts.ended_at, _LOST
+    lost = sa.select(attempts.number).where(attempts.run == run, _LOST)
+    query = sa.select(*columns).where(attempts.run == run, attempts.number.in_(lost))
+    with engine.streaming() as connection:
+        for row in connection.execute(query.order_by(attempts.number, attempts.fence)):
             yield RecordedClaim(*row)
 
 
@@ -235,14 +271,14 @@ def main_scorer(run: str) -> str | None:
         .order_by(sa.func.count().desc(), sa.func.min(votes.number))
         .limit(1)
     )
-    with engine.reading() as connection:
+    with engine.streaming() as connection:
         return connection.scalar(query)
 
 
 def earlier_votes(job: Job) -> list[Vote]:
     """Read all votes of a question's finished rounds, in sampling order."""
     with engine.reading() as connection:
-        recorded = _select(connection, votes.run == job.run, votes.number == job.item)
+        recorded = connection.execute(_votes_where(votes.run == job.run, votes.number == job.item))
         return [Vote(vote.letter, vote.score) for vote in recorded]
 
 
@@ -257,7 +293,8 @@ def recorded_rounds(
     with engine.reading() as connection:
         for row in connection.execute(query):
             sampled.setdefault((row.number, row.attempt), []).append(_round_of(row))
-        recorded = _select(connection, votes.run == run, votes.number.in_(numbers), whole=True)
+        found = connection.execute(_votes_where(votes.run == run, votes.number.in_(numbers), whole=True))
+        recorded = itertools.starmap(RecordedVote, found)
         for place, group in itertools.groupby(recorded, key=attrgetter("number", "attempt")):
             rounds.setdefault(place[0], []).append((list(group), sampled.get(place, [])))
     return rounds
@@ -291,6 +328,19 @@ def sampled_rounds(run: str, number: int) -> list[tuple[int, RoundRecord, Genera
         ]
 
 
+def named_sources(counts: Mapping[tuple[str | None, str | None, str | None], int]) -> list[VoteSource]:
+    """Name the sources of votes, most votes first, by the numbers for each generator, adapter and scorer."""
+    columns = schema.generators.c
+    query = sa.select(columns.name, columns.model, columns.weights, columns.engine)
+    with engine.reading() as connection:
+        known = {row.name: (row.model, row.weights, row.engine) for row in connection.execute(query)}
+    sources = [
+        VoteSource(*known.get(generator or "", (None, None, None)), adapter, scorer, count)
+        for (generator, adapter, scorer), count in counts.items()
+    ]
+    return sorted(sources, key=lambda source: -source.votes)
+
+
 def count_sources(run: str) -> list[VoteSource]:
     """Count a run's votes by model, weights, engine, adapter and scorer, most votes first."""
     votes, rounds, generators = schema.votes.c, schema.rounds.c, schema.generators.c
@@ -305,7 +355,7 @@ def count_sources(run: str) -> list[VoteSource]:
         .group_by(*source)
         .order_by(sa.func.count().desc())
     )
-    with engine.reading() as connection:
+    with engine.streaming() as connection:
         return [VoteSource(*row) for row in connection.execute(query)]
 
 
@@ -313,14 +363,9 @@ def _round_of(row: sa.Row[Any]) -> RoundRecord:
     return RoundRecord(**{name: getattr(row, name) for name in RoundRecord.__dataclass_fields__})
 
 
-def _select(
-    connection: sa.Connection, *where: sa.ColumnElement[bool], whole: bool = False
-) -> Generator[RecordedVote]:
-    columns = [votes[name] for name in RecordedVote.__dataclass_fields__ if whole or name not in _ON_DEMAND]
-    query = sa.select(*columns).where(*where).order_by(votes.number, votes.attempt, votes.place)
-    with closing(connection.execute(query)) as found:
-        for row in found:
-            yield RecordedVote(*row)
+def _votes_where(*where: sa.ColumnElement[bool], whole: bool = False) -> sa.Select[Any]:
+    columns = [votes[name] for name in RecordedVote._fields if whole or name not in _ON_DEMAND]
+    return sa.select(*columns).where(*where).order_by(votes.number, votes.attempt, votes.place)
 
 
 def _by_entry(
@@ -338,21 +383,26 @@ def _by_entry(
     texts = sa.select(entries.text).where(entries.run == run).order_by(entries.position)
     # A caller may stop early.
     with closing(connection.execute(questions)) as found, closing(connection.scalars(texts)) as in_order:
-        groups = itertools.groupby(found, key=attrgetter("entry"))
+        groups = itertools.groupby(_rows(found), key=itemgetter(2))
         for text, (_entry, rows) in zip(in_order, groups, strict=True):
             yield text, list(rows)
 
 
-class _Groups:
-    """Votes in item order, grouped by item."""
+def _rows(found: sa.CursorResult[Any]) -> Iterator[sa.Row[Any]]:
+    """Read the rows chunk by chunk, which takes less time than one by one."""
+    return itertools.chain.from_iterable(found.partitions())
 
-    def __init__(self, recorded: Iterator[RecordedVote]) -> None:
-        self._recorded = recorded
-        self._next = next(recorded, None)
 
-    def take(self, number: int) -> list[RecordedVote]:
-        taken = []
-        while self._next is not None and self._next.number == number:
-            taken.append(self._next)
-            self._next = next(self._recorded, None)
+class _Groups(Generic[_R]):
+    """Rows in item order, each made from its columns, the first of which is the item; grouped by item."""
+
+    def __init__(self, kind: Callable[..., _R], found: sa.CursorResult[Any]) -> None:
+        self._groups = itertools.groupby(itertools.starmap(kind, _rows(found)), key=itemgetter(0))
+        self._next = next(self._groups, None)
+
+    def take(self, number: int) -> list[_R]:
+        if self._next is None or self._next[0] != number:
+            return []
+        taken = list(self._next[1])
+        self._next = next(self._groups, None)
         return taken

@@ -11,7 +11,7 @@ programs were repaired, ``unrepaired`` answers without the repairs. Differences 
 import argparse
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from producers import run_progress
 from producers.enqueue import voice_weights
@@ -69,7 +69,7 @@ def unrepaired(vote: RecordedVote) -> RecordedVote:
     if vote.first_text is None:
         return vote
     share = len(vote.first_text) / max(1, len(vote.first_text) + len(vote.text))
-    return replace(vote, letter=None, outcome=vote.first_outcome, tokens=round(vote.tokens * share))
+    return vote._replace(letter=None, outcome=vote.first_outcome, tokens=round(vote.tokens * share))
 
 
 def lines(

@@ -13,7 +13,7 @@ import pytest
 
 from producers import sample
 from tests import tiny
-from tests.integration import model_fixtures, run_fixtures
+from tests.integration import model_fixtures, postgres, run_fixtures
 from tests.integration.test_enqueue import SAMPLING
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +49,21 @@ def test_every_bench_is_run_here() -> None:
 
 def test_the_bench_of_enqueue(home: Path) -> None:
     assert "20 questions: " in bench("enqueue", 20)
+
+
+@pytest.mark.parametrize("ledger", ["sqlite", "postgresql"])
+def test_the_bench_of_million(home: Path, ledger: str) -> None:
+    if ledger == "postgresql" and postgres.binaries() is None:
+        pytest.skip("no PostgreSQL server")
+    said = bench("million", "--questions", 20, "--ledger", ledger).splitlines()
+    assert said[0] == f"20 questions, 100 votes on {ledger}"
+    assert [line.split("  ")[0] for line in said[1:]] == [
+        "status",
+        "report",
+        "report --revote",
+        "collect -o answers.jsonl",
+        "collect --votes -o votes.jsonl",
+    ]
 
 
 def test_the_bench_of_limits(home: Path) -> None:

@@ -118,6 +118,26 @@ def drawn(run: str, folder: Path) -> set[str]:
     }
 
 
+def test_questions_that_count_the_same_are_counted_together(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [run_fixtures.entry(f"p{at}", "AB") for at in range(3)]
+    run_fixtures.infer(run_fixtures.write(home / "data.jsonl", *entries), SAMPLING, "same")
+    for at, held in enumerate(run_fixtures.claim("same", *range(6))):
+        run_fixtures.vote(held, [ballot("A", 0.9 - at / 10), ballot("B", 0.3), ballot("A", 0.6)])
+    figures = inference_report.figures("same")
+    counted = figures.questions, figures.answered, figures.votes, figures.tokens
+    assert counted == (6, 6, 18, sum(vote.tokens for each in votes.of_run("same") for vote in each.votes))
+    assert [(share.right, share.of) for share in (figures.one_vote, figures.majority)] == [(9, 18), (3, 6)]
+    assert [(first.agreeing, times) for first, times in figures.first_rounds.items()] == [(2, 3), (2, 3)]
+    assert figures.vote_letters == {"A": 12, "B": 6}
+    assert (len(figures.scorer.right_scores), figures.sources[0].votes) == (9, 18)
+    assert (figures.scorer.accepted_right, figures.scorer.accepted_wrong) == (9, 9)
+    # However few kinds of questions are kept in memory.
+    monkeypatch.setattr(inference_report, "_MOST_KINDS", 1)
+    assert inference_report.figures("same") == figures
+
+
 def test_agreement_is_set_against_what_is_right(answered: str) -> None:
     firsts = inference_report.figures(answered).first_rounds
     assert [(first.votes, first.agreeing, first.verdict) for first in firsts] == [

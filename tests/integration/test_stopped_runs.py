@@ -49,7 +49,7 @@ def test_figures_of_single_votes_and_of_agreement_are_left_out(stopped: str, vot
     assert (figures.final.right, figures.final.of) == (2, 3)
     empty = (figures.one_vote, figures.majority, figures.some_vote_right, figures.with_forced)
     assert [share.of for share in empty] == [0] * 4
-    assert (figures.agreement, figures.first_rounds, figures.scorer.auc) == (None, [], None)
+    assert (figures.agreement, figures.first_rounds, figures.scorer.auc) == (None, {}, None)
     said = votequeue("report", stopped).out
     assert "questions stopped early" in said
     assert "2: 3 votes not needed, of which 25 tokens were sampled" in said

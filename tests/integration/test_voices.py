@@ -3,7 +3,6 @@
 votes ("reasoning", "A"), ("program", "B", outcome "result", output "乙\\n")
 """
 
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from producers.enqueue import rescore
 from producers.reports import inference_report, render_reports
 from producers.reports.voice_figures import VoiceReport
 from shared import prompt_files, prompts, voices
+from shared.dataset import EntryText
 from shared.errors import NotServedHere
 from shared.ledger import runs, schema, votes
 from shared.options import Sampling
@@ -286,12 +286,12 @@ def test_the_report_tells_the_voices_apart(mixed: str, votequeue: Command) -> No
 
 def test_a_voice_without_a_letter_has_no_majority(mixed: str) -> None:
     (result,) = votes.of_run(mixed)
-    silent = [dataclasses.replace(vote, voice="program", letter=None) for vote in result.votes]
+    silent = [vote._replace(voice="program", letter=None) for vote in result.votes]
     # The run's fallback would guess the letter A.
     guessable = result.entry.questions[0].model_copy(update={"answer": "A"})
-    entry = result.entry.model_copy(update={"questions": [guessable]})
+    entry = result.entry.model_copy(update={"questions": [guessable]}).model_dump_json()
     report = VoiceReport()
-    report.count(dataclasses.replace(result, entry=entry, votes=silent))
+    report.count(result._replace(text=EntryText(entry), votes=silent))
     share = report.voices["program"].majority
     assert (share.right, share.of) == (0, 1)
 

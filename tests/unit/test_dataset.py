@@ -464,3 +464,18 @@ def test_a_character_that_no_ledger_can_store_is_a_bad_line(tmp_path: Path, unfi
     spelt = path.read_text("utf-8").replace(unfit, "\\" + unfit)
     path.write_text(spelt, "utf-8")
     assert not any(isinstance(line, BadLine) for line in dataset.scan(path))
+
+
+@pytest.mark.parametrize("problem", ["甲比乙高。", " "])
+def test_the_text_of_an_entry_gives_the_same_as_the_entry(problem: str) -> None:
+    questions = [
+        {"question": "谁高？", "options": ["甲", "乙"], "answer": answer, "size": 1e999}
+        for answer in ("B", "", None)
+    ]
+    text = json.dumps(
+        {"id": 7, "problem": problem, "questions": [*questions, {**questions[0], "n": 10**400}]}
+    )
+    parsed, entry = dataset.EntryText(text), dataset.entry_of(text)
+    assert parsed.answers == [question.answer for question in entry.questions] == ["B", None, None, "B"]
+    assert (parsed.problem, parsed.unit) == (problem, dataset.unit(entry))
+    assert parsed.entry == entry

@@ -1,11 +1,12 @@
 """The bench of voices, on votes whose letters are known."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
 
 from producers.enqueue.voice_weights import Learned
-from shared.dataset import Entry
+from shared.dataset import EntryText
 from shared.ledger.votes import QuestionResult, RecordedVote
 from shared.vote_weights import FOLDS
 from tests.bench import voices
@@ -24,7 +25,7 @@ LEARNED = Learned(
 
 def question(at: int, words: str, results: str, repaired: Sequence[int] = ()) -> QuestionResult:
     """Make a question whose right letter is B; a reasoning has 100 tokens, a program 50."""
-    entry = Entry.model_validate(
+    entry = json.dumps(
         {
             "id": f"p{at}",
             "problem": f"题{at}",
@@ -50,7 +51,7 @@ def question(at: int, words: str, results: str, repaired: Sequence[int] = ()) ->
         )
         for place, (letter, voice, tokens) in enumerate(texts)
     ]
-    return QuestionResult(at, f"p{at}#1", entry, 0, "done", 1, votes, "B", "majority", 0.0)
+    return QuestionResult(at, f"p{at}#1", EntryText(entry), 0, "done", 1, votes, "B", "majority", 0.0)
 
 
 def test_the_first_votes_of_each_voice_answer() -> None:
