@@ -10,14 +10,15 @@ import contextlib
 import functools
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 from celery import Celery
 from kombu import Exchange, Producer, Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 from kombu.transport import TRANSPORT_ALIASES
 
 from shared import broker_errors, redis_transport, settings
@@ -68,78 +69,78 @@ def _configuration() -> dict[str, Any]:
     }
 
 
+# Producers without a task at present, by the broker's URL: to connect takes longer than to send.
+_idle: dict[str, deque[Producer]] = {}
 app = Celery("votequeue", set_as_current=True)
 app.add_defaults(_configuration)
 
 
-class Sender:
-    """An open channel to the broker; it sends about a thousand messages a second."""
+def send(jobs: Sequence[Job], first: bool = False) -> int:
+    """Publish jobs over one connection; return their number.
 
-    def __init__(self, producer: Producer) -> None:
-        self._producer = producer
-        self._queues: dict[str, str] = {}
+    Workers take jobs sent ``first`` before all others.
 
-    def send(self, job: Job, first: bool = False) -> None:
-        """Publish one job; workers take jobs sent ``first`` before all others.
+    Raises:
+        ServiceUnreachable: the broker does not answer, or does not accept some of them.
+    """
+    idle = _idle.setdefault(app.conf.broker_url, deque())
+    try:
+        producer = idle.pop() if idle else _connect()
+        with producer.batch():
+            for job in jobs:
+                _publish(producer, job, first)
+    except (BatchPublishError, OperationalError, redis.RedisError, OSError) as error:
+        raise unreachable(error) from None
+    idle.append(producer)
+    return len(jobs)
 
-        Raises:
-            ServiceUnreachable: the broker does not accept it.
-        """
-        queue = self._queue(job)
-        # The id names the question, which makes it searchable in Flower and the logs.
-        task_id = f"{job.run}.{job.item}.{uuid.uuid4().hex[:8]}"
-        try:
-            app.send_task(
-                job.queue,
-                kwargs=job.model_dump(),
-                queue=queue,
-                routing_key=queue,
-                priority=redis_transport.FIRST if first else 0,
-                task_id=task_id,
-                producer=self._producer,
-                retry=False,
-            )
-        except (OperationalError, redis.RedisError, OSError) as error:
-            raise unreachable(error) from None
 
-    def _queue(self, job: Job) -> str:
-        """Name the queue of a job's run; only those of `infer` have one of their own."""
-        if job.queue != Infer.queue:
-            return job.queue
-        if job.run not in self._queues:
-            self._queues[job.run] = runs.queue_of(job.run) or job.queue
-        return self._queues[job.run]
+def _publish(producer: Producer, job: Job, first: bool) -> None:
+    queue = _queue(job)
+    # The id names the question, which makes it searchable in Flower and the logs.
+    task_id = f"{job.run}.{job.item}.{uuid.uuid4().hex[:8]}"
+    app.send_task(
+        job.queue,
+        kwargs=job.model_dump(),
+        queue=queue,
+        routing_key=queue,
+        priority=redis_transport.FIRST if first else 0,
+        task_id=task_id,
+        producer=producer,
+        declare=[],  # messages go to their queue by its name
+        retry=False,
+    )
+
+
+def _connect() -> Producer:
+    connection = app.connection_for_write()
+    connection.ensure_connection(max_retries=1, timeout=5)
+    return connection.Producer()
+
+
+def _queue(job: Job) -> str:
+    """Name the queue of a job's run; only those of `infer` have one of their own."""
+    if job.queue == Infer.queue:
+        with contextlib.suppress(LookupError):
+            return queue_of(job.run)
+    return job.queue
+
+
+@functools.lru_cache(maxsize=256)
+def queue_of(run: str) -> str:
+    """Name the queue of a run, which never changes.
+
+    Raises:
+        LookupError: there is no such run.
+    """
+    if (found := runs.find_run(run)) is None:
+        raise LookupError(run)
+    return found.queue
 
 
 def consumed() -> list[str]:
     """Name the queues that this worker process consumes."""
     return sorted(app.amqp.queues.consume_from)
-
-
-@contextlib.contextmanager
-def sender() -> Iterator[Sender]:
-    """Open one producer for many messages.
-
-    Raises:
-        ServiceUnreachable: no broker answers.
-    """
-    try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=5)
-            with connection.Producer() as producer:
-                yield Sender(producer)
-    except (OperationalError, redis.RedisError, ConnectionError) as error:
-        raise unreachable(error) from None
-
-
-def send(jobs: Iterable[Job], first: bool = False) -> int:
-    """Publish jobs over one connection; return their number."""
-    count = 0
-    with sender() as channel:
-        for job in jobs:
-            channel.send(job, first)
-            count += 1
-    return count
 
 
 @functools.cache

@@ -355,6 +355,8 @@ class Sampling(SamplingDefaults):
             update["prompt"] = self.voice_prompts[name]
         if voices.VOICES[name].chats:
             update["prompt_style"] = "chat"
+        if all(getattr(self, option) == value for option, value in update.items()):
+            return self
         return self.model_copy(update=update)
 
     def kind_weight(self, kind: str, fold: int) -> float:

@@ -5,6 +5,7 @@
 A prompt never contains the gold answer of its question. The prompts of `infer` are in `shared.prompt_files`.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -102,6 +103,7 @@ def without_letters(options: Sequence[str]) -> list[str]:
     return texts if all(texts) and (sure or (distinct and not named)) else list(options)
 
 
+@functools.cache
 def _lead(at: int) -> re.Pattern[str]:
     letter = f"[{LETTERS[at]}{LETTERS[at].lower()}{chr(0xFF21 + at)}{chr(0xFF41 + at)}]"
     bracketed = rf"[(（\[【]\s*{letter}\s*[)）\]】]\s*[.．、:：]?"

@@ -23,7 +23,7 @@ def forget() -> None:
         engine.engine().dispose()
     if broker.client.cache_info().currsize:
         broker.client().close()
-    for made in (settings.load, engine.engine, broker.client):
+    for made in (settings.load, engine.engine, broker.client, broker.queue_of):
         made.cache_clear()
 
 

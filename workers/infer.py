@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from shared import broker, settings
 from shared.broker import app
-from shared.errors import Policy, Refused, ServiceUnreachable, UserError
+from shared.errors import Policy, ServiceUnreachable, UserError
 from shared.generators import GENERATORS
 from shared.jobs import Infer, Job
 from shared.ledger import claims, models, outbox, sampling_progress
@@ -25,7 +25,7 @@ from workers import lifecycle, retries, settlement, task_runner, wiring
 from workers.claimer import Claimer
 from workers.inference import rounds
 from workers.inference.batcher import Batcher, Ended
-from workers.inference.rounds import Rounds
+from workers.inference.rounds import Batching, Rounds
 from workers.inference.throughput_meter import ThroughputMeter
 from workers.periodic import Periodic
 from workers.settlement import ErrorPolicies
@@ -83,7 +83,7 @@ class Answering:
         if self._stopping.is_set():
             return STOPPED
         try:
-            return self._in_loop(self._answer(job, self._takes_entries(job.run))).result()
+            return self._in_loop(self._answer(job, self._batching(job.run))).result()
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
             return STOPPED
 
@@ -98,8 +98,8 @@ class Answering:
             return
         waited = 0.0 if at_once else RESCUE_AFTER
         for job in outbox.left_over(broker.consumed(), self._capacity - self._rescued, waited):
-            by_entry = rounds.takes_entries(job.run)
-            self._in_loop(self._rescue(Infer(run=job.run, item=job.item), by_entry))
+            batching = rounds.batching(job.run)
+            self._in_loop(self._rescue(Infer(run=job.run, item=job.item), batching))
 
     def release(self) -> None:
         """Return all questions, including those in flight, and accept no more."""
@@ -112,22 +112,22 @@ class Answering:
         self._in_loop(self._generator.stop()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def _takes_entries(self, run: str) -> bool:
-        def look() -> bool:
+    def _batching(self, run: str) -> Batching:
+        def look() -> Batching:
             self._stop_if_stopping()
-            return rounds.takes_entries(run)
+            return rounds.batching(run)
 
         return retries.until_done(look)
 
-    async def _answer(self, job: Infer, by_entry: bool) -> str:
-        if not by_entry:
+    async def _answer(self, job: Infer, batching: Batching) -> str:
+        if not batching.by_entry:
             claim = await self._arrivals.submit(job)
-            return NOTHING_TO_DO if claim is None else await self._run(claim)
+            return NOTHING_TO_DO if claim is None else await self._run(claim, batching)
         async with self._entry:
-            task = await self._take_entry(job)
+            task = await self._take_entry(job, batching)
         return NOTHING_TO_DO if task is None else await asyncio.shield(task)
 
-    async def _take_entry(self, job: Infer) -> "asyncio.Task[str] | None":
+    async def _take_entry(self, job: Infer, batching: Batching) -> "asyncio.Task[str] | None":
         """Claim a question with the others of its entry; give the task that answers it.
 
         The messages of the others follow: in this worker they wait for the same tasks, in another one there
@@ -139,7 +139,7 @@ class Answering:
             jobs = await retries.until_done_aside(lambda: self._siblings(job))
         claimed = await asyncio.gather(*(self._arrivals.submit(each, job, len(jobs)) for each in jobs))
         for claim in filter(None, claimed):
-            task = self._by_entry[claim.job] = self._loop.create_task(self._run(claim))
+            task = self._by_entry[claim.job] = self._loop.create_task(self._run(claim, batching))
             task.add_done_callback(functools.partial(self._forget, claim.job))
         return self._by_entry.get(job)
 
@@ -152,21 +152,17 @@ class Answering:
         if self._by_entry.get(job) is task:
             del self._by_entry[job]
 
-    async def _run(self, claim: Claim) -> str:
+    async def _run(self, claim: Claim, batching: Batching) -> str:
         try:
-            try:
-                size = await retries.until_done_aside(lambda: rounds.batch_size(claim))
-            except Refused:
-                size = 1  # the round ends in the same error, and the item is settled
-            exclusive = rounds.is_exclusive(claim)
+            size, exclusive = batching.size_of(claim), rounds.is_exclusive(claim)
             return await self._batches.submit(claim, group=claim.job.run, size=size, exclusive=exclusive)
         finally:
             self._claimer.done([claim])
 
-    async def _rescue(self, job: Infer, by_entry: bool) -> None:
+    async def _rescue(self, job: Infer, batching: Batching) -> None:
         self._rescued += 1
         try:
-            outcome = await self._answer(job, by_entry)
+            outcome = await self._answer(job, batching)
             # Several workers may take over the same question: one of them claims it.
             if outcome != NOTHING_TO_DO:
                 log.info("left behind by another worker: %s item %d: %s", job.run, job.item, outcome)

@@ -77,6 +77,7 @@ def attach(
         with contextlib.suppress(UserError):
             leases.retire(WORKER)
 
+    broker.app.conf.worker_consumer = "workers.consumer:Consumer"
     signals.setup_logging.connect(on_logging, weak=False)
     signals.worker_init.connect(on_start, weak=False)
     signals.worker_shutting_down.connect(on_stopping, weak=False)

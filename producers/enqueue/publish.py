@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from producers.enqueue import estimate, inputs, prompt_choice, service_checks
 from producers.enqueue.inputs import DataSource, Examples
 from shared import broker, options, prompt_files, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
-from shared.jobs import Infer, Job, Reason, Train
+from shared.jobs import Infer, Reason, Train
 from shared.ledger import calls, claims, locks, models, outbox, prompt_store, runs
 from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
@@ -340,11 +340,13 @@ def publish(run: str) -> int:
     locks.hold(lock, holder, SENDING_LEASE)
     try:
         jobs = outbox.unsent(room, run)
-        with console.bar("sending", len(jobs), "messages") as advance, broker.sender() as channel:
+        with console.bar("sending", len(jobs), "messages") as advance:
             for at in range(0, len(jobs), CHUNK):
-                _send_chunk(channel, jobs[at : at + CHUNK])
+                chunk = jobs[at : at + CHUNK]
+                broker.send(chunk)
+                outbox.mark_sent(chunk)
                 locks.hold(lock, holder, SENDING_LEASE)
-                advance(len(jobs[at : at + CHUNK]))
+                advance(len(chunk))
     except ServiceUnreachable as error:
         raise ServiceUnreachable(
             f"{error}; run {run!r} is recorded: repeat the command, or run `votequeue resume {run}`"
@@ -354,16 +356,6 @@ def publish(run: str) -> int:
     if len(jobs) == room < total:
         console.note(f"the queue holds {settings.load().window:,} messages: the others follow as it empties")
     return len(jobs)
-
-
-def _send_chunk(channel: broker.Sender, jobs: Sequence[Job]) -> None:
-    out: list[Job] = []
-    try:
-        for job in jobs:
-            channel.send(job)
-            out.append(job)
-    finally:
-        outbox.mark_sent(out)
 
 
 def resume(name: str) -> int:

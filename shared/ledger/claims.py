@@ -2,8 +2,9 @@
 
     claim([Infer(run="round1", item=41)], "host:812:9f", lease=15)  ->  [Claim(..., attempt=1, fence=1)]
 
-A claim is one compare-and-set, `pending -> leased`, that increments attempt and fence. It lasts as long as
-its worker's lease. Every later write has the condition `WHERE fence = mine`: of two workers that hold the
+A claim changes an item from `pending` to `leased` under its lock, and increments attempt and fence. A batch
+of items is claimed, and settled, in one transaction with few statements. A claim lasts as long as its
+worker's lease. Every later write has the condition `WHERE fence = mine`: of two workers that hold the
 same question, only one can write.
 
 Work that has begun on a claim is *in play*. When a worker dies, its death counts only against items in play;
@@ -11,11 +12,12 @@ its other items become pending as if never claimed. All writers lock items in th
 prevents deadlocks.
 """
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -27,6 +29,13 @@ from shared.voting import Answer
 READ, FORCED = "read", "forced"  # how a vote's letter was got
 items, begun = schema.items.c, schema.begun_claims.c
 PUT_OFF, DEAD = "again: ", "dead: "  # prefixes of outcomes
+_T = TypeVar("_T")
+_attempts = schema.attempts.c
+_ENDED = (
+    schema.attempts.update()
+    .where(*(_attempts[name] == sa.bindparam(f"of_{name}") for name in ("run", "number", "fence")))
+    .values(ended_at=sa.bindparam("now"), outcome=sa.bindparam("as"))
+)
 
 
 @dataclass(frozen=True)
@@ -118,51 +127,74 @@ class Settled:
 @engine.retried
 def claim(jobs: Iterable[Job], worker: str, lease: float) -> list[Claim]:
     """Claim the claimable ``jobs``; skip items that are done, dead, leased or not yet due."""
-    claimed = []
+    by_run = _by_run(sorted(set(jobs), key=_place), lambda job: job)
     with engine.writing() as connection:
         now = leases.extend(connection, worker, lease)
-        for job in sorted(set(jobs), key=_place):
-            taken = _claim_one(connection, job, worker, now)
-            if taken is not None:
-                claimed.append(taken)
+        claimed = [held for of_run in by_run for held in _claim(connection, of_run, worker, now)]
+        if claimed:
+            rows = [
+                {**_key(held), "attempt": held.attempt, "worker": worker, "claimed_at": now}
+                for held in claimed
+            ]
+            engine.insert_whole(connection, schema.attempts, rows)
     return claimed
+
+
+def _by_run(ordered: Iterable[_T], job: Callable[[_T], Job]) -> list[list[_T]]:
+    return [list(of_run) for _, of_run in itertools.groupby(ordered, key=lambda each: job(each).run)]
 
 
 def _place(job: Job) -> tuple[str, int]:
     return job.run, job.item
 
 
+def _key(held: Claim) -> dict[str, Any]:
+    return {"run": held.job.run, "number": held.job.item, "fence": held.fence}
+
+
 def _in_order(claims: Iterable[Claim]) -> list[Claim]:
     return sorted(claims, key=lambda claim: _place(claim.job))
 
 
-def _claim_one(connection: sa.Connection, job: Job, worker: str, now: float) -> Claim | None:
-    row = connection.execute(
-        schema.items.update()
-        .where(items.run == job.run, items.number == job.item)
-        .where(items.state == State.PENDING, items.not_before <= now)
-        .values(
-            state=State.LEASED,
-            attempt=items.attempt + 1,
-            fence=items.fence + 1,
-            holder=worker,
-        )
-        .returning(items.key, items.entry, items.question, items.attempt, items.fence, items.losses)
-    ).one_or_none()
-    if row is None:
-        return None
-    taken = Claim(job, *row)
-    connection.execute(
-        schema.attempts.insert().values(
-            run=job.run,
-            number=job.item,
-            fence=taken.fence,
-            attempt=taken.attempt,
-            worker=worker,
-            claimed_at=now,
-        )
-    )
-    return taken
+def _claim(connection: sa.Connection, jobs: Sequence[Job], worker: str, now: float) -> list[Claim]:
+    """Claim jobs of one run."""
+    dialect = connection.dialect.name
+    rows = connection.execute(_locking(dialect, State.PENDING), {**engine.keys(jobs), "now": now})
+    free = {row.number: row for row in rows}
+    claimed = [
+        Claim(job, row.key, row.entry, row.question, row.attempt + 1, row.fence + 1, row.losses)
+        for job in jobs
+        if (row := free.get(job.item)) is not None
+    ]
+    if claimed:
+        taken = engine.keys(held.job for held in claimed)
+        connection.execute(_updating(dialect, State.LEASED), {**taken, "by": worker})
+    return claimed
+
+
+# Built once: it takes longer to build a statement than to execute it.
+
+
+@functools.cache
+def _locking(dialect: str, state: State) -> sa.Select[Any]:
+    """Lock the items of a state among some of a run; pending ones must be due."""
+    # Written so that no index serves it: SQLite would use that of all pending items.
+    which = sa.and_(engine.among(dialect), items.state + "" == state)
+    if state is State.PENDING:
+        which = sa.and_(which, items.not_before + 0 <= sa.bindparam("now"))
+    columns = items.number, items.key, items.entry, items.question, items.attempt, items.fence, items.losses
+    return sa.select(*columns).where(which).order_by(items.number).with_for_update()
+
+
+@functools.cache
+def _updating(dialect: str, state: State) -> sa.Update:
+    """Change the state of some items of a run that are locked."""
+    update = schema.items.update().where(engine.among(dialect)).values(state=state)
+    if state is State.LEASED:
+        changes = {"attempt": items.attempt + 1, "fence": items.fence + 1}
+        return update.values(holder=sa.bindparam("by", type_=sa.String), **changes)
+    update = update.values(holder=None, lease_until=None, losses=0, sent_at=None)
+    return update.values(settled_at=sa.bindparam("now", type_=sa.Float) if state is State.DONE else None)
 
 
 @engine.retried
@@ -175,7 +207,7 @@ def begin(claims: Iterable[Claim]) -> None:
             for held in _in_order(claims)
         ]
         if rows:
-            engine.insert_missing(connection, schema.begun_claims, rows)
+            engine.insert_whole(connection, schema.begun_claims, rows, missing=True)
 
 
 def siblings(job: Job, most: int) -> list[Job]:
@@ -225,30 +257,64 @@ def settle(ends: Iterable[Settled]) -> list[Settled]:
 
     Nothing is written for an expired claim whose item another worker has taken: neither votes nor an answer.
     """
+    ordered = sorted(ends, key=lambda end: _place(end.claim.job))
     with engine.writing() as connection:
         now = engine.now(connection)
-        ordered = sorted(ends, key=lambda end: _place(end.claim.job))
-        return [end for end in ordered if _settle_one(connection, end, now)]
+        kept = [end for of_run in _by_run(ordered, _job_of) for end in _still_held(connection, of_run)]
+        for of_run in _by_run(kept, _job_of):
+            _end_claims(connection, of_run, now)
+        for table, rows in _records(kept, now).items():
+            if rows:
+                engine.insert_whole(connection, table, rows)
+    return kept
 
 
-def _settle_one(connection: sa.Connection, end: Settled, now: float) -> bool:
-    state = State.PENDING if end.answer is None else State.DONE
-    changes = {"settled_at": None if end.answer is None else now, "losses": 0, "sent_at": None}
-    if not _let_go(connection, end.claim, state, now, end.outcome, changes):
-        return False
-    where = {"run": end.claim.job.run, "number": end.claim.job.item, "attempt": end.claim.attempt}
-    if end.votes:
-        rows = [
+def _job_of(end: Settled) -> Job:
+    return end.claim.job
+
+
+def _still_held(connection: sa.Connection, ends: Sequence[Settled]) -> list[Settled]:
+    """Lock the items of some claims of one run; give the ends of those that are still valid."""
+    query = _locking(connection.dialect.name, State.LEASED)
+    rows = connection.execute(query, engine.keys(map(_job_of, ends)))
+    fences = {row.number: row.fence for row in rows}
+    return [end for end in ends if fences.get(end.claim.job.item) == end.claim.fence]
+
+
+def _end_claims(connection: sa.Connection, ends: Sequence[Settled], now: float) -> None:
+    """End claims of one run whose items are locked."""
+    for state in (State.DONE, State.PENDING):
+        jobs = [end.claim.job for end in ends if (end.answer is None) == (state is State.PENDING)]
+        if jobs:
+            values = {**engine.keys(jobs), "now": now} if state is State.DONE else engine.keys(jobs)
+            connection.execute(_updating(connection.dialect.name, state), values)
+    connection.execute(
+        _ENDED,
+        [
+            {
+                **{f"of_{name}": value for name, value in _key(end.claim).items()},
+                "now": now,
+                "as": end.outcome,
+            }
+            for end in ends
+        ],
+    )
+
+
+def _records(ends: Sequence[Settled], now: float) -> dict[sa.Table, list[dict[str, Any]]]:
+    """Give the rows of some results, by table."""
+    votes, rounds, answers = [], [], []
+    for end in ends:
+        where = {"run": end.claim.job.run, "number": end.claim.job.item, "attempt": end.claim.attempt}
+        places = end.places or itertools.count()
+        votes += [
             {**where, "place": place, "scorer": end.scorer, **vote.__dict__}
-            for place, vote in zip(end.places or itertools.count(), end.votes, strict=False)
+            for place, vote in zip(places, end.votes, strict=False)
         ]
-        connection.execute(schema.votes.insert(), rows)
-    if end.sampled:
-        connection.execute(schema.rounds.insert(), [{**where, **record.__dict__} for record in end.sampled])
-    if end.answer is not None:
-        values = {"letter": end.answer.letter, "how": end.answer.how, "support": end.answer.support}
-        connection.execute(schema.answers.insert().values(**where, **values, answered_at=now))
-    return True
+        rounds += [{**where, **record.__dict__} for record in end.sampled]
+        if end.answer is not None:
+            answers.append({**where, **end.answer.__dict__, "answered_at": now})
+    return {schema.votes: votes, schema.rounds: rounds, schema.answers: answers}
 
 
 @engine.retried

@@ -8,6 +8,7 @@ Claims and leases are in `claims`. This module sends no messages and does not de
 import contextlib
 import functools
 import itertools
+import json
 import logging
 import os
 import re
@@ -26,10 +27,12 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 
 from shared import file_permissions, settings
 from shared.errors import Conflict, ServiceUnreachable, UserError
+from shared.jobs import Job
 from shared.ledger import migrations, postgres, schema, sqlite_files
 
 log = logging.getLogger(__name__)
 CHUNK = 500
+_SQLITE_VALUES = 32_000  # of one statement; SQLite takes 32,766
 UPGRADE = "votequeue ledger upgrade"
 _SCHEMA_LOCK = 7014  # the key of PostgreSQL's advisory lock
 # Limits of a PostgreSQL session, in milliseconds: a stalled transaction blocks all other workers, so the
@@ -345,6 +348,46 @@ def insert_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[di
     connection.execute(_inserting(connection, table).on_conflict_do_nothing(), rows)
 
 
+def insert_whole(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]], missing: bool = False
+) -> None:
+    """Insert rows of the same columns with one statement; ``missing``: only those whose keys do not exist.
+
+    The drivers' `executemany` executes a statement per row. With psycopg, this takes several times as long
+    for client and server; sqlite3 lets other threads run after each row. Columns' defaults are not applied.
+    """
+    columns, ending = tuple(rows[0]), "ON CONFLICT DO NOTHING" if missing else ""
+    if connection.dialect.name == "sqlite":
+        for some in chunks(rows, _SQLITE_VALUES // len(columns)):
+            values = tuple(_sqlite_value(row[column]) for row in some for column in columns)
+            connection.exec_driver_sql(_insert_values(table.name, columns, len(some), ending), values)
+        return
+    try:
+        text = json.dumps(rows, allow_nan=False)
+    except ValueError:  # NaN or infinite: JSON has no such numbers
+        insert = _inserting(connection, table)
+        connection.execute(insert.on_conflict_do_nothing() if missing else insert, rows)
+    else:
+        connection.execute(_insert_json(table.name, columns, ending), {"rows": text})
+
+
+@functools.lru_cache
+def _insert_values(table: str, columns: Sequence[str], count: int, ending: str) -> str:
+    rows = ", ".join([f"({', '.join('?' * len(columns))})"] * count)
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {rows} {ending}"  # noqa: S608  our own names
+
+
+@functools.lru_cache
+def _insert_json(table: str, columns: Sequence[str], ending: str) -> sa.TextClause:
+    names = ", ".join(columns)
+    rows = f"json_populate_recordset(NULL::{table}, CAST(:rows AS json))"
+    return sa.text(f"INSERT INTO {table} ({names}) SELECT {names} FROM {rows} {ending}")  # noqa: S608  as above
+
+
+def _sqlite_value(value: object) -> object:
+    return json.dumps(value) if isinstance(value, list | tuple) else value
+
+
 def put(
     connection: sa.Connection, table: sa.Table, key: dict[str, object], values: dict[str, object]
 ) -> None:
@@ -356,6 +399,25 @@ def put(
 def _inserting(connection: sa.Connection, table: sa.Table) -> "postgresql.Insert | sqlite.Insert":
     on_postgresql = connection.dialect.name == "postgresql"
     return postgresql.insert(table) if on_postgresql else sqlite.insert(table)
+
+
+@functools.cache
+def among(dialect: str) -> sa.ColumnElement[bool]:
+    """Select some items of a run by their `keys`, which are the statement's values."""
+    columns, run = schema.items.c, sa.bindparam("of_run", type_=sa.String)
+    if dialect != "postgresql":
+        return sa.and_(columns.run == run, columns.number.in_(sa.bindparam("of_numbers", expanding=True)))
+    # Of a new run, PostgreSQL has no statistics, takes it for a small one, and would read all of its items.
+    # It cannot do so if the run is not a constant.
+    numbers = sa.func.unnest(sa.bindparam("of_numbers", type_=postgresql.ARRAY(sa.Integer)))
+    listed = sa.select(run.label("run"), numbers.label("number")).cte("keys").prefix_with("MATERIALIZED")
+    return sa.tuple_(columns.run, columns.number).in_(sa.select(listed.c.run, listed.c.number))
+
+
+def keys(jobs: Iterable[Job]) -> dict[str, Any]:
+    """Give the keys of jobs of one run for `among`."""
+    (run, *_), numbers = zip(*((job.run, job.item) for job in jobs), strict=True)
+    return {"of_run": run, "of_numbers": list(numbers)}
 
 
 def update_in_order(

@@ -125,19 +125,13 @@ def _open_runs(
 @engine.retried
 def mark_sent(jobs: Sequence[Job]) -> None:
     """Record that messages were sent."""
-    if not jobs:
-        return
+    ordered = sorted(jobs, key=lambda job: (job.run, job.item))
     with engine.writing() as connection:
-        now = engine.now(connection)
-        connection.execute(
-            schema.items.update()
-            .where(items.run == sa.bindparam("of_run"), items.number == sa.bindparam("of_number"))
-            .values(sent_at=now),
-            [
-                {"of_run": run, "of_number": number}
-                for run, number in sorted((job.run, job.item) for job in jobs)
-            ],
-        )
+        sent = {"sent_at": engine.now(connection)}
+        which = engine.among(connection.dialect.name)
+        for _, of_run in itertools.groupby(ordered, key=lambda job: job.run):
+            for some in engine.chunks(of_run):
+                engine.update_in_order(connection, which.params(engine.keys(some)), sent)
 
 
 @engine.retried

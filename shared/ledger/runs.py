@@ -67,12 +67,6 @@ def find_run(name: str) -> Run | None:
     return Run(**row._mapping) if row else None
 
 
-def queue_of(name: str) -> str | None:
-    """Name the queue of a run's messages; ``None``: there is no such run."""
-    run = find_run(name)
-    return run.queue if run else None
-
-
 def get_run(name: str) -> Run:
     """Look up a run by name.
 

@@ -220,6 +220,18 @@ def test_the_bench_of_promotion() -> None:
     assert (rows[-1][0], rows[-1][2]) == ("-15", "100")
 
 
+def test_the_bench_of_overhead(home: Path) -> None:
+    said = bench("overhead", "--questions", 60, "--ledger", "sqlite", "--full-ledger", 120).splitlines()
+    rows = [line.strip("| ").split(" | ") for line in said if line.startswith("| ")]
+    assert [row[:2] for row in rows[1:]] == [
+        ["a task that does nothing", "60"],
+        ["sqlite", "60"],
+        ["sqlite, 120 recorded", "60"],
+    ]
+    assert all(float(figure) > 0 for row in rows[1:] for figure in (row[2], row[5], row[6]))
+    assert "ratio of the full ledger to the empty one" in said[-1]
+
+
 def test_the_bench_of_inputs(home: Path) -> None:
     said = bench("inputs", 20).splitlines()
     assert {"votequeue.jsonl", "mmlu.parquet", "logiqa-text.txt"} <= {line.partition(":")[0] for line in said}

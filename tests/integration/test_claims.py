@@ -1,6 +1,7 @@
 """Conformance of the ledger's claims, the same on every database it can live in."""
 
 import json
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -42,6 +43,21 @@ def answered(claim: claims.Claim, letter: str = "A") -> Settled:
 def test_a_run_has_one_pending_item_a_question(jobs: list[Job]) -> None:
     assert jobs == [Infer(run="r", item=number) for number in range(6)]
     assert runs.count_states("r")[State.PENDING] == 6
+
+
+def test_results_are_stored_whatever_their_texts_and_numbers_are(jobs: list[Job]) -> None:
+    held = claims.claim(jobs[:2], "one", lease=10)
+    text = 'a "quoted" \\ text:\n答案是：A 🙂'
+    ends = [
+        Settled(claim, [VoteRecord(text, None, 0.1, True, 5, mean_logprob=lowest)], None, "again")
+        for claim, lowest in zip(held, (-0.1 - 1e-16, -math.inf), strict=True)
+    ]
+    assert claims.settle(ends) == ends
+    with engine.reading() as connection:
+        stored = connection.execute(
+            sa.select(schema.votes.c.text, schema.votes.c.mean_logprob).order_by(schema.votes.c.number)
+        ).all()
+    assert [tuple(row) for row in stored] == [(text, -0.1 - 1e-16), (text, -math.inf)]
 
 
 def test_a_claim_raises_attempt_and_fence_and_is_exclusive(jobs: list[Job]) -> None:

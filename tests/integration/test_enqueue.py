@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from producers.enqueue import inputs, publish
 from shared import broker
 from shared.errors import ServiceUnreachable, UserError
+from shared.jobs import Job
 from shared.ledger import claims, engine, progress, runs, schema
 from shared.ledger.schema import State
 from shared.options import Sampling
@@ -97,18 +99,19 @@ def test_other_options_make_another_run(data: Path) -> None:
 def test_a_run_whose_sending_was_cut_short_sends_only_the_rest(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, sent = broker.Sender.send, []
+    real, sent = broker.send, []
 
-    def breaking(self: broker.Sender, job: object) -> None:
-        if len(sent) == 3:
+    def breaking(jobs: Sequence[Job]) -> int:
+        if sent:
             raise KeyboardInterrupt
-        sent.append(job)
-        real(self, job)  # type: ignore[arg-type]
+        sent.extend(jobs)
+        return real(jobs)
 
-    monkeypatch.setattr(broker.Sender, "send", breaking)
-    with pytest.raises(KeyboardInterrupt):
-        run_fixtures.infer(data, SAMPLING, "r")
-    monkeypatch.setattr(broker.Sender, "send", real)
+    monkeypatch.setattr(publish, "CHUNK", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(broker, "send", breaking)
+        with pytest.raises(KeyboardInterrupt):
+            run_fixtures.infer(data, SAMPLING, "r")
     assert run_fixtures.infer(data, SAMPLING, "r").sent == 1
     assert len(messages()) == 4
 
@@ -274,11 +277,11 @@ def test_with_no_broker_nothing_is_written(
 def test_a_broker_that_goes_away_while_sending_leaves_a_run_to_go_on_with(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(self: object, job: object) -> None:
+    def gone(jobs: object) -> None:
         raise ServiceUnreachable("the broker does not answer")
 
     with monkeypatch.context() as patched:
-        patched.setattr(broker.Sender, "send", gone)
+        patched.setattr(broker, "send", gone)
         with pytest.raises(ServiceUnreachable, match="run 'r' is recorded: repeat the command"):
             run_fixtures.infer(data, SAMPLING, "r")
     assert run_fixtures.infer(data, SAMPLING, "r").sent == 4

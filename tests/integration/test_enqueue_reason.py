@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from producers.enqueue import publish
 from shared import broker, prompts, service_pauses, settings
 from shared.errors import ServiceUnreachable
-from shared.jobs import Reason
+from shared.jobs import Job, Reason
 from shared.ledger import calls, claims, engine, progress, runs, schema
 from shared.ledger.schema import State
 from tests.conftest import Command
@@ -222,13 +223,13 @@ def test_the_budget_is_on_record_before_a_message_is_sent(
     data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[float | None] = []
-    real = broker.Sender.send
+    real = broker.send
 
-    def looking(self: broker.Sender, job: Any) -> None:
-        found.append(calls.spent(job.run).budget)
-        real(self, job)
+    def looking(jobs: Sequence[Job]) -> int:
+        found.extend(calls.spent(job.run).budget for job in jobs)
+        return real(jobs)
 
-    monkeypatch.setattr(broker.Sender, "send", looking)
+    monkeypatch.setattr(broker, "send", looking)
     assert votequeue("enqueue", "reason", data, *CHAT, "--budget", 2.5).code == 0
     assert found == [2.5] * 3
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from kombu import Connection, Exchange, Queue
+from kombu.asynchronous import Hub
 from kombu.exceptions import OperationalError
 
 from shared import broker, redis_transport
@@ -92,6 +93,44 @@ def test_messages_that_are_not_acknowledged_go_back_when_a_worker_stops(
     taken(connection)
     connection.close()
     assert left(server)() == 1
+
+
+def test_messages_are_taken_together_as_many_as_there_is_room_for(
+    server: Broker, connection: Connection
+) -> None:
+    import redis
+
+    client = redis.Redis.from_url(server.url)
+    messages: list[Any] = []
+    consumer = connection.Consumer(
+        [QUEUE], callbacks=[lambda _, message: messages.append(message)], prefetch_count=3
+    )
+    consumer.consume()
+    with connection.Producer() as producer, producer.batch():
+        for item in range(5):
+            producer.publish({"item": item}, routing_key=QUEUE.name)
+    connection.drain_events(timeout=5)
+    assert [message.payload["item"] for message in messages] == [0, 1, 2]
+    assert left(server)() == 2
+    assert client.hlen(broker.UNACKED) == client.zcard(broker.UNACKED_INDEX) == 3
+    for message in messages:
+        message.ack()
+    assert client.hlen(broker.UNACKED) == client.zcard(broker.UNACKED_INDEX) == 0
+    connection.drain_events(timeout=5)
+    assert [message.payload["item"] for message in messages] == [0, 1, 2, 3, 4]
+
+
+def test_requests_within_a_moment_are_coalesced(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    monkeypatch.setattr(redis_transport, "get_event_loop", lambda: hub)
+    calls: list[str] = []
+    coalesced = redis_transport.Coalesced(lambda: calls.append("called"), 0.01)
+    assert [coalesced.request() for _ in range(3)] == [True] * 3
+    loop = hub.create_loop()
+    while not calls:
+        next(loop)
+    hub.close()
+    assert calls == ["called"]
 
 
 def test_the_lists_of_a_queue_are_those_that_kombu_reads_in_their_order(connection: Connection) -> None:

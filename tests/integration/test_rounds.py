@@ -532,7 +532,7 @@ def test_an_unexplained_error_loses_its_batch_which_goes_on_smaller_then_alone_t
     seen = []
     for losses in range(2 + MAX_LOSSES):
         batch = claim(run)
-        seen.append((rounds.batch_size(batch[0]), rounds.is_exclusive(batch[0])))
+        seen.append((rounds.batching(run).size_of(batch[0]), rounds.is_exclusive(batch[0])))
         assert play(play_on, batch) == ["lost: an unexplained error"]
         assert standing(run)[1:] == (0, losses + 1)
     assert seen == [(16, False), (8, False), (4, True), (2, True), (1, True), (1, True)]
@@ -713,7 +713,9 @@ def work_off(run: str, count: int, rounds_of: Rounds, size: int, in_flight: int)
         while held := claim(run, count):
             await asyncio.gather(
                 *(
-                    batches.submit(one, one.job.run, rounds.batch_size(one), rounds.is_exclusive(one))
+                    batches.submit(
+                        one, one.job.run, rounds.batching(run).size_of(one), rounds.is_exclusive(one)
+                    )
                     for one in held
                 )
             )

@@ -184,7 +184,10 @@ class Asker:
         return partial.sampled(_stopped(_joined(parts).records, len(partial.coming), aborted))
 
     async def _ask_all(self, requests: Sequence[_Request], progress: Counter) -> list["_Part"]:
-        asking = (self._ask(part, progress) for request in requests for part in request.by_prompt())
+        parts = [part for request in requests for part in request.by_prompt()]
+        if len(parts) == 1:
+            return [await self._ask(parts[0], progress)]
+        asking = (self._ask(part, progress) for part in parts)
         results = await asyncio.gather(*asking, return_exceptions=True)
         # Only now: the paid replies of the other voices are on record for the next try.
         for result in results:

@@ -14,6 +14,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from shared.errors import NotServedHere, Refused, ServiceUnreachable, UserError, VotequeueError
 from shared.generators import GENERATORS, VLLM
@@ -75,11 +76,9 @@ class Rounds:
             self.meter.end(batch[0].job.run, batch)
 
     async def _run(self, batch: Sequence[Claim], ended: Ended) -> list[str | VotequeueError]:
-        plan = await asyncio.to_thread(plan_of, batch[0].job.run)
         # An entry's questions side by side: the engine computes the common part of their prompts once.
         given, batch = batch, sorted(batch, key=lambda claim: claim.job.item)
-        asked = await asyncio.to_thread(_asked, batch)
-        model = await asyncio.to_thread(models.chosen, "scorer", plan.sampling.scorer)
+        plan, asked, model = await asyncio.to_thread(_loaded, batch)
         if model is not None:
             plan = dataclasses.replace(plan, sampling=model.weighing(plan.sampling))
         outcomes: dict[Claim, str | VotequeueError] = {}
@@ -103,7 +102,8 @@ class Rounds:
         # From here on, an outage of the ledger must not lose the sampled votes.
         ends = await retries.until_done_aside(lambda: judging.judge(self._scorer, plan, model, finished))
         kept = await retries.until_done_aside(lambda: claims.settle(ends))
-        await asyncio.to_thread(settlement.publish, [end.claim.job for end in kept if end.answer is None])
+        if again := [end.claim.job for end in kept if end.answer is None]:
+            await asyncio.to_thread(settlement.publish, again)
         late = dict.fromkeys((each.claim for each in finished), settlement.TOO_LATE)
         return late | {end.claim: end.outcome for end in kept}
 
@@ -120,8 +120,12 @@ class Rounds:
         A question whose sampling fails goes to ``failed``, with its error.
         """
         self._require_same(plan)
-        examples = await asyncio.to_thread(self._examples, plan, asked, batch[0].job.run)
-        adapter = await asyncio.to_thread(models.chosen, "lora", plan.sampling.lora)
+        examples, adapter = await asyncio.to_thread(
+            lambda: (
+                self._examples(plan, asked, batch[0].job.run),
+                models.chosen("lora", plan.sampling.lora),
+            )
+        )
         name = adapter.name if adapter else None
         stops = plan.sampling.stop != "never" or plan.sampling.vote_budget is not None
         folds = await asyncio.to_thread(folds_of, batch) if stops else [UNLABELLED] * len(batch)
@@ -207,19 +211,27 @@ def _without_question(asked: PromptQuestion) -> PromptQuestion:
     return PromptQuestion(asked.problem, "", ()) if asked.problem.strip() else asked
 
 
-def takes_entries(run: str) -> bool:
-    """Tell whether a worker claims an entry's questions together, because their prompts share examples."""
+@dataclass(frozen=True)
+class Batching:
+    """How a run's questions become batches: of which size, and whether an entry's are claimed together."""
+
+    size: int
+    by_entry: bool
+
+    def size_of(self, claim: Claim) -> int:
+        """Give a question's maximum batch size: its run's, halved with each death of its work."""
+        return max(1, self.size >> claim.losses)
+
+
+def batching(run: str) -> Batching:
+    """Tell how a run's questions become batches; they are claimed by entry if its prompts share examples."""
     try:
-        return plan_of(run).sampling.examples_per == "entry"
+        sampling = plan_of(run).sampling
     except ServiceUnreachable:
         raise
     except (Refused, UserError):
-        return False  # there is no such run, or its round ends in this error
-
-
-def batch_size(claim: Claim) -> int:
-    """Give a question's maximum batch size: its run's, halved with each death of its work."""
-    return max(1, plan_of(claim.job.run).sampling.batch >> claim.losses)
+        return Batching(1, by_entry=False)  # there is no such run, or its round ends in this error
+    return Batching(sampling.batch, sampling.examples_per == "entry")
 
 
 def is_exclusive(claim: Claim) -> bool:
@@ -228,6 +240,12 @@ def is_exclusive(claim: Claim) -> bool:
     A single death nearly always means that a worker was stopped, and costs no parallelism.
     """
     return claim.losses >= EXCLUSIVE_FROM
+
+
+def _loaded(batch: Sequence[Claim]) -> tuple[Plan, list[PromptQuestion], Model | None]:
+    """Read the plan of a batch's run, the questions, and the scorer."""
+    plan = plan_of(batch[0].job.run)
+    return plan, _asked(batch), models.chosen("scorer", plan.sampling.scorer)
 
 
 def _asked(batch: Sequence[Claim]) -> list[PromptQuestion]:
