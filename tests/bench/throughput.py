@@ -137,13 +137,14 @@ def bare(of: str, looping: bool) -> Iterator[tuple[str, dict[str, float]]]:
             fitting(template, question, found, lambda text: len(count(text)) <= room)
             for question, found in zip(asked, nearest, strict=True)
         ]
+        stops = list(prompt_store.stops(sampling))
         for way, size in {"bare": len(texts), **({"loop": BATCH} if looping else {})}.items():
             bare_engine.reset_prefix_cache()
             begun, tokens = time.monotonic(), 0
             for first in range(0, len(texts), size):
                 outputs = bare_engine.generate(
                     texts[first : first + size],
-                    vllm_generator.sampling_params(sampling, sampling.max_tokens, None, []),
+                    vllm_generator.sampling_params(sampling, sampling.max_tokens, None, stops),
                     use_tqdm=False,
                 )
                 tokens += sum(len(vote.token_ids) for output in outputs for vote in output.outputs)
