@@ -201,7 +201,11 @@ def identity(text: str) -> str:
 
 def unit(entry: Entry) -> str:
     """Name what is resampled or held out together: copies of one problem; without a problem, the entry."""
-    return identity(entry.problem) if entry.problem.strip() else f"entry {entry.id}"
+    return _unit(entry.problem, entry.id)
+
+
+def _unit(problem: str, name: str | int) -> str:
+    return identity(problem) if problem.strip() else f"entry {name}"
 
 
 def entry_of(text: str) -> Entry:
@@ -237,7 +241,7 @@ class EntryText:
     @functools.cached_property
     def unit(self) -> str:
         """Give the entry's `unit`."""
-        return identity(self.problem) if self.problem.strip() else f"entry {self._fields['id']}"
+        return _unit(self.problem, self._fields["id"])
 
     @functools.cached_property
     def _fields(self) -> dict[str, Any]:

@@ -62,7 +62,39 @@ class Request:
         return prompts.plain_text(self.prompt).rpartition(LAST_CASE)[2]
 
 
-class FakeGenerator:
+class EnginelessGenerator:
+    """What all generators without an engine have in common: they take every prompt, and choose no letters."""
+
+    chats = False
+
+    async def start(self) -> None:
+        """Be ready."""
+
+    async def stop(self) -> None:
+        """Be gone."""
+
+    def count_tokens(self, prompt: ModelInput, sampling: Sampling) -> int:
+        """Count characters."""
+        return len(prompts.plain_text(prompt))
+
+    async def choose(
+        self,
+        prompt: ModelInput,
+        votes: Sequence[Completion],
+        question: LetterQuestion,
+        sampling: Sampling,
+        adapter: str | None = None,
+        job: Job | None = None,
+    ) -> list[str | None]:
+        """Give none."""
+        return [None for _ in votes]
+
+    def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
+        """Take every prompt."""
+        return True
+
+
+class FakeGenerator(EnginelessGenerator):
     """Replies by script: marks in the question asked -> one reply a call, the last one for ever.
 
     ``otherwise`` replies to all else. A question with the mark ``poison`` kills the engine under everything
@@ -92,20 +124,10 @@ class FakeGenerator:
         self._room = room
         self._hold = hold
 
-    async def start(self) -> None:
-        """Be ready."""
-
-    async def stop(self) -> None:
-        """Be gone."""
-
     @property
     def identity(self) -> GeneratorIdentity:
         """Have a name."""
         return GENERATOR
-
-    def count_tokens(self, prompt: ModelInput, sampling: Sampling) -> int:
-        """Count characters."""
-        return len(prompts.plain_text(prompt))
 
     async def choose(
         self,

@@ -3,9 +3,7 @@
 look("host:812:9f", settings)  # one worker at a time; a run is tested once
 """
 
-import itertools
 from collections import defaultdict
-from operator import attrgetter
 
 from shared import dataset, vote_weights, voting
 from shared.errors import UserError
@@ -46,11 +44,10 @@ def outcomes(scorer: Model, run: Run) -> dict[str, int]:
     gains: defaultdict[str, int] = defaultdict(int)
     for result in votes.of_run(run.name):
         scored = bool(result.votes) and all(vote.scorer == scorer.name for vote in result.votes)
-        if result.gold is None or not scored or dataset.identity(result.entry.problem) in learned:
+        if result.gold is None or not scored or dataset.identity(result.text.problem) in learned:
             continue
-        unit = dataset.unit(result.entry)
+        unit, rounds = result.text.unit, result.votes_by_round
         fold = vote_weights.fold(unit, labelled=True)
-        rounds = [list(group) for _, group in itertools.groupby(result.votes, key=attrgetter("attempt"))]
         weighed = [
             [Vote(vote.letter, vote.score, sampling.kind_weight(vote.kind, fold)) for vote in of_round]
             for of_round in rounds

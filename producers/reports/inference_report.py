@@ -217,8 +217,9 @@ def _kinds(
         cast = tuple(map(_COUNTED, result.votes))
         scores = [vote.score for vote in result.votes]
         scored = tuple(score is not None for score in scores) if None in scores else ()
-        sampled = tuple(sampled[1:] for sampled in result.rounds)
-        kind = (abstains, result.gold, *result[4:6], *result[7:9], cast, scored, sampled)
+        sampled = tuple(source[1:] for source in result.rounds)  # all but the question's number
+        ended = result.state, result.attempt, result.letter, result.how
+        kind = (abstains, result.gold, *ended, cast, scored, sampled)
         if (known := kinds.get(kind)) is not None:
             known[1] += 1
             continue

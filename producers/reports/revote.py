@@ -5,12 +5,10 @@
 Questions about problems in the scorer's training data are left out.
 """
 
-import itertools
 import operator
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 
 from producers import run_progress
 from producers.reports import confidence_intervals
@@ -155,7 +153,7 @@ def _count(comparison: Revote, model: Model | None, sampling: Sampling) -> tuple
     weighing = sampling if sampling.kind_weights else None
     cases, tallies, entries = _Cases(), _tallies(model, weighing is not None), dict[str, int]()
     for result, gold in _results(comparison, model):
-        unit, rounds = result.text.unit, _rounds(result)
+        unit, rounds = result.text.unit, result.votes_by_round
         cases.add(result, entries.setdefault(unit, len(entries)))
         tokens = [sum([vote.tokens for vote in votes]) for votes in rounds]
         plain = _weighed(rounds, None, unit)
@@ -195,10 +193,6 @@ def _results(comparison: Revote, model: Model | None) -> Iterator[tuple[Question
         else:
             comparison.stopped += result.unfinished > 0
             yield result, gold
-
-
-def _rounds(result: QuestionResult) -> list[list[RecordedVote]]:
-    return [list(group) for _, group in itertools.groupby(result.votes, key=attrgetter("attempt"))]
 
 
 def _why(comparison: Revote) -> str:

@@ -61,7 +61,7 @@ class RecordedVote(NamedTuple):
         return voices.kind(self.voice, self.outcome)
 
 
-class SampledRound(NamedTuple):
+class RoundSource(NamedTuple):
     """Where the votes of a round and voice came from, and how many were not finished; see `RoundRecord`."""
 
     number: int
@@ -89,7 +89,7 @@ class QuestionResult(NamedTuple):
     letter: str | None
     how: str | None
     answered_at: float | None
-    rounds: Sequence[SampledRound] = ()
+    rounds: Sequence[RoundSource] = ()
 
     @property
     def entry(self) -> Entry:
@@ -105,6 +105,11 @@ class QuestionResult(NamedTuple):
     def aborted_tokens(self) -> int:
         """Count the tokens of its aborted votes."""
         return sum(sampled.aborted_tokens or 0 for sampled in self.rounds)
+
+    @property
+    def votes_by_round(self) -> list[list[RecordedVote]]:
+        """Give the votes of each round, in order."""
+        return [list(votes) for _, votes in itertools.groupby(self.votes, key=attrgetter("attempt"))]
 
     @property
     def first_round(self) -> list[RecordedVote]:
@@ -183,7 +188,7 @@ class VoteSource:
 
 def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
     """Read all questions of a run in order; with ``texts``, the votes' texts too."""
-    columns = [schema.rounds.c[name] for name in SampledRound._fields]
+    columns = [schema.rounds.c[name] for name in RoundSource._fields]
     sampled = sa.select(*columns).where(schema.rounds.c.run == run)
     # A caller may stop early.
     with (
@@ -191,7 +196,7 @@ def of_run(run: str, texts: bool = False) -> Iterator[QuestionResult]:
         closing(connection.execute(_votes_where(votes.run == run, whole=texts))) as cast,
         closing(connection.execute(sampled.order_by(*columns[:3]))) as rounds,
     ):
-        votes_of, rounds_of = _Groups(RecordedVote, cast), _Groups(SampledRound, rounds)
+        votes_of, rounds_of = _Groups(RecordedVote, cast), _Groups(RoundSource, rounds)
         for text, rows in _by_entry(connection, run):
             entry = EntryText(text)
             for number, key, _, question, state, attempt, letter, how, _, answered_at in rows:

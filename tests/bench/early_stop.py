@@ -13,10 +13,8 @@ letter gets all that the others leave, which is the most that it can have.
 
 import argparse
 import asyncio
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, cast
 
 from producers import run_progress
@@ -104,8 +102,7 @@ def cases(run: str) -> Iterator[Case]:
             known = {vote.letter: vote.score for vote in told.votes if vote.letter and vote.score is not None}
             rest = max(0.0, 1 - sum(known.values())) if kind and kind.answers else 1.0
             most = {letter: known.get(letter, rest) if kind and kind.answers else 1.0 for letter in letters}
-            rounds = [list(group) for _, group in itertools.groupby(told.votes, key=attrgetter("attempt"))]
-            yield Case(letters, rounds, most, sampling.fallback)
+            yield Case(letters, told.votes_by_round, most, sampling.fallback)
 
 
 def whole(case: Case, rule: Rule) -> Spent:

@@ -18,15 +18,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import redis
 import sqlalchemy as sa
 
 from shared import broker, settings
 from shared.ledger import engine, schema
 from shared.ledger.schema import OPEN
-from tests.chaos import questions, servers
-from tests.integration import postgres
+from tests.chaos import questions, servers, stage
 
 STARTING = 120.0  # seconds
 EVERY = 0.2  # seconds between two looks at what is left
@@ -96,13 +94,7 @@ def _folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _ledger(kind: str, folder: Path) -> Iterator[servers.Ledger]:
-    home = folder / "var"
-    programs = postgres.binaries()
-    if kind == "postgresql" and programs is None:
-        raise SystemExit("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
-    server: servers.Ledger = servers.Sqlite(home / "ledger.db")
-    if kind == "postgresql" and programs is not None:
-        server = servers.Postgres(folder / "postgresql", programs)
+    server = stage.ledger_of(kind, folder)
     server.start()
     try:
         yield server
@@ -185,22 +177,12 @@ def _measured(
             if worker.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"the worker does not start:\n{log.read_text()[-3000:]}")
             time.sleep(0.02)
-        before = [_seconds(pids) for pids in parts]
+        before = [servers.cpu_seconds(pids) for pids in parts]
         while not is_over():
             time.sleep(EVERY)
-        spent = [_seconds(pids) - earlier for pids, earlier in zip(parts, before, strict=True)]
+        spent = [servers.cpu_seconds(pids) - earlier for pids, earlier in zip(parts, before, strict=True)]
         worker.terminate()
     return Cost(*(1000 * seconds / count for seconds in spent))
-
-
-def _seconds(pids: list[int]) -> float:
-    """Sum up the CPU time of processes and of all their children."""
-    total = 0.0
-    for pid in pids:
-        process = psutil.Process(pid)
-        total += sum(process.cpu_times()[:4])  # with children that have ended
-        total += sum(sum(child.cpu_times()[:2]) for child in process.children(recursive=True))
-    return total
 
 
 def _fill(run: str, copies: int) -> None:

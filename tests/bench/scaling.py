@@ -18,7 +18,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import sqlalchemy as sa
 
 from tests.chaos import generators, questions, servers, stage
@@ -126,15 +125,11 @@ def used(fleet: Fleet, broker: servers.Broker, store: servers.Ledger) -> dict[st
     """Give the processor time of workers, broker and ledger server so far, in seconds."""
     assert broker.process is not None
     return {
-        "workers": seconds([psutil.Process(pid) for pid in fleet.pids]),
-        "broker": seconds([psutil.Process(broker.process.pid)]),
-        "ledger": seconds(store.processes()),
+        "workers": servers.cpu_seconds(fleet.pids),
+        "broker": servers.cpu_seconds([broker.process.pid]),
+        # Its first process is the others' parent.
+        "ledger": servers.cpu_seconds(process.pid for process in store.processes()[:1]),
     }
-
-
-def seconds(processes: list[psutil.Process]) -> float:
-    """Sum the processor time of processes and of their children that have ended."""
-    return sum(sum(process.cpu_times()[:4]) for process in processes)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from shared.ledger.models import GeneratorIdentity
 from shared.options import Sampling
 from shared.prompts import ModelInput
 from tests.chaos import questions
-from workers.ports import WHOLE_ROUND, Completion, LetterQuestion, Progress, Step
+from tests.fakes import EnginelessGenerator
+from workers.ports import WHOLE_ROUND, Completion, Progress, Step
 
 FASTEST, SLOWEST = 0.05, 0.3  # seconds
 UNREADABLE = 0.1  # share of rounds
@@ -26,45 +27,17 @@ SLOTS = 256  # sequences that a GPU decodes in the time of one
 VOTES, STEP = "SIMULATED_GPU_VOTES", "SIMULATED_GPU_STEP"
 
 
-class FastGenerator:
+class FastGenerator(EnginelessGenerator):
     """Answers each question with the letter that belongs to its number, in 50 to 300 ms.
 
     A question whose text has the poison mark kills the process that samples it. About one round in ten has no
     readable vote, so that questions go through several rounds.
     """
 
-    chats = False
-
-    async def start(self) -> None:
-        """Be ready."""
-
-    async def stop(self) -> None:
-        """Be gone."""
-
     @property
     def identity(self) -> GeneratorIdentity:
         """Be what the settings name."""
         return GeneratorIdentity(settings.load().model, "none", "fast")
-
-    def count_tokens(self, prompt: ModelInput, sampling: Sampling) -> int:
-        """Count characters."""
-        return len(prompts.plain_text(prompt))
-
-    async def choose(
-        self,
-        prompt: ModelInput,
-        votes: Sequence[Completion],
-        question: LetterQuestion,
-        sampling: Sampling,
-        adapter: str | None = None,
-        job: Job | None = None,
-    ) -> list[str | None]:
-        """Give none."""
-        return [None for _ in votes]
-
-    def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
-        """Take every prompt."""
-        return True
 
     async def sample(
         self,
@@ -75,6 +48,12 @@ class FastGenerator:
         progress: Progress | None = None,
         job: Job | None = None,
         step: Step = WHOLE_ROUND,
+    ) -> list[Completion]:
+        """Give the votes of some places, as `reply` does."""
+        return await self.reply(prompt, sampling, job, step)
+
+    async def reply(
+        self, prompt: ModelInput, sampling: Sampling, job: Job | None, step: Step
     ) -> list[Completion]:
         """Answer after a moment, or kill this process."""
         await asyncio.sleep(random.uniform(FASTEST, SLOWEST))
@@ -105,15 +84,8 @@ class SimulatedGpu(FastGenerator):
         path = os.environ.get(VOTES)
         return cls(json.loads(Path(path).read_text("utf-8")), float(os.environ[STEP])) if path else None
 
-    async def sample(
-        self,
-        prompt: ModelInput,
-        sampling: Sampling,
-        seed: int | None,
-        adapter: str | None = None,
-        progress: Progress | None = None,
-        job: Job | None = None,
-        step: Step = WHOLE_ROUND,
+    async def reply(
+        self, prompt: ModelInput, sampling: Sampling, job: Job | None, step: Step
     ) -> list[Completion]:
         """Give the votes of some places when as many tokens would have been decoded."""
         assert job is not None

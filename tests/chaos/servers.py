@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,16 @@ import psutil
 
 from tests import valkey
 from tests.integration import postgres
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Sum up the user and system time of processes and of all their children, in seconds."""
+    total = 0.0
+    for pid in pids:
+        process = psutil.Process(pid)
+        total += sum(process.cpu_times()[:4])  # with children that have ended
+        total += sum(sum(child.cpu_times()[:2]) for child in process.children(recursive=True))
+    return total
 
 
 @dataclass

@@ -178,7 +178,7 @@ def set_up(
     ``settings`` are those of this process and the workers, below ``folder``.
     """
     broker = servers.Broker(folder / "valkey")
-    ledger = _ledger(kind, folder)
+    ledger = ledger_of(kind, folder)
     before = dict(os.environ)
     _settings(settings, folder / "var", broker.url, ledger.url)
     fleet = Fleet(folder / "var", workers, cold)
@@ -200,7 +200,8 @@ def set_up(
         os.environ.update(before)
 
 
-def _ledger(kind: str, folder: Path) -> servers.Ledger:
+def ledger_of(kind: str, folder: Path) -> servers.Ledger:
+    """Give a ledger of a kind, ``sqlite`` or ``postgresql``, below a folder."""
     if kind == "sqlite":
         return servers.Sqlite(folder / "var" / "ledger.db")
     programs = postgres.binaries()

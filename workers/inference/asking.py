@@ -185,7 +185,7 @@ class Asker:
 
     async def _ask_all(self, requests: Sequence[_Request], progress: Counter) -> list["_Part"]:
         parts = [part for request in requests for part in request.by_prompt()]
-        if len(parts) == 1:
+        if len(parts) == 1:  # nearly always: a task of its own would only cost time
             return [await self._ask(parts[0], progress)]
         asking = (self._ask(part, progress) for part in parts)
         results = await asyncio.gather(*asking, return_exceptions=True)
