@@ -217,6 +217,20 @@ def ping() -> None:
         raise unreachable(error) from None
 
 
+def server() -> dict[str, Any]:
+    """Describe the broker's server: Redis's INFO, and ``time``, its clock in seconds since the epoch.
+
+    Raises:
+        ServiceUnreachable: it does not answer.
+    """
+    try:
+        facts: dict[str, Any] = client().info()
+        seconds, microseconds = client().time()
+    except redis.RedisError as error:
+        raise unreachable(error) from None
+    return {**facts, "time": seconds + microseconds / 1e6}
+
+
 def memory() -> str:
     """Identify the broker's data set; the identity changes when the server restarts or is flushed.
 
