@@ -28,7 +28,7 @@ CUDA = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capaci
 
 
 def seconds_until_hang(watchdog: Watchdog, cpu_share: float, outputs_each: float = 1e9, **kind: bool) -> int:
-    """Give when it calls a busy engine hanging, that takes a share of a core and gives outputs now and then."""
+    """Give when it calls an engine hanging that takes a share of a core and gives outputs now and then."""
     for second in range(1, 1000):
         outputs, cpu = int(second / outputs_each), 50 + second * cpu_share
         if watchdog.hangs(True, outputs, cpu, 100.0 + second, **kind):
