@@ -77,7 +77,7 @@ def _checks(settings: Settings) -> dict[str, Callable[[], str]]:
         "weights": lambda: _weights(settings) if local else "not needed",
         "broker": lambda: _broker(settings),
         "ledger": lambda: _ledger(settings),
-        "broker's clock": lambda: _clock(lambda: float(broker.server()["time"])),
+        "broker's clock": lambda: _clock(broker.now),
         "ledger's clock": lambda: (
             _clock(_ledger_time) if settings.ledger.startswith("postgresql") else "this machine's"
         ),
@@ -228,7 +228,7 @@ def _keys(settings: Settings, name: str) -> str:
     ]
     if [] in lacking:
         return "set"
-    missing = f"{' and '.join(min(lacking, key=len))} missing: set it where the workers run"
+    missing = f"{' and '.join(sorted(lacking, key=len)[0])} missing: set it where the workers run"
     if GENERATORS[settings.generator].calls_provider and settings.provider == name:
         raise UserError(missing)
     if any(len(keys) < len(needed) for keys, needed in zip(lacking, PROVIDERS[name].needs, strict=True)):

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import functools
 import json
+import socket
 import uuid
 from collections import deque
 from collections.abc import Sequence
@@ -29,6 +30,14 @@ from shared.ledger import runs
 KEY_PREFIX = "votequeue:"
 UNACKED, UNACKED_INDEX = KEY_PREFIX + "unacked", KEY_PREFIX + "unacked_index"  # kombu's
 QUEUES = tuple(KINDS)
+# As for PostgreSQL: the kernel gives a connection up whose packets have been lost for 15 s. Without that, a
+# worker that was cut off would wait for messages for two hours.
+_ALIVE = {
+    socket.TCP_KEEPIDLE: 5,
+    socket.TCP_KEEPINTVL: 3,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 15_000,
+}
 # Registered under kombu's own names, so that URLs need no change.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "shared.redis_transport:Transport"))
 
@@ -51,6 +60,7 @@ def _configuration() -> dict[str, Any]:
             "socket_timeout": 15,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
+            "socket_keepalive_options": _ALIVE,
         },
         "task_queues": [Queue(word, Exchange(word), routing_key=word) for word in QUEUES],
         # The queues of generators and models are named as runs need them (`shared.generators`).
@@ -169,7 +179,7 @@ class Taken:
 
 
 def taken(before: float, skip: int, limit: int) -> list[Taken]:
-    """List unacknowledged messages taken before a time (seconds since the epoch), oldest first.
+    """List unacknowledged messages taken before a time of the broker (see `now`), oldest first.
 
     Killed workers leave such messages. kombu would put them back into the queue after its visibility timeout.
     """
@@ -218,17 +228,27 @@ def ping() -> None:
 
 
 def server() -> dict[str, Any]:
-    """Describe the broker's server: Redis's INFO, and ``time``, its clock in seconds since the epoch.
+    """Describe the broker's server as Redis's INFO does.
 
     Raises:
         ServiceUnreachable: it does not answer.
     """
     try:
-        facts: dict[str, Any] = client().info()
-        seconds, microseconds = client().time()
+        return dict(client().info())
     except redis.RedisError as error:
         raise unreachable(error) from None
-    return {**facts, "time": seconds + microseconds / 1e6}
+
+
+def now() -> float:
+    """Give the broker's time in seconds since the epoch.
+
+    Raises:
+        ServiceUnreachable: it does not answer.
+    """
+    try:
+        return redis_transport.CLOCK.now(client())
+    except redis.RedisError as error:
+        raise unreachable(error) from None
 
 
 def memory() -> str:

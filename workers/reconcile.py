@@ -7,7 +7,6 @@ The holder of the ledger's `reconcile` lock does the rest.
 """
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -104,8 +103,9 @@ def clear_unacknowledged(worker: str, settings: Settings) -> int:
     """
     if not locks.hold("unacknowledged", worker, settings.lease):
         return 0
-    before, skipped, dropped = time.time() - 2 * settings.lease, 0, 0
+    skipped = dropped = 0
     try:
+        before = broker.now() - 2 * settings.lease
         while messages := broker.taken(before, skipped, CLEARED_AT_ONCE):
             working = outbox.worked_on(message.job for message in messages if message.job)
             abandoned = [message for message in messages if message.job not in working]
