@@ -15,29 +15,23 @@ from shared.errors import UserError
 
 GPUS, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 CORES = "VLLM_CPU_OMP_THREADS_BIND"
-SECONDS = 20.0  # for nvidia-smi, which may have to initialise the driver
 
 
 def gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     """List the GPUs that programs of this machine may use, as CUDA_VISIBLE_DEVICES names them."""
     if GPUS in environment:
         return [name.strip() for name in environment[GPUS].split(",") if name.strip() not in ("", "-1")]
-    return query_gpus("index") or []
+    return nvidia_smi("--query-gpu=index", "--format=csv,noheader")
 
 
-def query_gpus(fields: str) -> list[str] | None:
-    """Ask the driver for a line per GPU; ``None``: nvidia-smi is missing or does not work."""
-    printed = nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader,nounits")
-    return None if printed is None else [line.strip() for line in printed.splitlines() if line.strip()]
-
-
-def nvidia_smi(*arguments: str) -> str | None:
-    """Give what nvidia-smi prints; ``None``: it is missing or does not work."""
+def nvidia_smi(*arguments: str) -> list[str]:
+    """Give the lines that nvidia-smi prints; none if it is missing or does not work."""
     command = ["nvidia-smi", *arguments]  # its folder differs among drivers and containers
     try:
-        return subprocess.check_output(command, text=True, timeout=SECONDS, stderr=subprocess.DEVNULL)  # noqa: S603
+        printed = subprocess.check_output(command, text=True, timeout=20, stderr=subprocess.DEVNULL)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
-        return None
+        return []
+    return printed.split("\n")[:-1]
 
 
 def assign(
@@ -57,27 +51,24 @@ def assign(
     """
     visible = gpus(environment)
     if not visible:
-        return _share_cores(engines, environment)
-    room = len(visible) // tensor_parallel * int(1 / gpu_memory)
-    if len(engines) > room:
+        cores = sorted(os.sched_getaffinity(0))
+        count = min(len(engines), len(cores))  # with fewer cores than engines, some share one
+        if len(engines) < 2 or CORES in environment:
+            return {}
+        return {
+            name: {CORES: ",".join(map(str, cores[at % count :: count]))} for at, name in enumerate(engines)
+        }
+    groups = [visible[at : at + tensor_parallel] for at in range(0, len(visible), tensor_parallel)]
+    groups = [group for group in groups if len(group) == tensor_parallel]
+    if len(engines) > (room := len(groups) * int(1 / gpu_memory)):
         raise UserError(
             f"{len(engines)} engines (`--infer`, `--serve`) do not fit the {len(visible)} visible GPUs, "
             f"which have room for {room}: start fewer (an engine takes {tensor_parallel} of them, "
             f"VOTEQUEUE_TENSOR_PARALLEL, and {gpu_memory:.0%} of their memory, VOTEQUEUE_GPU_MEMORY)"
         )
-    count = len(visible) // tensor_parallel
-    groups = [visible[at * tensor_parallel : (at + 1) * tensor_parallel] for at in range(count)]
-    rest = visible[min(len(engines), count) * tensor_parallel :] or visible
-    chosen = {name: groups[at % count] for at, name in enumerate(engines)}
+    rest = visible[min(len(engines), len(groups)) * tensor_parallel :] or visible
+    chosen = {name: groups[at % len(groups)] for at, name in enumerate(engines)}
     chosen |= {name: [rest[at % len(rest)]] for at, name in enumerate(others)}
     # nvidia-smi numbers GPUs by their place on the bus, CUDA the fastest first unless told otherwise.
     order = {} if GPUS in environment else {ORDER: environment.get(ORDER, "PCI_BUS_ID")}
     return {name: {GPUS: ",".join(group), **order} for name, group in chosen.items()}
-
-
-def _share_cores(engines: Sequence[str], environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if len(engines) < 2 or not cores or CORES in environment:
-        return {}
-    count = min(len(engines), len(cores))  # with fewer cores than engines, some share one
-    return {name: {CORES: ",".join(map(str, cores[at % count :: count]))} for at, name in enumerate(engines)}

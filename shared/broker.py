@@ -32,12 +32,8 @@ UNACKED, UNACKED_INDEX = KEY_PREFIX + "unacked", KEY_PREFIX + "unacked_index"  #
 QUEUES = tuple(KINDS)
 # As for PostgreSQL: the kernel gives a connection up whose packets have been lost for 15 s. Without that, a
 # worker that was cut off would wait for messages for two hours.
-_ALIVE = {
-    socket.TCP_KEEPIDLE: 5,
-    socket.TCP_KEEPINTVL: 3,
-    socket.TCP_KEEPCNT: 3,
-    socket.TCP_USER_TIMEOUT: 15_000,
-}
+_ALIVE = dict(zip((socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT), (5, 3, 3), strict=True))
+_ALIVE[socket.TCP_USER_TIMEOUT] = 15_000
 # Registered under kombu's own names, so that URLs need no change.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "shared.redis_transport:Transport"))
 
@@ -228,11 +224,7 @@ def ping() -> None:
 
 
 def server() -> dict[str, Any]:
-    """Describe the broker's server as Redis's INFO does.
-
-    Raises:
-        ServiceUnreachable: it does not answer.
-    """
+    """Describe the broker's server as Redis's INFO does. Raises as `ping` does."""
     try:
         return dict(client().info())
     except redis.RedisError as error:
@@ -240,11 +232,7 @@ def server() -> dict[str, Any]:
 
 
 def now() -> float:
-    """Give the broker's time in seconds since the epoch.
-
-    Raises:
-        ServiceUnreachable: it does not answer.
-    """
+    """Give the broker's time in seconds since the epoch. Raises as `ping` does."""
     try:
         return redis_transport.CLOCK.now(client())
     except redis.RedisError as error:

