@@ -1,8 +1,8 @@
 """Faults of a real engine: `python -m tests.chaos.engine` (10 to 20 minutes on two cores).
 
 The worker runs the real weights. Its EngineCore is killed while it loads, reads prompts and decodes, and is
-stopped (SIGSTOP) while it decodes. Exit 1: a question was lost, buried or charged, a process was left, or the
-log has a stack where it should have a line.
+stopped (SIGSTOP) while it decodes; at last its steps raise two errors, out of memory and another. Exit 1: a
+question was lost, buried or charged, a process was left, or the log has a stack where a line is enough.
 """
 
 import json
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -31,7 +32,37 @@ QUESTIONS, TOKENS, VOTES = 8, 96, 3
 SETTINGS = {"KV_CACHE_GIB": "1", "MAX_MODEL_LEN": "4096"}
 DIED, HANGS = "the engine's process died", "the engine hangs"
 LOADING_AGAIN = "was killed while it loaded the model: it is started again"
+FEWER = "sequences are sampled at a time from now on"
 STACK = "Traceback (most recent call last)"
+FAULT = "ENGINE_FAULT"  # names a file: the error that the engine's next step raises
+# Python imports this module at the start of each process that finds it on its path.
+SITECUSTOMIZE = f"""
+import importlib.abc, importlib.util, os, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "vllm.v1.core.sched.scheduler":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (load(module), patch(module.Scheduler))
+        return spec
+
+def patch(scheduler):
+    schedule = scheduler.schedule
+    def fail_or_schedule(*args, **keywords):
+        try:
+            with open(os.environ["{FAULT}"]) as file:
+                message = file.read()
+            os.unlink(os.environ["{FAULT}"])
+        except OSError:
+            return schedule(*args, **keywords)
+        raise RuntimeError(message)
+    scheduler.schedule = fail_or_schedule
+
+sys.meta_path.insert(0, Finder())
+"""
 
 
 @dataclass
@@ -82,6 +113,13 @@ def is_decoding(run: str) -> bool:
     return now is not None and now.tokens_under_way > 0
 
 
+def losses(run: str) -> int:
+    """Count the claims of a run that were lost with the engine."""
+    query = "SELECT count(*) FROM attempts WHERE run = :run AND outcome LIKE 'lost%'"
+    with engine.reading() as connection:
+        return int(connection.scalar(sa.text(query), {"run": run}) or 0)
+
+
 def charged(run: str) -> tuple[int, int]:
     """Count the questions of a run without an answer, and those with other attempts than rounds of votes."""
     with engine.reading() as connection:
@@ -105,6 +143,10 @@ def stage(folder: Path) -> Iterator[Struck]:
             del os.environ[name]
         chosen = {"HOME": str(folder / "var"), "BROKER_URL": url, **SETTINGS}
         os.environ.update({f"{PREFIX}{name}": value for name, value in chosen.items()})
+        (folder / "site").mkdir()
+        (folder / "site" / "sitecustomize.py").write_text(SITECUSTOMIZE)
+        path = [str(folder / "site"), os.environ.get("PYTHONPATH", "")]
+        os.environ.update({FAULT: str(folder / "fault"), "PYTHONPATH": ":".join(filter(None, path))})
         log = folder / "worker.log"
         with log.open("wb") as file:
             command = [sys.executable, "-m", "producers.cli", "worker", "infer"]
@@ -129,13 +171,18 @@ def enqueue(folder: Path, run: str, seed: int) -> None:
 
 
 def strike_while(
-    struck: Struck, folder: Path, run: str, when: Callable[[str], bool], blow: signal.Signals, line: str
+    struck: Struck,
+    folder: Path,
+    run: str,
+    when: Callable[[str], bool],
+    strike: Callable[[], object],
+    line: str,
 ) -> None:
     """Let a run reach a phase, strike, and wait for its answers."""
     enqueue(folder, run, seed=len(struck.rows) + 2)
     await_that(lambda: when(run), 300, struck.log)
     before = struck.log.read_text().count(line)
-    struck.strike(blow)
+    strike()
     noticed = struck.await_line(line, 120, before + 1)
     struck.note(f"{run}: noticed after, s", f"{noticed:.1f}")
     answered = await_that(lambda: is_complete(run), 900, struck.log)
@@ -153,12 +200,20 @@ def play(folder: Path) -> Struck:
         struck.note("loading: noticed after, s", f"{struck.await_line(LOADING_AGAIN, 60):.1f}")
         again = await_that(lambda: READY in struck.log.read_bytes(), 300, struck.log)
         struck.note("loading: ready after another, s", f"{again:.0f}")
-        strike_while(struck, folder, "prefill", is_reading, signal.SIGKILL, DIED)
-        strike_while(struck, folder, "decoding", is_decoding, signal.SIGKILL, DIED)
-        strike_while(struck, folder, "hang", is_decoding, signal.SIGSTOP, HANGS)
+        kill, stop = (partial(struck.strike, blow) for blow in (signal.SIGKILL, signal.SIGSTOP))
+        strike_while(struck, folder, "prefill", is_reading, kill, DIED)
+        strike_while(struck, folder, "decoding", is_decoding, kill, DIED)
+        strike_while(struck, folder, "hang", is_decoding, stop, HANGS)
         log = struck.log.read_text()
         struck.note("hangs noticed", str(log.count(HANGS)), broken=log.count(HANGS) != 1)
         struck.note("stacks in the log", str(log.count(STACK)), broken=STACK in log)
+        fault = folder / "fault"
+        memory = partial(fault.write_text, "CUDA out of memory. Tried to allocate 2.00 GiB")
+        strike_while(struck, folder, "memory", is_decoding, memory, FEWER)
+        struck.note("memory: questions blamed", str(losses("memory")), broken=losses("memory") > 0)
+        crash = partial(fault.write_text, "index out of range")
+        strike_while(struck, folder, "crash", is_decoding, crash, "(RuntimeError: index out of range)")
+        struck.note("crash: questions blamed", str(losses("crash")), broken=losses("crash") == 0)
         processes = struck.engine()
         struck.process.terminate()
         struck.process.wait(60)
@@ -169,7 +224,7 @@ def play(folder: Path) -> Struck:
 
 def main() -> int:
     """Play, and print a table."""
-    with tempfile.TemporaryDirectory(prefix="engine-") as name:
+    with tempfile.TemporaryDirectory(prefix="engines-") as name:
         struck = play(Path(name))
         log = struck.log.read_text()
     print("| engine faults | |\n|---|---|")
