@@ -28,7 +28,7 @@ from shared.settings import PREFIX
 from tests import valkey
 from tests.e2e.conftest import READY, await_that, is_complete
 
-QUESTIONS, TOKENS, VOTES = 8, 96, 3
+QUESTIONS, TOKENS, VOTES = 4, 64, 3
 SETTINGS = {"KV_CACHE_GIB": "1", "MAX_MODEL_LEN": "4096"}
 DIED, HANGS = "the engine's process died", "the engine hangs"
 LOADING_AGAIN = "was killed while it loaded the model: it is started again"
