@@ -14,15 +14,21 @@ from typing import Any
 
 from producers import merged_answers
 from producers.calibrated_answers import CalibratedAnswers
-from producers.reports import confidence_intervals, inference_plots, render, render_api_usage, summaries
+from producers.reports import (
+    confidence_intervals,
+    inference_plots,
+    inference_report,
+    render,
+    render_api_usage,
+    summaries,
+)
 from producers.reports.inference_report import Figures, Verdict
 from producers.reports.shares import Share
 from shared import voting
 from shared.ledger import votes
 from shared.ledger.runs import Run
-from shared.ledger.schema import State
 from shared.ledger.votes import QuestionResult
-from shared.voting import Outcome, Vote
+from shared.voting import Vote
 
 # The columns of the table of questions; shares are from 0 to 1, `answered` in seconds since the first claim.
 COLUMNS = (
@@ -85,7 +91,9 @@ class PageFigures:
             if calibrated.calibration is not None and result.letter is not None:
                 cast = result.entry, result.question, result.votes, result.letter
                 probability = calibrated.probability(*cast)
-            outcome, verdict = _ended(result, probability is not None and probability < threshold)
+            outcome, verdict = inference_report.ended(
+                result, probability is not None and probability < threshold
+            )
             agreement = self._measure(result, verdict)
             yield [
                 result.key,
@@ -148,17 +156,6 @@ class PageFigures:
             ("tokens sampled per question", f"{figures.tokens / max(1, figures.questions):.1f}"),
             *services,
         ]
-
-
-def _ended(result: QuestionResult, abstains: bool) -> tuple[str, Verdict]:
-    """Give how a question ended, and whether its answer is right."""
-    if result.letter is None:
-        return ("given up" if result.state == State.DEAD else "still open"), Verdict.UNANSWERED
-    if abstains:
-        return Outcome.ABSTAINED, Verdict.UNANSWERED
-    if result.gold is None:
-        return str(result.how), Verdict.UNKNOWN
-    return str(result.how), Verdict.RIGHT if result.letter == result.gold else Verdict.WRONG
 
 
 def _rounded(share: float | None) -> float | None:

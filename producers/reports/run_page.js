@@ -146,7 +146,8 @@ function pointChart(chart) {
 
 // Histograms of the table's rows.
 function histogram(title, x, values, verdicts, format) {
-  const least = Math.min(...values), span = Math.max(...values) - least || 1, count = Math.min(30, Math.max(1, values.length));
+  const [least, most] = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+  const span = most - least || 1, count = Math.min(30, Math.max(1, values.length));
   const names = Object.keys(VERDICTS).filter((name) => verdicts.includes(name));
   const series = Object.fromEntries(names.map((name) => [name, Array(count).fill(0)]));
   values.forEach((value, at) => { series[verdicts[at]][Math.min(count - 1, Math.floor(((value - least) / span) * count))] += 1; });
@@ -320,13 +321,14 @@ function showTable(summary, rows) {
   async function open(at) {
     state.open = at;
     const question = (await unpack(`questions-${Math.floor(at / summary.chunk)}`))[at % summary.chunk];
-    const content = question ? await describe(question, summary.chunk) : [el("h2", { id: "opened-title" }, "The run has grown: write the page again")];
+    const content = question ? await describe(question, summary.chunk) : [el("h2", { id: "opened-title", tabindex: -1 }, "The run has grown: write the page again")];
     if (state.open !== at) return; // another question was opened meanwhile
     document.getElementById("content").replaceChildren(...content);
     const where = state.shown.indexOf(at);
     document.getElementById("earlier").disabled = where <= 0;
     document.getElementById("later").disabled = where < 0 || where >= state.shown.length - 1;
     if (!opened.open) opened.showModal();
+    document.getElementById("opened-title").focus(); // a screen reader says which question it is
     opened.scrollTop = 0;
   }
   const step = (by) => open(state.shown[state.shown.indexOf(state.open) + by]);
@@ -364,7 +366,7 @@ async function describe(question, chunk) {
     return el("li", { dir: "auto", class: letter === gold ? "gold" : "plain" }, `${letter}. ${option}`, el("span", { class: "faint" }, ` (${notes})`));
   });
   return [
-    el("h2", { id: "opened-title" }, question.key),
+    el("h2", { id: "opened-title", tabindex: -1 }, question.key),
     el("p", {}, ended),
     el("h3", {}, "Question"),
     text(question.problem), text(question.question), el("ol", { class: "options" }, options),

@@ -392,6 +392,7 @@ def test_the_table_filters_sorts_and_opens_by_keyboard(
     shown.locator("#table tbody button").first.press("Enter")
     content = shown.locator("#content")
     assert content.locator("h2").inner_text() == "p1#2"
+    assert shown.evaluate("document.activeElement.textContent") == "p1#2"
     assert content.locator("pre.said").all_inner_texts() == [
         "因为如此，\n答案是：B",
         "我不知道",
