@@ -373,13 +373,16 @@ def up(
     reason: Annotated[int, typer.Option(min=0, help="workers for the reason queue")] = 1,
     translate: Annotated[int, typer.Option(min=0, help="workers for the translate queue")] = 1,
     serve: Annotated[bool, typer.Option("--serve", help="start provider local's chat server too")] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="start Prometheus too, which must be installed")
+    ] = False,
 ) -> None:
     """Start the embedded broker, the workers and Flower on this machine."""
     loaded = settings.load()
     from infra import local
 
     workers = {"infer": infer, "train": train, "reason": reason, "translate": translate}
-    local.up(loaded, workers, detach, serve)
+    local.up(loaded, workers, detach, serve, metrics)
 
 
 @app.command()
@@ -431,6 +434,23 @@ def worker(
     sys.stdout.flush()
     command = [sys.executable, "-m", "celery", *source, *pool, *identity]
     os.execv(sys.executable, command)  # noqa: S606  no shell is intended
+
+
+@app.command()
+def exporter(
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="port to listen on", show_default="VOTEQUEUE_METRICS_PORT, or 9400"
+        ),
+    ] = None,
+) -> None:
+    """Serve Prometheus metrics of ledger and broker until Ctrl-C or SIGTERM."""
+    loaded = settings.load()
+    from producers import exporter as exporting
+    from shared import metrics_server
+
+    exporting.serve(port or loaded.metrics_port or metrics_server.PORT)
 
 
 @app.command()

@@ -348,6 +348,11 @@ def pauses(provider: str) -> list[Pause]:
     return _pauses(_of_provider(provider))
 
 
+def every_pause() -> list[Pause]:
+    """List the pauses of all services."""
+    return _pauses(sa.true())
+
+
 def lift(provider: str) -> int:
     """End the pauses of a provider's services; give how many there were."""
     with engine.writing() as connection:
