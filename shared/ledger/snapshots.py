@@ -14,6 +14,7 @@ from shared import generators, model_store
 from shared.ledger import calls, engine, models, schema
 from shared.ledger.calls import Pause
 from shared.ledger.schema import OPEN, PENDING, State
+from shared.model_store import Kind
 
 items, runs, spending = schema.items.c, schema.runs.c, schema.spending.c
 
@@ -42,7 +43,7 @@ class Snapshot:
     runs: list[RunState]
     workers: Mapping[str, int]
     pauses: list[Pause]
-    in_use: list[tuple[str, str]]
+    in_use: list[tuple[Kind, str]]
 
 
 class Snapshots:
