@@ -437,20 +437,12 @@ def worker(
 
 
 @app.command()
-def exporter(
-    port: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=65535, help="port to listen on", show_default="VOTEQUEUE_METRICS_PORT, or 9400"
-        ),
-    ] = None,
-) -> None:
-    """Serve Prometheus metrics of ledger and broker until Ctrl-C or SIGTERM."""
-    loaded = settings.load()
+def exporter() -> None:
+    """Serve Prometheus metrics of ledger and broker on VOTEQUEUE_METRICS_PORT (or 9400) until Ctrl-C."""
+    settings.load()
     from producers import exporter as exporting
-    from shared import metrics_server
 
-    exporting.serve(port or loaded.metrics_port or metrics_server.PORT)
+    exporting.serve()
 
 
 @app.command()

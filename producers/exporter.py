@@ -10,41 +10,39 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from shared import broker, metrics_server, settings
+from shared import broker, metrics_server, model_store, settings
 from shared.errors import ServiceUnreachable, UserError
-from shared.ledger.snapshots import Snapshot, Snapshots
+from shared.ledger import calls, leases, models, outbox, progress
+from shared.ledger.schema import OPEN
 
 log = logging.getLogger(__name__)
 EVERY = 10.0  # seconds between two reads
-PAUSE = 20  # pause after a read, in durations of it: reading a large ledger takes at most 5 % of the time
+PAUSE = 50  # pause after a read, in durations of it: reading a large ledger takes at most 2 % of the time
 PATIENCE = 30.0  # seconds that the next read may be late before its metrics are withdrawn
 
 
 class Exporter(Collector):
-    """Collects what was read last; ``read`` takes a snapshot."""
+    """Collects what was read last."""
 
-    def __init__(self, read: Callable[[], Snapshot], currency: str) -> None:
-        self._read, self._currency = read, currency
-        # With the messages of each queue; None: the broker does not answer.
-        self._last: tuple[Snapshot, Mapping[str, int] | None] | None = None
+    def __init__(self) -> None:
+        self._metrics: list[Metric] = []
         self._valid_until = 0.0
 
     def refresh(self) -> float:
         """Read ledger and broker; give the seconds until the next read."""
         begun = time.monotonic()
         try:
-            snapshot = self._read()
-            self._last = snapshot, _messages(snapshot)
+            self._metrics = list(_read())
         # Whatever it is, the exporter must live to say so.
         except Exception as error:
-            log.warning("cannot read: %s", error, exc_info=not isinstance(error, UserError))
-            self._last = None
+            log.warning("the ledger cannot be read: %s", error, exc_info=not isinstance(error, UserError))
+            self._metrics = []
         ended = time.monotonic()
         wait = max(EVERY, PAUSE * (ended - begun))
         self._valid_until = ended + wait + PATIENCE
@@ -52,82 +50,82 @@ class Exporter(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Give the metrics; only `votequeue_up` while the ledger cannot be read."""
-        last = self._last if time.monotonic() < self._valid_until else None
-        yield GaugeMetricFamily("votequeue_up", "Whether the ledger could be read", last is not None)
-        if last is not None:
-            snapshot, messages = last
-            yield GaugeMetricFamily("votequeue_broker_up", "Whether the broker answers", messages is not None)
-            yield _gauge("queue_messages", "Messages that no worker has taken", _by_queue(messages or {}))
-            yield from _queues(snapshot)
-            yield from _runs(snapshot, self._currency)
+        metrics = self._metrics if time.monotonic() < self._valid_until else []
+        yield GaugeMetricFamily("votequeue_up", "Whether the ledger could be read", bool(metrics))
+        yield from metrics
 
 
-def _messages(snapshot: Snapshot) -> dict[str, int] | None:
+def _read() -> Iterator[Metric]:
+    run_states, workers = progress.overview(), leases.count_consumers()
+    states: Counter[tuple[str, ...]] = Counter()
+    for run, counts in run_states:
+        states.update({(run.queue, state): count for state, count in counts.items()})
+    yield _gauge("queue_items", "Items of all runs", ("queue", "state"), states.items())
+    names = sorted({run.queue for run, _ in run_states} | set(workers))
+    yield _by_queue("workers", "Live workers that consume the queue", {name: workers[name] for name in names})
+    yield _by_queue(
+        "oldest_message_age_seconds",
+        "Age of the oldest message that nobody has taken",
+        outbox.oldest_messages(),
+    )
+    messages = _messages(names)
+    yield GaugeMetricFamily("votequeue_broker_up", "Whether the broker answers", messages is not None)
+    yield _by_queue("messages", "Messages that no worker has taken", messages or {})
+    # Those of all runs would become more for ever.
+    opened = {run.name: run for run, counts in run_states if any(counts[state] for state in OPEN)}
+    by_state = (
+        ((run.name, run.queue, state), count)
+        for run, counts in run_states
+        if run.name in opened
+        for state, count in counts.items()
+    )
+    yield _gauge("run_items", "Items of an open run", ("run", "queue", "state"), by_state)
+    currency = settings.load().currency
+    spending = [((run, currency), money) for run, money in calls.every_spending().items() if run in opened]
+    spent = ((labels, money.spent) for labels, money in spending)
+    budgets = ((labels, money.budget) for labels, money in spending if money.budget is not None)
+    yield _gauge("run_spent", "What an open run has spent on calls", ("run", "currency"), spent)
+    yield _gauge("run_budget", "What an open run may spend", ("run", "currency"), budgets)
+    paused = (((pause.service,), 1) for pause in calls.every_pause())
+    yield _gauge("service_paused", "1 for each service that must not be called", ("service",), paused)
+    used = (((kind, model.name), 1) for kind in model_store.KINDS if (model := models.in_use(kind)))
+    yield _gauge("model_in_use_info", "The trained models in use", ("kind", "model"), used)
+
+
+def _messages(queues: Iterable[str]) -> dict[str, int] | None:
     try:
-        return {queue: broker.waiting(queue) for queue in _names(snapshot)}
+        return {queue: broker.waiting(queue) for queue in queues}
     except ServiceUnreachable as error:
         log.warning("%s", error)
         return None
 
 
-def _names(snapshot: Snapshot) -> list[str]:
-    """Name the queues that have runs, or workers."""
-    return sorted({run.queue for run in snapshot.runs} | set(snapshot.workers))
+def _by_queue(name: str, description: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    series = (((queue,), value) for queue, value in values.items())
+    return _gauge(f"queue_{name}", description, ("queue",), series)
 
 
-def _queues(snapshot: Snapshot) -> Iterator[Metric]:
-    states: Counter[tuple[str, str]] = Counter()
-    ages: dict[str, float] = {}
-    for run in snapshot.runs:
-        for state, count in run.states.items():
-            states[run.queue, state] += count
-        if run.oldest_message is not None:
-            ages[run.queue] = max(run.oldest_message, ages.get(run.queue, 0.0))
-    workers = {queue: snapshot.workers.get(queue, 0) for queue in _names(snapshot)}
-    age = "Age of the oldest message that nobody has taken"
-    yield _gauge("queue_items", "Items of all runs", (("queue", "state"), states.items()))
-    yield _gauge("queue_oldest_message_age_seconds", age, _by_queue(ages))
-    yield _gauge("queue_workers", "Live workers that consume the queue", _by_queue(workers))
-    paused = (((pause.service,), 1) for pause in snapshot.pauses)
-    yield _gauge("service_paused", "1 for each service that must not be called", (("service",), paused))
-    used = ((model, 1) for model in snapshot.in_use)
-    yield _gauge("model_in_use_info", "The trained models in use", (("kind", "model"), used))
-
-
-def _runs(snapshot: Snapshot, currency: str) -> Iterator[Metric]:
-    """Give the metrics of open runs: those of all would become more for ever."""
-    runs = [run for run in snapshot.runs if run.is_open]
-    states = (((run.name, run.queue, state), count) for run in runs for state, count in run.states.items())
-    yield _gauge("run_items", "Items of an open run", (("run", "queue", "state"), states))
-    spent = (((run.name, currency), run.spent) for run in runs if run.spent is not None)
-    yield _gauge("run_spent", "What an open run has spent on calls", (("run", "currency"), spent))
-    budgets = (((run.name, currency), run.budget) for run in runs if run.budget is not None)
-    yield _gauge("run_budget", "What an open run may spend", (("run", "currency"), budgets))
-
-
-# The names of labels, and for each series their values and its own.
-_Series = tuple[Sequence[str], Iterable[tuple[Sequence[str], float]]]
-
-
-def _by_queue(values: Mapping[str, float]) -> _Series:
-    return ("queue",), (((queue,), value) for queue, value in values.items())
-
-
-def _gauge(name: str, description: str, series: _Series) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"votequeue_{name}", description, labels=series[0])
-    for labels, value in series[1]:
-        family.add_metric(labels, value)
+def _gauge(
+    name: str, description: str, labels: tuple[str, ...], series: Iterable[tuple[tuple[str, ...], float]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"votequeue_{name}", description, labels=labels)
+    for labelled, value in series:
+        family.add_metric(labelled, value)
     return family
 
 
-def serve(port: int) -> None:
+def serve() -> None:
     """Serve the metrics until SIGTERM or Ctrl-C. Raises as `metrics_server.serve` does."""
-    options, stopping, registry = settings.load(), threading.Event(), CollectorRegistry()
+    options, stopping, registry, exporter = (
+        settings.load(),
+        threading.Event(),
+        CollectorRegistry(),
+        Exporter(),
+    )
     ProcessCollector(registry=registry)
-    exporter = Exporter(Snapshots().take, options.currency)
     registry.register(exporter)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    metrics_server.serve(options.metrics_host, port, registry)
+    metrics_server.serve(options.metrics_host, options.metrics_port or metrics_server.PORT, registry)
     while not stopping.is_set():
         stopping.wait(exporter.refresh())

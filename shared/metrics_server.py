@@ -4,14 +4,13 @@ serve("127.0.0.1", 9400, prometheus_client.REGISTRY)
 """
 
 import prometheus_client
-from prometheus_client import CollectorRegistry
 
 from shared.errors import UserError
 
 PORT = 9400  # where no other is set
 
 
-def serve(host: str, port: int, registry: CollectorRegistry) -> None:
+def serve(host: str, port: int, registry: prometheus_client.CollectorRegistry) -> None:
     """Serve a registry's metrics from a daemon thread, to everyone who reaches the address.
 
     Raises:
@@ -24,5 +23,5 @@ def serve(host: str, port: int, registry: CollectorRegistry) -> None:
     except OSError as error:
         raise UserError(
             f"cannot serve metrics on {host} port {port} ({error.strerror or error}): set another "
-            "VOTEQUEUE_METRICS_PORT or VOTEQUEUE_METRICS_HOST; port 0 serves none"
+            "VOTEQUEUE_METRICS_PORT or VOTEQUEUE_METRICS_HOST"
         ) from None

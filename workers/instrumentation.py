@@ -18,37 +18,23 @@ READY = Gauge("votequeue_worker_ready", "1 once the worker takes messages, 0 whi
 GENERATOR = Info("votequeue_generator", "The model that samples the votes of this worker")
 CLAIMS = Counter("votequeue_claims", "Items claimed", ["queue"])
 DONE = Counter("votequeue_items_done", "Items answered or completed", ["queue"])
-FAILURES = Counter(
-    "votequeue_failures", "Claims whose work ended in an error, by what happens to their items", ["policy"]
-)
+FAILURES = Counter("votequeue_failures", "Claims whose work ended in an error", ["policy"])
 LOST_LEASES = Counter("votequeue_lost_leases", "Claims that this worker took back from dead workers")
 
-ROUNDS = Counter(
-    "votequeue_rounds", "Rounds recorded; of a repeated one, the question is asked again", ["outcome"]
-)
+ROUNDS = Counter("votequeue_rounds", "Rounds recorded", ["outcome"])
 ANSWERS = Counter("votequeue_answers", "Questions answered, by how the answer was determined", ["how"])
 ASKED = Counter("votequeue_votes_asked", "Votes asked for", ["voice"])
-VOTES = Counter(
-    "votequeue_votes", "Votes recorded: accepted, rejected, or without a letter", ["voice", "outcome"]
-)
+VOTES = Counter("votequeue_votes", "Votes recorded", ["voice", "outcome"])
 FORCED_VOTES = Counter("votequeue_votes_forced", "Recorded votes whose letter the model was asked for")
 ABORTED = Counter("votequeue_votes_aborted", "Votes aborted because the others had decided")
-SPARED = Counter(
-    "votequeue_votes_spared", "Votes of rounds stopped early that were not asked for, or aborted"
-)
-PROMPT_TOKENS = Counter(
-    "votequeue_prompt_tokens", "Tokens of the prompts of rounds, once for all their votes"
-)
+SPARED = Counter("votequeue_votes_spared", "Votes that were never finished, in rounds stopped early")
+PROMPT_TOKENS = Counter("votequeue_prompt_tokens", "Tokens of prompts, each once for all its votes")
 TOKENS = Counter("votequeue_generated_tokens", "Tokens of recorded and of aborted votes")
-SAVED_TOKENS = Counter(
-    "votequeue_saved_tokens", "Tokens that stopping early saved, if spared votes are as long as the others"
-)
+SAVED_TOKENS = Counter("votequeue_saved_tokens", "Tokens that stopping early has saved, an estimate")
 
 CALLS = Counter("votequeue_api_calls", "Calls to services", ["provider", "model", "outcome"])
 CALL_TOKENS = Counter("votequeue_api_tokens", "Tokens that services report", ["provider", "model", "part"])
-WAITED = Counter(
-    "votequeue_limit_wait_seconds", "Time that calls waited for limits and budgets", ["provider", "model"]
-)
+WAITED = Counter("votequeue_limit_wait_seconds", "Waits for limits and budgets", ["provider", "model"])
 
 
 def rounds_settled(ends: Sequence[Settled], sampled: bool) -> None:

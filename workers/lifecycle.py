@@ -79,9 +79,12 @@ def attach(
             sys.exit(1)
 
     def on_stopping(**_: Any) -> None:
-        instrumentation.READY.set(0)
+        def stop() -> None:
+            instrumentation.READY.set(0)
+            stopping()
+
         # This runs inside a signal handler, whose thread may hold the ledger's locks.
-        threading.Thread(target=stopping, name="stopping", daemon=True).start()
+        threading.Thread(target=stop, name="stopping", daemon=True).start()
 
     def on_stopped(**_: Any) -> None:
         for pulse in pulses:

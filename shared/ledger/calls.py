@@ -305,6 +305,14 @@ def spent(run: str) -> Spending:
     return Spending(row.budget, row.spent) if row else Spending(None, 0.0)
 
 
+def every_spending() -> dict[str, Spending]:
+    """Give budget and spending of each run that has them."""
+    with engine.reading() as connection:
+        return {
+            row.run: Spending(row.budget, row.spent) for row in connection.execute(schema.spending.select())
+        }
+
+
 # Quotas and pauses of accounts, shared by all workers
 
 

@@ -23,7 +23,6 @@ from producers.exporter import Exporter
 from shared import broker, settings
 from shared.ledger import engine, schema
 from shared.ledger.claims import Settled, VoteRecord
-from shared.ledger.snapshots import Snapshots
 from shared.voices import VOICES
 from shared.voting import Answer, Outcome
 from tests import valkey
@@ -89,7 +88,7 @@ def _fill(run: str, items: int, done: int) -> None:
 
 
 def _row(name: str, items: int, times: int) -> None:
-    exporter, registry = Exporter(Snapshots().take, "CNY"), CollectorRegistry()
+    exporter, registry = Exporter(), CollectorRegistry()
     registry.register(exporter)
     exporter.refresh()
     if items:

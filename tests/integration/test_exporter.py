@@ -1,19 +1,16 @@
 """The exporter over real ledgers, and what it says when they are away."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from producers import exporter
 from producers.exporter import Exporter
 from shared.errors import ServiceUnreachable
-from shared.ledger import calls, claims, engine, leases, outbox, schema, snapshots
-from shared.ledger.snapshots import Snapshot, Snapshots
+from shared.ledger import calls, claims, engine, leases, outbox, progress, schema
 from shared.options import Sampling
 from tests.integration import model_fixtures, run_fixtures
 
@@ -51,7 +48,7 @@ def test_what_the_ledger_and_the_broker_hold_is_exported(on_broker: str, home: P
     leases.heartbeat("two", 60, queues=["infer", "infer.other"])
     model_fixtures.put("s1")
 
-    subject = Exporter(Snapshots().take, "CNY")
+    subject = Exporter()
     subject.refresh()
     metrics = scraped(subject)
 
@@ -75,57 +72,30 @@ def test_what_the_ledger_and_the_broker_hold_is_exported(on_broker: str, home: P
 @pytest.mark.usefixtures("any_ledger")
 def test_the_oldest_message_is_that_which_nobody_has_taken(on_broker: str, home: Path) -> None:
     enqueue(home, "r", 3)
+    enqueue(home, "younger", 1)
     with engine.writing() as connection:
         now = engine.now(connection)
         for number, age in enumerate([300.0, 200.0, 100.0]):
-            ours = schema.items.c.number == number
+            ours = (schema.items.c.run == "r") & (schema.items.c.number == number)
             connection.execute(schema.items.update().where(ours).values(sent_at=now - age))
     run_fixtures.claim("r", 0)  # the oldest is taken
-    (state,) = Snapshots().take().runs
-    assert state.oldest_message == pytest.approx(200, abs=60)
+    assert outbox.oldest_messages() == {"infer": pytest.approx(200, abs=60)}
     outbox.forget_sent()
-    assert Snapshots().take().runs[0].oldest_message is None
-
-
-@pytest.mark.usefixtures("any_ledger")
-def test_a_run_that_has_ended_is_counted_once_and_again_when_it_changes(
-    on_broker: str, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    enqueue(home, "r", 2)
-    run_fixtures.answer_all("r", 1)
-    (held,) = run_fixtures.claim("r", 1)
-    claims.bury(held, "content filtered")
-    counted: list[str] = []
-    count = snapshots._count
-
-    def count_and_note(connection: sa.Connection, run: str) -> dict[str, int]:
-        counted.append(run)
-        return count(connection, run)
-
-    monkeypatch.setattr(snapshots, "_count", count_and_note)
-    subject = Snapshots()
-    states = [subject.take().runs[0].states for _ in range(3)]
-    assert states == [{"pending": 0, "leased": 0, "done": 1, "dead": 1}] * 3
-    assert counted == ["r"]
-
-    # Retried and answered between two reads.
-    outbox.revive("r")
-    run_fixtures.vote(run_fixtures.claim("r", 1)[0], [run_fixtures.ballot("A")])
-    assert subject.take().runs[0].states == {"pending": 0, "leased": 0, "done": 2, "dead": 0}
-    assert counted == ["r", "r"]
-
-
-def failing(error: Exception) -> Callable[[], Snapshot]:
-    def read() -> Snapshot:
-        raise error
-
-    return read
+    assert outbox.oldest_messages() == {}
 
 
 @pytest.mark.parametrize("error", [ServiceUnreachable("the ledger does not answer"), RuntimeError("a bug")])
-def test_a_ledger_that_cannot_be_read_is_the_only_thing_said(error: Exception) -> None:
-    subject = Exporter(failing(error), "CNY")
+def test_a_ledger_that_cannot_be_read_is_the_only_thing_said(
+    error: Exception, on_broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read() -> object:
+        raise error
+
+    subject = Exporter()
     assert scraped(subject) == {"votequeue_up": {(): 0}}
+    subject.refresh()
+    assert scraped(subject)["votequeue_up"] == {(): 1}
+    monkeypatch.setattr(progress, "overview", read)
     assert subject.refresh() == exporter.EVERY
     assert scraped(subject) == {"votequeue_up": {(): 0}}
 
@@ -133,7 +103,7 @@ def test_a_ledger_that_cannot_be_read_is_the_only_thing_said(error: Exception) -
 def test_a_read_that_does_not_end_withdraws_what_was_read_before(
     on_broker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subject = Exporter(Snapshots().take, "CNY")
+    subject = Exporter()
     wait = subject.refresh()
     assert scraped(subject)["votequeue_up"] == {(): 1}
     later = time.monotonic() + wait + exporter.PATIENCE + 1
@@ -143,7 +113,7 @@ def test_a_read_that_does_not_end_withdraws_what_was_read_before(
 
 def test_a_broker_that_does_not_answer_leaves_the_ledgers_metrics(home: Path) -> None:
     leases.heartbeat("one", 60, queues=["infer"])
-    subject = Exporter(Snapshots().take, "CNY")
+    subject = Exporter()
     subject.refresh()
     metrics = scraped(subject)
     assert (metrics["votequeue_up"], metrics["votequeue_broker_up"]) == ({(): 1}, {(): 0})
@@ -151,7 +121,10 @@ def test_a_broker_that_does_not_answer_leaves_the_ledgers_metrics(home: Path) ->
     assert metrics["votequeue_queue_workers"] == {("infer",): 1}
 
 
-def test_reading_a_large_ledger_takes_a_bounded_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_a_large_ledger_takes_a_bounded_share_of_the_time(
+    on_broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "_read", lambda: [])
     clock = iter([100.0, 103.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    assert Exporter(failing(ServiceUnreachable("away")), "CNY").refresh() == 60
+    assert Exporter().refresh() == 150

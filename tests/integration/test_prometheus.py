@@ -300,7 +300,8 @@ def test_an_exporter_whose_port_is_taken_says_which_setting_to_change(home: Path
         listener.listen()
         port = listener.getsockname()[1]
         done = subprocess.run(
-            [sys.executable, "-m", "producers", "exporter", "--port", str(port)],
+            [sys.executable, "-m", "producers", "exporter"],
+            env={**os.environ, "VOTEQUEUE_METRICS_PORT": str(port)},
             capture_output=True,
             text=True,
             check=False,
