@@ -63,30 +63,22 @@ def _read() -> Iterator[Metric]:
     yield _gauge("queue_items", "Items of all runs", ("queue", "state"), states.items())
     names = sorted({run.queue for run, _ in run_states} | set(workers))
     yield _by_queue("workers", "Live workers that consume the queue", {name: workers[name] for name in names})
-    yield _by_queue(
-        "oldest_message_age_seconds",
-        "Age of the oldest message that nobody has taken",
-        outbox.oldest_messages(),
-    )
+    ages = outbox.oldest_messages()
+    yield _by_queue("oldest_message_age_seconds", "Age of the oldest message that nobody has taken", ages)
     messages = _messages(names)
     yield GaugeMetricFamily("votequeue_broker_up", "Whether the broker answers", messages is not None)
     yield _by_queue("messages", "Messages that no worker has taken", messages or {})
     # Those of all runs would become more for ever.
-    opened = {run.name: run for run, counts in run_states if any(counts[state] for state in OPEN)}
-    by_state = (
-        ((run.name, run.queue, state), count)
-        for run, counts in run_states
-        if run.name in opened
-        for state, count in counts.items()
-    )
-    yield _gauge("run_items", "Items of an open run", ("run", "queue", "state"), by_state)
-    currency = settings.load().currency
-    spending = [((run, currency), money) for run, money in calls.every_spending().items() if run in opened]
+    opened = [(run, counts) for run, counts in run_states if any(counts[state] for state in OPEN)]
+    of_runs = (((run.name, run.queue, state), n) for run, counts in opened for state, n in counts.items())
+    yield _gauge("run_items", "Items of an open run", ("run", "queue", "state"), of_runs)
+    currency, of_all = settings.load().currency, calls.every_spending()
+    spending = [((run.name, currency), of_all[run.name]) for run, _ in opened if run.name in of_all]
     spent = ((labels, money.spent) for labels, money in spending)
     budgets = ((labels, money.budget) for labels, money in spending if money.budget is not None)
     yield _gauge("run_spent", "What an open run has spent on calls", ("run", "currency"), spent)
     yield _gauge("run_budget", "What an open run may spend", ("run", "currency"), budgets)
-    paused = (((pause.service,), 1) for pause in calls.every_pause())
+    paused = (((pause.service,), 1) for pause in calls.pauses())
     yield _gauge("service_paused", "1 for each service that must not be called", ("service",), paused)
     used = (((kind, model.name), 1) for kind in model_store.KINDS if (model := models.in_use(kind)))
     yield _gauge("model_in_use_info", "The trained models in use", ("kind", "model"), used)
@@ -116,12 +108,8 @@ def _gauge(
 
 def serve() -> None:
     """Serve the metrics until SIGTERM or Ctrl-C. Raises as `metrics_server.serve` does."""
-    options, stopping, registry, exporter = (
-        settings.load(),
-        threading.Event(),
-        CollectorRegistry(),
-        Exporter(),
-    )
+    options, stopping = settings.load(), threading.Event()
+    exporter, registry = Exporter(), CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(exporter)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -18,15 +18,8 @@ from celery import signals
 from shared import broker, metrics_server, settings
 from shared.errors import UserError
 from shared.ledger import engine, leases
-from workers import (
-    instrumentation,
-    logging_setup,
-    reconcile,
-    retries,
-    scorer_monitor,
-    sqlite_watchdog,
-    wiring,
-)
+from workers import logging_setup, reconcile, retries, scorer_monitor, sqlite_watchdog, wiring
+from workers.instrumentation import READY
 from workers.liveness import Liveness
 from workers.periodic import Periodic
 from workers.reconcile import Swept
@@ -69,7 +62,7 @@ def attach(
                 pulse.start()
             start()
             started.set()
-            instrumentation.READY.set(1)
+            READY.set(1)
         except UserError as error:
             # Celery swallows exceptions of signal handlers; only an exit ends the worker.
             log.error("%s", error)  # noqa: TRY400  (a sentence for the user, no traceback)
@@ -80,7 +73,7 @@ def attach(
 
     def on_stopping(**_: Any) -> None:
         def stop() -> None:
-            instrumentation.READY.set(0)
+            READY.set(0)
             stopping()
 
         # This runs inside a signal handler, whose thread may hold the ledger's locks.

@@ -351,14 +351,9 @@ def paused(services: Sequence[str]) -> Pause | None:
     return next(iter(_pauses(pauses_of.service.in_(services))), None)
 
 
-def pauses(provider: str) -> list[Pause]:
-    """List the pauses of a provider's services, whatever model and account."""
-    return _pauses(_of_provider(provider))
-
-
-def every_pause() -> list[Pause]:
-    """List the pauses of all services."""
-    return _pauses(sa.true())
+def pauses(provider: str | None = None) -> list[Pause]:
+    """List the pauses of a provider's services, or of all services, whatever model and account."""
+    return _pauses(sa.true() if provider is None else _of_provider(provider))
 
 
 def lift(provider: str) -> int:
