@@ -45,6 +45,7 @@ def main(items: int, times: int, ledgers: list[str]) -> None:
             _row(f"exporter, {ledger}, open run", items, times)
             with engine.writing() as connection:
                 connection.execute(schema.items.update().values(state="done", settled_at=1.0))
+            _vacuum()
             _row(f"exporter, {ledger}, ended run", items, times)
     _count_everything()
     scrape = _cpu(lambda: prometheus_client.generate_latest(prometheus_client.REGISTRY), times)
@@ -79,8 +80,12 @@ def _fill(run: str, items: int, done: int) -> None:
             connection.connection.dbapi_connection.patience = None  # type: ignore[union-attr]
         text = f"SELECT '{run}', i, i || '#1', i, 0, {state}, 1, 1, 0, 0.0, 2.0, {settled} FROM n"
         connection.execute(sa.text(f"INSERT INTO items ({columns}) {numbers} {text}"))
+    _vacuum()
+
+
+def _vacuum() -> None:
+    """Do what a PostgreSQL server does by itself after a while."""
     if engine.engine().dialect.name == "postgresql":
-        # As the server's own vacuum does after a while.
         with engine.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.connection.dbapi_connection.patience = None  # type: ignore[union-attr]
             connection.exec_driver_sql("SET statement_timeout = 0")
