@@ -265,7 +265,7 @@ def test_up_starts_prometheus_and_down_ends_it(
     assert (settings.home / "prometheus" / "data").is_dir()
     until(lambda: value(base, 'up{job="votequeue-exporter"}') == 1)
     # The stand-in of the worker serves nothing.
-    assert value(base, 'up{job="votequeue-worker"}') == 0
+    until(lambda: value(base, 'up{job="votequeue-worker"}') == 0)
     local.down(settings)
     assert process_groups.living(programs.layout(settings).notes) == {}
     assert not answers(f"{base}/-/ready")
