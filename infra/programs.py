@@ -49,6 +49,7 @@ class Program:
     priority: int
     first: bool = False  # started with supervisord; the others start afterwards
     environment: Mapping[str, str] = field(default_factory=dict)  # beside that of supervisord
+    metrics_port: int = 0
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,8 @@ def environment(settings: Settings) -> dict[str, str]:
     for name in settings.model_fields_set:
         variables[PREFIX + name.upper()] = spelt(getattr(settings, name))
     variables[f"{PREFIX}HOME"] = str(settings.home.resolve())
-    return variables | {"PYTHONUNBUFFERED": "1"}
+    # Programs cannot share one port: each has its own, or none.
+    return variables | {"PYTHONUNBUFFERED": "1", f"{PREFIX}METRICS_PORT": "0"}
 
 
 def spelt(value: object) -> str:
@@ -339,13 +341,14 @@ def section(layout: Layout, program: Program) -> str:
     SIGTERM goes only to the program: a worker returns its questions and closes its engine.
     """
     wrapper = (*PYTHON, "-m", "infra.parent_death", str(layout.notes / program.name), "--")
-    own = ",".join(f'{name}="{plain(value)}"' for name, value in program.environment.items())
-    environment = f"environment={own}\n" if own else ""
+    variables = {f"{PREFIX}METRICS_PORT": program.metrics_port, **program.environment}
+    own = ",".join(f'{name}="{plain(value)}"' for name, value in variables.items())
     return f"""
 [program:{program.name}]
 command={plain(shlex.join([*wrapper, *program.command]))}
 directory={plain(Path.cwd())}
-{environment}priority={program.priority}
+environment={own}
+priority={program.priority}
 autostart={str(program.first).lower()}
 autorestart=true
 startsecs=3

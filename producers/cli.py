@@ -254,8 +254,20 @@ def report(
     run: RunName,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="folder for report.md, .json and plots"),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="folder for report.md, .json and plots; with --html: the file",
+        ),
     ] = None,
+    html: Annotated[
+        bool,
+        typer.Option(
+            "--html",
+            help="write one HTML page instead: figures, charts, every question with its votes and prompts",
+        ),
+    ] = False,
     revote: Annotated[
         bool,
         typer.Option("--revote", help="compare all voting modes on the recorded votes; nothing is sampled"),
@@ -276,13 +288,20 @@ def report(
 
     For a training run: its curves, and its model's metrics on held-out data.
     """
-    from producers import Client
+    from producers import Client, console
     from producers.reports import render, summaries
 
     client = Client()
     revote |= replay
     if scorer is not None and not revote:
         raise typer.BadParameter("requires --revote", param_hint="--scorer")
+    if html:
+        if output is None or revote:
+            raise typer.BadParameter("give its file with -o, without --revote", param_hint="--html")
+        questions = client.save_page(run, output, force)
+        if json:
+            return render.as_json({"run": run, "path": output, "questions": questions})
+        return render.text(f"{output}: {console.count(questions, 'question')}")
     summary = client.revote(run, scorer) if revote else client.report(run)
     files = client.save(summary, output, force) if output is not None else []
     if json:
@@ -373,13 +392,16 @@ def up(
     reason: Annotated[int, typer.Option(min=0, help="workers for the reason queue")] = 1,
     translate: Annotated[int, typer.Option(min=0, help="workers for the translate queue")] = 1,
     serve: Annotated[bool, typer.Option("--serve", help="start provider local's chat server too")] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="start Prometheus too, which must be installed")
+    ] = False,
 ) -> None:
     """Start the embedded broker, the workers and Flower on this machine."""
     loaded = settings.load()
     from infra import local
 
     workers = {"infer": infer, "train": train, "reason": reason, "translate": translate}
-    local.up(loaded, workers, detach, serve)
+    local.up(loaded, workers, detach, serve, metrics)
 
 
 @app.command()
@@ -451,6 +473,15 @@ def worker(
     sys.stdout.flush()
     command = [sys.executable, "-m", "celery", *source, *pool, *identity]
     os.execv(sys.executable, command)  # noqa: S606  no shell is intended
+
+
+@app.command()
+def exporter() -> None:
+    """Serve Prometheus metrics of ledger and broker on VOTEQUEUE_METRICS_PORT (or 9400) until Ctrl-C."""
+    settings.load()
+    from producers import exporter as exporting
+
+    exporting.serve()
 
 
 @app.command()

@@ -5,6 +5,8 @@ python -m tests.bench.throughput DATA EXAMPLES  ->  one line of JSON, on the tin
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +66,13 @@ def test_the_bench_of_million(home: Path, ledger: str) -> None:
         "collect -o answers.jsonl",
         "collect --votes -o votes.jsonl",
     ]
+
+
+def test_the_bench_of_page(home: Path) -> None:
+    said = bench("page", "--questions", 200).splitlines()
+    assert [line.split(":")[0] for line in said[:2]] == ["100 questions", "200 questions"]
+    if shutil.which("chromium"):
+        assert re.fullmatch(r"shown after .* s, .* x the page of 100; a question opens in .* s", said[2])
 
 
 def test_the_bench_of_limits(home: Path) -> None:
@@ -230,6 +239,18 @@ def test_the_bench_of_overhead(home: Path) -> None:
     ]
     assert all(float(figure) > 0 for row in rows[1:] for figure in (row[2], row[5], row[6]))
     assert "ratio of the full ledger to the empty one" in said[-1]
+
+
+def test_the_bench_of_scrape(home: Path) -> None:
+    said = bench("scrape", "--items", 40, "--times", 2, "--ledger", "sqlite").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said[2:]]
+    assert [row[:2] for row in rows] == [
+        ["exporter, sqlite", "0"],
+        ["exporter, sqlite, open run", "40"],
+        ["exporter, sqlite, ended run", "40"],
+        ["worker, without an engine", ""],
+    ]
+    assert all(float(row[-1]) > 0 for row in rows)
 
 
 def test_the_bench_of_inputs(home: Path) -> None:

@@ -83,9 +83,9 @@ def test_the_configuration_binds_programs_to_their_devices(
     selected = programs.programs(chosen, {"infer": 2, "train": 1, "reason": 1})
     configuration = programs.write(chosen, selected).read_text()
     sections = {part.split("]")[0]: part for part in configuration.split("[program:")[1:]}
-    assert 'environment=CUDA_VISIBLE_DEVICES="1"\n' in sections["infer-2"]
-    assert 'environment=CUDA_VISIBLE_DEVICES="2"\n' in sections["train-1"]
-    assert "environment=" not in sections["reason-1"]
+    assert ',CUDA_VISIBLE_DEVICES="1"\n' in sections["infer-2"]
+    assert ',CUDA_VISIBLE_DEVICES="2"\n' in sections["train-1"]
+    assert "CUDA_VISIBLE_DEVICES" not in sections["reason-1"]
 
 
 def test_workers_that_call_a_provider_need_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
