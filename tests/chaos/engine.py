@@ -30,7 +30,7 @@ from tests.e2e.conftest import READY, await_that, is_complete
 
 QUESTIONS, TOKENS, VOTES = 4, 64, 3
 SETTINGS = {"KV_CACHE_GIB": "1", "MAX_MODEL_LEN": "4096"}
-DIED, HANGS = "the engine's process died", "the engine hangs"
+DIED, HANGS = "the engine's process died (", "the engine hangs"
 LOADING_AGAIN = "was killed while it loaded the model: it is started again"
 FEWER = "sequences are sampled at a time from now on"
 STACK = "Traceback (most recent call last)"
