@@ -27,12 +27,12 @@ from workers.inference import rounds
 from workers.inference.batcher import Batcher, Ended
 from workers.inference.rounds import Batching, Rounds
 from workers.inference.throughput_meter import ThroughputMeter
+from workers.outcomes import NOTHING_TO_DO, ItemTask, PutOff
 from workers.periodic import Periodic
 from workers.settlement import ErrorPolicies
 
 log = logging.getLogger(__name__)
-NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
-STOPPED = "given back: the worker was stopped"
+STOPPED = PutOff("given back: the worker was stopped")
 RESCUE_AFTER = 0.5  # seconds; if any worker has a free slot, a message is taken much sooner
 CLAIMED_TOGETHER, CLAIM_LINGER = 64, 0.02
 # An index server will be available again. Without weights or a scorer, a worker cannot answer anything.
@@ -217,7 +217,7 @@ def service() -> Answering:
     return Answering()
 
 
-@app.task(name=Infer.queue)
+@app.task(name=Infer.queue, base=ItemTask)
 def infer(**message: Any) -> str:
     """Answer the question that a message names."""
     return service().answer(Infer.model_validate(message))
