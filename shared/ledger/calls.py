@@ -305,6 +305,13 @@ def spent(run: str) -> Spending:
     return Spending(row.budget, row.spent) if row else Spending(None, 0.0)
 
 
+def spending_by_run() -> dict[str, Spending]:
+    """Give the budget and spending of each run that has any."""
+    query = sa.select(spending.run, spending.budget, spending.spent)
+    with engine.reading() as connection:
+        return {row.run: Spending(row.budget, row.spent) for row in connection.execute(query)}
+
+
 # Quotas and pauses of accounts, shared by all workers
 
 
@@ -346,6 +353,11 @@ def paused(services: Sequence[str]) -> Pause | None:
 def pauses(provider: str) -> list[Pause]:
     """List the pauses of a provider's services, whatever model and account."""
     return _pauses(_of_provider(provider))
+
+
+def every_pause() -> list[Pause]:
+    """List the pauses of all services."""
+    return _pauses(sa.true())
 
 
 def lift(provider: str) -> int:

@@ -117,6 +117,33 @@ def served_queues() -> set[str] | None:
     return None if None in consumed else {queue for queues in consumed for queue in queues}
 
 
+@dataclass(frozen=True)
+class LivingWorker:
+    """A worker whose lease lasts, for ``left`` seconds; ``queues`` is ``None`` in an older version.
+
+    ``held`` counts the items that it has claimed.
+    """
+
+    name: str
+    queues: list[str] | None
+    held: int
+    left: float
+
+
+def living() -> list[LivingWorker]:
+    """List the live workers by name."""
+    held = (
+        sa.select(sa.func.count())
+        .where(schema.items.c.state == schema.State.LEASED, schema.items.c.holder == workers.name)
+        .scalar_subquery()
+    )
+    with engine.reading() as connection:
+        now = engine.now(connection)
+        query = sa.select(workers.name, workers.queues, held, workers.lease_until - now)
+        rows = connection.execute(query.where(workers.lease_until > now).order_by(workers.name))
+        return [LivingWorker(*row) for row in rows]
+
+
 @engine.retried
 def retire(worker: str) -> None:
     """Delete a worker that has released all its claims."""

@@ -1,0 +1,108 @@
+"""What the live pages show, read from the ledger and the broker.
+
+overview()       ->  {"runs": [...], "workers": [...], "queues": [...], "services": [...], ...}
+of_run("round1") ->  {"progress": RunProgress(run="round1", ...), "line": "12/25 settled", ...}
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from producers import run_progress, watch
+from producers.reports import api_usage
+from shared import providers, service_pauses, settings
+from shared.errors import ServiceUnreachable
+from shared.ledger import calls, leases, models, outbox, runs
+from shared.ledger import progress as ledger_progress
+from shared.ledger.runs import Run
+from shared.ledger.schema import OPEN, State
+from shared.model_store import KINDS
+
+SHOWN = 200  # runs, and dead items of a run
+RunStates = list[tuple[Run, dict[str, int]]]
+
+
+def overview() -> dict[str, Any]:
+    """Give what the overview shows, newest runs first."""
+    run_states = ledger_progress.overview()[::-1]
+    open_runs = [(run, states) for run, states in run_states if any(states[state] for state in OPEN)]
+    loaded = settings.load()
+    return {
+        "runs": run_states[:SHOWN],
+        "older": len(run_states[SHOWN:]),
+        "spending": calls.spending_by_run(),
+        "currency": loaded.currency,
+        "dead": sum(states[State.DEAD] for _, states in run_states),
+        "workers": (workers := leases.living()),
+        "queues": _queues(open_runs, workers),
+        "services": _services(run for run, _ in open_runs),
+        "pauses": calls.every_pause(),
+        "models": {kind: models.in_use(kind) for kind in KINDS},
+        "notice": models.switched_off(),
+        "problems": run_progress.describe_unserved(open_runs),
+        "flower": f"http://{loaded.flower_host}:{loaded.flower_port}/",
+    }
+
+
+def _queues(open_runs: RunStates, workers: Iterable[leases.LivingWorker]) -> list[dict[str, Any]]:
+    """Count messages, open items and workers by queue."""
+    served = Counter(queue for worker in workers for queue in worker.queues or ())
+    waiting: Counter[str] = Counter()
+    for run, states in open_runs:
+        waiting[run.queue] += states[State.PENDING]
+    names = sorted({*served, *waiting, *outbox.open_queues()})
+    return [
+        {
+            "name": name,
+            "messages": run_progress.waiting(name),
+            "pending": waiting[name],
+            "workers": served[name],
+        }
+        for name in names
+    ]
+
+
+def _services(open_runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """Give the limits of the services that open runs call, and the pauses that workers wait for."""
+    used = sorted({service for run in open_runs for service in run.services})
+    chosen = settings.load().limits
+    return [
+        {
+            "name": f"{provider}/{model}",
+            "limits": providers.limits(provider, model, chosen).model_dump(exclude_none=True)
+            if provider in providers.PROVIDERS
+            else {},
+            "slowdowns": _slowdowns(provider, model),
+        }
+        for provider, model in used
+    ]
+
+
+def _slowdowns(provider: str, model: str) -> list[service_pauses.Slowdown]:
+    try:
+        paused = service_pauses.of(provider)
+    except ServiceUnreachable:
+        return []
+    return [each for each in paused if each.service.rpartition("@")[0] in (provider, f"{provider}/{model}")]
+
+
+def of_run(name: str) -> dict[str, Any]:
+    """Give what the page of a run shows.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    run, progress = runs.get_run(name), run_progress.progress_of(name)
+    share, line = watch.progress_line(progress)
+    dead = ledger_progress.dead(name) if progress.states[State.DEAD] else []
+    return {
+        "progress": progress,
+        "attempts": sorted({attempt for counts in progress.rounds.values() for attempt in counts}),
+        "share": share,
+        "line": line,
+        "problems": watch.problems(progress),
+        "dead": dead[:SHOWN],
+        "more_dead": len(dead[SHOWN:]),
+        "usage": api_usage.of_run(run) if run.calls_services else None,
+        "has_page": run.kind == "infer",
+    }

@@ -1,0 +1,170 @@
+"""The web application of `votequeue ui`: its pages, and the streams that keep them current.
+
+    GET /                   the overview        GET /events             its changes
+    GET /runs/NAME          a run               GET /runs/NAME/events   its changes
+    GET /runs/NAME/page     the report page of a run
+
+A page's content is rendered on the server; a stream sends it again when it has changed.
+"""
+
+import functools
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import anyio
+import jinja2
+import uvicorn
+from markupsafe import Markup
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from producers import console
+from producers.reports import render, run_page
+from producers.ui import content
+from producers.ui.access import Access
+from shared import urls
+from shared.errors import ServiceUnreachable, UserError
+from shared.ledger import runs
+
+FOLDER = Path(__file__).parent
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
+EVERY = 1.0  # seconds between two looks at the ledger
+REST = 5  # times the seconds that a look takes: a large ledger is read less often
+CHUNK = 1 << 16  # bytes
+
+_templates = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
+)
+_templates.filters |= {"clock": render.clock, "span": console.span}
+Content = Callable[[], str]
+
+
+def run(host: str, port: int, login: str | None) -> None:
+    """Serve the pages until Ctrl-C or SIGTERM."""
+    # Beyond loopback a page's name is not known, but there the login protects it: no browser sends it to
+    # another name.
+    hosts = (*LOOPBACK, host) if urls.is_loopback(host) else ("*",)
+    uvicorn.run(
+        application(login, hosts),
+        host=host,
+        port=port,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+def application(login: str | None, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
+    """Build the application: ``hosts`` are the names under which it may be called."""
+    live = Live()
+
+    async def overview(request: Request) -> Response:
+        return await live.page(request, "overview", _overview)
+
+    async def of_run(request: Request) -> Response:
+        name = request.path_params["name"]
+        return await live.page(request, f"run {name}", functools.partial(_run, name))
+
+    routes = [
+        Route("/", overview),
+        Route("/events", overview),
+        Route("/runs/{name}", of_run),
+        Route("/runs/{name}/events", of_run),
+        Route("/runs/{name}/page", _report_page),
+        Mount("/static", StaticFiles(directory=FOLDER / "static")),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(Access, login=login),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
+        ],
+        exception_handlers={UserError: _trouble},
+    )
+
+
+class Live:
+    """Renders contents for all who look at them, one at a time, and each at most once a second."""
+
+    def __init__(self) -> None:
+        self._rendering = anyio.Lock()
+        self._rendered: dict[str, tuple[float, str]] = {}
+
+    async def page(self, request: Request, title: str, render_content: Content) -> Response:
+        """Answer a request for a page, or for the stream of its changes."""
+        path = request.url.path
+        if path.endswith("/events"):
+            return EventSourceResponse(self._changes(title, render_content))
+        text = await self._render(title, render_content)
+        page = _templates.get_template("page.html")
+        events = f"{path.rstrip('/')}/events"
+        return HTMLResponse(page.render(title=title, content=Markup(text), events=events))  # noqa: S704
+
+    async def _changes(self, title: str, render_content: Content) -> AsyncIterator[ServerSentEvent]:
+        shown = ""
+        while True:
+            try:
+                text, event = await self._render(title, render_content), "content"
+            except UserError as error:
+                text, event = str(error), "trouble"
+            if text != shown:
+                yield ServerSentEvent(text, event=event)
+                shown = text
+            await anyio.sleep(EVERY)
+
+    async def _render(self, title: str, render_content: Content) -> str:
+        async with self._rendering:
+            due, text = self._rendered.get(title, (0.0, ""))
+            if (begun := time.monotonic()) >= due:
+                text = await run_in_threadpool(render_content)
+                ended = time.monotonic()
+                self._rendered[title] = ended + max(EVERY / 2, REST * (ended - begun)), text
+        return text
+
+
+def _overview() -> str:
+    return _templates.get_template("overview.html").render(content.overview()).strip()
+
+
+def _run(name: str) -> str:
+    return _templates.get_template("run.html").render(content.of_run(name)).strip()
+
+
+def _report_page(request: Request) -> Response:
+    """Send a run's report page, which is a file of its own with its own policy."""
+    file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed when it is sent
+    try:
+        run_page.write(request.path_params["name"], file)
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+
+    def pieces() -> Iterator[str]:
+        with file:
+            while piece := file.read(CHUNK):
+                yield piece
+
+    policy = f"{run_page.policy()}; frame-ancestors 'none'; sandbox allow-scripts allow-downloads"
+    return StreamingResponse(pieces(), headers={"Content-Security-Policy": policy}, media_type="text/html")
+
+
+async def _trouble(request: Request, error: Exception) -> Response:
+    name = request.path_params.get("name")
+    known = name is None or isinstance(error, ServiceUnreachable) or await run_in_threadpool(_exists, name)
+    page = _templates.get_template("page.html")
+    text = page.render(title="votequeue", content=Markup("<p>{}</p>").format(error), events="")
+    return HTMLResponse(text, status_code=503 if known else 404)
+
+
+def _exists(name: str) -> bool:
+    return runs.find_run(name) is not None
