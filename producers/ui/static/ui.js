@@ -23,14 +23,29 @@ function update(shown, next) {
   updateChildren(shown, next);
 }
 
+const keyOf = (node) => node.dataset?.key;
+
+// Elements with a key (rows, sections) are the same wherever they stand; others are the same by position.
 function updateChildren(shown, next) {
-  const before = [...shown.childNodes];
-  const after = [...next.childNodes];
-  after.forEach((child, at) => {
-    if (at < before.length) update(before[at], child);
-    else shown.append(document.importNode(child, true));
-  });
-  before.slice(after.length).forEach((child) => child.remove());
+  let at = shown.firstChild;
+  for (const child of next.childNodes) {
+    let same = at;
+    while (keyOf(child) && same && keyOf(same) !== keyOf(child)) same = same.nextSibling;
+    if (!same || keyOf(same) !== keyOf(child)) {
+      shown.insertBefore(document.importNode(child, true), at);
+      continue;
+    }
+    while (at !== same) at = removed(at);
+    at = same.nextSibling;
+    update(same, child);
+  }
+  while (at) at = removed(at);
+}
+
+function removed(node) {
+  const following = node.nextSibling;
+  node.remove();
+  return following;
 }
 
 if (document.body.dataset.events) {
