@@ -28,12 +28,13 @@ def chromium() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS])
         page = browser.new_page()
+        page.set_default_timeout(120_000)  # milliseconds, on machines under load
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
         yield page
         browser.close()
-    assert errors == []
+    assert not errors, errors
 
 
 def serious_faults(page: Page) -> list[tuple[str, Any]]:

@@ -103,15 +103,19 @@ class Live:
         """Answer a request for a page, or for the stream of its changes."""
         path = request.url.path
         if path.endswith("/events"):
-            return EventSourceResponse(self._changes(title, render_content))
+            stopping = anyio.Event()
+            changes = self._changes(title, render_content, stopping)
+            return EventSourceResponse(changes, shutdown_event=stopping, shutdown_grace_period=2 * EVERY)
         text = await self._render(title, render_content)
         page = _templates.get_template("page.html")
         events = f"{path.rstrip('/')}/events"
         return HTMLResponse(page.render(title=title, content=Markup(text), events=events))  # noqa: S704
 
-    async def _changes(self, title: str, render_content: Content) -> AsyncIterator[ServerSentEvent]:
+    async def _changes(
+        self, title: str, render_content: Content, stopping: anyio.Event
+    ) -> AsyncIterator[ServerSentEvent]:
         shown = ""
-        while True:
+        while not stopping.is_set():
             try:
                 text, event = await self._render(title, render_content), "content"
             except UserError as error:
@@ -119,7 +123,8 @@ class Live:
             if text != shown:
                 yield ServerSentEvent(text, event=event)
                 shown = text
-            await anyio.sleep(EVERY)
+            with anyio.move_on_after(EVERY):
+                await stopping.wait()
 
     async def _render(self, title: str, render_content: Content) -> str:
         async with self._rendering:

@@ -229,7 +229,7 @@ def test_the_page_changes_without_a_reload_and_keeps_the_focus(home: Path, chrom
         assert chromium.locator("tbody tr td").nth(2).inner_text() == "0/3"
         enqueue(home, name="newer")  # its row comes first
         run_fixtures.answer_all("r", 2)
-        chromium.get_by_text("2/3").wait_for(timeout=60_000)
+        chromium.get_by_text("2/3").wait_for()
         assert chromium.get_by_label("progress of r", exact=True).get_attribute("value") == "2"
         assert chromium.locator("tbody th").first.inner_text() == "newer"
         assert chromium.evaluate("window.loaded") == "once"
@@ -240,7 +240,7 @@ def test_the_page_changes_without_a_reload_and_keeps_the_focus(home: Path, chrom
         chromium.wait_for_url(f"{url}/runs/r")
         chromium.get_by_text("2/3 settled").wait_for()
         claims.bury(run_fixtures.claim("r", 2)[0], HOSTILE)
-        chromium.get_by_text(HOSTILE).wait_for(timeout=60_000)
+        chromium.get_by_text(HOSTILE).wait_for()
         assert chromium.locator("main img, main script").count() == 0
         assert serious_faults(chromium) == []
         chromium.goto("about:blank")
