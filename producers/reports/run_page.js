@@ -33,6 +33,7 @@ async function unpack(id) {
   return unpacked.get(id);
 }
 
+const VERDICTS = { right: "✓ right", wrong: "✗ wrong", unknown: "unknown", unanswered: "no answer" };
 const percent = (share) => (share === null ? "" : `${(100 * share).toFixed(1)} %`);
 const moment = (seconds) => (seconds ? `${new Date(1000 * seconds).toISOString().slice(0, 19).replace("T", " ")} UTC` : "");
 const cells = (pairs) => pairs.map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value)));
@@ -58,7 +59,7 @@ function showSummary(summary) {
 
 // Charts
 
-const WIDTH = 480, HEIGHT = 270, LEFT = 46, BOTTOM = 44, TOP = 12, RIGHT = 8;
+const WIDTH = 480, HEIGHT = 270, LEFT = 46, BOTTOM = 44, TOP = 14, RIGHT = 16;
 
 function frame(chart, most, ticks) {
   const svg = document.createElementNS(SVG, "svg");
@@ -82,7 +83,8 @@ function ticksUpTo(most) {
 }
 
 function figureOf(chart, svg, legend, heading, rows) {
-  const keys = legend.map(([name, mark]) => {
+  const keys = legend.map(([series, mark]) => {
+    const name = VERDICTS[series] ?? series;
     const square = document.createElementNS(SVG, "svg");
     square.setAttribute("viewBox", "0 0 10 10");
     square.setAttribute("aria-hidden", "true");
@@ -101,25 +103,25 @@ function figureOf(chart, svg, legend, heading, rows) {
 
 function barChart(chart) {
   const series = Object.entries(chart.series), bars = chart.bars.length;
-  const marks = series.map(([name], at) => (["right", "wrong", "unknown", "unanswered"].includes(name) ? `s-${name}` : `s-${at % 3}`));
+  const marks = series.map(([name], at) => `s-${name in VERDICTS ? name : at % 3}`);
   const totals = chart.bars.map((_, at) => series.reduce((sum, [, values]) => sum + values[at], 0));
   const highest = Math.max(1, ...(chart.grouped ? series.flatMap(([, values]) => values) : totals));
   const ticks = ticksUpTo(highest), { svg, y } = frame(chart, ticks.at(-1), ticks);
   const slot = (WIDTH - LEFT - RIGHT) / bars, every = Math.ceil(bars / 12);
   chart.bars.forEach((label, at) => {
     let below = 0;
-    const left = LEFT + at * slot, width = 0.8 * slot;
+    const middle = LEFT + (at + 0.5) * slot, width = Math.min(0.8 * slot, 100);
     series.forEach(([name, values], which) => {
       const value = values[at], wide = chart.grouped ? width / series.length : width;
-      const x = left + 0.1 * slot + (chart.grouped ? which * wide : 0), base = chart.grouped ? 0 : below;
+      const x = middle - width / 2 + (chart.grouped ? which * wide : 0), base = chart.grouped ? 0 : below;
       const bar = draw(svg, "rect", { x, width: wide, y: y(base + value), height: y(base) - y(base + value), class: marks[which] });
       draw(bar, "title", {}, `${label}: ${+value.toFixed(1)} ${name}`);
       below += value;
     });
-    if (chart.notes?.[at]) draw(svg, "text", { x: left + slot / 2, y: y(below) - 3, "text-anchor": "middle" }, chart.notes[at]);
+    if (chart.notes?.[at]) draw(svg, "text", { x: middle, y: y(below) - 3, "text-anchor": "middle" }, chart.notes[at]);
     if (at % every === 0) {
       const most = Math.max(3, Math.floor((slot * every) / 6)), short = label.length > most ? `${label.slice(0, most - 1)}…` : label;
-      draw(svg, "text", { x: left + slot / 2, y: HEIGHT - BOTTOM + 15, "text-anchor": "middle" }, short);
+      draw(svg, "text", { x: middle, y: HEIGHT - BOTTOM + 15, "text-anchor": "middle" }, short);
     }
   });
   const rows = chart.bars.map((label, at) => [label, ...series.map(([, values]) => +values[at].toFixed(1))]);
@@ -145,7 +147,7 @@ function pointChart(chart) {
 // Histograms of the table's rows.
 function histogram(title, x, values, verdicts, format) {
   const least = Math.min(...values), span = Math.max(...values) - least || 1, count = Math.min(30, Math.max(1, values.length));
-  const names = ["right", "wrong", "unknown", "unanswered"].filter((name) => verdicts.includes(name));
+  const names = Object.keys(VERDICTS).filter((name) => verdicts.includes(name));
   const series = Object.fromEntries(names.map((name) => [name, Array(count).fill(0)]));
   values.forEach((value, at) => { series[verdicts[at]][Math.min(count - 1, Math.floor(((value - least) / span) * count))] += 1; });
   const bars = Array.from({ length: count }, (_, at) => format(least + (at * span) / count));
@@ -204,7 +206,7 @@ function showTable(summary, rows) {
 
   function choice(text, column) {
     const values = [...new Set(rows.map((row) => row[place[column]]))].filter((value) => value !== null).sort();
-    const select = el("select", {}, el("option", { value: "" }, "all"), values.map((value) => el("option", {}, value)));
+    const select = el("select", {}, el("option", { value: "" }, "all"), values.map((value) => el("option", { value }, (column === "verdict" && VERDICTS[value]) || value)));
     filters.push((row) => select.selectedIndex === 0 || row[place[column]] === values[select.selectedIndex - 1]);
     return labelled(text, select);
   }
@@ -246,10 +248,10 @@ function showTable(summary, rows) {
 
   function cell(row, name) {
     const value = row[place[name]];
-    if (name === "verdict") return el("td", { class: `word ${value}` }, { right: "✓ right", wrong: "✗ wrong" }[value] ?? value);
+    if (name === "verdict") return el("td", { class: `word ${value}` }, VERDICTS[value]);
     if (SHARES.includes(name)) return el("td", { class: "number" }, percent(value));
     if (NUMBERS.includes(name)) return el("td", { class: "number" }, `${value}`);
-    return el("td", { dir: name === "text" ? "auto" : "ltr", class: name === "outcome" ? "word" : "" }, value ?? "");
+    return el("td", { dir: name === "text" ? "auto" : "ltr", class: { outcome: "word", text: "text" }[name] ?? "" }, value ?? "");
   }
 
   function render() {
