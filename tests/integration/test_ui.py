@@ -119,7 +119,7 @@ def test_the_overview_shows_runs_workers_queues_services_and_spending(
     assert '<progress aria-label="progress of r" value="2" max="3"></progress>' in text
     assert "<td>2/3</td>" in text
     assert "<td>0 of 20</td>" in text
-    assert '<th scope="row">host:1:a</th><td>infer, infer.other</td><td>0</td>' in text
+    assert '<th scope="row">host:1:a</th><td class="long">infer, infer.other</td><td>0</td>' in text
     assert '<th scope="row">infer</th><td>3</td><td>1</td>' in text
     assert "chat/m@1f0c22aa is stopped until a person fixes the cause: no credit is left" in text
     assert "Dead items in all runs: 1." in text
@@ -132,7 +132,10 @@ def test_a_run_shows_its_progress_and_why_items_are_dead(home: Path) -> None:
     claims.bury(run_fixtures.claim("r", 1)[0], "refused: no")
     text = client().get("/runs/r").text
     assert "1/3 settled, 2 waiting, 1 dead" in text
-    assert '<th scope="row">1</th><td>p1#2</td><td>1</td><td>0</td><td>refused: no</td>' in text
+    assert (
+        '<th scope="row">1</th><td class="long">p1#2</td><td>1</td><td>0</td><td class="long">refused: no</td>'
+        in text
+    )
     assert 'href="/runs/r/page"' in text
 
 
@@ -234,6 +237,8 @@ def test_the_page_changes_without_a_reload_and_keeps_the_focus(home: Path, chrom
         assert chromium.locator("tbody th").first.inner_text() == "newer"
         assert chromium.evaluate("window.loaded") == "once"
         assert chromium.evaluate("document.activeElement.getAttribute('href')") == "/runs/r"
+        assert serious_faults(chromium) == []
+        chromium.emulate_media(color_scheme="dark")
         assert serious_faults(chromium) == []
 
         chromium.keyboard.press("Enter")
