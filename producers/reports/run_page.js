@@ -41,8 +41,8 @@ const cells = (pairs) => pairs.map(([name, value]) => el("tr", {}, el("th", { sc
 // Figures
 
 function showSummary(summary) {
-  const text = `${summary.source}, enqueued ${moment(summary.enqueued)}`;
-  document.getElementById("about").textContent = text;
+  const cut = summary.longest ? `; votes of more than ${summary.longest} characters are shown without their middle` : "";
+  document.getElementById("about").textContent = `${summary.source}, enqueued ${moment(summary.enqueued)}${cut}`;
   for (const figure of summary.headline) {
     const value = figure.value ?? (figure.of ? figure.right / figure.of : null);
     const interval = figure.interval && `${figure.interval.map((end) => (100 * end).toFixed(1)).join(" to ")} (95 %)`;
@@ -172,7 +172,7 @@ function showCharts(summary, rows, place) {
 
 // The table
 
-const TITLES = { key: "question", text: "text", right: "right answer", answer: "answer", before: "answer before" };
+const TITLES = { key: "question", text: "text", right: "gold", before: "answer before" };
 const SHARES = ["agreement", "confidence", "probability"];
 const NUMBERS = [...SHARES, "rounds", "votes", "tokens"];
 
@@ -251,7 +251,7 @@ function showTable(summary, rows) {
     if (name === "verdict") return el("td", { class: `word ${value}` }, VERDICTS[value]);
     if (SHARES.includes(name)) return el("td", { class: "number" }, percent(value));
     if (NUMBERS.includes(name)) return el("td", { class: "number" }, `${value}`);
-    return el("td", { dir: name === "text" ? "auto" : "ltr", class: { outcome: "word", text: "text" }[name] ?? "" }, value ?? "");
+    return el("td", { dir: name === "text" ? "auto" : "ltr", class: name === "text" ? "text" : "" }, value ?? "");
   }
 
   function render() {
@@ -355,7 +355,7 @@ function describeVote(vote, gold) {
     vote.outcome,
     vote.letter_source === "forced" ? "letter asked for" : "",
     vote.order && `options seen in the order ${[...vote.order].join(" ")}`,
-    vote.finish_reason && `finish reason ${vote.finish_reason}`,
+    vote.finish_reason && vote.finish_reason !== "stop" && `finish reason ${vote.finish_reason}`,
     vote.mean_logprob === null ? "" : `mean log-probability ${vote.mean_logprob.toFixed(3)}`,
     vote.scorer && `scorer ${vote.scorer}`,
     vote.run && `of run ${vote.run}`,

@@ -50,11 +50,11 @@ def write(name: str, file: TextFile) -> int:
     figures = PageFigures(run)
     before, after = _template(run).split("<!-- texts -->")
     file.write(before)
-    file.write(_packed("summary", {**figures.summary, "chunk": _CHUNK}))
+    longest = _longest(name)
+    file.write(_packed("summary", {**figures.summary, "chunk": _CHUNK, "longest": longest}))
     file.write(_packed("rows", figures.rows))
     file.write(f"<script>{_part('js')}</script>\n")
     shared = _SharedTexts(trace.Histories(run))
-    longest = _longest(name)
     for at, items in enumerate(item_history.chunks(name, _CHUNK)):
         records = [shared.record(each, longest) for each in shared.histories.of(items)]
         file.write(_packed(f"questions-{at}", records))

@@ -1,6 +1,6 @@
 """What the live pages show, read from the ledger and the broker.
 
-overview()       ->  {"runs": [...], "workers": [...], "queues": [...], "services": [...], ...}
+overview()       ->  {"runs": [...], "workers": [...], "queues": [...], "limits": {...}, ...}
 of_run("round1") ->  {"progress": RunProgress(run="round1", ...), "line": "12/25 settled", ...}
 """
 
@@ -26,6 +26,7 @@ def overview() -> dict[str, Any]:
     """Give what the overview shows, newest runs first."""
     run_states = ledger_progress.overview()[::-1]
     open_runs = [(run, states) for run, states in run_states if any(states[state] for state in OPEN)]
+    services = sorted({service for run, _ in open_runs for service in run.services})
     loaded = settings.load()
     return {
         "runs": run_states[:SHOWN],
@@ -35,7 +36,8 @@ def overview() -> dict[str, Any]:
         "dead": sum(states[State.DEAD] for _, states in run_states),
         "workers": (workers := leases.living()),
         "queues": _queues(open_runs, workers),
-        "services": _services(run for run, _ in open_runs),
+        "limits": _limits(services),
+        "slowdowns": _slowdowns(services),
         "pauses": calls.every_pause(),
         "models": {kind: models.in_use(kind) for kind in KINDS},
         "notice": models.switched_off(),
@@ -62,28 +64,23 @@ def _queues(open_runs: RunStates, workers: Iterable[leases.LivingWorker]) -> lis
     ]
 
 
-def _services(open_runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """Give the limits of the services that open runs call, and the pauses that workers wait for."""
-    used = sorted({service for run in open_runs for service in run.services})
+def _limits(services: Iterable[tuple[str, str]]) -> dict[str, dict[str, float]]:
+    """Give the limits of services by name; an unknown provider, of another machine's registry, has none here."""
     chosen = settings.load().limits
-    return [
-        {
-            "name": f"{provider}/{model}",
-            "limits": providers.limits(provider, model, chosen).model_dump(exclude_none=True)
-            if provider in providers.PROVIDERS
-            else {},
-            "slowdowns": _slowdowns(provider, model),
-        }
-        for provider, model in used
-    ]
+    return {
+        f"{provider}/{model}": providers.limits(provider, model, chosen).model_dump(exclude_none=True)
+        for provider, model in services
+        if provider in providers.PROVIDERS
+    }
 
 
-def _slowdowns(provider: str, model: str) -> list[service_pauses.Slowdown]:
+def _slowdowns(services: Iterable[tuple[str, str]]) -> list[service_pauses.Slowdown]:
+    """List the pauses that workers wait for."""
     try:
-        paused = service_pauses.of(provider)
+        names = sorted({provider for provider, _ in services})
+        return [slowdown for name in names for slowdown in service_pauses.of(name)]
     except ServiceUnreachable:
         return []
-    return [each for each in paused if each.service.rpartition("@")[0] in (provider, f"{provider}/{model}")]
 
 
 def of_run(name: str) -> dict[str, Any]:

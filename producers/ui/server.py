@@ -8,9 +8,9 @@ A page's content is rendered on the server; a stream sends it again when it has 
 """
 
 import functools
-import tempfile
+import io
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -23,7 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -33,13 +33,11 @@ from producers.ui import content
 from producers.ui.access import Access
 from shared import urls
 from shared.errors import ServiceUnreachable, UserError
-from shared.ledger import runs
 
 FOLDER = Path(__file__).parent
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 EVERY = 1.0  # seconds between two looks at the ledger
 REST = 5  # times the seconds that a look takes: a large ledger is read less often
-CHUNK = 1 << 16  # bytes
 
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -107,9 +105,8 @@ class Live:
             changes = self._changes(title, render_content, stopping)
             return EventSourceResponse(changes, shutdown_event=stopping, shutdown_grace_period=2 * EVERY)
         text = await self._render(title, render_content)
-        page = _templates.get_template("page.html")
         events = f"{path.rstrip('/')}/events"
-        return HTMLResponse(page.render(title=title, content=Markup(text), events=events))  # noqa: S704
+        return HTMLResponse(_page(title, Markup(text), events))  # noqa: S704  rendered by our own templates
 
     async def _changes(
         self, title: str, render_content: Content, stopping: anyio.Event
@@ -145,31 +142,18 @@ def _run(name: str) -> str:
 
 
 def _report_page(request: Request) -> Response:
-    """Send a run's report page, which is a file of its own with its own policy."""
-    file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed when it is sent
-    try:
-        run_page.write(request.path_params["name"], file)
-    except BaseException:
-        file.close()
-        raise
-    file.seek(0)
-
-    def pieces() -> Iterator[str]:
-        with file:
-            while piece := file.read(CHUNK):
-                yield piece
-
+    """Send a run's report page, which has its own policy."""
+    page = io.StringIO()
+    run_page.write(request.path_params["name"], page)
     policy = f"{run_page.policy()}; frame-ancestors 'none'; sandbox allow-scripts allow-downloads"
-    return StreamingResponse(pieces(), headers={"Content-Security-Policy": policy}, media_type="text/html")
+    return HTMLResponse(page.getvalue(), headers={"Content-Security-Policy": policy})
 
 
 async def _trouble(request: Request, error: Exception) -> Response:
-    name = request.path_params.get("name")
-    known = name is None or isinstance(error, ServiceUnreachable) or await run_in_threadpool(_exists, name)
-    page = _templates.get_template("page.html")
-    text = page.render(title="votequeue", content=Markup("<p>{}</p>").format(error), events="")
-    return HTMLResponse(text, status_code=503 if known else 404)
+    unknown = "name" in request.path_params and not isinstance(error, ServiceUnreachable)
+    text = _page("votequeue", Markup("<p>{}</p>").format(error), events="")
+    return HTMLResponse(text, status_code=404 if unknown else 503)
 
 
-def _exists(name: str) -> bool:
-    return runs.find_run(name) is not None
+def _page(title: str, content: Markup, events: str) -> str:
+    return _templates.get_template("page.html").render(title=title, content=content, events=events)

@@ -119,15 +119,11 @@ def served_queues() -> set[str] | None:
 
 @dataclass(frozen=True)
 class LivingWorker:
-    """A worker whose lease lasts, for ``left`` seconds; ``queues`` is ``None`` in an older version.
-
-    ``held`` counts the items that it has claimed.
-    """
+    """A worker and the number of items that it holds; ``queues`` is ``None`` in an older version."""
 
     name: str
     queues: list[str] | None
     held: int
-    left: float
 
 
 def living() -> list[LivingWorker]:
@@ -138,10 +134,9 @@ def living() -> list[LivingWorker]:
         .scalar_subquery()
     )
     with engine.reading() as connection:
-        now = engine.now(connection)
-        query = sa.select(workers.name, workers.queues, held, workers.lease_until - now)
-        rows = connection.execute(query.where(workers.lease_until > now).order_by(workers.name))
-        return [LivingWorker(*row) for row in rows]
+        alive = workers.lease_until > engine.now(connection)
+        query = sa.select(workers.name, workers.queues, held).where(alive).order_by(workers.name)
+        return [LivingWorker(*row) for row in connection.execute(query)]
 
 
 @engine.retried
