@@ -30,4 +30,6 @@ def ui(
     except ImportError as error:
         raise UserError(f"`votequeue ui` needs {error.name}: install votequeue[ui]") from None
     console.note(f"serving http://{address.url_host}:{port}/ (Ctrl-C ends it)")
-    server.run(host, port, programs.flower_login(loaded))
+    flower = programs.Address(loaded.flower_host, loaded.flower_port)
+    url = f"http://{flower.url_host}:{flower.port}/"
+    server.run(host, port, programs.flower_login(loaded), url)

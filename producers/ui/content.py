@@ -27,12 +27,11 @@ def overview() -> dict[str, Any]:
     run_states = ledger_progress.overview()[::-1]
     open_runs = [(run, states) for run, states in run_states if any(states[state] for state in OPEN)]
     services = sorted({service for run, _ in open_runs for service in run.services})
-    loaded = settings.load()
     return {
         "runs": run_states[:SHOWN],
         "older": len(run_states[SHOWN:]),
         "spending": calls.spending_by_run(),
-        "currency": loaded.currency,
+        "currency": settings.load().currency,
         "dead": sum(states[State.DEAD] for _, states in run_states),
         "workers": (workers := leases.living()),
         "queues": _queues(open_runs, workers),
@@ -42,7 +41,6 @@ def overview() -> dict[str, Any]:
         "models": {kind: models.in_use(kind) for kind in KINDS},
         "notice": models.switched_off(),
         "problems": run_progress.describe_unserved(open_runs),
-        "flower": f"http://{loaded.flower_host}:{loaded.flower_port}/",
     }
 
 
@@ -65,7 +63,7 @@ def _queues(open_runs: RunStates, workers: Iterable[leases.LivingWorker]) -> lis
 
 
 def _limits(services: Iterable[tuple[str, str]]) -> dict[str, dict[str, float]]:
-    """Give the limits of services by name; an unknown provider, of another machine's registry, has none here."""
+    """Give the limits of services by name; providers that only other machines know are left out."""
     chosen = settings.load().limits
     return {
         f"{provider}/{model}": providers.limits(provider, model, chosen).model_dump(exclude_none=True)

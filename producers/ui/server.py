@@ -46,13 +46,13 @@ _templates.filters |= {"clock": render.clock, "span": console.span}
 Content = Callable[[], str]
 
 
-def run(host: str, port: int, login: str | None) -> None:
-    """Serve the pages until Ctrl-C or SIGTERM."""
+def run(host: str, port: int, login: str | None, flower: str) -> None:
+    """Serve the pages until Ctrl-C or SIGTERM; ``flower`` is the URL of Flower."""
     # Beyond loopback a page's name is not known, but there the login protects it: no browser sends it to
     # another name.
     hosts = (*LOOPBACK, host) if urls.is_loopback(host) else ("*",)
     uvicorn.run(
-        application(login, hosts),
+        application(login, flower, hosts),
         host=host,
         port=port,
         log_level="warning",
@@ -61,12 +61,12 @@ def run(host: str, port: int, login: str | None) -> None:
     )
 
 
-def application(login: str | None, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
+def application(login: str | None, flower: str, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
     """Build the application: ``hosts`` are the names under which it may be called."""
     live = Live()
 
     async def overview(request: Request) -> Response:
-        return await live.page(request, "overview", _overview)
+        return await live.page(request, "overview", functools.partial(_overview, flower))
 
     async def of_run(request: Request) -> Response:
         name = request.path_params["name"]
@@ -133,8 +133,8 @@ class Live:
         return text
 
 
-def _overview() -> str:
-    return _templates.get_template("overview.html").render(content.overview()).strip()
+def _overview(flower: str) -> str:
+    return _templates.get_template("overview.html").render(content.overview(), flower=flower).strip()
 
 
 def _run(name: str) -> str:

@@ -9,11 +9,12 @@ from celery import Celery
 from celery.app.trace import build_tracer
 
 from shared import broker
+from shared.errors import EngineDied, Held, Refused, UserError
 from shared.jobs import Infer, Train
 from shared.ledger import claims
 from shared.options import Sampling
 from tests.integration import run_fixtures
-from workers import outcomes
+from workers import outcomes, settlement
 from workers.outcomes import NOTHING_TO_DO, ItemTask, Lost, PutOff
 
 
@@ -44,6 +45,26 @@ def traced(outcome: str, item: int = 0) -> tuple[str, str]:
 )
 def test_an_outcome_determines_the_state(outcome: str, state: str) -> None:
     assert traced(outcome) == (state, outcome)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (RuntimeError("the engine died"), Lost, "lost: an unexplained error"),
+        (EngineDied("the engine died"), Lost, "lost: the engine died"),
+        (Refused("content"), Lost, "dead: content"),
+        (Held("the day's quota is used up", 5.0), PutOff, "waits: the day's quota is used up"),
+        (UserError("no weights"), PutOff, "given back: no weights"),
+    ],
+    ids=str,
+)
+def test_failed_work_is_no_success(
+    home: Path, on_broker: str, error: Exception, kind: type[str], said: str
+) -> None:
+    data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "A"))
+    run_fixtures.infer(data, Sampling(), "r")
+    (outcome,) = settlement.settle(run_fixtures.claim("r", 0), error)
+    assert (type(outcome), outcome) == (kind, said)
 
 
 @pytest.mark.usefixtures("on_broker", "any_ledger")

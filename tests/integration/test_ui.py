@@ -2,6 +2,8 @@
 
 import base64
 import contextlib
+import json
+import re
 import threading
 import time
 import urllib.request
@@ -15,7 +17,7 @@ from playwright.sync_api import Page
 from starlette.testclient import TestClient
 
 from producers.ui import server
-from shared import settings
+from shared import broker, service_pauses, settings
 from shared.dataset import Line, scan
 from shared.ledger import calls, claims, engine, leases, runs
 from shared.ledger.runs import Run
@@ -27,12 +29,13 @@ from tests.valkey import free_port
 
 __all__ = ["chromium"]
 LOGIN = "me:sécret"
+FLOWER = "http://127.0.0.1:5999/"
 HOSTILE = "<script>alert(1)<img src=x onerror=alert(2)>\"'&"
 pytestmark = pytest.mark.usefixtures("on_broker")
 
 
 def client(login: str | None = None, host: str = "localhost") -> TestClient:
-    return TestClient(server.application(login), base_url=f"http://{host}")
+    return TestClient(server.application(login, FLOWER), base_url=f"http://{host}")
 
 
 def authorization(login: str) -> dict[str, str]:
@@ -103,9 +106,7 @@ def test_the_command_refuses_an_open_address_without_a_login(home: Path, voteque
 
 
 @pytest.mark.usefixtures("any_ledger")
-def test_the_overview_shows_runs_workers_queues_services_and_spending(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_overview_shows_runs_workers_queues_pauses_and_spending(home: Path) -> None:
     enqueue(home)
     run_fixtures.answer_all("r", 1)
     claims.bury(run_fixtures.claim("r", 1)[0], "refused: no")
@@ -113,8 +114,6 @@ def test_the_overview_shows_runs_workers_queues_services_and_spending(
     with engine.writing() as connection:
         calls.put_budget(connection, "r", 20.0)
     calls.pause("chat/m@1f0c22aa", "no credit is left", None)
-    monkeypatch.setenv("VOTEQUEUE_FLOWER_PORT", "5999")
-    settings.load.cache_clear()
     text = client().get("/").text
     assert '<progress aria-label="progress of r" value="2" max="3"></progress>' in text
     assert "<td>2/3</td>" in text
@@ -124,7 +123,23 @@ def test_the_overview_shows_runs_workers_queues_services_and_spending(
     assert "chat/m@1f0c22aa is stopped until a person fixes the cause: no credit is left" in text
     assert "Dead items in all runs: 1." in text
     assert "<li>scorer: none</li>" in text
-    assert 'href="http://127.0.0.1:5999/"' in text
+    assert f'href="{FLOWER}"' in text
+
+
+def test_the_overview_shows_limits_and_pauses_of_the_services_of_open_runs(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_LIMITS", '{"chat": {"per_second": 2.5, "per_day": 1000}}')
+    settings.load.cache_clear()
+    data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "A"))
+    lines = [line for line in scan(data) if isinstance(line, Line)]
+    options = {"provider": "chat", "model": "m"}
+    runs.open_run(Run("open", "reason", "data", "d", None, options), lines)
+    record = json.dumps({"until": time.time() + 1000, "said": "429: slow down"})
+    broker.client().set(service_pauses.key("chat/m@1f0c22aa") + service_pauses.SUFFIX, record)
+    text = client().get("/").text
+    assert '<th scope="row">chat/m</th><td>per second: 2.5, per day: 1000' in text
+    assert re.search(r"chat/m@1f0c22aa is not called for 1[67] min: 429: slow down", text)
 
 
 def test_a_run_shows_its_progress_and_why_items_are_dead(home: Path) -> None:
@@ -132,10 +147,7 @@ def test_a_run_shows_its_progress_and_why_items_are_dead(home: Path) -> None:
     claims.bury(run_fixtures.claim("r", 1)[0], "refused: no")
     text = client().get("/runs/r").text
     assert "1/3 settled, 2 waiting, 1 dead" in text
-    assert (
-        '<th scope="row">1</th><td class="long">p1#2</td><td>1</td><td>0</td><td class="long">refused: no</td>'
-        in text
-    )
+    assert '<td class="long">p1#2</td><td>1</td><td>0</td><td class="long">refused: no</td>' in text
     assert 'href="/runs/r/page"' in text
 
 
@@ -186,7 +198,7 @@ def test_no_text_of_the_ledger_becomes_markup(home: Path) -> None:
 def serving() -> Iterator[tuple[uvicorn.Server, str]]:
     port = free_port()
     config = uvicorn.Config(
-        server.application(None), port=port, log_level="error", timeout_graceful_shutdown=1
+        server.application(None, FLOWER), port=port, log_level="error", timeout_graceful_shutdown=1
     )
     served = uvicorn.Server(config)
     thread = threading.Thread(target=served.run)
