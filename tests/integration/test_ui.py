@@ -138,7 +138,7 @@ def test_the_overview_shows_limits_and_pauses_of_the_services_of_open_runs(
     record = json.dumps({"until": time.time() + 1000, "said": "429: slow down"})
     broker.client().set(service_pauses.key("chat/m@1f0c22aa") + service_pauses.SUFFIX, record)
     text = client().get("/").text
-    assert '<th scope="row">chat/m</th><td>per second: 2.5, per day: 1000' in text
+    assert '<th scope="row">chat/m</th><td>per second: 2.5, per minute: 300, per day: 1000, ' in text
     assert re.search(r"chat/m@1f0c22aa is not called for 1[67] min: 429: slow down", text)
 
 
