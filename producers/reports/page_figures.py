@@ -2,28 +2,33 @@
 
     PageFigures(run).summary  ->  {"headline": [{"label": "accuracy of one vote", "right": 118, ...}], ...}
 
-Charts are data, which the page's script draws. Definitions are those of `inference_report`.
+The page's script draws the charts from the data here. Definitions are those of `inference_report`.
 """
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
 from producers import merged_answers
 from producers.calibrated_answers import CalibratedAnswers
-from producers.reports import confidence_intervals, inference_plots, render_api_usage, summaries
-from producers.reports.calibration_report import Part
-from producers.reports.inference_report import NO_LETTER, Figures, Verdict
+from producers.reports import (
+    confidence_intervals,
+    inference_plots,
+    inference_report,
+    render,
+    render_api_usage,
+    summaries,
+)
+from producers.reports.inference_report import Figures, Verdict
 from producers.reports.shares import Share
 from shared import voting
 from shared.ledger import votes
 from shared.ledger.runs import Run
-from shared.ledger.schema import State
 from shared.ledger.votes import QuestionResult
-from shared.voting import Outcome, Vote
+from shared.voting import Vote
 
 # The columns of the table of questions; shares are from 0 to 1, `answered` in seconds since the first claim.
 COLUMNS = (
@@ -70,7 +75,7 @@ class PageFigures:
             "columns": COLUMNS,
             "headline": self._headline(),
             "figures": summaries.rows(report),
-            "charts": list(_charts(report)),
+            "charts": _charts(report),
             "cost": self._cost(),
         }
 
@@ -86,7 +91,9 @@ class PageFigures:
             if calibrated.calibration is not None and result.letter is not None:
                 cast = result.entry, result.question, result.votes, result.letter
                 probability = calibrated.probability(*cast)
-            outcome, verdict = _ended(result, probability is not None and probability < threshold)
+            outcome, verdict = inference_report.ended(
+                result, probability is not None and probability < threshold
+            )
             agreement = self._measure(result, verdict)
             yield [
                 result.key,
@@ -151,89 +158,24 @@ class PageFigures:
         ]
 
 
-def _ended(result: QuestionResult, abstains: bool) -> tuple[str, Verdict]:
-    """Give how a question ended, and whether its answer is right."""
-    if result.letter is None:
-        return ("given up" if result.state == State.DEAD else "still open"), Verdict.UNANSWERED
-    if abstains:
-        return Outcome.ABSTAINED, Verdict.UNANSWERED
-    if result.gold is None:
-        return str(result.how), Verdict.UNKNOWN
-    return str(result.how), Verdict.RIGHT if result.letter == result.gold else Verdict.WRONG
-
-
 def _rounded(share: float | None) -> float | None:
     return None if share is None else round(share, 4)
 
 
-# Charts
-
-
-def _charts(figures: Figures) -> Iterator[dict[str, Any]]:
-    """Describe the charts that have data: bars with series, or points with intervals."""
-    firsts = figures.first_rounds
-    if (size := max((first.votes for first in firsts), default=0)) > 1:
-        tally: Counter[tuple[int, Verdict]] = Counter()
-        for first, times in firsts.items():
-            tally[first.agreeing, first.verdict] += times
-        counts = range(1, size + 1)
-        bars = {verdict: [tally[count, verdict] for count in counts] for verdict in Verdict}
-        x = f"votes for the commonest letter, of {size} in the first round"
-        yield _stacked("Agreement of votes and right answers", x, counts, bars)
-    hows = sorted(figures.outcomes, key=lambda how: -figures.outcomes[how].total())
-    ended = {verdict: [figures.outcomes[how][verdict] for how in hows] for verdict in Verdict}
-    yield _stacked("How the questions ended", "outcome", hows, ended)
-    yield from _letters(figures)
-    rounds = sorted(figures.rounds)
-    if rounds:
-        taken = {"answered": [figures.rounds[attempt] for attempt in rounds]}
-        yield _bars("Rounds until the answer", "round", "questions", rounds, taken)
-    if (calibration := figures.calibration) is not None:
-        reliability = [(part.probability, part) for part in calibration.bins]
-        yield _points(
-            "Reliability", "probability (mean of a bin)", "share of right answers", reliability, True
-        )
-        risk = [(part.coverage, part) for part in calibration.surest]
-        yield _points("Risk against coverage", "share answered, the surest first", "share wrong", risk, False)
+def _charts(figures: Figures) -> dict[str, Any]:
     right, wrong = figures.scorer.right_scores, figures.scorer.wrong_scores
-    if right and wrong and len(right) + len(wrong) >= inference_plots.FEW:
-        bins = [
-            (score, Part(score, 0.0, Share(round(share * count), int(count)), None))
-            for score, share, count in inference_plots.reliability(right, wrong)
-        ]
-        yield _points(
-            "Calibration of the scorer", "score (mean of a bin)", "share of right votes", bins, True
-        )
-
-
-def _letters(figures: Figures) -> Iterator[dict[str, Any]]:
-    series = {
-        "votes": figures.vote_letters,
-        "answers": figures.answer_letters,
-        "right answers": figures.right_letters,
+    scored = right and wrong and len(right) + len(wrong) >= inference_plots.FEW
+    return {
+        # Of first rounds: votes, votes for the commonest letter, its verdict, and questions.
+        "agreement": [
+            (first.votes, first.agreeing, first.verdict.value, times)
+            for first, times in figures.first_rounds.items()
+        ],
+        "letters": {
+            "votes": figures.vote_letters,
+            "answers": figures.answer_letters,
+            "right answers": figures.right_letters,
+        },
+        "calibration": render.plain(figures.calibration),
+        "scorer": inference_plots.reliability(right, wrong) if scored else [],
     }
-    letters = sorted({letter for counts in series.values() for letter in counts} - {NO_LETTER})
-    letters += [NO_LETTER] if figures.vote_letters[NO_LETTER] else []
-    shares = {
-        f"{name} ({counts.total()})": [100 * counts[letter] / counts.total() for letter in letters]
-        for name, counts in series.items()
-        if counts
-    }
-    if shares:
-        yield {**_bars("Letters", "letter", "% of each", letters, shares), "grouped": True}
-
-
-def _stacked(title: str, x: str, bars: Sequence[object], series: dict[Verdict, list[int]]) -> dict[str, Any]:
-    named = {verdict.value: values for verdict, values in series.items() if any(values)}
-    return _bars(title, x, "questions", bars, named)
-
-
-def _bars(title: str, x: str, y: str, bars: Sequence[object], series: dict[str, Any]) -> dict[str, Any]:
-    return {"title": title, "x": x, "y": y, "bars": list(map(str, bars)), "series": series}
-
-
-def _points(
-    title: str, x: str, y: str, parts: Sequence[tuple[float, Part]], diagonal: bool
-) -> dict[str, Any]:
-    points = [(at, part.share.value, *(part.interval or (None, None)), part.share.of) for at, part in parts]
-    return {"title": title, "x": x, "y": y, "points": points, "diagonal": diagonal}

@@ -146,7 +146,8 @@ function pointChart(chart) {
 
 // Histograms of the table's rows.
 function histogram(title, x, values, verdicts, format) {
-  const least = Math.min(...values), span = Math.max(...values) - least || 1, count = Math.min(30, Math.max(1, values.length));
+  const [least, most] = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+  const span = most - least || 1, count = Math.min(30, Math.max(1, values.length));
   const names = Object.keys(VERDICTS).filter((name) => verdicts.includes(name));
   const series = Object.fromEntries(names.map((name) => [name, Array(count).fill(0)]));
   values.forEach((value, at) => { series[verdicts[at]][Math.min(count - 1, Math.floor(((value - least) / span) * count))] += 1; });
@@ -154,18 +155,58 @@ function histogram(title, x, values, verdicts, format) {
   return { title, x, y: "questions", bars, series };
 }
 
+function count(title, x, bars, pairs) {
+  const names = Object.keys(VERDICTS).filter((name) => pairs.some(([, verdict]) => verdict === name));
+  const number = (bar, name) => pairs.reduce((sum, [at, verdict, times = 1]) => sum + (at === bar && verdict === name ? times : 0), 0);
+  const series = Object.fromEntries(names.map((name) => [name, bars.map((bar) => number(bar, name))]));
+  return { title, x, y: "questions", bars: bars.map(String), series };
+}
+
+function letterChart(counters) {
+  const total = (counts) => Object.values(counts).reduce((sum, each) => sum + each, 0);
+  const found = new Set(Object.values(counters).flatMap(Object.keys));
+  const letters = [...found].filter((letter) => letter !== "none").sort().concat(found.has("none") ? "none" : []);
+  const series = Object.entries(counters).filter(([, counts]) => total(counts)).map(([name, counts]) => [
+    `${name} (${total(counts)})`, letters.map((letter) => (100 * (counts[letter] ?? 0)) / total(counts)),
+  ]);
+  return { title: "Letters", x: "letter", y: "% of each", bars: letters, series: Object.fromEntries(series), grouped: true };
+}
+
+function describeCharts({ agreement, letters, calibration, scorer }, rows, place) {
+  const charts = [], answered = rows.filter((row) => row[place.answered] !== null);
+  const of = (column) => [answered.map((row) => row[place[column]]), answered.map((row) => row[place.verdict])];
+  const pairs = (column) => rows.map((row) => [row[place[column]], row[place.verdict]]);
+  const kinds = (column) => [...new Set(rows.map((row) => row[place[column]]))];
+  if (answered.length) charts.push(histogram("Answers over time", "minutes since the first claim", ...of("answered"), (value) => (value / 60).toFixed(1)));
+  const size = Math.max(0, ...agreement.map(([votes]) => votes));
+  if (size > 1) {
+    const x = `votes for the commonest letter, of ${size} in the first round`;
+    const bars = Array.from({ length: size }, (_, at) => at + 1);
+    charts.push(count("Agreement of votes and right answers", x, bars, agreement.map(([, ...pair]) => pair)));
+  }
+  charts.push(count("How the questions ended", "outcome", kinds("outcome"), pairs("outcome")));
+  charts.push(count("Rounds", "round of the answer, or the last one", kinds("rounds").sort((a, b) => a - b), pairs("rounds")));
+  charts.push(letterChart(letters));
+  const point = (at, { share, interval }) => [at, share.share, ...(interval ?? [null, null]), share.of];
+  if (calibration) {
+    const bins = calibration.bins.map((part) => point(part.probability, part)), surest = calibration.surest.map((part) => point(part.coverage, part));
+    charts.push({ title: "Reliability", x: "probability (mean of a bin)", y: "share of right answers", points: bins, diagonal: true });
+    charts.push({ title: "Risk against coverage", x: "share answered, the surest first", y: "share wrong", points: surest });
+  }
+  if (scorer.length) {
+    const points = scorer.map(([score, share, votes]) => [score, share, null, null, votes]);
+    charts.push({ title: "Calibration of the scorer", x: "score (mean of a bin)", y: "share of right votes", points, diagonal: true });
+  }
+  if (answered.length) charts.push(histogram("Tokens per question", "tokens sampled", ...of("tokens"), (value) => `${Math.round(value)}`));
+  return charts.filter((chart) => chart.points?.length || chart.bars?.length);
+}
+
 function showCharts(summary, rows, place) {
-  const answered = rows.filter((row) => row[place.answered] !== null);
-  const charts = [...summary.charts];
+  const charts = describeCharts(summary.charts, rows, place);
   for (const chart of charts.filter((each) => each.series?.right && each.series?.wrong)) {
     const { right, wrong } = chart.series;
     chart.notes = right.map((count, at) => (count + wrong[at] ? `${Math.round((100 * count) / (count + wrong[at]))} %` : ""));
     chart.x += " (above the bars: right)";
-  }
-  const of = (some, column) => [some.map((row) => row[place[column]]), some.map((row) => row[place.verdict])];
-  if (answered.length) {
-    charts.unshift(histogram("Answers over time", "minutes since the first claim", ...of(answered, "answered"), (value) => (value / 60).toFixed(1)));
-    charts.push(histogram("Tokens per question", "tokens sampled", ...of(answered, "tokens"), (value) => `${Math.round(value)}`));
   }
   document.getElementById("drawn").append(...charts.map((chart) => (chart.points ? pointChart : barChart)(chart)));
 }
@@ -280,13 +321,14 @@ function showTable(summary, rows) {
   async function open(at) {
     state.open = at;
     const question = (await unpack(`questions-${Math.floor(at / summary.chunk)}`))[at % summary.chunk];
-    const content = question ? await describe(question, summary.chunk) : [el("h2", { id: "opened-title" }, "The run has grown: write the page again")];
+    const content = question ? await describe(question, summary.chunk) : [el("h2", { id: "opened-title", tabindex: -1 }, "The run has grown: write the page again")];
     if (state.open !== at) return; // another question was opened meanwhile
     document.getElementById("content").replaceChildren(...content);
     const where = state.shown.indexOf(at);
     document.getElementById("earlier").disabled = where <= 0;
     document.getElementById("later").disabled = where < 0 || where >= state.shown.length - 1;
     if (!opened.open) opened.showModal();
+    document.getElementById("opened-title").focus(); // a screen reader says which question it is
     opened.scrollTop = 0;
   }
   const step = (by) => open(state.shown[state.shown.indexOf(state.open) + by]);
@@ -324,7 +366,7 @@ async function describe(question, chunk) {
     return el("li", { dir: "auto", class: letter === gold ? "gold" : "plain" }, `${letter}. ${option}`, el("span", { class: "faint" }, ` (${notes})`));
   });
   return [
-    el("h2", { id: "opened-title" }, question.key),
+    el("h2", { id: "opened-title", tabindex: -1 }, question.key),
     el("p", {}, ended),
     el("h3", {}, "Question"),
     text(question.problem), text(question.question), el("ol", { class: "options" }, options),

@@ -16,7 +16,7 @@ import json
 import string
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TextIO
 
 from producers import run_progress, trace
 from producers.reports.page_figures import PageFigures
@@ -33,14 +33,7 @@ _TEXTS = "text", "thinking", "output", "first_text"
 _FOLDER = Path(__file__).parent
 
 
-class TextFile(Protocol):
-    """What a page is written to."""
-
-    def write(self, text: str, /) -> object:
-        """Write some of it."""
-
-
-def write(name: str, file: TextFile) -> int:
+def write(name: str, file: TextIO) -> int:
     """Write the page of an infer run in pieces; return the number of its questions.
 
     Raises:

@@ -117,17 +117,15 @@ def test_headline_figures_have_the_intervals_of_their_entries(answered: str) -> 
     assert told["questions answered"]["interval"] is None
 
 
-def test_charts_are_the_figures(answered: str) -> None:
+def test_charts_and_cost_are_the_figures(answered: str) -> None:
     shown = page(answered).summary
-    charts = {chart["title"]: chart for chart in shown["charts"]}
-    assert charts["Agreement of votes and right answers"]["bars"] == ["1", "2", "3"]
-    assert charts["Agreement of votes and right answers"]["series"] == {
-        "right": [1, 1, 0],
-        "wrong": [0, 1, 0],
-    }
-    assert charts["How the questions ended"]["series"]["unanswered"] == [0, 1]
-    assert charts["Rounds until the answer"]["series"] == {"answered": [2, 1]}
-    assert charts["Letters"]["series"]["right answers (3)"] == pytest.approx([100 / 3] * 3 + [0])
+    assert sorted(shown["charts"]["agreement"]) == [
+        [2, 1, "right", 1],
+        [3, 2, "right", 1],
+        [3, 2, "wrong", 1],
+    ]
+    assert shown["charts"]["letters"]["right answers"] == {"A": 1, "B": 1, "C": 1}
+    assert (shown["charts"]["calibration"], shown["charts"]["scorer"]) == (None, [])
     assert ["tokens sampled", "90"] in shown["cost"]
     assert ["votes without a letter", "1/9  11.1 %"] in shown["figures"]
 
@@ -225,7 +223,8 @@ def test_questions_abstain_by_the_calibration_of_the_run(answered: str) -> None:
     assert column(shown, "probability") == [0.5] * 3 + [None]
     assert shown.questions[0]["answer"]["abstained"]
     assert "accuracy of the final answer" not in {each["label"] for each in shown.summary["headline"]}
-    assert {"Reliability", "Risk against coverage"} <= {chart["title"] for chart in shown.summary["charts"]}
+    (likely,) = shown.summary["charts"]["calibration"]["bins"]
+    assert (likely["probability"], likely["share"]) == (0.5, {"right": 2, "of": 3, "share": 2 / 3})
 
 
 def test_a_run_that_asks_again_shows_the_answers_before(answered: str, home: Path) -> None:
@@ -393,6 +392,7 @@ def test_the_table_filters_sorts_and_opens_by_keyboard(
     shown.locator("#table tbody button").first.press("Enter")
     content = shown.locator("#content")
     assert content.locator("h2").inner_text() == "p1#2"
+    assert shown.evaluate("document.activeElement.textContent") == "p1#2"
     assert content.locator("pre.said").all_inner_texts() == [
         "因为如此，\n答案是：B",
         "我不知道",
@@ -401,6 +401,26 @@ def test_the_table_filters_sorts_and_opens_by_keyboard(
     assert "attempt 1 ended: again: no vote was accepted" in content.inner_text()
     shown.keyboard.press("Escape")
     assert shown.evaluate("document.activeElement.textContent") == "p1#2"
+
+
+def test_charts_have_their_data_as_tables(answered: str, home: Path, chromium: BrowserPage) -> None:
+    even = ((0.0,) * 9,) * 6
+    known = Calibration(runs=(answered,), questions=3, entries=2, parameters=even)
+    runs.set_option(answered, "calibration", known.model_dump(mode="json"))
+    shown = opened(chromium, home, answered)
+
+    def data(title: str) -> list[list[str]]:
+        table = shown.locator("figure", has_text=f"Data: {title}").locator("tbody tr")
+        return [row.locator("td").all_text_contents() for row in table.all()]
+
+    # The bars are right and wrong answers, and those without a verdict.
+    assert data("Agreement of votes and right answers") == [["1", "1", "0"], ["2", "1", "1"], ["3", "0", "0"]]
+    assert data("How the questions ended") == [["majority", "2", "1", "0"], ["still open", "0", "0", "1"]]
+    assert data("Rounds") == [["0", "0", "0", "1"], ["1", "1", "1", "0"], ["2", "1", "0", "0"]]
+    assert data("Letters")[-1] == ["none", "11.1", "0", "0"]
+    assert data("Reliability") == [["0.500", "66.7 %", "0.0 %", "100.0 %", "3"]]
+    assert sum(int(number) for _, *row in data("Answers over time") for number in row) == 3
+    assert shown.locator("figure svg[role=img]").count() == 8
 
 
 def test_the_browser_shows_the_exact_prompt(
