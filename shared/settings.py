@@ -225,6 +225,12 @@ class Settings(SamplingDefaults, BaseSettings):
     flower_tasks: Count = Field(
         20_000, description="newest tasks that Flower shows, about 5 kB of memory each"
     )
+    metrics_port: Annotated[int, Field(ge=0, le=65000)] = Field(
+        0, description="port of the Prometheus metrics of a worker or the exporter; 0: none"
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="listen address of the metrics, which need no password"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="log level")
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from shared.errors import ServiceUnreachable
 from shared.jobs import Job
 from shared.ledger import claims, locks, outbox
 from shared.settings import Settings
-from workers import outcomes
+from workers import instrumentation, outcomes
 
 log = logging.getLogger(__name__)
 # A worker claims an item milliseconds after taking its message, never this late.
@@ -73,6 +73,7 @@ def _take_over(dead: Sequence[str], settings: Settings, node: str | None) -> int
 def _taken_back(taken: Sequence[Job], before: float, node: str | None) -> int:
     """Log that items were taken back, and end their tasks: their messages were taken ``before``."""
     if taken:
+        instrumentation.LOST_LEASES.inc(len(taken))
         log.warning("%d items were left by workers that are gone: pending again", len(taken))
         left = frozenset(taken)
         try:

@@ -30,23 +30,23 @@ def overview() -> dict[str, Any]:
     return {
         "runs": run_states[:SHOWN],
         "older": len(run_states[SHOWN:]),
-        "spending": calls.spending_by_run(),
+        "spending": calls.every_spending(),
         "currency": settings.load().currency,
         "dead": sum(states[State.DEAD] for _, states in run_states),
-        "workers": (workers := leases.living()),
-        "queues": _queues(open_runs, workers),
+        "workers": leases.living(),
+        "queues": _queues(open_runs),
         "limits": _limits(services),
         "slowdowns": _slowdowns(services),
-        "pauses": calls.every_pause(),
+        "pauses": calls.pauses(),
         "models": {kind: models.in_use(kind) for kind in KINDS},
         "notice": models.switched_off(),
         "problems": run_progress.describe_unserved(open_runs),
     }
 
 
-def _queues(open_runs: RunStates, workers: Iterable[leases.LivingWorker]) -> list[dict[str, Any]]:
+def _queues(open_runs: RunStates) -> list[dict[str, Any]]:
     """Count messages, open items and workers by queue."""
-    served = Counter(queue for worker in workers for queue in worker.queues or ())
+    served = leases.count_consumers()
     waiting: Counter[str] = Counter()
     for run, states in open_runs:
         waiting[run.queue] += states[State.PENDING]

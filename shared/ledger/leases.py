@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -137,6 +138,14 @@ def living() -> list[LivingWorker]:
         alive = workers.lease_until > engine.now(connection)
         query = sa.select(workers.name, workers.queues, held).where(alive).order_by(workers.name)
         return [LivingWorker(*row) for row in connection.execute(query)]
+
+
+def count_consumers() -> Counter[str]:
+    """Count the live workers that consume each queue."""
+    with engine.reading() as connection:
+        alive = workers.lease_until > engine.now(connection), workers.queues.is_not(None)
+        consumed = connection.scalars(sa.select(workers.queues).where(*alive))
+        return Counter(queue for queues in consumed for queue in queues)
 
 
 @engine.retried
