@@ -14,7 +14,7 @@ from typing import Any
 
 from celery import signals
 
-from shared import broker, settings
+from shared import broker, settings, worker_state
 from shared.errors import UserError
 from shared.ledger import engine, leases
 from workers import logging_setup, reconcile, retries, scorer_monitor, sqlite_watchdog, wiring
@@ -41,6 +41,10 @@ def attach(
     """
     pulses: list[Periodic] = []
     started = threading.Event()
+    states: list[worker_state.State] = ["loading"]
+
+    def tell() -> None:
+        worker_state.write(settings.load().home, states[-1])
 
     def on_logging(**_: Any) -> None:
         logging_setup.configure(settings.load().log_level)
@@ -48,15 +52,19 @@ def attach(
     def on_start(**_: Any) -> None:
         # Celery configures logging only after this signal, and the loading of models logs.
         on_logging()
+        # With its own thread: it says that the process runs, also while the ledger does not answer.
+        pulses.append(Periodic("state", settings.load().heartbeat, tell))
+        pulses[0].start()
         try:
             retries.until_done(engine.ready)
             retries.until_done(broker.ping)
             # Before the models are loaded, which takes time: items of dead workers are released meanwhile.
             pulses.extend(_pulses(lambda result: swept(result) if started.is_set() else None))
-            for pulse in pulses:
+            for pulse in pulses[1:]:
                 pulse.start()
             start()
             started.set()
+            states.append("ready")
         except UserError as error:
             # Celery swallows exceptions of signal handlers; only an exit ends the worker.
             log.error("%s", error)  # noqa: TRY400  (a sentence for the user, no traceback)
@@ -66,6 +74,7 @@ def attach(
             sys.exit(1)
 
     def on_stopping(**_: Any) -> None:
+        states.append("stopping")
         # This runs inside a signal handler, whose thread may hold the ledger's locks.
         threading.Thread(target=stopping, name="stopping", daemon=True).start()
 
@@ -76,6 +85,7 @@ def attach(
         # All items have been returned: no worker needs to look for this process.
         with contextlib.suppress(UserError):
             leases.retire(WORKER)
+        worker_state.write(settings.load().home, None)
 
     broker.app.conf.worker_consumer = "workers.consumer:Consumer"
     signals.setup_logging.connect(on_logging, weak=False)
