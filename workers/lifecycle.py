@@ -40,6 +40,7 @@ def attach(
     ``swept`` runs after every sweep of the reconcile loop, with its result, once ``start`` has returned.
     """
     pulses: list[Periodic] = []
+    releases: list[threading.Thread] = []
     started = threading.Event()
     states: list[worker_state.State] = ["loading"]
 
@@ -76,9 +77,13 @@ def attach(
     def on_stopping(**_: Any) -> None:
         states.append("stopping")
         # This runs inside a signal handler, whose thread may hold the ledger's locks.
-        threading.Thread(target=stopping, name="stopping", daemon=True).start()
+        releases.append(threading.Thread(target=stopping, name="stopping", daemon=True))
+        releases[-1].start()
 
     def on_stopped(**_: Any) -> None:
+        # The tasks end before the ledger has all their items back.
+        for release in releases:
+            release.join()
         for pulse in pulses:
             pulse.stop()
         stopped()
