@@ -16,6 +16,8 @@ import time
 import tomllib
 from pathlib import Path
 
+from tests import valkey
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = ["", *PROJECT["optional-dependencies"], "services.lock"]
@@ -50,6 +52,11 @@ SMOKE: dict[str, list[list[str]]] = {
         ["report", "mine"],
         ["down"],
     ],
+}
+# Free ones: the usual ones may be in use.
+PORTS = {
+    "VOTEQUEUE_BROKER_URL": f"redis://127.0.0.1:{valkey.free_port()}/0",
+    "VOTEQUEUE_FLOWER_PORT": str(valkey.free_port()),
 }
 # A worker's modules are imported as Celery imports them.
 IMPORTS = {
@@ -139,7 +146,7 @@ def run(command: list[str], folder: Path) -> None:
         name: value
         for name, value in os.environ.items()
         if not name.startswith("VOTEQUEUE_") and name not in ("PYTHONPATH", "VIRTUAL_ENV")
-    }
+    } | PORTS
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr + done.stdout)
