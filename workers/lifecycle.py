@@ -12,12 +12,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import prometheus_client
 from celery import signals
 
-from shared import broker, settings, worker_state
+from shared import broker, metrics_server, settings, worker_state
 from shared.errors import UserError
 from shared.ledger import engine, leases
 from workers import logging_setup, reconcile, retries, scorer_monitor, sqlite_watchdog, wiring
+from workers.instrumentation import READY
 from workers.liveness import Liveness
 from workers.periodic import Periodic
 from workers.reconcile import Swept
@@ -57,6 +59,9 @@ def attach(
         pulses.append(Periodic("state", settings.load().heartbeat, tell))
         pulses[0].start()
         try:
+            # Before the models are loaded, which a scrape can then tell.
+            if (options := settings.load()).metrics_port:
+                metrics_server.serve(options.metrics_host, options.metrics_port, prometheus_client.REGISTRY)
             retries.until_done(engine.ready)
             retries.until_done(broker.ping)
             # Before the models are loaded, which takes time: items of dead workers are released meanwhile.
@@ -65,6 +70,7 @@ def attach(
                 pulse.start()
             start()
             started.set()
+            READY.set(1)
             states.append("ready")
         except UserError as error:
             # Celery swallows exceptions of signal handlers; only an exit ends the worker.
@@ -76,8 +82,13 @@ def attach(
 
     def on_stopping(**_: Any) -> None:
         states.append("stopping")
+
+        def stop() -> None:
+            READY.set(0)
+            stopping()
+
         # This runs inside a signal handler, whose thread may hold the ledger's locks.
-        releases.append(threading.Thread(target=stopping, name="stopping", daemon=True))
+        releases.append(threading.Thread(target=stop, name="stopping", daemon=True))
         releases[-1].start()
 
     def on_stopped(**_: Any) -> None:

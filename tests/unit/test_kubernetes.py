@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[2]
 BASE = ROOT / "infra/k8s"
 TOOLS = sorted((BASE / "tools").glob("*.yaml"))
 VERSIONS = ("1.29", "1.37")
-METRICS = {"VOTEQUEUE_METRICS_HOST", "VOTEQUEUE_METRICS_PORT"}
 Object = dict[str, Any]
 
 
@@ -130,7 +129,7 @@ def test_images_are_those_that_compose_builds() -> None:
 
 def test_every_setting_exists() -> None:
     variables = {entry["name"] for each in containers() for entry in each.get("env", [])} | set(settings())
-    fields = {PREFIX + name.upper() for name in Settings.model_fields} | METRICS
+    fields = {PREFIX + name.upper() for name in Settings.model_fields}
     assert {name for name in variables if name.startswith(PREFIX)} <= fields
     assert {name for name in secret()["stringData"] if name.startswith(PREFIX)} <= fields
 

@@ -23,7 +23,7 @@ from shared.ledger.claims import Claim
 from shared.ledger.models import Model
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.vote_weights import UNLABELLED
-from workers import retries, settlement
+from workers import instrumentation, retries, settlement
 from workers.inference import judging, recorded_rounds
 from workers.inference.asking import Asker
 from workers.inference.batcher import Ended
@@ -102,6 +102,7 @@ class Rounds:
         # From here on, an outage of the ledger must not lose the sampled votes.
         ends = await retries.until_done_aside(lambda: judging.judge(self._scorer, plan, model, finished))
         kept = await retries.until_done_aside(lambda: claims.settle(ends))
+        instrumentation.rounds_settled(kept, sampled=plan.sampling.votes_of is None)
         if again := [end.claim.job for end in kept if end.answer is None]:
             await asyncio.to_thread(settlement.publish, again)
         late = dict.fromkeys((each.claim for each in finished), settlement.TOO_LATE)
