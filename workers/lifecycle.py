@@ -64,13 +64,8 @@ def attach(
                 metrics_server.serve(options.metrics_host, options.metrics_port, prometheus_client.REGISTRY)
             retries.until_done(engine.ready)
             retries.until_done(broker.ping)
-
             # Before the models are loaded, which takes time: items of dead workers are released meanwhile.
-            def after_sweep(result: Swept) -> None:
-                if started.is_set():
-                    swept(result)
-
-            pulses.extend(_pulses(sender.hostname, after_sweep))
+            pulses.extend(_pulses(sender, lambda result: swept(result) if started.is_set() else None))
             for pulse in pulses[1:]:
                 pulse.start()
             start()
@@ -115,7 +110,7 @@ def attach(
     signals.worker_shutdown.connect(on_stopped, weak=False)
 
 
-def _pulses(node: str, swept: Callable[[Swept], None]) -> list[Periodic]:
+def _pulses(worker: Any, swept: Callable[[Swept], None]) -> list[Periodic]:
     options = settings.load()
     session = leases.Session() if engine.engine().dialect.name == "postgresql" else None
     deaths, beating = Liveness(session), threading.Lock()
@@ -129,10 +124,10 @@ def _pulses(node: str, swept: Callable[[Swept], None]) -> list[Periodic]:
     def sweep() -> None:
         # After a suspend of the machine, our own lease looks expired: extend it before the sweep.
         beat()
-        swept(reconcile.sweep(WORKER, options, deaths.look(), node))
+        swept(reconcile.sweep(WORKER, options, deaths.look(), worker.hostname))
 
     def clear() -> None:
-        reconcile.clear_unacknowledged(WORKER, options, node)
+        reconcile.clear_unacknowledged(WORKER, options, worker.hostname)
 
     pulses = [
         Periodic("heartbeat", options.heartbeat, beat),
