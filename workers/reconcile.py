@@ -70,7 +70,7 @@ def _take_over(dead: Sequence[str], settings: Settings, node: str | None) -> int
 
 
 def _taken_back(taken: Sequence[Job], before: float, node: str | None) -> int:
-    """Log that items were taken back, and end their tasks: they were taken ``before``, by the broker's clock."""
+    """Log that items were taken back, and end their tasks: they were taken ``before``, a broker time."""
     if taken:
         instrumentation.LOST_LEASES.inc(len(taken))
         log.warning("%d items were left by workers that are gone: pending again", len(taken))
