@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo accuracy generators chaos weights services images lock audit licences lint test clean
+.PHONY: help venv demo accuracy generators chaos hosts weights services images lock audit licences lint test clean
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
@@ -67,8 +67,11 @@ accuracy: venv  ## what scorers are worth, on puzzles or on DATA=labelled.jsonl,
 generators: venv  ## questions through real OpenAI-compatible servers: vLLM's and llama.cpp's (10 to 20 minutes)
 	@exec $(BIN)/python -m infra.generators
 
-chaos: venv  ## workers killed, servers restarted, the ledger away: what is lost is counted (10 to 15 minutes)
-	@exec $(BIN)/python -m tests.chaos
+chaos: venv  ## workers killed, servers restarted, the ledger away, engines killed: what is lost is counted (25 minutes)
+	@$(BIN)/python -m tests.chaos && exec $(BIN)/python -m tests.chaos.engine
+
+hosts: venv  ## five hosts in network namespaces, cut off, impaired, with wrong clocks: what is lost is counted (5 minutes)
+	@exec $(BIN)/python -m tests.hosts
 
 weights: venv  ## the generator's weights, in the user's cache folder
 	@exec $(BIN)/votequeue weights

@@ -17,14 +17,16 @@ import socket
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
+from infra import devices
 from shared import file_permissions, urls
 from shared.errors import UserError
+from shared.generators import GENERATORS
 from shared.settings import PREFIX, Settings
 
 # -P: do not import packages from the working directory.
@@ -46,6 +48,7 @@ class Program:
     command: tuple[str, ...]
     priority: int
     first: bool = False  # started with supervisord; the others start afterwards
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside that of supervisord
     metrics_port: int = 0
 
 
@@ -192,7 +195,11 @@ def flower_login(settings: Settings) -> str | None:
 
 
 def programs(settings: Settings, workers: Mapping[str, int], serve: bool = False) -> list[Program]:
-    """List the programs to run: broker, workers, chat server if requested, and Flower."""
+    """List the programs to run: broker, workers, chat server if requested, and Flower.
+
+    Raises:
+        UserError: the embedded broker is not installed, or there are fewer GPUs than engines need.
+    """
     selected: list[Program] = []
     if embedded_broker(settings):
         selected.append(
@@ -205,7 +212,19 @@ def programs(settings: Settings, workers: Mapping[str, int], serve: bool = False
     if serve:
         selected.append(Program("serve", (*PYTHON, "-m", "producers.cli", "serve"), 20))
     celery = (*PYTHON, "-m", "celery", "-A", "shared.broker:app", "flower", f"--conf={FLOWER_CONFIG}")
+    users = device_users(settings, workers, serve)
+    bound = devices.assign(*users, settings.tensor_parallel, settings.gpu_memory)
+    selected = [replace(each, environment=bound.get(each.name, {})) for each in selected]
     return [*selected, Program("flower", celery, 30)]
+
+
+def device_users(
+    settings: Settings, workers: Mapping[str, int], serve: bool = False
+) -> tuple[list[str], list[str]]:
+    """Name the programs that have an engine, and the others that use a GPU."""
+    engines = 0 if GENERATORS[settings.generator].calls_provider else workers.get("infer", 0)
+    names = [f"infer-{number}" for number in range(1, engines + 1)] + ["serve"] * serve
+    return names, [f"train-{number}" for number in range(1, workers.get("train", 0) + 1)]
 
 
 def worker_command(queue: str) -> tuple[str, ...]:
@@ -337,11 +356,13 @@ def section(layout: Layout, program: Program) -> str:
     SIGTERM goes only to the program: a worker returns its questions and closes its engine.
     """
     wrapper = (*PYTHON, "-m", "infra.parent_death", str(layout.notes / program.name), "--")
+    variables = {f"{PREFIX}METRICS_PORT": program.metrics_port, **program.environment}
+    own = ",".join(f'{name}="{plain(value)}"' for name, value in variables.items())
     return f"""
 [program:{program.name}]
 command={plain(shlex.join([*wrapper, *program.command]))}
 directory={plain(Path.cwd())}
-environment={PREFIX}METRICS_PORT="{program.metrics_port}"
+environment={own}
 priority={program.priority}
 autostart={str(program.first).lower()}
 autorestart=true

@@ -409,6 +409,26 @@ app.command("ui")(ui_command.ui)
 
 
 @app.command()
+def doctor(json: Json = False) -> None:
+    """Check this machine, the settings and the services, and say what to do; exit 1 if there is an error."""
+    loaded = settings.load()
+    from infra import doctor as checks
+    from producers import console
+    from producers.reports import render
+
+    findings = checks.diagnose(loaded)
+    if json:
+        render.as_json(findings)
+    else:
+        rows = [(each.level.replace("ok", ""), each.check, each.message) for each in findings]
+        render.table(rows, ["", "check", "result"])
+    if errors := sum(each.level == "error" for each in findings):
+        raise UserError(
+            f"votequeue cannot work here as it is set up: {console.count(errors, 'error')}, see above"
+        )
+
+
+@app.command()
 def down() -> None:
     """Stop what `up` started on this machine."""
     loaded = settings.load()

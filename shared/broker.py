@@ -9,6 +9,7 @@ import base64
 import contextlib
 import functools
 import json
+import socket
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,10 @@ from shared.ledger import runs
 KEY_PREFIX = "votequeue:"
 UNACKED, UNACKED_INDEX = KEY_PREFIX + "unacked", KEY_PREFIX + "unacked_index"  # kombu's
 QUEUES = tuple(KINDS)
+# As for PostgreSQL: the kernel gives a connection up whose packets have been lost for 15 s. Without that, a
+# worker that was cut off would wait for messages for two hours.
+_ALIVE = dict(zip((socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT), (5, 3, 3), strict=True))
+_ALIVE[socket.TCP_USER_TIMEOUT] = 15_000
 # Registered under kombu's own names, so that URLs need no change.
 TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "shared.redis_transport:Transport"))
 
@@ -51,6 +56,7 @@ def _configuration() -> dict[str, Any]:
             "socket_timeout": 15,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
+            "socket_keepalive_options": _ALIVE,
         },
         "task_queues": [Queue(word, Exchange(word), routing_key=word) for word in QUEUES],
         # The queues of generators and models are named as runs need them (`shared.generators`).
@@ -174,7 +180,7 @@ class Taken:
 
 
 def taken(before: float, skip: int, limit: int) -> list[Taken]:
-    """List unacknowledged messages taken before a time (seconds since the epoch), oldest first.
+    """List unacknowledged messages taken before a time of the broker (see `now`), oldest first.
 
     Killed workers leave such messages. kombu would put them back into the queue after its visibility timeout.
     """
@@ -236,6 +242,22 @@ def ping() -> None:
     """
     try:
         client().ping()
+    except redis.RedisError as error:
+        raise unreachable(error) from None
+
+
+def server() -> dict[str, Any]:
+    """Describe the broker's server as Redis's INFO does. Raises as `ping` does."""
+    try:
+        return dict(client().info())
+    except redis.RedisError as error:
+        raise unreachable(error) from None
+
+
+def now() -> float:
+    """Give the broker's time in seconds since the epoch. Raises as `ping` does."""
+    try:
+        return redis_transport.CLOCK.now(client())
     except redis.RedisError as error:
         raise unreachable(error) from None
 

@@ -89,6 +89,12 @@ class EngineDied(Unavailable):
     policy = Policy.CHARGE
 
 
+class OutOfMemory(EngineDied):
+    """The engine died because its memory ran out, which is no item's fault; it gets fewer of them."""
+
+    policy = Policy.AGAIN
+
+
 class Unreadable(Unavailable):
     """The service's answer is unusable (truncated, empty, not as requested): retry later."""
 

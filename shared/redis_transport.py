@@ -34,6 +34,23 @@ def lists(queue: str) -> tuple[str, str]:
     return f"{queue}{Channel.sep}{FIRST}", queue
 
 
+class Clock:
+    """The broker's clock, by which messages are dated: those of the machines may differ by minutes."""
+
+    def __init__(self) -> None:
+        self._ahead, self._due = 0.0, 0.0
+
+    def now(self, client: Any) -> float:
+        """Give the broker's time in seconds since the epoch; ask for it at most every 10 s."""
+        if (here := time.monotonic()) >= self._due:
+            seconds, microseconds = client.time()
+            self._ahead, self._due = seconds + microseconds / 1e6 - here, here + 10
+        return here + self._ahead
+
+
+CLOCK = Clock()
+
+
 class Coalesced:
     """Calls ``action`` in the thread of Celery's event loop, once for all requests within some seconds."""
 
@@ -63,6 +80,12 @@ class QoS(redis.QoS):
         self._acknowledged: deque[str] = deque()
         self._acknowledging = Coalesced(self._send_acknowledged)
 
+    @property
+    def visibility_timeout(self) -> float:
+        """Give the seconds after which messages come again; kombu compares with this machine's clock."""
+        with self.channel.conn_or_acquire() as client:
+            return float(self.channel.visibility_timeout) + time.time() - CLOCK.now(client)
+
     def append(self, message: Any, delivery_tag: str) -> None:
         """Note that a message is being delivered, and record it in the broker unless `record` has done so."""
         if delivery_tag in self._recorded:
@@ -74,7 +97,7 @@ class QoS(redis.QoS):
     def record(self, taken: dict[str, str]) -> None:
         """Record messages in the broker as unacknowledged, by their tags."""
         with self.channel.conn_or_acquire() as client, client.pipeline() as pipe:
-            pipe.zadd(self.unacked_index_key, dict.fromkeys(taken, time.time()))
+            pipe.zadd(self.unacked_index_key, dict.fromkeys(taken, CLOCK.now(client)))
             pipe.hset(self.unacked_key, mapping=taken)
             pipe.execute()
         self._recorded.update(taken)

@@ -33,7 +33,7 @@ def forget() -> None:
 
 
 # Folders whose tests need all cores: one process runs them one after another, after all other files.
-NEED_ALL_CORES = ("tests/e2e/", "tests/chaos/")
+NEED_ALL_CORES = ("tests/e2e/", "tests/chaos/", "tests/hosts/")
 # Files that take minutes: begun first, or one process would work on them while the others have nothing to do.
 LONG = (
     "tests/integration/test_train.py",

@@ -16,8 +16,8 @@ REMEMBERED = 1000  # messages
 
 
 def configure(level: str) -> None:
-    """Log to standard error, without looking up what `FORMAT` does not show."""
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    """Log to standard error, without looking up what neither `FORMAT` nor vLLM's format shows."""
+    logging.logThreads = logging.logMultiprocessing = False
     logging.basicConfig(level=level, format=FORMAT, stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.addFilter(OnceAMinute())

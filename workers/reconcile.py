@@ -7,7 +7,6 @@ The holder of the ledger's `reconcile` lock does the rest.
 """
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,7 +46,7 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), node: str |
     # While the ledger was away, no worker could extend its lease: all leases seem expired until every worker
     # has had time for a heartbeat.
     if steady >= settings.lease:
-        begun = time.time()
+        begun = _broker_time()
         expired += _taken_back(claims.expire(settings.max_losses), begun, node)
     try:
         _notice_flush()
@@ -61,7 +60,7 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), node: str |
 
 
 def _take_over(dead: Sequence[str], settings: Settings, node: str | None) -> int:
-    begun = time.time()
+    begun = _broker_time()
     taken = claims.take_over(dead, settings.max_losses)
     try:
         _send_lost()
@@ -71,7 +70,7 @@ def _take_over(dead: Sequence[str], settings: Settings, node: str | None) -> int
 
 
 def _taken_back(taken: Sequence[Job], before: float, node: str | None) -> int:
-    """Log that items were taken back, and end their tasks: their messages were taken ``before``."""
+    """Log that items were taken back, and end their tasks: they were taken ``before``, a broker time."""
     if taken:
         instrumentation.LOST_LEASES.inc(len(taken))
         log.warning("%d items were left by workers that are gone: pending again", len(taken))
@@ -82,6 +81,14 @@ def _taken_back(taken: Sequence[Job], before: float, node: str | None) -> int:
         except ServiceUnreachable as error:
             log.warning("%s", error)
     return len(taken)
+
+
+def _broker_time() -> float:
+    """Give the broker's time, by which messages are dated; 0, before all of them, while it is away."""
+    try:
+        return broker.now()
+    except ServiceUnreachable:
+        return 0.0
 
 
 def _abandon(messages: Sequence[Taken], node: str | None) -> None:
@@ -126,8 +133,9 @@ def clear_unacknowledged(worker: str, settings: Settings, node: str | None = Non
     """
     if not locks.hold("unacknowledged", worker, settings.lease):
         return 0
-    before, skipped, dropped = time.time() - 2 * settings.lease, 0, 0
+    skipped = dropped = 0
     try:
+        before = broker.now() - 2 * settings.lease
         while messages := broker.taken(before, skipped, CLEARED_AT_ONCE):
             working = outbox.worked_on(message.job for message in messages if message.job)
             abandoned = [message for message in messages if message.job not in working]

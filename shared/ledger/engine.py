@@ -35,12 +35,16 @@ CHUNK = 500
 _SQLITE_VALUES = 32_000  # of one statement; SQLite takes 32,766
 UPGRADE = "votequeue ledger upgrade"
 _SCHEMA_LOCK = 7014  # the key of PostgreSQL's advisory lock
-# Limits of a PostgreSQL session, in milliseconds: a stalled transaction blocks all other workers, so the
-# server ends it before a lease expires.
+# Limits of a PostgreSQL session, in milliseconds (keepalives: s): a stalled transaction blocks all other
+# workers, so the server ends it before a lease expires, and with it the sessions of machines that are gone.
 _SESSION_LIMITS = {
     "statement_timeout": 20_000,
     "lock_timeout": 10_000,
     "idle_in_transaction_session_timeout": 10_000,
+    "tcp_keepalives_idle": 5,
+    "tcp_keepalives_interval": 3,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
 }
 _NO_LIMITS = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
 # TCP keepalive: the kernel probes a silent server after 5 s, and gives up after 15 s.

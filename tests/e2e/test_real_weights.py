@@ -1,6 +1,7 @@
 """The main job once, with the real 0.5B generator and a scorer trained from it."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from producers import sample
 from shared import model_store, settings
 from shared.ledger import engine, models, schema
+from tests.chaos import engine as engine_faults
 from tests.conftest import Command
 from tests.e2e.conftest import Start, await_that, is_complete
 
@@ -17,7 +19,7 @@ QUESTIONS = 2
 
 
 @pytest.mark.usefixtures("on_broker")
-def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged(
+def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged_and_by_a_new_engine_after_a_kill(
     home: Path, votequeue: Command, start_worker: Start
 ) -> None:
     loaded = settings.load()
@@ -55,3 +57,16 @@ def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged(
     assert any(vote.letter for vote in votes), "shown two solved puzzles, the model answers at least once"
     assert {vote.scorer for vote in votes} == {scorer.name}
     assert all(0 <= vote.score <= 1 for vote in votes)
+
+    # `make chaos` kills it while it loads and reads prompts, too, and stops it.
+    assert votequeue("enqueue", "infer", data, "--run", "k", *shape).code == 0
+    await_that(lambda: engine_faults.is_decoding("k"), 240, worker.log)
+    processes = worker.engine()
+    for process in processes:
+        process.send_signal(signal.SIGKILL)
+    await_that(lambda: is_complete("k"), 420, worker.log)
+    assert engine_faults.charged("k") == (0, 0)
+    log = worker.log.read_text()
+    assert log.count(engine_faults.DIED) == 1
+    assert engine_faults.STACK not in log
+    assert not any(process.is_running() for process in processes)

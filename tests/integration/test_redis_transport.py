@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,32 @@ def test_the_lists_of_a_queue_are_those_that_kombu_reads_in_their_order(connecti
     channel = connection.default_channel
     read = tuple(channel._q_for_pri(QUEUE.name, priority) for priority in channel.priority_steps)
     assert redis_transport.lists(QUEUE.name) == read
+
+
+@pytest.mark.parametrize("ahead", [-900.0, 900.0])
+def test_messages_are_dated_by_the_brokers_clock(
+    ahead: float, server: Broker, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import redis
+
+    client, now = redis.Redis.from_url(server.url, decode_responses=True), time.time
+    # kombu has the name `time`, too.
+    for module, name in ((time, "time"), (redis_transport.redis, "time")):
+        monkeypatch.setattr(module, name, lambda: now() + ahead)
+    monkeypatch.setattr(redis_transport, "CLOCK", redis_transport.Clock())
+    taken(connection)
+    [(_tag, taken_at)] = client.zrange(broker.UNACKED_INDEX, 0, -1, withscores=True)
+    assert abs(taken_at - now()) < 60
+    [channel] = [each for each in connection.transport.channels if each.qos._recorded or each.qos._delivered]
+    channel.qos.restore_visible(interval=1)
+    assert client.zcard(broker.UNACKED_INDEX) == 1, "its time-out has not passed"
+    client.zincrby(broker.UNACKED_INDEX, -601, _tag)
+    channel.qos.restore_visible(interval=1)
+    assert client.zcard(broker.UNACKED_INDEX) == 0
+
+
+def test_a_connection_that_was_cut_off_is_given_up_by_the_kernel(connection: Connection) -> None:
+    with connection.channel().conn_or_acquire() as client:
+        ends = client.connection_pool.get_connection()._sock
+        assert ends.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 15_000
+        assert ends.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5

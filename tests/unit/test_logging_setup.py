@@ -1,7 +1,11 @@
 """A worker's log in an outage."""
 
 import logging
+import os
 
+import pytest
+
+from workers import logging_setup
 from workers.logging_setup import OnceAMinute
 
 
@@ -25,3 +29,12 @@ def test_other_troubles_and_lesser_records_are_told_always() -> None:
     assert once.filter(record("b"))
     assert once.filter(record("a", name="celery"))
     assert all(once.filter(record("a", logging.INFO)) for _ in range(3))
+
+
+def test_a_record_has_the_process_id_that_vllms_format_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("logThreads", "logProcesses", "logMultiprocessing"):
+        monkeypatch.setattr(logging, name, True)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    logging_setup.configure("INFO")
+    assert logging.Formatter("pid=%(process)d").format(record("a")) == f"pid={os.getpid()}"

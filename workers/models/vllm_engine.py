@@ -13,6 +13,8 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import multiprocessing
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -20,13 +22,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shared import model_store, vllm_environment
-from shared.errors import EngineDied, Refused, UserError
+from shared.errors import EngineDied, OutOfMemory, Refused, UserError
 from shared.ledger.models import GeneratorIdentity
+from workers.models import engine_faults
 from workers.models.chat_template import ChatTemplate
 from workers.models.lora_adapters import Adapter, Adapters
+from workers.periodic import Periodic
 from workers.ports import Progress
 
 log = logging.getLogger(__name__)
+LESS_MEMORY = ": lower VOTEQUEUE_GPU_MEMORY, VOTEQUEUE_MAX_MODEL_LEN or VOTEQUEUE_BATCHES_IN_FLIGHT"
 _R = TypeVar("_R")
 
 
@@ -73,7 +78,7 @@ Ask = Callable[[str | list[int], Any, Progress | None], Awaitable[list[RawVote]]
 
 
 class VllmEngine:
-    """One vLLM engine, which is rebuilt after its death."""
+    """One vLLM engine, which is rebuilt after its death, and killed if it hangs."""
 
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
@@ -85,7 +90,12 @@ class VllmEngine:
         self._dtype = ""
         self._identity: GeneratorIdentity | None = None
         self._building = asyncio.Lock()
-        self._in_flight = 0
+        self._errors = engine_faults.ErrorFile()
+        self._death: type[EngineDied] = EngineDied
+        self._watchdog = engine_faults.Watchdog()
+        self._watching = Periodic("engine watchdog", engine_faults.EVERY, self._watch)
+        self._loading = False
+        self._outputs = self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -95,6 +105,7 @@ class VllmEngine:
         Raises:
             UserError: vLLM cannot load it; the message has the reason.
         """
+        self._watching.start()
         async with self._building:
             await self._ensure(0)
         self._identity = await asyncio.to_thread(self._identify)
@@ -120,10 +131,11 @@ class VllmEngine:
 
         async with self._using(lora.rank if lora else 0) as engine:
             try:
-                return await work(functools.partial(_generate, engine, _lora_request(lora) if lora else None))
+                request = _lora_request(lora) if lora else None
+                return await work(functools.partial(self._generate, engine, request))
             except EngineDeadError as error:
-                await self._bury(engine)
-                raise EngineDied("the engine's process died") from error
+                await self._note_death(engine)
+                raise self._death("the engine's process died") from error
             except ValueError as error:
                 raise Refused(f"vLLM refuses the prompt: {error}") from error
 
@@ -136,6 +148,7 @@ class VllmEngine:
 
     async def stop(self) -> None:
         """Stop the engine and its processes."""
+        self._watching.stop()
         await self._bury(self._engine)
 
     @contextlib.asynccontextmanager
@@ -163,6 +176,11 @@ class VllmEngine:
             await self._bury(self._engine)
         self._rank = max(rank, self._rank)
         vllm_environment.set_defaults(self.options.kv_cache_gib)
+        await self._load()
+
+    async def _load(self, again: bool = True) -> None:
+        self._errors.clear()
+        self._loading = True
         try:
             self._engine = self._build()
             self.tokenizer = self._engine.get_tokenizer()
@@ -171,9 +189,48 @@ class VllmEngine:
             self.template = ChatTemplate(self.tokenizer, Path(self.options.model))
         # vLLM passes on all exceptions of its parts, from OSError to RuntimeError.
         except Exception as error:
-            log.exception("the engine did not start")
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise UserError(f"vLLM cannot load {self.options.model}: {reason[-1]}") from error
+            reason, out_of_memory = self._errors.read()
+            if not reason and "initialization failed" in str(error):
+                reason = "its process was killed while it loaded the model"
+                if again:
+                    log.warning("%s: it is started again", reason)
+                    return await self._load(again=False)
+            elif not reason:
+                log.exception("the engine did not start")
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            advice = LESS_MEMORY if out_of_memory else ""
+            raise UserError(f"vLLM cannot load {self.options.model}: {reason}{advice}") from error
+        finally:
+            self._loading = False
+
+    async def _note_death(self, engine: Any) -> None:
+        """Shut a dead engine down at the first of its requests that fails, and log why it died."""
+        if engine is not self._engine:
+            return
+        reason, out_of_memory = self._errors.read()
+        self._death = OutOfMemory if out_of_memory else EngineDied
+        log.error("the engine's process died (%s): the next batch starts it again", reason or "it was killed")
+        fewest = self.options.max_sequences == 1
+        if out_of_memory and not fewest:
+            fewer = self.options.max_sequences // 2
+            log.warning("at most %d sequences are sampled at a time from now on%s", fewer, LESS_MEMORY)
+            self.options = dataclasses.replace(self.options, max_sequences=fewer)
+        await self._bury(engine)
+        if out_of_memory and fewest:
+            raise UserError(f"one sequence alone needs more memory than there is{LESS_MEMORY}")
+
+    def _watch(self) -> None:
+        """Kill the processes of an engine that hangs: its requests then fail as at any death."""
+        processes = []
+        if self._loading or self._in_flight > 0:
+            children = multiprocessing.active_children()
+            processes = [child for child in children if child.name.startswith("EngineCore")]
+        cpu = sum(engine_faults.cpu_seconds(process.pid or 0) for process in processes)
+        on_gpu = not self._loading and not self._dtype
+        if self._watchdog.hangs(bool(processes), self._outputs, cpu, time.monotonic(), on_gpu):
+            log.error("the engine hangs: its process is killed")
+            for process in processes:
+                process.kill()
 
     async def _bury(self, engine: Any) -> None:
         # Many requests fail at one death; the first of them shuts the engine down.
@@ -208,30 +265,36 @@ class VllmEngine:
             arguments |= {"dtype": self._dtype, "enforce_eager": True}
         if self._rank:
             arguments |= {"enable_lora": True, "max_lora_rank": self._rank}
+        # vLLM logs a death with its own stack, which says nothing of the cause.
+        logging.getLogger("vllm.v1.engine.async_llm").addFilter(_tells_no_death)
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 
+    async def _generate(
+        self, engine: Any, lora: Any, source: str | list[int], parameters: Any, progress: Progress | None
+    ) -> list[RawVote]:
+        votes = [RawVote()] * parameters.n
+        request = uuid.uuid4().hex
+        prompt = source if isinstance(source, str) else {"prompt_token_ids": source}
+        async for output in engine.generate(prompt, parameters, request, lora_request=lora):
+            self._outputs += 1
+            for part in output.outputs:
+                before = votes[part.index]
+                ids = part.token_ids
+                vote = votes[part.index] = RawVote(
+                    before.text + part.text,
+                    before.tokens + len(ids),
+                    part.finish_reason,
+                    part.stop_reason if isinstance(part.stop_reason, str) else None,
+                    part.cumulative_logprob,
+                    ids[-1] if ids else before.last_token,
+                )
+                if progress is not None:
+                    progress.count(part.index, vote.tokens, part.finished())
+        return votes
 
-async def _generate(
-    engine: Any, lora: Any, source: str | list[int], parameters: Any, progress: Progress | None
-) -> list[RawVote]:
-    votes = [RawVote()] * parameters.n
-    request = uuid.uuid4().hex
-    prompt = source if isinstance(source, str) else {"prompt_token_ids": source}
-    async for output in engine.generate(prompt, parameters, request, lora_request=lora):
-        for part in output.outputs:
-            before = votes[part.index]
-            ids = part.token_ids
-            vote = votes[part.index] = RawVote(
-                before.text + part.text,
-                before.tokens + len(ids),
-                part.finish_reason,
-                part.stop_reason if isinstance(part.stop_reason, str) else None,
-                part.cumulative_logprob,
-                ids[-1] if ids else before.last_token,
-            )
-            if progress is not None:
-                progress.count(part.index, vote.tokens, part.finished())
-    return votes
+
+def _tells_no_death(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and type(record.exc_info[1]).__name__ == "EngineDeadError")
 
 
 @functools.cache
