@@ -78,7 +78,7 @@ weights: venv  ## the generator's weights, in the user's cache folder
 
 # The programs that tests start, and Debian's packages of them; without one, its tests are skipped.
 PROGRAMS := /usr/lib/postgresql/*/bin/postgres:postgresql /usr/bin/chromium:chromium /usr/bin/prometheus:prometheus \
-	/sbin/ip:iproute2 /usr/bin/faketime:faketime
+	/sbin/ip:iproute2 /usr/bin/faketime:faketime /usr/bin/redis-server:redis-server
 
 services:
 	@missing=; for each in $(PROGRAMS); do compgen -G "$${each%:*}" > /dev/null || missing+=" $${each##*:}"; done; \

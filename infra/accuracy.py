@@ -23,6 +23,8 @@ from shared.errors import UserError
 PACE = {
     "VOTEQUEUE_MAX_TOKENS": "384",
     "VOTEQUEUE_MAX_MODEL_LEN": "4096",
+    # The chat server's engine may share the only GPU.
+    "VOTEQUEUE_GPU_MEMORY": "0.35",
 }
 PUZZLES = ("-n", "300", "--seed", "7", "--difficulty", "1", "--wrong")
 TESTED, VOTED = 100, 40  # questions to test on, and to choose thresholds on
