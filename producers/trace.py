@@ -112,6 +112,7 @@ class History:
     rounds: list[Round]
     votes: list[dict[str, Any]]
     answer: dict[str, Any] | None
+    texts_dropped_at: float | None
 
 
 def history(name: str, key: str) -> History:
@@ -139,6 +140,7 @@ def history(name: str, key: str) -> History:
         rounds=_rounds(run, item.number, asked, cast),
         votes=cast,
         answer=_answer(run, item, entry),
+        texts_dropped_at=run.texts_dropped_at,
     )
 
 

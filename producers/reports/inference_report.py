@@ -103,6 +103,9 @@ class Figures:
     abstained: int = 0
     dead: int = 0
     open: int = 0
+    cancelled: int = 0
+    # When all questions were to have an answer, by the ledger's clock.
+    deadline_at: float | None = None
     # Questions with a round that was stopped early, its votes that were never finished, and their tokens.
     stopped: int = 0
     unfinished: int = 0
@@ -157,7 +160,7 @@ def figures(run: str) -> Figures:
         UserError: there is no such run, or it is not an infer run.
     """
     record = run_progress.require_questions(run)
-    figures, measures = Figures(run, record.source), _Measures()
+    figures, measures = Figures(run, record.source, deadline_at=record.deadline), _Measures()
     sources: Counter[tuple[str | None, str | None, str | None]] = Counter()
     for (result, abstains), times in _kinds(measures.of(figures.scorer, record)):
         _count_state(figures, result, abstains, times)
@@ -247,10 +250,12 @@ def _count_state(figures: Figures, result: QuestionResult, abstains: bool, times
     figures.tokens += times * aborted_tokens
     figures.open += times * (result.state in OPEN)
     figures.dead += times * (result.state == State.DEAD)
+    figures.cancelled += times * (result.state == State.CANCELLED)
     if result.gold is not None:
         figures.right_letters[result.gold] += times
     if result.letter is None:
-        ended = "given up" if result.state == State.DEAD else "still open"
+        words = {State.DEAD: "given up", State.CANCELLED: "cancelled"}
+        ended = words.get(State(result.state), "still open")
         figures.outcomes[ended][Verdict.UNANSWERED] += times
         return
     figures.rounds[result.attempt] += times
