@@ -22,7 +22,7 @@ from typing import Any
 import filelock
 import redis
 
-from infra import health, process_groups, programs
+from infra import health, monitoring, process_groups, programs
 from infra.programs import PYTHON, SUPERVISORD, Layout, Program
 from shared import file_permissions, model_store
 from shared.errors import UserError
@@ -46,7 +46,9 @@ class Running:
     ended_at: int = field(default=0, compare=False)
 
 
-def up(settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool = False) -> None:
+def up(
+    settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool = False, metrics: bool = False
+) -> None:
     """Start everything; then run until Ctrl-C and stop it, or return if detached.
 
     If it runs already, failed programs are started again.
@@ -56,6 +58,8 @@ def up(settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool
     """
     layout = programs.layout(settings)
     selected = programs.programs(settings, workers, serve)
+    if metrics:
+        selected = monitoring.monitored(settings, selected)
     with file_permissions.only_owner(), stopped_by_signals(), disk_errors_explained(layout):
         with exclusive(layout):
             if start_given_up(layout):
@@ -66,7 +70,10 @@ def up(settings: Settings, workers: Mapping[str, int], detach: bool, serve: bool
             refuse_without_index(settings, workers)
             sweep(layout)
             refuse_taken_ports(settings, serve)
+            monitoring.refuse_taken_ports(settings, selected)
             configuration = programs.write(settings, selected)
+            if metrics:
+                monitoring.write(settings, selected)
             try:
                 start(settings, layout, configuration, detach)
                 bring_up(settings, layout, selected)
@@ -215,6 +222,9 @@ def bring_up(settings: Settings, layout: Layout, selected: list[Program]) -> Non
     names = {program.name for program in selected}
     wait_for(layout, "workers", lambda: names_of(layout, "RUNNING") >= names)
     wait_for(layout, "Flower", lambda: health.flower_answers(settings))
+    if monitoring.PROMETHEUS in names:
+        prometheus = f"{monitoring.url(settings)}/-/ready"
+        wait_for(layout, "Prometheus", lambda: health.probe_error(prometheus) is None)
     if "serve" in names:
         wait_for(layout, "the chat server", lambda: health.chat_answers(settings), LOADING_SECONDS)
 
@@ -271,6 +281,8 @@ def print_status(settings: Settings, layout: Layout) -> None:
         say(f"  {program.name:<12} {program.state:<10} log: {layout.log(program.name)}")
     flower = programs.flower(settings)
     say(f"Flower: http://{flower.near}:{flower.port}")
+    if monitoring.PROMETHEUS in names_of(layout, "RUNNING"):
+        say(f"Prometheus: {monitoring.url(settings)}")
 
 
 # Staying and stopping

@@ -46,6 +46,7 @@ class Program:
     command: tuple[str, ...]
     priority: int
     first: bool = False  # started with supervisord; the others start afterwards
+    metrics_port: int = 0
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,8 @@ def environment(settings: Settings) -> dict[str, str]:
     for name in settings.model_fields_set:
         variables[PREFIX + name.upper()] = spelt(getattr(settings, name))
     variables[f"{PREFIX}HOME"] = str(settings.home.resolve())
-    return variables | {"PYTHONUNBUFFERED": "1"}
+    # Programs cannot share one port: each has its own, or none.
+    return variables | {"PYTHONUNBUFFERED": "1", f"{PREFIX}METRICS_PORT": "0"}
 
 
 def spelt(value: object) -> str:
@@ -324,6 +326,7 @@ def section(layout: Layout, program: Program) -> str:
 [program:{program.name}]
 command={plain(shlex.join([*wrapper, *program.command]))}
 directory={plain(Path.cwd())}
+environment={PREFIX}METRICS_PORT="{program.metrics_port}"
 priority={program.priority}
 autostart={str(program.first).lower()}
 autorestart=true

@@ -75,7 +75,7 @@ class CalibratedAnswers:
         used = {name for each in votes.count_sources(self._run.name) for name in (each.scorer, each.adapter)}
         learned = set[str]().union(*(models.problems(name) for name in used if name))
         for result in votes.of_run(self._run.name):
-            known = result.gold is not None and dataset.identity(result.entry.problem) not in learned
+            known = result.gold is not None and result.problem_identity not in learned
             if known and (letter := result.letter) is not None:
                 place = result.entry, result.question, result.votes
                 fold, features = _describe(*place, letter, self._sampling)

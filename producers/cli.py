@@ -362,13 +362,16 @@ def up(
     reason: Annotated[int, typer.Option(min=0, help="workers for the reason queue")] = 1,
     translate: Annotated[int, typer.Option(min=0, help="workers for the translate queue")] = 1,
     serve: Annotated[bool, typer.Option("--serve", help="start provider local's chat server too")] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="start Prometheus too, which must be installed")
+    ] = False,
 ) -> None:
     """Start the embedded broker, the workers and Flower on this machine."""
     loaded = settings.load()
     from infra import local
 
     workers = {"infer": infer, "train": train, "reason": reason, "translate": translate}
-    local.up(loaded, workers, detach, serve)
+    local.up(loaded, workers, detach, serve, metrics)
 
 
 @app.command()
@@ -420,6 +423,15 @@ def worker(
     sys.stdout.flush()
     command = [sys.executable, "-m", "celery", *source, *pool, *identity]
     os.execv(sys.executable, command)  # noqa: S606  no shell is intended
+
+
+@app.command()
+def exporter() -> None:
+    """Serve Prometheus metrics of ledger and broker on VOTEQUEUE_METRICS_PORT (or 9400) until Ctrl-C."""
+    settings.load()
+    from producers import exporter as exporting
+
+    exporting.serve()
 
 
 @app.command()

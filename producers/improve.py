@@ -133,15 +133,15 @@ def split(source: DataSource, folder: Path) -> None:
     for entry, text in ((line.entry, line.text) for line in source.lines()):
         part = OF_FOLD[vote_weights.fold(entry.group, labelled=True)]
         labelled = all(question.answer for question in entry.questions)
-        # Training and test data are told apart by their problems.
-        if labelled and entry.problem.strip() and (part == TRAIN or not entry.augmented):
+        if labelled and (part == TRAIN or not entry.augmented):
             parts[part].append(text + "\n")
-            unseen |= {dataset.identity(entry.problem)} if part != TRAIN else set()
+            problems = {runs.asked(entry, at).problem_identity for at in range(len(entry.questions))}
+            unseen |= problems if part != TRAIN else set()
     for part, texts in parts.items():
         if len(texts) < LEAST:
             raise UserError(
-                f"{source.name}: too few entries with a problem text and answers to all questions: "
-                f"{len(texts)} would be in the {part} part, which needs {LEAST}"
+                f"{source.name}: too few entries with answers to all questions: {len(texts)} "
+                f"would be in the {part} part, which needs {LEAST}"
             )
     for model in (registry.in_use("scorer"), registry.in_use("lora")):
         if model and unseen & registry.problems(model.name):

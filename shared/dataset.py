@@ -18,7 +18,7 @@ import os
 import stat
 import string
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -152,7 +152,7 @@ class Entry(BaseModel):
     @property
     def group(self) -> str:
         """Give the group that the entry is held out with: its original's problem, or its own."""
-        return (self.votequeue and self.votequeue.group) or identity(self.problem)
+        return (self.votequeue and self.votequeue.group) or unit(self)
 
     @property
     def augmented(self) -> bool:
@@ -199,13 +199,16 @@ def identity(text: str) -> str:
     return hashlib.sha256("".join(text.split()).encode()).hexdigest()[:16]
 
 
+def problem_identity(problem: str, question: str, options: Sequence[str]) -> str:
+    """Give the identity of the problem that a question is about; without a text, it is its own problem."""
+    return identity(problem if problem.strip() else "\0".join([question, *options]))
+
+
 def unit(entry: Entry) -> str:
-    """Name what is resampled or held out together: copies of one problem; without a problem, the entry."""
-    return _unit(entry.problem, entry.id)
-
-
-def _unit(problem: str, name: str | int) -> str:
-    return identity(problem) if problem.strip() else f"entry {name}"
+    """Name what is resampled or held out together: copies of its problem, or, without a text, of itself."""
+    first, *others = entry.questions
+    options = [*first.options, *(text for each in others for text in (each.question, *each.options))]
+    return problem_identity(entry.problem, first.question, options)
 
 
 def entry_of(text: str) -> Entry:
@@ -241,7 +244,14 @@ class EntryText:
     @functools.cached_property
     def unit(self) -> str:
         """Give the entry's `unit`."""
-        return _unit(self.problem, self._fields["id"])
+        return identity(self.problem) if self.problem.strip() else unit(self.entry)
+
+    def problem_identity(self, question: int) -> str:
+        """Give the `problem_identity` of one of its questions."""
+        if self.problem.strip():
+            return identity(self.problem)
+        asked = self.entry.questions[question]
+        return problem_identity("", asked.question, asked.options)
 
     @functools.cached_property
     def _fields(self) -> dict[str, Any]:

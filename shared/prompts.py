@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shared import conclusion_reader
+from shared import conclusion_reader, dataset
 from shared.dataset import LETTERS
 
 HEAD = (
@@ -44,6 +44,11 @@ class PromptQuestion:
     def text(self) -> str:
         """Join problem and question: the text to embed, and the identity of a question."""
         return f"{self.problem.strip()}\n{self.question.strip()}"
+
+    @property
+    def problem_identity(self) -> str:
+        """Give the identity of its problem; see `dataset.problem_identity`."""
+        return dataset.problem_identity(self.problem, self.question, self.options)
 
 
 @dataclass(frozen=True)

@@ -217,6 +217,12 @@ class Settings(SamplingDefaults, BaseSettings):
     flower_host: str = Field("127.0.0.1", description="listen address of Flower")
     flower_port: Annotated[int, Field(ge=1, le=65535)] = Field(5555, description="port of Flower")
     flower_auth: SecretStr | None = Field(None, description="user:password, required beyond loopback")
+    metrics_port: Annotated[int, Field(ge=0, le=65000)] = Field(
+        0, description="port of the Prometheus metrics of a worker or the exporter; 0: none"
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="listen address of the metrics, which need no password"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="log level")
 
     @model_validator(mode="after")

@@ -48,9 +48,9 @@ class Text(BaseModel):
 class TrainingExample(BaseModel):
     """A question with texts about it; ``answer`` is empty where only wrong letters are known.
 
-    ``group`` is what it is held out with or not at all: the `dataset.identity` of the original's problem, or
-    a name of the data's own. ``votes`` are the generator's, all of a question's rounds. ``augmented``: it was
-    made from another. ``test``: it is for trying the model only. ``weight`` says how often each text is
+    ``group`` is what it is held out with or not at all: the `dataset.unit` of its entry or of the original,
+    or a name of the data's own. ``votes`` are the generator's, all of a question's rounds. ``augmented``: it
+    was made from another. ``test``: it is for trying the model only. ``weight`` says how often each text is
     learned from, relative to others.
     """
 

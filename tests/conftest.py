@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -15,6 +16,10 @@ from shared import broker, settings
 from shared.ledger import engine
 from shared.settings import PREFIX
 from tests import valkey
+
+# Test machines may be busy: how long an example takes is no failure.
+hypothesis.settings.register_profile("patient", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def forget() -> None:

@@ -29,6 +29,7 @@ DOCUMENTS = (
     "docs/runs.md",
     "docs/prompts.md",
     "docs/generators.md",
+    "docs/monitoring.md",
     *TRAINING,
 )
 GENERATED = {"var"}  # in the tree of the README, but made by running

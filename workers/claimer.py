@@ -13,7 +13,7 @@ from shared.errors import ServiceUnreachable
 from shared.jobs import Job
 from shared.ledger import claims
 from shared.ledger.claims import Claim
-from workers import retries
+from workers import instrumentation, retries
 
 
 class Claimer:
@@ -44,6 +44,8 @@ class Claimer:
                 raise
 
         new_claims = retries.until_done(attempt)
+        for claim in new_claims:
+            instrumentation.CLAIMS.labels(claim.job.queue).inc()
         with self._changing:
             self._held.update(claim.job for claim in new_claims)
         return new_claims

@@ -12,6 +12,7 @@ import functools
 import logging
 import threading
 from collections.abc import Coroutine, Sequence
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from shared import broker, settings
@@ -21,7 +22,7 @@ from shared.generators import GENERATORS
 from shared.jobs import Infer, Job
 from shared.ledger import claims, controls, models, outbox, sampling_progress
 from shared.ledger.claims import Claim
-from workers import lifecycle, retries, settlement, task_runner, wiring
+from workers import instrumentation, lifecycle, retries, settlement, task_runner, wiring
 from workers.claimer import Claimer
 from workers.inference import rounds
 from workers.inference.batcher import Batcher, Ended
@@ -74,7 +75,9 @@ class Answering:
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         log.info("loading %s", options.model)
         self._in_loop(self._generator.start()).result()
-        retries.written(lambda: models.add_generator(self._generator.identity))
+        identity = self._generator.identity
+        retries.written(lambda: models.add_generator(identity))
+        instrumentation.GENERATOR.info(asdict(identity))
         self._capacity = size * in_flight
         self._progress = Periodic("progress", options.heartbeat, lambda: _record(rounds_of_sampling.meter))
         self._progress.start()

@@ -12,12 +12,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import prometheus_client
 from celery import signals
 
-from shared import broker, settings
+from shared import broker, metrics_server, settings
 from shared.errors import UserError
 from shared.ledger import engine, leases
 from workers import logging_setup, reconcile, retries, scorer_monitor, sqlite_watchdog, wiring
+from workers.instrumentation import READY
 from workers.liveness import Liveness
 from workers.periodic import Periodic
 from workers.reconcile import Swept
@@ -49,6 +51,9 @@ def attach(
         # Celery configures logging only after this signal, and the loading of models logs.
         on_logging()
         try:
+            # Before the models are loaded, which a scrape can then tell.
+            if (options := settings.load()).metrics_port:
+                metrics_server.serve(options.metrics_host, options.metrics_port, prometheus_client.REGISTRY)
             retries.until_done(engine.ready)
             retries.until_done(broker.ping)
             # Before the models are loaded, which takes time: items of dead workers are released meanwhile.
@@ -57,6 +62,7 @@ def attach(
                 pulse.start()
             start()
             started.set()
+            READY.set(1)
         except UserError as error:
             # Celery swallows exceptions of signal handlers; only an exit ends the worker.
             log.error("%s", error)  # noqa: TRY400  (a sentence for the user, no traceback)
@@ -66,8 +72,12 @@ def attach(
             sys.exit(1)
 
     def on_stopping(**_: Any) -> None:
+        def stop() -> None:
+            READY.set(0)
+            stopping()
+
         # This runs inside a signal handler, whose thread may hold the ledger's locks.
-        threading.Thread(target=stopping, name="stopping", daemon=True).start()
+        threading.Thread(target=stop, name="stopping", daemon=True).start()
 
     def on_stopped(**_: Any) -> None:
         for pulse in pulses:

@@ -16,6 +16,7 @@ from shared.errors import ServiceUnreachable
 from shared.jobs import Job
 from shared.ledger import claims, deadlines, locks, outbox
 from shared.settings import Settings
+from workers import instrumentation
 
 log = logging.getLogger(__name__)
 # A worker claims an item milliseconds after taking its message, never this late.
@@ -73,6 +74,7 @@ def _take_over(dead: Sequence[str], settings: Settings) -> int:
 
 def _log_taken(taken: Sequence[Job]) -> int:
     if taken:
+        instrumentation.LOST_LEASES.inc(len(taken))
         log.warning("%d items were left by workers that are gone: pending again", len(taken))
     return len(taken)
 

@@ -5,7 +5,7 @@ look("host:812:9f", settings)  # one worker at a time; a run is tested once
 
 from collections import defaultdict
 
-from shared import dataset, vote_weights, voting
+from shared import vote_weights, voting
 from shared.errors import UserError
 from shared.ledger import locks, models, scorer_tests, votes
 from shared.ledger.models import Model
@@ -44,7 +44,7 @@ def outcomes(scorer: Model, run: Run) -> dict[str, int]:
     gains: defaultdict[str, int] = defaultdict(int)
     for result in votes.of_run(run.name):
         scored = bool(result.votes) and all(vote.scorer == scorer.name for vote in result.votes)
-        if result.gold is None or not scored or dataset.identity(result.text.problem) in learned:
+        if result.gold is None or not scored or result.problem_identity in learned:
             continue
         unit, rounds = result.text.unit, result.votes_by_round
         fold = vote_weights.fold(unit, labelled=True)

@@ -17,6 +17,7 @@ from shared.errors import Held, OverBudget, Policy, UserError, VotequeueError
 from shared.jobs import Job
 from shared.ledger import claims, engine, outbox
 from shared.ledger.claims import Claim
+from workers import instrumentation
 
 log = logging.getLogger(__name__)
 TOO_LATE = "too late: another worker has it"
@@ -69,7 +70,9 @@ def settle(
     ``alone``: only these claims can have caused it.
     """
     reason = engine.storable(str(error))
-    outcomes = SETTLE[policies.of(error)](_Failure(batch, error, reason, policies.patience, alone))
+    policy = policies.of(error)
+    instrumentation.FAILURES.labels(policy.name.lower()).inc(len(batch))
+    outcomes = SETTLE[policy](_Failure(batch, error, reason, policies.patience, alone))
     return [outcomes] * len(batch) if isinstance(outcomes, str) else outcomes
 
 

@@ -20,7 +20,7 @@ from shared.ledger import claims, runs
 from shared.ledger.claims import Claim
 from shared.ledger.engine import Connection
 from shared.recipes import Training
-from workers import lifecycle, retries, settlement
+from workers import instrumentation, lifecycle, retries, settlement
 from workers.admission_control import Admission
 from workers.claimer import Claimer
 from workers.inference.batcher import Ended
@@ -77,6 +77,7 @@ def run_claimed(claim: Claim, work: Callable[[Claim], ItemResult], policies: Err
         raise
     if not kept:
         return TOO_LATE
+    instrumentation.DONE.labels(claim.job.queue).inc()
     result.recorded()
     return result.line
 

@@ -134,6 +134,7 @@ def vllm_generator(settings: Settings, _: threading.Event) -> Generator:
         max_model_len=settings.max_model_len,
         kv_cache_gib=settings.kv_cache_gib,
         max_sequences=settings.batch_size * settings.batches_in_flight * settings.votes,
+        metrics=bool(settings.metrics_port),
     )
     return VllmGenerator(VllmEngine(options))
 

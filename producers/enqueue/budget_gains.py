@@ -110,7 +110,7 @@ def _pools(name: str, sampling: Sampling, model: Model | None) -> Iterator[Pool]
     scorer = model.name if model and models.rule_of(sampling, model).use in SCORED else None
     learned = models.problems(scorer) if scorer else set()
     for result in votes.of_run(name):
-        if not (result.gold and result.votes) or dataset.identity(result.entry.problem) in learned:
+        if not (result.gold and result.votes) or result.problem_identity in learned:
             continue
         if scorer and any(vote.scorer != scorer for vote in result.first_round):
             raise UserError(

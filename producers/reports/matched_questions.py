@@ -33,7 +33,7 @@ class RunAnswer:
 class Match:
     """A question that all runs share, with the answer of each.
 
-    ``unit`` is what a bootstrap resamples, ``problem`` the `dataset.identity` of the problem.
+    ``unit`` is what a bootstrap resamples, ``problem`` the `dataset.problem_identity`.
     """
 
     key: str
@@ -115,7 +115,7 @@ def _identity(result: QuestionResult) -> str:
 def _match(result: QuestionResult) -> Match:
     entry = result.entry
     options = len(entry.questions[result.question].options)
-    return Match(result.key, dataset.unit(entry), dataset.identity(entry.problem), options)
+    return Match(result.key, dataset.unit(entry), result.problem_identity, options)
 
 
 def _answer(result: QuestionResult) -> RunAnswer:

@@ -14,7 +14,7 @@ from producers import run_progress
 from producers.reports import confidence_intervals
 from producers.reports.confidence_intervals import Interval
 from producers.reports.shares import Share
-from shared import dataset, metrics, vote_weights, voting
+from shared import metrics, vote_weights, voting
 from shared.errors import UserError
 from shared.kind_weights import BY_KIND
 from shared.ledger import models, votes
@@ -186,7 +186,7 @@ def _results(comparison: Revote, model: Model | None) -> Iterator[tuple[Question
             continue
         if (gold := result.gold) is None:
             comparison.unlabelled += 1
-        elif learned and dataset.identity(result.text.problem) in learned:
+        elif learned and result.problem_identity in learned:
             comparison.learned += 1
         elif model is not None and any(vote.scorer != model.name for vote in result.votes):
             comparison.otherwise += 1

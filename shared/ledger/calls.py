@@ -311,6 +311,14 @@ def spent(run: str) -> Spending:
     return Spending(row.budget, row.spent) if row else Spending(None, 0.0)
 
 
+def every_spending() -> dict[str, Spending]:
+    """Give budget and spending of each run that has them."""
+    with engine.reading() as connection:
+        return {
+            row.run: Spending(row.budget, row.spent) for row in connection.execute(schema.spending.select())
+        }
+
+
 # Quotas and pauses of accounts, shared by all workers
 
 
@@ -349,9 +357,9 @@ def paused(services: Sequence[str]) -> Pause | None:
     return next(iter(_pauses(pauses_of.service.in_(services))), None)
 
 
-def pauses(provider: str) -> list[Pause]:
-    """List the pauses of a provider's services, whatever model and account."""
-    return _pauses(_of_provider(provider))
+def pauses(provider: str | None = None) -> list[Pause]:
+    """List the pauses of a provider's services, or of all services, whatever model and account."""
+    return _pauses(sa.true() if provider is None else _of_provider(provider))
 
 
 def lift(provider: str) -> int:

@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,6 +116,14 @@ def served_queues() -> set[str] | None:
         alive = workers.lease_until > engine.now(connection)
         consumed = list(connection.scalars(sa.select(workers.queues).where(alive)))
     return None if None in consumed else {queue for queues in consumed for queue in queues}
+
+
+def count_consumers() -> Counter[str]:
+    """Count the live workers that consume each queue."""
+    with engine.reading() as connection:
+        alive = workers.lease_until > engine.now(connection), workers.queues.is_not(None)
+        consumed = connection.scalars(sa.select(workers.queues).where(*alive))
+        return Counter(queue for queues in consumed for queue in queues)
 
 
 @engine.retried

@@ -161,6 +161,18 @@ def left_over(queues: Collection[str], limit: int, sent_before: float) -> list[J
     return [KINDS[kind](run=run, item=number) for _, run, number, kind in sorted(waiting)[:limit]]
 
 
+def oldest_messages() -> dict[str, float]:
+    """Give the age in seconds of the oldest message of each queue that nobody has taken."""
+    ages: dict[str, float] = {}
+    with engine.reading() as connection:
+        now = engine.now(connection)
+        for run, _, queue in _open_runs(connection):
+            sent = items.run == run, PENDING, items.sent_at.is_not(None)
+            if (first := connection.scalar(sa.select(sa.func.min(items.sent_at)).where(*sent))) is not None:
+                ages[queue] = max(ages.get(queue, 0.0), now - first)
+    return ages
+
+
 def open_queues() -> list[str]:
     """Name the queues of the runs that have pending items."""
     with engine.reading() as connection:

@@ -132,6 +132,11 @@ class QuestionResult(NamedTuple):
         return sum(vote.letter == self.letter for vote in self.votes) / len(self.votes)
 
     @property
+    def problem_identity(self) -> str:
+        """Give the identity of its problem; see `dataset.problem_identity`."""
+        return self.text.problem_identity(self.question)
+
+    @property
     def gold(self) -> str | None:
         """Give the right letter, if the data set has it."""
         return self.text.answers[self.question]

@@ -232,6 +232,18 @@ def test_the_bench_of_overhead(home: Path) -> None:
     assert "ratio of the full ledger to the empty one" in said[-1]
 
 
+def test_the_bench_of_scrape(home: Path) -> None:
+    said = bench("scrape", "--items", 40, "--times", 2, "--ledger", "sqlite").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said[2:]]
+    assert [row[:2] for row in rows] == [
+        ["exporter, sqlite", "0"],
+        ["exporter, sqlite, open run", "40"],
+        ["exporter, sqlite, ended run", "40"],
+        ["worker, without an engine", ""],
+    ]
+    assert all(float(row[-1]) > 0 for row in rows)
+
+
 def test_the_bench_of_inputs(home: Path) -> None:
     said = bench("inputs", 20).splitlines()
     assert {"votequeue.jsonl", "mmlu.parquet", "logiqa-text.txt"} <= {line.partition(":")[0] for line in said}

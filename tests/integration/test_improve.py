@@ -154,7 +154,6 @@ def test_copies_of_a_problem_and_entries_made_from_it_stay_together(home: Path) 
 
 REFUSED = {
     "unlabelled": [run_fixtures.entry(f"p{at}", "A-") for at in range(80)],
-    "without a problem": [{**run_fixtures.entry(f"p{at}"), "problem": ""} for at in range(80)],
     "too few": ENTRIES[:30],
 }
 
@@ -164,7 +163,7 @@ def test_data_that_no_loop_can_use_are_refused(why: str, home: Path, votequeue: 
     data = run_fixtures.write(home / "few.jsonl", *REFUSED[why])
     ended = votequeue("improve", data, "--run", "loop")
     assert ended.code == 1
-    assert re.search(r"few\.jsonl: too few entries with a problem text and answers to all ques", ended.err)
+    assert re.search(r"few\.jsonl: too few entries with answers to all questions", ended.err)
     assert runs.list_runs() == []
     assert not list(home.glob("var/improve/loop/*"))
 

@@ -124,9 +124,7 @@ def test_added_questions_add_votes(tmp_path: Path) -> None:
     assert spending(run) == (5, 0, 0)
 
 
-@hypothesis_settings(
-    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10_000), budget=st.floats(2, 5), questions=st.integers(1, 8))
 def test_no_order_of_waves_and_losses_exceeds_the_budget(
     tmp_path: Path, seed: int, budget: float, questions: int

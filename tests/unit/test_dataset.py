@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import dataset, json_text
@@ -360,7 +360,6 @@ def entries(draw: st.DrawFn) -> dict[str, Any]:
     return draw(shuffled({"id": named, "problem": draw(TEXT), "questions": questions}))
 
 
-@settings(deadline=None)
 @given(entries(), st.randoms(use_true_random=False))
 def test_any_entry_comes_back_as_it_was_but_for_its_answers(
     tmp_path_factory: pytest.TempPathFactory, entry: dict[str, Any], random: Any
@@ -478,4 +477,6 @@ def test_the_text_of_an_entry_gives_the_same_as_the_entry(problem: str) -> None:
     parsed, entry = dataset.EntryText(text), dataset.entry_of(text)
     assert parsed.answers == [question.answer for question in entry.questions] == ["B", None, None, "B"]
     assert (parsed.problem, parsed.unit) == (problem, dataset.unit(entry))
+    identities = [dataset.problem_identity(problem, one.question, one.options) for one in entry.questions]
+    assert [parsed.problem_identity(at) for at in range(4)] == identities
     assert parsed.entry == entry

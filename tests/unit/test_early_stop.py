@@ -146,7 +146,7 @@ fallbacks = st.sampled_from(["majority", "constant"])
 WEIGHTS = st.sampled_from([0.0, 0.5, 1.0, 2.0])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data(), rule=rules, last=st.booleans(), earlier=earlier_votes, fallback=fallbacks)
 def test_the_answer_is_fixed_exactly_if_all_endings_agree_where_letters_have_known_scores(
     data: st.DataObject, rule: Rule, last: bool, earlier: list[Vote], fallback: Fallback
@@ -171,7 +171,7 @@ def test_the_answer_is_fixed_exactly_if_all_endings_agree_where_letters_have_kno
     check(StopRule(letters, deciding(rule, last, earlier, fallback), vote), votes, possible)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), rule=rules, last=st.booleans(), earlier=earlier_votes, fallback=fallbacks)
 def test_the_answer_is_fixed_exactly_if_all_endings_agree_where_scores_are_bounded(
     data: st.DataObject, rule: Rule, last: bool, earlier: list[Vote], fallback: Fallback
@@ -188,7 +188,7 @@ def test_the_answer_is_fixed_exactly_if_all_endings_agree_where_scores_are_bound
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     data=st.data(),
     rule=rules,

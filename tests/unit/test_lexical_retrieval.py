@@ -36,6 +36,13 @@ def test_a_question_is_never_shown_its_own_problem_unless_that_is_allowed_and_ne
     assert nearest(PromptQuestion(itself.problem, "谁在最后面？", ()), 1, same_problem=True) == [0]
 
 
+def test_questions_without_a_problem_are_not_about_the_same_one() -> None:
+    known = [PromptQuestion("", "哪一项正确？", options) for options in (("甲", "乙"), ("丙", "丁"))]
+    examples = [FewShotExample(each, "因为如此。", "A", at) for at, each in enumerate(known)]
+    (found,) = LexicalRetriever(lambda _: examples).nearest("d", [known[0]], 2, False)
+    assert [each.position for each in found] == [1]
+
+
 def test_equal_examples_come_in_the_order_of_the_file() -> None:
     twins = [example(at, "甲比乙高。") for at in range(5)]
     asked = PromptQuestion("丙比乙高。", "谁高？", ())

@@ -73,12 +73,13 @@ def test_an_agreement_at_a_bound_belongs_above_it(share: float | None, group: st
 
 
 def test_questions_without_a_problem_are_not_one_entry() -> None:
-    def unit(name: str, problem: str) -> str:
-        questions = [{"question": "谁？", "options": ["甲", "乙"]}]
+    def unit(name: str, problem: str, question: str = "谁？", options: tuple[str, ...] = ("甲", "乙")) -> str:
+        questions = [{"question": question, "options": options}]
         return dataset.unit(Entry.model_validate({"id": name, "problem": problem, "questions": questions}))
 
-    assert unit("p1", " ") != unit("p2", " ")
-    assert unit("p1", "甲高。") == unit("p2", "甲 高。")
+    assert len({unit("p1", " "), unit("p1", "", "谁高？"), unit("p1", "", options=("甲", "丙"))}) == 3
+    assert unit("p1", " ") == unit("p2", "", "谁 ？")
+    assert unit("p1", "甲高。") == unit("p2", "甲 高。", "谁高？")
 
 
 def test_intervals_resample_units_whole() -> None:
@@ -90,7 +91,7 @@ def test_intervals_resample_units_whole() -> None:
     assert confidence_intervals.by_unit(["a"] * 10, [1] * 10) is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ANSWERS)
 def test_a_run_does_not_differ_from_itself(answers: list[tuple[str, str, str]]) -> None:
     found = difference(matches([(gold, first, first) for gold, first, _ in answers]), 1)
@@ -98,7 +99,7 @@ def test_a_run_does_not_differ_from_itself(answers: list[tuple[str, str, str]]) 
     assert found.interval in (None, (0.0, 0.0))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ANSWERS)
 def test_the_comparison_the_other_way_round_is_its_mirror(answers: list[tuple[str, str, str]]) -> None:
     there = difference(matches(answers), 1)

@@ -7,7 +7,7 @@ import string
 import time
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shared.result_reader import Execution, read
@@ -168,7 +168,6 @@ SEPARATORS, BRACKETS = (
 )
 
 
-@settings(deadline=None)
 @given(st.lists(NUMBERS, min_size=2, max_size=5, unique=True), st.data())
 def test_any_printed_number_is_the_option_that_it_equals(numbers: list[float], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(numbers) - 1))
@@ -178,7 +177,6 @@ def test_any_printed_number_is_the_option_that_it_equals(numbers: list[float], d
     assert (letter, outcome) == ("ABCDE"[at], "result")
 
 
-@settings(deadline=None)
 @given(st.lists(LISTS, min_size=2, max_size=4), st.data(), SEPARATORS, BRACKETS)
 def test_any_printed_list_is_the_option_with_its_items(
     lists: list[list[str]], data: st.DataObject, separator: str, brackets: str
@@ -190,7 +188,6 @@ def test_any_printed_list_is_the_option_with_its_items(
     assert read(Execution(f"{data.draw(st.permutations(lists[at]))}\n"), options)[0] in ("ABCD"[at], None)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200), st.lists(st.text(max_size=30), min_size=2, max_size=5))
 def test_any_output_gives_a_letter_of_the_options_or_none(output: str, options: list[str]) -> None:
     letter, outcome = read(Execution(output), options)
@@ -198,7 +195,6 @@ def test_any_output_gives_a_letter_of_the_options_or_none(output: str, options: 
     assert (letter is None) == (outcome in ("silent", "no option"))
 
 
-@settings(deadline=None)
 @given(st.text(max_size=50), st.lists(st.text(max_size=30), min_size=2, max_size=5))
 def test_a_failed_program_never_gives_a_letter(output: str, options: list[str]) -> None:
     assert read(Execution(output, "time"), options) == (None, "time")

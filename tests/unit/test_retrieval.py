@@ -34,6 +34,7 @@ def solved(problem: str, question: str = "对吗？") -> FewShotExample:
 # Each shares fewer characters with "甲乙丙丁。" than the one before it.
 TALL = [solved(text) for text in ("甲乙丙丁", "甲乙丙戊", "甲乙己戊", "甲庚己戊", "辛庚己戊")]
 SETS = {"tall": TALL, "none": [], "one": TALL[:1], "many": [solved(f"题{at}") for at in range(600)]}
+SETS["bare"] = [solved("", question) for question in ("甲乙丙丁？", "甲乙丙戊？", "辛庚己戊？")]
 
 
 @pytest.fixture
@@ -90,6 +91,11 @@ def test_another_question_about_the_same_problem_is_an_example_only_where_siblin
 ) -> None:
     found = retriever(client).nearest("tall", [asked("甲乙丙丁 ", "不对吗？")], 1, siblings)
     assert problems(found) == [[nearest]]
+
+
+def test_questions_without_a_problem_are_not_about_the_same_one(client: QdrantClient) -> None:
+    found = retriever(client).nearest("bare", [SETS["bare"][0].asked], 3, False)
+    assert [each.asked.question for each in found[0]] == ["甲乙丙戊？", "辛庚己戊？"]
 
 
 @pytest.mark.parametrize(("digest", "count", "given"), [("tall", 9, 5), ("tall", 0, 0), ("none", 2, 0)])

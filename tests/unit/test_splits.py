@@ -65,6 +65,16 @@ def test_the_same_problem_under_two_names_is_one() -> None:
         assert sum(one in parts.held_out for one in twins) in (0, 2)
 
 
+def test_questions_without_a_problem_are_not_one_problem() -> None:
+    many = [lesson(" ", f"entry {at}", question=f"{at}：对吗？") for at in range(200)]
+    parts = splits.split(many, 0.2, seed=42)
+    assert 25 <= len(parts.held_out) <= 55
+    twins = [lesson("", "one", question="谁高？"), lesson("", "two", question="谁 高？")]
+    for seed in range(20):
+        parts = splits.split([*twins, *many], 0.5, seed)
+        assert sum(one in parts.held_out for one in twins) in (0, 2)
+
+
 def test_of_two_entries_one_is_kept_out_however_small_the_share() -> None:
     parts = splits.split([lesson("一"), lesson("二")], 0.01, seed=42)
     assert (len(parts.learned), len(parts.held_out)) == (1, 1)

@@ -9,6 +9,7 @@ down and the gateway retries the call. Every other failure ends the item's round
 import dataclasses
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -20,7 +21,7 @@ from shared.ledger import calls, engine, token_charges
 from shared.ledger.calls import CallPurpose
 from shared.ledger.engine import Connection
 from shared.providers import Usage
-from workers import retries
+from workers import instrumentation, retries
 from workers.ports import (
     ChatModel,
     Completion,
@@ -182,12 +183,14 @@ class Gateway:
     def _call_once(self, call: _Call[_R]) -> _R:
         service = call.service
         refuse_paused(service)
+        begun = time.monotonic()
         with self._limiter.admit(service, call.needs) as permit:
             number = self._record_start(call, permit)
             try:
                 # Another caller may have paused the service during the wait.
                 refuse_paused(service)
                 permit.await_moment(number)
+                instrumentation.WAITED.labels(service.provider, service.model).inc(time.monotonic() - begun)
                 result = call.make()
             except BaseException as error:
                 self._record_failure(call, number, error)
@@ -256,6 +259,7 @@ class Gateway:
             factor = token_charges.learn(connection, service.name, most, used)
 
         _finish(number, outcome, usage=used, also=also, **columns)
+        instrumentation.called(service.provider, service.model, outcome, used)
         if factor > 1:
             retries.written(lambda: calls.raise_under_way(service.provider, service.model, factor))
             log.warning(

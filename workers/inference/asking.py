@@ -22,7 +22,7 @@ from shared.options import Sampling
 from shared.prompt_files import PromptTemplate
 from shared.prompts import FewShotExample, Message, ModelInput, PromptQuestion
 from shared.voices import VOICES
-from workers import retries
+from workers import instrumentation, retries
 from workers.inference import allocation, judging, waves
 from workers.inference.finished_rounds import Plan, SampledRound
 from workers.inference.throughput_meter import Counter
@@ -212,6 +212,7 @@ class Asker:
         prompt, tokens, examples = self._fit(request, style)
         seed, begun = _seed(sampling.seed, claim), time.time()
         counted = progress.after(request.first)
+        instrumentation.ASKED.labels(request.voice).inc(sampling.votes)
         votes = await self._generator.sample(
             prompt, sampling, seed, request.adapter, counted, claim.job, Step(request.first, request.step)
         )

@@ -24,7 +24,7 @@ from shared.ledger.deadlines import EarlyVote
 from shared.ledger.models import Model
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.vote_weights import UNLABELLED
-from workers import retries, settlement
+from workers import instrumentation, retries, settlement
 from workers.inference import judging, recorded_rounds
 from workers.inference.asking import Asker
 from workers.inference.batcher import Batcher, Ended
@@ -107,6 +107,7 @@ class Rounds:
         # From here on, an outage of the ledger must not lose the sampled votes.
         ends = await retries.until_done_aside(lambda: judging.judge(self._scorer, plan, model, finished))
         kept = await retries.until_done_aside(lambda: claims.settle(ends))
+        instrumentation.rounds_settled(kept, sampled=plan.sampling.votes_of is None)
         if again := [end.claim.job for end in kept if end.answer is None]:
             # First: otherwise the question would wait behind all messages of a large run again.
             await asyncio.to_thread(settlement.publish, again, first=True)

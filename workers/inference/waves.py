@@ -21,7 +21,7 @@ from shared.recipes import INPUTS
 from shared.training_examples import Text
 from shared.vote_budget import State
 from shared.voting import SCORED, Answer, Vote
-from workers import retries
+from workers import instrumentation, retries
 from workers.inference import judging
 from workers.inference.finished_rounds import Plan, SampledRound
 from workers.inference.judging import ReadVote
@@ -168,6 +168,7 @@ async def _until_fixed(partial: PartialRound, ask: Ask, places: Sequence[int]) -
             done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
             for request in done:
                 await add(partial, [asking.pop(request)], request.result())
+        instrumentation.ABORTED.inc(len(asking))
     finally:
         for request in asking:
             request.cancel()

@@ -67,7 +67,7 @@ def _best(
     itself = (
         index.questions == dataset.identity(asked.text)
         if same_problem
-        else index.problems == dataset.identity(asked.problem)
+        else index.problems == asked.problem_identity
     )
     order = np.argsort(np.where(itself, np.inf, -similarity), kind="stable")
     return [index.examples[at] for at in order[:count] if not itself[at]]
@@ -80,6 +80,6 @@ def _index(examples: list[FewShotExample]) -> _Index | None:
 
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=NGRAMS, sublinear_tf=True, dtype=np.float32)
     rows = vectorizer.fit_transform([example.asked.text for example in examples])
-    problems = np.array([dataset.identity(example.asked.problem) for example in examples])
+    problems = np.array([example.asked.problem_identity for example in examples])
     questions = np.array([dataset.identity(example.asked.text) for example in examples])
     return _Index(examples, vectorizer, rows, problems, questions)

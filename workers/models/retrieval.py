@@ -25,7 +25,8 @@ from workers.models.embedding import Embedder, Vectors
 
 log = logging.getLogger(__name__)
 UPLOAD = 256
-PAYLOAD = ("problem", "question")  # part of a collection's name: without these digests, filters match nothing
+# Part of a collection's name: without these digests, filters match nothing.
+PAYLOAD = ("problem_identity", "question")
 # Exceptions of the client: the server is unreachable or refuses, or another service has its address.
 AWAY = (ApiException, QdrantException, OSError, json.JSONDecodeError)
 
@@ -137,7 +138,7 @@ class QdrantRetriever:
 
 
 def _payload(asked: PromptQuestion) -> dict[str, str]:
-    return dict(zip(PAYLOAD, (dataset.identity(asked.problem), dataset.identity(asked.text)), strict=True))
+    return dict(zip(PAYLOAD, (asked.problem_identity, dataset.identity(asked.text)), strict=True))
 
 
 def open_client(url: str | None, key: str | None) -> QdrantClient:
@@ -160,7 +161,7 @@ def open_client(url: str | None, key: str | None) -> QdrantClient:
 
 
 def _request(vector: Vectors, asked: PromptQuestion, count: int, same_problem: bool) -> qdrant.QueryRequest:
-    key = "question" if same_problem else "problem"
+    key = PAYLOAD[same_problem]
     itself = qdrant.FieldCondition(key=key, match=qdrant.MatchValue(value=_payload(asked)[key]))
     return qdrant.QueryRequest(query=vector.tolist(), limit=count, filter=qdrant.Filter(must_not=[itself]))
 

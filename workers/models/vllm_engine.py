@@ -35,7 +35,7 @@ class EngineOptions:
     """The options of an engine; ``gpu_memory`` is a share, ``kv_cache_gib`` applies to CPUs only.
 
     ``model`` is the folder of the weights, ``name`` their name; ``trained`` is the folder of trained models,
-    including LoRA adapters.
+    including LoRA adapters. ``metrics``: vLLM counts in the default registry of prometheus_client.
     """
 
     model: str
@@ -47,6 +47,7 @@ class EngineOptions:
     max_model_len: int = 8192
     kv_cache_gib: int = 2
     max_sequences: int = 320
+    metrics: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class VllmEngine:
             "enable_prefix_caching": True,
             # Defaults in a model's folder would silently override the run's settings.
             "generation_config": "vllm",
-            "disable_log_stats": True,
+            "disable_log_stats": not options.metrics,
         }
         if current_platform.is_cpu():
             # vLLM 0.32 rewinds the random generator of a seeded request after a chunk of its prompt. torch's

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared import dataset, model_store
+from shared import model_store
 from shared.errors import Refused
 from shared.ledger import prompt_store, runs
 from shared.prompt_files import PromptTemplate
@@ -76,7 +76,7 @@ def train(
         metrics=metrics,
         rule=None,
         comparison=None,
-        problems=sorted({dataset.identity(example.problem) for example in parts.learned}),
+        problems=sorted({example.asked.problem_identity for example in parts.learned}),
     )
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from shared import dataset
 from shared.errors import NotServedHere
 from shared.ledger import models
 from shared.ledger.models import Model
@@ -114,4 +113,4 @@ def compare(
 
 
 def _has_learned(used: ScorerInUse, example: TrainingExample) -> bool:
-    return bool({example.group, dataset.identity(example.problem)} & used.learned)
+    return bool({example.group, example.asked.problem_identity} & used.learned)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from shared import dataset, model_store, vote_weights, voting
+from shared import model_store, vote_weights, voting
 from shared.errors import Refused
 from shared.prompts import PromptQuestion
 from shared.recipes import INPUTS, ScorerTraining
@@ -81,7 +81,7 @@ def train(
         metrics={**metrics, **trained.facts},
         rule=rule,
         comparison=comparison,
-        problems=sorted({dataset.identity(example.problem) for example in trained.examples}),
+        problems=sorted({example.asked.problem_identity for example in trained.examples}),
     )
 
 

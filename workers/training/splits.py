@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared import dataset
 from shared.training_examples import TrainingExample
 
 
@@ -80,6 +79,6 @@ def _components(examples: Sequence[TrainingExample]) -> list[str]:
 
     for example in examples:
         # The smaller name becomes the root, so that a component's name does not depend on the order.
-        low, high = sorted((root(example.group), root(dataset.identity(example.problem))))
+        low, high = sorted((root(example.group), root(example.asked.problem_identity)))
         above[high] = low
     return [root(example.group) for example in examples]
