@@ -166,7 +166,7 @@ def oldest_messages() -> dict[str, float]:
     ages: dict[str, float] = {}
     with engine.reading() as connection:
         now = engine.now(connection)
-        for run, _, queue in _open_runs(connection):
+        for run, _, queue, _ in _open_runs(connection, schema.is_active(now)):
             sent = items.run == run, PENDING, items.sent_at.is_not(None)
             if (first := connection.scalar(sa.select(sa.func.min(items.sent_at)).where(*sent))) is not None:
                 ages[queue] = max(ages.get(queue, 0.0), now - first)
