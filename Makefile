@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo accuracy generators chaos weights postgres lint test clean
+.PHONY: help venv demo accuracy generators chaos weights services lint test clean
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
@@ -72,15 +72,20 @@ chaos: venv  ## workers killed, servers restarted, the ledger away: what is lost
 weights: venv  ## the generator's weights, in the user's cache folder
 	@exec $(BIN)/votequeue weights
 
-postgres:
-	@compgen -G '/usr/lib/postgresql/*/bin/postgres' > /dev/null && exit 0; \
-	without="without a PostgreSQL server its tests are skipped (with CI=true they fail)"; \
-	as=; [ "$$(id -u)" = 0 ] || { as="sudo -n"; $$as true 2> /dev/null; } || { echo "postgres: $$without: apt install postgresql"; exit 0; }; \
-	command -v apt-get > /dev/null || { echo "postgres: $$without"; exit 0; }; \
-	echo "postgres: installing Debian's server, for the tests"; \
+# The programs that tests start, and Debian's packages of them; without one, its tests are skipped.
+PROGRAMS := /usr/lib/postgresql/*/bin/postgres:postgresql /usr/bin/chromium:chromium /usr/bin/prometheus:prometheus \
+	/sbin/ip:iproute2 /usr/bin/faketime:faketime
+
+services:
+	@missing=; for each in $(PROGRAMS); do compgen -G "$${each%:*}" > /dev/null || missing+=" $${each##*:}"; done; \
+	[ -n "$$missing" ] || exit 0; \
+	without="without$$missing, their tests are skipped (with CI=true they fail)"; \
+	as=; [ "$$(id -u)" = 0 ] || { as="sudo -n"; $$as true 2> /dev/null; } || { echo "services: $$without: apt install$$missing"; exit 0; }; \
+	command -v apt-get > /dev/null || { echo "services: $$without"; exit 0; }; \
+	echo "services: installing$$missing, for the tests"; \
 	said=$$($$as apt-get update -q 2>&1 && $$as env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-		apt-get install -qy --no-install-recommends postgresql 2>&1) \
-		|| echo "postgres: $$without; apt-get says: $$(grep -m1 '^E:' <<< "$$said")"
+		apt-get install -qy --no-install-recommends $$missing 2>&1) \
+		|| echo "services: $$without; apt-get says: $$(grep -m1 '^E:' <<< "$$said")"
 
 lint: venv  ## ruff, mypy, import-linter
 	@$(call check,ruff check)
@@ -88,7 +93,7 @@ lint: venv  ## ruff, mypy, import-linter
 	@$(call check,mypy)
 	@$(call check,lint-imports)
 
-test: venv postgres weights lint  ## all checks and all tests; fetches what they need
+test: venv services weights lint  ## all checks and all tests; fetches what they need
 	@exec $(BIN)/python -m pytest -n logical --maxprocesses 4 --no-loadscope-reorder --durations 30
 
 clean:  ## remove the environment and the tools' caches (var/ and the weights stay)

@@ -243,8 +243,20 @@ def report(
     run: RunName,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="folder for report.md, .json and plots"),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="folder for report.md, .json and plots; with --html: the file",
+        ),
     ] = None,
+    html: Annotated[
+        bool,
+        typer.Option(
+            "--html",
+            help="write one HTML page instead: figures, charts, every question with its votes and prompts",
+        ),
+    ] = False,
     revote: Annotated[
         bool,
         typer.Option("--revote", help="compare all voting modes on the recorded votes; nothing is sampled"),
@@ -265,13 +277,20 @@ def report(
 
     For a training run: its curves, and its model's metrics on held-out data.
     """
-    from producers import Client
+    from producers import Client, console
     from producers.reports import render, summaries
 
     client = Client()
     revote |= replay
     if scorer is not None and not revote:
         raise typer.BadParameter("requires --revote", param_hint="--scorer")
+    if html:
+        if output is None or revote:
+            raise typer.BadParameter("give its file with -o, without --revote", param_hint="--html")
+        questions = client.save_page(run, output, force)
+        if json:
+            return render.as_json({"run": run, "path": output, "questions": questions})
+        return render.text(f"{output}: {console.count(questions, 'question')}")
     summary = client.revote(run, scorer) if revote else client.report(run)
     files = client.save(summary, output, force) if output is not None else []
     if json:

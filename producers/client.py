@@ -264,3 +264,12 @@ class Client:
             UserError: the folder cannot be written, or a run reads one of the files and ``force`` is false.
         """
         return report_files.save(report, Path(folder), force)
+
+    def save_page(self, run: str, file: Path | str, force: bool = False) -> int:
+        """Write an infer run as one HTML page, which needs no network; return the number of its questions.
+
+        Raises:
+            UserError: it is not an infer run, the file cannot be written, or a run reads it and ``force`` is
+                false.
+        """
+        return report_files.save_page(run, Path(file), force)

@@ -253,17 +253,14 @@ def _count_state(figures: Figures, result: QuestionResult, abstains: bool, times
     figures.cancelled += times * (result.state == State.CANCELLED)
     if result.gold is not None:
         figures.right_letters[result.gold] += times
+    outcome, verdict = ended(result, abstains)
+    figures.outcomes[outcome][verdict] += times
     if result.letter is None:
-        words = {State.DEAD: "given up", State.CANCELLED: "cancelled"}
-        ended = words.get(State(result.state), "still open")
-        figures.outcomes[ended][Verdict.UNANSWERED] += times
         return
     figures.rounds[result.attempt] += times
     if abstains:
         figures.abstained += times
-        figures.outcomes[Outcome.ABSTAINED][Verdict.UNANSWERED] += times
         return
-    figures.outcomes[str(result.how)][_verdict(result.letter, result.gold)] += times
     figures.answer_letters[result.letter] += times
     figures.answered += times
     figures.how[str(result.how)] += times
@@ -293,6 +290,16 @@ def _count_sources(
     for vote in result.votes:
         generator, adapter = sampled.get((vote.attempt, vote.voice), (None, None))
         sources[generator, adapter, vote.scorer] += times
+
+
+def ended(result: QuestionResult, abstains: bool) -> tuple[str, Verdict]:
+    """Give how a question ended, and whether its answer is right."""
+    if result.letter is None:
+        words = {State.DEAD: "given up", State.CANCELLED: "cancelled"}
+        return words.get(State(result.state), "still open"), Verdict.UNANSWERED
+    if abstains:
+        return Outcome.ABSTAINED, Verdict.UNANSWERED
+    return str(result.how), _verdict(result.letter, result.gold)
 
 
 def _verdict(letter: str, gold: str | None) -> Verdict:

@@ -285,6 +285,7 @@ def _ending(vote: dict[str, Any]) -> str:
         "letter asked for" if vote["letter_source"] == FORCED else "",
         f"options shown in the order {' '.join(vote['order'])}" if vote.get("order") else "",
         f"finish reason {vote['finish_reason']}" if vote["finish_reason"] else "",
+        f"weight {vote['weight']:.2f}" if vote["weight"] not in (None, 1) else "",
         "" if vote["mean_logprob"] is None else f"mean log-probability {vote['mean_logprob']:.3f}",
         f"scorer {vote['scorer']}" if vote["scorer"] else "",
         f"of run {vote['run']}" if vote.get("run") else "",

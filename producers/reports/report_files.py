@@ -1,4 +1,4 @@
-"""Write a report to a folder: report.md, report.json and, if matplotlib is installed, plots.
+"""Write a report to a folder (report.md, report.json and, if matplotlib is installed, plots), or as a page.
 
     save(figures, Path("out"))  ->  [Path("out/report.md"), Path("out/report.json"), ...]
 
@@ -10,12 +10,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from producers import console, output_files
+from producers import console, output_files, run_progress
 from producers.reports import (
     generation_report,
     inference_plots,
     render,
     render_comparison,
+    run_page,
     summaries,
     training_plots,
 )
@@ -68,6 +69,18 @@ def save(summary: Summary | Comparison, folder: Path, force: bool = False) -> li
     with dataset.writing(data) as file:
         file.write(json.dumps(render.plain(summary), ensure_ascii=False, indent=2) + "\n")
     return [page, data, *plots]
+
+
+def save_page(run: str, path: Path, force: bool = False) -> int:
+    """Write the page of an infer run to a file; return the number of its questions.
+
+    Raises:
+        UserError: as `run_page.write`, the file cannot be written, or a run reads it and ``force`` is false.
+    """
+    run_progress.require_questions(run)
+    output_files.require_free(path, force)
+    with dataset.writing(path) as file:
+        return run_page.write(run, file)
 
 
 def draw(summary: Summary | Comparison, folder: Path) -> list[Path]:

@@ -1,10 +1,13 @@
-"""Read everything on record about one item: its claims, votes, answer, calls and result.
+"""Read everything on record about items: their claims, votes, answers, calls and results.
 
 read("round1", "p1#2")  ->  ItemHistory(number=41, state="done", claims=[{"fence": 1, ...}], ...)
 """
 
 import difflib
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,22 +49,48 @@ def read(run: str, name: str, word: str = "question") -> ItemHistory:
         UserError: there is none; the message calls it ``word`` and names similar keys.
     """
     with engine.reading() as connection:
-        item = _find(connection, run, name, word)
-        put_off = item.state == State.PENDING and item.not_before > engine.now(connection)
-        return ItemHistory(
+        return _histories(connection, [_find(connection, run, name, word)])[0]
+
+
+def chunks(run: str, size: int) -> Iterator[list[ItemHistory]]:
+    """Read the histories of all items of a run, in order; each chunk is as of the time when it is read."""
+    of_run = sa.select(schema.items).where(items.run == run).order_by(items.number).limit(size)
+    last = -1
+    while True:
+        with engine.reading() as connection:
+            found = connection.execute(of_run.where(items.number > last)).all()
+            histories = _histories(connection, found) if found else []
+        if not histories:
+            return
+        yield histories
+        last = histories[-1].number
+
+
+def _histories(connection: sa.Connection, found: Sequence[sa.Row[Any]]) -> list[ItemHistory]:
+    """Read the histories of successive items of a run."""
+    now = engine.now(connection)
+    claims = _rows_of(connection, schema.attempts, found, "fence")
+    votes = _rows_of(connection, schema.votes, found, "attempt", "place")
+    answers = _rows_of(connection, schema.answers, found)
+    calls = _rows_of(connection, schema.calls, found, "id")
+    results = _rows_of(connection, schema.results, found)
+    return [
+        ItemHistory(
             number=item.number,
             key=item.key,
             entry=item.entry,
             question=item.question,
             state=item.state,
             reason=item.reason,
-            not_before_at=item.not_before if put_off else None,
-            claims=_rows_of(connection, schema.attempts, item, "fence"),
-            votes=_rows_of(connection, schema.votes, item, "attempt", "place"),
-            answer=next(iter(_rows_of(connection, schema.answers, item)), None),
-            calls=_rows_of(connection, schema.calls, item, "id"),
-            result=next((row["value"] for row in _rows_of(connection, schema.results, item)), None),
+            not_before_at=item.not_before if item.state == State.PENDING and item.not_before > now else None,
+            claims=claims.get(item.number, []),
+            votes=votes.get(item.number, []),
+            answer=next(iter(answers.get(item.number, [])), None),
+            calls=calls.get(item.number, []),
+            result=next((row["value"] for row in results.get(item.number, [])), None),
         )
+        for item in found
+    ]
 
 
 def _find(connection: sa.Connection, run: str, name: str, word: str) -> sa.Row[Any]:
@@ -85,11 +114,17 @@ def _close_keys(connection: sa.Connection, run: str, name: str) -> list[str]:
 
 
 def _rows_of(
-    connection: sa.Connection, table: sa.Table, item: sa.Row[Any], *order: str
-) -> list[dict[str, Any]]:
+    connection: sa.Connection, table: sa.Table, found: Sequence[sa.Row[Any]], *order: str
+) -> dict[int, list[dict[str, Any]]]:
+    """Read a table's rows of successive items, by item."""
+    number = table.c.number
     query = (
-        sa.select(*(column for column in table.c if column.name not in ("run", "number")))
-        .where(table.c.run == item.run, table.c.number == item.number)
-        .order_by(*(table.c[name] for name in order))
+        sa.select(*(column for column in table.c if column.name != "run"))
+        .where(table.c.run == found[0].run, number.between(found[0].number, found[-1].number))
+        .order_by(number, *(table.c[name] for name in order))
     )
-    return [dict(row._mapping) for row in connection.execute(query)]
+    rows = (dict(row._mapping) for row in connection.execute(query))
+    return {
+        at: [{name: value for name, value in row.items() if name != "number"} for row in of_item]
+        for at, of_item in itertools.groupby(rows, key=itemgetter("number"))
+    }

@@ -3,7 +3,9 @@
 of_run("round1")  ->  QuestionResult(number=41, votes=[RecordedVote(41, 1, 0, "B", ...)], ...)
 """
 
+import functools
 import itertools
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -253,6 +255,24 @@ def count_stopped(run: str) -> int:
         return connection.scalar(query) or 0
 
 
+def count_prompt_tokens(run: str) -> int:
+    """Count the tokens of a run's prompts, each once for all votes that it was sampled with."""
+    rounds = schema.rounds.c
+    query = sa.select(sa.func.sum(rounds.prompt_tokens)).where(rounds.run == run)
+    with engine.streaming() as connection:
+        return connection.scalar(query) or 0
+
+
+def count_characters(run: str) -> tuple[int, int]:
+    """Count a run's votes, and the characters of their texts."""
+    texts = votes.text, votes.thinking, votes.output, votes.first_text
+    lengths = (sa.func.coalesce(sa.func.length(text), 0) for text in texts)
+    query = sa.select(sa.func.count(), sa.func.sum(functools.reduce(operator.add, lengths)))
+    with engine.streaming() as connection:
+        count, characters = connection.execute(query.where(votes.run == run)).one()
+    return count, characters or 0
+
+
 def count_claims(run: str) -> list[ClaimCounts]:
     """Count the claims of each worker, in the order of its first item."""
     ended, lost = (sa.func.count().filter(how) for how in (attempts.ended_at.is_not(None) & ~_LOST, _LOST))
@@ -320,22 +340,33 @@ def last_rounds(run: str, keys: Sequence[str]) -> dict[str, list[RecordedVote]]:
 
 def sampled_rounds(run: str, number: int) -> list[tuple[int, RoundRecord, GeneratorIdentity | None]]:
     """Read the `RoundRecord` and generator of each round and voice of a question, by attempt."""
+    return sampled_rounds_of(run, [number]).get(number, [])
+
+
+def sampled_rounds_of(
+    run: str, numbers: Sequence[int]
+) -> dict[int, list[tuple[int, RoundRecord, GeneratorIdentity | None]]]:
+    """Read `sampled_rounds` of some of a run's questions."""
     rounds, generators = schema.rounds.c, schema.generators.c
     query = (
         sa.select(schema.rounds, generators.model, generators.weights, generators.engine)
         .outerjoin(schema.generators, generators.name == rounds.generator)
-        .where(rounds.run == run, rounds.number == number)
-        .order_by(rounds.attempt, rounds.voice.desc())
+        .where(rounds.run == run, rounds.number.in_(numbers))
+        .order_by(rounds.number, rounds.attempt, rounds.voice.desc())
     )
     with engine.reading() as connection:
-        return [
+        found = connection.execute(query).all()
+    return {
+        number: [
             (
                 row.attempt,
                 _round_of(row),
                 GeneratorIdentity(row.model, row.weights, row.engine) if row.model else None,
             )
-            for row in connection.execute(query)
+            for row in rows
         ]
+        for number, rows in itertools.groupby(found, key=attrgetter("number"))
+    }
 
 
 def named_sources(counts: Mapping[tuple[str | None, str | None, str | None], int]) -> list[VoteSource]:

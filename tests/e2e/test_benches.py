@@ -5,6 +5,8 @@ python -m tests.bench.throughput DATA EXAMPLES  ->  one line of JSON, on the tin
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +66,13 @@ def test_the_bench_of_million(home: Path, ledger: str) -> None:
         "collect -o answers.jsonl",
         "collect --votes -o votes.jsonl",
     ]
+
+
+def test_the_bench_of_page(home: Path) -> None:
+    said = bench("page", "--questions", 200).splitlines()
+    assert [line.split(":")[0] for line in said[:2]] == ["100 questions", "200 questions"]
+    if shutil.which("chromium"):
+        assert re.fullmatch(r"shown after .* s, .* x the page of 100; a question opens in .* s", said[2])
 
 
 def test_the_bench_of_limits(home: Path) -> None:

@@ -42,6 +42,7 @@ COMMANDS = {
     "revote": "report base --revote",
     "compare": "compare base nine",
     "save": "compare base nine -o page",
+    "save_page": "report base --html -o page.html",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from producers import trace
 from producers.reports import paired_comparison
 from shared import dataset, vote_weights, voting
 from shared.ledger import claims, runs, votes
@@ -147,6 +148,9 @@ def test_learned_weights_are_cross_validated_and_the_worker_answers_as_was_predi
     work("all")
     found = sum(letter == key for letter, key in zip(letters("all"), KEYS, strict=True))
     assert found == right["the combination"]
+    counted = {(vote["run"], vote["weight"]) for vote in trace.history("all", "0").votes}
+    by_fold = [{(run, weights[at]) for run, weights in sampling.weights.items()} for at in range(5)]
+    assert counted in by_fold
     report = json.loads(votequeue("report", "all", "--json").out)
     assert report["combination"]["comparison"]["runs"][-1]["right"]["right"] == found
     shown = votequeue("report", "all").out
