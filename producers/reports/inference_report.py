@@ -106,6 +106,8 @@ class Figures:
     cancelled: int = 0
     # When all questions were to have an answer, by the ledger's clock.
     deadline_at: float | None = None
+    # When the texts of its votes were dropped.
+    texts_dropped_at: float | None = None
     # Questions with a round that was stopped early, its votes that were never finished, and their tokens.
     stopped: int = 0
     unfinished: int = 0
@@ -160,7 +162,8 @@ def figures(run: str) -> Figures:
         UserError: there is no such run, or it is not an infer run.
     """
     record = run_progress.require_questions(run)
-    figures, measures = Figures(run, record.source, deadline_at=record.deadline), _Measures()
+    figures, measures = Figures(run, record.source), _Measures()
+    figures.deadline_at, figures.texts_dropped_at = record.deadline, record.texts_dropped_at
     sources: Counter[tuple[str | None, str | None, str | None]] = Counter()
     for (result, abstains), times in _kinds(measures.of(figures.scorer, record)):
         _count_state(figures, result, abstains, times)

@@ -30,7 +30,8 @@ from shared.ledger.models import Model
 def inference_rows(figures: Figures) -> Rows:
     """Return a run's figures as table rows."""
     rows = [("questions", _counts(figures))]
-    rows += [("deadline", render.clock(figures.deadline_at))] if figures.deadline_at is not None else []
+    moments = ("deadline", figures.deadline_at), ("texts of votes dropped", figures.texts_dropped_at)
+    rows += [(name, render.clock(at)) for name, at in moments if at is not None]
     rows += [*_budget_rows(figures), *_stopped_rows(figures)]
     rows += _accuracy_rows(figures)
     rows += [
