@@ -17,8 +17,6 @@ from pydantic import BaseModel, ValidationError
 
 from shared import options, settings
 from shared.errors import InvalidOption
-from shared.ledger import runs
-from shared.ledger.schema import SAMPLING_ENDS
 from shared.options import Reading, Sampling
 from shared.providers import PROVIDERS
 
@@ -126,6 +124,10 @@ def moment(option: str, text: str) -> float:
     Raises:
         InvalidOption: it is none, or too near.
     """
+    # `--help` needs this module, but no database.
+    from shared.ledger import runs
+    from shared.ledger.schema import SAMPLING_ENDS
+
     now = runs.ledger_time()
     try:
         at = datetime.fromisoformat(text).timestamp()
