@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo accuracy generators chaos weights services lint test clean
+.PHONY: help venv demo accuracy generators chaos weights services images lock audit licences lint test clean
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HALF := $(VENV)/.half-installed
 LOG := $(VENV)/install.log
-TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' infra/cpu.lock)
+TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' infra/cpu.in)
+TOOLS := .tools
 
 # pip, with its chatter in a log: on a terminal the package it is at, on failure its reason in one line.
 define pip
@@ -44,7 +45,7 @@ $(STAMP): infra/cpu.lock pyproject.toml
 	@echo "environment 2/4: $(TORCH) (the largest package)"
 	@$(call pip,$(TORCH))
 	@echo "environment 3/4: $$(grep -c == infra/cpu.lock) pinned packages"
-	@$(call pip,--no-deps -r infra/cpu.lock)
+	@$(call pip,--no-deps --require-hashes -r infra/cpu.lock)
 	@echo "environment 4/4: votequeue"
 	@$(call pip,--no-deps --no-build-isolation -e .)
 	@rm -f $(HALF) && touch $@
@@ -86,6 +87,36 @@ services:
 	said=$$($$as apt-get update -q 2>&1 && $$as env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
 		apt-get install -qy --no-install-recommends $$missing 2>&1) \
 		|| echo "services: $$without; apt-get says: $$(grep -m1 '^E:' <<< "$$said")"
+
+images: venv  ## what the Dockerfiles do, without Docker: the wheel, each extra alone, questions answered (up to an hour)
+	@exec $(BIN)/python -m tests.images
+
+# The tools for releases, in an environment of their own.
+$(TOOLS): Makefile
+	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install -q uv==0.13.9 pip-audit==2.10.1 pip-licenses==5.5.5 && touch $(TOOLS)
+
+# The images' versions are those that are tested here. torch's registry build wants another triton than its CPU build.
+LOCK := env UV_SYSTEM_CERTS=1 $(TOOLS)/bin/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command "make lock"
+LINUX := --python-platform x86_64-unknown-linux-gnu
+SERVICES := --extra local --extra report --extra collect --extra reason
+
+lock: $(TOOLS)  ## the locks with the hashes of all files, from infra/cpu.in and pyproject.toml
+	$(LOCK) --universal --python-version 3.11 --no-deps infra/cpu.in -o infra/cpu.lock
+	@grep -v '^triton' infra/cpu.in > $(TOOLS)/constraints.in
+	$(LOCK) --python-version 3.11 $(LINUX) -c $(TOOLS)/constraints.in $(SERVICES) pyproject.toml -o infra/services.lock
+	$(LOCK) --python-version 3.11 $(LINUX) -c $(TOOLS)/constraints.in $(SERVICES) --extra translate pyproject.toml -o infra/translate.lock
+	$(LOCK) --python-version 3.12 $(LINUX) --extra infer --extra train --extra programs pyproject.toml -o infra/gpu.lock
+
+audit: $(TOOLS)  ## known vulnerabilities of the pinned versions, if the database answers
+	@for lock in infra/*.lock; do \
+		said=$$($(TOOLS)/bin/pip-audit --progress-spinner off --no-deps --disable-pip -r $$lock 2>&1); code=$$?; \
+		unknown=$$(grep -cE 'could not be audited|ConnectionError|ServiceError|Max retries' <<< "$$said"); \
+		if [ $$unknown != 0 ] && ! grep -q '^Found ' <<< "$$said"; then \
+			echo "audit: $$lock: skipped: the registry tells nothing about $$unknown packages"; continue; fi; \
+		echo "audit: $$lock: $$said"; [ $$code = 0 ] || exit $$code; done
+
+licences: venv $(TOOLS)  ## docs/licences.md: the licence of each pinned package
+	@exec $(BIN)/python -m tests.licences $(TOOLS)/bin/pip-licenses
 
 lint: venv  ## ruff, mypy, import-linter
 	@$(call check,ruff check)

@@ -7,19 +7,21 @@
 # image's CUDA 13 wants an NVIDIA driver of at least 580 on the host.
 ARG VLLM=0.32.0
 FROM vllm/vllm-openai:v${VLLM}
-ARG VLLM
 
 # A new volume takes its owner from the folder that it is mounted on.
 RUN useradd --uid 10001 --create-home votequeue \
     && install -d -o votequeue -g votequeue /cache /trained /run/gpus
 WORKDIR /app
+# The dependencies by their hashes, then votequeue itself. The lock names the image's versions of vLLM and torch,
+# and so keeps its builds of them.
+COPY infra/gpu.lock infra/
+RUN uv pip install --system --no-cache --require-hashes -r infra/gpu.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY shared shared
 COPY producers producers
 COPY workers workers
 COPY infra infra
-# Naming vLLM's version keeps the image's build of it, and with it the image's torch.
-RUN uv pip install --system --no-cache ".[infer,train,programs]" "vllm==${VLLM}"
+RUN uv pip install --system --no-cache --no-deps .
 
 COPY --chmod=755 <<'SCRIPT' /usr/local/bin/with-own-gpu
 #!/bin/bash

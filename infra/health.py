@@ -1,15 +1,22 @@
-"""Health checks of the services on this machine.
+"""Health checks of the services and workers on this machine.
 
 flower_answers(settings)  ->  True
+
+As a program, the probe of a container with a worker: `python -m infra.health live` (its process works) or
+`ready` (its models are loaded, and it is not stopping). Neither asks the ledger or the broker: while these
+are away, a restart of the worker would not help.
 """
 
+import argparse
 import http.client
+import sys
 import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
 from infra import programs
-from shared import urls
+from shared import settings as environment
+from shared import urls, worker_state
 from shared.settings import Settings
 
 SECONDS = 5.0
@@ -46,7 +53,34 @@ def leads_through_socks(url: str) -> bool:
     return any(proxy.startswith("socks") for proxy in urllib.request.getproxies().values())
 
 
+def worker_error(settings: Settings, question: str) -> str | None:
+    """Ask whether the workers below this home folder are ``live`` or ``ready``; return why not."""
+    workers = list(worker_state.read(settings.home))
+    if not workers:
+        return f"no worker runs below {settings.home}"
+    for state, age in workers:
+        if age > 2 * settings.lease:
+            return f"the worker has shown no sign of life for {age:.0f} seconds"
+        if question == "ready" and state != "ready":
+            return f"the worker is {state}"
+    return None
+
+
+def main() -> int:
+    """Answer one question about the workers of this machine; exit 1: no."""
+    parser = argparse.ArgumentParser(prog="python -m infra.health", description="Probe the workers here.")
+    parser.add_argument("question", choices=["live", "ready"])
+    error = worker_error(environment.load(), parser.parse_args().question)
+    if error:
+        print(error, file=sys.stderr)
+    return int(error is not None)
+
+
 def _opener(url: str) -> urllib.request.OpenerDirector:
     # A proxy cannot reach this machine's loopback, and `no_proxy` is often not set.
     here = [urllib.request.ProxyHandler({})] if urls.stays_here(url) else []
     return urllib.request.build_opener(*here)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,6 +20,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 MANIFEST = "votequeue.json"
 DOWNLOADED = "kept.json"  # the files of a download with their sizes, written at its end
 _WEIGHTS = {"scorer": "model.safetensors", "lora": "adapter_model.safetensors"}
+_CONFIG = {"scorer": "config.json", "lora": "adapter_config.json"}
 _DIGITS = 12
 _PARTS, _PART_BYTES = 64, 65_536
 
@@ -42,18 +43,27 @@ def described(folder: Path) -> dict[str, Any]:
 
 
 def name_of(kind: Kind, folder: Path) -> str:
-    """Name a model by its kind and its content: the weights and the manifest.
+    """Name a model by its kind and its content: the weights, their configuration and the manifest.
 
     Raises:
         UserError: the folder holds no such model.
     """
+    return _names_of(kind, folder)[0]
+
+
+def _names_of(kind: Kind, folder: Path) -> tuple[str, str]:
+    # The second is the name that earlier versions gave, which did not cover the configuration.
     try:
         with (folder / _WEIGHTS[kind]).open("rb") as file:
             weights = hashlib.file_digest(file, "sha256").digest()
+        config = hashlib.sha256((folder / _CONFIG[kind]).read_bytes()).digest()
         facts = (folder / MANIFEST).read_bytes()
     except OSError as error:
         raise UserError(f"{folder} holds no {kind}: {error.filename}: {error.strerror}") from None
-    return f"{kind}-{hashlib.sha256(weights + facts).hexdigest()[:_DIGITS]}"
+    present, former = (
+        hashlib.sha256(whole).hexdigest() for whole in (weights + config + facts, weights + facts)
+    )
+    return f"{kind}-{present[:_DIGITS]}", f"{kind}-{former[:_DIGITS]}"
 
 
 def find_weights(name: str, cache: Path) -> Path | None:
@@ -137,8 +147,8 @@ def checked(kind: Kind, name: str, trained: Path) -> Path:
             f"the {kind} {name} is not in {trained}: let all machines share that folder (VOTEQUEUE_TRAINED), "
             "or use another model with `votequeue models use`"
         )
-    if (actual := name_of(kind, folder)) != name:
-        raise UserError(f"{folder} is not what was trained (by its content it is {actual}): copy it anew")
+    if name not in (names := _names_of(kind, folder)):
+        raise UserError(f"{folder} is not what was trained (by its content it is {names[0]}): copy it anew")
     return folder
 
 

@@ -26,6 +26,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "docs/data.md",
     "docs/cluster.md",
+    "docs/kubernetes.md",
     "docs/runs.md",
     "docs/prompts.md",
     "docs/generators.md",

@@ -15,7 +15,7 @@ from typing import Any
 import prometheus_client
 from celery import signals
 
-from shared import broker, metrics_server, settings
+from shared import broker, metrics_server, settings, worker_state
 from shared.errors import UserError
 from shared.ledger import engine, leases
 from workers import logging_setup, reconcile, retries, scorer_monitor, sqlite_watchdog, wiring
@@ -42,7 +42,12 @@ def attach(
     ``swept`` runs after every sweep of the reconcile loop, with its result, once ``start`` has returned.
     """
     pulses: list[Periodic] = []
+    releases: list[threading.Thread] = []
     started = threading.Event()
+    states: list[worker_state.State] = ["loading"]
+
+    def tell() -> None:
+        worker_state.write(settings.load().home, states[-1])
 
     def on_logging(**_: Any) -> None:
         logging_setup.configure(settings.load().log_level)
@@ -50,6 +55,9 @@ def attach(
     def on_start(**_: Any) -> None:
         # Celery configures logging only after this signal, and the loading of models logs.
         on_logging()
+        # With its own thread: it says that the process runs, also while the ledger does not answer.
+        pulses.append(Periodic("state", settings.load().heartbeat, tell))
+        pulses[0].start()
         try:
             # Before the models are loaded, which a scrape can then tell.
             if (options := settings.load()).metrics_port:
@@ -58,11 +66,12 @@ def attach(
             retries.until_done(broker.ping)
             # Before the models are loaded, which takes time: items of dead workers are released meanwhile.
             pulses.extend(_pulses(lambda result: swept(result) if started.is_set() else None))
-            for pulse in pulses:
+            for pulse in pulses[1:]:
                 pulse.start()
             start()
             started.set()
             READY.set(1)
+            states.append("ready")
         except UserError as error:
             # Celery swallows exceptions of signal handlers; only an exit ends the worker.
             log.error("%s", error)  # noqa: TRY400  (a sentence for the user, no traceback)
@@ -72,20 +81,27 @@ def attach(
             sys.exit(1)
 
     def on_stopping(**_: Any) -> None:
+        states.append("stopping")
+
         def stop() -> None:
             READY.set(0)
             stopping()
 
         # This runs inside a signal handler, whose thread may hold the ledger's locks.
-        threading.Thread(target=stop, name="stopping", daemon=True).start()
+        releases.append(threading.Thread(target=stop, name="stopping", daemon=True))
+        releases[-1].start()
 
     def on_stopped(**_: Any) -> None:
+        # The tasks end before the ledger has all their items back.
+        for release in releases:
+            release.join()
         for pulse in pulses:
             pulse.stop()
         stopped()
         # All items have been returned: no worker needs to look for this process.
         with contextlib.suppress(UserError):
             leases.retire(WORKER)
+        worker_state.write(settings.load().home, None)
 
     broker.app.conf.worker_consumer = "workers.consumer:Consumer"
     signals.setup_logging.connect(on_logging, weak=False)

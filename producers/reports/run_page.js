@@ -177,7 +177,8 @@ function describeCharts({ agreement, letters, calibration, scorer }, rows, place
   const of = (column) => [answered.map((row) => row[place[column]]), answered.map((row) => row[place.verdict])];
   const pairs = (column) => rows.map((row) => [row[place[column]], row[place.verdict]]);
   const kinds = (column) => [...new Set(rows.map((row) => row[place[column]]))];
-  if (answered.length) charts.push(histogram("Answers over time", "minutes since the first claim", ...of("answered"), (value) => (value / 60).toFixed(1)));
+  const [unit, seconds] = answered.some((row) => row[place.answered] > 600) ? ["minutes", 60] : ["seconds", 1];
+  if (answered.length) charts.push(histogram("Answers over time", `${unit} since the first claim`, ...of("answered"), (value) => (value / seconds).toFixed(unit === "minutes" ? 1 : 0)));
   const size = Math.max(0, ...agreement.map(([votes]) => votes));
   if (size > 1) {
     const x = `votes for the commonest letter, of ${size} in the first round`;
@@ -345,7 +346,8 @@ function showTable(summary, rows) {
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const text = (value, mark = "") => el("pre", { dir: "auto", class: mark }, value);
 const folded = (title, ...children) => el("details", {}, el("summary", {}, title), children);
-const joined = (parts) => parts.filter((part) => part !== null && part !== undefined && part !== "").join(" · ");
+// A condition that does not hold leaves its part out; 0 is a value.
+const joined = (parts) => parts.filter((part) => part === 0 || part).join(" · ");
 
 async function sharedTexts(question, chunk) {
   const numbers = question.rounds.flatMap((round) => [...(round.prompt ?? []), ...round.examples.flatMap(([, parts]) => parts)]);

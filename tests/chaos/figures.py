@@ -6,7 +6,7 @@ read(engine, "calm", deaths, ...)  ->  Figures(questions=4000, answered=4000, lo
 import itertools
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,9 @@ class Figures:
     late_refused: int = 0
     losses: int = 0
     recoveries: list[float] = field(default_factory=list)
+    given_back: list[float] = field(default_factory=list)
+    stops: list[float] = field(default_factory=list)
+    kept: int = 0
     plays: int = 0
     died_in_play: int = 0
     chance_of_burial: float = 0.0
@@ -65,13 +68,12 @@ class Figures:
             "wrongly charged": self.wrongly_charged,
             "buried innocents": self.buried,
             "poison not set aside": int(self.poison == "open"),
+            "kept by workers that were told to stop": self.kept,
         }
         return [f"{name}: {count}" for name, count in promised.items() if count]
 
     def rows(self) -> list[tuple[str, str]]:
         """Give the table's rows."""
-        took = sorted(self.recoveries)
-        spread = " / ".join(f"{quantile(took, share):.1f}" for share in (0.5, 0.99, 1.0)) if took else "-"
         return [
             ("seconds", f"{self.seconds:.0f}"),
             ("kills", str(self.kills)),
@@ -86,7 +88,10 @@ class Figures:
             ("poison", f"{self.poison} ({self.poison_deaths} deaths)" if self.poison != "none" else "-"),
             ("late writers refused", str(self.late_refused)),
             ("losses", str(self.losses)),
-            ("recovery p50 / p99 / max, s, another worker ready", f"{spread} ({len(took)})"),
+            ("recovery p50 / p99 / max, s, another worker ready", spread(self.recoveries, 1)),
+            ("SIGTERM to given back p50 / p99 / max, s", spread(self.given_back, 2)),
+            ("SIGTERM to the process's end p50 / p99 / max, s", spread(self.stops, 2)),
+            ("**kept by workers that were told to stop**", str(self.kept)),
             ("innocents in play / died so", f"{self.plays} / {self.died_in_play}"),
             ("innocents buried a million, estimated", f"{1e6 * self.chance_of_burial:.2g}"),
             ("deadlocks", str(self.deadlocks)),
@@ -100,6 +105,13 @@ class Figures:
 def quantile(ordered: Sequence[float], share: float) -> float:
     """Give a quantile of sorted values: the smallest that so large a share is not above."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def spread(seconds: Sequence[float], digits: int) -> str:
+    """Give median, 99th percentile and maximum, and of how many."""
+    taken = sorted(seconds)
+    shares = [f"{quantile(taken, share):.{digits}f}" for share in (0.5, 0.99, 1.0)] if taken else ["-"]
+    return f"{' / '.join(shares)} ({len(taken)})"
 
 
 def table(columns: Iterable[Figures]) -> str:
@@ -241,6 +253,35 @@ def recoveries(engine: sa.Engine, run: str, deaths: Iterable[fleet.Death]) -> li
         if str(row.outcome).startswith(("lost", "None")):
             found.append((at, after - at))
     return found
+
+
+def holders(url: str) -> set[int]:
+    """Give the pids of the workers that hold claims now."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        query = sa.text("SELECT DISTINCT holder FROM items WHERE state = 'leased'")
+        return {pid_of(worker) for worker in connection.scalars(query)}
+
+
+def given_back(engine: sa.Engine, run: str, told: Mapping[int, float]) -> tuple[list[float], int]:
+    """Give the seconds from SIGTERM until each worker held no claim, of those that held some then.
+
+    Beside it, the number of claims that were not ended by their worker, but lost.
+    """
+    with engine.connect() as connection:
+        query = "SELECT worker, ended_at, outcome FROM attempts WHERE run = :run"
+        rows = list(connection.execute(sa.text(query), {"run": run}))
+    last: dict[int, float] = {}
+    kept = 0
+    for row in rows:
+        pid = pid_of(row.worker)
+        if pid not in told or (row.ended_at is not None and row.ended_at < told[pid]):
+            continue
+        if row.ended_at is None or str(row.outcome).startswith("lost"):
+            kept += 1
+        else:
+            last[pid] = max(last.get(pid, 0.0), row.ended_at - told[pid])
+    return list(last.values()), kept
 
 
 def uncovered(begun: float, ended: float, ready: Iterable[tuple[int, float, float]]) -> float:

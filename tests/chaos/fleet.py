@@ -75,6 +75,8 @@ class Fleet:
     _silent: dict[int, int] = field(default_factory=dict)
     _processes: dict[int, Process] = field(default_factory=dict)
     _killed: dict[int, float] = field(default_factory=dict)
+    # When a worker process was told to stop: by its pid, in seconds since the epoch.
+    told: dict[int, float] = field(default_factory=dict)
     _stopped: set[int] = field(default_factory=set)
 
     def start(self) -> None:
@@ -101,12 +103,16 @@ class Fleet:
         """Give the pids of the worker processes."""
         return [process.pid for process in self._processes.values()]
 
+    def pid(self, slot: int) -> int:
+        """Give the pid of the worker process in a slot."""
+        return self._processes[slot].pid
+
     def watch(self) -> None:
         """Note who has ended, and start each anew."""
         for slot, process in list(self._processes.items()):
             if (code := process.poll()) is not None:
                 at = self._killed.get(process.pid, time.time())
-                ours = process.pid in self._killed
+                ours = process.pid in self._killed | self.told.keys()
                 self.deaths.append(Death(slot, process.pid, at, code, ours))
                 self._stopped.discard(slot)
                 if (since := self._since.pop(slot, None)) is not None:
@@ -128,6 +134,13 @@ class Fleet:
         if process.poll() is None:
             self._killed[process.pid] = time.time()
             os.kill(process.pid, signal.SIGKILL)
+
+    def tell(self, slot: int) -> None:
+        """Tell a worker to stop, as a cluster does; not one that still starts or has been told."""
+        process = self._processes[slot]
+        if slot in self._since and process.poll() is None and process.pid not in self.told:
+            self.told[process.pid] = time.time()
+            os.kill(process.pid, signal.SIGTERM)
 
     def freeze(self, slot: int) -> None:
         """Stop a worker: it keeps its connections and does nothing."""

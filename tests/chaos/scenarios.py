@@ -56,6 +56,7 @@ SCENARIOS = {
         poison=True,
         rate=50,
     ),
+    "drain": Scenario((Every("tell", 0.7, 1),), 30, rate=150),
     "broker": Scenario(
         (Every("kill", 20, 5), Every("broker", 6, 4, (0, 3)), Every("broker away", ONCE, 30, (20, 20))),
         50,

@@ -96,6 +96,8 @@ class Stage:
         match what:
             case "kill":
                 self.fleet.kill(self.chance.choice(self.fleet.awake() or [1]))
+            case "tell":
+                self._tell()
             case "stop":
                 if awake := self.fleet.awake():
                     slot = self.chance.choice(awake)
@@ -119,6 +121,14 @@ class Stage:
                 process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
                 self._frozen.append(process)
                 self._undo(lasts, process.kill)
+
+    def _tell(self) -> None:
+        """Tell a worker to stop that holds claims, as soon as there is one."""
+        holders = figures.holders(self.ledger.url)
+        if busy := [slot for slot in self.fleet.awake() if self.fleet.pid(slot) in holders]:
+            self.fleet.tell(self.chance.choice(busy))
+        else:
+            self.at(time.monotonic() + 0.2, self._tell)
 
     def _away(self, lasts: float, back: Callable[[], None]) -> None:
         self.away.append((time.time(), time.time() + lasts))
@@ -280,8 +290,8 @@ def _settle(stage: Stage) -> None:
 def _figures(stage: Stage, took: float, began_at: float) -> Figures:
     order, deaths = stage.order, stage.fleet.deaths
     found = Figures(scenario=order.name, ledger=order.ledger, seconds=took)
-    found.kills = sum(death.ours for death in deaths)
-    found.ended_by_themselves = sum(death.code != -9 for death in deaths)
+    found.kills = sum(death.ours and death.code == -9 for death in deaths)
+    found.ended_by_themselves = sum(death.code != -9 and not death.ours for death in deaths)
     engine = sa.create_engine(stage.ledger.url, poolclass=sa.NullPool)
     poison = [] if order.poison is None else [order.poison]
     figures.read_ledger(engine, found, RUN, poison)
@@ -292,6 +302,9 @@ def _figures(stage: Stage, took: float, began_at: float) -> Figures:
         for at, seconds in figures.recoveries(engine, RUN, deaths)
         if not any(gone - 1 < at + seconds and at < back + 1 for gone, back in stage.away)
     ]
+    ends = {death.pid: death.at for death in deaths}
+    found.stops = [ends[pid] - at for pid, at in stage.fleet.told.items() if pid in ends]
+    found.given_back, found.kept = figures.given_back(engine, RUN, stage.fleet.told)
     found.deadlocks = figures.deadlocks(stage.ledger.log())
     figures.read_broker(stage.broker.url, found)
     figures.read_logs(stage.fleet.logs, found)

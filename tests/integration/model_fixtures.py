@@ -54,6 +54,7 @@ def file(kind: Kind = "scorer", weights: bytes = b"weights") -> str:
     made = settings.load().trained_folder / ".making"
     made.mkdir(parents=True)
     (made / ("model.safetensors" if kind == "scorer" else "adapter_model.safetensors")).write_bytes(weights)
+    (made / ("config.json" if kind == "scorer" else "adapter_config.json")).write_text("{}")
     model_store.describe(made, {"kind": kind})
     name = model_store.name_of(kind, made)
     made.rename(made.with_name(name))

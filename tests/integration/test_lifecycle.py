@@ -26,12 +26,16 @@ def test_a_worker_waits_for_its_broker_as_long_as_it_takes(home: Path) -> None:
         time.sleep(5)
         assert worker.poll() is None
         assert log.read_bytes().count(b"does not answer") == 1
+        (state,) = (home / "var/workers").glob("[0-9]*[0-9]")
+        assert (int(state.name), state.read_text()) == (worker.pid, "loading")
         server.start(wait=True)
         until(lambda: READY in log.read_bytes())
+        until(lambda: state.read_text() == "ready")
     finally:
         worker.terminate()
         worker.wait(30)
         server.kill()
+    assert not state.exists()
 
 
 def until(condition: Callable[[], bool]) -> None:

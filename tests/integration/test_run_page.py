@@ -399,6 +399,7 @@ def test_the_table_filters_sorts_and_opens_by_keyboard(
         "因为如此，\n答案是：B",
     ]
     assert "attempt 1 ended: again: no vote was accepted" in content.inner_text()
+    assert "false" not in content.inner_text()
     shown.keyboard.press("Escape")
     assert shown.evaluate("document.activeElement.textContent") == "p1#2"
 

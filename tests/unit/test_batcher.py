@@ -268,3 +268,19 @@ def test_a_stopped_batcher_takes_nothing() -> None:
             await single.submit("a")
 
     play(scene())
+
+
+def test_a_batch_that_is_aborted_before_it_begins_leaves_nobody_waiting() -> None:
+    async def scene() -> None:
+        work = Work(held=True)
+        single = batcher(work, size=1, linger=0.0)
+        waiting = asyncio.create_task(single.submit("a"))
+        # The dispatcher has made the batch's task, which has not taken its first step.
+        while not single._running:
+            await asyncio.sleep(0)
+        await single.stop(abort=True)
+        assert work.batches == []
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(waiting, 5)
+
+    play(scene())

@@ -207,7 +207,7 @@ def test_a_dockerfile_copies_what_exists_and_what_the_context_lets_through(docke
     assert {"pyproject.toml", "shared", "workers"} <= set(copied(dockerfile))
     for source in copied(dockerfile):
         assert (ROOT / source).exists(), source
-        assert f"!{source}" in exceptions
+        assert f"!{source.partition('/')[0]}" in exceptions
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)

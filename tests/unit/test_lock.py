@@ -10,12 +10,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-# Its registry builds are CUDA builds: why the environment is installed without dependencies (infra/cpu.lock).
+# Its registry builds are CUDA builds: why the environment is installed without dependencies (infra/cpu.in).
 LEFT_OUT = {"torchaudio", "torchvision", "torchcodec"}
 
 
 def _pinned() -> Iterator[Requirement]:
-    for line in (ROOT / "infra/cpu.lock").read_text().splitlines():
+    for line in (ROOT / "infra/cpu.in").read_text().splitlines():
         if line and not line.startswith("#"):
             yield Requirement(line)
 

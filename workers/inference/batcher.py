@@ -163,8 +163,6 @@ class Batcher(Generic[Item, Result]):
             results = await self._run([ticket.item for ticket in batch], end)
             ended = list(zip(range(len(batch)), results, strict=True))
         except asyncio.CancelledError:
-            for ticket in batch:
-                ticket.future.cancel()
             raise
         # Any error is passed to the waiting tasks, which raise it.
         except BaseException as error:  # noqa: BLE001
@@ -176,5 +174,9 @@ class Batcher(Generic[Item, Result]):
             end(at, result)
 
     def _finished(self, task: "asyncio.Task[None]") -> None:
-        del self._running[task]
+        batch = self._running.pop(task)
+        # Here, since a task that is cancelled before its first step runs none of its code.
+        if task.cancelled():
+            for ticket in batch:
+                ticket.future.cancel()
         self._changed.set()
