@@ -11,6 +11,7 @@ import os
 import sys
 
 from infra import programs
+from shared import file_permissions
 from shared import settings as environment
 from shared.errors import UserError
 
@@ -29,7 +30,13 @@ port = _address.port
 basic_auth = [_login] if _login else []
 read_only = True
 
-# The ledger keeps the history; Flower's own state is not saved.
-persistent = False
-max_tasks = 20_000  # the newest ones; 5 kB each (measured), so at most 100 MB
+# The ledger keeps the history; Flower's own state is saved only on request. It saves pickles, and runs what a
+# changed file tells it to: nobody else may write there.
+persistent = _settings.flower_db is not None
+db = str(_settings.flower_db)
+state_save_interval = 300_000  # milliseconds; it also saves when it ends
+if _settings.flower_db is not None:
+    file_permissions.restrict()
+    file_permissions.make_folder(_settings.flower_db.parent)
+max_tasks = _settings.flower_tasks
 tasks_columns = "name,uuid,state,args,kwargs,result,received,started,runtime,worker"

@@ -25,8 +25,7 @@ SECONDS = 5.0
 def flower_answers(settings: Settings) -> bool:
     """Return whether Flower answers; its health page needs no password."""
     flower = programs.flower(settings)
-    host = f"[{flower.near}]" if ":" in flower.near else flower.near
-    return probe_error(f"http://{host}:{flower.port}/healthcheck") is None
+    return probe_error(f"http://{flower.url_host}:{flower.port}/healthcheck") is None
 
 
 def chat_answers(settings: Settings) -> bool:

@@ -61,6 +61,11 @@ class Address:
         """Return a host through which this machine reaches the service."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - a comparison, not a bind
 
+    @property
+    def url_host(self) -> str:
+        """Return `near` as a URL has it."""
+        return f"[{self.near}]" if ":" in self.near else self.near
+
     def free(self) -> bool:
         """Return whether the port is free.
 
@@ -138,12 +143,22 @@ def flower(settings: Settings) -> Address:
     Raises:
         UserError: it is reachable from other machines without a password.
     """
-    if not urls.is_loopback(settings.flower_host) and flower_login(settings) is None:
+    address = Address(settings.flower_host, settings.flower_port)
+    return guarded("Flower", address, settings, "VOTEQUEUE_FLOWER_HOST")
+
+
+def guarded(service: str, address: Address, settings: Settings, host_setting: str) -> Address:
+    """Return the address of a service that asks for Flower's login, if one is set.
+
+    Raises:
+        UserError: it is reachable from other machines without a password, or the login is malformed.
+    """
+    if flower_login(settings) is None and not urls.is_loopback(address.host):
         raise UserError(
-            f"Flower would be open to everyone on {settings.flower_host}: set VOTEQUEUE_FLOWER_AUTH to "
-            "user:password, or VOTEQUEUE_FLOWER_HOST to 127.0.0.1"
+            f"{service} would be open to everyone on {address.host}: set VOTEQUEUE_FLOWER_AUTH to "
+            f"user:password, or {host_setting} to 127.0.0.1"
         )
-    return Address(settings.flower_host, settings.flower_port)
+    return address
 
 
 def chat_server(settings: Settings) -> Address:

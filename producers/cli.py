@@ -24,6 +24,7 @@ from producers.commands import (
     model_commands,
     options,
     prompt_commands,
+    ui_command,
     worker_options,
 )
 from producers.commands.control_commands import RunName
@@ -391,6 +392,9 @@ def up(
 
     workers = {"infer": infer, "train": train, "reason": reason, "translate": translate}
     local.up(loaded, workers, detach, serve, metrics)
+
+
+app.command("ui")(ui_command.ui)
 
 
 @app.command()

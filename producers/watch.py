@@ -33,12 +33,12 @@ def follow(name: str, timeout: float | None = None, poll: float | None = None) -
     progress = run_progress.progress_of(name)
     pause = (1.0 if progress.total < _BIG else 5.0) if poll is None else poll
     deadline = time.monotonic() + (math.inf if timeout is None else timeout)
-    problems: list[str] = []
+    told: list[str] = []
     with _display(progress) as show:
         while progress.open:
-            show(*_progress_line(progress), False)
-            before, problems = problems, _problems(progress)
-            for problem in problems:
+            show(*progress_line(progress), False)
+            before, told = told, problems(progress)
+            for problem in told:
                 if problem not in before:
                     console.note(problem)
             left = deadline - time.monotonic()
@@ -53,7 +53,8 @@ def follow(name: str, timeout: float | None = None, poll: float | None = None) -
     return progress
 
 
-def _progress_line(progress: RunProgress) -> tuple[float, str]:
+def progress_line(progress: RunProgress) -> tuple[float, str]:
+    """Give the completed share of a run, and its progress in one line."""
     if progress.kind == "train":
         report = training_report.report_of(progress.run)
         if report.step is not None and report.of:
@@ -61,7 +62,8 @@ def _progress_line(progress: RunProgress) -> tuple[float, str]:
     return progress.share, run_progress.summary(progress)
 
 
-def _problems(progress: RunProgress) -> list[str]:
+def problems(progress: RunProgress) -> list[str]:
+    """Describe what keeps a run from going on, and what to do."""
     blocked = progress.stalled or progress.unserved
     stalled = [run_progress.describe_stall(progress)] if blocked else []
     return (

@@ -11,7 +11,7 @@ import functools
 import json
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from shared import broker_errors, redis_transport, settings
 from shared.errors import ServiceUnreachable
-from shared.jobs import KINDS, Infer, Job
+from shared.jobs import KINDS, Infer, Job, Train
 from shared.ledger import runs
 
 KEY_PREFIX = "votequeue:"
@@ -97,8 +97,9 @@ def send(jobs: Sequence[Job], first: bool = False) -> int:
 
 def _publish(producer: Producer, job: Job, first: bool) -> None:
     queue = _queue(job)
-    # The id names the question, which makes it searchable in Flower and the logs.
-    task_id = f"{job.run}.{job.item}.{uuid.uuid4().hex[:8]}"
+    # The id names the question, which makes it searchable in Flower and the logs. A training continues as the
+    # same task: its message is acknowledged at once, so that nothing in the broker would name a killed one.
+    task_id = f"{job.run}.{job.item}" + ("" if job.queue == Train.queue else f".{uuid.uuid4().hex[:8]}")
     app.send_task(
         job.queue,
         kwargs=job.model_dump(),
@@ -173,10 +174,14 @@ def clear(queue: str) -> None:
 
 @dataclass(frozen=True)
 class Taken:
-    """A message that a worker has taken but not acknowledged; ``job`` is ``None`` if it is unreadable."""
+    """A message that a worker has taken but not acknowledged.
+
+    ``job`` is what it is about, and ``task`` the id of its Celery task; ``None`` if it is unreadable.
+    """
 
     tag: str
     job: Job | None
+    task: str | None
 
 
 def taken(before: float, skip: int, limit: int) -> list[Taken]:
@@ -189,7 +194,7 @@ def taken(before: float, skip: int, limit: int) -> list[Taken]:
         raw: Any = client().hmget(UNACKED, tags) if tags else []
     except redis.RedisError as error:
         raise unreachable(error) from None
-    return [Taken(_text(tag), _job(message)) for tag, message in zip(tags, raw, strict=True)]
+    return [Taken(_text(tag), *_job(message)) for tag, message in zip(tags, raw, strict=True)]
 
 
 def drop(messages: Sequence[Taken]) -> None:
@@ -206,14 +211,32 @@ def drop(messages: Sequence[Taken]) -> None:
         raise unreachable(error) from None
 
 
-def _job(raw: bytes | str | None) -> Job | None:
-    """Parse the job of a message as kombu stores it: message, exchange, routing key."""
+def report(done: Mapping[str, str], lost: Mapping[str, str], node: str | None) -> None:
+    """Tell Flower how tasks have ended whose workers are gone: their outcomes by their ids.
+
+    ``node`` is the Celery name of the worker that reports it.
+
+    Raises:
+        ServiceUnreachable: the broker does not answer.
+    """
+    try:
+        with app.events.default_dispatcher(hostname=node) as dispatcher:
+            for task, outcome in done.items():
+                dispatcher.send("task-succeeded", uuid=task, result=repr(outcome), runtime=None)
+            for task, outcome in lost.items():
+                dispatcher.send("task-failed", uuid=task, exception=outcome)
+    except (OperationalError, redis.RedisError, OSError) as error:
+        raise unreachable(error) from None
+
+
+def _job(raw: bytes | str | None) -> tuple[Job | None, str | None]:
+    """Parse job and task of a message as kombu stores it: message, exchange, routing key."""
     try:
         message, _exchange, queue = json.loads(raw or "null")
         _arguments, keywords, _embedded = json.loads(base64.b64decode(message["body"]))
-        return KINDS[queue.partition(".")[0]].model_validate(keywords)
+        return KINDS[queue.partition(".")[0]].model_validate(keywords), message["headers"]["id"]
     except (ValueError, TypeError, KeyError):
-        return None
+        return None, None
 
 
 def ping() -> None:

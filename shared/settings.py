@@ -216,7 +216,15 @@ class Settings(SamplingDefaults, BaseSettings):
     # Monitoring
     flower_host: str = Field("127.0.0.1", description="listen address of Flower")
     flower_port: Annotated[int, Field(ge=1, le=65535)] = Field(5555, description="port of Flower")
-    flower_auth: SecretStr | None = Field(None, description="user:password, required beyond loopback")
+    flower_auth: SecretStr | None = Field(
+        None, description="user:password of Flower and of `votequeue ui`, required beyond loopback"
+    )
+    flower_db: Path | None = Field(
+        None, description="file in which Flower keeps its tasks when it restarts; empty: it forgets them"
+    )
+    flower_tasks: Count = Field(
+        20_000, description="newest tasks that Flower shows, about 5 kB of memory each"
+    )
     metrics_port: Annotated[int, Field(ge=0, le=65000)] = Field(
         0, description="port of the Prometheus metrics of a worker or the exporter; 0: none"
     )

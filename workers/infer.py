@@ -28,14 +28,19 @@ from workers.inference import rounds
 from workers.inference.batcher import Batcher, Ended
 from workers.inference.rounds import Batching, Rounds
 from workers.inference.throughput_meter import ThroughputMeter
+from workers.outcomes import NOTHING_TO_DO, ItemTask, PutOff
 from workers.periodic import Periodic
 from workers.reconcile import Swept
 from workers.settlement import ErrorPolicies
 
 log = logging.getLogger(__name__)
+<<<<<<< HEAD
 NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
 STOPPED = "given back: the worker was stopped"
 HALTED = "aborted: the run is cancelled, or near its deadline"
+=======
+STOPPED = PutOff("given back: the worker was stopped")
+>>>>>>> main
 RESCUE_AFTER = 0.5  # seconds; if any worker has a free slot, a message is taken much sooner
 CLAIMED_TOGETHER, CLAIM_LINGER = 64, 0.02
 # An index server will be available again. Without weights or a scorer, a worker cannot answer anything.
@@ -51,7 +56,7 @@ class Answering:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._stopping = threading.Event()
-        self._rescued = 0
+        self._rescued: dict[Job, asyncio.Task[str] | None] = {}
         self._entry = asyncio.Lock()
         self._by_entry: dict[Job, asyncio.Task[str]] = {}
 
@@ -106,10 +111,10 @@ class Answering:
         claimed without the queue, at most as many as there are slots, and go into the next batches.
         ``at_once``: this worker has just found them.
         """
-        if self._stopping.is_set() or self._rescued >= self._capacity:
+        if self._stopping.is_set() or len(self._rescued) >= self._capacity:
             return
         waited = 0.0 if at_once else RESCUE_AFTER
-        for job in outbox.left_over(broker.consumed(), self._capacity - self._rescued, waited):
+        for job in outbox.left_over(broker.consumed(), self._capacity - len(self._rescued), waited):
             batching = rounds.batching(job.run)
             self._in_loop(self._rescue(Infer(run=job.run, item=job.item), batching))
 
@@ -134,10 +139,17 @@ class Answering:
     async def _answer(self, job: Infer, batching: Batching) -> str:
         if not batching.by_entry:
             claim = await self._arrivals.submit(job)
-            return NOTHING_TO_DO if claim is None else await self._run(claim, batching)
+            return await (self._rescued_answer(job) if claim is None else self._run(claim, batching))
         async with self._entry:
             task = await self._take_entry(job, batching)
         return NOTHING_TO_DO if task is None else await asyncio.shield(task)
+
+    async def _rescued_answer(self, job: Job) -> str:
+        """Wait for the answer to a rescued question, whose message follows."""
+        rescue = self._rescued.get(job)
+        if rescue is None or rescue is asyncio.current_task():
+            return NOTHING_TO_DO
+        return await asyncio.shield(rescue)
 
     async def _take_entry(self, job: Infer, batching: Batching) -> "asyncio.Task[str] | None":
         """Claim a question with the others of its entry; give the task that answers it.
@@ -171,18 +183,21 @@ class Answering:
         finally:
             self._claimer.done([claim])
 
-    async def _rescue(self, job: Infer, batching: Batching) -> None:
-        self._rescued += 1
+    async def _rescue(self, job: Infer, batching: Batching) -> str:
+        self._rescued[job] = asyncio.current_task()
         try:
             outcome = await self._answer(job, batching)
+        except Exception:
+            # The lease expires, and the question is retried.
+            log.exception("%s item %d was taken up and failed", job.run, job.item)
+            return NOTHING_TO_DO
+        else:
             # Several workers may take over the same question: one of them claims it.
             if outcome != NOTHING_TO_DO:
                 log.info("left behind by another worker: %s item %d: %s", job.run, job.item, outcome)
-        except Exception:
-            # No task waits for this result; the lease expires, and the question is retried.
-            log.exception("%s item %d was taken up and failed", job.run, job.item)
+            return outcome
         finally:
-            self._rescued -= 1
+            self._rescued.pop(job, None)
 
     async def _claim(self, jobs: list[Job], _: Ended) -> list[Claim | None]:
         held = await asyncio.to_thread(self._claimer.claim, jobs, before_retry=self._stop_if_stopping)
@@ -229,7 +244,7 @@ def service() -> Answering:
     return Answering()
 
 
-@app.task(name=Infer.queue)
+@app.task(name=Infer.queue, base=ItemTask)
 def infer(**message: Any) -> str:
     """Answer the question that a message names."""
     return service().answer(Infer.model_validate(message))

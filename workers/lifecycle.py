@@ -52,7 +52,7 @@ def attach(
     def on_logging(**_: Any) -> None:
         logging_setup.configure(settings.load().log_level)
 
-    def on_start(**_: Any) -> None:
+    def on_start(sender: Any, **_: Any) -> None:
         # Celery configures logging only after this signal, and the loading of models logs.
         on_logging()
         # With its own thread: it says that the process runs, also while the ledger does not answer.
@@ -65,7 +65,7 @@ def attach(
             retries.until_done(engine.ready)
             retries.until_done(broker.ping)
             # Before the models are loaded, which takes time: items of dead workers are released meanwhile.
-            pulses.extend(_pulses(lambda result: swept(result) if started.is_set() else None))
+            pulses.extend(_pulses(sender, lambda result: swept(result) if started.is_set() else None))
             for pulse in pulses[1:]:
                 pulse.start()
             start()
@@ -110,7 +110,7 @@ def attach(
     signals.worker_shutdown.connect(on_stopped, weak=False)
 
 
-def _pulses(swept: Callable[[Swept], None]) -> list[Periodic]:
+def _pulses(worker: Any, swept: Callable[[Swept], None]) -> list[Periodic]:
     options = settings.load()
     session = leases.Session() if engine.engine().dialect.name == "postgresql" else None
     deaths, beating = Liveness(session), threading.Lock()
@@ -124,10 +124,10 @@ def _pulses(swept: Callable[[Swept], None]) -> list[Periodic]:
     def sweep() -> None:
         # After a suspend of the machine, our own lease looks expired: extend it before the sweep.
         beat()
-        swept(reconcile.sweep(WORKER, options, deaths.look()))
+        swept(reconcile.sweep(WORKER, options, deaths.look(), worker.hostname))
 
     def clear() -> None:
-        reconcile.clear_unacknowledged(WORKER, options)
+        reconcile.clear_unacknowledged(WORKER, options, worker.hostname)
 
     pulses = [
         Periodic("heartbeat", options.heartbeat, beat),

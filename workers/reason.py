@@ -17,6 +17,7 @@ from shared.ledger import prompt_store, runs
 from shared.ledger.claims import Claim
 from shared.options import Reasoning
 from workers import lifecycle, reasoning_generation, task_runner, wiring
+from workers.outcomes import ItemTask
 from workers.reasoning_generation import DroppedLetter, Explained, Explainer
 from workers.task_runner import ItemResult
 
@@ -90,7 +91,7 @@ def service() -> Asking:
     return Asking()
 
 
-@app.task(name=Reason.queue)
+@app.task(name=Reason.queue, base=ItemTask)
 def reason(**message: Any) -> str:
     """Get the texts for the question that a message names; return the outcome as a sentence."""
     return task_runner.run(Reason.model_validate(message), service().explain)

@@ -12,17 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shared import broker
+from shared.broker import Taken
 from shared.errors import ServiceUnreachable
 from shared.jobs import Job
 from shared.ledger import claims, deadlines, locks, outbox
 from shared.settings import Settings
-from workers import instrumentation
+from workers import instrumentation, outcomes
 
 log = logging.getLogger(__name__)
 # A worker claims an item milliseconds after taking its message, never this late.
 LOST_AFTER = 10.0
 SENT_A_SWEEP = 2000
 CLEARED_AT_ONCE = 500
+UNACKNOWLEDGED = 100_000  # messages that all workers together hold at most
 
 
 @dataclass(frozen=True)
@@ -33,21 +35,26 @@ class Swept:
     sent: int = 0
 
 
-def sweep(worker: str, settings: Settings, dead: Sequence[str] = ()) -> Swept:
+def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), node: str | None = None) -> Swept:
     """Do one round of reconciliation, or only the part that needs no lock.
 
-    ``dead`` names workers that are known to have died.
+    ``dead`` names workers that are known to have died. ``node`` is this worker's name in Flower.
     """
-    expired = _take_over(dead, settings) if dead else 0
+    expired = _take_over(dead, settings, node) if dead else 0
     steady = locks.hold_on("reconcile", worker, 3 * settings.sweep, settings.lease / 2)
     if steady is None:
         return Swept(expired)
     # While the ledger was away, no worker could extend its lease: all leases seem expired until every worker
     # has had time for a heartbeat.
     if steady >= settings.lease:
+<<<<<<< HEAD
         expired += _log_taken(claims.expire(settings.max_losses))
     if answered := deadlines.answer_due(settings.sweep):
         log.info("%d questions were answered at their deadline", answered)
+=======
+        begun = time.time()
+        expired += _taken_back(claims.expire(settings.max_losses), begun, node)
+>>>>>>> main
     try:
         _notice_flush()
         for queue, request in outbox.to_rearrange().items():
@@ -63,20 +70,37 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = ()) -> Swept:
         return Swept(expired)
 
 
-def _take_over(dead: Sequence[str], settings: Settings) -> int:
+def _take_over(dead: Sequence[str], settings: Settings, node: str | None) -> int:
+    begun = time.time()
     taken = claims.take_over(dead, settings.max_losses)
     try:
         _send_lost()
     except ServiceUnreachable as error:
         log.warning("%s", error)
-    return _log_taken(taken)
+    return _taken_back(taken, begun, node)
 
 
-def _log_taken(taken: Sequence[Job]) -> int:
+def _taken_back(taken: Sequence[Job], before: float, node: str | None) -> int:
+    """Log that items were taken back, and end their tasks: their messages were taken ``before``."""
     if taken:
         instrumentation.LOST_LEASES.inc(len(taken))
         log.warning("%d items were left by workers that are gone: pending again", len(taken))
+        left = frozenset(taken)
+        try:
+            messages = broker.taken(before, 0, UNACKNOWLEDGED)
+            _abandon([message for message in messages if message.job in left], node)
+        except ServiceUnreachable as error:
+            log.warning("%s", error)
     return len(taken)
+
+
+def _abandon(messages: Sequence[Taken], node: str | None) -> None:
+    """Drop messages whose workers are gone, and end their tasks."""
+    if messages:
+        ended = {each.task: outcomes.after_death(each.job) for each in messages if each.task and each.job}
+        lost = {task: outcome for task, outcome in ended.items() if isinstance(outcome, outcomes.Lost)}
+        broker.report({task: ended[task] for task in ended.keys() - lost.keys()}, lost, node)
+        broker.drop(messages)
 
 
 def _notice_flush() -> None:
@@ -104,11 +128,11 @@ def _send(jobs: Sequence[Job], first: bool = False) -> int:
     return len(jobs)
 
 
-def clear_unacknowledged(worker: str, settings: Settings) -> int:
+def clear_unacknowledged(worker: str, settings: Settings, node: str | None = None) -> int:
     """Drop messages that were taken two leases ago and that no worker works on; return their number.
 
     Killed workers leave such messages. Most of their items have continued with other messages; an item whose
-    worker died before claiming it gets a new message.
+    worker died before claiming it gets a new message. ``node`` is this worker's name in Flower.
     """
     if not locks.hold("unacknowledged", worker, settings.lease):
         return 0
@@ -118,7 +142,7 @@ def clear_unacknowledged(worker: str, settings: Settings) -> int:
             working = outbox.worked_on(message.job for message in messages if message.job)
             abandoned = [message for message in messages if message.job not in working]
             outbox.forget_taken((message.job for message in abandoned if message.job), settings.lease)
-            broker.drop(abandoned)
+            _abandon(abandoned, node)
             dropped += len(abandoned)
             skipped += len(messages) - len(abandoned)
     except ServiceUnreachable as error:

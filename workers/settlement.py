@@ -18,9 +18,10 @@ from shared.jobs import Job
 from shared.ledger import claims, engine, outbox
 from shared.ledger.claims import Claim
 from workers import instrumentation
+from workers.outcomes import Lost, PutOff
 
 log = logging.getLogger(__name__)
-TOO_LATE = "too late: another worker has it"
+TOO_LATE = Lost("too late: another worker has it")
 FIRST_DELAY, LONGEST_DELAY = 1.0, 300.0  # seconds between failed rounds, doubling
 PATIENCE = 30.0  # seconds until an item is retried that this worker cannot process
 UNTIL_MENDED = 10 * 365 * 86_400.0  # seconds: `votequeue resume` makes it due
@@ -94,14 +95,14 @@ def publish(jobs: Sequence[Job], first: bool = False) -> None:
 
 def _again(failure: _Failure) -> str:
     publish(claims.release(failure.batch, failure.reason))
-    return f"given back: {failure.reason}"
+    return PutOff(f"given back: {failure.reason}")
 
 
 def _elsewhere(failure: _Failure) -> str:
     # A setting is missing on this machine, or a service was unavailable: other workers are not paused.
     log.error("%s: given back: %s", failure.items, failure.reason)
     claims.release(failure.batch, failure.reason, failure.patience)
-    return f"given back: {failure.reason}"
+    return PutOff(f"given back: {failure.reason}")
 
 
 def _stop_worker(failure: _Failure) -> str:
@@ -109,7 +110,7 @@ def _stop_worker(failure: _Failure) -> str:
     _elsewhere(failure)
     log.error("this worker stops: %s", failure.reason)
     os.kill(os.getpid(), signal.SIGTERM)
-    return "given back: this worker cannot work"
+    return PutOff("given back: this worker cannot work")
 
 
 def _back_off(failure: _Failure) -> list[str]:
@@ -120,18 +121,18 @@ def _put_off_longer(claim: Claim, reason: str) -> str:
     before = claims.failures(claim)
     if before + 1 >= settings.load().max_failures:
         claims.bury(claim, f"{before + 1} failed calls in a row, last: {reason}")
-        return f"dead: {reason}"
+        return Lost(f"dead: {reason}")
     # With jitter, so that items that failed together are not retried together.
     doubled: float = FIRST_DELAY * 2 ** min(before, 16)
     delay = min(doubled, LONGEST_DELAY) * random.uniform(0.5, 1.0)
     claims.put_off(claim, reason, delay)
-    return f"again in {delay:.1f} s: {reason}"
+    return PutOff(f"again in {delay:.1f} s: {reason}")
 
 
 def _put_off(failure: _Failure) -> str:
     delay = failure.error.delay if isinstance(failure.error, Held) else None
     claims.release(failure.batch, failure.reason, UNTIL_MENDED if delay is None else delay)
-    return f"waits: {failure.reason}"
+    return PutOff(f"waits: {failure.reason}")
 
 
 def _charge(failure: _Failure) -> str:
@@ -143,7 +144,7 @@ def _charge(failure: _Failure) -> str:
         evidence = f"{reason}, see the worker's log"
         log.error("%s failed", failure.items, exc_info=failure.error)
     publish(claims.lose(failure.batch, evidence, settings.load().max_losses, alone=failure.alone))
-    return f"lost: {reason}"
+    return Lost(f"lost: {reason}")
 
 
 def _bury(failure: _Failure) -> str:
@@ -152,7 +153,7 @@ def _bury(failure: _Failure) -> str:
         return _charge(failure)
     for claim in failure.batch:
         claims.bury(claim, failure.reason)
-    return f"dead: {failure.reason}"
+    return Lost(f"dead: {failure.reason}")
 
 
 def _leave(failure: _Failure) -> str:

@@ -24,10 +24,10 @@ from workers import instrumentation, lifecycle, retries, settlement
 from workers.admission_control import Admission
 from workers.claimer import Claimer
 from workers.inference.batcher import Ended
+from workers.outcomes import NOTHING_TO_DO
 from workers.ports import Interrupted
 from workers.settlement import TOO_LATE, ErrorPolicies
 
-NOTHING_TO_DO = "nothing to do: it is done, or another worker has it"
 _T = TypeVar("_T")
 _Options = TypeVar("_Options", bound=BaseModel)
 

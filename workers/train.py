@@ -27,6 +27,7 @@ from shared.ledger.engine import Connection
 from shared.ledger.models import Model
 from shared.recipes import ScorerTraining, Training
 from workers import build_info, lifecycle, retries, task_runner
+from workers.outcomes import ItemTask
 from workers.settlement import ErrorPolicies
 from workers.task_runner import ItemResult
 from workers.training import supervisor
@@ -41,7 +42,7 @@ ERROR_POLICIES = ErrorPolicies({UserError: Policy.BURY})
 _stopping = threading.Event()
 
 
-@app.task(name=Train.queue, acks_late=False)
+@app.task(name=Train.queue, base=ItemTask, acks_late=False)
 def train(**message: Any) -> str:
     """Train the model that a message names; return the outcome as a sentence."""
     return task_runner.run(Train.model_validate(message), _train, ERROR_POLICIES)

@@ -22,6 +22,7 @@ from workers.augment.deduplication import NearCopies
 from workers.augment.entry_builder import Augmented
 from workers.augment.services import Services
 from workers.augment.translation_memory import Memory
+from workers.outcomes import ItemTask
 from workers.task_runner import ItemResult
 
 
@@ -76,7 +77,7 @@ def service() -> Augmenting:
     return Augmenting()
 
 
-@app.task(name=Translate.queue)
+@app.task(name=Translate.queue, base=ItemTask)
 def translate(**message: Any) -> str:
     """Make the new entry that a message requests; return the outcome as a sentence."""
     return task_runner.run(Translate.model_validate(message), service().augment)

@@ -93,6 +93,23 @@ def _histories(connection: sa.Connection, found: Sequence[sa.Row[Any]]) -> list[
     ]
 
 
+def ended(run: str, number: int) -> tuple[str, str | None] | None:
+    """Give an item's state, and why it is dead or how its last claim ended; ``None``: there is none."""
+    last = schema.attempts.c
+    outcome = (
+        sa.select(last.outcome)
+        .where(last.run == items.run, last.number == items.number, last.ended_at.is_not(None))
+        .order_by(last.fence.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    end = sa.case((items.state == State.DEAD, items.reason), else_=outcome)
+    query = sa.select(items.state, end).where(items.run == run, items.number == number)
+    with engine.reading() as connection:
+        row = connection.execute(query).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
 def _find(connection: sa.Connection, run: str, name: str, word: str) -> sa.Row[Any]:
     item = connection.execute(sa.select(schema.items).where(items.run == run, items.key == name)).first()
     if item is None and name.isascii() and name.isdigit() and len(name) < 10:

@@ -118,6 +118,28 @@ def served_queues() -> set[str] | None:
     return None if None in consumed else {queue for queues in consumed for queue in queues}
 
 
+@dataclass(frozen=True)
+class LivingWorker:
+    """A worker and the number of items that it holds; ``queues`` is ``None`` in an older version."""
+
+    name: str
+    queues: list[str] | None
+    held: int
+
+
+def living() -> list[LivingWorker]:
+    """List the live workers by name."""
+    held = (
+        sa.select(sa.func.count())
+        .where(schema.items.c.state == schema.State.LEASED, schema.items.c.holder == workers.name)
+        .scalar_subquery()
+    )
+    with engine.reading() as connection:
+        alive = workers.lease_until > engine.now(connection)
+        query = sa.select(workers.name, workers.queues, held).where(alive).order_by(workers.name)
+        return [LivingWorker(*row) for row in connection.execute(query)]
+
+
 def count_consumers() -> Counter[str]:
     """Count the live workers that consume each queue."""
     with engine.reading() as connection:

@@ -107,7 +107,7 @@ def obliging(prompt: Prompt) -> str:
 
 def work(run: str, item: int = 0) -> str:
     """Do one item, as its message does."""
-    return str(reason.reason(run=run, item=item))
+    return str(reason.reason.run(run=run, item=item))
 
 
 def result(run: str, item: int = 0) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def test_a_model_that_beats_the_majority_is_registered_and_used(votequeue: Comma
     told = training_log.curve(name)
     assert told[-1].step == told[-1].total_steps
     assert {"loss", "learning_rate"} <= {figure for one in told for figure in one.metrics}
-    assert queue.train(run="t", item=0).startswith("nothing to do")
+    assert queue.train.run(run="t", item=0).startswith("nothing to do")
     shown = votequeue("status", "t").out
     assert used.name in shown
     assert "answers.majority" in shown

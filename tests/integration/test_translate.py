@@ -156,7 +156,7 @@ def entries(count: int) -> list[dict[str, Any]]:
 
 def work(run: str, item: int = 0) -> str:
     """Do one item, as its message does."""
-    return str(translate.translate(run=run, item=item))
+    return str(translate.translate.run(run=run, item=item))
 
 
 def work_all(run: str, count: int, *workers: translate.Augmenting) -> list[str]:

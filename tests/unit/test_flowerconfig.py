@@ -1,6 +1,8 @@
 """Flower's configuration, executed as Flower does it."""
 
+import os
 import runpy
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from shared import settings as environment
 
 @pytest.fixture(autouse=True)
 def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HOST", "PORT", "AUTH"):
+    for name in ("HOST", "PORT", "AUTH", "DB", "TASKS"):
         monkeypatch.delenv(f"VOTEQUEUE_FLOWER_{name}", raising=False)
     environment.load.cache_clear()
 
@@ -27,14 +29,30 @@ def test_it_is_read_only_and_on_loopback_by_default() -> None:
     names = configuration()
     assert (names["address"], names["port"], names["read_only"]) == ("127.0.0.1", 5555, True)
     assert names["basic_auth"] == []
-    assert names["persistent"] is False
+    assert (names["persistent"], names["max_tasks"]) == (False, 20_000)
+
+
+def test_it_keeps_its_tasks_in_a_file_of_its_own_and_as_many_as_one_wants(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_FLOWER_DB", str(tmp_path / "new" / "flower.db"))
+    monkeypatch.setenv("VOTEQUEUE_FLOWER_TASKS", "500")
+    umask = os.umask(0o022)
+    try:
+        names = configuration()
+        assert os.umask(0o022) == 0o077
+    finally:
+        os.umask(umask)
+    assert (names["persistent"], names["max_tasks"]) == (True, 500)
+    assert names["db"] == str(tmp_path / "new" / "flower.db")
+    assert (tmp_path / "new").stat().st_mode & 0o077 == 0
 
 
 def test_every_public_name_is_an_option_of_flower() -> None:
     from flower.options import default_options
 
     options = default_options.as_dict()
-    ignored = {"annotations", "os", "sys", "programs", "environment", "UserError"}
+    ignored = {"annotations", "os", "sys", "programs", "environment", "file_permissions", "UserError"}
     names = {name for name in configuration() if not name.startswith("_")} - ignored
     assert names <= options.keys()
     assert {"read_only", "basic_auth", "address", "persistent", "max_tasks"} <= names
@@ -60,6 +78,4 @@ def test_half_a_login_is_refused(monkeypatch: pytest.MonkeyPatch, login: str) ->
 def test_the_api_cannot_be_opened_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOWER_UNAUTHENTICATED_API", "true")
     configuration()
-    import os
-
     assert "FLOWER_UNAUTHENTICATED_API" not in os.environ

@@ -1,0 +1,35 @@
+"""The `ui` command: parse, call.
+
+votequeue ui --port 8080
+"""
+
+from typing import Annotated
+
+import typer
+
+from shared import settings
+from shared.errors import UserError
+
+
+def ui(
+    host: Annotated[
+        str, typer.Option(help="listen address; beyond loopback, VOTEQUEUE_FLOWER_AUTH is required")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 5556,
+) -> None:
+    """Serve live pages of all runs, workers, queues and services; read-only."""
+    from infra import programs
+    from producers import console
+
+    loaded = settings.load()
+    address = programs.guarded("the page", programs.Address(host, port), loaded, "--host")
+    if not address.free():
+        raise UserError(f"port {port} on {host} is taken: stop what listens there, or choose another --port")
+    try:
+        from producers.ui import server
+    except ImportError as error:
+        raise UserError(f"`votequeue ui` needs {error.name}: install votequeue[ui]") from None
+    console.note(f"serving http://{address.url_host}:{port}/ (Ctrl-C ends it)")
+    flower = programs.Address(loaded.flower_host, loaded.flower_port)
+    url = f"http://{flower.url_host}:{flower.port}/"
+    server.run(host, port, programs.flower_login(loaded), url)

@@ -1,0 +1,1 @@
+"""The live pages of all runs, read-only: `votequeue ui`."""
