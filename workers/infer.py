@@ -34,13 +34,8 @@ from workers.reconcile import Swept
 from workers.settlement import ErrorPolicies
 
 log = logging.getLogger(__name__)
-<<<<<<< HEAD
-NOTHING_TO_DO = "nothing to do: it is answered, or another worker has it"
-STOPPED = "given back: the worker was stopped"
-HALTED = "aborted: the run is cancelled, or near its deadline"
-=======
 STOPPED = PutOff("given back: the worker was stopped")
->>>>>>> main
+HALTED = PutOff("aborted: the run is cancelled, or near its deadline")
 RESCUE_AFTER = 0.5  # seconds; if any worker has a free slot, a message is taken much sooner
 CLAIMED_TOGETHER, CLAIM_LINGER = 64, 0.02
 # An index server will be available again. Without weights or a scorer, a worker cannot answer anything.

@@ -47,14 +47,10 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), node: str |
     # While the ledger was away, no worker could extend its lease: all leases seem expired until every worker
     # has had time for a heartbeat.
     if steady >= settings.lease:
-<<<<<<< HEAD
-        expired += _log_taken(claims.expire(settings.max_losses))
-    if answered := deadlines.answer_due(settings.sweep):
-        log.info("%d questions were answered at their deadline", answered)
-=======
         begun = time.time()
         expired += _taken_back(claims.expire(settings.max_losses), begun, node)
->>>>>>> main
+    if answered := deadlines.answer_due(settings.sweep):
+        log.info("%d questions were answered at their deadline", answered)
     try:
         _notice_flush()
         for queue, request in outbox.to_rearrange().items():
