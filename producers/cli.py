@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from producers.commands import (
+    control_commands,
     enqueue_commands,
     improve_command,
     ledger_commands,
@@ -26,6 +27,7 @@ from producers.commands import (
     ui_command,
     worker_options,
 )
+from producers.commands.control_commands import RunName
 from producers.commands.options import Force, Json
 from shared import file_permissions, settings
 from shared.errors import UserError, VotequeueError
@@ -44,21 +46,8 @@ app.add_typer(model_commands.app, name="models")
 app.add_typer(ledger_commands.app, name="ledger")
 app.add_typer(prompt_commands.app, name="prompts")
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, as `enqueue` printed it")]
 
-
-@app.command()
-def resume(run: RunName, json: Json = False) -> None:
-    """Lift service pauses and requeue every unfinished item that no worker holds."""
-    from producers import console
-    from producers.enqueue import publish
-    from producers.reports import render
-
-    sent = publish.resume(run)
-    if json:
-        return render.as_json({"run": run, "sent": sent})
-    return render.text(f"run {run}: {console.count(sent, 'message')} sent")
-
+control_commands.register(app)
 
 # Inspecting runs
 
@@ -246,7 +235,7 @@ def collect(  # noqa: PLR0913  Typer reads options from the signature
         console.note(f"fields dropped (not in the table schema): {', '.join(done.left_out)}")
     for item in done.dead:
         console.note(f"{item.key} is dead: {item.reason}")
-    if done.open or done.dead:
+    if done.open or done.dead or done.cancelled:
         raise UserError(collecting.describe_missing(done))
 
 

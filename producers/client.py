@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from producers import collect, hub_push, merged_answers, run_progress, watch
+from producers import collect, hub_push, merged_answers, retention, run_progress, watch
 from producers.collect import ANSWERS, Collected, Contents, Exported
-from producers.enqueue import calibrate, dry_run, infer_order
+from producers.enqueue import calibrate, dry_run, infer_order, option_checks, publish
 from producers.enqueue.dry_run import Forecast
 from producers.enqueue.publish import EnqueuedRun
 from producers.reports import paired_comparison, report_files, revote, summaries
@@ -28,6 +28,9 @@ from producers.reports.training_report import TrainingReport
 from producers.run_progress import RunProgress
 from shared import settings
 from shared.errors import InvalidOption
+from shared.ledger import controls
+from shared.ledger.controls import Deleted
+from shared.ledger.retention import Dropped
 from shared.ledger.votes import RecordedAnswer
 from shared.options import Calibration
 
@@ -54,6 +57,7 @@ class Client:
         examples: Path | str | None = None,
         append_to: str | None = None,
         budget: float | None = None,
+        deadline: str | None = None,
         skip_bad: bool = False,
         **options: Any,
     ) -> EnqueuedRun:
@@ -61,8 +65,9 @@ class Client:
 
         ``data`` may also be a run: its votes are then scored or read again, or, with ``only``, some of its
         questions are asked again. ``examples`` is a data set or a run. ``budget`` is in the currency of the
-        settings. ``options`` are the fields of `shared.options.Sampling` and `shared.options.Reading`, such
-        as ``votes=9`` or ``limit=20``; ``None`` is the default of an option.
+        settings. ``deadline`` is a time from now (``4h``) or an ISO time. ``options`` are the fields of
+        `shared.options.Sampling` and `shared.options.Reading`, such as ``votes=9`` or ``limit=20``; ``None``
+        is the default of an option.
 
         Raises:
             UserError: the data or an option are invalid, or another run has the name; nothing was written.
@@ -74,6 +79,7 @@ class Client:
             examples=examples,
             append_to=append_to,
             budget=budget,
+            deadline=deadline,
             skip_bad=skip_bad,
             **options,
         )
@@ -108,7 +114,7 @@ class Client:
         return run_progress.progress_of(run)
 
     def wait(self, run: str, timeout: float | None = None, poll: float | None = None) -> RunProgress:
-        """Wait until all items of a run are done or dead; return its final progress.
+        """Wait until no item of a run is open; return its final progress.
 
         ``timeout`` and ``poll``, the time between two looks at the ledger, are in seconds. By default, there
         is no time-out, and ``poll`` is 1 second, or 5 for large runs.
@@ -117,6 +123,45 @@ class Client:
             UserError: items are still open at the time-out.
         """
         return watch.follow(run, timeout, poll)
+
+    def pause(self, run: str) -> None:
+        """Let workers take no more items of a run; what is being sampled is finished."""
+        controls.pause(run)
+
+    def resume(self, run: str) -> int:
+        """Lift a pause of a run or its services, and requeue its unfinished items; give the messages sent.
+
+        Raises:
+            UserError: the run is cancelled.
+            ServiceUnreachable: the broker does not answer.
+        """
+        return publish.resume(run)
+
+    def cancel(self, run: str) -> int:
+        """End all open items of a run without a result; give their number. What is done stays."""
+        return controls.cancel(run)
+
+    def delete(self, run: str) -> Deleted:
+        """Delete all rows of a run; its name cannot be used again.
+
+        Raises:
+            UserError: items are open and the run is not cancelled, or another run needs it.
+        """
+        return controls.delete(run)
+
+    def priority(self, run: str, priority: int) -> None:
+        """Put a run before all runs of its queue with a lower priority; runs have 0 at first."""
+        controls.set_priority(run, priority)
+
+    def retention(self, older_than: str, *, run: str | None = None, dry_run: bool = False) -> list[Dropped]:
+        """Drop the texts of the votes of finished runs, or of one run, whose last result is older.
+
+        ``older_than`` is a time such as ``30d`` or ``12h``. Figures and answers stay.
+
+        Raises:
+            UserError: the time is invalid, or the named run cannot lose its texts.
+        """
+        return retention.drop(option_checks.seconds("--older-than", older_than), run, dry_run)
 
     def calibrate(self, run: str, labelled: Sequence[str], **options: Any) -> Calibration:
         """Learn on ``labelled`` runs how probably each answer of a finished run is right, and record it.
@@ -174,6 +219,7 @@ class Client:
         record = run_progress.require_questions(run)
         if wait:
             self.wait(run)
+        collect.answer_overdue(record)
         entries = merged_answers.of_run(record, confidence=True)
         return (each.answer for _, answers in entries for each in answers)
 

@@ -26,7 +26,7 @@ from producers import (
 from producers.layouts import catalog
 from shared.errors import InvalidOption, UserError
 from shared.jobs import DATA_QUEUES
-from shared.ledger import progress, runs
+from shared.ledger import deadlines, progress, runs
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
 
@@ -48,7 +48,7 @@ ANSWERS = Contents()
 
 @dataclass(frozen=True)
 class Collected:
-    """Counts of a written data set: questions answered, abstained, dead and open, skipped rows.
+    """Counts of a written data set: questions answered, abstained, dead, cancelled and open, skipped rows.
 
     ``votes`` counts the votes, if those were written. A question that was asked again and has no new answer
     (yet) is not answered, but keeps its former answer.
@@ -63,11 +63,12 @@ class Collected:
     skipped: int = 0
     votes: int | None = None
     abstained: int = 0
+    cancelled: int = 0
 
     @property
     def open(self) -> int:
         """Count the questions that are still open."""
-        return self.questions - self.answered - self.abstained - len(self.dead)
+        return self.questions - self.answered - self.abstained - len(self.dead) - self.cancelled
 
     @property
     def summary(self) -> str:
@@ -80,7 +81,7 @@ class Collected:
     @property
     def missing(self) -> str:
         """Summarize what the file lacks."""
-        return f"{self.open + len(self.dead)} of {self.questions} questions have no answer"
+        return f"{self.open + len(self.dead) + self.cancelled} of {self.questions} questions have no answer"
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,12 @@ class Exported:
     entries: int
     dead: list[progress.Dead]
     left_out: list[str]
+    cancelled: int = 0
 
     @property
     def open(self) -> int:
         """Count the items that are still open."""
-        return self.items - self.done - len(self.dead)
+        return self.items - self.done - len(self.dead) - self.cancelled
 
     @property
     def _product(self) -> str:
@@ -152,12 +154,20 @@ def collect(
     if wait:
         watch.follow(name)
         _require_place(path, force)
+    answer_overdue(run)
     # Read first: an item that dies between the two reads is then missing here, not counted twice.
     if run.kind in DATA_QUEUES:
         return _export(run, path, progress.dead(name))
     if contents.votes:
         return _votes(run, path, progress.dead(name))
     return _answers(run, path, merged_answers.dead(run), contents, counts or answered_rows.Counts())
+
+
+def answer_overdue(run: Run) -> None:
+    """Answer what is open after a run's deadline, if no worker has done it."""
+    overdue = run.deadline is not None and run.deadline <= runs.ledger_time()
+    if overdue and (answered := deadlines.answer_due(run=run.name)):
+        console.note(f"{console.count(answered, 'question')} answered now, since the deadline is over")
 
 
 def _answers(
@@ -176,7 +186,8 @@ def _answers(
     else:
         written = formats.write(answered_rows.entries(run, fields, counts), path, run.name, fields)
     numbers = counts.questions, counts.answered, given_up, written.left_out, counts.skipped
-    return Collected(run.name, path, *numbers, abstained=counts.abstained)
+    cancelled = merged_answers.count_cancelled(run)
+    return Collected(run.name, path, *numbers, abstained=counts.abstained, cancelled=cancelled)
 
 
 def _gives_rows(run: Run, path: Path, contents: Contents) -> bool:
@@ -185,9 +196,17 @@ def _gives_rows(run: Run, path: Path, contents: Contents) -> bool:
 
 def _votes(run: Run, path: Path, given_up: list[progress.Dead]) -> Collected:
     states = runs.count_states(run.name)
+    if run.texts_dropped_at is not None:
+        console.note("the texts of the votes were dropped by `votequeue retention`: the rows have none")
     written = formats.write_table(vote_rows.of_run(run.name), vote_rows.COLUMNS, path, run.name)
     return Collected(
-        run.name, path, sum(states.values()), states[State.DONE], given_up, votes=written.entries
+        run.name,
+        path,
+        sum(states.values()),
+        states[State.DONE],
+        given_up,
+        votes=written.entries,
+        cancelled=states[State.CANCELLED],
     )
 
 
@@ -205,6 +224,7 @@ def _export(run: Run, path: Path, given_up: list[progress.Dead]) -> Exported:
         entries=written.entries,
         dead=given_up,
         left_out=written.left_out,
+        cancelled=runs.count_states(run.name)[State.CANCELLED],
     )
 
 
@@ -220,6 +240,7 @@ def describe_missing(results: Collected | Exported) -> str:
     """Describe how many items have no result, and how to proceed."""
     parts = [f"{results.open} still open: use `--wait`"] if results.open else []
     parts += [f"{len(results.dead)} given up: see `votequeue failed {results.run}`"] if results.dead else []
+    parts += [f"{results.cancelled} cancelled"] if results.cancelled else []
     return f"{results.missing} ({'; '.join(parts)})"
 
 

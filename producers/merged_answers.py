@@ -13,8 +13,9 @@ from producers import calibrated_answers
 from shared.ledger import progress, runs, votes
 from shared.ledger.progress import Dead
 from shared.ledger.runs import Run
+from shared.ledger.schema import State
 from shared.ledger.votes import RecordedAnswer
-from shared.voting import Outcome
+from shared.voting import DEFAULTS
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def of_run(run: Run, confidence: bool = False) -> Iterator[tuple[str, list[Merge
 def _merged(former: RecordedAnswer, newer: Iterable[RecordedAnswer]) -> MergedAnswer:
     merged = MergedAnswer(former, former.outcome is not None)
     for answer in newer:
-        weaker = answer.outcome == Outcome.DEFAULT and merged.answer.outcome not in (None, Outcome.DEFAULT)
+        weaker = answer.outcome in DEFAULTS and merged.answer.outcome not in (None, *DEFAULTS)
         kept = merged.answer if weaker or answer.letter is None else answer
         merged = MergedAnswer(kept, answer.letter is not None)
     return merged
@@ -60,6 +61,19 @@ def chain(run: Run) -> list[Run]:
 def origin(run: Run) -> Run:
     """Return the run whose entries a run answers: itself, or the first origin of one that asks again."""
     return chain(run)[-1]
+
+
+def count_cancelled(run: Run) -> int:
+    """Count the cancelled questions of a run, and of its origins where no later run has the question."""
+    *again, origin = chain(run)
+    if not again:
+        return runs.count_states(origin.name)[State.CANCELLED]
+    listed: set[str] = set()
+    later: set[str] = set()
+    for each in chain(run):
+        listed |= runs.keys_of(each.name, State.CANCELLED) - later
+        later |= runs.keys_of(each.name)
+    return len(listed)
 
 
 def dead(run: Run) -> list[Dead]:

@@ -15,7 +15,7 @@ from shared import broker, generators
 from shared.errors import ServiceUnreachable, UserError
 from shared.ledger import leases, runs, votes
 from shared.ledger import progress as ledger_progress
-from shared.ledger.schema import OPEN, State
+from shared.ledger.schema import OPEN, Control, State
 from shared.strategies import STRATEGIES
 
 RATE_WINDOW = 300.0  # seconds over which the current rate is measured
@@ -38,7 +38,7 @@ class RunProgress:
     ``eta_at_most``. ``votes`` is set if the run samples votes. ``put_off`` counts the pending items
     that are scheduled for later, the first for ``due_at``; ``put_off_by`` is how its last claim ended.
     ``unserved``: no live worker consumes its
-    ``queue``; ``command`` starts one.
+    ``queue``; ``command`` starts one. ``overdue``: items are open after the deadline.
     """
 
     run: str
@@ -63,6 +63,10 @@ class RunProgress:
     queue: str
     command: str
     unserved: bool
+    control: str = Control.ACTIVE
+    priority: int = 0
+    deadline_at: float | None = None
+    overdue: bool = False
 
     @property
     def open(self) -> int:
@@ -71,7 +75,7 @@ class RunProgress:
 
     @property
     def settled(self) -> int:
-        """Count the finished items, done or dead."""
+        """Count the finished items: done, dead or cancelled."""
         return self.total - self.open
 
     @property
@@ -85,7 +89,7 @@ class RunProgress:
     def stalled(self) -> bool:
         """Return whether items are due but no worker has claimed any recently."""
         due = self.states[State.PENDING] - self.put_off
-        return due > 0 and not self.held_in_kind and self.idle > IDLE_AFTER
+        return due > 0 and self.control == Control.ACTIVE and not self.held_in_kind and self.idle > IDLE_AFTER
 
 
 def progress_of(name: str) -> RunProgress:
@@ -133,6 +137,10 @@ def progress_of(name: str) -> RunProgress:
         queue=run.queue,
         command=generators.worker_command(run.kind, run.options),
         unserved=bool(open_items) and run.queue not in _served(run.queue),
+        control=run.control,
+        priority=run.priority,
+        deadline_at=run.deadline,
+        overdue=bool(open_items) and run.deadline is not None and run.deadline <= counts.now,
     )
 
 
@@ -165,10 +173,13 @@ def summary(progress: RunProgress) -> str:
     """Summarize the progress of a run in one line."""
     states = progress.states
     held, pending, died = states[State.LEASED], states[State.PENDING], states[State.DEAD]
+    cancelled = (states[State.CANCELLED], "cancelled")
     waiting = f"waiting ({progress.put_off} of them put off)" if progress.put_off else "waiting"
     parts = [f"{progress.settled}/{progress.total} settled"]
     parts += [
-        f"{count} {word}" for count, word in [(held, "held"), (pending, waiting), (died, "dead")] if count
+        f"{count} {word}"
+        for count, word in [(held, "held"), (pending, waiting), (died, "dead"), cancelled]
+        if count
     ]
     pace = [f"{progress.rate:.1f}/min"] if progress.rate else []
     if progress.open and progress.eta is not None:
@@ -187,6 +198,19 @@ def _votes(progress: RunProgress) -> list[str]:
     if votes.tokens_per_second:
         parts.append(f"{votes.tokens_per_second:.0f} tokens/s")
     return parts
+
+
+def describe_control(progress: RunProgress) -> list[str]:
+    """Describe what a person has decided about a run: pause, cancellation, priority, deadline."""
+    ended = console.count(progress.states[State.CANCELLED], progress.unit)
+    told = {
+        Control.PAUSED: f"paused: `votequeue resume {progress.run}` continues it",
+        Control.CANCELLED: f"cancelled: {ended} ended without a result",
+    }
+    lines = [f"the run is {told[control]}" for control in told if control == progress.control]
+    if progress.overdue:
+        lines.append(f"the deadline is over: `votequeue collect {progress.run}` answers what is open")
+    return lines
 
 
 def describe_stall(progress: RunProgress) -> str:
@@ -252,7 +276,8 @@ def require_whole_rounds(name: str, needed_by: str) -> None:
     if count := votes.count_stopped(name):
         raise UserError(
             f"{needed_by} needs whole rounds, and run {name!r} stopped those of "
-            f"{console.count(count, 'question')} early: sample its questions again with --stop never"
+            f"{console.count(count, 'question')} early: sample its questions again with --stop never, and "
+            "without --deadline"
         )
 
 

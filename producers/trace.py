@@ -124,6 +124,7 @@ class History:
     rounds: list[Round]
     votes: list[dict[str, Any]]
     answer: dict[str, Any] | None
+    texts_dropped_at: float | None
 
 
 def history(name: str, key: str) -> History:
@@ -174,6 +175,7 @@ class Histories:
                     rounds=[self._round(asked, cast, *each) for each in sampled.get(item.number, [])],
                     votes=cast,
                     answer=self._answer(item, entry),
+                    texts_dropped_at=self._run.texts_dropped_at,
                 )
             )
         return histories

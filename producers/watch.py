@@ -16,7 +16,7 @@ from producers import console, run_progress
 from producers.reports import api_usage, training_report
 from producers.run_progress import RunProgress
 from shared.errors import UserError
-from shared.ledger import runs
+from shared.ledger import deadlines, runs
 
 Show = Callable[[float, str, bool], None]  # completed share, status line, whether the run has ended
 _BIG = 20_000  # items above which counting every second is too expensive
@@ -46,6 +46,8 @@ def follow(name: str, timeout: float | None = None, poll: float | None = None) -
                 open_items = console.count(progress.open, progress.unit)
                 raise UserError(f"run {name!r}: {open_items} still open after {timeout:g} s")
             time.sleep(min(pause, left))
+            if progress.overdue:  # no worker has done it
+                deadlines.answer_due(run=name)
             progress = run_progress.progress_of(name)
         show(1.0, run_progress.summary(progress), True)
     return progress
@@ -64,7 +66,11 @@ def problems(progress: RunProgress) -> list[str]:
     """Describe what keeps a run from going on, and what to do."""
     blocked = progress.stalled or progress.unserved
     stalled = [run_progress.describe_stall(progress)] if blocked else []
-    return stalled + api_usage.describe_halts(runs.get_run(progress.run))
+    return (
+        run_progress.describe_control(progress)
+        + stalled
+        + api_usage.describe_halts(runs.get_run(progress.run))
+    )
 
 
 @contextlib.contextmanager

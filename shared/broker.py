@@ -167,6 +167,17 @@ def waiting(queue: str) -> int:
         raise unreachable(error) from None
 
 
+def clear(queue: str) -> None:
+    """Drop the messages of a queue that no worker has taken; the ledger has their items.
+
+    Messages that were sent first stay.
+    """
+    try:
+        client().delete(redis_transport.lists(KEY_PREFIX + queue)[1])
+    except redis.RedisError as error:
+        raise unreachable(error) from None
+
+
 @dataclass(frozen=True)
 class Taken:
     """A message that a worker has taken but not acknowledged.

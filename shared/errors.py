@@ -163,6 +163,13 @@ class Barred(Held):
         self.whole = whole
 
 
+class Halted(VotequeueError):
+    """The run makes no calls now, since a person paused or cancelled it, or its deadline is near."""
+
+    policy = Policy.AGAIN
+    outcome = "not made"
+
+
 class OverBudget(VotequeueError):
     """The call could exceed the run's budget: the run stops here."""
 

@@ -68,8 +68,14 @@ class Outcome(enum.StrEnum):
     WEIGHTED = "weighted majority"
     UNSCORED = "unscored majority"
     DEFAULT = "default"
+    # At a run's deadline: from the votes that there were; there were none with a letter.
+    DEADLINE = "at the deadline"
+    DEADLINE_DEFAULT = "default at the deadline"
     # Never recorded: it follows from a run's calibration, which may change.
     ABSTAINED = "abstained"
+
+
+DEFAULTS = (Outcome.DEFAULT, Outcome.DEADLINE_DEFAULT)  # no vote stands behind such an answer
 
 
 class Vote(NamedTuple):

@@ -20,7 +20,7 @@ from shared.broker import app
 from shared.errors import Policy, ServiceUnreachable, UserError
 from shared.generators import GENERATORS
 from shared.jobs import Infer, Job
-from shared.ledger import claims, models, outbox, sampling_progress
+from shared.ledger import claims, controls, models, outbox, sampling_progress
 from shared.ledger.claims import Claim
 from workers import instrumentation, lifecycle, retries, settlement, task_runner, wiring
 from workers.claimer import Claimer
@@ -30,10 +30,12 @@ from workers.inference.rounds import Batching, Rounds
 from workers.inference.throughput_meter import ThroughputMeter
 from workers.outcomes import NOTHING_TO_DO, ItemTask, PutOff
 from workers.periodic import Periodic
+from workers.reconcile import Swept
 from workers.settlement import ErrorPolicies
 
 log = logging.getLogger(__name__)
 STOPPED = PutOff("given back: the worker was stopped")
+HALTED = PutOff("aborted: the run is cancelled, or near its deadline")
 RESCUE_AFTER = 0.5  # seconds; if any worker has a free slot, a message is taken much sooner
 CLAIMED_TOGETHER, CLAIM_LINGER = 64, 0.02
 # An index server will be available again. Without weights or a scorer, a worker cannot answer anything.
@@ -88,7 +90,14 @@ class Answering:
         try:
             return self._in_loop(self._answer(job, self._batching(job.run))).result()
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
-            return STOPPED
+            return STOPPED if self._stopping.is_set() else HALTED
+
+    def heed_controls(self) -> None:
+        """Abort the work on runs that were cancelled or are near their deadline."""
+        runs = [str(run) for run in self._batches.groups]
+        for run in controls.ended(runs) if runs else ():
+            log.info("run %s: its work is aborted: it is cancelled, or near its deadline", run)
+            self._loop.call_soon_threadsafe(self._batches.abort, run)
 
     def rescue(self, at_once: bool) -> None:
         """Take over questions of a dead worker whose messages wait behind others.
@@ -236,9 +245,14 @@ def infer(**message: Any) -> str:
     return service().answer(Infer.model_validate(message))
 
 
+def _after_sweep(swept: Swept) -> None:
+    service().heed_controls()
+    service().rescue(at_once=swept.expired > 0)
+
+
 lifecycle.attach(
     start=lambda: service().start(),
     stopping=lambda: service().release(),
     stopped=lambda: service().close(),
-    swept=lambda swept: service().rescue(at_once=swept.expired > 0),
+    swept=_after_sweep,
 )

@@ -66,6 +66,8 @@ def _present_state(run: str, item: int) -> str:
         return f"already done: {outcome}"
     if state == State.DEAD:
         return Lost(f"already dead: {outcome}")
+    if state == State.CANCELLED:
+        return Lost("its run was cancelled")
     return PutOff("another worker has it" if state == State.LEASED else "not due yet")
 
 

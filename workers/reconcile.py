@@ -14,7 +14,7 @@ from shared import broker
 from shared.broker import Taken
 from shared.errors import ServiceUnreachable
 from shared.jobs import Job
-from shared.ledger import claims, locks, outbox
+from shared.ledger import claims, deadlines, locks, outbox
 from shared.settings import Settings
 from workers import instrumentation, outcomes
 
@@ -48,8 +48,14 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), node: str |
     if steady >= settings.lease:
         begun = _broker_time()
         expired += _taken_back(claims.expire(settings.max_losses), begun, node)
+    if answered := deadlines.answer_due(settings.sweep):
+        log.info("%d questions were answered at their deadline", answered)
     try:
         _notice_flush()
+        for queue, request in outbox.to_rearrange().items():
+            broker.clear(queue)
+            outbox.forget_sent(queue=queue)
+            outbox.rearranged(queue, request)
         waiting = {queue: broker.waiting(queue) for queue in outbox.open_queues()}
         _notice_lost_messages(waiting)
         rooms = {queue: max(0, settings.window - messages) for queue, messages in waiting.items()}

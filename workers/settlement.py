@@ -77,12 +77,16 @@ def settle(
     return [outcomes] * len(batch) if isinstance(outcomes, str) else outcomes
 
 
-def publish(jobs: Sequence[Job]) -> None:
-    """Send jobs that are pending in the ledger; an unavailable broker only delays them."""
+def publish(jobs: Sequence[Job], first: bool = False) -> None:
+    """Send jobs that are pending in the ledger; an unavailable broker only delays them.
+
+    Workers take jobs sent ``first`` before all others. Jobs of runs that are not active are left out.
+    """
     if not jobs:
         return
     try:
-        broker.send(jobs)
+        jobs = outbox.of_active_runs(jobs)
+        broker.send(jobs, first)
         outbox.mark_sent(jobs)
     except UserError as error:
         # Not an error for the items: the reconcile loop sends the missing messages.

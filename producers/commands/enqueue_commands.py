@@ -48,6 +48,10 @@ def infer(  # noqa: PLR0913  Typer reads options from the signature
         typer.Option("--append-to", metavar="RUN", help="add DATA's questions to this run, with its options"),
     ] = None,
     budget: service_options.Budget = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="answer all questions by then, from the votes so far: 4h, or ISO"),
+    ] = None,
     dry_run: DryRun = False,
     reading: dict[str, Any],
     skip_bad: options.SkipBad = False,
@@ -58,6 +62,7 @@ def infer(  # noqa: PLR0913  Typer reads options from the signature
     from producers.reports import render
 
     asked = {"run": run, "examples": examples, "append_to": append_to, "budget": budget, **given, **reading}
+    asked["deadline"] = deadline
     if len(sources) > 1 or "combine" in given:
         return _combine(sources, asked | ({"dry_run": True} if dry_run else {}), json)
     (data,) = sources

@@ -16,6 +16,7 @@ from shared import broker, json_text, source_rows
 from shared.dataset import Entry, Line
 from shared.errors import UserError
 from shared.ledger import runs
+from shared.ledger.schema import SAMPLING_ENDS
 from shared.options import Reading
 
 
@@ -28,6 +29,9 @@ def append(data: Path, name: str, skip_bad: bool = False, reading: Reading = inp
         ServiceUnreachable: the broker does not answer.
     """
     run = run_progress.require_questions(name)
+    runs.require_open(name)
+    if run.deadline is not None and run.deadline <= runs.ledger_time() + SAMPLING_ENDS:
+        raise UserError(f"the deadline of run {name!r} is over: enqueue the questions in another run")
     if run.options.get("votes_of") or run.options.get("redo_of"):
         raise UserError(f"run {name!r} is over the {run.source}: add the questions to that run")
     (source,) = inputs.check([data], skip_bad, reading)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from producers import console, run_progress
+from producers import console, retention, run_progress
 from producers.enqueue import inputs, rescore
 from producers.enqueue.publish import EnqueuedRun
 from producers.reports import combination, matched_questions
@@ -72,6 +72,7 @@ def _require(names: Sequence[str]) -> Run:
             raise UserError(f"run {name!r} is a combination itself: name its runs, {', '.join(combined)}")
         run_progress.require_finished(name)
         run_progress.require_whole_rounds(name, "--combine")
+        retention.require_texts(name, "--combine")
         run_progress.require_own_order(name, "--combine")
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"run {repeated[0]!r} is named twice: its votes would count twice")

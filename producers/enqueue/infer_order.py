@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class InferOrder:
     examples: str | None
     append_to: str | None
     budget: float | None
+    deadline: float | None
     skip_bad: bool
     given: Mapping[str, Any]
     sampling: Sampling
@@ -62,6 +63,7 @@ def check(
     examples: Path | str | None = None,
     append_to: str | None = None,
     budget: float | None = None,
+    deadline: str | None = None,
     skip_bad: bool = False,
     **options: Any,
 ) -> InferOrder:
@@ -79,7 +81,14 @@ def check(
     reading = option_checks.filled(Reading, {}, read)
     source = inputs.find_source(str(data))
     shown = None if examples is None else str(examples)
-    asked = {"examples": examples, "budget": budget, "dry_run": dry_run or None, **given}
+    ends = None if deadline is None else option_checks.moment("--deadline", deadline)
+    asked = {
+        "examples": examples,
+        "budget": budget,
+        "deadline": deadline,
+        "dry_run": dry_run or None,
+        **given,
+    }
     if append_to is not None:
         _refuse({"dry_run": asked.pop("dry_run")}, "it does not apply to --append-to")
         _refuse({"run": run, **asked}, f"the options of {append_to} are used")
@@ -91,7 +100,7 @@ def check(
         _refuse({"examples": examples, **read}, f"those of {data} are used")
     else:
         _refuse({**asked, **read}, f"the recorded votes of {data} are reused", RESCORING)
-    return InferOrder(source, run, shown, append_to, budget, skip_bad, given, sampling, reading)
+    return InferOrder(source, run, shown, append_to, budget, ends, skip_bad, given, sampling, reading)
 
 
 def combine(
@@ -132,7 +141,11 @@ def place(order: InferOrder) -> EnqueuedRun:
         )
     if order.append_to is not None and isinstance(source, Path):
         return append.append(source, order.append_to, order.skip_bad, order.reading)
-    enqueued = publish.place(prepare(order), order.budget)
+    prepared = prepare(order)
+    prepared = replace(prepared, run=replace(prepared.run, deadline=order.deadline))
+    enqueued = publish.place(prepared, order.budget)
+    if order.deadline is not None and enqueued.continued:
+        console.note(f"run {enqueued.run} keeps the deadline that it was enqueued with, if any")
     if order.examples is None and isinstance(source, Path):
         console.note("no --examples: the prompts contain no solved questions")
     return enqueued

@@ -8,7 +8,9 @@ Commands and the Python API refuse the same options with the same words. No serv
 
 import difflib
 import math
+import re
 from collections.abc import Container, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -102,6 +104,38 @@ def amount(budget: float | None) -> float | None:
     if budget is not None and not (math.isfinite(budget) and budget >= 0):
         raise InvalidOption("--budget", f"expected an amount of money, not {budget:g}")
     return budget
+
+
+def seconds(option: str, text: str) -> float:
+    """Parse a span of time, such as ``30d`` or ``1.5h``.
+
+    Raises:
+        InvalidOption: it is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
+    if match is None:
+        raise InvalidOption(option, f"expected a time in s, m, h or d, such as 30d or 12h, not {text!r}")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+
+
+def moment(option: str, text: str) -> float:
+    """Parse a future time, ISO 8601 (by default in local time) or a span from now, by the ledger's clock.
+
+    Raises:
+        InvalidOption: it is none, or too near.
+    """
+    # `--help` needs this module, but no database.
+    from shared.ledger import runs
+    from shared.ledger.schema import SAMPLING_ENDS
+
+    now = runs.ledger_time()
+    try:
+        at = datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        at = now + seconds(option, text)
+    if at <= now + SAMPLING_ENDS:
+        raise InvalidOption(option, f"{text!r} is past or less than {SAMPLING_ENDS:.0f} s ahead")
+    return at
 
 
 def default_model(provider: str, ability: str) -> str:

@@ -21,7 +21,7 @@ from producers.enqueue.inputs import DataSource, Examples
 from shared import broker, options, prompt_files, service_pauses, settings
 from shared.errors import ServiceUnreachable, UserError
 from shared.jobs import Infer, Reason, Train
-from shared.ledger import calls, claims, locks, models, outbox, prompt_store, runs
+from shared.ledger import calls, claims, controls, locks, models, outbox, prompt_store, runs
 from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
 from shared.options import Reading, Reasoning, Sampling
@@ -261,6 +261,8 @@ def exists(run: Run) -> bool:
         raise UserError(
             f"run {run.name!r} exists already, but {'; '.join(differences)}: choose another name with --run"
         )
+    if recorded is not None:
+        runs.require_open(run.name)
     return recorded is not None
 
 
@@ -334,7 +336,8 @@ def publish(run: str) -> int:
     total = outbox.count_unsent(run)
     if not total:
         return 0
-    room = max(0, settings.load().window - broker.waiting(runs.get_run(run).queue))
+    queue = runs.get_run(run).queue
+    room = max(0, settings.load().window - broker.waiting(queue))
     # While this lock is held, the reconcile loops do not send this run's messages.
     lock, holder = outbox.sending(run), f"producer:{uuid.uuid4().hex}"
     locks.hold(lock, holder, SENDING_LEASE)
@@ -353,15 +356,24 @@ def publish(run: str) -> int:
         ) from None
     finally:
         locks.hold(lock, holder, 0)
+        outbox.put_in_turn(run, queue)
     if len(jobs) == room < total:
         console.note(f"the queue holds {settings.load().window:,} messages: the others follow as it empties")
     return len(jobs)
 
 
 def resume(name: str) -> int:
-    """Lift pauses and requeue all unfinished items that no worker holds; return the number of messages."""
-    run = runs.get_run(name)
+    """Lift the pauses of a run and its services, and requeue its unfinished items that no worker holds.
+
+    Return the number of messages.
+
+    Raises:
+        UserError: there is no such run, or it is cancelled.
+        ServiceUnreachable: the broker does not answer.
+    """
+    run = runs.require_open(name)
     broker.ping()
+    controls.resume(name)
     if run.calls_services:
         _stop_waiting(run)
     claims.expire(settings.load().max_losses)
@@ -394,7 +406,7 @@ def _lift(provider: str) -> list[str]:
 
 def retry_dead(name: str) -> int:
     """Reset a run's dead items and requeue them; return the number of messages."""
-    runs.get_run(name)
+    runs.require_open(name)
     broker.ping()
     outbox.revive(name)
     return publish(name)

@@ -22,7 +22,7 @@ from shared.ledger.votes import QuestionResult, RecordedVote
 from shared.options import Sampling
 from shared.registry import Registry
 from shared.voices import REASONING
-from shared.voting import Outcome
+from shared.voting import DEFAULTS
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _disagree(result: QuestionResult, share: float) -> bool:
 
 
 def _is_default(result: QuestionResult, _share: float) -> bool:
-    return result.how == Outcome.DEFAULT
+    return result.how in DEFAULTS
 
 
 _EPSILON = 1e-9

@@ -7,7 +7,7 @@ The result is an ordinary run that can be reported, traced and collected.
 
 from typing import Any
 
-from producers import console, run_progress
+from producers import console, retention, run_progress
 from producers.enqueue import inputs, publish
 from producers.enqueue.publish import EnqueuedRun
 from shared.errors import UserError
@@ -27,6 +27,7 @@ def rescore(source: str, changes: dict[str, Any], name: str | None = None) -> En
     """
     source_run = run_progress.require_questions(source)
     run_progress.require_finished(source)
+    retention.require_texts(source, "scoring or reading again")
     sampling = Sampling.of_record(source_run.options)
     if sampling.combined_runs and "reader" in changes:
         raise UserError(

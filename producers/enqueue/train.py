@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from producers import console, generated_entries, run_progress
+from producers import console, generated_entries, retention, run_progress
 from producers.enqueue import inputs, prompt_choice, publish, row_reader
 from shared import prompt_files
 from shared.dataset import Entry, Line
@@ -123,6 +123,7 @@ def _require_texts(source: TrainingSource) -> None:
             )
         return
     run_progress.require_questions(source.name)
+    retention.require_texts(source.name, option)
     if not any(result.gold is not None and result.votes for result in votes.of_run(source.name)):
         raise UserError(f"{option} {source.name}: it has no vote on a labelled question")
 

@@ -50,6 +50,7 @@ class GenerationReport:
     done: int = 0
     dead: int = 0
     open: int = 0
+    cancelled: int = 0
     agreement: Share = field(default_factory=Share)
     parts: Share = field(default_factory=Share)
     reused: int = 0
@@ -92,6 +93,7 @@ def _count_states(report: GenerationReport) -> None:
     states = runs.count_states(report.run)
     report.items = sum(states.values())
     report.done, report.dead = states[State.DONE], states[State.DEAD]
+    report.cancelled = states[State.CANCELLED]
     report.open = sum(states[state] for state in OPEN)
     report.agreement.add(report.done, report.done + report.dead - report.services.stopped)
 

@@ -103,6 +103,11 @@ class Figures:
     abstained: int = 0
     dead: int = 0
     open: int = 0
+    cancelled: int = 0
+    # When all questions were to have an answer, by the ledger's clock.
+    deadline_at: float | None = None
+    # When the texts of its votes were dropped.
+    texts_dropped_at: float | None = None
     # Questions with a round that was stopped early, its votes that were never finished, and their tokens.
     stopped: int = 0
     unfinished: int = 0
@@ -158,6 +163,7 @@ def figures(run: str) -> Figures:
     """
     record = run_progress.require_questions(run)
     figures, measures = Figures(run, record.source), _Measures()
+    figures.deadline_at, figures.texts_dropped_at = record.deadline, record.texts_dropped_at
     sources: Counter[tuple[str | None, str | None, str | None]] = Counter()
     for (result, abstains), times in _kinds(measures.of(figures.scorer, record)):
         _count_state(figures, result, abstains, times)
@@ -247,6 +253,7 @@ def _count_state(figures: Figures, result: QuestionResult, abstains: bool, times
     figures.tokens += times * aborted_tokens
     figures.open += times * (result.state in OPEN)
     figures.dead += times * (result.state == State.DEAD)
+    figures.cancelled += times * (result.state == State.CANCELLED)
     if result.gold is not None:
         figures.right_letters[result.gold] += times
     outcome, verdict = ended(result, abstains)
@@ -291,7 +298,8 @@ def _count_sources(
 def ended(result: QuestionResult, abstains: bool) -> tuple[str, Verdict]:
     """Give how a question ended, and whether its answer is right."""
     if result.letter is None:
-        return ("given up" if result.state == State.DEAD else "still open"), Verdict.UNANSWERED
+        words = {State.DEAD: "given up", State.CANCELLED: "cancelled"}
+        return words.get(State(result.state), "still open"), Verdict.UNANSWERED
     if abstains:
         return Outcome.ABSTAINED, Verdict.UNANSWERED
     return str(result.how), _verdict(result.letter, result.gold)

@@ -31,7 +31,7 @@ from shared.ledger.claims import FORCED
 from shared.ledger.models import Promotion
 from shared.ledger.progress import Dead
 from shared.ledger.runs import Run
-from shared.ledger.schema import State
+from shared.ledger.schema import Control, State
 from shared.voices import REASONING
 
 Rows = list[tuple[str, str]]
@@ -105,10 +105,23 @@ def overview(run_states: Sequence[tuple[Run, dict[str, int]]]) -> None:
         text("no runs yet: `votequeue enqueue infer DATA` makes one")
         return
     rows = [
-        [run.name, run.kind, clock(run.created_at), *(str(states[state]) for state in State), run.source]
+        [
+            run.name,
+            run.kind,
+            clock(run.created_at),
+            *(str(states[state]) for state in State),
+            _control(run),
+            run.source,
+        ]
         for run, states in run_states
     ]
-    table(rows, ["run", "queue", "enqueued", *State, "source"])
+    table(rows, ["run", "queue", "enqueued", *State, "control", "source"])
+
+
+def _control(run: Run) -> str:
+    words = [run.control] if run.control != Control.ACTIVE else []
+    words += [f"priority {run.priority}"] if run.priority else []
+    return ", ".join(words)
 
 
 def switched_off(notice: Promotion) -> None:
@@ -133,6 +146,12 @@ def progress(progress: RunProgress, waiting: int | None) -> None:
         for state in State
     ]
     table(rows, ["state", "items", *(f"attempt {attempt}" for attempt in attempts)])
+    if progress.priority:
+        text(f"priority {progress.priority}")
+    if progress.deadline_at is not None:
+        text(f"deadline {clock(progress.deadline_at)}")
+    for line in run_progress.describe_control(progress):
+        text(line)
     if progress.put_off and progress.due_at is not None:
         text(_put_off(progress, progress.due_at))
     if progress.open:
@@ -189,6 +208,8 @@ def history(history: History) -> None:
     for sampled in history.rounds:
         _round(sampled, before.get(sampled.voice))
         before[sampled.voice] = sampled.prompt
+    if history.texts_dropped_at is not None:
+        text(f"\nthe texts of the votes were dropped on {clock(history.texts_dropped_at)}")
     for vote in history.votes:
         _vote(vote)
     _end(history)

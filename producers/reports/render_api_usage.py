@@ -88,8 +88,9 @@ def report(report: GenerationReport) -> None:
 def rows(report: GenerationReport) -> Rows:
     """Return a run's figures as table rows."""
     unit = console.plural(report.unit)
+    cancelled = f", {report.cancelled} cancelled" if report.cancelled else ""
     table = [
-        (unit, f"{report.items}: {report.done} done, {report.dead} dead, {report.open} open"),
+        (unit, f"{report.items}: {report.done} done, {report.dead} dead, {report.open} open{cancelled}"),
         (f"{unit} with a result, of those that ended", render.percent(report.agreement)),
     ]
     table += (

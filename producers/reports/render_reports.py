@@ -29,7 +29,10 @@ from shared.ledger.models import Model
 
 def inference_rows(figures: Figures) -> Rows:
     """Return a run's figures as table rows."""
-    rows = [("questions", _counts(figures)), *_budget_rows(figures), *_stopped_rows(figures)]
+    rows = [("questions", _counts(figures))]
+    moments = ("deadline", figures.deadline_at), ("texts of votes dropped", figures.texts_dropped_at)
+    rows += [(name, render.clock(at)) for name, at in moments if at is not None]
+    rows += [*_budget_rows(figures), *_stopped_rows(figures)]
     rows += _accuracy_rows(figures)
     rows += [
         (f"answered by {how}", render.percent(Share(count, figures.answered)))
@@ -51,7 +54,8 @@ def inference_rows(figures: Figures) -> Rows:
 
 def _counts(figures: Figures) -> str:
     abstained = f", {figures.abstained} abstained" if figures.abstained else ""
-    rest = f"{figures.dead} dead, {figures.open} open"
+    cancelled = f", {figures.cancelled} cancelled" if figures.cancelled else ""
+    rest = f"{figures.dead} dead, {figures.open} open{cancelled}"
     return f"{figures.questions}: {figures.answered} answered{abstained}, {rest}"
 
 
@@ -69,6 +73,7 @@ def _stopped_rows(figures: Figures) -> Rows:
     if not figures.stopped:
         return []
     why = "needed" if figures.balance is None else "asked for"
+    why = why if figures.deadline_at is None else f"{why}, or late"
     unfinished = f"{console.count(figures.unfinished, 'vote')} not {why}"
     aborted = f", of which {figures.aborted_tokens} tokens were sampled" if figures.aborted_tokens else ""
     return [

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from shared.errors import LONGEST_DAY, Held, OverBudget, VotequeueError
+from shared.errors import LONGEST_DAY, Halted, Held, OverBudget, VotequeueError
 from shared.ledger import engine, schema
 from shared.ledger.schema import State
 from shared.providers import Usage
@@ -97,8 +97,14 @@ def begin(purpose: CallPurpose, most: float, others: int | None = None) -> int:
         Held: the budget may suffice once calls under way have ended, or the first calls must show their
             cost; nothing was recorded.
         OverBudget: the run would exceed its budget; nothing was recorded.
+        Halted: the run is paused, cancelled or near its deadline; nothing was recorded.
     """
     with engine.writing() as connection:
+        halted = sa.not_(schema.is_active(engine.now(connection)))
+        if connection.scalar(sa.select(schema.runs.c.name).where(schema.runs.c.name == purpose.run, halted)):
+            raise Halted(
+                f"run {purpose.run} makes no calls now: it is paused, cancelled or near its deadline"
+            )
         within = sa.or_(spending.budget.is_(None), spending.spent + most <= spending.budget)
         charged = connection.execute(
             schema.spending.update()

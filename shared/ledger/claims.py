@@ -112,7 +112,8 @@ class RoundRecord:
 class Settled:
     """The result of a claim's work: votes, and the answer; an item without an answer is retried.
 
-    ``places`` are the votes' in their round, if votes between them were aborted.
+    ``places`` are the votes' in their round, if votes between them were aborted. ``kept_early``: votes were
+    recorded before (`deadlines`), and these replace them.
     """
 
     claim: Claim
@@ -122,11 +123,15 @@ class Settled:
     scorer: str | None = None
     sampled: Sequence[RoundRecord] = ()
     places: Sequence[int] = ()
+    kept_early: bool = False
 
 
 @engine.retried
 def claim(jobs: Iterable[Job], worker: str, lease: float) -> list[Claim]:
-    """Claim the claimable ``jobs``; skip items that are done, dead, leased or not yet due."""
+    """Claim the claimable ``jobs``; skip items that are done, dead, leased or not yet due.
+
+    Items of runs that are paused, cancelled or near their deadline are skipped too.
+    """
     by_run = _by_run(sorted(set(jobs), key=_place), lambda job: job)
     with engine.writing() as connection:
         now = leases.extend(connection, worker, lease)
@@ -177,11 +182,13 @@ def _claim(connection: sa.Connection, jobs: Sequence[Job], worker: str, now: flo
 
 @functools.cache
 def _locking(dialect: str, state: State) -> sa.Select[Any]:
-    """Lock the items of a state among some of a run; pending ones must be due."""
+    """Lock the items of a state among some of a run; pending ones must be due, and their run active."""
     # Written so that no index serves it: SQLite would use that of all pending items.
     which = sa.and_(engine.among(dialect), items.state + "" == state)
     if state is State.PENDING:
-        which = sa.and_(which, items.not_before + 0 <= sa.bindparam("now"))
+        now, run = sa.bindparam("now", type_=sa.Float), sa.bindparam("of_run", type_=sa.String)
+        active = sa.exists().where(schema.runs.c.name == run, schema.is_active(now))
+        which = sa.and_(which, items.not_before + 0 <= now, active)
     columns = items.number, items.key, items.entry, items.question, items.attempt, items.fence, items.losses
     return sa.select(*columns).where(which).order_by(items.number).with_for_update()
 
@@ -275,10 +282,14 @@ def _job_of(end: Settled) -> Job:
 
 def _still_held(connection: sa.Connection, ends: Sequence[Settled]) -> list[Settled]:
     """Lock the items of some claims of one run; give the ends of those that are still valid."""
-    query = _locking(connection.dialect.name, State.LEASED)
-    rows = connection.execute(query, engine.keys(map(_job_of, ends)))
-    fences = {row.number: row.fence for row in rows}
+    fences = lock_held(connection, [*map(_job_of, ends)])
     return [end for end in ends if fences.get(end.claim.job.item) == end.claim.fence]
+
+
+def lock_held(connection: sa.Connection, jobs: Sequence[Job]) -> dict[int, int]:
+    """Lock those of some items of one run that are claimed; give their fences."""
+    rows = connection.execute(_locking(connection.dialect.name, State.LEASED), engine.keys(jobs))
+    return {row.number: row.fence for row in rows}
 
 
 def _end_claims(connection: sa.Connection, ends: Sequence[Settled], now: float) -> None:
@@ -288,6 +299,8 @@ def _end_claims(connection: sa.Connection, ends: Sequence[Settled], now: float) 
         if jobs:
             values = {**engine.keys(jobs), "now": now} if state is State.DONE else engine.keys(jobs)
             connection.execute(_updating(connection.dialect.name, state), values)
+    if early := [end.claim.job for end in ends if end.kept_early]:
+        forget_early_votes(connection, early[0].run, [job.item for job in early])
     connection.execute(
         _ENDED,
         [
@@ -299,6 +312,12 @@ def _end_claims(connection: sa.Connection, ends: Sequence[Settled], now: float) 
             for end in ends
         ],
     )
+
+
+def forget_early_votes(connection: sa.Connection, run: str, numbers: Collection[int]) -> None:
+    """Delete the early votes of some items of a run."""
+    early = schema.early_votes.c
+    connection.execute(schema.early_votes.delete().where(early.run == run, early.number.in_(numbers)))
 
 
 def _records(ends: Sequence[Settled], now: float) -> dict[sa.Table, list[dict[str, Any]]]:

@@ -32,12 +32,13 @@ def sending(run: str) -> str:
 def unsent(
     limit: int, run: str | None = None, *, lost: bool = False, rooms: Mapping[str, int] | None = None
 ) -> list[Job]:
-    """List items that are due and have no message under way; the runs of a queue have equal shares.
+    """List items that are due and have no message under way, in the order in which to send them.
 
-    ``rooms`` limits the items of each queue; a queue that it does not name has no room. Without a ``run``,
-    runs whose producer is still sending are excluded. ``lost``: only items that were claimed before and
-    released, as by a dead worker. Suspects are excluded from these: one that comes first each time might kill
-    one worker after another.
+    The runs of a queue with the highest priority come first, in equal shares and in turn. Runs that are
+    paused, cancelled or near their deadline have none. ``rooms`` limits the items of each queue; a queue that
+    it does not name has no room. Without a ``run``, runs whose producer is still sending are excluded.
+    ``lost``: only items that were claimed before and released, as by a dead worker. Suspects are excluded
+    from these: one that comes first each time might kill one worker after another.
     """
     locks = schema.locks.c
     with engine.reading() as connection:
@@ -47,28 +48,87 @@ def unsent(
         )
         which = ~sending_now if run is None else schema.runs.c.name == run
         jobs: list[Job] = []
+        active = schema.is_active(now)
         # Each state is read in the order of its index.
         state, order = (
             (sa.and_(CLAIMED_BEFORE, items.losses < SUSPECT), [items.number])
             if lost
             else (PENDING, [items.not_before, items.number])
         )
-        by_queue: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-        for name, kind, queue in _open_runs(connection, which):
-            by_queue[queue].append((name, kind))
-        for queue, members in by_queue.items():
+        by_queue: defaultdict[str, defaultdict[int, list[tuple[str, str]]]]
+        by_queue = defaultdict(lambda: defaultdict(list))
+        for name, kind, queue, priority in _open_runs(connection, sa.and_(which, active)):
+            by_queue[queue][priority].append((name, kind))
+        for queue, ranks in by_queue.items():
             left = min(limit - len(jobs), limit if rooms is None else rooms.get(queue, 0))
-            for at, (name, kind) in enumerate(members):
-                query = (
-                    sa.select(items.number)
-                    .where(items.run == name, state, items.sent_at.is_(None), items.not_before <= now)
-                    .order_by(*order)
-                    .limit(math.ceil(left / (len(members) - at)))
-                )
-                found = [KINDS[kind](run=name, item=number) for number in connection.scalars(query)]
-                left -= len(found)
-                jobs += found
+            for _, members in sorted(ranks.items(), reverse=True):
+                shares: dict[str, list[Job]] = {name: [] for name, _ in members}
+                wanting = members
+                while wanting and left > 0:
+                    capped = []
+                    for at, (name, kind) in enumerate(wanting):
+                        before = len(shares[name])
+                        most = before + math.ceil(left / (len(wanting) - at))
+                        query = (
+                            sa.select(items.number)
+                            .where(items.run == name, state, items.sent_at.is_(None))
+                            .where(items.not_before <= now)
+                            .order_by(*order)
+                            .limit(most)
+                        )
+                        found = connection.scalars(query)
+                        shares[name] = [KINDS[kind](run=name, item=number) for number in found]
+                        left -= len(shares[name]) - before
+                        capped += [(name, kind)] if len(shares[name]) == most else []
+                    wanting = capped  # what the others do not need is theirs
+                in_turn = itertools.chain.from_iterable(itertools.zip_longest(*shares.values()))
+                jobs += filter(None, in_turn)
         return jobs
+
+
+def of_active_runs(jobs: Sequence[Job]) -> list[Job]:
+    """Give those of some jobs whose runs are active."""
+    with engine.reading() as connection:
+        which = schema.runs.c.name.in_({job.run for job in jobs}), schema.is_active(engine.now(connection))
+        active = set(connection.scalars(sa.select(schema.runs.c.name).where(*which)))
+    return [job for job in jobs if job.run in active]
+
+
+_REARRANGE = "rearrange "  # prefix of the facts that name queues whose messages are to be sent anew
+
+
+@engine.retried
+def rearrange(queue: str) -> None:
+    """Request that the messages of a queue are sent anew, since a run is to come before others."""
+    with engine.writing() as connection:
+        now = str(engine.now(connection))
+        engine.put(connection, schema.facts, {"name": _REARRANGE + queue}, {"value": now})
+
+
+def put_in_turn(run: str, queue: str) -> None:
+    """Request `rearrange` if messages of other runs are before those of a run."""
+    with engine.reading() as connection:
+        active = sa.and_(schema.runs.c.name != run, schema.is_active(engine.now(connection)))
+        others = _open_runs(connection, active, [queue])
+    if others:
+        rearrange(queue)
+
+
+def to_rearrange() -> dict[str, str]:
+    """Give the queues whose messages are to be sent anew, each with its request."""
+    facts = schema.facts.c
+    query = sa.select(facts.name, facts.value).where(facts.name.startswith(_REARRANGE))
+    with engine.reading() as connection:
+        return {name.removeprefix(_REARRANGE): value for name, value in connection.execute(query)}
+
+
+@engine.retried
+def rearranged(queue: str, request: str) -> None:
+    """Delete a request to send the messages of a queue anew, if there is no later one."""
+    facts = schema.facts.c
+    with engine.writing() as connection:
+        same = facts.name == _REARRANGE + queue, facts.value == request
+        connection.execute(schema.facts.delete().where(*same))
 
 
 def count_unsent(run: str) -> int:
@@ -88,7 +148,7 @@ def left_over(queues: Collection[str], limit: int, sent_before: float) -> list[J
     waiting: list[tuple[float, str, int, str]] = []
     with engine.reading() as connection:
         now = engine.now(connection)
-        for run, kind, _ in _open_runs(connection, queues=queues):
+        for run, kind, *_ in _open_runs(connection, schema.is_active(now), queues):
             # In the order of its index; otherwise the planner uses the index of all pending items.
             query = (
                 sa.select(items.sent_at, items.run, items.number)
@@ -106,7 +166,7 @@ def oldest_messages() -> dict[str, float]:
     ages: dict[str, float] = {}
     with engine.reading() as connection:
         now = engine.now(connection)
-        for run, _, queue in _open_runs(connection):
+        for run, _, queue, _ in _open_runs(connection, schema.is_active(now)):
             sent = items.run == run, PENDING, items.sent_at.is_not(None)
             if (first := connection.scalar(sa.select(sa.func.min(items.sent_at)).where(*sent))) is not None:
                 ages[queue] = max(ages.get(queue, 0.0), now - first)
@@ -116,21 +176,22 @@ def oldest_messages() -> dict[str, float]:
 def open_queues() -> list[str]:
     """Name the queues of the runs that have pending items."""
     with engine.reading() as connection:
-        return sorted({queue for _, _, queue in _open_runs(connection)})
+        return sorted({queue for _, _, queue, _ in _open_runs(connection)})
 
 
 def _open_runs(
     connection: sa.Connection, which: sa.ColumnElement[bool] = EVERY, queues: Collection[str] | None = None
-) -> list[tuple[str, str, str]]:
-    """Name the runs among some, or in some queues, that have pending items, with their kinds and queues."""
+) -> list[tuple[str, str, str, int]]:
+    """Name the runs among some, or in some queues, that have pending items; give kind, queue and priority."""
     pending = [
         sa.exists().where(items.run == schema.runs.c.name, PENDING, sent)
         for sent in (items.sent_at.is_(None), items.sent_at.is_not(None))
     ]
     columns = schema.runs.c
-    query = sa.select(columns.name, columns.kind, columns.options).where(which, sa.or_(*pending))
+    query = sa.select(columns.name, columns.kind, columns.options, columns.priority)
+    query = query.where(which, sa.or_(*pending))
     rows = connection.execute(query.order_by(columns.name))
-    named = [(name, kind, generators.queue_of(kind, options)) for name, kind, options in rows]
+    named = [(name, kind, generators.queue_of(kind, options), rank) for name, kind, options, rank in rows]
     return [each for each in named if queues is None or each[2] in queues]
 
 
@@ -160,7 +221,7 @@ def forget_sent(older_than: float = 0.0, queue: str | None = None, run: str | No
             engine.update_in_order(
                 connection, sa.and_(items.run == name, PENDING, lost), {"sent_at": None}, skip=True
             )
-            for name, _, _ in _open_runs(connection, which, queues)
+            for name, *_ in _open_runs(connection, which, queues)
             # Two statements: the index serves each condition, but not their disjunction.
             for lost in (items.sent_at <= now - older_than, items.sent_at > now)
         )

@@ -17,14 +17,14 @@ from shared import dataset, generators, providers
 from shared.dataset import Entry, Line, Question, key
 from shared.errors import UserError
 from shared.jobs import DATA_QUEUES, Infer
-from shared.ledger import engine, schema
-from shared.ledger.schema import State
+from shared.ledger import engine, migrations, schema
+from shared.ledger.schema import Control, State
 from shared.prompts import FewShotExample, PromptQuestion
 
 
 @dataclass(frozen=True)
 class Run:
-    """One data set processed by one queue."""
+    """One data set processed by one queue; ``deadline`` is by the ledger's clock."""
 
     name: str
     kind: str
@@ -33,6 +33,15 @@ class Run:
     examples: str | None
     options: dict[str, Any]
     created_at: float = 0.0
+    control: str = Control.ACTIVE
+    priority: int = 0
+    deadline: float | None = None
+    texts_dropped_at: float | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Tell whether it takes no more work."""
+        return self.control in (Control.CANCELLED, Control.DELETING)
 
     @property
     def queue(self) -> str:
@@ -63,15 +72,22 @@ class Run:
 def find_run(name: str) -> Run | None:
     """Look up a run by name."""
     with engine.reading() as connection:
-        row = connection.execute(sa.select(schema.runs).where(schema.runs.c.name == name)).one_or_none()
+        row = connection.execute(_runs().where(schema.runs.c.name == name)).one_or_none()
     return Run(**row._mapping) if row else None
+
+
+def _runs() -> sa.Select[Any]:
+    """Select runs; an older ledger that is only read lacks some columns."""
+    old = engine.engine().get_execution_options()["revision"] != migrations.HEAD
+    return sa.select(*(each for each in schema.runs.c if not (old and each.name in schema.SINCE_10)))
 
 
 def get_run(name: str) -> Run:
     """Look up a run by name.
 
     Raises:
-        UserError: it does not exist; the message names similar runs, or else the newest ones.
+        UserError: it does not exist; the message names similar runs, or else the newest ones. Or it is being
+            deleted.
     """
     run = find_run(name)
     if run is None:
@@ -79,15 +95,32 @@ def get_run(name: str) -> Run:
         shown = difflib.get_close_matches(name, names, n=3) or names[-3:]
         listed = f"{', '.join(shown)}, … (`votequeue status`)" if len(names) > 3 else ", ".join(names)
         raise UserError(f"no run is called {name!r}; there are: {listed or 'none yet'}")
+    if run.control == Control.DELETING:
+        raise UserError(f"run {name!r} is being deleted: `votequeue delete {name}` completes it")
     return run
+
+
+def require_open(name: str, otherwise: str = "enqueue its questions in another run") -> Run:
+    """Look up a run that takes work.
+
+    Raises:
+        UserError: as `get_run`, or it is cancelled.
+    """
+    if (run := get_run(name)).cancelled:
+        raise UserError(f"run {name!r} is cancelled: {otherwise}")
+    return run
+
+
+def ledger_time() -> float:
+    """Give the time by the ledger's clock, in seconds since the epoch."""
+    with engine.reading() as connection:
+        return engine.now(connection)
 
 
 def list_runs() -> list[Run]:
     """List all runs, oldest first."""
     with engine.reading() as connection:
-        rows = connection.execute(
-            sa.select(schema.runs).order_by(schema.runs.c.created_at, schema.runs.c.name)
-        )
+        rows = connection.execute(_runs().order_by(schema.runs.c.created_at, schema.runs.c.name))
         return [Run(**row._mapping) for row in rows]
 
 
@@ -151,11 +184,13 @@ def append(run: str, lines: Iterable[Line], files: Iterable[Path] = ()) -> int:
     Entries that the run has already are skipped.
 
     Raises:
-        UserError: the run has another entry with the same id.
+        UserError: the run has another entry with the same id, or is cancelled.
     """
     with engine.writing() as connection:
         # The lock keeps two of these from using the same numbers.
-        connection.execute(sa.select(schema.runs.c.name).where(schema.runs.c.name == run).with_for_update())
+        control = sa.select(schema.runs.c.control).where(schema.runs.c.name == run).with_for_update()
+        if connection.scalar(control) not in (Control.ACTIVE, Control.PAUSED):
+            raise UserError(f"run {run!r} is cancelled: enqueue the questions in another run")
         position, first = (
             connection.scalar(sa.select(sa.func.max(column) + 1).where(table.c.run == run)) or 0
             for table, column in (
@@ -227,7 +262,16 @@ def open_single(run: Run, label: str, texts: Iterable[str] = (), files: Iterable
         _add_files(connection, run.name, files)
 
 
+def deleted(run: str) -> str:
+    """Name the fact that a run of a name was deleted."""
+    return f"deleted run {run}"
+
+
 def _add_run(connection: sa.Connection, run: Run) -> None:
+    facts = schema.facts.c
+    if connection.scalar(sa.select(facts.value).where(facts.name == deleted(run.name))):
+        # Workers remember the options of runs, by name.
+        raise UserError(f"a run {run.name!r} was deleted: choose another name with --run")
     values = {**run.__dict__, "created_at": engine.now(connection)}
     try:
         connection.execute(schema.runs.insert().values(**values))
@@ -289,11 +333,12 @@ def count_states(run: str) -> dict[State, int]:
     return {state: counts.get(state, 0) for state in State}
 
 
-def keys_of(run: str) -> set[str]:
-    """Give the keys of a run's items."""
+def keys_of(run: str, state: State | None = None) -> set[str]:
+    """Give the keys of a run's items, or of those in a state."""
     columns = schema.items.c
+    which = columns.run == run, sa.true() if state is None else columns.state == state
     with engine.streaming() as connection:
-        return set(connection.scalars(sa.select(columns.key).where(columns.run == run)))
+        return set(connection.scalars(sa.select(columns.key).where(*which)))
 
 
 def load_entries(run: str) -> Iterator[str]:

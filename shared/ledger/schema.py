@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKeyConstraint,
     Index,
@@ -22,21 +23,33 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    or_,
 )
 
 metadata = MetaData()
 
 
 class State(enum.StrEnum):
-    """The state of an item: pending -> leased -> done or dead, or back to pending."""
+    """The state of an item: pending -> leased -> done, dead or cancelled, or back to pending."""
 
     PENDING = "pending"
     LEASED = "leased"
     DONE = "done"
     DEAD = "dead"
+    CANCELLED = "cancelled"
 
 
 OPEN = (State.PENDING, State.LEASED)
+
+
+class Control(enum.StrEnum):
+    """What a person has decided about a run; `DELETING`: its rows are being deleted."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    DELETING = "deleting"
+
 
 # Programs older than Alembic find the schema's version here and refuse a newer ledger, so it keeps its name.
 facts = Table(
@@ -61,7 +74,23 @@ runs = Table(
     Column("examples", String),
     Column("options", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("control", String, nullable=False, server_default=Control.ACTIVE),
+    # Runs of a higher priority come first.
+    Column("priority", Integer, nullable=False, server_default="0"),
+    # When all of its questions have an answer, from the votes that there are.
+    Column("deadline", Float),
+    # When the texts of its votes were dropped.
+    Column("texts_dropped_at", Float),
 )
+SINCE_10 = ("control", "priority", "deadline", "texts_dropped_at")
+SAMPLING_ENDS = 10.0  # seconds before a deadline, so that the answers can be written
+
+
+def is_active(now: float | ColumnElement[float]) -> ColumnElement[bool]:
+    """Select the runs whose items may be worked on."""
+    ends = runs.c.deadline - SAMPLING_ENDS
+    return and_(runs.c.control == Control.ACTIVE, or_(runs.c.deadline.is_(None), ends > now))
+
 
 entries = Table(
     "entries",
@@ -215,6 +244,20 @@ votes = Table(
     Column("detail", Text),
     Column("first_text", Text),
     Column("first_outcome", Text),
+)
+
+# The finished votes of unfinished rounds, of runs with a deadline: a `VoteRecord` with its weight, and its
+# `RoundRecord`.
+early_votes = Table(
+    "early_votes",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("fence", Integer, primary_key=True, autoincrement=False),
+    Column("place", Integer, primary_key=True, autoincrement=False),
+    Column("vote", JSON, nullable=False),
+    Column("scorer", String),
+    Column("sampled", JSON, nullable=False),
 )
 
 # The sources of a round's votes, by voice. Unknown values are NULL; rounds before revision 3 have no row.

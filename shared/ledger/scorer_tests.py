@@ -14,7 +14,7 @@ from shared import metrics
 from shared.ledger import engine, models, runs, schema
 from shared.ledger.models import Model, Promotion
 from shared.ledger.runs import Run
-from shared.ledger.schema import OPEN
+from shared.ledger.schema import OPEN, Control
 
 
 class _Test(BaseModel):
@@ -34,7 +34,8 @@ def due() -> tuple[Model, list[Run]] | None:
         return None
     items, columns = schema.items.c, schema.runs.c
     unfinished = sa.exists().where(items.run == columns.name, items.state.in_(OPEN))
-    query = sa.select(columns.name).where(columns.kind == "infer", ~unfinished).order_by(columns.created_at)
+    whole = columns.kind == "infer", columns.control != Control.DELETING, ~unfinished
+    query = sa.select(columns.name).where(*whole).order_by(columns.created_at)
     with engine.reading() as connection:
         promotion = models.last_promotion(connection, "scorer")
         names = connection.scalars(query.where(columns.created_at >= promotion.promoted_at)).all()

@@ -256,3 +256,11 @@ def test_the_bench_of_scrape(home: Path) -> None:
 def test_the_bench_of_inputs(home: Path) -> None:
     said = bench("inputs", 20).splitlines()
     assert {"votequeue.jsonl", "mmlu.parquet", "logiqa-text.txt"} <= {line.partition(":")[0] for line in said}
+
+
+def test_the_bench_of_fairness(home: Path) -> None:
+    said = bench("fairness", "--large", 400, "--small", 20, "--workers", 1).splitlines()
+    rows = [line.split() for line in said if "questions" in line and " s" in line]
+    assert [row[0] for row in rows[:3]] == ["alone", "behind", "priority"]
+    assert all("alone" in line for line in said[1:3])
+    assert said[-1].endswith("of the large run's 400 questions are open")

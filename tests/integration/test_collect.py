@@ -151,7 +151,7 @@ def test_status_counts_by_state_and_attempt(run: str, votequeue: Command) -> Non
     run_fixtures.vote(run_fixtures.claim(run, 1)[0], [run_fixtures.ballot(None)])
     run_fixtures.claim(run, 1, 2)
     said = json.loads(votequeue("status", run, "--json").out)
-    assert said["states"] == {"pending": 1, "leased": 2, "done": 1, "dead": 0}
+    assert said["states"] == {"pending": 1, "leased": 2, "done": 1, "dead": 0, "cancelled": 0}
     assert said["rounds"]["leased"] == {"1": 1, "2": 1}
     assert (said["open"], said["messages"], said["stalled"]) == (3, 4, False)
     shown = votequeue("status", run).out

@@ -235,7 +235,8 @@ def test_a_message_that_comes_before_the_last_round_has_ended_begins_the_next_on
     worker = start(FakeGenerator({"题0之0": [MUTE, RIGHT]}), in_flight=2)
     second: list[Future[str]] = []
 
-    def deliver_at_once(requeued: Sequence[Job]) -> None:
+    def deliver_at_once(requeued: Sequence[Job], first: bool = False) -> None:
+        assert first == bool(requeued)  # nothing is left when the worker stops
         if requeued:
             second.extend(deliver(threads, worker, [Infer(run=job.run, item=job.item) for job in requeued]))
             until(lambda: len(rows(schema.attempts)) == 2)

@@ -53,9 +53,9 @@ def test_what_the_ledger_and_the_broker_hold_is_exported(on_broker: str, home: P
     metrics = scraped(subject)
 
     assert metrics["votequeue_up"] == metrics["votequeue_broker_up"] == {(): 1}
-    states = {"done": 3, "leased": 1, "pending": 2, "dead": 1}
+    states = {"done": 3, "leased": 1, "pending": 2, "dead": 1, "cancelled": 0}
     assert metrics["votequeue_queue_items"] == {("infer", state): count for state, count in states.items()}
-    of_run = {"done": 1, "leased": 1, "pending": 2, "dead": 1}
+    of_run = {"done": 1, "leased": 1, "pending": 2, "dead": 1, "cancelled": 0}
     assert metrics["votequeue_run_items"] == {
         ("infer", "open", state): count for state, count in of_run.items()
     }

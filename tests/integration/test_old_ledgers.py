@@ -57,7 +57,7 @@ def old_ledger(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.M
 @pytest.fixture
 def upgraded(old_ledger: str, votequeue: Command) -> str:
     """Have an old ledger that was upgraded; give its database's name."""
-    assert "from revision 1 to 9" in votequeue("ledger", "upgrade").out
+    assert "from revision 1 to 10" in votequeue("ledger", "upgrade").out
     return old_ledger
 
 
@@ -187,7 +187,7 @@ def test_the_first_writer_upgrades_sqlite_and_is_refused_by_postgresql(
     assert backup.name == "ledger.db.revision-1.backup"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert [record.message for record in caplog.records] == [
-        f"the ledger was upgraded from revision 1 to 9; {backup} is a backup of the old one"
+        f"the ledger was upgraded from revision 1 to 10; {backup} is a backup of the old one"
     ]
     # The backup is a whole ledger, from before.
     assert votequeue("ledger", "restore", backup, "--force").code == 0
@@ -300,11 +300,14 @@ def test_a_ledger_of_revision_2_that_does_not_say_so_is_upgraded() -> None:
             connection.execute(sa.text(f"ALTER TABLE votes DROP COLUMN {column}"))
         connection.execute(sa.text("ALTER TABLE examples DROP COLUMN program"))
         connection.execute(sa.text("ALTER TABLE attempts DROP COLUMN reserved"))
+        for column in schema.SINCE_10:
+            connection.execute(sa.text(f"ALTER TABLE runs DROP COLUMN {column}"))
+        schema.early_votes.drop(connection)
         schema.vote_spending.drop(connection)
         connection.execute(sa.text("DROP TABLE alembic_version"))
     forget()
     assert revision() == "2"
-    assert "from revision 2 to 9" in str(engine.upgrade())
+    assert "from revision 2 to 10" in str(engine.upgrade())
     check()
 
 
@@ -413,7 +416,7 @@ def test_enqueue_upgrades_an_older_sqlite_ledger_and_says_so_in_one_line(
     run_fixtures.write(Path("new.jsonl"), run_fixtures.entry("p1", "AB"))
     command = [sys.executable, "-m", "producers.cli", "enqueue", "infer", "new.jsonl", "--run", "new"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"from revision 1 to 9; {on_sqlite}.revision-1.backup is a backup" in ended.stderr
+    assert f"from revision 1 to 10; {on_sqlite}.revision-1.backup is a backup" in ended.stderr
     assert ended.stderr.count("upgraded") == 1
     assert runs.count_states("new")["pending"] == 2
 
@@ -451,7 +454,7 @@ def test_votes_rounds_and_examples_from_before_there_were_voices_are_reasonings(
         examples = "INSERT INTO examples (digest, position, problem, question, options, reasoning, answer)"
         connection.execute(sa.text(f"{examples} VALUES ('d', 0, '甲高。', '谁高？', '[]', '因为。', 'A')"))
     forget()
-    assert "from revision 5 to 9" in str(engine.upgrade())
+    assert "from revision 5 to 10" in str(engine.upgrade())
     (example,) = runs.load_examples("d")
     assert (example.reasoning, example.answer, example.program) == ("因为。", "A", "")
     [(recorded, [sampled])] = recorded_votes.recorded_rounds("r", [0])[0]

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -34,6 +34,10 @@ _AT_ONCE = 16  # programs
 _SHOWN = 500  # characters of output, to a model that repairs its program
 
 
+# Records votes of a round before all of them have come.
+Keep = Callable[[Sequence[Completion], RoundRecord], Awaitable[object]]
+
+
 @dataclass(frozen=True)
 class _Request:
     """The votes of one voice in a round of a question: ``sampling`` and ``template`` are the voice's.
@@ -51,6 +55,7 @@ class _Request:
     begin: int
     first: int
     step: str = "vote"
+    keep: Keep | None = None
 
     @property
     def order(self) -> str:
@@ -113,7 +118,7 @@ class Asker:
         self._executors = executors
         self._threads = ThreadPoolExecutor(_AT_ONCE, "programs")
 
-    async def ask(
+    async def ask(  # noqa: PLR0913, PLR0917  what a round depends on
         self,
         plan: Plan,
         claim: Claim,
@@ -123,17 +128,20 @@ class Asker:
         progress: Counter,
         fold: int,
         partial: PartialRound | None = None,
+        keep: Keep | None = None,
     ) -> SampledRound:
         """Ask all voices at the same time; their votes are in the order of the run's voices.
 
         If the run stops at agreement, each voice votes once first. With ``partial``, votes are asked for in
-        waves until it is decided.
+        waves until it is decided. ``keep`` gets votes as they come.
         """
         counts = plan.sampling.votes_by_voice
         places = itertools.accumulate(counts.values(), initial=0)
         common = (claim, asked, examples, adapter)
         requests = [
-            _Request(voice, plan.sampling.of_voice(voice), _template(plan, voice), *common, first, first)
+            _Request(
+                voice, plan.sampling.of_voice(voice), _template(plan, voice), *common, first, first, keep=keep
+            )
             for voice, first in zip(counts, places, strict=False)
         ]
         if partial is not None:
@@ -185,6 +193,8 @@ class Asker:
 
     async def _ask_all(self, requests: Sequence[_Request], progress: Counter) -> list["_Part"]:
         parts = [part for request in requests for part in request.by_prompt()]
+        if self._aborts and requests[0].keep:  # a request gives its votes when all of them are finished
+            parts = [part.part(at, 1, part.step) for part in parts for at in range(part.sampling.votes)]
         if len(parts) == 1:  # nearly always: a task of its own would only cost time
             return [await self._ask(parts[0], progress)]
         asking = (self._ask(part, progress) for part in parts)
@@ -226,6 +236,8 @@ class Asker:
             style=style,
             voice=request.voice,
         )
+        if request.keep is not None:
+            await request.keep(votes, record)
         return _Part(request, votes, record)
 
     def _style(self, request: _Request) -> str:

@@ -91,13 +91,30 @@ class Batcher(Generic[Item, Result]):
             ticket.future.cancel()
         self._waiting.clear()
 
+    @property
+    def groups(self) -> set[Hashable]:
+        """Name the groups of all items without a result; any thread may ask."""
+        return {ticket.group for batch in [self._waiting, *self._running.values()] for ticket in list(batch)}
+
+    def abort(self, group: Hashable) -> None:
+        """Cancel the running batches and the waiting items of a group."""
+        for ticket in self._waiting:
+            if ticket.group == group:
+                ticket.future.cancel()
+        self._waiting = [ticket for ticket in self._waiting if ticket.group != group]
+        for task, batch in self._running.items():
+            if batch[0].group == group:
+                task.cancel()
+        self._changed.set()
+
     async def _dispatch(self) -> None:
         while True:
             await self._until(lambda: bool(self._waiting))
             first = self._waiting[0]
             await self._until(lambda first=first: self._has_room(first))  # type: ignore[misc]
             await self._fill(first)
-            batch = self._take(first)
+            if not (batch := self._take(first)):  # they were aborted
+                continue
             task = asyncio.create_task(self._settle(batch))
             self._running[task] = batch
             task.add_done_callback(self._finished)

@@ -25,6 +25,7 @@ class Plan:
     examples: str | None
     # By voice; None: this worker does not know it.
     prompts: Mapping[str, PromptTemplate | None]
+    deadline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,4 +83,4 @@ def plan_of(run: str) -> Plan:
     except UserError as error:  # of this run, not of the worker
         raise Refused(str(error)) from error
     prompts = {voice: prompt_store.find(sampling.of_voice(voice).prompt) for voice in sampling.votes_by_voice}
-    return Plan(sampling, record.examples, prompts)
+    return Plan(sampling, record.examples, prompts, record.deadline)

@@ -10,7 +10,8 @@ from shared import variety, voices, voting
 from shared.dataset import LETTERS
 from shared.ledger import engine, models, prompt_store
 from shared.ledger import votes as recorded_votes
-from shared.ledger.claims import FORCED, READ, Settled, VoteRecord
+from shared.ledger.claims import FORCED, READ, Claim, RoundRecord, Settled, VoteRecord
+from shared.ledger.deadlines import EarlyVote
 from shared.ledger.models import Model
 from shared.options import Sampling
 from shared.prompts import PromptQuestion
@@ -43,7 +44,34 @@ def judge(
         scores = score(scorer, model, [(each.asked, of) for each, of in zip(finished, votes, strict=True)])
     weights = _weights(plan.sampling, finished, votes)
     rounds = zip(finished, votes, scores, weights, strict=True)
-    return [_end(plan.sampling, *each, rule, name) for each in rounds]
+    return [_end(plan, *each, rule, name) for each in rounds]
+
+
+def judge_early(
+    scorer: Scorer,
+    plan: Plan,
+    model: Model | None,
+    claim: Claim,
+    asked: PromptQuestion,
+    fold: int,
+    votes: Sequence[Completion],
+    sampled: RoundRecord,
+) -> list[EarlyVote]:
+    """Read and score votes of a round that has not all of its votes yet; raises as `judge`."""
+    rule, sampling = models.rule_of(plan.sampling, model), plan.sampling
+    reads = [read(vote, sampling, asked) for vote in votes]
+    scores = score(scorer, model, [(asked, reads)])[0] if model else [None] * len(reads)
+    return [
+        EarlyVote(
+            claim,
+            vote.place,
+            _record(vote, each, probability, rule),
+            sampling.kind_weight(each.kind, fold),
+            model.name if model else None,
+            sampled,
+        )
+        for vote, each, probability in zip(votes, reads, scores, strict=True)
+    ]
 
 
 def _weights(
@@ -106,7 +134,7 @@ def _read_all(sampling: Sampling, finished: FinishedRound) -> list[ReadVote]:
 
 
 def _end(
-    sampling: Sampling,
+    plan: Plan,
     finished: FinishedRound,
     read: Sequence[ReadVote],
     scores: Sequence[float | None],
@@ -114,7 +142,7 @@ def _end(
     rule: Rule,
     scorer: str | None,
 ) -> Settled:
-    claim, sampled = finished.claim, finished.sampled
+    claim, sampled, sampling = finished.claim, finished.sampled, plan.sampling
     votes = [
         Vote(vote.text.letter, score, weight)
         for vote, score, weight in zip(read, scores, weights, strict=True)
@@ -132,7 +160,8 @@ def _end(
         outcome = f"{answer.letter}: {answer.how}, {answer.support} of {len(votes)} votes"
         if unfinished := sum(record.unfinished or 0 for record in sampled.records):
             outcome += f", {unfinished} not {'needed' if sampling.vote_budget is None else 'asked for'}"
-    return Settled(claim, records, answer, outcome, scorer, sampled.records, sampled.places)
+    early = plan.deadline is not None
+    return Settled(claim, records, answer, outcome, scorer, sampled.records, sampled.places, early)
 
 
 def _record(completion: Completion, vote: ReadVote, score: float | None, rule: Rule) -> VoteRecord:

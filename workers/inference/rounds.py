@@ -18,21 +18,23 @@ from dataclasses import dataclass
 
 from shared.errors import NotServedHere, Refused, ServiceUnreachable, UserError, VotequeueError
 from shared.generators import GENERATORS, VLLM
-from shared.ledger import claims, models, runs
-from shared.ledger.claims import Claim
+from shared.ledger import claims, deadlines, models, runs
+from shared.ledger.claims import Claim, RoundRecord
+from shared.ledger.deadlines import EarlyVote
 from shared.ledger.models import Model
 from shared.prompts import FewShotExample, PromptQuestion
 from shared.vote_weights import UNLABELLED
 from workers import instrumentation, retries, settlement
 from workers.inference import judging, recorded_rounds
 from workers.inference.asking import Asker
-from workers.inference.batcher import Ended
+from workers.inference.batcher import Batcher, Ended
 from workers.inference.finished_rounds import FinishedRound, Plan, SampledRound, folds_of, plan_of
 from workers.inference.throughput_meter import ThroughputMeter
 from workers.inference.waves import PartialRound
-from workers.ports import CANDIDATES_PER_EXAMPLE, Executor, Generator, Retriever, Scorer
+from workers.ports import CANDIDATES_PER_EXAMPLE, Completion, Executor, Generator, Retriever, Scorer
 
 EXCLUSIVE_FROM = 2  # consecutive deaths from which a question's batch runs alone
+KEPT_TOGETHER, KEPT_AFTER = 256, 0.2  # votes, and seconds until they are recorded, in runs with a deadline
 SETTLED_TOGETHER = 0.5  # seconds within which questions finish that are judged and recorded together
 
 
@@ -57,6 +59,9 @@ class Rounds:
         self._retriever = retriever
         self._kind = kind
         self.meter = ThroughputMeter()
+        self._early: Batcher[EarlyVote, None] = Batcher(
+            _keep_early, size=KEPT_TOGETHER, in_flight=1, linger=KEPT_AFTER
+        )
 
     async def run(
         self, batch: Sequence[Claim], ended: Ended = lambda _at, _outcome: None
@@ -104,7 +109,8 @@ class Rounds:
         kept = await retries.until_done_aside(lambda: claims.settle(ends))
         instrumentation.rounds_settled(kept, sampled=plan.sampling.votes_of is None)
         if again := [end.claim.job for end in kept if end.answer is None]:
-            await asyncio.to_thread(settlement.publish, again)
+            # First: otherwise the question would wait behind all messages of a large run again.
+            await asyncio.to_thread(settlement.publish, again, first=True)
         late = dict.fromkeys((each.claim for each in finished), settlement.TOO_LATE)
         return late | {end.claim: end.outcome for end in kept}
 
@@ -129,7 +135,9 @@ class Rounds:
         )
         name = adapter.name if adapter else None
         stops = plan.sampling.stop != "never" or plan.sampling.vote_budget is not None
-        folds = await asyncio.to_thread(folds_of, batch) if stops else [UNLABELLED] * len(batch)
+        folds = (
+            await asyncio.to_thread(folds_of, batch) if stops or plan.deadline else [UNLABELLED] * len(batch)
+        )
         rounds = {
             asyncio.create_task(self._ask(plan, model, name, *question)): question[:2]
             for question in zip(batch, asked, examples, folds, strict=True)
@@ -186,7 +194,16 @@ class Rounds:
         partial = None
         if plan.sampling.stop == "exact" or plan.sampling.vote_budget is not None:
             partial = await asyncio.to_thread(PartialRound, self._scorer, plan, model, claim, asked, fold)
-        return await self._asker.ask(plan, claim, asked, examples, adapter, progress, fold, partial)
+
+        async def keep(votes: Sequence[Completion], sampled: RoundRecord) -> None:
+            place = claim, asked, fold, votes, sampled
+            judged = await retries.until_done_aside(
+                lambda: judging.judge_early(self._scorer, plan, model, *place)
+            )
+            await asyncio.gather(*map(self._early.submit, judged))
+
+        voting = progress, fold, partial, keep if plan.deadline is not None else None
+        return await self._asker.ask(plan, claim, asked, examples, adapter, *voting)
 
     def _require_same(self, plan: Plan) -> None:
         """Raise `NotServedHere` unless the worker has the run's generator and model."""
@@ -196,6 +213,11 @@ class Rounds:
         here = self._generator.identity.model
         if model not in (None, here):
             raise NotServedHere(f"the run is for the model {model}, this worker has {here} (VOTEQUEUE_MODEL)")
+
+
+async def _keep_early(votes: list[EarlyVote], _: Ended) -> list[None]:
+    await retries.until_done_aside(lambda: deadlines.keep(votes))
+    return [None] * len(votes)
 
 
 async def _first_finished(

@@ -16,7 +16,7 @@ from shared.ledger import schema
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISIONS = ("1", "2", "3", "4", "5", "6", "7", "8", "9")
+REVISIONS = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
 HEAD = REVISIONS[-1]
 # The additions of revision 2. A ledger without an alembic_version table has revision 2 if it has all of them,
 # else revision 1.

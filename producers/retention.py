@@ -1,0 +1,42 @@
+"""Choose the runs whose votes lose their texts, and refuse what needs such texts.
+
+drop(30 * 86_400.0)  ->  [Dropped(run="round1", votes=6640, bytes=3_412_772)]
+"""
+
+from shared.errors import UserError
+from shared.ledger import retention, runs
+from shared.ledger.retention import Dropped
+
+
+def drop(older_than: float, run: str | None = None, dry_run: bool = False) -> list[Dropped]:
+    """Drop the texts of the votes of infer runs that ended more than ``older_than`` seconds ago.
+
+    Raises:
+        UserError: the named ``run`` does not exist, or is not due.
+    """
+    due = [each.name for each in retention.due(older_than)]
+    if run is not None:
+        again = runs.get_run(run).texts_dropped_at is not None
+        if run not in due and not again:
+            raise UserError(
+                f"run {run!r} keeps its texts: it is no infer run, is not finished or not old enough, or an "
+                "open run takes its votes"
+            )
+        due = [run]
+    dropped = [retention.size(name) for name in due]
+    for name in [] if dry_run else due:
+        retention.drop(name)
+    return dropped
+
+
+def require_texts(name: str, needed_by: str) -> None:
+    """Refuse a run whose votes have lost their texts.
+
+    Raises:
+        UserError: they have.
+    """
+    if runs.get_run(name).texts_dropped_at is not None:
+        raise UserError(
+            f"{needed_by} needs the texts of votes, and `votequeue retention` dropped those of run {name!r}: "
+            "sample its questions again"
+        )
