@@ -116,8 +116,6 @@ def test_keda_counts_what_the_workers_of_a_deployment_take_and_nothing_else() ->
 def test_a_paused_run_holds_no_worker() -> None:
     before = counted()
     with engine.writing() as connection:
-        if "control" not in {column["name"] for column in sa.inspect(connection).get_columns("runs")}:
-            connection.execute(sa.text("ALTER TABLE runs ADD COLUMN control varchar DEFAULT 'active'"))
         connection.execute(sa.text("UPDATE runs SET control = 'paused' WHERE kind = 'train'"))
     assert counted() == {**before, "train": 0}
 
