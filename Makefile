@@ -31,7 +31,7 @@ endef
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-venv: $(STAMP)  ## the environment in .venv (3.5 GB; instant when nothing has changed)
+venv: $(STAMP)  ## the environment in .venv (8 GB; instant when nothing has changed)
 	@:
 
 $(STAMP): infra/cpu.lock pyproject.toml
