@@ -267,7 +267,7 @@ def count_open(url: str) -> int | None:
     """Count the open questions; None while the ledger does not tell."""
     arguments = {"connect_timeout": 2, "options": "-c statement_timeout=2000"} if "postgres" in url else {}
     engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=arguments)
-    query = sa.text("SELECT count(*) FROM items WHERE state NOT IN ('done', 'dead')")
+    query = sa.text("SELECT count(*) FROM items WHERE state NOT IN ('done', 'dead', 'cancelled')")
     try:
         with engine.connect() as connection:
             return int(connection.scalar(query) or 0)

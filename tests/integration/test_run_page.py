@@ -354,6 +354,7 @@ def test_hostile_texts_are_text(hostile: str, home: Path, chromium: BrowserPage)
     assert shown.locator("#table tbody td.text").first.inner_text().startswith("</script><script>")
     assert "</script><b>#1" in keys(shown)
     shown.locator("#table tbody button").first.press("Enter")
+    shown.locator("#content pre").first.wait_for()
     texts = [text.text_content() or "" for text in shown.locator("#content pre").all()]
     assert texts[0] == HOSTILE
     assert HOSTILE in texts
