@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -82,7 +83,9 @@ class Authority:
 def folder_of(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     """Make a folder into which other users can look."""
     made = tmp_path_factory.mktemp(name)
-    for each in (made, made.parent, made.parent.parent):
+    for each in (made, *made.parents):
+        if each == Path(tempfile.gettempdir()):
+            break
         each.chmod(0o755)
     return made
 

@@ -72,7 +72,7 @@ def test_a_checkpoint_forgives_what_was_lost_before_it() -> None:
 
 def test_whoever_watches_a_training_sees_its_steps() -> None:
     held = claim()
-    assert watch._progress_line(run_progress.progress_of("t")) == (0.0, "0/1 settled, 1 held")
+    assert watch.progress_line(run_progress.progress_of("t")) == (0.0, "0/1 settled, 1 held")
     training_log.record(held, 5, 20, {"loss": 0.7})
     line = "step 5 of 20, loss 0.7; no checkpoint yet"
-    assert watch._progress_line(run_progress.progress_of("t")) == (0.25, line)
+    assert watch.progress_line(run_progress.progress_of("t")) == (0.25, line)

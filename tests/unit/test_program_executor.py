@@ -207,7 +207,7 @@ def test_a_hostile_program_fails_within_its_limits_and_changes_nothing(
     assert "root:" not in ran.output
     assert not list(tmp_path.iterdir())
     assert not Path("/tmp/hostile").exists()
-    assert threading.active_count() == begun
+    assert threading.active_count() <= begun  # those of other tests may end meanwhile
     assert executor.run("print('next')").output == "next\n"
 
 
