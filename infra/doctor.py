@@ -28,7 +28,7 @@ from infra import devices, health, programs, serve
 from shared import broker, model_store, urls, vllm_environment
 from shared.errors import ServiceUnreachable, UserError
 from shared.generators import GENERATORS
-from shared.ledger import engine, migrations
+from shared.ledger import engine, migrations, runs
 from shared.providers import PROVIDERS
 from shared.settings import PREFIX, Settings
 
@@ -78,7 +78,7 @@ def _checks(settings: Settings) -> dict[str, Callable[[], str]]:
         "broker": partial(_broker, settings),
         "ledger": partial(_ledger, settings),
         "broker's clock": partial(_clock, broker.now),
-        "ledger's clock": partial(_clock, _ledger_time if "postgres" in settings.ledger else time.time),
+        "ledger's clock": partial(_clock, runs.ledger_time if "postgres" in settings.ledger else time.time),
         **{f"keys of {name}": partial(_keys, settings, name) for name in with_keys},
         "proxies": partial(_proxies, urlsplit(settings.qdrant_url or "").hostname),
         "Flower's port": lambda: _port(programs.flower(settings), health.flower_answers(settings)),
@@ -207,11 +207,6 @@ def _ledger(settings: Settings) -> str:
         advice = f"stop all workers, then run `{engine.UPGRADE}`"
         raise _Warning(f"{place}: revision {revision}, this votequeue writes {migrations.HEAD}: {advice}")
     return f"{place}: revision {revision}"
-
-
-def _ledger_time() -> float:
-    with engine.reading() as connection:
-        return engine.now(connection)
 
 
 def _clock(read: Callable[[], float]) -> str:

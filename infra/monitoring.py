@@ -95,6 +95,5 @@ def write(settings: Settings, selected: Sequence[Program]) -> None:
 
 
 def _target(settings: Settings, program: Program) -> dict[str, object]:
-    host = Address(settings.metrics_host, program.metrics_port).near
-    address = f"[{host}]" if ":" in host else host
-    return {"targets": [f"{address}:{program.metrics_port}"], "labels": {"worker": program.name}}
+    host = Address(settings.metrics_host, program.metrics_port).url_host
+    return {"targets": [f"{host}:{program.metrics_port}"], "labels": {"worker": program.name}}

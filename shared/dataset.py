@@ -18,7 +18,7 @@ import os
 import stat
 import string
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -199,16 +199,19 @@ def identity(text: str) -> str:
     return hashlib.sha256("".join(text.split()).encode()).hexdigest()[:16]
 
 
-def problem_identity(problem: str, question: str, options: Sequence[str]) -> str:
+def problem_identity(problem: str, question: str, options: Iterable[str]) -> str:
     """Give the identity of the problem that a question is about; without a text, it is its own problem."""
-    return identity(problem if problem.strip() else "\0".join([question, *options]))
+    return _identity(problem, (question, *options))
+
+
+def _identity(problem: str, asked: Iterable[str]) -> str:
+    return identity(problem if problem.strip() else "\0".join(asked))
 
 
 def unit(entry: Entry) -> str:
     """Name what is resampled or held out together: copies of its problem, or, without a text, of itself."""
-    first, *others = entry.questions
-    options = [*first.options, *(text for each in others for text in (each.question, *each.options))]
-    return problem_identity(entry.problem, first.question, options)
+    asked = (text for each in entry.questions for text in (each.question, *each.options))
+    return _identity(entry.problem, asked)
 
 
 def entry_of(text: str) -> Entry:

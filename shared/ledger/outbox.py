@@ -55,6 +55,8 @@ def unsent(
             if lost
             else (PENDING, [items.not_before, items.number])
         )
+        due = sa.select(items.number).where(state, items.sent_at.is_(None), items.not_before <= now)
+        due = due.order_by(*order)
         by_queue: defaultdict[str, defaultdict[int, list[tuple[str, str]]]]
         by_queue = defaultdict(lambda: defaultdict(list))
         for name, kind, queue, priority in _open_runs(connection, sa.and_(which, active)):
@@ -62,28 +64,30 @@ def unsent(
         for queue, ranks in by_queue.items():
             left = min(limit - len(jobs), limit if rooms is None else rooms.get(queue, 0))
             for _, members in sorted(ranks.items(), reverse=True):
-                shares: dict[str, list[Job]] = {name: [] for name, _ in members}
-                wanting = members
-                while wanting and left > 0:
-                    capped = []
-                    for at, (name, kind) in enumerate(wanting):
-                        before = len(shares[name])
-                        most = before + math.ceil(left / (len(wanting) - at))
-                        query = (
-                            sa.select(items.number)
-                            .where(items.run == name, state, items.sent_at.is_(None))
-                            .where(items.not_before <= now)
-                            .order_by(*order)
-                            .limit(most)
-                        )
-                        found = connection.scalars(query)
-                        shares[name] = [KINDS[kind](run=name, item=number) for number in found]
-                        left -= len(shares[name]) - before
-                        capped += [(name, kind)] if len(shares[name]) == most else []
-                    wanting = capped  # what the others do not need is theirs
-                in_turn = itertools.chain.from_iterable(itertools.zip_longest(*shares.values()))
+                shares = _equal_shares(connection, members, left, due)
+                left -= sum(map(len, shares))
+                in_turn = itertools.chain.from_iterable(itertools.zip_longest(*shares))
                 jobs += filter(None, in_turn)
         return jobs
+
+
+def _equal_shares(
+    connection: sa.Connection, members: Sequence[tuple[str, str]], room: int, due: sa.Select[tuple[int]]
+) -> list[list[Job]]:
+    """Read jobs of runs, given with their kinds, in equal shares of a room; ``due`` selects their numbers."""
+    shares: dict[str, list[Job]] = {name: [] for name, _ in members}
+    left, wanting = room, members
+    while wanting and left > 0:
+        capped = []
+        for at, (name, kind) in enumerate(wanting):
+            before = len(shares[name])
+            most = before + math.ceil(left / (len(wanting) - at))
+            found = connection.scalars(due.where(items.run == name).limit(most))
+            shares[name] = [KINDS[kind](run=name, item=number) for number in found]
+            left -= len(shares[name]) - before
+            capped += [(name, kind)] if len(shares[name]) == most else []
+        wanting = capped  # what the others do not need is theirs
+    return list(shares.values())
 
 
 def of_active_runs(jobs: Sequence[Job]) -> list[Job]:
