@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Producers, Flower, and the workers that only wait for others' services.
+# Producers, Flower, the live pages, the exporter, and the workers that only wait for others' services.
 FROM python:3.11.15-slim-bookworm AS base
 
 RUN useradd --uid 10001 --create-home votequeue

@@ -116,13 +116,13 @@ def test_a_worker_can_be_scaled(word: str) -> None:
     assert not {"container_name", "ports", "hostname"} & services()[word].keys()
 
 
-def test_only_flower_is_published_and_only_on_loopback() -> None:
+def test_only_pages_are_published_and_only_on_loopback() -> None:
     published = {
         name: [port["host_ip"] for port in service["ports"]]
         for name, service in services().items()
         if "ports" in service
     }
-    assert published == {"flower": ["127.0.0.1"]}
+    assert published == dict.fromkeys(("exporter", "flower", "ui"), ["127.0.0.1"])
     assert not [name for name, service in services().items() if "network_mode" in service]
 
 

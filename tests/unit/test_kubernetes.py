@@ -98,7 +98,8 @@ def test_keda_accepts_its_objects() -> None:
 
 
 def test_every_queue_has_a_deployment_a_scaler_and_a_disruption_budget_of_its_name() -> None:
-    for kind in ("Deployment", "ScaledObject", "PodDisruptionBudget"):
+    assert set(of_kind("Deployment")) == {*broker.QUEUES, "monitoring"}
+    for kind in ("ScaledObject", "PodDisruptionBudget"):
         assert set(of_kind(kind)) == set(broker.QUEUES)
     for queue, scaler in of_kind("ScaledObject").items():
         deployment = of_kind("Deployment")[queue]
@@ -116,15 +117,22 @@ def test_every_command_exists() -> None:
     for each in containers():
         if each["command"][0] == "votequeue":
             assert each["command"][1] in command.commands  # type: ignore[attr-defined]
+        elif each["name"] == "flower":
+            assert each["command"] == compose_services()["flower"]["command"]
         else:
             assert each["command"] == ["sleep", "infinity"]
 
 
+def compose_services() -> dict[str, Object]:
+    found: dict[str, Object] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    return found
+
+
 def test_images_are_those_that_compose_builds() -> None:
-    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
     of_queue = {queue: pods()[queue]["containers"][0]["image"] for queue in broker.QUEUES}
     compose = {"infer": "votequeue-gpu:0.1.0", "train": "votequeue-gpu:0.1.0", "reason": "votequeue:0.1.0"}
-    assert of_queue == {**compose, "translate": services["translate"]["image"]}
+    assert of_queue == {**compose, "translate": compose_services()["translate"]["image"]}
+    assert {each["image"] for each in pods()["monitoring"]["containers"]} == {of_queue["reason"]}
 
 
 def test_every_setting_exists() -> None:
@@ -222,7 +230,7 @@ def test_probes_tell_loading_from_dead() -> None:
 
 
 def test_a_worker_has_the_time_that_it_needs_to_end() -> None:
-    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    services = compose_services()
     timeout = Settings.model_fields["call_timeout"].default
     for queue in broker.QUEUES:
         grace = pods()[queue]["terminationGracePeriodSeconds"]
@@ -237,15 +245,32 @@ def test_workers_are_reached_only_for_metrics_and_reach_only_named_ports() -> No
     (policy,) = of_kind("NetworkPolicy").values()
     rules = policy["spec"]
     assert rules["policyTypes"] == ["Ingress", "Egress"]
+    assert rules["podSelector"] == {"matchExpressions": [{"key": "votequeue/role", "operator": "Exists"}]}
     ingress = [port["port"] for rule in rules["ingress"] for port in rule["ports"]]
     assert ingress == ["metrics"]
     egress = {port["port"] for rule in rules["egress"] for port in rule["ports"]}
     assert egress == {53, 443, 5432, 6333, 6379}
-    for queue in broker.QUEUES:
-        labels = of_kind("Deployment")[queue]["spec"]["template"]["metadata"]["labels"]
-        assert rules["podSelector"]["matchLabels"].items() <= labels.items()
-        ports = {port["name"]: port["containerPort"] for port in pods()[queue]["containers"][0]["ports"]}
+    for name, deployment in of_kind("Deployment").items():
+        role = "worker" if name in broker.QUEUES else "monitoring"
+        assert deployment["spec"]["template"]["metadata"]["labels"]["votequeue/role"] == role
+        ports = {
+            port["name"]: port["containerPort"]
+            for each in pods()[name]["containers"]
+            for port in each.get("ports", [])
+        }
         assert ports == {"metrics": int(settings()["VOTEQUEUE_METRICS_PORT"])}
+    for each in tools():
+        found = each["spec"]["template"] if each["kind"] == "Job" else each
+        assert found["metadata"]["labels"]["votequeue/role"] == "worker"
+
+
+def test_flower_and_the_live_pages_are_reached_through_the_cluster_s_login_only() -> None:
+    # Without a port and without an address beyond loopback, only `kubectl port-forward` leads to them.
+    assert not [found for found in base() if found["kind"] in ("Service", "Ingress")]
+    for each in pods()["monitoring"]["containers"][1:]:
+        assert "ports" not in each
+        assert not [entry["name"] for entry in each["env"] if entry["name"].startswith("VOTEQUEUE_FLOWER")]
+    assert not [name for name in settings() if name.startswith("VOTEQUEUE_FLOWER")]
 
 
 def test_the_query_names_the_model_of_the_settings() -> None:
