@@ -122,7 +122,7 @@ def test_only_pages_are_published_and_only_on_loopback() -> None:
         for name, service in services().items()
         if "ports" in service
     }
-    assert published == dict.fromkeys(("exporter", "flower", "ui"), ["127.0.0.1"])
+    assert published == {name: ["127.0.0.1"] for name in ("exporter", "flower", "ui")}
     assert not [name for name, service in services().items() if "network_mode" in service]
 
 
