@@ -32,21 +32,22 @@ def forget() -> None:
         made.cache_clear()
 
 
-# Folders whose tests need all cores: one process runs them one after another, after all other files.
-NEED_ALL_CORES = ("tests/e2e/", "tests/chaos/", "tests/hosts/")
-# Files that take minutes: begun first, or one process would work on them while the others have nothing to do.
+# Its tests start engines, which need much memory: one process runs them one after another, from the start.
+ENGINES = "tests/e2e/"
+# Files that take minutes: begun early, or one process would work on them while the others have nothing to do.
 LONG = (
     "tests/integration/test_train.py",
     "tests/integration/test_scorer.py",
     "tests/integration/test_limits.py",
+    "tests/chaos/",
 )
 
 
 class Scheduler(LoadScopeScheduling):
-    """Runs all tests of a file in one process, and all tests of `NEED_ALL_CORES` in one process."""
+    """Runs all tests of a file in one process, and all tests of `ENGINES` in one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "all cores" if nodeid.startswith(NEED_ALL_CORES) else nodeid.partition("::")[0]
+        return ENGINES if nodeid.startswith(ENGINES) else nodeid.partition("::")[0]
 
 
 def pytest_configure() -> None:
@@ -61,8 +62,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of `LONG` at the beginning, and those of `NEED_ALL_CORES` at the end."""
-    items.sort(key=lambda item: item.nodeid.startswith(NEED_ALL_CORES) - item.nodeid.startswith(LONG))
+    """Put the tests of `ENGINES` and `LONG` at the beginning."""
+    items.sort(key=lambda item: [not item.nodeid.startswith(first) for first in (ENGINES, *LONG)])
 
 
 @pytest.fixture(scope="session", autouse=True)
