@@ -10,6 +10,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import prometheus_client
@@ -41,23 +42,37 @@ def attach(
     ready. ``stopping`` runs at once when the worker is told to stop, ``stopped`` when its tasks are done.
     ``swept`` runs after every sweep of the reconcile loop, with its result, once ``start`` has returned.
     """
-    pulses: list[Periodic] = []
-    releases: list[threading.Thread] = []
-    started = threading.Event()
-    states: list[worker_state.State] = ["loading"]
+    life = _Life(start, stopping, stopped, swept)
+    broker.app.conf.worker_consumer = "workers.consumer:Consumer"
+    signals.setup_logging.connect(_configure_logging, weak=False)
+    signals.worker_init.connect(life.on_start, weak=False)
+    signals.worker_shutting_down.connect(life.on_stopping, weak=False)
+    signals.worker_shutdown.connect(life.on_stopped, weak=False)
 
-    def tell() -> None:
-        worker_state.write(settings.load().home, states[-1])
 
-    def on_logging(**_: Any) -> None:
-        logging_setup.configure(settings.load().log_level)
+def _configure_logging(**_: Any) -> None:
+    logging_setup.configure(settings.load().log_level)
 
-    def on_start(sender: Any, **_: Any) -> None:
+
+@dataclass
+class _Life:
+    """A worker's state, and what runs beside its tasks; its methods receive Celery's signals."""
+
+    start: Callable[[], None]
+    stopping: Callable[[], None]
+    stopped: Callable[[], None]
+    swept: Callable[[Swept], None]
+    state: worker_state.State = "loading"
+    started: bool = False
+    pulses: list[Periodic] = field(default_factory=list)
+    release: threading.Thread | None = None
+
+    def on_start(self, sender: Any, **_: Any) -> None:
+        """Load what the tasks need; end the process if that fails."""
         # Celery configures logging only after this signal, and the loading of models logs.
-        on_logging()
+        _configure_logging()
         # With its own thread: it says that the process runs, also while the ledger does not answer.
-        pulses.append(Periodic("state", settings.load().heartbeat, tell))
-        pulses[0].start()
+        self._begin(Periodic("state", settings.load().heartbeat, self._tell))
         try:
             # Before the models are loaded, which a scrape can then tell.
             if (options := settings.load()).metrics_port:
@@ -65,13 +80,12 @@ def attach(
             retries.until_done(engine.ready)
             retries.until_done(broker.ping)
             # Before the models are loaded, which takes time: items of dead workers are released meanwhile.
-            pulses.extend(_pulses(sender, lambda result: swept(result) if started.is_set() else None))
-            for pulse in pulses[1:]:
-                pulse.start()
-            start()
-            started.set()
-            READY.set(1)
-            states.append("ready")
+            self._begin(*_pulses(sender, self._on_swept))
+            self.start()
+            self.started = True
+            if self.state == "loading":
+                READY.set(1)
+                self.state = "ready"
         except UserError as error:
             # Celery swallows exceptions of signal handlers; only an exit ends the worker.
             log.error("%s", error)  # noqa: TRY400  (a sentence for the user, no traceback)
@@ -80,34 +94,41 @@ def attach(
             log.exception("the worker cannot start")
             sys.exit(1)
 
-    def on_stopping(**_: Any) -> None:
-        states.append("stopping")
-
-        def stop() -> None:
-            READY.set(0)
-            stopping()
-
+    def on_stopping(self, **_: Any) -> None:
+        """Begin to give the items back."""
+        self.state = "stopping"
         # This runs inside a signal handler, whose thread may hold the ledger's locks.
-        releases.append(threading.Thread(target=stop, name="stopping", daemon=True))
-        releases[-1].start()
+        self.release = threading.Thread(target=self._release, name="stopping", daemon=True)
+        self.release.start()
 
-    def on_stopped(**_: Any) -> None:
+    def on_stopped(self, **_: Any) -> None:
+        """Leave nothing behind."""
         # The tasks end before the ledger has all their items back.
-        for release in releases:
-            release.join()
-        for pulse in pulses:
+        if self.release is not None:
+            self.release.join()
+        for pulse in self.pulses:
             pulse.stop()
-        stopped()
+        self.stopped()
         # All items have been returned: no worker needs to look for this process.
         with contextlib.suppress(UserError):
             leases.retire(WORKER)
         worker_state.write(settings.load().home, None)
 
-    broker.app.conf.worker_consumer = "workers.consumer:Consumer"
-    signals.setup_logging.connect(on_logging, weak=False)
-    signals.worker_init.connect(on_start, weak=False)
-    signals.worker_shutting_down.connect(on_stopping, weak=False)
-    signals.worker_shutdown.connect(on_stopped, weak=False)
+    def _begin(self, *pulses: Periodic) -> None:
+        for pulse in pulses:
+            self.pulses.append(pulse)
+            pulse.start()
+
+    def _tell(self) -> None:
+        worker_state.write(settings.load().home, self.state)
+
+    def _on_swept(self, result: Swept) -> None:
+        if self.started:
+            self.swept(result)
+
+    def _release(self) -> None:
+        READY.set(0)
+        self.stopping()
 
 
 def _pulses(worker: Any, swept: Callable[[Swept], None]) -> list[Periodic]:
