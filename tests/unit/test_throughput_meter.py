@@ -16,8 +16,8 @@ class Clock:
 def test_votes_and_tokens_are_counted_while_they_are_made() -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
-    counter = meter.begin("r", "q1", 3)
-    meter.begin("r", "q2", 3)
+    counter = meter.begin("r", "q1").expect(0, 3)
+    meter.begin("r", "q2").expect(0, 3)
     counter.count(0, 16, finished=False)
     counter.count(1, 20, finished=True)
     counter.count(0, 32, finished=False)
@@ -32,7 +32,7 @@ def test_votes_and_tokens_are_counted_while_they_are_made() -> None:
 def test_the_time_in_which_the_first_prompts_are_read_does_not_slow_the_rate() -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
-    counter = meter.begin("r", "q", 2)
+    counter = meter.begin("r", "q").expect(0, 2)
     clock.now += 60
     counter.count(0, 1, finished=False)
     assert meter.figures()[0].tokens_per_second == 0.0
@@ -45,7 +45,7 @@ def test_the_time_in_which_the_first_prompts_are_read_does_not_slow_the_rate() -
 
 def test_a_question_whose_round_is_over_is_in_play_no_more_and_its_votes_stay_counted() -> None:
     meter = ThroughputMeter(Clock())
-    counter = meter.begin("r", "q", 2)
+    counter = meter.begin("r", "q").expect(0, 2)
     counter.count(0, 10, finished=True)
     counter.count(1, 10, finished=True)
     meter.end("r", ["q", "never begun"])
@@ -59,7 +59,7 @@ def test_what_has_not_changed_is_told_once() -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
     assert meter.figures() == []
-    meter.begin("r", "q", 1).count(0, 7, finished=True)
+    meter.begin("r", "q").expect(0, 1).count(0, 7, finished=True)
     assert len(meter.figures()) == 1
     meter.end("r", ["q"])
     assert len(meter.figures()) == 1
@@ -69,7 +69,7 @@ def test_what_has_not_changed_is_told_once() -> None:
 def test_the_rate_looks_back_over_a_window() -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
-    counter = meter.begin("r", "q", 1)
+    counter = meter.begin("r", "q").expect(0, 1)
     tokens = 0
     for second in range(120):
         clock.now += 1
@@ -83,11 +83,11 @@ def test_the_rate_looks_back_over_a_window() -> None:
 def test_a_pause_between_rounds_does_not_slow_the_rate() -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
-    meter.begin("r", "q", 1).count(0, 50, finished=True)
+    meter.begin("r", "q").expect(0, 1).count(0, 50, finished=True)
     meter.end("r", ["q"])
     meter.figures()
     clock.now += 1000
-    counter = meter.begin("r", "q", 1)
+    counter = meter.begin("r", "q").expect(0, 1)
     clock.now += 2
     counter.count(0, 20, finished=False)
     assert meter.figures()[0].tokens_per_second == 10.0
@@ -95,10 +95,22 @@ def test_a_pause_between_rounds_does_not_slow_the_rate() -> None:
 
 def test_votes_that_are_not_needed_are_no_longer_under_way_and_their_tokens_are_given() -> None:
     meter = ThroughputMeter(Clock())
-    counter = meter.begin("r", "p1", 5)
+    counter = meter.begin("r", "p1").expect(0, 5)
     counter.count(0, 40, finished=True)
-    counter.after(3).count(0, 10, finished=False)
-    counter.after(4).count(0, 6, finished=False)
+    counter.expect(3, 1).count(0, 10, finished=False)
+    counter.expect(4, 1).count(0, 6, finished=False)
     assert counter.abort_rest() == {1: 0, 2: 0, 3: 10, 4: 6}
     (figures,) = meter.figures()
     assert (figures.votes, figures.tokens, figures.votes_under_way) == (1, 56, 0)
+
+
+def test_votes_that_may_never_be_asked_for_are_not_under_way() -> None:
+    meter = ThroughputMeter(Clock())
+    counter = meter.begin("r", "q")
+    counter.expect(0, 1).count(0, 10, finished=False)
+    (figures,) = meter.figures()
+    assert (figures.votes_under_way, figures.votes_not_begun) == (1, 0)
+    counter.expect(2, 2)
+    (figures,) = meter.figures()
+    assert (figures.votes_under_way, figures.votes_not_begun) == (3, 2)
+    assert counter.abort_rest() == {0: 10, 2: 0, 3: 0}

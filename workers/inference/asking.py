@@ -211,7 +211,7 @@ class Asker:
         executor = self._executors(request.voice)
         prompt, tokens, examples = self._fit(request, style)
         seed, begun = _seed(sampling.seed, claim), time.time()
-        counted = progress.after(request.first)
+        counted = progress.expect(request.first, sampling.votes)
         instrumentation.ASKED.labels(request.voice).inc(sampling.votes)
         votes = await self._generator.sample(
             prompt, sampling, seed, request.adapter, counted, claim.job, Step(request.first, request.step)

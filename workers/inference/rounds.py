@@ -190,7 +190,7 @@ class Rounds:
         examples: list[FewShotExample],
         fold: int,
     ) -> SampledRound:
-        progress = self.meter.begin(claim.job.run, claim, plan.sampling.votes)
+        progress = self.meter.begin(claim.job.run, claim)
         partial = None
         if plan.sampling.stop == "exact" or plan.sampling.vote_budget is not None:
             partial = await asyncio.to_thread(PartialRound, self._scorer, plan, model, claim, asked, fold)

@@ -1,6 +1,6 @@
 """Count votes and tokens by run during generation.
 
-counter = meter.begin("round1", claim, votes=5)
+counter = meter.begin("round1", claim).expect(0, votes=5)
 counter.count(0, tokens=16, finished=False)
 meter.figures()  ->  [Sampled("round1", votes=0, tokens=16, votes_under_way=5, ...)]
 """
@@ -18,9 +18,9 @@ WINDOW = 30.0  # seconds that the rate looks back over
 
 @dataclass
 class _Question:
-    """A question in play: tokens of each of its votes so far, and which of them are finished."""
+    """A question in play: tokens of each vote that was asked for, and which of them are finished."""
 
-    tokens: list[int]
+    tokens: dict[int, int] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)
 
 
@@ -41,15 +41,17 @@ class Counter:
     def __init__(self, lock: threading.Lock, run: _Run, question: _Question, first: int = 0) -> None:
         self._lock, self._run, self._question, self._first = lock, run, question, first
 
-    def after(self, first: int) -> "Counter":
-        """Give a counter of the votes from a place on."""
+    def expect(self, first: int, votes: int) -> "Counter":
+        """Give a counter of the votes from a place on, which are now under way."""
+        with self._lock:
+            self._question.tokens |= dict.fromkeys(range(first, first + votes), 0)
         return Counter(self._lock, self._run, self._question, first)
 
     def abort_rest(self) -> dict[int, int]:
         """Expect no more of the unfinished votes; give the tokens that they have, by place."""
         with self._lock:
             tokens = self._question.tokens
-            rest = set(range(len(tokens))) - self._question.finished
+            rest = tokens.keys() - self._question.finished
             self._question.finished |= rest
             return {vote: tokens[vote] for vote in rest}
 
@@ -72,13 +74,13 @@ class ThroughputMeter:
         self._lock = threading.Lock()
         self._runs: dict[str, _Run] = {}
 
-    def begin(self, run: str, question: Hashable, votes: int) -> Counter:
-        """Begin to count a question of a run, with the number of votes to sample."""
+    def begin(self, run: str, question: Hashable) -> Counter:
+        """Begin to count a question of a run."""
         with self._lock:
             counted = self._runs.setdefault(run, _Run())
             if not counted.samples:
                 counted.samples.append((self._clock(), counted.tokens))
-            playing = counted.playing[question] = _Question([0] * votes)
+            playing = counted.playing[question] = _Question()
             return Counter(self._lock, counted, playing)
 
     def end(self, run: str, questions: Iterable[Hashable]) -> None:
@@ -102,7 +104,7 @@ class ThroughputMeter:
         under_way = [
             tokens
             for question in questions
-            for vote, tokens in enumerate(question.tokens)
+            for vote, tokens in question.tokens.items()
             if vote not in question.finished
         ]
         return Sampled(
