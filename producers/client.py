@@ -138,7 +138,10 @@ class Client:
         return publish.resume(run)
 
     def cancel(self, run: str) -> int:
-        """End all open items of a run without a result; give their number. What is done stays."""
+        """End all open items of a run without a result; give their number. What is done stays.
+
+        A run without open items stays as it is.
+        """
         return controls.cancel(run)
 
     def delete(self, run: str) -> Deleted:
@@ -150,7 +153,11 @@ class Client:
         return controls.delete(run)
 
     def priority(self, run: str, priority: int) -> None:
-        """Put a run before all runs of its queue with a lower priority; runs have 0 at first."""
+        """Put a run before all runs of its queue with a lower priority; runs have 0 at first.
+
+        Raises:
+            UserError: it is no whole number or too large, or the run is cancelled.
+        """
         controls.set_priority(run, priority)
 
     def retention(self, older_than: str, *, run: str | None = None, dry_run: bool = False) -> list[Dropped]:
@@ -159,7 +166,7 @@ class Client:
         ``older_than`` is a time such as ``30d`` or ``12h``. Figures and answers stay.
 
         Raises:
-            UserError: the time is invalid, or the named run cannot lose its texts.
+            UserError: the time is invalid, or the named run must keep its texts.
         """
         return retention.drop(option_checks.seconds("--older-than", older_than), run, dry_run)
 

@@ -197,7 +197,7 @@ def _gives_rows(run: Run, path: Path, contents: Contents) -> bool:
 def _votes(run: Run, path: Path, given_up: list[progress.Dead]) -> Collected:
     states = runs.count_states(run.name)
     if run.texts_dropped_at is not None:
-        console.note("the texts of the votes were dropped by `votequeue retention`: the rows have none")
+        console.note("texts of votes were dropped by `votequeue retention`: their rows have none")
     written = formats.write_table(vote_rows.of_run(run.name), vote_rows.COLUMNS, path, run.name)
     return Collected(
         run.name,

@@ -12,21 +12,19 @@ def drop(older_than: float, run: str | None = None, dry_run: bool = False) -> li
     """Drop the texts of the votes of infer runs that ended more than ``older_than`` seconds ago.
 
     Raises:
-        UserError: the named ``run`` does not exist, or is not due.
+        UserError: the named ``run`` does not exist, or must keep its texts.
     """
-    due = [each.name for each in retention.due(older_than)]
+    ended = retention.ended(older_than)
     if run is not None:
-        again = runs.get_run(run).texts_dropped_at is not None
-        if run not in due and not again:
-            raise UserError(
-                f"run {run!r} keeps its texts: it is no infer run, is not finished or not old enough, or an "
-                "open run takes its votes"
-            )
-        due = [run]
-    dropped = [retention.size(name) for name in due]
-    for name in [] if dry_run else due:
-        retention.drop(name)
-    return dropped
+        runs.get_run(run)
+        ended = [each for each in ended if each.name == run]
+        if ended and (reason := ended[0].kept_because):
+            raise UserError(f"run {run!r} keeps its texts: {reason}")
+    due = [each for each in ended if not each.kept_because]
+    found = [(each, size) for each in due if (size := retention.size(each.name)).bytes]
+    for each, _ in [] if dry_run else found:
+        retention.drop(each)
+    return [size for _, size in found]
 
 
 def require_texts(name: str, needed_by: str) -> None:

@@ -36,9 +36,9 @@ class RunProgress:
 
     ``rounds[state][attempt]`` counts items. ``eta_rests_on`` names the basis of ``eta``, an upper bound if
     ``eta_at_most``. ``votes`` is set if the run samples votes. ``put_off`` counts the pending items
-    that are scheduled for later, the first for ``due_at``; ``put_off_by`` is how its last claim ended.
-    ``unserved``: no live worker consumes its
-    ``queue``; ``command`` starts one. ``overdue``: items are open after the deadline.
+    that are scheduled for later, the first for ``due_at``; ``put_off_by`` is how its last claim ended. A run
+    that is paused or near its deadline has neither rate nor eta. ``unserved``: no live worker consumes its
+    ``queue``, although there is work; ``command`` starts one. ``overdue``: items are open after the deadline.
     """
 
     run: str
@@ -89,7 +89,8 @@ class RunProgress:
     def stalled(self) -> bool:
         """Return whether items are due but no worker has claimed any recently."""
         due = self.states[State.PENDING] - self.put_off
-        return due > 0 and self.control == Control.ACTIVE and not self.held_in_kind and self.idle > IDLE_AFTER
+        wanted = self.control == Control.ACTIVE and not self.overdue
+        return wanted and due > 0 and not self.held_in_kind and self.idle > IDLE_AFTER
 
 
 def progress_of(name: str) -> RunProgress:
@@ -110,8 +111,10 @@ def progress_of(name: str) -> RunProgress:
     # With fewer pending than leased items, the last batch ends together: only votes show progress.
     if votes is not None and states[State.PENDING] < max(states[State.LEASED], 1):
         eta = time_left.by_votes(votes) or eta
+    takes_work = run.takes_work(counts.now)
+    eta = time_left.until(run.deadline, counts.now, eta) if takes_work else None
     if open_items:
-        rate = 60 * counts.settled / seconds
+        rate = 60 * counts.settled / seconds if takes_work else 0.0
     else:
         rate = 60 * sum(states.values()) / max((counts.settled_at or counts.now) - begun_at, 1.0)
     return RunProgress(
@@ -136,7 +139,7 @@ def progress_of(name: str) -> RunProgress:
         result=counts.result,
         queue=run.queue,
         command=generators.worker_command(run.kind, run.options),
-        unserved=bool(open_items) and run.queue not in _served(run.queue),
+        unserved=bool(open_items) and takes_work and run.queue not in _served(run.queue),
         control=run.control,
         priority=run.priority,
         deadline_at=run.deadline,
@@ -151,11 +154,12 @@ def _served(otherwise: str) -> set[str]:
 
 
 def describe_unserved(run_states: Sequence[tuple[runs.Run, dict[str, int]]]) -> list[str]:
-    """Name the open runs that no live worker serves, by queue, and how to serve them."""
-    served = leases.served_queues()
+    """Name the runs with work that no live worker serves, by queue, and how to serve them."""
+    served, now = leases.served_queues(), runs.ledger_time()
     unserved: dict[str, list[runs.Run]] = {}
     for run, states in run_states:
-        if served is not None and run.queue not in served and any(states[state] for state in OPEN):
+        wanted = run.takes_work(now) and any(states[state] for state in OPEN)
+        if wanted and served is not None and run.queue not in served:
             unserved.setdefault(run.queue, []).append(run)
     return [
         f"no live worker serves {', '.join(run.name for run in waiting)} (queue {queue}): "

@@ -83,6 +83,13 @@ def by_votes(votes: Votes) -> Eta | None:
     return Eta(votes.tokens_left / votes.tokens_per_second, votes.bounded, rests_on)
 
 
+def until(deadline: float | None, now: float, eta: Eta | None) -> Eta | None:
+    """Limit an estimate by a run's deadline."""
+    if deadline is None or eta is None or now + eta.seconds <= deadline:
+        return eta
+    return Eta(deadline - now, True, "its deadline")
+
+
 def by_items(open_items: int, settled: int, counted: str, seconds: float, window: float) -> Eta | None:
     """Estimate the remaining time from the items settled within the window; ``None`` if there are none.
 

@@ -14,7 +14,7 @@ from shared import broker
 from shared.broker import Taken
 from shared.errors import ServiceUnreachable
 from shared.jobs import Job
-from shared.ledger import claims, deadlines, locks, outbox
+from shared.ledger import claims, deadlines, engine, locks, outbox
 from shared.settings import Settings
 from workers import instrumentation, outcomes
 
@@ -52,14 +52,18 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), node: str |
         log.info("%d questions were answered at their deadline", answered)
     try:
         _notice_flush()
+        before: dict[Job, float] = {}
         for queue, request in outbox.to_rearrange().items():
+            before |= outbox.sent(queue)
             broker.clear(queue)
             outbox.forget_sent(queue=queue)
             outbox.rearranged(queue, request)
         waiting = {queue: broker.waiting(queue) for queue in outbox.open_queues()}
         _notice_lost_messages(waiting)
         rooms = {queue: max(0, settings.window - messages) for queue, messages in waiting.items()}
-        return Swept(expired, _send_lost() + _send(outbox.unsent(SENT_A_SWEEP, rooms=rooms)))
+        # As many as are sent anew: a message that is sent later loses its age.
+        limit = max(SENT_A_SWEEP, len(before))
+        return Swept(expired, _send_lost(before) + _send(outbox.unsent(limit, rooms=rooms), before))
     except ServiceUnreachable as error:
         log.warning("%s", error)
         return Swept(expired)
@@ -69,7 +73,7 @@ def _take_over(dead: Sequence[str], settings: Settings, node: str | None) -> int
     begun = _broker_time()
     taken = claims.take_over(dead, settings.max_losses)
     try:
-        _send_lost()
+        _send_lost({})
     except ServiceUnreachable as error:
         log.warning("%s", error)
     return _taken_back(taken, begun, node)
@@ -119,15 +123,15 @@ def _notice_lost_messages(waiting: Mapping[str, int]) -> None:
             outbox.forget_sent(older_than=LOST_AFTER, queue=queue)
 
 
-def _send_lost() -> int:
+def _send_lost(before: Mapping[Job, float]) -> int:
     """Send the items of dead workers, ahead of items that were never claimed."""
-    return _send(outbox.unsent(SENT_A_SWEEP, lost=True), first=True)
+    return _send(outbox.unsent(SENT_A_SWEEP, lost=True), before, first=True)
 
 
-def _send(jobs: Sequence[Job], first: bool = False) -> int:
-    if jobs:
-        broker.send(jobs, first)
-        outbox.mark_sent(jobs)
+def _send(jobs: Sequence[Job], before: Mapping[Job, float], first: bool = False) -> int:
+    for some in engine.chunks(jobs):
+        broker.send(some, first)
+        outbox.mark_sent(some, before)
     return len(jobs)
 
 

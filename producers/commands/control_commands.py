@@ -40,10 +40,14 @@ def cancel(run: RunName, json: Json = False) -> None:
     """End all open items of a run without a result; those that are done stay."""
     from producers import Client, console
     from producers.reports import render
+    from shared.ledger import runs
 
     ended = Client().cancel(run)
+    record = runs.get_run(run)
     if json:
-        return render.as_json({"run": run, "control": "cancelled", "ended": ended})
+        return render.as_json({"run": run, "control": record.control, "ended": ended})
+    if not record.cancelled:
+        return render.text(f"run {run} has no open items: it stays as it is")
     return render.text(f"run {run} is cancelled: {console.count(ended, 'item')} ended without a result")
 
 
@@ -116,5 +120,7 @@ def retention(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (pause, resume, cancel, delete, priority, retention):
+    for command in (pause, resume, cancel, delete, retention):
         app.command()(command)
+    # Otherwise, a negative number is an unknown option.
+    app.command(context_settings={"ignore_unknown_options": True})(priority)

@@ -106,15 +106,16 @@ def amount(budget: float | None) -> float | None:
     return budget
 
 
-def seconds(option: str, text: str) -> float:
-    """Parse a span of time, such as ``30d`` or ``1.5h``.
+def seconds(option: str, text: str, otherwise: str = "") -> float:
+    """Parse a span of time, such as ``30d`` or ``1.5h``; errors name what else is allowed.
 
     Raises:
         InvalidOption: it is none.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
     if match is None:
-        raise InvalidOption(option, f"expected a time in s, m, h or d, such as 30d or 12h, not {text!r}")
+        expected = f"expected a time in s, m, h or d, such as 30d or 12h{otherwise}"
+        raise InvalidOption(option, f"{expected}, not {text!r}")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 
@@ -132,7 +133,7 @@ def moment(option: str, text: str) -> float:
     try:
         at = datetime.fromisoformat(text).timestamp()
     except ValueError:
-        at = now + seconds(option, text)
+        at = now + seconds(option, text, ", or an ISO time such as 2026-12-01T18:00")
     if at <= now + SAMPLING_ENDS:
         raise InvalidOption(option, f"{text!r} is past or less than {SAMPLING_ENDS:.0f} s ahead")
     return at

@@ -24,6 +24,7 @@ from shared.jobs import Infer, Reason, Train
 from shared.ledger import calls, claims, controls, locks, models, outbox, prompt_store, runs
 from shared.ledger.engine import Connection
 from shared.ledger.runs import Run
+from shared.ledger.schema import Control
 from shared.options import Reading, Reasoning, Sampling
 from shared.prompt_files import PromptTemplate
 from shared.voices import REASONING
@@ -336,7 +337,8 @@ def publish(run: str) -> int:
     total = outbox.count_unsent(run)
     if not total:
         return 0
-    queue = runs.get_run(run).queue
+    record = runs.get_run(run)
+    queue = record.queue
     room = max(0, settings.load().window - broker.waiting(queue))
     # While this lock is held, the reconcile loops do not send this run's messages.
     lock, holder = outbox.sending(run), f"producer:{uuid.uuid4().hex}"
@@ -357,7 +359,9 @@ def publish(run: str) -> int:
     finally:
         locks.hold(lock, holder, 0)
         outbox.put_in_turn(run, queue)
-    if len(jobs) == room < total:
+    if record.control == Control.PAUSED:
+        console.note(f"run {run} is paused: `votequeue resume {run}` sends its messages")
+    elif len(jobs) == room < total:
         console.note(f"the queue holds {settings.load().window:,} messages: the others follow as it empties")
     return len(jobs)
 

@@ -208,7 +208,7 @@ def history(history: History) -> None:
     for sampled in history.rounds:
         _round(sampled, before.get(sampled.voice))
         before[sampled.voice] = sampled.prompt
-    if history.texts_dropped_at is not None:
+    if history.texts_dropped_at is not None and not any(vote["text"] for vote in history.votes):
         text(f"\nthe texts of the votes were dropped on {clock(history.texts_dropped_at)}")
     for vote in history.votes:
         _vote(vote)

@@ -13,13 +13,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shared.errors import UserError
+from shared.errors import InvalidOption, UserError
 from shared.ledger import engine, outbox, runs, schema
 from shared.ledger.calls import UNDER_WAY
 from shared.ledger.runs import Run
 from shared.ledger.schema import OPEN, Control, State
 
 CHUNK = 2000  # rows that one transaction changes
+HIGHEST_PRIORITY = 1_000_000_000
 _KEPT = (schema.runs, schema.models)  # tables with a column ``run`` whose rows are not a run's own
 items = schema.items.c
 
@@ -58,7 +59,14 @@ def resume(name: str) -> None:
 
 
 def set_priority(name: str, priority: int) -> None:
-    """Set a run's priority: messages of runs with a higher one are sent first; raises as `pause`."""
+    """Set a run's priority: messages of runs with a higher one are sent first.
+
+    Raises:
+        UserError: as `pause`, or it is not a whole number that the ledger can store.
+    """
+    if type(priority) is not int or abs(priority) > HIGHEST_PRIORITY:
+        most = f"{HIGHEST_PRIORITY:,}"
+        raise InvalidOption("N", f"expected a whole number from -{most} to {most}, not {priority!r}")
     run = runs.require_open(name)
     _set(run, priority=priority)
     outbox.rearrange(run.queue)
@@ -68,16 +76,23 @@ def cancel(name: str) -> int:
     """End all open items of a run without a result; return their number.
 
     Workers stop the work on them within seconds, and cannot write its results. A repeated call ends what an
-    interrupted one left.
+    interrupted one left. A run without open items stays as it is.
 
     Raises:
         UserError: there is no such run.
     """
     run = runs.get_run(name)
+    if not run.cancelled and not _count_open(name):
+        return 0
     _set(run, control=Control.CANCELLED)
     ended = sum(_cancel_some(name, first) for first in ranges(name))
     outbox.rearrange(run.queue)
     return ended
+
+
+def _count_open(run: str) -> int:
+    states = runs.count_states(run)
+    return sum(states[state] for state in OPEN)
 
 
 def ranges(run: str) -> Iterator[int]:
@@ -133,8 +148,7 @@ def delete(name: str) -> Deleted:
 
 def _require_deletable(run: Run, others: Collection[Run]) -> None:
     name, calls = run.name, schema.calls.c
-    states = runs.count_states(name)
-    if not run.cancelled and (count := sum(states[state] for state in OPEN)):
+    if not run.cancelled and (count := _count_open(name)):
         raise UserError(f"run {name!r} has {count} open items: `votequeue cancel {name}` first")
     if users := [other.name for other in others if name in answered_from(other)]:
         raise UserError(f"run {name!r} is needed by {', '.join(users)}: delete those runs first")
@@ -188,5 +202,6 @@ def _delete_some(table: sa.Table, run: str) -> int:
 def _delete_run(name: str) -> None:
     with engine.writing() as connection:
         connection.execute(schema.runs.delete().where(schema.runs.c.name == name))
+        connection.execute(schema.locks.delete().where(schema.locks.c.name == outbox.sending(name)))
         now = str(engine.now(connection))
         engine.put(connection, schema.facts, {"name": runs.deleted(name)}, {"value": now})

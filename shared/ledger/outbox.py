@@ -9,6 +9,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -165,6 +166,19 @@ def left_over(queues: Collection[str], limit: int, sent_before: float) -> list[J
     return [KINDS[kind](run=run, item=number) for _, run, number, kind in sorted(waiting)[:limit]]
 
 
+def sent(queue: str) -> dict[Job, float]:
+    """Give the active items of a queue that have a message, and when it was sent."""
+    under_way = PENDING, items.sent_at.is_not(None)
+    with engine.reading() as connection:
+        return {
+            KINDS[kind](run=run, item=number): at
+            for run, kind, *_ in _open_runs(connection, schema.is_active(engine.now(connection)), [queue])
+            for number, at in connection.execute(
+                sa.select(items.number, items.sent_at).where(items.run == run, *under_way)
+            )
+        }
+
+
 def oldest_messages() -> dict[str, float]:
     """Give the age in seconds of the oldest message of each queue that nobody has taken."""
     ages: dict[str, float] = {}
@@ -200,15 +214,15 @@ def _open_runs(
 
 
 @engine.retried
-def mark_sent(jobs: Sequence[Job]) -> None:
-    """Record that messages were sent."""
+def mark_sent(jobs: Sequence[Job], before: Mapping[Job, float] = MappingProxyType({})) -> None:
+    """Record that messages were sent; ``before``: when those were first sent that are sent anew."""
     ordered = sorted(jobs, key=lambda job: (job.run, job.item))
     with engine.writing() as connection:
-        sent = {"sent_at": engine.now(connection)}
+        now = engine.now(connection)
         which = engine.among(connection.dialect.name)
-        for _, of_run in itertools.groupby(ordered, key=lambda job: job.run):
-            for some in engine.chunks(of_run):
-                engine.update_in_order(connection, which.params(engine.keys(some)), sent)
+        for (_, at), alike in itertools.groupby(ordered, key=lambda job: (job.run, before.get(job, now))):
+            for some in engine.chunks(alike):
+                engine.update_in_order(connection, which.params(engine.keys(some)), {"sent_at": at})
 
 
 @engine.retried

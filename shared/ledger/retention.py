@@ -1,6 +1,6 @@
 """Drop the texts of old runs' votes; their figures stay.
 
-drop("round1")    votes: letters, scores and tokens stay; text, thinking and outputs are gone
+drop(Ended("round1", ...))    votes: letters, scores and tokens stay; text, thinking and outputs are gone
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,20 @@ import sqlalchemy as sa
 
 from shared.ledger import controls, engine, runs, schema
 from shared.ledger.runs import Run
-from shared.ledger.schema import OPEN
+from shared.ledger.schema import OPEN, Control
 
 votes, calls, items = schema.votes.c, schema.calls.c, schema.items.c
 _NONE = {"thinking": None, "output": None, "detail": None, "first_text": None}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run, when it had its last result, and why it must keep its texts, if so, at a moment."""
+
+    name: str
+    last: float
+    seen_at: float
+    kept_because: str | None
 
 
 @dataclass(frozen=True)
@@ -24,24 +34,30 @@ class Dropped:
     bytes: int
 
 
-def due(older_than: float) -> list[Run]:
-    """Give the infer runs that ended more than ``older_than`` seconds ago and have their votes' texts.
-
-    Runs whose votes an open run takes are left out.
-    """
+def ended(older_than: float) -> list[Ended]:
+    """Give the runs that may have texts; these are kept for ``older_than`` seconds after the last result."""
     everything = runs.list_runs()
     last = sa.select(items.run, sa.func.max(items.settled_at), sa.func.count().filter(items.state.in_(OPEN)))
     with engine.streaming() as connection:
-        ended = {
-            run: at for run, at, open_items in connection.execute(last.group_by(items.run)) if not open_items
-        }
-        before = engine.now(connection) - older_than
-    used = {name for run in everything if run.name not in ended for name in controls.answered_from(run)}
+        rows = connection.execute(last.group_by(items.run))
+        ends = {run.name: (0.0, 0) for run in everything} | {name: (at or 0.0, n) for name, at, n in rows}
+        now = engine.now(connection)
+    opened = [run for run in everything if ends[run.name][1]]
+    takers = {name: run.name for run in opened for name in controls.answered_from(run)}
+
+    def why_kept(run: Run) -> str | None:
+        if run.kind != "infer":
+            return f"it is a {run.kind} run"
+        if run in opened:
+            return "it is not finished"
+        if run.name in takers:
+            return f"run {takers[run.name]}, which is open, takes its votes"
+        return "its last result is too recent" if ends[run.name][0] >= now - older_than else None
+
     return [
-        run
+        Ended(run.name, ends[run.name][0], now, why_kept(run))
         for run in everything
-        if run.kind == "infer" and run.texts_dropped_at is None and run.name not in used
-        if (at := ended.get(run.name)) is not None and at < before
+        if run.control != Control.DELETING and (run.texts_dropped_at or 0.0) <= ends[run.name][0]
     ]
 
 
@@ -63,24 +79,31 @@ def _bytes(connection: sa.Connection, column: sa.ColumnElement[str | None]) -> s
     return sa.func.coalesce(sa.func.length(sa.cast(column, sa.LargeBinary)), 0)
 
 
-def drop(run: str) -> None:
-    """Drop the texts of a run's votes; a repeated call completes an interrupted one."""
-    _mark(run)
-    for first in controls.ranges(run):
+def drop(run: Ended) -> None:
+    """Drop the texts of a run's votes up to its last result."""
+    # First: from now on, whatever needs the texts refuses the run. If this is interrupted, they are not older
+    # than its last result, so that the next call completes it.
+    _mark(run.name, run.last)
+    for first in controls.ranges(run.name):
         _drop_some(run, first)
+    _mark(run.name, run.seen_at)
 
 
 @engine.retried
-def _mark(run: str) -> None:
-    # First: from now on, whatever needs the texts refuses the run.
+def _mark(run: str, at: float) -> None:
     with engine.writing() as connection:
-        at = {"texts_dropped_at": engine.now(connection)}
-        connection.execute(schema.runs.update().where(schema.runs.c.name == run).values(at))
+        update = schema.runs.update().where(schema.runs.c.name == run)
+        connection.execute(update.values(texts_dropped_at=at))
 
 
 @engine.retried
-def _drop_some(run: str, first: int) -> None:
+def _drop_some(run: Ended, first: int) -> None:
+    numbers = first, first + controls.CHUNK - 1
+    # Questions may have been added or retried meanwhile.
+    settled = sa.select(items.number).where(
+        items.run == run.name, items.number.between(*numbers), items.settled_at <= run.last
+    )
     with engine.writing() as connection:
         for table, values in ((schema.votes, {"text": "", **_NONE}), (schema.calls, {"reply": None})):
-            which = table.c.run == run, table.c.number.between(first, first + controls.CHUNK - 1)
+            which = table.c.run == run.name, table.c.number.between(*numbers), table.c.number.in_(settled)
             connection.execute(table.update().where(*which).values(values))

@@ -43,6 +43,11 @@ class Run:
         """Tell whether it takes no more work."""
         return self.control in (Control.CANCELLED, Control.DELETING)
 
+    def takes_work(self, now: float) -> bool:
+        """Tell whether workers may take its items, as `schema.is_active`."""
+        near = self.deadline is not None and self.deadline - schema.SAMPLING_ENDS <= now
+        return self.control == Control.ACTIVE and not near
+
     @property
     def queue(self) -> str:
         """Name the queue of its messages."""

@@ -16,7 +16,8 @@ from producers.collect import Collected
 from shared import broker
 from shared.errors import Halted, UserError
 from shared.jobs import Infer
-from shared.ledger import calls, claims, controls, engine, outbox, runs, schema
+from shared.ledger import calls, claims, controls, engine, leases, outbox, runs, schema
+from shared.ledger import retention as ledger_retention
 from shared.ledger.calls import CallPurpose
 from shared.ledger.schema import State
 from shared.options import Sampling
@@ -70,7 +71,9 @@ def rows_of(run: str) -> dict[str, int]:
 # Pause
 
 
-def test_a_paused_run_is_not_claimed_and_has_no_messages_until_it_is_resumed(home: Path) -> None:
+def test_a_paused_run_is_not_claimed_and_has_no_messages_until_it_is_resumed(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     enqueue(home)
     (held,) = run_fixtures.claim("r", 0)
     Client().pause("r")
@@ -81,6 +84,12 @@ def test_a_paused_run_is_not_claimed_and_has_no_messages_until_it_is_resumed(hom
     # What is in play is finished, and what is given back counts no attempt.
     run_fixtures.vote(held, [run_fixtures.ballot("A")] * 3)
     assert states() == {State.PENDING: 3, State.DONE: 1}
+    capsys.readouterr()
+    assert (
+        Client().enqueue_infer("r.jsonl", run="r", votes=3, max_attempts=2, scorer="none", lora="none").sent
+        == 0
+    )
+    assert "run r is paused: `votequeue resume r` sends its messages" in capsys.readouterr().err
     assert Client().resume("r") == 3
     assert [held.attempt for held in run_fixtures.claim("r", 1, 2, 3)] == [1, 1, 1]
 
@@ -112,17 +121,21 @@ def test_status_says_that_a_run_is_paused_and_does_not_call_it_stalled(
     home: Path, votequeue: Command
 ) -> None:
     enqueue(home)
+    run_fixtures.answer_all("r", 1)
     assert votequeue("pause", "r").code == 0
     assert votequeue("priority", "r", "3").code == 0
     with engine.writing() as connection:
         connection.execute(schema.runs.update().values(created_at=0.0))
+    leases.heartbeat("one", 60, queues=["train"])
     progress = Client().progress("r")
     assert (progress.control, progress.priority, progress.stalled) == ("paused", 3, False)
+    assert (progress.rate, progress.eta, progress.unserved) == (0, None, False)
+    assert "start one with" not in votequeue("status").out + votequeue("status", "r").out
     said = votequeue("status", "r").out
     assert "the run is paused: `votequeue resume r` continues it" in said
     assert "priority 3" in said
     assert "paused, priority 3" in votequeue("status").out
-    assert "run r: 4 messages sent" in votequeue("resume", "r").out
+    assert "run r: 3 messages sent" in votequeue("resume", "r").out
     assert Client().progress("r").control == "active"
 
 
@@ -166,7 +179,7 @@ def test_cancelling_ends_open_items_and_keeps_answers_and_can_be_repeated(
     (held,) = run_fixtures.claim("r", 1)
     assert "3 items ended without a result" in votequeue("cancel", "r").out
     assert states() == {State.DONE: 1, State.CANCELLED: 3}
-    assert "0 items ended" in votequeue("cancel", "r").out
+    assert "run r is cancelled: 0 items ended" in votequeue("cancel", "r").out
     # Late writes are refused, and nothing becomes open again.
     run_fixtures.vote(held, [run_fixtures.ballot("B")] * 3)
     assert claims.release([held], "late") == []
@@ -192,6 +205,15 @@ def test_status_report_and_collect_say_that_a_run_is_cancelled(home: Path, voteq
     assert isinstance(counts, Collected)
     assert (counts.answered, counts.cancelled, counts.open) == (1, 3, 0)
     assert [answer.letter for answer in Client().collect("r")] == ["A", None, None, None]
+
+
+def test_cancelling_a_finished_run_changes_nothing(home: Path, votequeue: Command) -> None:
+    enqueue(home)
+    run_fixtures.answer_all("r", 4)
+    assert "run r has no open items: it stays as it is" in votequeue("cancel", "r").out
+    assert '"control": "active"' in votequeue("cancel", "r", "--json").out
+    enqueue(home, "more", 1)
+    assert Client().enqueue_infer(home / "more.jsonl", append_to="r").sent == 1
 
 
 def test_a_cancelled_run_takes_no_more_work(home: Path, votequeue: Command) -> None:
@@ -321,6 +343,8 @@ def test_a_deleted_run_has_no_rows_and_its_name_is_not_used_again(home: Path, vo
     assert rows_of("r") == {}
     assert runs.find_run("r") is None
     assert rows_of("other") == before
+    with engine.reading() as connection:
+        assert connection.scalars(sa.select(schema.locks.c.name)).all() == ["sending:other"]
     ended = votequeue("delete", "r", "--yes")
     assert (ended.code, "no run is called 'r'" in ended.err) == (1, True)
     with pytest.raises(UserError, match="a run 'r' was deleted: choose another name"):
@@ -399,6 +423,45 @@ def test_messages_of_runs_are_sent_in_turn_and_higher_priorities_first(home: Pat
     assert [job.run for job in outbox.unsent(4)] == ["c"] * 3 + ["a"]
 
 
+@pytest.mark.parametrize("wrong", ["99999999999999999999", "-1000000001", "x", "1.5"])
+def test_a_priority_that_the_ledger_cannot_store_is_refused(
+    wrong: str, home: Path, votequeue: Command
+) -> None:
+    enqueue(home)
+    ended = votequeue("priority", "r", wrong)
+    assert (ended.code, "Traceback" in ended.err, "Invalid value for" in ended.err) == (2, False, True)
+    values: list[Any] = [int(wrong)] if wrong.strip("-").isdigit() else [wrong, True]
+    for value in values:
+        with pytest.raises(UserError, match="expected a whole number from -1,000,000,000 to 1,000,000,000"):
+            Client().priority("r", value)
+    assert runs.get_run("r").priority == 0
+
+
+def test_a_priority_may_be_negative(home: Path, votequeue: Command) -> None:
+    enqueue(home)
+    assert "run r has priority -5" in votequeue("priority", "r", "-5").out
+    assert votequeue("priority", "r", "-1000000000", "--json").code == 0
+    assert runs.get_run("r").priority == -1_000_000_000
+
+
+def test_a_message_that_is_sent_anew_keeps_its_age(home: Path) -> None:
+    enqueue(home, "waits", 3)
+    with engine.writing() as connection:
+        connection.execute(schema.items.update().values(sent_at=schema.items.c.sent_at - 5000))
+    for change in (
+        lambda: enqueue(home, "new", 2),
+        lambda: controls.set_priority("new", 1),
+        lambda: controls.pause("new"),
+        lambda: controls.cancel("new"),
+    ):
+        change()
+        assert list(outbox.to_rearrange()) == ["infer"]
+        sweep()
+        assert outbox.oldest_messages() == {"infer": pytest.approx(5000, abs=300)}
+    run_fixtures.claim("waits", 0, 1, 2)
+    assert outbox.oldest_messages() == {}
+
+
 def test_a_small_run_behind_a_full_queue_gets_its_turn_at_the_next_sweep(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,8 +515,130 @@ def test_retention_drops_texts_and_keeps_figures(home: Path, votequeue: Command)
     assert replace(report, texts_dropped_at=None) == before
     assert "texts of votes dropped" in votequeue("report", "r").out
     assert Client().retention("1d") == []
-    # Again by name: it completes an interrupted one.
-    assert [each.bytes for each in Client().retention("1d", run="r")] == [0]
+    assert Client().retention("1d", run="r") == []
+
+
+def long_ago(run: str = "r") -> None:
+    """Make all results of a run two days old."""
+    ours = schema.items.c.run == run
+    with engine.writing() as connection:
+        older = {"settled_at": schema.items.c.settled_at - 2 * 86_400}
+        connection.execute(schema.items.update().where(ours).values(older))
+
+
+def texts(run: str = "r") -> int:
+    """Count the votes of a run that have a text, and the replies of services."""
+    with engine.reading() as connection:
+        of_votes = sa.select(sa.func.count()).where(schema.votes.c.run == run, schema.votes.c.text != "")
+        replies = sa.select(sa.func.count()).where(
+            schema.calls.c.run == run, schema.calls.c.reply.is_not(None)
+        )
+        return (connection.scalar(of_votes) or 0) + (connection.scalar(replies) or 0)
+
+
+def test_questions_added_to_a_run_without_texts_keep_theirs_until_they_are_old(
+    home: Path, votequeue: Command
+) -> None:
+    enqueue(home)
+    run_fixtures.answer_all("r", 4)
+    long_ago()
+    assert [each.votes for each in Client().retention("1d")] == [20]
+    more = run_fixtures.write(home / "more.jsonl", run_fixtures.entry("more", "ABC"))
+    Client().enqueue_infer(more, append_to="r")
+    (first, _) = run_fixtures.claim("r", 4, 5)
+    run_fixtures.vote(first, [run_fixtures.ballot("B")] * 3)
+    with engine.writing() as connection:
+        calls.put_budget(connection, "r", None)
+    calls.finish(calls.begin(CallPurpose("r", 4, "vote 1", "chat", "m"), 0.0), calls.OK, reply="答案是：B")
+    # Neither by name nor with all others: it is open.
+    ended = votequeue("retention", "--older-than", "0s", "--run", "r")
+    assert (ended.code, "run 'r' keeps its texts: it is not finished" in ended.err) == (1, True)
+    assert Client().retention("0s") == []
+    assert texts() == 4
+    controls.cancel("r")
+    ended = votequeue("retention", "--older-than", "1d", "--run", "r")
+    assert (ended.code, "its last result is too recent" in ended.err) == (1, True)
+    assert "texts of votes were dropped by `votequeue retention`" in (
+        votequeue("collect", "r", "--votes", "-o", "votes.jsonl").err
+    )
+    assert "the texts of the votes were dropped on" not in votequeue("trace", "r", "4").out
+    assert texts() == 4
+    long_ago()
+    with engine.writing() as connection:
+        earlier = {"texts_dropped_at": schema.runs.c.texts_dropped_at - 4 * 86_400}
+        connection.execute(schema.runs.update().values(earlier))
+    assert [each.run for each in Client().retention("1d")] == ["r"]
+    assert (texts(), Client().retention("1d")) == (0, [])
+
+
+def test_an_interrupted_retention_is_completed_by_the_next(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue(home)
+    run_fixtures.answer_all("r", 4)
+    long_ago()
+    monkeypatch.setattr(controls, "CHUNK", 2)
+    drop_some = ledger_retention._drop_some
+
+    def interrupted(run: ledger_retention.Ended, first: int) -> None:
+        if first:
+            raise KeyboardInterrupt
+        drop_some(run, first)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_retention, "_drop_some", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Client().retention("1d")
+    assert texts() == 10
+    with pytest.raises(UserError, match="dropped those of run 'r'"):
+        Client().enqueue_infer("r")
+    assert [each.votes for each in Client().retention("1d")] == [20]
+    assert (texts(), Client().retention("1d")) == (0, [])
+
+
+def test_results_that_come_while_texts_are_dropped_keep_theirs(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue(home)
+    run_fixtures.answer_all("r", 4)
+    long_ago()
+    size = ledger_retention.size
+
+    def meanwhile(run: str) -> ledger_retention.Dropped:
+        more = run_fixtures.write(home / "more.jsonl", run_fixtures.entry("more", "AB"))
+        Client().enqueue_infer(more, append_to="r")
+        for held in run_fixtures.claim("r", 4):
+            run_fixtures.vote(held, [run_fixtures.ballot("A")] * 3)
+        return size(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_retention, "size", meanwhile)
+        Client().retention("1d")
+    assert texts() == 3
+
+
+def test_retention_says_why_a_run_keeps_its_texts_and_lists_none_without(home: Path) -> None:
+    enqueue(home)
+    enqueue(home, "user")
+    enqueue(home, "none")
+    controls.cancel("none")
+    run_fixtures.answer_all("r", 4)
+    Client().enqueue_infer("r", run="again", reader="reference")
+    for name in ("r", "none"):
+        long_ago(name)
+    for name, reason in {
+        "user": "it is not finished",
+        "r": "run again, which is open, takes its votes",
+    }.items():
+        with pytest.raises(UserError, match=f"run '{name}' keeps its texts: {reason}"):
+            Client().retention("1d", run=name)
+    with pytest.raises(UserError, match="no run is called 'x'"):
+        Client().retention("1d", run="x")
+    assert Client().retention("1d") == []
+    assert runs.get_run("none").texts_dropped_at is None
+    runs.open_single(runs.Run("t", "train", "d", "d", None, {}), "training")
+    with pytest.raises(UserError, match="it is a train run"):
+        Client().retention("1d", run="t")
 
 
 def test_what_needs_dropped_texts_says_so(home: Path, votequeue: Command) -> None:
@@ -483,7 +668,8 @@ def test_a_bad_time_is_refused(home: Path, votequeue: Command) -> None:
     enqueue(home)
     ended = votequeue("retention", "--older-than", "soon")
     assert (ended.code, "expected a time in s, m, h or d" in ended.err) == (2, True)
-    for time_given in ("5s", "2020-01-01", "soon"):
+    for time_given in ("5s", "2020-01-01", "soon", "2026-13-01", "4"):
         ended = votequeue("enqueue", "infer", "r.jsonl", "--run", "late", "--deadline", time_given)
         assert (ended.code, "--deadline" in ended.err) == (2, True), ended
+    assert "or an ISO time such as 2026-12-01T18:00, not '4'" in " ".join(ended.err.split())
     assert runs.find_run("late") is None

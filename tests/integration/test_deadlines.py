@@ -13,7 +13,7 @@ from producers.enqueue import option_checks
 from shared import broker
 from shared.errors import InvalidOption, UserError
 from shared.jobs import Job
-from shared.ledger import claims, controls, deadlines, engine, outbox, runs, schema
+from shared.ledger import claims, controls, deadlines, engine, leases, outbox, runs, schema
 from shared.ledger.claims import Claim, RoundRecord
 from shared.ledger.deadlines import EarlyVote
 from shared.ledger.schema import State
@@ -109,6 +109,28 @@ def test_votes_answer_what_is_open_near_the_deadline_and_the_fallback_the_rest(h
             sa.select(schema.attempts.c.outcome).where(schema.attempts.c.number == 1)
         )
         assert list(outcomes.scalars()) == [deadlines.OUTCOME]
+
+
+def test_status_says_no_later_time_than_the_deadline_and_asks_for_no_worker_after_it(
+    home: Path, votequeue: Command
+) -> None:
+    enqueue(home, 50)
+    run_fixtures.answer_all("r", 1)
+    leases.heartbeat("one", 60, queues=["train"])
+    ahead(30)
+    with engine.writing() as connection:
+        connection.execute(schema.attempts.update().values(claimed_at=schema.attempts.c.claimed_at - 60))
+    progress = Client().progress("r")
+    assert (progress.eta_at_most, progress.eta_rests_on, progress.unserved) == (True, "its deadline", True)
+    assert progress.eta is not None
+    assert 0 < progress.eta <= 30
+    assert "no live worker serves r" in votequeue("status").out
+    ahead(-1)
+    progress = Client().progress("r")
+    assert (progress.eta, progress.rate, progress.unserved, progress.overdue) == (None, 0, False, True)
+    for told in (votequeue("status").out, votequeue("status", "r").out):
+        assert "start one with" not in told
+    assert "the deadline is over: `votequeue collect r` answers what is open" in told
 
 
 def test_earlier_rounds_are_the_fallback_s_and_new_votes_come_first(home: Path) -> None:
