@@ -28,9 +28,9 @@ from shared.providers import Limits, Usage
 from tests import fakes
 from tests.servers import counting, fullest
 from tests.servers.counting import SLOW_DOWN, Allowance, CountingServer
-from workers import wiring
+from workers import instrumentation, wiring
 from workers.gateway import backoff, gcra, token_window
-from workers.gateway.backoff import Backoff, Backoffs
+from workers.gateway.backoff import Backoff, Backoffs, Reading
 from workers.gateway.gateway import Gateway
 from workers.gateway.gcra import CallSchedule, CallSlot
 from workers.gateway.limiter import RedisLimiter
@@ -833,6 +833,34 @@ def test_all_that_is_kept_is_under_one_prefix_and_ends_by_itself(limiter: RedisL
         assert {"calls", "tokens", "pace", "slot"} <= {word for key in kept for word in key.split(":")}
         assert all(key.startswith(KEY + ":") for key in kept)
         assert all(0 < broker.client().ttl(key) <= token_window.REMEMBERED for key in kept)
+
+
+def waited(of: Service) -> float:
+    return instrumentation.WAITED.labels(of.provider, of.model)._value.get()
+
+
+def test_only_waiting_for_limits_counts_as_waiting(
+    limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = limiter._state.backoffs.read
+
+    def slow(key: str) -> Reading:
+        time.sleep(0.05)
+        return read(key)
+
+    monkeypatch.setattr(limiter._state.backoffs, "read", slow)
+    free, limited = service("free"), service("limited", max_concurrency=1)
+    at_once(4, lambda: turn(limiter, free))
+    assert waited(free) == 0
+    # One has the place, one polls for it, and another waits at the gate behind that one.
+    with limiter.admit(limited, NOTHING) as holder, ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(turn, limiter, limited) for _ in range(2)]
+        holder.rest(0.3)
+        assert waited(limited) >= 0.3
+        holder.leave()
+        for each in waiting:
+            each.result()
+    assert waited(limited) > 0.3
 
 
 @pytest.mark.usefixtures("on_broker")

@@ -9,7 +9,6 @@ down and the gateway retries the call. Every other failure ends the item's round
 import dataclasses
 import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -183,14 +182,12 @@ class Gateway:
     def _call_once(self, call: _Call[_R]) -> _R:
         service = call.service
         refuse_paused(service)
-        begun = time.monotonic()
         with self._limiter.admit(service, call.needs) as permit:
             number = self._record_start(call, permit)
             try:
                 # Another caller may have paused the service during the wait.
                 refuse_paused(service)
                 permit.await_moment(number)
-                instrumentation.WAITED.labels(service.provider, service.model).inc(time.monotonic() - begun)
                 result = call.make()
             except BaseException as error:
                 self._record_failure(call, number, error)

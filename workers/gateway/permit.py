@@ -10,6 +10,7 @@ import contextlib
 import random
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from throttled.exceptions import StoreUnavailableError
 from shared import broker, service_pauses
 from shared.errors import Exhausted
 from shared.providers import Usage
+from workers import instrumentation
 from workers.gateway import gcra, token_window
 from workers.gateway.backoff import Backoffs, Reading
 from workers.gateway.gcra import CallSchedule, CallSlot
@@ -48,6 +50,8 @@ class LimiterState:
     recovery: LimiterRecovery
     stopping: threading.Event
     gates: dict[str, threading.Lock] = field(default_factory=dict)
+    # Seconds that threads have waited while they held a gate.
+    rested: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 @contextlib.contextmanager
@@ -82,6 +86,7 @@ class RedisPermit:
         self._call: int | None = None
         # The memory of Redis when the slot was taken.
         self._memory = ""
+        self._waited = 0.0
 
     def enter(self) -> None:
         """Wait for one of the account's concurrent calls.
@@ -143,7 +148,8 @@ class RedisPermit:
         Raises:
             Interrupted: the worker stops.
         """
-        until = time.monotonic() + seconds
+        begun = time.monotonic()
+        until = begun + seconds
         while True:
             self._keep_slot()
             left = max(0.0, until - time.monotonic())
@@ -151,7 +157,7 @@ class RedisPermit:
             if self._state.stopping.wait(nap):
                 raise Interrupted
             if nap == left:
-                return
+                return self._count_wait(time.monotonic() - begun if seconds > 0 else 0.0)
 
     def _read(self) -> Reading:
         reading = self._state.backoffs.read(self._key)
@@ -263,10 +269,20 @@ class RedisPermit:
 
     @contextlib.contextmanager
     def _first(self, what: str) -> Iterator[None]:
-        gate = self._state.gates.setdefault(f"{self._key}:{what}", threading.Lock())
+        name, rested = f"{self._key}:{what}", self._state.rested
+        gate = self._state.gates.setdefault(name, threading.Lock())
+        begun, before = time.monotonic(), rested[name]
         while not gate.acquire(timeout=STOPPING):
             self.rest(0.0)
+        # Waiting for others counts while they wait themselves, not while they talk to Redis.
+        self._count_wait(min(time.monotonic() - begun, rested[name] - before))
+        own = self._waited
         try:
             yield
         finally:
+            rested[name] += self._waited - own
             gate.release()
+
+    def _count_wait(self, seconds: float) -> None:
+        self._waited += seconds
+        instrumentation.WAITED.labels(self.service.provider, self.service.model).inc(seconds)
