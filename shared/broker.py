@@ -102,7 +102,7 @@ def send(jobs: Sequence[Job], first: bool = False) -> int:
 
 
 def _publish(producer: Producer, job: Job, first: bool) -> None:
-    queue = _queue(job)
+    queue = queue_for(job)
     # The id names the question, which makes it searchable in Flower and the logs. A training continues as the
     # same task: its message is acknowledged at once, so that nothing in the broker would name a killed one.
     task_id = f"{job.run}.{job.item}" + ("" if job.queue == Train.queue else f".{uuid.uuid4().hex[:8]}")
@@ -125,7 +125,7 @@ def _connect() -> Producer:
     return connection.Producer()
 
 
-def _queue(job: Job) -> str:
+def queue_for(job: Job) -> str:
     """Name the queue of a job's run; only those of `infer` have one of their own."""
     if job.queue == Infer.queue:
         with contextlib.suppress(LookupError):

@@ -9,6 +9,7 @@ worker that the ledger has and this process does not know are recovered.
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
+from shared import broker
 from shared.errors import ServiceUnreachable
 from shared.jobs import Job
 from shared.ledger import claims
@@ -45,7 +46,7 @@ class Claimer:
 
         new_claims = retries.until_done(attempt)
         for claim in new_claims:
-            instrumentation.CLAIMS.labels(claim.job.queue).inc()
+            instrumentation.CLAIMS.labels(broker.queue_for(claim.job)).inc()
         with self._changing:
             self._held.update(claim.job for claim in new_claims)
         return new_claims

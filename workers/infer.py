@@ -77,7 +77,7 @@ class Answering:
         self._in_loop(self._generator.start()).result()
         identity = self._generator.identity
         retries.written(lambda: models.add_generator(identity))
-        instrumentation.GENERATOR.info(asdict(identity))
+        instrumentation.generator().info(asdict(identity))
         self._capacity = size * in_flight
         self._progress = Periodic("progress", options.heartbeat, lambda: _record(rounds_of_sampling.meter))
         self._progress.start()

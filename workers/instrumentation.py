@@ -1,21 +1,22 @@
 """The Prometheus metrics of a worker process, counted where things happen.
 
-    CLAIMS.labels("infer").inc(16)
+    CLAIMS.labels("infer.openai.chat.m").inc(16)
     rounds_settled(kept, sampled=True)
 
 Each counter begins at 0 when its process starts. Labels have few values: queues, voices, models, outcomes;
 never runs or questions. vLLM adds metrics of its own (``vllm:``) to the same registry.
 """
 
+import functools
 from collections.abc import Sequence
 
 from prometheus_client import Counter, Gauge, Info
 
+from shared import broker
 from shared.ledger.claims import FORCED, Settled, VoteRecord
 from shared.providers import Usage
 
 READY = Gauge("votequeue_worker_ready", "1 once the worker takes messages, 0 while it loads or stops")
-GENERATOR = Info("votequeue_generator", "The model that samples the votes of this worker")
 CLAIMS = Counter("votequeue_claims", "Items claimed", ["queue"])
 DONE = Counter("votequeue_items_done", "Items answered or completed", ["queue"])
 FAILURES = Counter("votequeue_failures", "Claims whose work ended in an error", ["policy"])
@@ -37,13 +38,19 @@ CALL_TOKENS = Counter("votequeue_api_tokens", "Tokens that services report", ["p
 WAITED = Counter("votequeue_limit_wait_seconds", "Waits for limits and budgets", ["provider", "model"])
 
 
+@functools.cache
+def generator() -> Info:
+    """Give the description of the model that samples votes; only a worker with such a model has it."""
+    return Info("votequeue_generator", "The model that samples the votes of this worker")
+
+
 def rounds_settled(ends: Sequence[Settled], sampled: bool) -> None:
     """Count recorded rounds; ``sampled``: their votes are new, not those of another run."""
     for end in ends:
         ROUNDS.labels("repeated" if end.answer is None else "answered").inc()
         if end.answer is not None:
             ANSWERS.labels(end.answer.how).inc()
-            DONE.labels(end.claim.job.queue).inc()
+            DONE.labels(broker.queue_for(end.claim.job)).inc()
         if sampled:
             _count_votes(end)
 

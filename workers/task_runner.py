@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from shared import recipes, settings
+from shared import broker, recipes, settings
 from shared.errors import Refused, VotequeueError
 from shared.jobs import Job
 from shared.ledger import claims, runs
@@ -77,7 +77,7 @@ def run_claimed(claim: Claim, work: Callable[[Claim], ItemResult], policies: Err
         raise
     if not kept:
         return TOO_LATE
-    instrumentation.DONE.labels(claim.job.queue).inc()
+    instrumentation.DONE.labels(broker.queue_for(claim.job)).inc()
     result.recorded()
     return result.line
 

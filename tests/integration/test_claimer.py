@@ -13,7 +13,7 @@ from shared.ledger import claims, engine, runs
 from shared.ledger.claims import Claim
 from shared.ledger.runs import Run
 from tests.integration import run_fixtures
-from workers import retries
+from workers import instrumentation, retries
 from workers.claimer import Claimer
 
 JOBS: list[Job] = [Infer(run="r", item=number) for number in range(4)]
@@ -47,6 +47,16 @@ def failing(monkeypatch: pytest.MonkeyPatch, times: int, after: bool) -> None:
 @pytest.fixture
 def claimer() -> Claimer:
     return Claimer("one", 60)
+
+
+def test_claims_are_counted_by_the_queue_that_the_worker_consumes(claimer: Claimer) -> None:
+    options = {"generator": "openai", "provider": "chat", "model": "m"}
+    for option, value in options.items():
+        runs.set_option("r", option, value)
+    counted = instrumentation.CLAIMS.labels("infer.openai.chat.m")._value
+    before = counted.get()
+    claimer.claim(JOBS[:3])
+    assert counted.get() - before == 3
 
 
 def test_a_ledger_that_is_away_is_waited_for(claimer: Claimer, monkeypatch: pytest.MonkeyPatch) -> None:

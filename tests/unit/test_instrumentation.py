@@ -1,5 +1,7 @@
 """What a worker counts, without a worker."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ from shared.providers import Usage
 from shared.voting import Answer, Outcome
 from workers import instrumentation
 
+pytestmark = pytest.mark.usefixtures("home")  # without a ledger, a run's queue is that of its kind
 Value = Callable[..., float]
 CLAIM = Claim(Infer(run="r", item=0), "p#1", 0, 0, attempt=1, fence=1, losses=0)
 RECORD = RoundRecord("g", None, "digest", 100, [], None, 0.0, 1.0)
@@ -52,6 +55,13 @@ def test_an_answered_round_counts_its_votes_by_outcome(more: Value) -> None:
     assert more("answers_total", how="majority") == 1
     assert more("items_done_total", queue="infer") == 1
     assert more("votes_spared_total") == more("saved_tokens_total") == 0
+
+
+def test_a_worker_that_samples_no_votes_describes_no_generator() -> None:
+    code = "import prometheus_client as p, workers.instrumentation; print(p.generate_latest().decode())"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "votequeue_worker_ready 0.0" in shown
+    assert "votequeue_generator" not in shown
 
 
 def test_a_round_without_an_answer_is_a_repeated_one(more: Value) -> None:
