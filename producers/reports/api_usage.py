@@ -14,7 +14,7 @@ from producers.reports import render
 from shared import providers, service_pauses, settings
 from shared.errors import ServiceUnreachable
 from shared.ledger import calls, token_charges
-from shared.ledger.calls import Tally
+from shared.ledger.calls import Spending, Tally
 from shared.ledger.runs import Run
 from shared.service_pauses import Slowdown
 
@@ -63,7 +63,7 @@ class ApiUsage:
 
 def of_run(run: Run) -> ApiUsage:
     """Return a run's usage of external services so far."""
-    money = calls.spent(run.name)
+    money = calls.every_spending().get(run.name, Spending(None, 0.0))
     tallies, stopped = calls.tally(run.name)
     return ApiUsage(
         currency=settings.load().currency,

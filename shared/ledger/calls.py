@@ -241,12 +241,14 @@ def begun_before(provider: str, model: str, moment: float, within: float) -> fro
 
 
 def _of_latest(connection: sa.Connection, provider: str, model: str) -> sa.ColumnElement[bool]:
+    return sa.and_(_latest(connection), calls.provider == provider, calls.model == model)
+
+
+def _latest(connection: sa.Connection) -> sa.ColumnElement[bool]:
     # Limited by number, which is indexed: a ledger may hold millions of calls.
     last = connection.scalar(sa.select(sa.func.max(calls.id))) or 0
     since = engine.now(connection) - UNDER_WAY
-    return sa.and_(
-        calls.id > last - LATEST, calls.begun_at > since, calls.provider == provider, calls.model == model
-    )
+    return sa.and_(calls.id > last - LATEST, calls.begun_at > since)
 
 
 def reply(run: str, number: int, step: str) -> str | None:
@@ -312,10 +314,14 @@ def spent(run: str) -> Spending:
 
 
 def every_spending() -> dict[str, Spending]:
-    """Give budget and spending of each run that has them."""
+    """Give budget and spending of each run that has them, without what calls under way have reserved."""
     with engine.reading() as connection:
+        under_way = _latest(connection), calls.ended_at.is_(None)
+        query = sa.select(calls.run, sa.func.sum(calls.cost)).where(*under_way).group_by(calls.run)
+        reserved = dict(connection.execute(query).tuples().all())
         return {
-            row.run: Spending(row.budget, row.spent) for row in connection.execute(schema.spending.select())
+            row.run: Spending(row.budget, max(0.0, row.spent - reserved.get(row.run, 0.0)))
+            for row in connection.execute(schema.spending.select())
         }
 
 

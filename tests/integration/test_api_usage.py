@@ -93,9 +93,9 @@ def test_a_run_that_has_called_nobody_says_so(run: Run, votequeue: Command) -> N
 
 
 @pytest.mark.usefixtures("any_ledger")
-def test_a_call_under_way_counts_with_its_estimate(run: Run, votequeue: Command) -> None:
+def test_a_call_under_way_is_told_and_has_spent_nothing_yet(run: Run, votequeue: Command) -> None:
     call_fixtures.call(run, 0, "A:1:m1", None, cost=0.25)
-    assert "spent: 0.25 of 1 CNY\ncalls: 1 (1 under way)\n" in votequeue("status", "r").out
+    assert "spent: 0 of 1 CNY\ncalls: 1 (1 under way)\n" in votequeue("status", "r").out
 
 
 @pytest.mark.usefixtures("any_ledger")

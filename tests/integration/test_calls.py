@@ -68,6 +68,19 @@ def test_a_call_waits_while_others_under_way_may_leave_it_enough() -> None:
     assert calls.spent("r").spent == 0.75
 
 
+def test_what_is_spent_is_told_without_what_calls_under_way_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls.set_budget("r", 10.0)
+    calls.set_budget("other", None)
+    first = calls.begin(ERRAND, 0.75)
+    calls.begin(ERRAND, 4.0)
+    assert calls.every_spending() == {"r": calls.Spending(10.0, 0.0), "other": calls.Spending(None, 0.0)}
+    calls.finish(first, calls.OK, reply="", cost=0.25)
+    assert calls.every_spending()["r"].spent == 0.25
+    # The other one's worker has died: it may have been charged.
+    monkeypatch.setattr(calls, "UNDER_WAY", 0.0)
+    assert calls.every_spending()["r"].spent == 4.25
+
+
 def test_another_budget_keeps_what_was_spent() -> None:
     calls.set_budget("r", 1.0)
     calls.begin(ERRAND, 1.0)
