@@ -75,10 +75,11 @@ def _reason(error: Exception) -> str:
 
 
 def _checks(settings: Settings) -> dict[str, Callable[[], str]]:
+    local, cpu_build, problem = not GENERATORS[settings.generator].calls_provider, False, ""
     try:
-        cpu_build, local = serve.is_cpu_build(), not GENERATORS[settings.generator].calls_provider
-    except UserError:  # no infer worker can run here: see `_generator`
-        cpu_build = local = False
+        cpu_build = local and serve.is_cpu_build()
+    except UserError as error:  # there is no vLLM
+        local, problem = False, str(error)
     ledger = [file.parent for file in sqlite_files.of_url(settings.ledger)[:1]]
     folders = [settings.home, settings.trained_folder, settings.cache, *ledger]
     ours = _running(settings)
@@ -86,11 +87,11 @@ def _checks(settings: Settings) -> dict[str, Callable[[], str]]:
     return {
         "Python": _python,
         "memory": partial(_memory, 9.0 if local else 1.0),
-        "CPU": partial(_cpu, local and cpu_build),
+        "CPU": partial(_cpu, cpu_build),
         "GPU": partial(_gpu, local, settings.tensor_parallel),
         **{f"disk {folder}": partial(_disk, folder) for folder in map(Path.absolute, folders)},
         "open files": _open_files,
-        "generator": partial(_generator, settings),
+        "generator": partial(_generator, settings, problem),
         "weights": partial(_weights, settings) if local else lambda: "not needed",
         "Qdrant": partial(_qdrant, settings) if local else lambda: "not needed",
         "broker": partial(_broker, settings, "valkey" in ours),
@@ -103,7 +104,7 @@ def _checks(settings: Settings) -> dict[str, Callable[[], str]]:
         "chat server's port": lambda: _port(
             programs.chat_server(settings), health.chat_answers(settings), "VOTEQUEUE_LOCAL_URL"
         ),
-        "metrics' port": partial(_metrics_port, settings, "exporter" in ours),
+        "metrics' port": partial(_metrics_port, settings, ours),
     }
 
 
@@ -195,23 +196,18 @@ def _open_files() -> str:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < 1024:
         most = 4096 if hard < 0 else min(hard, 4096)
-        advice = (
-            f"run `ulimit -n {most}` first" if most >= 1024 else "let an administrator raise the hard limit"
-        )
+        advice = f"run `ulimit -n {most}` first" if most >= 1024 else "have the hard limit raised"
         raise (UserError if soft < 256 else _Warning)(f"{soft}: {advice}")
     return str(soft)
 
 
-def _generator(settings: Settings) -> str:
+def _generator(settings: Settings, problem: str) -> str:
     if settings.refusal:
-        option, problem = settings.refusal
-        raise UserError(f"{PREFIX}{option.upper()}: {problem}")
-    if not GENERATORS[settings.generator].calls_provider:
-        try:
-            serve.is_cpu_build()
-        except UserError as error:
-            advice = "let a provider answer (VOTEQUEUE_GENERATOR=openai), or leave it to other machines"
-            raise _Warning(f"no infer worker can run here: {error}; or {advice}") from None
+        option, reason = settings.refusal
+        raise UserError(f"{PREFIX}{option.upper()}: {reason}")
+    if problem:
+        advice = "let a provider answer (VOTEQUEUE_GENERATOR=openai), or leave it to other machines"
+        raise _Warning(f"no infer worker can run here: {problem}; or {advice}")
     return settings.generator
 
 
@@ -349,8 +345,10 @@ def _foreign(address: programs.Address, setting: str) -> _Warning:
     )
 
 
-def _metrics_port(settings: Settings, ours: bool) -> str:
+def _metrics_port(settings: Settings, running: set[str]) -> str:
     if not settings.metrics_port:
         return "none"
+    # `up` gives its workers other ports; a worker without it has this one.
+    ours = "exporter" in running if running else health.worker_error(settings, "live") is None
     address = programs.Address(settings.metrics_host, settings.metrics_port)
-    return _port(address, ours or not health.worker_error(settings, "live"), "VOTEQUEUE_METRICS_PORT")
+    return _port(address, ours, "VOTEQUEUE_METRICS_PORT")

@@ -343,7 +343,7 @@ def test_the_folder_of_a_ledger_elsewhere_is_checked_too(home: Path, monkeypatch
         (128, 4096, "error", "128: run `ulimit -n 4096` first"),
         (512, -1, "warning", "512: run `ulimit -n 4096` first"),
         (512, 2048, "warning", "512: run `ulimit -n 2048` first"),
-        (200, 200, "error", "200: let an administrator raise the hard limit"),
+        (200, 200, "error", "200: have the hard limit raised"),
         (1024, 1024, "ok", "1024"),
         (-1, -1, "ok", "-1"),
     ],
