@@ -53,6 +53,21 @@ def leads_through_socks(url: str) -> bool:
     return any(proxy.startswith("socks") for proxy in urllib.request.getproxies().values())
 
 
+def require_index(settings: Settings) -> None:
+    """Check that the Qdrant server answers, if the settings name one.
+
+    Raises:
+        UserError: it does not answer.
+    """
+    if not settings.qdrant_url or leads_through_socks(settings.qdrant_url):
+        return
+    if (error := probe_error(f"{settings.qdrant_url.rstrip('/')}/readyz")) is not None:
+        raise UserError(
+            f"Qdrant at {settings.qdrant_url} does not answer ({error}): start it, or fix "
+            "VOTEQUEUE_QDRANT_URL (empty: an index in each worker's memory)"
+        )
+
+
 def worker_error(settings: Settings, question: str) -> str | None:
     """Ask whether the workers below this home folder are ``live`` or ``ready``; return why not."""
     workers = list(worker_state.read(settings.home))

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from shared import broker, metrics_server, model_store, settings
 from shared.errors import ServiceUnreachable, UserError
 from shared.ledger import calls, leases, models, outbox, progress
-from shared.ledger.schema import OPEN
+from shared.ledger.schema import OPEN, Control
 
 log = logging.getLogger(__name__)
 EVERY = 10.0  # seconds between two reads
@@ -57,11 +57,16 @@ class Exporter(Collector):
 
 def _read() -> Iterator[Metric]:
     run_states, workers = progress.overview(), leases.count_consumers()
+    later = progress.put_off()
     states: Counter[tuple[str, ...]] = Counter()
+    due: Counter[str] = Counter()
     for run, counts in run_states:
         states.update({(run.queue, state): count for state, count in counts.items()})
+        if run.control == Control.ACTIVE:
+            due[run.queue] += sum(counts[state] for state in OPEN) - later.get(run.name, 0)
     yield _gauge("queue_items", "Items of all runs", ("queue", "state"), states.items())
     names = sorted({run.queue for run, _ in run_states} | set(workers))
+    yield _by_queue("due_items", "Items to work on now", {name: due[name] for name in names})
     yield _by_queue("workers", "Live workers that consume the queue", {name: workers[name] for name in names})
     ages = outbox.oldest_messages()
     yield _by_queue("oldest_message_age_seconds", "Age of the oldest message that nobody has taken", ages)

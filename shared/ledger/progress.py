@@ -141,6 +141,14 @@ def overview() -> list[tuple[Run, dict[str, int]]]:
     ]
 
 
+def put_off() -> dict[str, int]:
+    """Count by run the pending items that are scheduled for later."""
+    with engine.reading() as connection:
+        later = schema.PENDING & (items.not_before > engine.now(connection))
+        query = sa.select(items.run, sa.func.count()).where(later).group_by(items.run)
+        return dict(connection.execute(query).tuples().all())
+
+
 def dead(run: str) -> list[Dead]:
     """List a run's dead items.
 

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from producers import exporter
 from producers.exporter import Exporter
 from shared.errors import ServiceUnreachable
-from shared.ledger import calls, claims, engine, leases, outbox, progress, schema
+from shared.ledger import calls, claims, controls, engine, leases, outbox, progress, schema
 from shared.options import Sampling
 from tests.integration import model_fixtures, run_fixtures
 
@@ -67,6 +67,22 @@ def test_what_the_ledger_and_the_broker_hold_is_exported(on_broker: str, home: P
     assert metrics["votequeue_service_paused"] == {("chat/m@1f0c22aa",): 1}
     assert metrics["votequeue_model_in_use_info"] == {("scorer", "s1"): 1}
     assert held.job.item == 1
+
+
+@pytest.mark.usefixtures("any_ledger")
+def test_items_of_paused_runs_and_items_put_off_are_not_due(on_broker: str, home: Path) -> None:
+    for run, questions in (("active", 4), ("paused", 3), ("over", 1)):
+        enqueue(home, run, questions)
+    run_fixtures.answer_all("over", 1)
+    controls.pause("paused")
+    _, later = run_fixtures.claim("active", 0, 1)
+    assert claims.put_off(later, "the service has no room", 3600.0)
+    subject = Exporter()
+    subject.refresh()
+    metrics = scraped(subject)
+    assert metrics["votequeue_queue_items"][("infer", "pending")] == 6
+    # One that is held, and two that wait.
+    assert metrics["votequeue_queue_due_items"] == {("infer",): 3}
 
 
 @pytest.mark.usefixtures("any_ledger")

@@ -39,9 +39,9 @@ def tools() -> list[Object]:
     return [yaml.safe_load(file.read_text("utf-8")) for file in TOOLS]
 
 
-def secret() -> Object:
-    found: Object = yaml.safe_load((BASE / "secret.example.yaml").read_text("utf-8"))
-    return found
+def secrets() -> dict[str, Object]:
+    found = yaml.safe_load_all((BASE / "secret.example.yaml").read_text("utf-8"))
+    return {each["metadata"]["name"]: each for each in found}
 
 
 def of_kind(kind: str) -> dict[str, Object]:
@@ -72,7 +72,7 @@ def is_keda(found: Object) -> bool:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_kubernetes_accepts_every_object(version: str) -> None:
-    ours = [found for found in [*base(), *tools(), secret()] if not is_keda(found)]
+    ours = [found for found in [*base(), *tools(), *secrets().values()] if not is_keda(found)]
     assert len(ours) > 10
     for found in ours:
         kubernetes_validate.validate(found, version, strict=True)
@@ -139,11 +139,11 @@ def test_every_setting_exists() -> None:
     variables = {entry["name"] for each in containers() for entry in each.get("env", [])} | set(settings())
     fields = {PREFIX + name.upper() for name in Settings.model_fields}
     assert {name for name in variables if name.startswith(PREFIX)} <= fields
-    assert {name for name in secret()["stringData"] if name.startswith(PREFIX)} <= fields
+    assert {name for name in secrets()["votequeue-keys"]["stringData"] if name.startswith(PREFIX)} <= fields
 
 
 def test_settings_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = secret()["stringData"]
+    keys = secrets()["votequeue"]["stringData"]
     (worker,) = pods()["infer"]["containers"]
     for name, value in settings().items():
         monkeypatch.setenv(name, value)
@@ -155,7 +155,7 @@ def test_settings_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secrets_are_only_referred_to() -> None:
-    keys = set(secret()["stringData"])
+    keys = set(secrets()["votequeue"]["stringData"])
     used = {
         entry["valueFrom"]["secretKeyRef"]["key"]
         for each in containers()
@@ -168,6 +168,14 @@ def test_secrets_are_only_referred_to() -> None:
     assert {"broker-url", "ledger-url", "scaler-url"} <= used
     assert "Secret" not in {found["kind"] for found in base()}
     assert not [name for name in settings() if re.search("KEY|SECRET|PASSWORD|TOKEN|_SK|_AK|_URL", name)]
+
+
+def test_keys_of_services_reach_the_workers_and_what_downloads_for_them() -> None:
+    named = {"secretRef": {"name": "votequeue-keys", "optional": True}}
+    for queue in broker.QUEUES:
+        pod = pods()[queue]
+        for each in [*pod.get("initContainers", []), *pod["containers"]]:
+            assert named in each["envFrom"]
 
 
 def test_pods_are_restricted() -> None:
@@ -276,3 +284,8 @@ def test_flower_and_the_live_pages_are_reached_through_the_cluster_s_login_only(
 def test_the_query_names_the_model_of_the_settings() -> None:
     query = of_kind("ScaledObject")["infer"]["spec"]["triggers"][0]["metadata"]["query"]
     assert query.count(f"'{settings()['VOTEQUEUE_MODEL']}'") == 2
+
+
+def test_the_producer_enqueues_for_the_model_of_the_settings() -> None:
+    (producer,) = pods()["Pod"]["containers"]
+    assert {"name": "VOTEQUEUE_MODEL", "value": settings()["VOTEQUEUE_MODEL"]} in producer["env"]
