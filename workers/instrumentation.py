@@ -38,9 +38,13 @@ WAITED = Counter("votequeue_limit_wait_seconds", "Waits for limits and budgets",
 
 
 def rounds_settled(ends: Sequence[Settled], sampled: bool) -> None:
-    """Count recorded rounds; ``sampled``: their votes are new, not those of another run."""
+    """Count recorded rounds; ``sampled``: their votes are new, not those of another run.
+
+    An answer at the deadline has no round if it has no votes.
+    """
     for end in ends:
-        ROUNDS.labels("repeated" if end.answer is None else "answered").inc()
+        if end.sampled or not sampled:
+            ROUNDS.labels("repeated" if end.answer is None else "answered").inc()
         if end.answer is not None:
             ANSWERS.labels(end.answer.how).inc()
             DONE.labels(end.claim.job.queue).inc()
