@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from infra import programs
 from shared import settings as environment
 from shared import urls, worker_state
+from shared.errors import UserError
 from shared.settings import Settings
 
 SECONDS = 5.0
@@ -52,6 +53,21 @@ def leads_through_socks(url: str) -> bool:
     return any(proxy.startswith("socks") for proxy in urllib.request.getproxies().values())
 
 
+def require_index(settings: Settings) -> None:
+    """Check that the Qdrant server answers, if the settings name one.
+
+    Raises:
+        UserError: it does not answer.
+    """
+    if not settings.qdrant_url or leads_through_socks(settings.qdrant_url):
+        return
+    if (error := probe_error(f"{settings.qdrant_url.rstrip('/')}/readyz")) is not None:
+        raise UserError(
+            f"Qdrant at {settings.qdrant_url} does not answer ({error}): start it, or fix "
+            "VOTEQUEUE_QDRANT_URL (empty: an index in each worker's memory)"
+        )
+
+
 def worker_error(settings: Settings, question: str) -> str | None:
     """Ask whether the workers below this home folder are ``live`` or ``ready``; return why not."""
     workers = list(worker_state.read(settings.home))
@@ -69,7 +85,11 @@ def main() -> int:
     """Answer one question about the workers of this machine; exit 1: no."""
     parser = argparse.ArgumentParser(prog="python -m infra.health", description="Probe the workers here.")
     parser.add_argument("question", choices=["live", "ready"])
-    error = worker_error(environment.load(), parser.parse_args().question)
+    question = parser.parse_args().question
+    try:
+        error = worker_error(environment.load(), question)
+    except UserError as invalid:
+        error = str(invalid)
     if error:
         print(error, file=sys.stderr)
     return int(error is not None)
