@@ -22,6 +22,7 @@ from workers import instrumentation, outcomes
 log = logging.getLogger(__name__)
 # A worker claims an item milliseconds after taking its message, never this late.
 LOST_AFTER = 10.0
+# After an outage of the ledger, workers have recorded the votes that came meanwhile.
 VOTES_RECORDED = 3.0
 SENT_A_SWEEP = 2000
 CLEARED_AT_ONCE = 500
@@ -54,12 +55,11 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), node: str |
     if steady >= settings.lease:
         begun = _broker_time()
         expired += _taken_back(claims.expire(settings.max_losses), begun, node)
-    begun_at = time.monotonic()
-    # After an outage of the ledger, workers record the votes that have come meanwhile.
+    started = time.monotonic()
     if steady >= VOTES_RECORDED and (answered := deadlines.answer_due(settings.sweep)):
         instrumentation.rounds_settled(answered, sampled=True)
         log.info("%d questions were answered at their deadline", len(answered))
-    behind = time.monotonic() - begun_at >= settings.sweep
+    behind = time.monotonic() - started >= settings.sweep
     try:
         _notice_flush()
         for queue, request in outbox.to_rearrange().items():

@@ -25,9 +25,9 @@ from shared.ledger.schema import OPEN, Control, State
 from shared.options import Sampling
 from shared.voting import Answer, Outcome, Vote
 
-items, attempts, early, votes = (schema.items.c, schema.attempts.c, schema.early_votes.c, schema.votes.c)
+items, attempts, early, votes = schema.items.c, schema.attempts.c, schema.early_votes.c, schema.votes.c
 OUTCOME = "answered at the deadline"
-PER_SECOND = 2000  # questions that are answered at least
+PER_SECOND = 2000  # at least so many questions are answered
 
 
 @dataclass(frozen=True)
