@@ -29,7 +29,7 @@ def ui(
         from producers.ui import server
     except ImportError as error:
         raise UserError(f"`votequeue ui` needs {error.name}: install votequeue[ui]") from None
-    console.note(f"serving http://{address.url_host}:{port}/ (Ctrl-C ends it)")
+    everywhere = " on all addresses of this machine" if address.near != host else ""
+    console.note(f"serving http://{address.url_host}:{port}/{everywhere} (Ctrl-C ends it)")
     flower = programs.Address(loaded.flower_host, loaded.flower_port)
-    url = f"http://{flower.url_host}:{flower.port}/"
-    server.run(host, port, programs.flower_login(loaded), url)
+    server.run(host, port, programs.flower_login(loaded), flower)
