@@ -118,7 +118,7 @@ function barChart(chart) {
       draw(bar, "title", {}, `${label}: ${+value.toFixed(1)} ${name}`);
       below += value;
     });
-    if (chart.notes?.[at]) draw(svg, "text", { x: middle, y: y(below) - 3, "text-anchor": "middle" }, chart.notes[at]);
+    if (chart.notes?.[at] && at % every === 0) draw(svg, "text", { x: middle, y: y(below) - 3, "text-anchor": "middle" }, chart.notes[at]);
     if (at % every === 0) {
       const most = Math.max(3, Math.floor((slot * every) / 6)), short = label.length > most ? `${label.slice(0, most - 1)}…` : label;
       draw(svg, "text", { x: middle, y: HEIGHT - BOTTOM + 15, "text-anchor": "middle" }, short);

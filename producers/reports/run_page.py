@@ -27,9 +27,9 @@ from shared.prompt_files import PromptTemplate
 from shared.prompts import FewShotExample
 
 _CHUNK = 40  # questions, or shared texts, that are unpacked together
-_CHARACTERS = 22_000_000  # of votes: 10,000 questions then take less than 30 MB
+_CHARACTERS = 21_000_000  # of votes: 10,000 questions then take less than 30 MB
 _ASKED = 2  # times the space of votes, which repeat their problem's words, that other texts take
-_LEAST_SHOWN = 400  # characters of a text
+_LEAST_SHOWN = 100  # characters of a text
 _TEXTS = "text", "thinking", "output", "first_text"
 _OF_QUESTION = "key", "state", "reason", "gold", "claims", "answer", "texts_dropped_at"
 _OF_CALL = (

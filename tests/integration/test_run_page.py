@@ -353,6 +353,8 @@ def test_the_command_refuses_what_has_no_page(
     assert votequeue("report", answered, "--html", "--revote", "-o", "page.html").code == 2
     refused = votequeue("report", answered, "--html", "-o", "data.jsonl")
     assert (refused.code, "is data of run 'r'" in refused.err) == (1, True)
+    refused = votequeue("report", answered, "--html", "-o", ".")
+    assert (refused.code, ". is a folder: name a file to write" in refused.err) == (1, True)
     call_fixtures.reason_run(home, run_fixtures.entry("p1"), name="texts")
     refused = votequeue("report", "texts", "--html", "-o", "page.html")
     assert (refused.code, "is a reason run, and this needs an infer run" in refused.err) == (1, True)

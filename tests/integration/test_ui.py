@@ -137,7 +137,7 @@ def test_the_overview_shows_what_a_person_has_decided(home: Path) -> None:
     text = client().get("/").text
     assert '<progress aria-label="progress of cancelled" value="3" max="3"></progress>' in text
     assert "<td>3/3</td>" in text
-    assert "<td>cancelled</td>" in text
+    assert "<td>2 cancelled</td>" in text
     assert '<progress aria-label="progress of paused" value="0" max="3"></progress>' in text
     assert "<td>paused, priority 7</td>" in text
 
