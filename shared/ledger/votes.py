@@ -265,15 +265,12 @@ def count_prompt_tokens(run: str) -> int:
 def text_lengths(run: str) -> tuple[Counter[int], Counter[int]]:
     """Count the texts of a run's votes, and its entries, by their number of characters."""
     of_votes, of_entries = Counter[int](), Counter[int]()
+    counted = [(of_votes, text) for text in (votes.text, votes.thinking, votes.output, votes.first_text)]
     with engine.streaming() as connection:
-        for text in (votes.text, votes.thinking, votes.output, votes.first_text):
+        for lengths, text in [*counted, (of_entries, schema.entries.c.text)]:
             length = sa.func.length(text)
-            query = sa.select(length, sa.func.count()).where(votes.run == run, length > 0)
-            of_votes.update(dict(connection.execute(query.group_by(length)).tuples().all()))
-        entries = schema.entries.c
-        length = sa.func.length(entries.text)
-        query = sa.select(length, sa.func.count()).where(entries.run == run)
-        of_entries.update(dict(connection.execute(query.group_by(length)).tuples().all()))
+            query = sa.select(length, sa.func.count()).where(text.table.c.run == run, length > 0)
+            lengths.update(dict(connection.execute(query.group_by(length)).tuples().all()))
     return of_votes, of_entries
 
 
