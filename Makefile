@@ -96,19 +96,21 @@ images: venv  ## what the Dockerfiles do, without Docker: the wheel, each extra 
 
 # The tools for releases, in an environment of their own.
 $(TOOLS): Makefile
-	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install -q uv==0.13.9 pip-audit==2.10.1 pip-licenses==5.5.5 && touch $(TOOLS)
+	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install -q pip==26.3 uv==0.13.9 pip-audit==2.10.1 && touch $(TOOLS)
 
 # The images' versions are those that are tested here. torch's registry build wants another triton than its CPU build.
 LOCK := env UV_SYSTEM_CERTS=1 $(TOOLS)/bin/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command "make lock"
 LINUX := --python-platform x86_64-unknown-linux-gnu
 SERVICES := --extra local --extra report --extra collect --extra reason --extra ui
+# What builds votequeue itself in an image.
+BUILD := <(sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml)
 
 lock: $(TOOLS)  ## the locks with the hashes of all files, from infra/cpu.in and pyproject.toml
 	$(LOCK) --universal --python-version 3.11 --no-deps infra/cpu.in -o infra/cpu.lock
 	@grep -v '^triton' infra/cpu.in > $(TOOLS)/constraints.in
-	$(LOCK) --python-version 3.11 $(LINUX) -c $(TOOLS)/constraints.in $(SERVICES) pyproject.toml -o infra/services.lock
-	$(LOCK) --python-version 3.11 $(LINUX) -c $(TOOLS)/constraints.in $(SERVICES) --extra translate pyproject.toml -o infra/translate.lock
-	$(LOCK) --python-version 3.12 $(LINUX) --extra infer --extra train --extra programs pyproject.toml -o infra/gpu.lock
+	$(LOCK) --python-version 3.11 $(LINUX) -c $(TOOLS)/constraints.in $(SERVICES) pyproject.toml $(BUILD) -o infra/services.lock
+	$(LOCK) --python-version 3.11 $(LINUX) -c $(TOOLS)/constraints.in $(SERVICES) --extra translate pyproject.toml $(BUILD) -o infra/translate.lock
+	$(LOCK) --python-version 3.12 $(LINUX) --extra infer --extra train --extra programs pyproject.toml $(BUILD) -o infra/gpu.lock
 
 audit: $(TOOLS)  ## known vulnerabilities of the pinned versions, if the database answers
 	@for lock in infra/*.lock; do \
@@ -118,8 +120,8 @@ audit: $(TOOLS)  ## known vulnerabilities of the pinned versions, if the databas
 			echo "audit: $$lock: skipped: the registry tells nothing about $$unknown packages"; continue; fi; \
 		echo "audit: $$lock: $$said"; [ $$code = 0 ] || exit $$code; done
 
-licences: venv $(TOOLS)  ## docs/licences.md: the licence of each pinned package
-	@exec $(BIN)/python -m tests.licences $(TOOLS)/bin/pip-licenses
+licences: venv $(TOOLS)  ## docs/licences.md: the licence of each locked package
+	@exec $(BIN)/python -m tests.licences $(TOOLS)/bin/pip
 
 lint: venv  ## ruff, mypy, import-linter
 	@$(call check,ruff check)

@@ -12,7 +12,7 @@ COPY shared shared
 COPY producers producers
 COPY workers workers
 COPY infra infra
-RUN --mount=type=cache,target=/root/.cache/pip python -m pip install --no-deps .
+RUN --mount=type=cache,target=/root/.cache/pip python -m pip install --no-deps --no-build-isolation .
 
 # A number, so that Kubernetes can tell that it is not root's.
 USER 10001

@@ -7,30 +7,62 @@ vLLM reserves a share of its GPU's memory, so two engines on one GPU run out of 
 GPU the engines get cores: two that use the same cores slow each other down.
 """
 
+import itertools
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from shared.errors import UserError
 
 GPUS, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 CORES = "VLLM_CPU_OMP_THREADS_BIND"
+DRIVER = Path("/proc/driver/nvidia")
+ENGINES_SHARE = 0.9  # of a GPU's memory, for its engines together; their CUDA contexts need some more
 
 
 def gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """List the GPUs that programs of this machine may use, as CUDA_VISIBLE_DEVICES names them."""
-    if GPUS in environment:
-        return [name.strip() for name in environment[GPUS].split(",") if name.strip() not in ("", "-1")]
-    return nvidia_smi("--query-gpu=index", "--format=csv,noheader")
+    """List the GPUs that programs of this machine may use, as CUDA_VISIBLE_DEVICES names them.
+
+    Raises:
+        UserError: it names a GPU that is not there, or one twice; or nvidia-smi does not work.
+    """
+    names = [name.strip() for name in environment.get(GPUS, "").split(",")]
+    # CUDA ignores what follows an invalid name.
+    visible = [*itertools.takewhile(lambda name: name not in ("", "-1"), names)]
+    if GPUS in environment and not visible:
+        return []
+    there = nvidia_smi("--query-gpu=index", "--format=csv,noheader")
+    if GPUS not in environment:
+        return there
+    if not there:  # some containers have the driver, but no nvidia-smi
+        return visible if DRIVER.exists() else []
+    missing = [name for name in visible if name.isdecimal() and name not in there]  # others are UUIDs
+    if missing or len(set(visible)) < len(visible):
+        raise UserError(
+            f"{GPUS} is {environment[GPUS]}, but the GPUs here are {', '.join(there)}: name some of them, "
+            "each once, or unset it"
+        )
+    return visible
 
 
 def nvidia_smi(*arguments: str) -> list[str]:
-    """Give the lines that nvidia-smi prints; none if it is missing or does not work."""
+    """Give the lines that nvidia-smi prints; none if it is missing.
+
+    Raises:
+        UserError: it does not work.
+    """
     command = ["nvidia-smi", *arguments]  # its folder differs among drivers and containers
     try:
-        printed = subprocess.check_output(command, text=True, timeout=20, stderr=subprocess.DEVNULL)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
+        printed = subprocess.check_output(command, text=True, timeout=20, stderr=subprocess.STDOUT)  # noqa: S603
+    except FileNotFoundError:
         return []
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = " ".join(str(getattr(error, "output", None) or error).split())
+        raise UserError(
+            f"nvidia-smi does not work ({reason[:200]}): repair the driver (in a container: its toolkit), or "
+            f"set {GPUS} to nothing to use no GPU"
+        ) from None
     return printed.split("\n")[:-1]
 
 
@@ -47,8 +79,10 @@ def assign(
     The ``others`` take turns at the GPUs that remain, or at all of them.
 
     Raises:
-        UserError: there are not enough GPUs.
+        UserError: there are not enough GPUs (see also `gpus`).
     """
+    if not engines and not others:
+        return {}
     visible = gpus(environment)
     if not visible:
         cores = sorted(os.sched_getaffinity(0))
@@ -60,7 +94,7 @@ def assign(
         }
     groups = [visible[at : at + tensor_parallel] for at in range(0, len(visible), tensor_parallel)]
     groups = [group for group in groups if len(group) == tensor_parallel]
-    if len(engines) > (room := len(groups) * int(1 / gpu_memory)):
+    if len(engines) > (room := len(groups) * max(1, int(ENGINES_SHARE / gpu_memory))):
         raise UserError(
             f"{len(engines)} engines (`--infer`, `--serve`) do not fit the {len(visible)} visible GPUs, "
             f"which have room for {room}: start fewer (an engine takes {tensor_parallel} of them, "

@@ -21,7 +21,7 @@ COPY shared shared
 COPY producers producers
 COPY workers workers
 COPY infra infra
-RUN uv pip install --system --no-cache --no-deps .
+RUN uv pip install --system --no-cache --no-deps --no-build-isolation .
 
 COPY --chmod=755 <<'SCRIPT' /usr/local/bin/with-own-gpu
 #!/bin/bash

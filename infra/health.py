@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from infra import programs
 from shared import settings as environment
 from shared import urls, worker_state
+from shared.errors import UserError
 from shared.settings import Settings
 
 SECONDS = 5.0
@@ -50,6 +51,21 @@ def leads_through_socks(url: str) -> bool:
     if urls.is_loopback(host) or urllib.request.proxy_bypass(host):
         return False
     return any(proxy.startswith("socks") for proxy in urllib.request.getproxies().values())
+
+
+def require_index(settings: Settings) -> None:
+    """Check that the Qdrant server answers, if the settings name one.
+
+    Raises:
+        UserError: it does not answer.
+    """
+    if not settings.qdrant_url or leads_through_socks(settings.qdrant_url):
+        return
+    if (error := probe_error(f"{settings.qdrant_url.rstrip('/')}/readyz")) is not None:
+        raise UserError(
+            f"Qdrant at {settings.qdrant_url} does not answer ({error}): start it, or fix "
+            "VOTEQUEUE_QDRANT_URL (empty: an index in each worker's memory)"
+        )
 
 
 def worker_error(settings: Settings, question: str) -> str | None:

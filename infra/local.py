@@ -159,14 +159,8 @@ def refuse_without_weights(settings: Settings, needed: bool) -> None:
 
 def refuse_without_index(settings: Settings, workers: Mapping[str, int]) -> None:
     """Fail early if the Qdrant server of the infer workers does not answer."""
-    needed = settings.qdrant_url and needs_weights(settings, workers)
-    if not settings.qdrant_url or not needed or health.leads_through_socks(settings.qdrant_url):
-        return
-    if (error := health.probe_error(f"{settings.qdrant_url.rstrip('/')}/readyz")) is not None:
-        raise UserError(
-            f"Qdrant at {settings.qdrant_url} does not answer ({error}): start it, or fix "
-            "VOTEQUEUE_QDRANT_URL (empty: an index in each worker's memory)"
-        )
+    if needs_weights(settings, workers):
+        health.require_index(settings)
 
 
 def refuse_taken_ports(settings: Settings, serve: bool) -> None:
@@ -281,7 +275,7 @@ def print_status(settings: Settings, layout: Layout) -> None:
     for program in list_programs(layout):
         say(f"  {program.name:<12} {program.state:<10} log: {layout.log(program.name)}")
     flower = programs.flower(settings)
-    say(f"Flower: http://{flower.near}:{flower.port}")
+    say(f"Flower: http://{flower.url_host}:{flower.port}")
     if monitoring.PROMETHEUS in names_of(layout, "RUNNING"):
         say(f"Prometheus: {monitoring.url(settings)}")
 

@@ -9,6 +9,7 @@ goes into the configuration; the programs read their settings from the environme
 nothing.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -69,24 +70,27 @@ class Address:
         """Return `near` as a URL has it."""
         return f"[{self.near}]" if ":" in self.near else self.near
 
+    def __str__(self) -> str:
+        """Format the address as in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     def free(self) -> bool:
         """Return whether the port is free.
 
         Raises:
-            UserError: this machine has no such address.
+            UserError: this machine has no such address, or does not let us listen there.
         """
         try:
-            family, kind, protocol, _, place = socket.getaddrinfo(
-                self.host, self.port, type=socket.SOCK_STREAM
-            )[0]
-        except OSError:
-            raise UserError(f"{self.host} is not an address of this machine: fix the setting") from None
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            family, kind, protocol, _, place = found[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(place)
-            except OSError:
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
                 return False
+            # A name without an address, an address of another machine, a port below 1024.
+            raise UserError(f"cannot listen on {self} ({error.strerror}): correct the setting") from None
         return True
 
 

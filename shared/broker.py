@@ -265,6 +265,15 @@ def server() -> dict[str, Any]:
         raise unreachable(error) from None
 
 
+def require_writable() -> None:
+    """Write and remove a key of ours. Raises as `ping` does, also if a user or a replica may not write."""
+    try:
+        client().set(KEY_PREFIX + "written", "", ex=60)
+        client().delete(KEY_PREFIX + "written")
+    except redis.RedisError as error:
+        raise unreachable(error) from None
+
+
 def now() -> float:
     """Give the broker's time in seconds since the epoch. Raises as `ping` does."""
     try:

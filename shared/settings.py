@@ -247,6 +247,19 @@ class Settings(SamplingDefaults, BaseSettings):
         return (1, self.calls_in_flight) if remote else (self.batch_size, self.batches_in_flight)
 
     @property
+    def refusal(self) -> tuple[str, str] | None:
+        """Say why an infer worker would not start: an option and what is wrong with it; None: it would."""
+        if not GENERATORS[self.generator].calls_provider:
+            return None
+        if self.provider is None:
+            return "provider", f"generator {self.generator} needs one"
+        if self.provider not in (able := [each.name for each in PROVIDERS.values() if each.samples]):
+            return "provider", f"{self.provider} samples no votes; these do: {', '.join(able)}"
+        if self.provider != "local" and "model" not in self.model_fields_set:
+            return "model", f"name the model of provider {self.provider}"
+        return None
+
+    @property
     def ledger(self) -> str:
         """Give the ledger's URL with its password: for SQLAlchemy, never for a log."""
         if self.ledger_url is None or not self.ledger_url.get_secret_value():

@@ -9,6 +9,7 @@ The libraries' own parsers do quote it.
 """
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ TLS_OPTIONS = (
     "ssl_password",
     "ssl_check_hostname",
 )
+FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "sslrootcert")
 CERTIFICATES = ("required", "optional", "none")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}")
 _QUOTES = "\"'`“”‘’"
@@ -89,6 +91,7 @@ def ledger(text: str) -> str:
     parts = _folded(parts, "user", "dbname")
     if parts.place.startswith(":"):
         raise ValueError(f"it names a port and no host: write it as {LEDGER}")
+    _check_certificates(parts)
     return parts.text
 
 
@@ -219,7 +222,15 @@ def _verifying(parts: Parts) -> Parts:
         raise ValueError(f"its query may only contain username, password, db and {', '.join(TLS_OPTIONS)}")
     if options["ssl_cert_reqs"] not in CERTIFICATES:
         raise ValueError(f"its ssl_cert_reqs is not one of {', '.join(CERTIFICATES)}")
+    _check_certificates(parts)
     return replace(parts, query=tuple(options.items()))
+
+
+def _check_certificates(parts: Parts) -> None:
+    """Check the named files: without them, a server would only seem not to answer."""
+    for name, file in parts.query:
+        if name in FILES and file != "system" and not (Path(file).is_file() and os.access(file, os.R_OK)):
+            raise ValueError(f"its {name} names no file that can be read: correct its path")
 
 
 def _check_file(rest: str) -> None:

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,15 +25,16 @@ from tests.servers.openai import ChatServer
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-EXTRAS = ["", *PROJECT["optional-dependencies"], "services.lock"]
+LOCKS = ["services.lock", "translate.lock"]  # what infra/cpu.Dockerfile installs, with hashes
+EXTRAS = ["", *PROJECT["optional-dependencies"], *LOCKS]
 NEEDS_CUDA = {"infer"}
 WHOLE = {"infer-cpu"}  # its dependencies would bring CUDA builds beside a CPU torch: see infra/cpu.in
 PATIENCE = 300.0  # seconds
+PIP = [sys.executable, "-m", "pip"]
 OWN_PORTS = {
     "VOTEQUEUE_BROKER_URL": f"redis://127.0.0.1:{valkey.free_port()}/0",
     "VOTEQUEUE_FLOWER_PORT": str(valkey.free_port()),
 }
-SERVICES = "services.lock"  # what infra/cpu.Dockerfile installs, with hashes
 HELP = """
 import typer, producers
 from typer.testing import CliRunner
@@ -63,6 +65,11 @@ REASONED = [
     ["enqueue", "reason", "questions.jsonl", "--label", "correct", *CHAT, "--run", "mine"],
     COLLECTED,
 ]
+TRANSLATED = [
+    SAMPLED,
+    ["enqueue", "translate", "questions.jsonl", "--strategy", "back-translation", *CHAT, "--run", "mine"],
+    COLLECTED,
+]
 # The commands of each extra. The ledger has a run `done`, which is answered.
 SMOKE: dict[str, list[list[str]]] = {
     "": BASE,
@@ -79,17 +86,14 @@ SMOKE: dict[str, list[list[str]]] = {
     "infer-remote": [SAMPLED, ["enqueue", "infer", "questions.jsonl", *REMOTE, "--run", "mine"], COLLECTED],
     "train": [],
     "reason": REASONED,
-    "translate": [
-        SAMPLED,
-        ["enqueue", "translate", "questions.jsonl", "--strategy", "back-translation", *CHAT, "--run", "mine"],
-        COLLECTED,
-    ],
+    "translate": TRANSLATED,
     "programs": BASE,
     "ui": [],
     "collect": [["collect", "done", "-o", "answers.parquet"], ["collect", "done", "-o", "answers.hf"]],
     "report": [["report", "done", "-o", "report"], ["report", "done", "--html", "-o", "page.html"]],
     "dev": BASE,
-    SERVICES: [*REASONED, ["report", "done", "-o", "report"]],
+    "services.lock": [*REASONED, ["report", "done", "-o", "report"]],
+    "translate.lock": TRANSLATED,
 }
 # What runs beside the commands; without commands, it only gets ready and is told to stop.
 PORT = str(valkey.free_port())
@@ -99,7 +103,8 @@ BESIDE = {
     "reason": ["worker", "reason"],
     "translate": ["worker", "translate"],
     "ui": ["ui", "--port", PORT],
-    SERVICES: ["worker", "reason"],
+    "services.lock": ["worker", "reason"],
+    "translate.lock": ["worker", "translate"],
 }
 LISTENS = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}/', timeout=5)"
 RAN = """
@@ -126,7 +131,7 @@ def main() -> int:
     failed = []
     with tempfile.TemporaryDirectory(prefix="votequeue-images-") as name, services() as variables:
         folder = Path(name)
-        run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", name, str(ROOT)], folder, {})
+        run([*PIP, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", name, str(ROOT)], folder, {})
         (wheel,) = folder.glob("votequeue-*.whl")
         prepare(folder / "done", variables)
         for extra in chosen:
@@ -183,6 +188,8 @@ def attempt(wheel: Path, extra: str, folder: Path, provided: Mapping[str, str]) 
     with contextlib.ExitStack() as stack:
         if program := BESIDE.get(extra):
             stack.enter_context(beside([votequeue, *program], work, variables))
+        if ["down"] in SMOKE[extra]:
+            stack.callback(run, [votequeue, "down"], work, variables)
         for words in SMOKE[extra]:
             run([votequeue, *words], work, variables)
     if check := CHECKS.get(extra):
@@ -216,7 +223,7 @@ def beside(command: list[str], folder: Path, variables: Mapping[str, str]) -> It
     finally:
         process.terminate()
         code = process.wait(PATIENCE)
-    if code:
+    if code not in (0, -signal.SIGTERM):  # uvicorn ends by the signal itself
         raise subprocess.CalledProcessError(code, command, stderr=log.read_text("utf-8", "replace"))
 
 
@@ -227,9 +234,9 @@ def install(pip: list[str], wheel: Path, extra: str, wanted: str, work: Path) ->
         run([*pip, torch], work, {})
         run([*pip, "--no-deps", "--require-hashes", "-r", str(ROOT / "infra/cpu.lock")], work, {})
         run([*pip, "--no-deps", str(wheel)], work, {})
-    elif extra == SERVICES:
-        run([*pip, "--require-hashes", "-r", str(ROOT / "infra" / SERVICES)], work, {})
-        run([*pip, "--no-deps", str(wheel)], work, {})
+    elif extra in LOCKS:
+        run([*pip, "--require-hashes", "-r", str(ROOT / "infra" / extra)], work, {})
+        run([*pip, "--no-deps", "--no-build-isolation", str(ROOT)], work, {})
     else:
         constraints = work.parent / "constraints.txt"
         constraints.write_text("\n".join(line for line in pins() if not line.startswith("triton")))

@@ -29,18 +29,10 @@ def chosen(kind: str, given: Mapping[str, str]) -> Settings:
     if given:
         settings.load.cache_clear()
     loaded = settings.load()
-    if kind == INFER:
-        _check(loaded)
+    if kind == INFER and loaded.refusal:
+        option, problem = loaded.refusal
+        raise typer.BadParameter(problem, param_hint=f"--{option}")
     return loaded
-
-
-def _check(loaded: Settings) -> None:
-    if not GENERATORS[loaded.generator].calls_provider:
-        return
-    if loaded.provider is None:
-        raise typer.BadParameter(f"generator {loaded.generator} needs one", param_hint="--provider")
-    if loaded.provider != "local" and "model" not in loaded.model_fields_set:
-        raise typer.BadParameter(f"name the model of provider {loaded.provider}", param_hint="--model")
 
 
 def queues(kind: str, loaded: Settings, named: bool) -> list[str]:

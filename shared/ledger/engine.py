@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import quote
 
 import psycopg
 import psycopg.conninfo
@@ -75,16 +74,10 @@ def engine() -> sa.Engine:
     if url.startswith("sqlite"):
         _make_folder(url)
         url = _readable(url)
-    try:
-        opened = sa.create_engine(url, pool_pre_ping=True, connect_args=_connect_args(url))
-    except (SQLAlchemyError, ImportError) as error:
-        raise UserError(f"VOTEQUEUE_LEDGER_URL is not a usable database URL: {error}") from None
-    _refuse_unknown_options(opened)
+    opened = _opened(url)
     if opened.dialect.name == "sqlite":
         sa.event.listen(opened, "connect", _prepare_sqlite)
         sa.event.listen(opened, "begin", _begin_immediate)
-    else:
-        sa.event.listen(opened, "do_connect", _connect_postgres)
     try:
         with _translated():
             revision = _revision(opened) or _make_tables(opened)
@@ -92,6 +85,51 @@ def engine() -> sa.Engine:
         opened.dispose()
         raise
     opened.update_execution_options(revision=revision)
+    return opened
+
+
+@contextlib.contextmanager
+def examining() -> Iterator[sa.Connection]:
+    """Connect to the ledger as it is: nothing is created or changed.
+
+    Raises:
+        UserError, ServiceUnreachable: as `engine`, and for an SQLite file that is missing.
+    """
+    url = settings.load().ledger
+    opened = _opened(_unchanged(sqlite_files.of_url(url)[0]) if url.startswith("sqlite") else url)
+    try:
+        with _translated(), opened.connect() as connection:
+            yield connection
+    finally:
+        opened.dispose()
+
+
+def require_writable(connection: sa.Connection) -> None:
+    """Check that the ledger, or its tables to be made, can be written; it changes nothing.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if file := sqlite_files.path_of(connection):
+        able = os.access(file, os.W_OK)
+    elif migrations.current(connection):
+        # PostgreSQL checks the permission, and that it is no replica, although no row matches.
+        connection.execute(sa.update(schema.items).where(sa.false()).values(state=schema.State.PENDING))
+        able = True
+    else:
+        able = connection.scalar(sa.text("SELECT has_schema_privilege(current_schema(), 'CREATE')"))
+    if not able:
+        raise UserError(f"the ledger {_place()} cannot be written: correct its permissions")
+
+
+def _opened(url: str) -> sa.Engine:
+    try:
+        opened = sa.create_engine(url, pool_pre_ping=True, connect_args=_connect_args(url))
+    except (SQLAlchemyError, ImportError) as error:
+        raise UserError(f"VOTEQUEUE_LEDGER_URL is not a usable database URL: {error}") from None
+    _refuse_unknown_options(opened)
+    if opened.dialect.name == "postgresql":
+        sa.event.listen(opened, "do_connect", _connect_postgres)
     return opened
 
 
@@ -127,15 +165,18 @@ def _make_folder(url: str) -> None:
 
 
 def _readable(url: str) -> str:
-    """Open a read-only ledger as immutable; nothing can write to it.
-
-    Otherwise, SQLite would create its -shm file even for reading.
-    """
+    """Open a read-only ledger as immutable; nothing can write to it."""
     path = Path(sa.make_url(url).database or "")
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     if not path.is_file() or writable or path.with_name(f"{path.name}-wal").exists():
         return url
-    return f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&immutable=1&uri=true"
+    return _unchanged(path)
+
+
+def _unchanged(path: Path) -> str:
+    # SQLite would create its -shm file even for reading; without a -wal file, nothing writes to the ledger.
+    immutable = {} if path.with_name(f"{path.name}-wal").exists() else {"immutable": "1"}
+    return f"sqlite:///{sqlite_files.uri(path, uri='true', **immutable)}"
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -324,8 +365,7 @@ def _is_outside(error: DBAPIError) -> bool:
 def _explained(error: DBAPIError) -> UserError:
     if getattr(error.orig, "sqlstate", None) in _CONFLICTS:
         return Conflict("the ledger aborted a transaction that conflicted with another one")
-    url = sa.make_url(settings.load().ledger)
-    place = url.database if url.get_backend_name() == "sqlite" else f"{url.host}:{url.port or 5432}"
+    place = _place()
     reason = str(error.orig).strip().splitlines()[0]
     forbidden = getattr(error.orig, "sqlstate", None) in _FORBIDDEN
     if forbidden or "readonly" in reason or "unable to open" in reason:
@@ -333,6 +373,11 @@ def _explained(error: DBAPIError) -> UserError:
     if "is full" in reason or "No space" in reason:
         return ServiceUnreachable(f"the disk of the ledger {place} is full: free some space")
     return ServiceUnreachable(f"the ledger at {place} does not work ({reason}): see VOTEQUEUE_LEDGER_URL")
+
+
+def _place() -> str | None:
+    url = sa.make_url(settings.load().ledger)
+    return url.database if url.get_backend_name() == "sqlite" else f"{url.host}:{url.port or 5432}"
 
 
 def now(connection: sa.Connection) -> float:

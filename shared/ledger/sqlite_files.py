@@ -8,7 +8,7 @@ import itertools
 import os
 import sqlite3
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
 
@@ -26,6 +26,7 @@ def of_url(url: str) -> list[Path]:
     """Give the files that an SQLite ledger may have, its main file first; none for PostgreSQL."""
     parsed = sa.make_url(url)
     name = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    name = unquote(name.removeprefix("file:")) if name else None
     return [Path(name + ending) for ending in ("", "-wal", "-shm")] if name else []
 
 

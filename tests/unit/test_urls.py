@@ -91,6 +91,8 @@ def test_tls_verifies_the_server_unless_told_otherwise() -> None:
         ("redis://h?ssl_password=S3cret", "rediss://"),
         ("rediss://h?S3cret=1", "ssl_cert_reqs"),
         ("rediss://h?ssl_cert_reqs=S3cret", "required, optional, none"),
+        ("rediss://h?ssl_ca_certs=/S3/none", "its ssl_ca_certs names no file that can be read"),
+        ("rediss://h?ssl_keyfile=/usr", "its ssl_keyfile names no file that can be read"),
     ],
 )
 def test_a_broker_that_cannot_be_used_is_said_in_a_sentence(url: str, said: str) -> None:
@@ -109,6 +111,7 @@ def test_a_broker_that_cannot_be_used_is_said_in_a_sentence(url: str, said: str)
         "postgres://me:a:b@db.lan:5432/votequeue?sslmode=require",
         "postgresql+psycopg://me@h1,h2/votequeue",
         "postgresql:///votequeue",
+        "postgresql://h/d?sslmode=verify-full&sslrootcert=system",
     ],
 )
 def test_a_ledgers_url_that_fits_stays_as_it_is(url: str) -> None:
@@ -133,6 +136,7 @@ def test_a_ledgers_url_that_fits_stays_as_it_is(url: str) -> None:
         ("postgresql+psycopg2://u:S3cret@h/d", "psycopg2"),
         ("postgresql://:5432/d", "no host"),
         ("postgresql://u:S3cret@h:port/d", "port"),
+        ("postgresql://h/d?sslrootcert=/S3/none", "its sslrootcert names no file that can be read"),
     ],
 )
 def test_a_ledger_that_cannot_be_used_is_said_in_a_sentence(url: str, said: str) -> None:

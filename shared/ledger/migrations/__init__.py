@@ -35,7 +35,7 @@ def current(connection: sa.Connection) -> str | None:
     inspector = sa.inspect(connection)
     tables = set(inspector.get_table_names())
     if schema.items.name not in tables:
-        if VERSION_TABLE in tables:
+        if tables:
             raise UserError("VOTEQUEUE_LEDGER_URL names another program's database: use a separate one")
         return None
     if VERSION_TABLE in tables:
