@@ -28,6 +28,7 @@ from shared.prompts import FewShotExample
 
 _CHUNK = 40  # questions, or shared texts, that are unpacked together
 _CHARACTERS = 21_000_000  # of votes: 10,000 questions then take less than 30 MB
+_CUT = 18_000_000  # if there are more: texts without their middle repeat less
 _ASKED = 2  # times the space of votes, which repeat their problem's words, that other texts take
 _LEAST_SHOWN = 100  # characters of a text
 _TEXTS = "text", "thinking", "output", "first_text"
@@ -105,7 +106,8 @@ def _longest(run: str, histories: Histories) -> int | None:
     asked.update(len(each.asked.problem) + len(each.reasoning) for each in solved if each)
     for length, times in asked.items():
         lengths[length] += _ASKED * times
-    left, texts = _CHARACTERS, lengths.total()
+    fits = sum(length * times for length, times in lengths.items()) <= _CHARACTERS
+    left, texts = _CHARACTERS if fits else _CUT, lengths.total()
     for length, times in sorted(lengths.items()):
         if length * texts > left:
             return max(_LEAST_SHOWN, left // texts)

@@ -274,6 +274,7 @@ def test_long_votes_lose_their_middle_where_not_all_of_them_fit(
     answered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_page, "_CHARACTERS", 0)
+    monkeypatch.setattr(run_page, "_CUT", 0)
     monkeypatch.setattr(run_page, "_LEAST_SHOWN", 20)
     (held,) = run_fixtures.claim(answered, 3)
     run_fixtures.vote(held, [VoteRecord("长" * 80 + "答案是：A", "A", 0.9, True, 80)])
@@ -296,8 +297,12 @@ def test_the_space_of_a_page_is_shared_by_all_its_texts(
     monkeypatch.setattr(run_page, "_LEAST_SHOWN", 1)
     solved = runs.load_examples(runs.get_run("r").examples or "")[2:]
     shown = sum(len(each.asked.problem) + len(each.reasoning) for each in solved)
-    monkeypatch.setattr(run_page, "_CHARACTERS", 2 * 11 + 2 * 5 + 2 * shown + 2 * 60)
+    others = 2 * 11 + 2 * 5 + 2 * shown
+    monkeypatch.setattr(run_page, "_CUT", others + 2 * 60)
+    monkeypatch.setattr(run_page, "_CHARACTERS", others + 2 * max(asked) - 1)
     assert page("r").summary["longest"] == 60
+    monkeypatch.setattr(run_page, "_CHARACTERS", others + 2 * max(asked))
+    assert page("r").summary["longest"] is None
 
 
 def test_long_problems_lose_their_middle_too(
@@ -306,6 +311,7 @@ def test_long_problems_lose_their_middle_too(
     whole = page("r")
     assert None in whole.questions[0]["rounds"][0]["prompt"]  # the problem is there once
     monkeypatch.setattr(run_page, "_CHARACTERS", 0)
+    monkeypatch.setattr(run_page, "_CUT", 0)
     monkeypatch.setattr(run_page, "_LEAST_SHOWN", 8)
     shown = page("r")
     cut = "甲比乙高\n[... 6 characters are left out ...]\n(p1)"
