@@ -113,12 +113,14 @@ lock: $(TOOLS)  ## the locks with the hashes of all files, from infra/cpu.in and
 	$(LOCK) --python-version 3.12 $(LINUX) --extra infer --extra train --extra programs pyproject.toml $(BUILD) -o infra/gpu.lock
 
 audit: $(TOOLS)  ## known vulnerabilities of the pinned versions, if the database answers
-	@for lock in infra/*.lock; do \
+	@failed=0; for lock in infra/*.lock; do \
 		said=$$($(TOOLS)/bin/pip-audit --progress-spinner off --no-deps --disable-pip -r $$lock 2>&1); code=$$?; \
-		unknown=$$(grep -cE 'could not be audited|ConnectionError|ServiceError|Max retries' <<< "$$said"); \
-		if [ $$unknown != 0 ] && ! grep -q '^Found ' <<< "$$said"; then \
-			echo "audit: $$lock: skipped: the registry tells nothing about $$unknown packages"; continue; fi; \
-		echo "audit: $$lock: $$said"; [ $$code = 0 ] || exit $$code; done
+		unknown=$$(grep -c 'could not be audited' <<< "$$said"); known=$$(($$(grep -c == $$lock) - unknown)); \
+		if [ $$code = 0 ]; then said="nothing found in $$known packages; $$unknown are unknown to the registry"; \
+		elif ! grep -q '^Found ' <<< "$$said" && grep -qE 'ConnectionError|ServiceError|Max retries' <<< "$$said"; then \
+			said="skipped: the registry does not answer"; \
+		else failed=1; fi; \
+		echo "audit: $$lock: $$said"; done; exit $$failed
 
 licences: venv $(TOOLS)  ## docs/licences.md: the licence of each locked package
 	@exec $(BIN)/python -m tests.licences $(TOOLS)/bin/pip

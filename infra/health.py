@@ -85,7 +85,11 @@ def main() -> int:
     """Answer one question about the workers of this machine; exit 1: no."""
     parser = argparse.ArgumentParser(prog="python -m infra.health", description="Probe the workers here.")
     parser.add_argument("question", choices=["live", "ready"])
-    error = worker_error(environment.load(), parser.parse_args().question)
+    question = parser.parse_args().question
+    try:
+        error = worker_error(environment.load(), question)
+    except UserError as invalid:
+        error = str(invalid)
     if error:
         print(error, file=sys.stderr)
     return int(error is not None)

@@ -455,6 +455,9 @@ def worker(
         raise typer.BadParameter(f"no queue {queue!r}; choose one of: {', '.join(KINDS)}", param_hint="QUEUE")
     chosen = {"generator": generator, "provider": provider, "model": model}
     loaded = worker_options.chosen(queue, {name: value for name, value in chosen.items() if value})
+    from producers import extras
+
+    extras.require(queue, loaded)
     file_permissions.restrict()
     size, in_flight = loaded.batches
     threads = concurrency or {"infer": size * in_flight, "train": 1}.get(queue, loaded.calls_in_flight)
@@ -506,7 +509,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(arguments, prog_name="votequeue")
     except SystemExit as end:
         return _exit_code(end.code)
-    except (VotequeueError, OSError) as error:
+    except (VotequeueError, OSError, ModuleNotFoundError) as error:
         complain(_sentence(error))
         return 1
     return 0
@@ -519,6 +522,13 @@ def _exit_code(code: object) -> int:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        from producers import extras
+
+        module = (error.name or "").partition(".")[0]
+        if (bringing := extras.bringing(module)) is None:
+            raise error
+        return f"this command needs {module}: install {bringing}"
     if not isinstance(error, OSError):
         return str(error)
     place = f" ({error.filename})" if error.filename else ""

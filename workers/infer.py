@@ -28,14 +28,14 @@ from workers.inference import rounds
 from workers.inference.batcher import Batcher, Ended
 from workers.inference.rounds import Batching, Rounds
 from workers.inference.throughput_meter import ThroughputMeter
-from workers.outcomes import NOTHING_TO_DO, ItemTask, PutOff
+from workers.outcomes import NOTHING_TO_DO, ItemTask, Lost, PutOff
 from workers.periodic import Periodic
 from workers.reconcile import Swept
 from workers.settlement import ErrorPolicies
 
 log = logging.getLogger(__name__)
 STOPPED = PutOff("given back: the worker was stopped")
-HALTED = PutOff("aborted: the run is cancelled, or near its deadline")
+HALTED = Lost("aborted: the run is cancelled, or near its deadline")
 RESCUE_AFTER = 0.5  # seconds; if any worker has a free slot, a message is taken much sooner
 CLAIMED_TOGETHER, CLAIM_LINGER = 64, 0.02
 # An index server will be available again. Without weights or a scorer, a worker cannot answer anything.
@@ -189,7 +189,7 @@ class Answering:
         else:
             # Several workers may take over the same question: one of them claims it.
             if outcome != NOTHING_TO_DO:
-                log.info("left behind by another worker: %s item %d: %s", job.run, job.item, outcome)
+                log.info("taken ahead of its message: %s item %d: %s", job.run, job.item, outcome)
             return outcome
         finally:
             self._rescued.pop(job, None)

@@ -86,12 +86,16 @@ class _Life:
             if self.state == "loading":
                 READY.set(1)
                 self.state = "ready"
-        except UserError as error:
+        except Exception as error:
+            if isinstance(error, UserError):
+                log.error("%s", error)  # noqa: TRY400  (a sentence for the user, no traceback)
+            else:
+                log.exception("the worker cannot start")
+            for pulse in self.pulses:
+                pulse.stop()
+            with contextlib.suppress(OSError):
+                worker_state.write(settings.load().home, None)
             # Celery swallows exceptions of signal handlers; only an exit ends the worker.
-            log.error("%s", error)  # noqa: TRY400  (a sentence for the user, no traceback)
-            sys.exit(1)
-        except Exception:
-            log.exception("the worker cannot start")
             sys.exit(1)
 
     def on_stopping(self, **_: Any) -> None:

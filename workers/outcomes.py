@@ -17,6 +17,7 @@ from shared.ledger.schema import State
 from workers import retries
 
 NOTHING_TO_DO = "nothing to do: it is done, or another worker has it"
+NOT_DUE = "not due yet, or its run is paused or near its deadline"
 GONE = "lost: its worker died, or was silent for too long"
 
 
@@ -33,7 +34,14 @@ class Lost(str):
 
 
 class TaskError(Exception):
-    """Carries the outcome of a task that was not a success."""
+    """Carries the outcome of a task that was not a success; Flower and the log show nothing else of it."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class TaskRetry(TaskError, Retry):
+    """Carries the outcome of a task that another one follows."""
 
 
 class ItemTask(Task):
@@ -52,8 +60,15 @@ class ItemTask(Task):
         if isinstance(outcome, Lost):
             raise TaskError(outcome)
         if isinstance(outcome, PutOff):
-            raise Retry(exc=TaskError(outcome))
+            raise TaskRetry(outcome)
         return str(outcome)
+
+    def on_failure(self, _error: Exception, _id: str, _args: Any, _kwargs: Any, info: Any) -> None:
+        """Drop the traceback of an outcome, which would only lead to this module."""
+        if issubclass(info.type, TaskError):
+            info.traceback = ""
+
+    on_retry = on_failure
 
 
 def _present_state(run: str, item: int) -> str:
@@ -68,7 +83,7 @@ def _present_state(run: str, item: int) -> str:
         return Lost(f"already dead: {outcome}")
     if state == State.CANCELLED:
         return Lost("its run was cancelled")
-    return PutOff("another worker has it" if state == State.LEASED else "not due yet")
+    return PutOff("another worker has it" if state == State.LEASED else NOT_DUE)
 
 
 def after_death(job: Job) -> str:

@@ -12,7 +12,7 @@ import signal
 import time
 from pathlib import Path
 
-from shared import settings
+from shared import processes, settings
 from shared.ledger import engine, leases
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class FrozenWriter:
             for line in Path("/proc/locks").read_text().splitlines():
                 fields = line.split()
                 if fields[3:] and fields[3] == "WRITE" and fields[5] == where and fields[6] == WRITE_LOCK:
-                    return int(fields[4]) if leases.process_state(int(fields[4])) in STOPPED else None
+                    return int(fields[4]) if processes.state(int(fields[4])) in STOPPED else None
         except OSError:
             return None
         return None

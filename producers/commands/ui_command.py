@@ -25,10 +25,8 @@ def ui(
     address = programs.guarded("the page", programs.Address(host, port), loaded, "--host")
     if not address.free():
         raise UserError(f"port {port} on {host} is taken: stop what listens there, or choose another --port")
-    try:
-        from producers.ui import server
-    except ImportError as error:
-        raise UserError(f"`votequeue ui` needs {error.name}: install votequeue[ui]") from None
+    from producers.ui import server
+
     everywhere = " on all addresses of this machine" if address.near != host else ""
     console.note(f"serving http://{address.url_host}:{port}/{everywhere} (Ctrl-C ends it)")
     flower = programs.Address(loaded.flower_host, loaded.flower_port)

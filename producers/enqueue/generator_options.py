@@ -138,7 +138,9 @@ def _called(sampling: Sampling) -> dict[str, Any]:
     if sampling.provider not in able:
         problem = f"{sampling.provider!r} samples no votes; " if sampling.provider else ""
         raise InvalidOption("--provider", f"{problem}choose one of: {', '.join(able)}")
-    return {"model": sampling.model or option_checks.default_model(sampling.provider, "chats")}
+    loaded = settings.load()
+    model = loaded.model if "model" in loaded.model_fields_set else None  # as workers do
+    return {"model": sampling.model or model or option_checks.default_model(sampling.provider, "chats")}
 
 
 def _uncalled(generator: Generator, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,13 +20,12 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared import processes
 from shared.ledger import engine, schema
 
 log = logging.getLogger(__name__)
 LONGEST = 600.0  # seconds: no lease lasts longer; one that seems to shows that the clock was set back
 SESSION_LOCKS = 7015  # class of the advisory locks that workers' sessions hold
-GONE = ("Z", "X")  # states of a process that is dead and not yet reaped by its parent
-_STATE, _STARTED = 0, 19  # fields of /proc/PID/stat after the command's name (proc(5): 3 and 22)
 workers = schema.workers.c
 
 
@@ -45,7 +44,7 @@ class Process:
 @functools.cache
 def own_process() -> Process | None:
     """Describe this process; ``None`` where the system does not provide it."""
-    place, started = _place(), process_start(os.getpid())
+    place, started = _place(), processes.start(os.getpid())
     return None if place is None or started is None else Process(place, os.getpid(), started)
 
 
@@ -55,26 +54,6 @@ def _place() -> str | None:
         return f"{boot}:{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
         return None
-
-
-def _stat(pid: int) -> list[str] | None:
-    try:
-        # The command's name may contain spaces and brackets; the fields after its last bracket do not.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-
-
-def process_start(pid: int) -> int | None:
-    """Give a process's start time in clock ticks since the boot; ``None``: it is gone."""
-    stat = _stat(pid)
-    return None if stat is None or stat[_STATE] in GONE else int(stat[_STARTED])
-
-
-def process_state(pid: int) -> str | None:
-    """Give the state of a process as proc(5) has it: R, S, D, Z, T, ...; ``None``: there is none."""
-    stat = _stat(pid)
-    return None if stat is None else stat[_STATE]
 
 
 def extend(connection: sa.Connection, worker: str, lease: float, **signs: object) -> float:
@@ -162,7 +141,7 @@ def dead_here() -> list[str]:
         return []
     with engine.reading() as connection:
         rows = connection.execute(sa.select(schema.workers).where(workers.place == own.place)).all()
-    return [row.name for row in rows if process_start(row.pid) != row.started]
+    return [row.name for row in rows if processes.start(row.pid) != row.started]
 
 
 def _locked_sessions() -> sa.Select[tuple[int]]:
@@ -226,7 +205,7 @@ def is_worker_here(pid: int) -> bool:
         return False
     with engine.reading() as connection:
         query = sa.select(workers.started).where(workers.place == own.place, workers.pid == pid)
-        return process_start(pid) in list(connection.scalars(query))
+        return processes.start(pid) in list(connection.scalars(query))
 
 
 def take_lapsed(connection: sa.Connection, now: float) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from producers.commands import worker_options
 from shared import broker, settings
 from shared.ledger import calls, runs
 from shared.voting import Outcome
@@ -63,6 +64,23 @@ def test_settings_are_the_defaults_of_runs(
     assert votequeue("enqueue", "infer", data, "--run", "q", "--generator", "vllm").code == 0
     chosen = [options("q")[name] for name in ("generator", "provider", "model", "prompt_style", "retriever")]
     assert chosen == ["vllm", None, None, "chat", "static"]
+
+
+def test_the_model_of_the_settings_is_that_of_runs_and_of_their_workers(
+    data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOTEQUEUE_MODEL", "org/m")
+    settings.load.cache_clear()
+    assert votequeue("enqueue", "infer", data, *REMOTE[:4], "--run", "r").code == 0
+    assert options()["model"] == "org/m"
+    for name, value in {"GENERATOR": "openai", "PROVIDER": "chat"}.items():
+        monkeypatch.setenv(f"VOTEQUEUE_{name}", value)
+    settings.load.cache_clear()
+    loaded = worker_options.chosen("infer", {})
+    assert worker_options.queues("infer", loaded, named=False) == ["infer.openai.chat.org-m"]
+    assert broker.waiting("infer.openai.chat.org-m") == 2
+    assert votequeue("enqueue", "infer", data, *REMOTE[:4], "--run", "n", "--model", "n").code == 0
+    assert options("n")["model"] == "n"
 
 
 def test_the_retriever_is_pinned_with_the_run(

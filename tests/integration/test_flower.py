@@ -17,16 +17,18 @@ import pytest
 from infra import programs
 from shared import broker, settings
 from shared.jobs import Infer
-from shared.ledger import runs
+from shared.ledger import controls, runs
 from shared.ledger.schema import State
 from shared.options import Sampling
-from tests.chaos import generators
+from tests.chaos import generators, servers
+from tests.conftest import _use_broker, forget
 from tests.integration import run_fixtures
 from tests.valkey import free_port
-from workers import outcomes
+from workers import infer, outcomes
 
 ROOT = Path(__file__).parents[2]
 LOGIN = "me:secret"
+COMMAND = (sys.executable, "-m", "celery", "-A", "shared.broker:app", "flower")
 SECONDS = 90.0  # machines under load
 
 
@@ -48,7 +50,6 @@ class Flower:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "celery", "-A", "shared.broker:app", "flower"]
         environment = {
             **os.environ,
             "VOTEQUEUE_FLOWER_PORT": str(self._port),
@@ -57,11 +58,11 @@ class Flower:
         }
         with self.log.open("ab") as file:
             self._process = subprocess.Popen(
-                [*command, f"--conf={programs.FLOWER_CONFIG}"], env=environment, stdout=file, stderr=file
+                [*COMMAND, f"--conf={programs.FLOWER_CONFIG}"], env=environment, stdout=file, stderr=file
             )
-        until(self._listens, self.log)
+        until(self.listens, self.log)
 
-    def _listens(self) -> bool:
+    def listens(self) -> bool:
         # Its page answers before it receives events.
         return bool(broker.client().pubsub_numpat())
 
@@ -72,12 +73,15 @@ class Flower:
             self._process = None
 
     def ask(self, path: str, login: str = LOGIN) -> Any:
-        url = f"http://127.0.0.1:{self._port}/api/{path}"
-        request = urllib.request.Request(url)
-        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+        return json.loads(self.get(f"api/{path}", login))
+
+    def get(self, path: str, login: str | None) -> bytes:
+        request = urllib.request.Request(f"http://127.0.0.1:{self._port}/{path}")
+        if login is not None:
+            request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with direct.open(request, timeout=10) as reply:
-            return json.load(reply)
+            return bytes(reply.read())
 
     def tasks(self, name: str) -> dict[str, Any]:
         """Give the tasks of an item, oldest first."""
@@ -134,6 +138,10 @@ def test_a_killed_task_has_failed_its_question_is_answered_by_another_and_both_a
 ) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
         flower.ask("tasks", login="me:wrong")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        flower.get("metrics", login=None)
+    assert b"flower_events_total" in flower.get("metrics", LOGIN)
+    assert flower.get("healthcheck", login=None) == b"OK"
     data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "B"))
     run_fixtures.infer(data, Sampling(generator=settings.load().generator, votes=2), "r")
     victim = workers.start(seconds=1000.0)
@@ -161,3 +169,52 @@ def test_a_killed_task_has_failed_its_question_is_answered_by_another_and_both_a
     saved = list((home / "flower").iterdir())
     assert saved
     assert {path.stat().st_mode & 0o077 for path in saved} == {0}
+
+
+@pytest.fixture
+def restartable(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[servers.Broker]:
+    server = servers.Broker(home / "valkey")
+    _use_broker(monkeypatch, server.url)
+    forget()
+    server.start(wait=True)
+    yield server
+    server.kill()
+    forget()
+
+
+def test_after_a_restart_of_the_broker_cancelled_and_stopped_tasks_end_with_their_outcomes(
+    restartable: servers.Broker, home: Path, workers: Workers
+) -> None:
+    flower = Flower(home)
+    flower.start()
+    try:
+        data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "B"))
+        options = Sampling(generator=settings.load().generator, votes=2)
+        run_fixtures.infer(data, options, "before")
+        worker = workers.start(seconds=1000.0)
+        until(lambda: flower.states("before.0") == ["STARTED"], workers.log)
+        restartable.kill()
+        restartable.start(wait=True)
+        until(flower.listens, flower.log)
+        run_fixtures.infer(data, options, "after")
+        until(lambda: flower.states("after.0") == ["STARTED"], workers.log)
+        controls.cancel("after")
+        until(lambda: flower.states("after.0") == ["FAILURE"], workers.log)
+        worker.terminate()
+        until(lambda: flower.states("before.0")[:1] == ["RETRY"], workers.log)
+        for name, text in {"before.0": infer.STOPPED, "after.0": infer.HALTED}.items():
+            task, *_ = flower.tasks(name)
+            info = flower.ask(f"task/info/{task}")
+            assert (info["exception"], info["traceback"] or "") == (text, "")
+    finally:
+        flower.stop()
+
+
+def test_a_folder_of_tasks_that_cannot_be_made_is_named(on_broker: str, home: Path) -> None:
+    (home / "file").touch()
+    environment = {**os.environ, "VOTEQUEUE_FLOWER_DB": str(home / "file" / "tasks.db")}
+    command = [*COMMAND, f"--conf={programs.FLOWER_CONFIG}"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    reason = f"VOTEQUEUE_FLOWER_DB: its folder {home / 'file'} cannot be made: File exists"
+    assert ended.stderr.strip().splitlines()[-1] == reason

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from shared import dataset, settings
+from shared import dataset, processes, settings
 from shared.errors import Conflict, ServiceUnreachable, UserError
 from shared.jobs import Infer, Job
 from shared.ledger import claims, engine, leases, outbox, postgres, runs, schema
@@ -266,22 +266,22 @@ def test_a_stopped_worker_that_holds_the_write_lock_is_ended_after_its_lease_and
         writer.stdout.readline()
         watch.look()
         os.kill(writer.pid, signal.SIGSTOP)
-        wait_until(lambda: leases.process_state(writer.pid) == "T")
+        wait_until(lambda: processes.state(writer.pid) == "T")
         for _ in range(2):
             watch.look()
             time.sleep(0.3)
         watch.look()
         assert f"process {writer.pid} is stopped and holds the write lock" in caplog.text
         assert writer.poll() is None
-        started = leases.process_start(writer.pid)
+        started = processes.start(writer.pid)
         os.kill(writer.pid, signal.SIGKILL)
     with subprocess.Popen([sys.executable, "-c", FROZEN, path], stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
-        started = leases.process_start(writer.pid)
+        started = processes.start(writer.pid)
         leases.heartbeat("frozen", 60, replace(own, pid=writer.pid, started=started))
         writer.stdout.readline()
         os.kill(writer.pid, signal.SIGSTOP)
-        wait_until(lambda: leases.process_state(writer.pid) == "T")
+        wait_until(lambda: processes.state(writer.pid) == "T")
         for _ in range(2):
             watch.look()
             time.sleep(0.3)

@@ -27,7 +27,7 @@ def test_a_worker_waits_for_its_broker_as_long_as_it_takes(home: Path) -> None:
         assert worker.poll() is None
         assert log.read_bytes().count(b"does not answer") == 1
         (state,) = (home / "var/workers").glob("[0-9]*[0-9]")
-        assert (int(state.name), state.read_text()) == (worker.pid, "loading")
+        assert (int(state.name.split("-")[0]), state.read_text()) == (worker.pid, "loading")
         server.start(wait=True)
         until(lambda: READY in log.read_bytes())
         until(lambda: state.read_text() == "ready")
@@ -64,3 +64,5 @@ def test_a_worker_that_cannot_start_ends(home: Path, on_broker: str, error: str,
     )
     assert ended.returncode == 1
     assert said in ended.stderr
+    # Its file would stay: supervisord starts such a worker again and again.
+    assert list((home / "var/workers").iterdir()) == []

@@ -19,7 +19,7 @@ from workers.outcomes import NOTHING_TO_DO, ItemTask, Lost, PutOff
 
 
 def traced(outcome: str, item: int = 0) -> tuple[str, str]:
-    """Let Celery's own tracer run a task with an outcome; give its state, and its result or exception."""
+    """Let Celery's own tracer run a task with an outcome; give the state, and the result or error."""
     app = Celery("outcomes", set_as_current=False)
     app.conf.task_ignore_result = True
 
@@ -30,8 +30,9 @@ def traced(outcome: str, item: int = 0) -> tuple[str, str]:
     info = build_tracer("infer", infer, app=app)("id", (), {"run": "r", "item": item}, {"id": "id"})
     if info.info is None:
         return "SUCCESS", info.retval
-    reason = info.info.retval
-    return info.info.state, str(reason.exc if info.info.state == "RETRY" else reason)
+    assert info.retval.traceback == ""
+    error = info.retval.exception
+    return info.info.state, repr(getattr(error, "exc", error))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_a_message_that_finds_nothing_to_do_says_what_the_item_is(home: Path) ->
     assert traced(NOTHING_TO_DO, 0) == ("SUCCESS", "already done: A: majority")
     assert traced(NOTHING_TO_DO, 1) == ("FAILURE", "already dead: refused: content")
     assert traced(NOTHING_TO_DO, 2) == ("RETRY", "another worker has it")
-    assert traced(NOTHING_TO_DO, 3) == ("RETRY", "not due yet")
+    assert traced(NOTHING_TO_DO, 3) == ("RETRY", outcomes.NOT_DUE)
     assert traced(NOTHING_TO_DO, 99) == ("FAILURE", "the ledger has no such item")
 
 

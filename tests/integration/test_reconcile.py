@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from shared import broker, redis_transport, settings
+from shared import broker, processes, redis_transport, settings
 from shared.broker import KEY_PREFIX
 from shared.dataset import Line, scan
 from shared.jobs import Infer, Job
@@ -168,7 +168,7 @@ def test_what_a_killed_process_of_this_machine_held_is_sent_again_at_once_by_who
     with subprocess.Popen(["sleep", "60"]) as process:
         own = leases.own_process()
         assert own is not None
-        started = leases.process_start(process.pid)
+        started = processes.start(process.pid)
         leases.heartbeat("killed", 60, replace(own, pid=process.pid, started=started))
         run_fixtures.claim("r", 0, 1, worker="killed")
         assert sweep("two", fast, leases.dead_here()) == Swept()

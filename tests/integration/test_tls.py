@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from producers import cli
 from shared import broker, settings
 from shared.errors import UserError
+from shared.jobs import Infer
 from shared.ledger import engine, runs
 from shared.ledger.schema import State
 from tests import valkey
@@ -32,6 +33,7 @@ from tests.chaos import questions
 from tests.conftest import forget
 from tests.integration import postgres
 from tests.integration.test_broker import _carry
+from tests.integration.test_flower import Flower
 
 USER, PASSWORD = "votequeue", secrets.token_hex(8) + "#/@%"
 ENCODED = PASSWORD.replace("%", "%25").replace("#", "%23").replace("/", "%2F").replace("@", "%40")
@@ -227,6 +229,20 @@ def test_a_worker_answers_over_tls_as_an_acl_user(
     with engine.reading() as connection:
         found = connection.exec_driver_sql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
         assert found.scalar() is True
+
+
+def test_flower_counts_messages_over_tls_as_an_acl_user(
+    redis_place: str, authority: Authority, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, broker_url(redis_place, authority))
+    broker.send([Infer(run="r", item=0)] * 2)
+    flower = Flower(home)
+    flower.start()
+    try:
+        lengths = {each["name"]: each["messages"] for each in flower.ask("queues/length")["active_queues"]}
+    finally:
+        flower.stop()
+    assert (lengths["infer"], lengths["train"]) == (2, 0)
 
 
 @pytest.mark.usefixtures("home")

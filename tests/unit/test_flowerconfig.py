@@ -2,19 +2,25 @@
 
 import os
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infra import programs
+from shared import broker
 from shared import settings as environment
+from tests.conftest import forget
 
 
 @pytest.fixture(autouse=True)
-def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("HOST", "PORT", "AUTH", "DB", "TASKS"):
         monkeypatch.delenv(f"VOTEQUEUE_FLOWER_{name}", raising=False)
-    environment.load.cache_clear()
+    forget()
+    yield
+    forget()
+    broker.app.conf.broker_use_ssl = False
 
 
 def configuration() -> dict[str, object]:
@@ -53,6 +59,7 @@ def test_every_public_name_is_an_option_of_flower() -> None:
 
     options = default_options.as_dict()
     ignored = {"annotations", "os", "sys", "programs", "environment", "file_permissions", "UserError"}
+    ignored |= {"broker", "Metrics", "authenticated"}
     names = {name for name in configuration() if not name.startswith("_")} - ignored
     assert names <= options.keys()
     assert {"read_only", "basic_auth", "address", "persistent", "max_tasks"} <= names

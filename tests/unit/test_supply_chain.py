@@ -97,3 +97,31 @@ def test_every_locked_package_has_a_licence_on_the_page(lock: Path) -> None:
     conditional = {"async-timeout"}  # only on early patch versions of Python 3.11
     missing = {name for name, version in locked.items() if listed.get(name) != version} - conditional
     assert missing == set(), "run `make licences`"
+
+
+AUDIT = """#!/bin/sh
+for lock; do :; done
+case $lock in
+*cpu.lock) echo "Dependency not found on PyPI and could not be audited: mine (1)" ;;
+*gpu.lock) echo "Found 1 known vulnerability in 1 package"; exit 1 ;;
+*services.lock) echo "ERROR: ConnectionError: no network"; exit 1 ;;
+*) echo "the lock cannot be read"; exit 1 ;;
+esac
+"""
+
+
+def test_an_audit_looks_at_every_lock_and_fails_for_what_it_found(tmp_path: Path) -> None:
+    tool = tmp_path / "bin/pip-audit"
+    tool.parent.mkdir()
+    tool.write_text(AUDIT)
+    tool.chmod(0o755)
+    make = ["make", "audit", f"TOOLS={tmp_path}"]
+    done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    packages = len(pins(ROOT / "infra/cpu.lock")) - 1
+    assert done.stdout.splitlines() == [
+        f"audit: infra/cpu.lock: nothing found in {packages} packages; 1 are unknown to the registry",
+        "audit: infra/gpu.lock: Found 1 known vulnerability in 1 package",
+        "audit: infra/services.lock: skipped: the registry does not answer",
+        "audit: infra/translate.lock: the lock cannot be read",
+    ]
