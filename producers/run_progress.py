@@ -256,7 +256,7 @@ def require_questions(name: str) -> runs.Run:
     run = runs.get_run(name)
     if run.kind != "infer":
         raise UserError(
-            f"run {name!r} is a {run.kind} run, which has no questions: see `votequeue status {name}`"
+            f"run {name!r} is a {run.kind} run, and this needs an infer run: see `votequeue status {name}`"
         )
     return run
 
