@@ -262,7 +262,8 @@ def last_error(layout: Layout, *names: str) -> str:
     for name in names:
         log = layout.log(name)
         if log.is_file() and (lines := log.read_text(errors="replace").split("\n")):
-            messages = [line.strip() for line in lines[-50:] if line.strip()]
+            # A usage error stands in a frame.
+            messages = [text for line in lines[-50:] if (text := line.strip(" \t\r│╭╮╰╯─"))]
             if messages:
                 errors = [line for line in messages if line.startswith("Error:")]
                 return f"{(errors or messages)[-1][:300]} (log: {log})"

@@ -374,13 +374,17 @@ def weights(
     render.text(str(folder))
 
 
+def _workers(queue: str) -> Any:
+    return typer.Option(min=0, help=f"workers for the {queue} queue", show_default="1 if installed")
+
+
 @app.command()
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="run in the background")] = False,
-    infer: Annotated[int, typer.Option(min=0, help="workers for the infer queue")] = 1,
-    train: Annotated[int, typer.Option(min=0, help="workers for the train queue")] = 1,
-    reason: Annotated[int, typer.Option(min=0, help="workers for the reason queue")] = 1,
-    translate: Annotated[int, typer.Option(min=0, help="workers for the translate queue")] = 1,
+    infer: Annotated[int | None, _workers("infer")] = None,
+    train: Annotated[int | None, _workers("train")] = None,
+    reason: Annotated[int | None, _workers("reason")] = None,
+    translate: Annotated[int | None, _workers("translate")] = None,
     serve: Annotated[bool, typer.Option("--serve", help="start provider local's chat server too")] = False,
     metrics: Annotated[
         bool, typer.Option("--metrics", help="start Prometheus too, which must be installed")
@@ -390,8 +394,19 @@ def up(
     loaded = settings.load()
     from infra import local
 
-    workers = {"infer": infer, "train": train, "reason": reason, "translate": translate}
+    asked = {"infer": infer, "train": train, "reason": reason, "translate": translate}
+    workers = {queue: _installed(queue, loaded) if count is None else count for queue, count in asked.items()}
     local.up(loaded, workers, detach, serve, metrics)
+
+
+def _installed(queue: str, loaded: settings.Settings) -> int:
+    """Give a queue one worker, if its extra is installed."""
+    from producers import console, extras
+
+    if (missing := extras.missing(queue, loaded)) is None:
+        return 1
+    console.note(f"no worker for the {queue} queue, which needs {missing}")
+    return 0
 
 
 app.command("ui")(ui_command.ui)

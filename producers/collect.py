@@ -155,6 +155,8 @@ def collect(
         watch.follow(name)
         _require_place(path, force)
     answer_overdue(run)
+    if answers := deadlines.count_answers(name):
+        console.note(run_progress.describe_deadline(answers))
     # Read first: an item that dies between the two reads is then missing here, not counted twice.
     if run.kind in DATA_QUEUES:
         return _export(run, path, progress.dead(name))
@@ -166,8 +168,8 @@ def collect(
 def answer_overdue(run: Run) -> None:
     """Answer what is open after a run's deadline, if no worker has done it."""
     overdue = run.deadline is not None and run.deadline <= runs.ledger_time()
-    if overdue and (answered := deadlines.answer_due(run=run.name)):
-        console.note(f"{console.count(answered, 'question')} answered now, since the deadline is over")
+    if overdue and (ends := deadlines.answer_due(run=run.name)):
+        console.note(f"{console.count(len(ends), 'question')} answered now, since the deadline is over")
 
 
 def _answers(

@@ -24,12 +24,17 @@ def require(queue: str, settings: Settings) -> None:
     Raises:
         UserError: one is missing; the message names the extra.
     """
+    if found := missing(queue, settings):
+        raise UserError(f"queue {queue} needs {found}")
+
+
+def missing(queue: str, settings: Settings) -> str | None:
+    """Name a package that a queue's worker lacks, and the extra to install; ``None``: it has all."""
     extras = [queue]
     if queue == INFER:  # an engine for GPUs, one for CPUs, or none
         extras = ["infer", "infer-cpu"] if GENERATORS[settings.generator].torch else ["infer-remote"]
-    missing = [[each for each in _packages(extra) if not _is_installed(each)] for extra in extras]
-    if all(missing):
-        raise UserError(f"queue {queue} needs {missing[0][0]}: install {_either(extras)}")
+    lacking = [[each for each in _packages(extra) if not _is_installed(each)] for extra in extras]
+    return f"{lacking[0][0]}: install {_either(extras)}" if all(lacking) else None
 
 
 def bringing(module: str) -> str | None:

@@ -28,7 +28,7 @@ def require_free(path: Path, force: bool = False) -> None:
     if not path.exists():
         return
     if any(_holds(path, own) for own in sqlite_files.of_url(settings.load().ledger)):
-        raise UserError(f"{path} is the ledger: choose another file")
+        raise UserError(f"{path} {'contains' if path.is_dir() else 'is'} the ledger: choose another file")
     if not force and (run := _reader(path)):
         raise UserError(
             f"{path} is data of run {run!r}: choose another file, or pass --force to overwrite it"

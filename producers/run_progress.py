@@ -6,17 +6,18 @@ This module only reads: it neither writes to the ledger nor sends or prints anyt
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from producers import console, time_left
 from producers.time_left import Votes
 from shared import broker, generators
 from shared.errors import ServiceUnreachable, UserError
-from shared.ledger import leases, runs, votes
+from shared.ledger import deadlines, leases, runs, votes
 from shared.ledger import progress as ledger_progress
 from shared.ledger.schema import OPEN, Control, State
 from shared.strategies import STRATEGIES
+from shared.voting import Outcome
 
 RATE_WINDOW = 300.0  # seconds over which the current rate is measured
 IDLE_AFTER = 15.0  # seconds without a claim after which a run counts as stalled
@@ -39,6 +40,7 @@ class RunProgress:
     that are scheduled for later, the first for ``due_at``; ``put_off_by`` is how its last claim ended. A run
     that is paused or near its deadline has neither rate nor eta. ``unserved``: no live worker consumes its
     ``queue``, although there is work; ``command`` starts one. ``overdue``: items are open after the deadline.
+    ``answers_at_deadline`` counts answers by how they were determined.
     """
 
     run: str
@@ -67,6 +69,7 @@ class RunProgress:
     priority: int = 0
     deadline_at: float | None = None
     overdue: bool = False
+    answers_at_deadline: dict[str, int] = field(default_factory=dict)
 
     @property
     def open(self) -> int:
@@ -144,6 +147,7 @@ def progress_of(name: str) -> RunProgress:
         priority=run.priority,
         deadline_at=run.deadline,
         overdue=bool(open_items) and run.deadline is not None and run.deadline <= counts.now,
+        answers_at_deadline=deadlines.count_answers(name) if run.deadline else {},
     )
 
 
@@ -217,6 +221,13 @@ def describe_control(progress: RunProgress) -> list[str]:
     return lines
 
 
+def describe_deadline(answers: dict[str, int]) -> str:
+    """Describe how many answers a run's deadline determined, counted by how."""
+    many = console.count(sum(answers.values()), "question")
+    by_default = answers.get(Outcome.DEADLINE_DEFAULT, 0)
+    return f"{many} answered at the deadline, {by_default} of them by default since no vote has a letter"
+
+
 def describe_stall(progress: RunProgress) -> str:
     """Describe a stalled run, or one that no live worker serves, and how to resume it."""
     start = _start(progress.kind, progress.command)
@@ -249,7 +260,7 @@ def require_questions(name: str) -> runs.Run:
     run = runs.get_run(name)
     if run.kind != "infer":
         raise UserError(
-            f"run {name!r} is a {run.kind} run, which has no questions: see `votequeue status {name}`"
+            f"run {name!r} is a {run.kind} run, and this needs an infer run: see `votequeue status {name}`"
         )
     return run
 

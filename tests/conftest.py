@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
+import prometheus_client
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -17,6 +18,7 @@ from shared.ledger import engine
 from shared.settings import PREFIX
 from tests import valkey
 
+Value = Callable[..., float]
 # Test machines may be busy: how long an example takes is no failure.
 hypothesis.settings.register_profile("patient", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("patient")
@@ -141,3 +143,21 @@ def votequeue(capsys: pytest.CaptureFixture[str]) -> Command:
         return Ended(code, printed.out, printed.err)
 
     return command
+
+
+@pytest.fixture
+def more() -> Value:
+    """Give a function that tells how much a metric has grown since the test began."""
+    registry = prometheus_client.REGISTRY
+    before = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+    }
+
+    def grown(name: str, **labels: str) -> float:
+        name = f"votequeue_{name}"
+        now = registry.get_sample_value(name, labels) or 0.0
+        return now - before.get((name, *sorted(labels.items())), 0.0)
+
+    return grown

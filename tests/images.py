@@ -73,7 +73,7 @@ TRANSLATED = [
 # The commands of each extra. The ledger has a run `done`, which is answered.
 SMOKE: dict[str, list[list[str]]] = {
     "": BASE,
-    "local": [["up", "-d", "--infer", "0", "--train", "0"], ["status"], ["down"]],
+    "local": [["up", "-d"], ["status"], ["down"]],
     "infer-cpu": [
         ["weights"],
         ["up", "-d", "--train", "0"],

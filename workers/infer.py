@@ -96,8 +96,9 @@ class Answering:
         """Abort the work on runs that were cancelled or are near their deadline."""
         runs = [str(run) for run in self._batches.groups]
         for run in controls.ended(runs) if runs else ():
-            log.info("run %s: its work is aborted: it is cancelled, or near its deadline", run)
-            self._loop.call_soon_threadsafe(self._batches.abort, run)
+            reason = "its run is cancelled, or near its deadline"
+            log.info("the work on run %s is aborted: %s", run, reason)
+            self._loop.call_soon_threadsafe(self._batches.abort, run, reason)
 
     def rescue(self, at_once: bool) -> None:
         """Take over questions of a dead worker whose messages wait behind others.

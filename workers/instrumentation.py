@@ -45,9 +45,13 @@ def generator() -> Info:
 
 
 def rounds_settled(ends: Sequence[Settled], sampled: bool) -> None:
-    """Count recorded rounds; ``sampled``: their votes are new, not those of another run."""
+    """Count recorded rounds; ``sampled``: their votes are new, not those of another run.
+
+    An answer at the deadline has no round if it has no votes.
+    """
     for end in ends:
-        ROUNDS.labels("repeated" if end.answer is None else "answered").inc()
+        if end.sampled or not sampled:
+            ROUNDS.labels("repeated" if end.answer is None else "answered").inc()
         if end.answer is not None:
             ANSWERS.labels(end.answer.how).inc()
             DONE.labels(broker.queue_for(end.claim.job)).inc()

@@ -147,9 +147,13 @@ def _pulses(worker: Any, swept: Callable[[Swept], None]) -> list[Periodic]:
             leases.heartbeat(WORKER, options.lease, leases.own_process(), key, broker.consumed())
 
     def sweep() -> None:
-        # After a suspend of the machine, our own lease looks expired: extend it before the sweep.
-        beat()
-        swept(reconcile.sweep(WORKER, options, deaths.look(), worker.hostname))
+        behind = True
+        while behind:
+            # After a suspend of the machine, our own lease looks expired: extend it before the sweep.
+            beat()
+            result = reconcile.sweep(WORKER, options, deaths.look(), worker.hostname)
+            swept(result)
+            behind = result.behind
 
     def clear() -> None:
         reconcile.clear_unacknowledged(WORKER, options, worker.hostname)

@@ -7,6 +7,7 @@ of its round: votes that were paid for are never bought twice.
 """
 
 import asyncio
+import functools
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -42,7 +43,7 @@ _NOTHING = "…"  # services refuse empty turns
 
 
 class OpenAIGenerator:
-    """A generator that has no engine: each round is one request, or one for each vote.
+    """A generator that has no engine.
 
     ``context`` is the longest prompt with its answer, in tokens, as ``count`` counts them. ``at_once`` is how
     many requests this worker makes at the same time.
@@ -61,6 +62,7 @@ class OpenAIGenerator:
         self._context = context
         self._count = count
         self._threads = ThreadPoolExecutor(at_once, "calls")
+        self._under_way: dict[tuple[Job, str], asyncio.Future[list[Completion]]] = {}
 
     @property
     def chats(self) -> bool:
@@ -86,29 +88,19 @@ class OpenAIGenerator:
         job: Job | None = None,
         step: Step = WHOLE_ROUND,
     ) -> list[Completion]:
-        """Sample a round's votes, in one request if the server gives them all."""
+        """Sample votes in one request; a server may give fewer than asked for."""
         asked_for = self._accept(prompt, sampling, adapter, job)
         before = len(await asyncio.to_thread(recorded_votes.earlier_votes, asked_for))
         stop = tuple(prompt_store.stops(sampling)) if isinstance(prompt, str) else ()
         # A server has one limit for both.
         limit = sampling.max_tokens + (sampling.max_thinking or 0)
-
-        async def ask(place: int, votes: int) -> list[Completion]:
-            # With one seed, votes of separate requests would all be the same.
-            own_seed = None if seed is None else seed + step.first + place
-            more = {"votes": votes, "top_p": sampling.top_p, "stop": stop, "seed": own_seed}
-            request = _request(prompt, sampling, limit, sampling.temperature, **more)
-            name = f"{step.name} {before + step.first + place + 1}"
-            return await self._call(asked_for, name, request)
-
-        # A reply on record may have more votes than are asked for now.
-        completions = (await ask(0, 1 if self._sampler.one_by_one else sampling.votes))[: sampling.votes]
-        singles = [ask(place, 1) for place in range(len(completions), sampling.votes)]
-        # The replies of those that succeed are on record for the next try, even if others fail.
-        for result in await asyncio.gather(*singles, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
-            completions += result[:1]
+        # With one seed, votes of separate requests would all be the same.
+        own_seed = None if seed is None else seed + step.first
+        votes = 1 if self._sampler.one_by_one else sampling.votes
+        more = {"votes": votes, "top_p": sampling.top_p, "stop": stop, "seed": own_seed}
+        request = _request(prompt, sampling, limit, sampling.temperature, **more)
+        reply = await self._call(asked_for, f"{step.name} {before + step.first + 1}", request)
+        completions = reply[: sampling.votes]  # a reply on record may have more than are asked for now
         for vote, completion in enumerate(completions):
             if progress is not None:
                 progress.count(vote, completion.tokens, finished=True)
@@ -128,13 +120,8 @@ class OpenAIGenerator:
         requests = [_letter_request(prompt, vote, question, sampling) for vote in votes]
         # The text names the vote: its place may differ when the round is tried again.
         steps = [f"letter {prompts.digest(request.text)[:12]}" for request in requests]
-        distinct = dict(zip(steps, requests, strict=True))
-        replies = await asyncio.gather(*(self._call(asked_for, *each) for each in distinct.items()))
-        chosen = {
-            step: letter_of(reply[0].text, question.letters)
-            for step, reply in zip(distinct, replies, strict=True)
-        }
-        return [chosen[step] for step in steps]
+        replies = await asyncio.gather(*map(functools.partial(self._call, asked_for), steps, requests))
+        return [letter_of(reply[0].text, question.letters) for reply in replies]
 
     def _accept(self, prompt: ModelInput, sampling: Sampling, adapter: str | None, job: Job | None) -> Job:
         """Give the job that calls are recorded for, of a run that this worker serves."""
@@ -147,11 +134,14 @@ class OpenAIGenerator:
         return job
 
     async def _call(self, job: Job, step: str, request: VotesPrompt) -> list[Completion]:
-        """Make one request in a thread, unless its reply is on record."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._threads, self._gateway.sample, job, step, self._sampler, request
-        )
+        """Make one request in a thread, unless its reply is on record, or the same one is under way."""
+        if (job, step) not in self._under_way:
+            call = asyncio.get_running_loop().run_in_executor(
+                self._threads, self._gateway.sample, job, step, self._sampler, request
+            )
+            self._under_way[job, step] = call
+            call.add_done_callback(lambda _: self._under_way.pop((job, step)))
+        return await self._under_way[job, step]
 
     def count_tokens(self, prompt: ModelInput, sampling: Sampling) -> int:
         """Count a prompt's tokens, or estimate them where the model's tokenizer is not at hand."""

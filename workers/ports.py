@@ -143,6 +143,8 @@ class Generator(Protocol):
     ) -> list[Completion]:
         """Sample ``sampling.votes`` texts after a prompt, with the named LoRA adapter or with none.
 
+        A provider may give fewer; the others are then asked for one by one.
+
         A text after a raw prompt ends at the run's stop sequences, a turn of a chat where the model ends it.
 
         ``progress`` receives token counts during generation. ``job`` and ``step`` are the question's and the

@@ -7,6 +7,7 @@ The holder of the ledger's `reconcile` lock does the rest.
 """
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from workers import instrumentation, outcomes
 log = logging.getLogger(__name__)
 # A worker claims an item milliseconds after taking its message, never this late.
 LOST_AFTER = 10.0
+# After an outage of the ledger, workers have recorded the votes that came meanwhile.
+VOTES_RECORDED = 3.0
 SENT_A_SWEEP = 2000
 CLEARED_AT_ONCE = 500
 UNACKNOWLEDGED = 100_000  # messages that all workers together hold at most
@@ -28,10 +31,14 @@ UNACKNOWLEDGED = 100_000  # messages that all workers together hold at most
 
 @dataclass(frozen=True)
 class Swept:
-    """The result of a sweep: the numbers of claims taken back and of messages sent."""
+    """The result of a sweep: the numbers of claims taken back and of messages sent.
+
+    ``behind``: there was no time to answer all questions at their deadline.
+    """
 
     expired: int = 0
     sent: int = 0
+    behind: bool = False
 
 
 def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), node: str | None = None) -> Swept:
@@ -48,8 +55,11 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), node: str |
     if steady >= settings.lease:
         begun = _broker_time()
         expired += _taken_back(claims.expire(settings.max_losses), begun, node)
-    if answered := deadlines.answer_due(settings.sweep):
-        log.info("%d questions were answered at their deadline", answered)
+    started = time.monotonic()
+    if steady >= VOTES_RECORDED and (answered := deadlines.answer_due(settings.sweep)):
+        instrumentation.rounds_settled(answered, sampled=True)
+        log.info("%d questions were answered at their deadline", len(answered))
+    behind = time.monotonic() - started >= settings.sweep
     try:
         _notice_flush()
         before: dict[Job, float] = {}
@@ -63,10 +73,11 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), node: str |
         rooms = {queue: max(0, settings.window - messages) for queue, messages in waiting.items()}
         # As many as are sent anew: a message that is sent later loses its age.
         limit = max(SENT_A_SWEEP, len(before))
-        return Swept(expired, _send_lost(before) + _send(outbox.unsent(limit, rooms=rooms), before))
+        sent = _send_lost(before) + _send(outbox.unsent(limit, rooms=rooms), before)
     except ServiceUnreachable as error:
         log.warning("%s", error)
-        return Swept(expired)
+        sent = 0
+    return Swept(expired, sent, behind)
 
 
 def _take_over(dead: Sequence[str], settings: Settings, node: str | None) -> int:

@@ -21,7 +21,7 @@ from workers import instrumentation
 from workers.outcomes import Lost, PutOff
 
 log = logging.getLogger(__name__)
-TOO_LATE = Lost("too late: another worker has it, or its run was cancelled")
+TOO_LATE = Lost("too late: another worker has it, or its run was cancelled or reached its deadline")
 FIRST_DELAY, LONGEST_DELAY = 1.0, 300.0  # seconds between failed rounds, doubling
 PATIENCE = 30.0  # seconds until an item is retried that this worker cannot process
 UNTIL_MENDED = 10 * 365 * 86_400.0  # seconds: `votequeue resume` makes it due

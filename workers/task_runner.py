@@ -118,8 +118,8 @@ async def run_batch(
             result if isinstance(result, str) else (await settle([claim], result))[0]
             for claim, result in zip(batch, results, strict=True)
         ]
-    except asyncio.CancelledError:
-        await asyncio.shield(settle(_without(batch, early), Interrupted()))
+    except asyncio.CancelledError as error:
+        await asyncio.shield(settle(_without(batch, early), Interrupted(*error.args)))
         raise
     # After any error, no item may stay claimed.
     except Exception as error:  # noqa: BLE001

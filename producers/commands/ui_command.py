@@ -27,7 +27,7 @@ def ui(
         raise UserError(f"port {port} on {host} is taken: stop what listens there, or choose another --port")
     from producers.ui import server
 
-    console.note(f"serving http://{address.url_host}:{port}/ (Ctrl-C ends it)")
+    everywhere = " on all addresses of this machine" if address.near != host else ""
+    console.note(f"serving http://{address.url_host}:{port}/{everywhere} (Ctrl-C ends it)")
     flower = programs.Address(loaded.flower_host, loaded.flower_port)
-    url = f"http://{flower.url_host}:{flower.port}/"
-    server.run(host, port, programs.flower_login(loaded), url)
+    server.run(host, port, programs.flower_login(loaded), flower)

@@ -154,6 +154,12 @@ class Figures:
     answer_letters: Counter[str] = field(default_factory=Counter, repr=False)
     right_letters: Counter[str] = field(default_factory=Counter, repr=False)
 
+    @property
+    def guessed(self) -> int:
+        """Count the labelled questions whose first round has no letter, for which the majority takes A."""
+        read = (times for first, times in self.first_rounds.items() if first.verdict is not Verdict.UNKNOWN)
+        return self.majority.of - sum(read)
+
 
 def figures(run: str) -> Figures:
     """Compute a run's figures from the ledger.

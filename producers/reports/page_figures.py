@@ -20,6 +20,7 @@ from producers.reports import (
     inference_report,
     render,
     render_api_usage,
+    render_reports,
     summaries,
 )
 from producers.reports.inference_report import Figures, Verdict
@@ -35,6 +36,7 @@ COLUMNS = (
     *("key", "text", "right", "answer", "verdict", "outcome", "agreement", "confidence", "probability"),
     *("rounds", "votes", "tokens", "answered", "before"),
 )
+MAJORITY = "accuracy of the first round's majority"
 _SHOWN = 120  # characters of a question in the table
 
 
@@ -136,11 +138,14 @@ class PageFigures:
         given = "the answers given" if figures.abstained else "the final answer"
         shares = [
             (f"accuracy of {given}", figures.final, self._final),
-            ("accuracy of the first round's majority", figures.majority, self._majority),
+            (MAJORITY, figures.majority, self._majority),
             ("accuracy of one vote", figures.one_vote, self._one),
             ("some first-round vote right", figures.some_vote_right, self._some),
         ]
         told = [measure.figure(label, share) for label, share, measure in shares if share.of]
+        for each in told:
+            if figures.guessed and each["label"] == MAJORITY:
+                each["note"] = render_reports.GUESSED.format(figures.guessed)
         if figures.agreement is not None:
             agreement = self._agreement.figure("agreement (majority's share)", Share())
             told.append({**agreement, "value": figures.agreement})
@@ -151,7 +156,7 @@ class PageFigures:
         figures, prompts = self._figures, votes.count_prompt_tokens(self._run.name)
         services = render_api_usage.service_rows(figures.services) if figures.services else []
         return [
-            ("tokens of prompts", f"{prompts:,}" if prompts else "not recorded"),
+            ("tokens of prompts, each once for all its votes", f"{prompts:,}" if prompts else "not recorded"),
             ("tokens sampled", f"{figures.tokens:,}"),
             ("tokens sampled per question", f"{figures.tokens / max(1, figures.questions):.1f}"),
             *services,

@@ -110,7 +110,7 @@ def overview(run_states: Sequence[tuple[Run, dict[str, int]]]) -> None:
             run.kind,
             clock(run.created_at),
             *(str(states[state]) for state in State),
-            _control(run),
+            control(run),
             run.source,
         ]
         for run, states in run_states
@@ -118,9 +118,11 @@ def overview(run_states: Sequence[tuple[Run, dict[str, int]]]) -> None:
     table(rows, ["run", "queue", "enqueued", *State, "control", "source"])
 
 
-def _control(run: Run) -> str:
+def control(run: Run) -> str:
+    """Say what a person has decided about a run: pause, cancellation, priority."""
     words = [run.control] if run.control != Control.ACTIVE else []
     words += [f"priority {run.priority}"] if run.priority else []
+    words += [f"deadline {clock(run.deadline)}"] if run.deadline is not None else []
     return ", ".join(words)
 
 
@@ -150,6 +152,8 @@ def progress(progress: RunProgress, waiting: int | None) -> None:
         text(f"priority {progress.priority}")
     if progress.deadline_at is not None:
         text(f"deadline {clock(progress.deadline_at)}")
+    if progress.answers_at_deadline:
+        text(run_progress.describe_deadline(progress.answers_at_deadline))
     for line in run_progress.describe_control(progress):
         text(line)
     if progress.put_off and progress.due_at is not None:

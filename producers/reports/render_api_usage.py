@@ -51,7 +51,7 @@ def service_rows(usage: ApiUsage) -> Rows:
     budget = f" of {usage.budget:g}" if usage.budget is not None else ""
     ended = ", ".join(f"{count} {outcome}" for outcome, count in usage.outcomes.most_common())
     used = [
-        f"{amount} {word}"
+        f"{amount:,} {word}"
         for amount, word in [
             (_sum(usage, "input_tokens"), "tokens in"),
             (_sum(usage, "output_tokens"), "tokens out"),

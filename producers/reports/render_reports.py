@@ -26,6 +26,8 @@ from producers.reports.shares import Share
 from producers.reports.training_report import TrainingReport
 from shared.ledger.models import Model
 
+GUESSED = "{} without a letter count as A"  # of the questions behind the plain majority's accuracy
+
 
 def inference_rows(figures: Figures) -> Rows:
     """Return a run's figures as table rows."""
@@ -84,13 +86,15 @@ def _stopped_rows(figures: Figures) -> Rows:
 
 def _accuracy_rows(figures: Figures) -> Rows:
     if not figures.final.of and not figures.one_vote.of:
-        return [("accuracy", "no gold answers")]
+        labelled = figures.right_letters.total()
+        return [("accuracy", "no question is answered yet" if labelled else "no gold answers")]
     final = f"accuracy of the {'answers given' if figures.abstained else 'final answer'}"
     if figures.stopped:
         return [(final, render.percent(figures.final))]
+    guessed = f", {GUESSED.format(figures.guessed)}" if figures.guessed else ""
     return [
         ("accuracy of one vote", render.percent(figures.one_vote)),
-        ("accuracy of the first round's majority", render.percent(figures.majority)),
+        ("accuracy of the first round's majority", render.percent(figures.majority) + guessed),
         (final, render.percent(figures.final)),
         ("some first-round vote right", render.percent(figures.some_vote_right)),
     ]

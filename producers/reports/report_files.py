@@ -78,6 +78,7 @@ def save_page(run: str, path: Path, force: bool = False) -> int:
         UserError: as `run_page.write`, the file cannot be written, or a run reads it and ``force`` is false.
     """
     run_progress.require_questions(run)
+    dataset.require_writable(path)
     output_files.require_free(path, force)
     with dataset.writing(path) as file:
         return run_page.write(run, file)

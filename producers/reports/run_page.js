@@ -41,13 +41,13 @@ const cells = (pairs) => pairs.map(([name, value]) => el("tr", {}, el("th", { sc
 // Figures
 
 function showSummary(summary) {
-  const cut = summary.longest ? `; votes of more than ${summary.longest} characters are shown without their middle` : "";
+  const cut = summary.longest ? `; texts of more than ${summary.longest} characters are shown without their middle` : "";
   document.getElementById("about").textContent = `${summary.source}, enqueued ${moment(summary.enqueued)}${cut}`;
   for (const figure of summary.headline) {
     const value = figure.value ?? (figure.of ? figure.right / figure.of : null);
     const interval = figure.interval && `${figure.interval.map((end) => (100 * end).toFixed(1)).join(" to ")} (95 %)`;
     const counts = figure.of ? `${figure.right} of ${figure.of}` : "";
-    const note = el("span", { class: "faint" }, [counts, interval].filter(Boolean).join("; "));
+    const note = el("span", { class: "faint" }, [counts, interval, figure.note].filter(Boolean).join("; "));
     const shown = el("span", { class: "value" }, value === null ? "-" : percent(value));
     document.getElementById("headline").append(
       el("div", {}, el("dt", {}, figure.label), el("dd", {}, shown, el("br"), note)),
@@ -118,7 +118,7 @@ function barChart(chart) {
       draw(bar, "title", {}, `${label}: ${+value.toFixed(1)} ${name}`);
       below += value;
     });
-    if (chart.notes?.[at]) draw(svg, "text", { x: middle, y: y(below) - 3, "text-anchor": "middle" }, chart.notes[at]);
+    if (chart.notes?.[at] && at % every === 0) draw(svg, "text", { x: middle, y: y(below) - 3, "text-anchor": "middle" }, chart.notes[at]);
     if (at % every === 0) {
       const most = Math.max(3, Math.floor((slot * every) / 6)), short = label.length > most ? `${label.slice(0, most - 1)}…` : label;
       draw(svg, "text", { x: middle, y: HEIGHT - BOTTOM + 15, "text-anchor": "middle" }, short);
@@ -145,13 +145,14 @@ function pointChart(chart) {
 }
 
 // Histograms of the table's rows.
-function histogram(title, x, values, verdicts, format) {
+function histogram(title, x, values, verdicts) {
   const [least, most] = values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
-  const span = most - least || 1, count = Math.min(30, Math.max(1, values.length));
+  const span = most - least || 1, count = most > least ? Math.min(30, values.length) : 1;
   const names = Object.keys(VERDICTS).filter((name) => verdicts.includes(name));
   const series = Object.fromEntries(names.map((name) => [name, Array(count).fill(0)]));
   values.forEach((value, at) => { series[verdicts[at]][Math.min(count - 1, Math.floor(((value - least) / span) * count))] += 1; });
-  const bars = Array.from({ length: count }, (_, at) => format(least + (at * span) / count));
+  const digits = Math.min(2, Math.max(0, Math.ceil(-Math.log10(span / count)))); // so that labels differ
+  const bars = Array.from({ length: count }, (_, at) => (least + (at * span) / count).toFixed(digits));
   return { title, x, y: "questions", bars, series };
 }
 
@@ -174,11 +175,11 @@ function letterChart(counters) {
 
 function describeCharts({ agreement, letters, calibration, scorer }, rows, place) {
   const charts = [], answered = rows.filter((row) => row[place.answered] !== null);
-  const of = (column) => [answered.map((row) => row[place[column]]), answered.map((row) => row[place.verdict])];
+  const of = (column, unit = 1) => [answered.map((row) => row[place[column]] / unit), answered.map((row) => row[place.verdict])];
   const pairs = (column) => rows.map((row) => [row[place[column]], row[place.verdict]]);
   const kinds = (column) => [...new Set(rows.map((row) => row[place[column]]))];
   const [unit, seconds] = answered.some((row) => row[place.answered] > 600) ? ["minutes", 60] : ["seconds", 1];
-  if (answered.length) charts.push(histogram("Answers over time", `${unit} since the first claim`, ...of("answered"), (value) => (value / seconds).toFixed(unit === "minutes" ? 1 : 0)));
+  if (answered.length) charts.push(histogram("Answers over time", `${unit} since the first claim`, ...of("answered", seconds)));
   const size = Math.max(0, ...agreement.map(([votes]) => votes));
   if (size > 1) {
     const x = `votes for the commonest letter, of ${size} in the first round`;
@@ -198,7 +199,7 @@ function describeCharts({ agreement, letters, calibration, scorer }, rows, place
     const points = scorer.map(([score, share, votes]) => [score, share, null, null, votes]);
     charts.push({ title: "Calibration of the scorer", x: "score (mean of a bin)", y: "share of right votes", points, diagonal: true });
   }
-  if (answered.length) charts.push(histogram("Tokens per question", "tokens sampled", ...of("tokens"), (value) => `${Math.round(value)}`));
+  if (answered.length) charts.push(histogram("Tokens per question", "tokens sampled", ...of("tokens")));
   return charts.filter((chart) => chart.points?.length || chart.bars?.length);
 }
 
@@ -226,6 +227,17 @@ function showTable(summary, rows) {
   const state = { sort: null, down: false, page: 0, shown: rows.map((_, at) => at), open: null };
   const lower = rows.map((row) => `${row[place.key]}\n${row[place.text]}`.toLowerCase());
   const filters = [];
+  let reading = null;
+
+  // The texts are unpacked when somebody searches: they are most of the page.
+  async function readTexts() {
+    for (let from = 0; from < rows.length; from += summary.chunk) {
+      const chunk = await unpack(`questions-${from / summary.chunk}`);
+      chunk.forEach(({ key, problem, question, options }, at) => { lower[from + at] = [key, problem, question, ...options].join("\n").toLowerCase(); });
+    }
+    reading = "";
+    refilter();
+  }
 
   function refilter() {
     state.shown = rows.map((_, at) => at).filter((at) => filters.every((passes) => passes(rows[at], at)));
@@ -263,9 +275,14 @@ function showTable(summary, rows) {
   }
 
   const wanted = el("input", { type: "search" });
+  wanted.addEventListener("input", () => {
+    if (reading !== null) return;
+    reading = ", until the texts are read";
+    readTexts();
+  });
   filters.push((_, at) => !wanted.value || lower[at].includes(wanted.value.toLowerCase()));
   document.getElementById("filters").append(
-    labelled("name or text", wanted), choice("right or wrong", "verdict"), choice("outcome", "outcome"), choice("answer", "answer"),
+    labelled("name, problem, question or option", wanted), choice("right or wrong", "verdict"), choice("outcome", "outcome"), choice("answer", "answer"),
     ...SHARES.filter((name) => columns.includes(name)).map(range),
   );
   document.getElementById("clear").addEventListener("click", () => {
@@ -305,7 +322,7 @@ function showTable(summary, rows) {
       return shown;
     });
     document.querySelector("#table tbody").replaceChildren(...body);
-    document.getElementById("count").textContent = `${state.shown.length} of ${rows.length} questions`;
+    document.getElementById("count").textContent = `${state.shown.length} of ${rows.length} questions${reading ?? ""}`;
     document.getElementById("place").textContent = `Page ${state.page + 1} of ${pages}`;
     document.getElementById("previous").disabled = state.page === 0;
     document.getElementById("next").disabled = state.page >= pages - 1;
@@ -315,6 +332,10 @@ function showTable(summary, rows) {
     state.page += by;
     render();
     document.getElementById("table").scrollIntoView();
+    // A button that becomes disabled loses the focus.
+    for (const [one, other] of [["previous", "next"], ["next", "previous"]]) {
+      if (document.getElementById(one).disabled) document.getElementById(other).focus({ preventScroll: true });
+    }
   }
   document.getElementById("previous").addEventListener("click", () => turn(-1));
   document.getElementById("next").addEventListener("click", () => turn(1));
@@ -361,7 +382,8 @@ async function sharedTexts(question, chunk) {
 async function describe(question, chunk) {
   const shared = await sharedTexts(question, chunk);
   const { answer, gold, votes } = question;
-  const ended = answer ? answerLine(answer, gold) : `${question.state}: ${question.reason ?? "no answer yet"}`;
+  const reason = question.reason ?? (["pending", "leased"].includes(question.state) ? "no answer yet" : null);
+  const ended = answer ? answerLine(answer, gold) : [question.state, reason].filter(Boolean).join(": ");
   const options = question.options.map((option, at) => {
     const letter = LETTERS[at], count = votes.filter((vote) => vote.letter === letter).length;
     const notes = joined([letter === gold ? "right" : "", letter === answer?.letter ? "answer" : "", `${count} of ${votes.length} votes`]);
@@ -373,9 +395,10 @@ async function describe(question, chunk) {
     el("h3", {}, "Question"),
     text(question.problem), text(question.question), el("ol", { class: "options" }, options),
     el("h3", {}, `Votes (${votes.length})`),
+    question.texts_dropped_at ? el("p", {}, `The texts were dropped at ${moment(question.texts_dropped_at)}.`) : null,
     ...votes.flatMap((vote) => describeVote(vote, gold)),
     el("h3", {}, "Prompts"),
-    ...question.rounds.flatMap((round) => describeRound(round, shared)),
+    ...question.rounds.flatMap((round) => describeRound(round, question.problem, shared)),
     question.rounds.length ? null : el("p", { class: "faint" }, "No round of this question was sampled here."),
     el("h3", {}, "History"),
     el("ol", {}, events(question).map((line) => el("li", {}, line))),
@@ -407,14 +430,14 @@ function describeVote(vote, gold) {
   return [
     el("h4", {}, `${vote.attempt}.${vote.place + 1}: ${vote.letter ?? "no letter"} ${{ right: "✓", wrong: "✗" }[verdict] ?? ""}`, " ", el("span", { class: "faint" }, facts)),
     vote.thinking ? folded(`Thinking (${vote.thinking.length} characters)`, text(vote.thinking)) : null,
-    text(vote.text, `said ${verdict}`),
+    vote.text ? text(vote.text, `said ${verdict}`) : null,
     vote.output ? [el("p", { class: "faint" }, "Output"), text(vote.output)] : null,
     vote.detail ? el("p", { dir: "auto" }, `${vote.outcome}: ${vote.detail}`) : null,
     vote.first_text ? folded(`First text, which ended in: ${vote.first_outcome}`, text(vote.first_text)) : null,
   ].flat().filter(Boolean);
 }
 
-function describeRound(round, shared) {
+function describeRound(round, problem, shared) {
   const generator = round.generator ? `${round.generator.model} (weights ${round.generator.weights}, ${round.generator.engine})` : "model not recorded";
   const sampling = Object.entries(round.sampling).map(([name, value]) => `${name} ${value}`).join(", ");
   const facts = joined([
@@ -425,7 +448,7 @@ function describeRound(round, shared) {
   const examples = round.examples.map(([position, parts]) => folded(`Example ${position}`, parts.length
     ? text(parts.map((part) => shared.get(part)).join("\n"))
     : el("p", {}, "The example is not in the ledger.")));
-  const prompt = round.prompt?.map((part) => (Number.isInteger(part) ? shared.get(part) : part)).join("");
+  const prompt = round.prompt?.map((part) => (Number.isInteger(part) ? shared.get(part) : part ?? problem)).join("");
   return [
     el("h4", {}, `Round ${round.attempt}${voice}`), el("p", { class: "faint" }, facts),
     ...(examples.length ? examples : [el("p", { class: "faint" }, "No examples of the run were shown.")]),

@@ -27,9 +27,16 @@ from shared.prompt_files import PromptTemplate
 from shared.prompts import FewShotExample
 
 _CHUNK = 40  # questions, or shared texts, that are unpacked together
-_CHARACTERS = 24_000_000  # of votes: about 20 MB of a page
-_LEAST_SHOWN = 400  # characters of a vote
+_CHARACTERS = 21_000_000  # of votes: 10,000 questions then take less than 30 MB
+_CUT = 18_000_000  # if there are more: texts without their middle repeat less
+_ASKED = 2  # times the space of votes, which repeat their problem's words, that other texts take
+_LEAST_SHOWN = 100  # characters of a text
 _TEXTS = "text", "thinking", "output", "first_text"
+_OF_QUESTION = "key", "state", "reason", "gold", "claims", "answer", "texts_dropped_at"
+_OF_CALL = (
+    *("step", "provider", "model", "begun_at", "outcome", "detail"),
+    *("input_tokens", "output_tokens", "cost"),
+)
 _FOLDER = Path(__file__).parent
 
 
@@ -41,18 +48,20 @@ def write(name: str, file: TextIO) -> int:
     """
     run = run_progress.require_questions(name)
     figures = PageFigures(run)
+    histories = trace.Histories(run)
     before, after = _template(run).split("<!-- texts -->")
     file.write(before)
-    longest = _longest(name)
+    longest = _longest(name, histories)
     file.write(_packed("summary", {**figures.summary, "chunk": _CHUNK, "longest": longest}))
     file.write(_packed("rows", figures.rows))
     file.write(f"<script>{_part('js')}</script>\n")
-    shared = _SharedTexts(trace.Histories(run))
+    shared = _SharedTexts(histories, longest)
     for at, items in enumerate(item_history.chunks(name, _CHUNK)):
-        records = [shared.record(each, longest) for each in shared.histories.of(items)]
+        records = [shared.record(each) for each in histories.of(items)]
         file.write(_packed(f"questions-{at}", records))
     for at in range(0, len(shared.texts), _CHUNK):
-        file.write(_packed(f"shared-{at // _CHUNK}", shared.texts[at : at + _CHUNK]))
+        texts = [_shortened(text, longest) for text in shared.texts[at : at + _CHUNK]]
+        file.write(_packed(f"shared-{at // _CHUNK}", texts))
     file.write(after)
     return len(figures.rows)
 
@@ -90,15 +99,26 @@ def _packed(name: str, value: object) -> str:
     )
 
 
-def _longest(run: str) -> int | None:
-    """Give how many characters of a vote's text are shown, where not all of them fit a page."""
-    count, characters = votes.count_characters(run)
-    return max(_LEAST_SHOWN, _CHARACTERS // count) if characters > _CHARACTERS else None
+def _longest(run: str, histories: Histories) -> int | None:
+    """Give how many characters of a text are shown, where not all of them fit a page."""
+    lengths, asked = votes.text_lengths(run)
+    solved = (histories.solved.get(position) for position in votes.shown_examples(run))
+    asked.update(len(each.asked.problem) + len(each.reasoning) for each in solved if each)
+    for length, times in asked.items():
+        lengths[length] += _ASKED * times
+    fits = sum(length * times for length, times in lengths.items()) <= _CHARACTERS
+    left, texts = _CHARACTERS if fits else _CUT, lengths.total()
+    for length, times in sorted(lengths.items()):
+        if length * texts > left:
+            return max(_LEAST_SHOWN, left // texts)
+        left -= length * times
+        texts -= times
+    return None
 
 
-def _shortened(text: str | None, longest: int | None) -> str | None:
+def _shortened(text: str, longest: int | None) -> str:
     """Leave out the middle of a long text: its end has the answer."""
-    if text is None or longest is None or len(text) <= longest:
+    if longest is None or len(text) <= longest:
         return text
     half = longest // 2
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters are left out ...]\n{text[-half:]}"
@@ -111,45 +131,59 @@ def _rendered(template: PromptTemplate, solved: FewShotExample) -> tuple[str, st
 class _SharedTexts:
     """Texts that many prompts show, such as solved examples, by their numbers on the page."""
 
-    def __init__(self, histories: Histories) -> None:
-        self.histories = histories
+    def __init__(self, histories: Histories, longest: int | None) -> None:
+        self._histories = histories
+        self._longest = longest
         self.texts: list[str] = []
         self._numbers: dict[str, int] = {}
         self._of_example: dict[tuple[str, int], list[int]] = {}
 
-    def record(self, history: History, longest: int | None) -> dict[str, Any]:
+    def record(self, history: History) -> dict[str, Any]:
         """Give what the page shows of an opened question."""
-        cast = [
-            {**vote, **{name: _shortened(vote[name], longest) for name in _TEXTS}} for vote in history.votes
-        ]
-        rounds = [self._round(each) for each in history.rounds]
-        return {**vars(history), "votes": cast, "rounds": rounds}
+        return {
+            **{name: getattr(history, name) for name in _OF_QUESTION},
+            "problem": _shortened(history.problem, self._longest),
+            "question": _shortened(history.question, self._longest),
+            "options": [_shortened(option, self._longest) for option in history.options],
+            "calls": [{name: call[name] for name in _OF_CALL} for call in history.calls],
+            "votes": [
+                {**vote, **{name: _shortened(vote[name] or "", self._longest) for name in _TEXTS}}
+                for vote in history.votes
+            ],
+            "rounds": [self._round(each, history.problem) for each in history.rounds],
+        }
 
-    def _round(self, sampled: Round) -> dict[str, Any]:
+    def _round(self, sampled: Round, problem: str) -> dict[str, Any]:
         examples = [(position, self._example(sampled.voice, position)) for position in sampled.examples]
         generator = dataclasses.asdict(sampled.generator) if sampled.generator else None
-        prompt = None if sampled.prompt is None else self._split(sampled, [each for _, each in examples])
+        prompt = self._split(sampled, problem, [each for _, each in examples])
         return {**vars(sampled), "generator": generator, "examples": examples, "prompt": prompt}
 
     def _example(self, voice: str, position: int) -> list[int]:
         key = voice, position
         if key not in self._of_example:
-            solved, template = self.histories.solved.get(position), self.histories.template(voice)
+            solved, template = self._histories.solved.get(position), self._histories.template(voice)
             self._of_example[key] = self._numbered(_rendered(template, solved)) if solved else []
         return self._of_example[key]
 
-    def _split(self, sampled: Round, examples: Sequence[list[int]]) -> list[str | int]:
-        """Split a prompt into its own texts and the numbers of shared ones."""
-        template = self.histories.template(sampled.voice)
+    def _split(
+        self, sampled: Round, problem: str, examples: Sequence[list[int]]
+    ) -> list[str | int | None] | None:
+        """Split a prompt into its own texts, the numbers of shared ones, and None for the problem."""
+        if sampled.prompt is None:
+            return None
+        template = self._histories.template(sampled.voice)
         worked = [text for each in template.worked for text in _rendered(template, each)]
-        parts: list[str | int] = []
-        rest = sampled.prompt or ""
+        parts: list[str | int | None] = []
+        rest = sampled.prompt
         for number in [*self._numbered((template.head, *worked)), *(at for each in examples for at in each)]:
             before, found, after = rest.partition(self.texts[number])
             if found:
                 parts += [before, number]
                 rest = after
-        return [*parts, rest]
+        before, found, after = rest.partition(problem or "\0")
+        parts += [before, None, after] if found else [rest]
+        return [_shortened(part, self._longest) if isinstance(part, str) else part for part in parts]
 
     def _numbered(self, texts: Sequence[str]) -> list[int]:
         numbers = []

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from producers import run_progress, watch
-from producers.reports import api_usage
+from producers.reports import api_usage, render
 from shared import providers, service_pauses, settings
 from shared.errors import ServiceUnreachable
 from shared.ledger import calls, leases, models, outbox, runs
@@ -28,13 +28,17 @@ def overview() -> dict[str, Any]:
     open_runs = [(run, states) for run, states in run_states if any(states[state] for state in OPEN)]
     services = sorted({service for run, _ in open_runs for service in run.services})
     return {
-        "runs": run_states[:SHOWN],
+        "runs": [
+            (run, states, sum(states.values()) - sum(states[state] for state in OPEN), render.control(run))
+            for run, states in run_states[:SHOWN]
+        ],
         "older": len(run_states[SHOWN:]),
         "spending": calls.every_spending(),
         "currency": settings.load().currency,
         "dead": sum(states[State.DEAD] for _, states in run_states),
         "workers": leases.living(),
         "queues": _queues(open_runs),
+        "broker_away": run_progress.waiting("infer") is None,
         "limits": _limits(services),
         "slowdowns": _slowdowns(services),
         "pauses": calls.pauses(),

@@ -9,9 +9,11 @@ A page's content is rendered on the server; a stream sends it again when it has 
 
 import functools
 import io
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import anyio
 import jinja2
@@ -27,6 +29,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from infra.programs import Address
 from producers import console
 from producers.reports import render, run_page
 from producers.ui import content
@@ -37,6 +40,7 @@ from shared.errors import ServiceUnreachable, UserError
 FOLDER = Path(__file__).parent
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 EVERY = 1.0  # seconds between two looks at the ledger
+_EVENTS = re.compile(r"(/runs/[^/]+)?/events")
 REST = 5  # times the seconds that a look takes: a large ledger is read less often
 
 _templates = jinja2.Environment(
@@ -46,8 +50,8 @@ _templates.filters |= {"clock": render.clock, "span": console.span}
 Content = Callable[[], str]
 
 
-def run(host: str, port: int, login: str | None, flower: str) -> None:
-    """Serve the pages until Ctrl-C or SIGTERM; ``flower`` is the URL of Flower."""
+def run(host: str, port: int, login: str | None, flower: Address) -> None:
+    """Serve the pages until Ctrl-C or SIGTERM; ``flower`` is where Flower listens."""
     # Beyond loopback a page's name is not known, but there the login protects it: no browser sends it to
     # another name.
     hosts = (*LOOPBACK, host) if urls.is_loopback(host) else ("*",)
@@ -61,12 +65,12 @@ def run(host: str, port: int, login: str | None, flower: str) -> None:
     )
 
 
-def application(login: str | None, flower: str, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
+def application(login: str | None, flower: Address, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
     """Build the application: ``hosts`` are the names under which it may be called."""
     live = Live()
 
     async def overview(request: Request) -> Response:
-        return await live.page(request, "overview", functools.partial(_overview, flower))
+        return await live.page(request, "overview", _overview)
 
     async def of_run(request: Request) -> Response:
         name = request.path_params["name"]
@@ -80,7 +84,7 @@ def application(login: str | None, flower: str, hosts: tuple[str, ...] = LOOPBAC
         Route("/runs/{name}/page", _report_page),
         Mount("/static", StaticFiles(directory=FOLDER / "static")),
     ]
-    return Starlette(
+    served = Starlette(
         routes=routes,
         middleware=[
             Middleware(Access, login=login),
@@ -88,6 +92,8 @@ def application(login: str | None, flower: str, hosts: tuple[str, ...] = LOOPBAC
         ],
         exception_handlers={UserError: _trouble},
     )
+    served.state.flower = flower
+    return served
 
 
 class Live:
@@ -99,14 +105,12 @@ class Live:
 
     async def page(self, request: Request, title: str, render_content: Content) -> Response:
         """Answer a request for a page, or for the stream of its changes."""
-        path = request.url.path
-        if path.endswith("/events"):
+        if _EVENTS.fullmatch(request.scope["path"]):
             stopping = anyio.Event()
             changes = self._changes(title, render_content, stopping)
             return EventSourceResponse(changes, shutdown_event=stopping, shutdown_grace_period=2 * EVERY)
         text = await self._render(title, render_content)
-        events = f"{path.rstrip('/')}/events"
-        return HTMLResponse(_page(title, Markup(text), events))  # noqa: S704  rendered by our own templates
+        return HTMLResponse(_page(request, title, Markup(text)))  # noqa: S704  rendered by our own templates
 
     async def _changes(
         self, title: str, render_content: Content, stopping: anyio.Event
@@ -133,8 +137,8 @@ class Live:
         return text
 
 
-def _overview(flower: str) -> str:
-    return _templates.get_template("overview.html").render(content.overview(), flower=flower).strip()
+def _overview() -> str:
+    return _templates.get_template("overview.html").render(content.overview()).strip()
 
 
 def _run(name: str) -> str:
@@ -151,9 +155,26 @@ def _report_page(request: Request) -> Response:
 
 async def _trouble(request: Request, error: Exception) -> Response:
     unknown = "name" in request.path_params and not isinstance(error, ServiceUnreachable)
-    text = _page("votequeue", Markup("<p>{}</p>").format(error), events="")
-    return HTMLResponse(text, status_code=404 if unknown else 503)
+    title = "Not found" if unknown else "Not available"
+    text = Markup("<h1>{}</h1><p>{}</p>").format(title, error)
+    # The page shows its content when the ledger answers again.
+    return HTMLResponse(_page(request, title, text, live=not unknown), status_code=404 if unknown else 503)
 
 
-def _page(title: str, content: Markup, events: str) -> str:
-    return _templates.get_template("page.html").render(title=title, content=content, events=events)
+def _page(request: Request, title: str, content: Markup, live: bool = True) -> str:
+    events = f"{request.scope['path'].rstrip('/')}/events"
+    flower = _flower(request.app.state.flower, request.url.hostname or "")
+    return _templates.get_template("page.html").render(
+        title=title,
+        content=content,
+        events=quote(events) if live and _EVENTS.fullmatch(events) else "",
+        flower=flower,
+    )
+
+
+def _flower(flower: Address, host: str) -> str | None:
+    """Give Flower's URL for a browser that calls this server ``host``; ``None``: it cannot reach Flower."""
+    if urls.is_loopback(flower.host) and not urls.is_loopback(host):
+        return None
+    seen = Address(host if flower.near != flower.host else flower.host, flower.port)
+    return f"http://{seen.url_host}:{seen.port}/"

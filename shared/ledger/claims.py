@@ -270,9 +270,7 @@ def settle(ends: Iterable[Settled]) -> list[Settled]:
         kept = [end for of_run in _by_run(ordered, _job_of) for end in _still_held(connection, of_run)]
         for of_run in _by_run(kept, _job_of):
             _end_claims(connection, of_run, now)
-        for table, rows in _records(kept, now).items():
-            if rows:
-                engine.insert_whole(connection, table, rows)
+        insert_records(connection, kept, now)
     return kept
 
 
@@ -282,14 +280,10 @@ def _job_of(end: Settled) -> Job:
 
 def _still_held(connection: sa.Connection, ends: Sequence[Settled]) -> list[Settled]:
     """Lock the items of some claims of one run; give the ends of those that are still valid."""
-    fences = lock_held(connection, [*map(_job_of, ends)])
+    keys = engine.keys(map(_job_of, ends))
+    rows = connection.execute(_locking(connection.dialect.name, State.LEASED), keys)
+    fences = {row.number: row.fence for row in rows}
     return [end for end in ends if fences.get(end.claim.job.item) == end.claim.fence]
-
-
-def lock_held(connection: sa.Connection, jobs: Sequence[Job]) -> dict[int, int]:
-    """Lock those of some items of one run that are claimed; give their fences."""
-    rows = connection.execute(_locking(connection.dialect.name, State.LEASED), engine.keys(jobs))
-    return {row.number: row.fence for row in rows}
 
 
 def _end_claims(connection: sa.Connection, ends: Sequence[Settled], now: float) -> None:
@@ -320,9 +314,11 @@ def forget_early_votes(connection: sa.Connection, run: str, numbers: Collection[
     connection.execute(schema.early_votes.delete().where(early.run == run, early.number.in_(numbers)))
 
 
-def _records(ends: Sequence[Settled], now: float) -> dict[sa.Table, list[dict[str, Any]]]:
-    """Give the rows of some results, by table."""
-    votes, rounds, answers = [], [], []
+def insert_records(connection: sa.Connection, ends: Sequence[Settled], now: float) -> None:
+    """Insert the votes, rounds and answers of some results."""
+    votes: list[dict[str, Any]] = []
+    rounds: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
     for end in ends:
         where = {"run": end.claim.job.run, "number": end.claim.job.item, "attempt": end.claim.attempt}
         places = end.places or itertools.count()
@@ -333,7 +329,9 @@ def _records(ends: Sequence[Settled], now: float) -> dict[sa.Table, list[dict[st
         rounds += [{**where, **record.__dict__} for record in end.sampled]
         if end.answer is not None:
             answers.append({**where, **end.answer.__dict__, "answered_at": now})
-    return {schema.votes: votes, schema.rounds: rounds, schema.answers: answers}
+    for table, rows in ((schema.votes, votes), (schema.rounds, rounds), (schema.answers, answers)):
+        if rows:
+            engine.insert_whole(connection, table, rows)
 
 
 @engine.retried

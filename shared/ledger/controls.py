@@ -143,6 +143,7 @@ def delete(name: str) -> Deleted:
     own = (table for table in schema.metadata.sorted_tables if "run" in table.c and table not in _KEPT)
     rows = sum(_delete_rows(table, name) for table in own)
     _delete_run(name)
+    outbox.rearrange(run.queue)
     return Deleted(rows + 1, [other.name for other in others if name in _learned_from(other)])
 
 

@@ -3,9 +3,8 @@
 of_run("round1")  ->  QuestionResult(number=41, votes=[RecordedVote(41, 1, 0, "B", ...)], ...)
 """
 
-import functools
 import itertools
-import operator
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -263,14 +262,24 @@ def count_prompt_tokens(run: str) -> int:
         return connection.scalar(query) or 0
 
 
-def count_characters(run: str) -> tuple[int, int]:
-    """Count a run's votes, and the characters of their texts."""
-    texts = votes.text, votes.thinking, votes.output, votes.first_text
-    lengths = (sa.func.coalesce(sa.func.length(text), 0) for text in texts)
-    query = sa.select(sa.func.count(), sa.func.sum(functools.reduce(operator.add, lengths)))
+def text_lengths(run: str) -> tuple[Counter[int], Counter[int]]:
+    """Count the texts of a run's votes, and its entries, by their number of characters."""
+    of_votes, of_entries = Counter[int](), Counter[int]()
+    counted = [(of_votes, text) for text in (votes.text, votes.thinking, votes.output, votes.first_text)]
     with engine.streaming() as connection:
-        count, characters = connection.execute(query.where(votes.run == run)).one()
-    return count, characters or 0
+        for lengths, text in [*counted, (of_entries, schema.entries.c.text)]:
+            length = sa.func.length(text)
+            query = sa.select(length, sa.func.count()).where(text.table.c.run == run, length > 0)
+            lengths.update(dict(connection.execute(query.group_by(length)).tuples().all()))
+    return of_votes, of_entries
+
+
+def shown_examples(run: str) -> set[int]:
+    """Give the positions of the examples that a run's prompts show."""
+    rounds = schema.rounds.c
+    query = sa.select(rounds.examples).where(rounds.run == run)
+    with engine.streaming() as connection:
+        return {position for positions in connection.scalars(query) for position in positions}
 
 
 def count_claims(run: str) -> list[ClaimCounts]:

@@ -1,10 +1,11 @@
 """What the page of a run costs, by its size: `python -m tests.bench.page [--questions N]`.
 
     10000 questions: 19.3 MB, written in 21.40 s with 141 MiB
-    shown after 2.31 s, 6.1 x the page of 100; a question opens in 0.11 s
+    shown after 2.31 s, 6.1 x the page of 100; a question opens in 0.11 s, a search reads all in 2.05 s
 
-The made texts are as long as real ones, and compress about as well. Chromium loads each page, from its file;
-without Chromium, only the first lines are printed.
+The made texts are as long as real ones, and compress about as well; `--phrases 120` makes problems of 1,900
+characters. `--paid` buys the votes by calls, whose replies the ledger has too. Chromium loads each page, from
+its file; without Chromium, only the first lines are printed.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -46,9 +48,9 @@ def words(count: int) -> str:
 _common = [words(4) for _ in range(200)]
 
 
-def problem() -> list[str]:
-    """Make a problem of 20 phrases, with 320 characters."""
-    return [words(8) for _ in range(20)]
+def problem(phrases: int) -> list[str]:
+    """Make a problem of so many phrases, of 16 characters each."""
+    return [words(8) for _ in range(phrases)]
 
 
 def vote(phrases: list[str]) -> str:
@@ -57,35 +59,36 @@ def vote(phrases: list[str]) -> str:
     return "，".join(map(_random.choice, parts))
 
 
-def fill(questions: int) -> None:
+def fill(questions: int, phrases: int, paid: bool) -> None:
     """Write a finished run: a question an entry, with two of the solved examples and five votes."""
     options = publish.pinned(Sampling(votes=VOTES), {REASONING: TEMPLATE}).model_dump(mode="json")
     solved = [
-        FewShotExample(
-            PromptQuestion("，".join(phrases), words(9), (words(3), words(3))), vote(phrases), "A", at
-        )
-        for at, phrases in enumerate(problem() for _ in range(EXAMPLES))
+        FewShotExample(PromptQuestion("，".join(parts), words(9), (words(3), words(3))), vote(parts), "A", at)
+        for at, parts in enumerate(problem(phrases) for _ in range(EXAMPLES))
     ]
     runs.add_examples(DIGEST, solved)
     record = {"name": RUN, "kind": "infer", "source": "made", "digest": "d", "examples": DIGEST}
     with engine.writing() as connection:
         connection.execute(schema.runs.insert().values(created_at=AT, options=options, **record))
         for chunk in engine.chunks(range(questions)):
-            for table, rows in _rows(chunk, solved).items():
-                connection.execute(getattr(schema, table).insert(), rows)
+            for table, rows in _rows(chunk, solved, phrases, paid).items():
+                if rows:
+                    connection.execute(getattr(schema, table).insert(), rows)
 
 
-def _rows(numbers: list[int], solved: list[FewShotExample]) -> dict[str, list[dict[str, object]]]:
-    tables = ("entries", "items", "attempts", "rounds", "votes", "answers")
+def _rows(
+    numbers: list[int], solved: list[FewShotExample], phrases: int, paid: bool
+) -> dict[str, list[dict[str, object]]]:
+    tables = ("entries", "items", "attempts", "rounds", "votes", "answers", "calls")
     rows: dict[str, list[dict[str, object]]] = {table: [] for table in tables}
     for at in numbers:
-        phrases = problem()
+        parts = problem(phrases)
         asked = {
             "question": words(9),
             "options": [words(3) for _ in "ABCD"],
             "answer": _random.choice("ABCD"),
         }
-        entry = {"id": f"p{at}", "problem": "，".join(phrases), "questions": [asked]}
+        entry = {"id": f"p{at}", "problem": "，".join(parts), "questions": [asked]}
         shown = _random.sample(solved, 2)
         prompt = TEMPLATE.completion(runs.asked(Entry.model_validate(entry), 0), shown)
         key, ended = {"run": RUN, "number": at}, AT + at
@@ -111,22 +114,26 @@ def _rows(numbers: list[int], solved: list[FewShotExample]) -> dict[str, list[di
         rows["rounds"].append({**key, "attempt": 1, "voice": REASONING, "examples": places, **sampled})
         letters = _random.choices("ABCD", k=VOTES)
         for place, letter in enumerate(letters):
-            text = f"{vote(phrases)}\n答案是：{letter}"
+            text = f"{vote(parts)}\n答案是：{letter}"
             cast = {"attempt": 1, "place": place, "text": text, "letter": letter, "score": _random.random()}
             rows["votes"].append(
                 {**key, **cast, "accepted": True, "tokens": 154, "scorer": "s", "voice": REASONING}
             )
+            if paid:
+                reply = json.dumps([{"text": text, "tokens": 154, "letter": letter}], ensure_ascii=False)
+                made = {"step": f"vote {place + 1}", "provider": "chat", "model": "m", "outcome": "ok"}
+                rows["calls"].append({**key, **made, "begun_at": ended - 8, "reply": reply, "cost": 0.001})
         answer = {"letter": letters[0], "how": "majority", "support": letters.count(letters[0]), "attempt": 1}
         rows["answers"].append({**key, **answer, "answered_at": ended})
     return rows
 
 
-def written(folder: Path, questions: int) -> Path:
+def written(folder: Path, questions: int, phrases: int, paid: bool) -> Path:
     """Fill a ledger, write its page in a process of its own, and print what that took."""
     os.environ["VOTEQUEUE_HOME"] = str(folder)
     settings.load.cache_clear()
     engine.engine.cache_clear()
-    fill(questions)
+    fill(questions, phrases, paid)
     engine.engine().dispose()
     engine.engine.cache_clear()
     page, begun = folder / "page.html", time.monotonic()
@@ -143,8 +150,8 @@ def written(folder: Path, questions: int) -> Path:
     return page
 
 
-def loaded(program: str, page: Path) -> tuple[float, float]:
-    """Time in Chromium, in seconds: until all of a page is shown, and until its last question is open."""
+def loaded(program: str, page: Path) -> tuple[float, float, float]:
+    """Time in Chromium, in seconds: until all is shown, its last question is open, and all is searched."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS])
         opened = browser.new_page()
@@ -157,23 +164,30 @@ def loaded(program: str, page: Path) -> tuple[float, float]:
         opened.locator("#table tbody button").last.click()
         opened.wait_for_selector("#opened[open] pre.said")
         took = time.monotonic() - begun
+        opened.locator("#close").click()
+        begun = time.monotonic()
+        opened.locator("input[type=search]").fill("in no text")
+        opened.get_by_text(re.compile(r"^0 of \d+ questions$")).wait_for()
+        searched = time.monotonic() - begun
         browser.close()
-    return shown, took
+    return shown, took, searched
 
 
-def main(questions: int) -> int:
+def main(questions: int, phrases: int = 20, paid: bool = False) -> int:
     """Measure a page of so many questions, and one of few."""
     with tempfile.TemporaryDirectory() as folder:
-        pages = [written(Path(folder, str(count)), count) for count in (SMALL, questions)]
+        pages = [written(Path(folder, str(count)), count, phrases, paid) for count in (SMALL, questions)]
         if (program := shutil.which("chromium")) is None:
             return 0
-        (small, _), (large, open_seconds) = (loaded(program, page) for page in pages)
+        (small, *_), (large, open_seconds, searched) = (loaded(program, page) for page in pages)
         print(f"shown after {large:.2f} s, {large / small:.1f} x the page of {SMALL}; ", end="")
-        print(f"a question opens in {open_seconds:.2f} s")
+        print(f"a question opens in {open_seconds:.2f} s, a search reads all in {searched:.2f} s")
     return 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--questions", type=int, default=10_000)
+    parser.add_argument("--phrases", type=int, default=20)
+    parser.add_argument("--paid", action="store_true")
     sys.exit(main(**vars(parser.parse_args())))

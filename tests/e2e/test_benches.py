@@ -69,10 +69,12 @@ def test_the_bench_of_million(home: Path, ledger: str) -> None:
 
 
 def test_the_bench_of_page(home: Path) -> None:
-    said = bench("page", "--questions", 200).splitlines()
+    said = bench("page", "--questions", 200, "--paid").splitlines()
     assert [line.split(":")[0] for line in said[:2]] == ["100 questions", "200 questions"]
     if shutil.which("chromium"):
-        assert re.fullmatch(r"shown after .* s, .* x the page of 100; a question opens in .* s", said[2])
+        assert re.fullmatch(
+            r"shown after .* s, .* x the page of 100; a question opens in .* s, a search .* s", said[2]
+        )
 
 
 def test_the_bench_of_limits(home: Path) -> None:

@@ -296,7 +296,7 @@ def test_the_checks_that_translations_fail_are_counted(home: Path, votequeue: Co
     assert found.given_up == {"the problem lost N and …": 1}
     shown = votequeue("report", "t").out
     assert "entries with a result, of those that ended  2/3  66.7 %" in shown
-    assert "2000 characters" in shown
+    assert "2,000 characters" in shown
     assert "questions dropped" in shown
 
 

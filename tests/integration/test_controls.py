@@ -318,7 +318,7 @@ def test_an_aborted_group_leaves_the_others_waiting() -> None:
         tasks = [asyncio.create_task(batcher.submit(name, group=name)) for name in names]
         await asyncio.sleep(0.01)
         groups = batcher.groups
-        batcher.abort("a")
+        batcher.abort("a", "it is cancelled")
         going.set()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         await batcher.stop(abort=True)
@@ -340,6 +340,7 @@ def test_a_deleted_run_has_no_rows_and_its_name_is_not_used_again(home: Path, vo
     controls.cancel("r")
     before = rows_of("other")
     assert votequeue("delete", "r", "--yes").code == 0
+    assert "infer" in outbox.to_rearrange()
     assert rows_of("r") == {}
     assert runs.find_run("r") is None
     assert rows_of("other") == before

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from producers import Client
 from producers.enqueue import option_checks
-from shared import broker
+from shared import broker, settings
 from shared.errors import InvalidOption, UserError
 from shared.jobs import Job
 from shared.ledger import claims, controls, deadlines, engine, leases, outbox, runs, schema
@@ -20,11 +20,11 @@ from shared.ledger.schema import State
 from shared.options import Sampling
 from shared.prompts import ModelInput
 from shared.voting import Outcome
-from tests.conftest import Command
+from tests.conftest import Command, Value
 from tests.fakes import FakeGenerator, FakeRetriever, FakeScorer
 from tests.integration import model_fixtures, run_fixtures
 from tests.integration.test_controls import rows_of, states, sweep
-from workers import infer
+from workers import infer, reconcile
 from workers.inference import finished_rounds
 from workers.inference.batcher import Batcher
 from workers.inference.rounds import Rounds
@@ -79,16 +79,16 @@ def test_votes_answer_what_is_open_near_the_deadline_and_the_fallback_the_rest(h
     early(second, "C")
     run_fixtures.vote(third, [run_fixtures.ballot(None)] * 3)  # its round has no letter
     claims.release([first, fourth], "stopped")
-    assert deadlines.answer_due() == 0
+    assert len(deadlines.answer_due()) == 0
     ahead(NEAR)
     assert run_fixtures.claim("r", 4) == []
     assert outbox.unsent(10) == []
     # What a worker holds is its own a little longer.
-    assert deadlines.answer_due() == 4
+    assert len(deadlines.answer_due()) == 4
     assert states() == {State.LEASED: 1, State.DONE: 4}
     ahead(LATE)
-    assert deadlines.answer_due() == 1
-    assert deadlines.answer_due() == 0
+    assert len(deadlines.answer_due()) == 1
+    assert len(deadlines.answer_due()) == 0
     assert answers() == [
         ("B", Outcome.DEADLINE, 2, 1),
         ("C", Outcome.DEADLINE, 1, 1),
@@ -140,7 +140,7 @@ def test_earlier_rounds_are_the_fallback_s_and_new_votes_come_first(home: Path) 
     (again,) = run_fixtures.claim("r", 0)
     early(again, "B")
     ahead(LATE)
-    assert deadlines.answer_due() == 2
+    assert len(deadlines.answer_due()) == 2
     assert answers() == [("B", Outcome.DEADLINE, 1, 2), ("C", Outcome.DEADLINE, 3, 1)]
 
 
@@ -154,7 +154,7 @@ def test_votes_of_a_dead_worker_s_claim_count_and_a_later_claim_s_replace_them(h
     early(again, "CC", first=0)
     early(lost[0], "A", first=4)  # the dead worker is a zombie
     ahead(LATE)
-    assert deadlines.answer_due() == 2
+    assert len(deadlines.answer_due()) == 2
     assert answers() == [("C", Outcome.DEADLINE, 2, 1), ("B", Outcome.DEADLINE, 2, 1)]
 
 
@@ -229,6 +229,10 @@ def test_a_worker_records_votes_as_they_come_and_is_stopped_near_the_deadline(ho
 
     asyncio.run(work())
     assert generator.aborted == 1
+    with engine.reading() as connection:
+        assert connection.scalar(sa.select(schema.attempts.c.outcome)) == (
+            "released: its run is cancelled, or near its deadline"
+        )
     # It was given back without an attempt.
     assert states() == {State.PENDING: 1}
     assert broker.waiting("infer") == 1  # the first message, which nobody has taken
@@ -243,7 +247,7 @@ def test_a_paused_run_is_answered_at_its_deadline_and_a_cancelled_one_is_not(hom
     enqueue(home, 2)
     controls.pause("r")
     ahead(NEAR)
-    assert deadlines.answer_due() == 2
+    assert len(deadlines.answer_due()) == 2
     assert [answer[1] for answer in answers()] == [Outcome.DEADLINE_DEFAULT] * 2
 
 
@@ -253,7 +257,7 @@ def test_a_cancelled_run_is_not_answered_at_its_deadline(home: Path) -> None:
     early(held, "B")
     controls.cancel("r")
     ahead(NEAR)
-    assert deadlines.answer_due() == 0
+    assert len(deadlines.answer_due()) == 0
     assert "early_votes" not in rows_of("r")
     assert states() == {State.CANCELLED: 2}
 
@@ -273,7 +277,15 @@ def test_without_a_worker_collect_answers_after_the_deadline(home: Path, voteque
     ]
     said = votequeue("report", "r").out
     assert "answered by at the deadline" in said
-    assert "deadline" in votequeue("status", "r").out
+    assert (
+        "2 questions answered at the deadline, 1 of them by default since no vote has a letter"
+        in votequeue("status", "r").out
+    )
+    again = votequeue("collect", "r", "-o", "answers.jsonl", "--force")
+    assert (
+        "2 questions answered at the deadline, 1 of them by default since no vote has a letter" in again.err
+    )
+    assert "deadline 20" in votequeue("status").out
     assert Client().report("r").deadline_at == runs.get_run("r").deadline
 
 
@@ -283,14 +295,67 @@ def test_waiting_ends_at_the_deadline_without_a_worker(home: Path) -> None:
     assert Client().wait("r", timeout=20, poll=0.01).open == 0
 
 
+def test_the_last_questions_of_a_large_run_are_answered_earlier(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "PER_SECOND", 0.5)
+    enqueue(home, 10)
+    ahead(schema.SAMPLING_ENDS + 30)
+    assert deadlines.answer_due() == []
+    ahead(schema.SAMPLING_ENDS + 12.5)  # time for six
+    (held,) = run_fixtures.claim("r", 9)
+    assert [end.claim.job.item for end in deadlines.answer_due()] == [6, 7, 8]
+    assert deadlines.answer_due() == []
+    assert [each.job.item for each in run_fixtures.claim("r", 5, 6)] == [5]
+    claims.release([held], "stopped")
+    assert [end.claim.job.item for end in deadlines.answer_due()] == []
+    ahead(NEAR)
+    assert [end.claim.job.item for end in deadlines.answer_due()] == [0, 1, 2, 3, 4, 9]
+
+
+def test_messages_of_questions_answered_at_the_deadline_leave_the_queue(home: Path) -> None:
+    enqueue(home, 3)
+    sweep()
+    assert broker.waiting("infer") == 3
+    ahead(NEAR)
+    sweep()
+    assert states() == {State.DONE: 3}
+    assert broker.waiting("infer") == 0
+
+
+def test_a_worker_counts_what_it_answers_at_the_deadline(home: Path, more: Value) -> None:
+    enqueue(home, 2)
+    (held,) = run_fixtures.claim("r", 0)
+    early(held, "BBA")
+    ahead(LATE)
+    assert not sweep().behind
+    assert more("items_done_total", queue="infer") == 2
+    assert more("answers_total", how="at the deadline") == 1
+    assert more("answers_total", how="default at the deadline") == 1
+    assert more("rounds_total", outcome="answered") == 1
+    assert more("votes_total", voice="reasoning", outcome="accepted") == 3
+
+
+def test_votes_that_came_while_the_ledger_was_away_are_recorded_before_the_answers(home: Path) -> None:
+    enqueue(home, 1)
+    (held,) = run_fixtures.claim("r", 0)
+    ahead(-1.0)
+    assert reconcile.sweep("one", settings.load()) == reconcile.Swept()
+    # It was also given back before they came.
+    claims.release([held], "near its deadline")
+    early(held, "B")
+    assert sweep().expired == 0
+    assert answers() == [("B", Outcome.DEADLINE, 1, 1)]
+
+
 def test_chunks_and_a_limit_of_time_answer_every_question_once(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "CHUNK", 3)
     enqueue(home, 10)
     ahead(NEAR)
-    assert deadlines.answer_due(0.0) == 0
-    assert deadlines.answer_due() == 10
+    assert len(deadlines.answer_due(0.0)) == 0
+    assert len(deadlines.answer_due()) == 10
     assert states() == {State.DONE: 10}
 
 

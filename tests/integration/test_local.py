@@ -229,7 +229,12 @@ def test_the_embedded_broker_knows_the_urls_user_and_database(settings: Settings
 def test_a_worker_that_cannot_start_ends_it_all_with_its_last_words(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = (sys.executable, "-c", "raise SystemExit('no such model')")
+    # Typer prints a usage error in a frame.
+    broken = (
+        sys.executable,
+        "-c",
+        "print('╭─ Error ──╮\\n│ no such model  │\\n╰──────────╯'); raise SystemExit(2)",
+    )
     monkeypatch.setattr(programs, "worker_command", lambda queue: broken)
     with pytest.raises(UserError, match="train-1 does not start: no such model"):
         local.up(settings, {"train": 1}, detach=True)

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from producers.enqueue import publish
 from shared import dataset, prompt_files, prompts, settings
 from shared.errors import NotServedHere, Refused
 from shared.jobs import Infer
-from shared.ledger import calls, claims, engine, outbox, runs, schema
+from shared.ledger import calls, claims, deadlines, engine, outbox, runs, schema
 from shared.ledger.claims import Claim
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
@@ -26,7 +27,7 @@ from shared.providers import Price
 from shared.settings import Settings
 from shared.voices import VOICES
 from tests import fakes
-from tests.fakes import FakeLimiter, FakeRetriever, FakeScorer
+from tests.fakes import FakeGenerator, FakeLimiter, FakeRetriever, FakeScorer
 from tests.integration import run_fixtures
 from tests.servers.openai import ChatServer
 from workers import infer, wiring
@@ -67,13 +68,15 @@ def rounds_of(made: OpenAIGenerator) -> Rounds:
     return Rounds(made, FakeScorer(), lambda _: FakeRetriever(), "openai")
 
 
-def open_run(questions: int = 1, budget: float | None = None, **changes: Any) -> str:
+def open_run(
+    questions: int = 1, budget: float | None = None, deadline: float | None = None, **changes: Any
+) -> str:
     name = f"run{next(fresh)}"
     entries = (run_fixtures.entry(f"p{at}") for at in range(questions))
     path = run_fixtures.write(Path(f"{name}.jsonl"), *entries)
     lines = [line for line in dataset.scan(path) if isinstance(line, dataset.Line)]
     options = SAMPLING.model_copy(update=changes).model_dump(mode="json")
-    runs.open_run(Run(name, "infer", path.name, "d", None, options), lines)
+    runs.open_run(Run(name, "infer", path.name, "d", None, options, deadline=deadline), lines)
     calls.set_budget(name, budget)
     return name
 
@@ -259,8 +262,8 @@ def test_votes_of_later_places_have_seeds_and_steps_of_their_own(server: ChatSer
 
     asyncio.run(sample(2, 0))
     asyncio.run(sample(1, 2))
-    assert sorted(steps(run)) == ["vote 1", "vote 2", "vote 3"]
-    assert sorted(arrival.asked["seed"] for arrival in server.requests) == [40, 41, 42]
+    assert steps(run) == ["vote 1", "vote 3"]
+    assert [arrival.asked["seed"] for arrival in server.requests] == [40, 42]
 
 
 def test_tokens_that_the_server_does_not_count_are_bounded(server: ChatServer) -> None:
@@ -269,6 +272,94 @@ def test_tokens_that_the_server_does_not_count_are_bounded(server: ChatServer) -
     play(generator(server), run)
     (call,) = rows(schema.calls, run)
     assert call["output_tokens"] >= 3 * prompts.tokens(RIGHT)
+
+
+# Deadlines
+
+
+def kept(run: str) -> list[tuple[int, str | None]]:
+    """Give place and letter of each vote on record whose round is unfinished."""
+    return [(row["place"], row["vote"]["letter"]) for row in rows(schema.early_votes, run)]
+
+
+async def until_kept(run: str, count: int) -> None:
+    while len(kept(run)) < count:
+        await asyncio.sleep(0.02)
+
+
+def answered_at_the_deadline(run: str) -> tuple[str, str, int]:
+    """Let the deadline pass; give letter, how it came about, and support."""
+    with engine.writing() as connection:
+        connection.execute(schema.runs.update().where(schema.runs.c.name == run).values(deadline=1.0))
+    deadlines.answer_due()
+    (answer,) = rows(schema.answers, run)
+    return answer["letter"], answer["how"], answer["support"]
+
+
+def test_votes_of_separate_requests_are_recorded_as_they_come(server: ChatServer) -> None:
+    going, asked = threading.Event(), itertools.count(1)
+
+    def reply(_: str) -> str:
+        if next(asked) == 4:
+            going.wait(60)
+        return "因为如此。\n答案是：B"
+
+    server.most_votes, server.reply = 1, reply
+    run = open_run(votes=4, deadline=time.time() + 3600)
+
+    async def work() -> None:
+        task = asyncio.create_task(infer.run_round(rounds_of(generator(server)), claim(run)))
+        await until_kept(run, 3)
+        assert not task.done()
+        assert {letter for _, letter in kept(run)} == {"B"}
+        await asyncio.to_thread(answered_at_the_deadline, run)
+        going.set()
+        assert [outcome.partition(":")[0] for outcome in await task] == ["too late"]
+
+    asyncio.run(work())
+    assert answered_at_the_deadline(run) == ("B", "at the deadline", 3)
+
+
+def test_votes_are_kept_for_the_deadline_although_one_of_their_calls_fails(server: ChatServer) -> None:
+    server.most_votes, server._script = 1, ["ok", "server error", "ok", "ok"]
+    run = open_run(votes=4, deadline=time.time() + 3600)
+    (outcome,) = play(generator(server), run)
+    assert outcome.startswith("again in")
+    assert [letter for _, letter in kept(run)] == ["A"] * 3
+    assert standing(run) == (State.PENDING, 0)
+    assert answered_at_the_deadline(run) == ("A", "at the deadline", 3)
+    assert standing(run) == (State.DONE, 1)
+
+
+class Slow(FakeGenerator):
+    """Gives two votes, and never the letter of the one that has none."""
+
+    async def sample(self, *_asked: Any, **_more: Any) -> list[Completion]:
+        """Give both with one reply."""
+        return [Completion(MUTE, 9), Completion(RIGHT, 9)]
+
+    async def choose(self, *_asked: Any, **_more: Any) -> list[str | None]:
+        """Never end."""
+        await asyncio.Event().wait()
+        return []
+
+
+def test_a_vote_does_not_wait_for_the_letter_of_another_one(server: ChatServer) -> None:
+    run = open_run(votes=2, ask_letter="always", model=None, deadline=time.time() + 3600)
+
+    async def work() -> None:
+        playing = Rounds(Slow(), FakeScorer(), lambda _: FakeRetriever(), "openai")
+        task = asyncio.create_task(infer.run_round(playing, claim(run)))
+        await until_kept(run, 1)
+        task.cancel("its run is near its deadline")
+        await asyncio.wait([task])
+
+    asyncio.run(work())
+    assert kept(run) == [(1, "A")]
+    # The claim was given back, for the reason that there was.
+    assert [row["outcome"] for row in rows(schema.attempts, run)] == [
+        "released: its run is near its deadline"
+    ]
 
 
 # Nothing is bought twice

@@ -158,6 +158,8 @@ def test_a_folder_with_data_in_it_is_not_replaced(folder: Path, votequeue: Comma
 def test_the_ledger_is_never_written_over(folder: Path, votequeue: Command) -> None:
     ended = votequeue("collect", "r", "-o", "../var/ledger.db", "--force")
     assert ended.err.endswith("is the ledger: choose another file\n")
+    with pytest.raises(UserError, match="var contains the ledger: choose another file"):
+        output_files.require_free(Path("../var"))
     assert runs.get_run("r").name == "r"
 
 

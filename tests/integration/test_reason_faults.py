@@ -109,7 +109,7 @@ def test_a_worker_that_lost_its_claim_writes_no_result(stage: Stage) -> None:
         return agreeing()
 
     stage.says(late)
-    assert work(run) == "too late: another worker has it, or its run was cancelled"
+    assert work(run) == "too late: another worker has it, or its run was cancelled or reached its deadline"
     assert texts(run) == []
 
 

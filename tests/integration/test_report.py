@@ -91,7 +91,13 @@ def test_a_run_without_answers_has_a_report_too(run: str, votequeue: Command) ->
     ended = votequeue("report", run)
     assert ended.code == 0
     assert "4: 0 answered, 0 dead, 4 open" in ended.out
-    assert "no gold answers" in ended.out
+    assert "no question is answered yet" in ended.out
+
+
+def test_a_run_without_labels_has_no_accuracy(home: Path, votequeue: Command) -> None:
+    data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "--"))
+    run_fixtures.infer(data, SAMPLING, "r")
+    assert "no gold answers" in votequeue("report", "r").out
 
 
 def test_the_report_is_a_table_a_page_data_and_pictures(

@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from playwright.sync_api import Page as BrowserPage
 from producers.reports import run_page
 from shared import prompt_files
 from shared.jobs import Infer
-from shared.ledger import calls, claims, engine, models, runs
+from shared.ledger import calls, claims, controls, engine, models, retention, runs, schema, votes
 from shared.ledger.claims import Settled, VoteRecord
 from shared.options import Calibration, Sampling
 from shared.prompts import FewShotExample, PromptQuestion
@@ -49,7 +50,9 @@ class Shown:
 
     def prompt(self, question: int) -> str:
         (sampled,) = self.questions[question]["rounds"]
-        return "".join(part if isinstance(part, str) else self.shared[part] for part in sampled["prompt"])
+        problem = self.questions[question]["problem"]
+        parts = (problem if part is None else part for part in sampled["prompt"])
+        return "".join(part if isinstance(part, str) else self.shared[part] for part in parts)
 
 
 def unpacked(text: str, name: str) -> Any:
@@ -115,6 +118,20 @@ def test_headline_figures_have_the_intervals_of_their_entries(answered: str) -> 
     assert (told["accuracy of one vote"]["right"], told["accuracy of one vote"]["of"]) == (3, 8)
     assert told["agreement (majority's share)"]["value"] == pytest.approx((2 / 3 + 1 / 2 + 2 / 3) / 3)
     assert told["questions answered"]["interval"] is None
+    assert not any("note" in each for each in told.values())
+
+
+def test_what_the_majority_takes_for_an_answer_without_a_letter_is_said(home: Path) -> None:
+    data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "AAB-"))
+    run_fixtures.infer(data, SAMPLING, "r")
+    for held, letter in zip(run_fixtures.claim("r", 0, 1, 2, 3), [None, None, "B", None], strict=True):
+        run_fixtures.vote(held, [ballot(letter)])
+    told = {each["label"]: each for each in page("r").summary["headline"]}
+    majority = told["accuracy of the first round's majority"]
+    assert (majority["right"], majority["of"], majority["note"]) == (3, 3, "2 without a letter count as A")
+    assert told["some first-round vote right"]["right"] == 1
+    rows = dict(page("r").summary["figures"])
+    assert rows["accuracy of the first round's majority"].endswith(", 2 without a letter count as A")
 
 
 def test_charts_and_cost_are_the_figures(answered: str) -> None:
@@ -247,15 +264,17 @@ def test_a_run_without_labels_or_answers_has_a_page_too(home: Path) -> None:
 def test_calls_and_their_cost_are_there(answered: str) -> None:
     with engine.writing() as connection:
         calls.put_budget(connection, answered, None)
-    call_fixtures.call(runs.get_run(answered), 0, "vote")
-    shown = page(answered)
-    assert [call["provider"] for call in shown.questions[0]["calls"]] == ["chat"]
+    call_fixtures.call(runs.get_run(answered), 0, "vote", reply="因为如此，\n答案是：A", cost=0.5)
+    (call,) = page(answered).questions[0]["calls"]
+    assert (call["provider"], call["outcome"], call["cost"]) == ("chat", "ok", 0.5)
+    assert "reply" not in call  # its votes are there
 
 
 def test_long_votes_lose_their_middle_where_not_all_of_them_fit(
     answered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_page, "_CHARACTERS", 90)
+    monkeypatch.setattr(run_page, "_CHARACTERS", 0)
+    monkeypatch.setattr(run_page, "_CUT", 0)
     monkeypatch.setattr(run_page, "_LEAST_SHOWN", 20)
     (held,) = run_fixtures.claim(answered, 3)
     run_fixtures.vote(held, [VoteRecord("长" * 80 + "答案是：A", "A", 0.9, True, 80)])
@@ -263,6 +282,43 @@ def test_long_votes_lose_their_middle_where_not_all_of_them_fit(
     assert questions[0]["votes"][0]["text"] == "因为如此，\n答案是：A"
     cut = "长" * 10 + "\n[... 65 characters are left out ...]\n" + "长" * 5 + "答案是：A"
     assert questions[3]["votes"][0]["text"] == cut
+
+
+def test_the_space_of_a_page_is_shared_by_all_its_texts(
+    home: Path, prompted: FakeGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert page("r").summary["longest"] is None
+    lengths, asked = votes.text_lengths("r")
+    entry = json.loads((home / "data.jsonl").read_text("utf-8"))
+    assert lengths == Counter({len("因为甲高。\n答案是：A"): 2, len("我不知道。"): 2})
+    assert asked == Counter({len(json.dumps(entry, ensure_ascii=False)): 1})
+    assert votes.shown_examples("r") == {2, 3}
+    # Only the entry is too long, which counts twice: it has what the votes and the examples leave.
+    monkeypatch.setattr(run_page, "_LEAST_SHOWN", 1)
+    solved = runs.load_examples(runs.get_run("r").examples or "")[2:]
+    shown = sum(len(each.asked.problem) + len(each.reasoning) for each in solved)
+    others = 2 * 11 + 2 * 5 + 2 * shown
+    monkeypatch.setattr(run_page, "_CUT", others + 2 * 60)
+    monkeypatch.setattr(run_page, "_CHARACTERS", others + 2 * max(asked) - 1)
+    assert page("r").summary["longest"] == 60
+    monkeypatch.setattr(run_page, "_CHARACTERS", others + 2 * max(asked))
+    assert page("r").summary["longest"] is None
+
+
+def test_long_problems_lose_their_middle_too(
+    prompted: FakeGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = page("r")
+    assert None in whole.questions[0]["rounds"][0]["prompt"]  # the problem is there once
+    monkeypatch.setattr(run_page, "_CHARACTERS", 0)
+    monkeypatch.setattr(run_page, "_CUT", 0)
+    monkeypatch.setattr(run_page, "_LEAST_SHOWN", 8)
+    shown = page("r")
+    cut = "甲比乙高\n[... 6 characters are left out ...]\n(p1)"
+    assert shown.questions[0]["problem"] == cut
+    assert shown.questions[0]["options"] == whole.questions[0]["options"]
+    assert all("characters are left out" in text for text in shown.shared)
+    assert cut in shown.prompt(0)
 
 
 def test_scores_that_are_no_numbers_are_left_out(answered: str) -> None:
@@ -303,9 +359,11 @@ def test_the_command_refuses_what_has_no_page(
     assert votequeue("report", answered, "--html", "--revote", "-o", "page.html").code == 2
     refused = votequeue("report", answered, "--html", "-o", "data.jsonl")
     assert (refused.code, "is data of run 'r'" in refused.err) == (1, True)
+    refused = votequeue("report", answered, "--html", "-o", ".")
+    assert (refused.code, ". is a folder: name a file to write" in refused.err) == (1, True)
     call_fixtures.reason_run(home, run_fixtures.entry("p1"), name="texts")
     refused = votequeue("report", "texts", "--html", "-o", "page.html")
-    assert (refused.code, "is a reason run, which has no questions" in refused.err) == (1, True)
+    assert (refused.code, "is a reason run, and this needs an infer run" in refused.err) == (1, True)
     assert not (home / "page.html").exists()
 
 
@@ -376,8 +434,14 @@ def test_the_table_filters_sorts_and_opens_by_keyboard(
     shown.get_by_label("agreement to, in %").fill("60")
     assert keys(shown) == ["p1#2"]
     shown.get_by_role("button", name="Clear filters").click()
-    shown.get_by_label("name or text").fill("P2")
+    search = shown.get_by_label("name, problem, question or option")
+    search.fill("P2#")
     assert keys(shown) == ["p2#1", "p2#2"]
+    search.fill("高。(P2)")  # of the problem
+    shown.get_by_text("2 of 4 questions", exact=True).wait_for()
+    assert keys(shown) == ["p2#1", "p2#2"]
+    search.fill("in no text")
+    assert keys(shown) == []
     shown.get_by_role("button", name="Clear filters").click()
     shown.get_by_label("outcome").select_option("still open")
     assert keys(shown) == ["p2#2"]
@@ -389,6 +453,8 @@ def test_the_table_filters_sorts_and_opens_by_keyboard(
     heading.press("Enter")
     heading.press("Enter")
     assert shown.locator("th[aria-sort=descending]").inner_text() == "rounds"
+    # The arrow is no part of the name.
+    assert shown.get_by_role("button", name="rounds", exact=True).count() == 1
     assert keys(shown) == ["p1#2", "p1#1", "p2#1", "p2#2"]
     shown.locator("#table tbody button").first.press("Enter")
     content = shown.locator("#content")
@@ -409,6 +475,10 @@ def test_charts_have_their_data_as_tables(answered: str, home: Path, chromium: B
     even = ((0.0,) * 9,) * 6
     known = Calibration(runs=(answered,), questions=3, entries=2, parameters=even)
     runs.set_option(answered, "calibration", known.model_dump(mode="json"))
+    with engine.writing() as connection:
+        at = 1_790_000_000
+        connection.execute(schema.attempts.update().values(claimed_at=at))
+        connection.execute(schema.answers.update().values(answered_at=at + schema.answers.c.number))
     shown = opened(chromium, home, answered)
 
     def data(title: str) -> list[list[str]]:
@@ -423,6 +493,34 @@ def test_charts_have_their_data_as_tables(answered: str, home: Path, chromium: B
     assert data("Reliability") == [["0.500", "66.7 %", "0.0 %", "100.0 %", "3"]]
     assert sum(int(number) for _, *row in data("Answers over time") for number in row) == 3
     assert shown.locator("figure svg[role=img]").count() == 8
+    # The bars of two seconds have decimals.
+    assert [row[0] for row in data("Answers over time")] == ["0.0", "0.7", "1.3"]
+
+
+def test_the_focus_stays_where_a_button_is_disabled(home: Path, chromium: BrowserPage) -> None:
+    data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "A" * 101))
+    run_fixtures.infer(data, SAMPLING, "r")
+    shown = opened(chromium, home, "r")
+    shown.get_by_role("button", name="Next page").press("Enter")
+    assert keys(shown) == ["p1#101"]
+    assert shown.evaluate("document.activeElement.textContent") == "Previous page"
+    shown.keyboard.press("Enter")
+    assert len(keys(shown)) == 100
+    assert shown.evaluate("document.activeElement.textContent") == "Next page"
+
+
+def test_dropped_texts_and_cancelled_questions_are_said(
+    answered: str, home: Path, chromium: BrowserPage
+) -> None:
+    controls.cancel(answered)
+    retention.drop(answered)
+    shown = opened(chromium, home, answered)
+    shown.locator("#table tbody button").first.click()
+    shown.get_by_text("The texts were dropped at 20").wait_for()
+    assert shown.locator("pre.said").count() == 0
+    shown.locator("#table tbody button").last.evaluate("button => button.click()")
+    shown.locator("h2", has_text="p2#2").wait_for()
+    assert shown.locator("#content p").first.inner_text() == "cancelled"
 
 
 def test_the_browser_shows_the_exact_prompt(

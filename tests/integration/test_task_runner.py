@@ -130,7 +130,10 @@ def test_who_lost_the_claim_on_the_way_writes_nothing() -> None:
         claims.complete(other, {"texts": ["the other's"]}, "B: on record already")
         return DONE
 
-    assert task_runner.run(JOB, lose_it) == "too late: another worker has it, or its run was cancelled"
+    assert (
+        task_runner.run(JOB, lose_it)
+        == "too late: another worker has it, or its run was cancelled or reached its deadline"
+    )
     assert results() == [{"texts": ["the other's"]}]
 
 

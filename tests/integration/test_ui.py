@@ -16,20 +16,21 @@ import uvicorn
 from playwright.sync_api import Page
 from starlette.testclient import TestClient
 
+from infra.programs import Address
 from producers.ui import server
 from shared import broker, service_pauses, settings
 from shared.dataset import Line, scan
-from shared.ledger import calls, claims, engine, leases, runs
+from shared.ledger import calls, claims, controls, engine, leases, runs
 from shared.ledger.runs import Run
 from shared.options import Sampling
 from tests.browser import chromium, serious_faults
-from tests.conftest import Command
+from tests.conftest import Command, forget
 from tests.integration import run_fixtures
 from tests.valkey import free_port
 
 __all__ = ["chromium"]
 LOGIN = "me:sécret"
-FLOWER = "http://127.0.0.1:5999/"
+FLOWER = Address("127.0.0.1", 5999)
 HOSTILE = "<script>alert(1)<img src=x onerror=alert(2)>\"'&"
 pytestmark = pytest.mark.usefixtures("on_broker")
 
@@ -123,7 +124,60 @@ def test_the_overview_shows_runs_workers_queues_pauses_and_spending(home: Path) 
     assert "chat/m@1f0c22aa is stopped until a person fixes the cause: no credit is left" in text
     assert "Dead items in all runs: 1." in text
     assert "<li>scorer: none</li>" in text
-    assert f'href="{FLOWER}"' in text
+    assert 'href="http://127.0.0.1:5999/"' in text
+
+
+def test_the_overview_shows_what_a_person_has_decided(home: Path) -> None:
+    for name in ("cancelled", "paused"):
+        enqueue(home, name=name)
+    run_fixtures.answer_all("cancelled", 1)
+    controls.cancel("cancelled")
+    controls.pause("paused")
+    controls.set_priority("paused", 7)
+    text = client().get("/").text
+    assert '<progress aria-label="progress of cancelled" value="3" max="3"></progress>' in text
+    assert "<td>3/3</td>" in text
+    assert "<td>2 cancelled</td>" in text
+    assert '<progress aria-label="progress of paused" value="0" max="3"></progress>' in text
+    assert "<td>paused, priority 7</td>" in text
+
+
+@pytest.mark.parametrize(
+    ("listens", "host", "link"),
+    [
+        ("127.0.0.1", "127.0.0.1:5556", "http://127.0.0.1:5999/"),
+        ("127.0.0.1", "gpu7.example:5556", None),
+        ("0.0.0.0", "gpu7.example:5556", "http://gpu7.example:5999/"),
+        ("0.0.0.0", "localhost:5556", "http://localhost:5999/"),
+        ("::", "[2001:db8::7]:5556", "http://[2001:db8::7]:5999/"),
+        ("10.0.0.7", "gpu7.example", "http://10.0.0.7:5999/"),
+    ],
+)
+def test_the_link_to_flower_is_one_that_the_browser_can_follow(
+    home: Path, listens: str, host: str, link: str | None
+) -> None:
+    pages = TestClient(server.application(None, Address(listens, 5999), ("*",)), base_url=f"http://{host}")
+    text = pages.get("/").text
+    assert re.findall(r'<a href="([^"]*)" rel', text) == ([link] if link else [])
+
+
+def test_a_broker_that_is_away_is_said_without_an_open_queue(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "The broker does not answer" not in client().get("/").text
+    monkeypatch.setenv("VOTEQUEUE_BROKER_URL", "redis://127.0.0.1:1/0")
+    forget()
+    assert "The broker does not answer" in client().get("/").text
+
+
+@pytest.mark.parametrize("name", ["events", "page", "a?b#c"])
+def test_a_run_of_any_name_has_its_page_and_its_stream(home: Path, name: str) -> None:
+    data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "A"))
+    lines = [line for line in scan(data) if isinstance(line, Line)]
+    runs.open_run(Run(name, "infer", "data", "d", None, {}), lines)
+    text = client().get(f"/runs/{quote(name)}").text
+    assert f"<h1>Run {name}</h1>" in text
+    assert f'data-events="/runs/{quote(name)}/events"' in text
 
 
 def test_the_overview_shows_limits_and_pauses_of_the_services_of_open_runs(
@@ -168,6 +222,8 @@ def test_an_unknown_run_and_a_ledger_that_is_away_are_said(
     answer = client().get("/runs/nothing")
     assert answer.status_code == 404
     assert "no run is called" in answer.text
+    assert "<h1>Not found</h1>" in answer.text
+    assert 'data-events=""' in answer.text
     engine.engine().dispose()
     engine.engine.cache_clear()
     monkeypatch.setenv("VOTEQUEUE_LEDGER_URL", f"postgresql://127.0.0.1:{free_port()}/none")
@@ -175,6 +231,8 @@ def test_an_unknown_run_and_a_ledger_that_is_away_are_said(
     answer = client().get("/")
     assert answer.status_code == 503
     assert "does not work" in answer.text
+    assert "<title>Not available - votequeue</title>" in answer.text
+    assert 'data-events="/events"' in answer.text  # so that it comes back by itself
 
 
 def test_no_text_of_the_ledger_becomes_markup(home: Path) -> None:

@@ -135,3 +135,21 @@ def test_all_extras_that_bring_a_module_are_named() -> None:
     assert extras.bringing("datasets") == "votequeue[collect] or votequeue[train]"
     assert extras.bringing("psutil") == "votequeue[local]"  # and dev, which no user installs
     assert extras.bringing("redis") is None
+
+
+def test_up_starts_workers_of_the_queues_whose_extras_are_installed(
+    votequeue: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from infra import local
+
+    started: list[dict[str, int]] = []
+    monkeypatch.setattr(local, "up", lambda _, workers, *__: started.append(workers))
+    without(monkeypatch, "qianfan")
+    ended = votequeue("up", "--infer", "2")
+    assert started == [{"infer": 2, "train": 1, "reason": 0, "translate": 0}]
+    needs = "which needs qianfan: install votequeue"
+    assert f"no worker for the reason queue, {needs}[reason]" in ended.err
+    assert f"no worker for the translate queue, {needs}[translate]" in ended.err
+    # What is asked for is started, and then says itself what is missing.
+    votequeue("up", "--reason", "1")
+    assert started[1]["reason"] == 1

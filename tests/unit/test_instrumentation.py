@@ -2,44 +2,24 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 
-import prometheus_client
 import pytest
 
 from shared.jobs import Infer
 from shared.ledger.claims import FORCED, Claim, RoundRecord, Settled, VoteRecord
 from shared.providers import Usage
 from shared.voting import Answer, Outcome
+from tests.conftest import Value
 from workers import instrumentation
 
 pytestmark = pytest.mark.usefixtures("home")  # without a ledger, a run's queue is that of its kind
-Value = Callable[..., float]
 CLAIM = Claim(Infer(run="r", item=0), "p#1", 0, 0, attempt=1, fence=1, losses=0)
 RECORD = RoundRecord("g", None, "digest", 100, [], None, 0.0, 1.0)
 ACCEPTED = VoteRecord("答案是：A", "A", None, True, 30)
 REJECTED = VoteRecord("答案是：B", "B", 0.1, False, 50, letter_source=FORCED)
 UNREADABLE = VoteRecord("我不知道", None, None, False, 10)
 ANSWERED = Settled(CLAIM, [ACCEPTED, ACCEPTED, REJECTED, UNREADABLE], Answer("A", Outcome.MAJORITY, 2), "A")
-
-
-@pytest.fixture
-def more() -> Value:
-    """Give a function that tells how much a metric has grown since the test began."""
-    registry = prometheus_client.REGISTRY
-    before = {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for metric in registry.collect()
-        for sample in metric.samples
-    }
-
-    def grown(name: str, **labels: str) -> float:
-        name = f"votequeue_{name}"
-        now = registry.get_sample_value(name, labels) or 0.0
-        return now - before.get((name, *sorted(labels.items())), 0.0)
-
-    return grown
 
 
 def test_an_answered_round_counts_its_votes_by_outcome(more: Value) -> None:

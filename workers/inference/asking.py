@@ -9,9 +9,10 @@ import dataclasses
 import hashlib
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from shared import prompt_files, prompts, variety, voices
 from shared.dataset import LETTERS
@@ -32,7 +33,7 @@ from workers.program_replies import program_in
 
 _AT_ONCE = 16  # programs
 _SHOWN = 500  # characters of output, to a model that repairs its program
-
+_T = TypeVar("_T")
 
 # Records votes of a round before all of them have come.
 Keep = Callable[[Sequence[Completion], RoundRecord], Awaitable[object]]
@@ -195,15 +196,15 @@ class Asker:
         parts = [part for request in requests for part in request.by_prompt()]
         if self._aborts and requests[0].keep:  # a request gives its votes when all of them are finished
             parts = [part.part(at, 1, part.step) for part in parts for at in range(part.sampling.votes)]
-        if len(parts) == 1:  # nearly always: a task of its own would only cost time
-            return [await self._ask(parts[0], progress)]
-        asking = (self._ask(part, progress) for part in parts)
-        results = await asyncio.gather(*asking, return_exceptions=True)
-        # Only now: the paid replies of the other voices are on record for the next try.
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return [result for result in results if not isinstance(result, BaseException)]
+        return list(itertools.chain(*await _all([self._ask_whole(part, progress) for part in parts])))
+
+    async def _ask_whole(self, request: _Request, progress: Counter) -> list["_Part"]:
+        """Ask for votes; those that a provider's reply lacks are asked for one by one."""
+        instrumentation.ASKED.labels(request.voice).inc(request.sampling.votes)
+        part = await self._ask(request, progress)
+        missing = () if self._aborts else range(len(part.votes), request.sampling.votes)
+        rest = [self._ask(request.part(at, 1, request.step), progress) for at in missing]
+        return [part, *await _all(rest)]
 
     async def _ask(self, request: _Request, progress: Counter) -> "_Part":
         sampling, claim, template = request.sampling, request.claim, request.template
@@ -212,7 +213,6 @@ class Asker:
         prompt, tokens, examples = self._fit(request, style)
         seed, begun = _seed(sampling.seed, claim), time.time()
         counted = progress.expect(request.first, sampling.votes)
-        instrumentation.ASKED.labels(request.voice).inc(sampling.votes)
         votes = await self._generator.sample(
             prompt, sampling, seed, request.adapter, counted, claim.job, Step(request.first, request.step)
         )
@@ -220,25 +220,34 @@ class Asker:
             dataclasses.replace(vote, voice=request.voice, place=request.first + at)
             for at, vote in enumerate(votes)
         ]
-        if executor is not None:
-            votes = await self._execute(request, executor, prompt, votes, seed)
-        elif template.opening and sampling.asks_letters(claim.attempt):
-            votes = await self._force_letters(request, prompt, votes)
-        record = RoundRecord(
-            generator=self._generator.identity.name,
-            adapter=request.adapter,
-            prompt=prompts.digest(prompt),
-            prompt_tokens=tokens,
-            examples=[example.position for example in examples],
-            seed=seed,
-            sampled_at=begun,
-            seconds=time.time() - begun,
-            style=style,
-            voice=request.voice,
-        )
-        if request.keep is not None:
-            await request.keep(votes, record)
-        return _Part(request, votes, record)
+
+        def record() -> RoundRecord:
+            return RoundRecord(
+                generator=self._generator.identity.name,
+                adapter=request.adapter,
+                prompt=prompts.digest(prompt),
+                prompt_tokens=tokens,
+                examples=[example.position for example in examples],
+                seed=seed,
+                sampled_at=begun,
+                seconds=time.time() - begun,
+                style=style,
+                voice=request.voice,
+            )
+
+        async def finish(some: list[Completion]) -> list[Completion]:
+            if executor is not None:
+                some = await self._execute(request, executor, prompt, some, seed)
+            elif template.opening and sampling.asks_letters(claim.attempt):
+                some = await self._force_letters(request, prompt, some)
+            if request.keep is not None:
+                await request.keep(some, record())
+            return some
+
+        # Votes that are recorded as they come do not wait for each other's letters and programs.
+        groups = [[vote] for vote in votes] if request.keep else [votes]
+        finished = itertools.chain(*await _all([finish(some) for some in groups]))
+        return _Part(request, list(finished), record())
 
     def _style(self, request: _Request) -> str:
         """Give the style of a request's prompt.
@@ -304,12 +313,7 @@ class Asker:
         ran = await asyncio.gather(*(self._run(request, executor, vote) for vote in votes))
         if not request.sampling.repair or isinstance(prompt, str):
             return ran
-        return await asyncio.gather(
-            *(
-                self._repair(request, executor, prompt, vote, seed, request.first + at)
-                for at, vote in enumerate(ran)
-            )
-        )
+        return await asyncio.gather(*(self._repair(request, executor, prompt, vote, seed) for vote in ran))
 
     async def _run(self, request: _Request, executor: Executor, vote: Completion) -> Completion:
         program = program_in(prompt_store.answer_text(vote.text, request.sampling))
@@ -324,7 +328,6 @@ class Asker:
         prompt: tuple[Message, ...],
         vote: Completion,
         seed: int | None,
-        place: int,
     ) -> Completion:
         sampling, ran = request.sampling, vote.execution
         read = judging.read(vote, sampling, request.asked)
@@ -336,7 +339,7 @@ class Asker:
         if not self._generator.fits(self._generator.count_tokens(turns, sampling), sampling.max_tokens):
             return vote
         one = sampling.model_copy(update={"votes": 1})
-        step = Step(place, "repair")
+        step = Step(vote.place, "repair")
         try:
             (again,) = await self._generator.sample(
                 turns, one, seed, request.adapter, None, request.claim.job, step
@@ -351,6 +354,17 @@ class Asker:
             first=(vote.text, error or str(read.outcome)),
         )
         return await self._run(request, executor, again)
+
+
+async def _all(asking: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Wait for all requests, and only then raise the error of one: paid replies are to be recorded."""
+    if len(asking) == 1:  # nearly always: a task of its own would only cost time
+        return [await asking[0]]
+    results = await asyncio.gather(*asking, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 def _joined(parts: Sequence[_Part]) -> SampledRound:

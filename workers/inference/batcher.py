@@ -96,15 +96,15 @@ class Batcher(Generic[Item, Result]):
         """Name the groups of all items without a result; any thread may ask."""
         return {ticket.group for batch in [self._waiting, *self._running.values()] for ticket in list(batch)}
 
-    def abort(self, group: Hashable) -> None:
-        """Cancel the running batches and the waiting items of a group."""
+    def abort(self, group: Hashable, reason: str) -> None:
+        """Cancel the running batches and the waiting items of a group; the error has the reason."""
         for ticket in self._waiting:
             if ticket.group == group:
                 ticket.future.cancel()
         self._waiting = [ticket for ticket in self._waiting if ticket.group != group]
         for task, batch in self._running.items():
             if batch[0].group == group:
-                task.cancel()
+                task.cancel(reason)
         self._changed.set()
 
     async def _dispatch(self) -> None:

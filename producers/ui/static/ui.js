@@ -53,6 +53,7 @@ if (document.body.dataset.events) {
   source.addEventListener("content", (event) => {
     trouble.textContent = "";
     updateChildren(main, new DOMParser().parseFromString(event.data, "text/html").body);
+    document.title = `${main.querySelector("h1").textContent} - votequeue`;
   });
   source.addEventListener("trouble", (event) => {
     trouble.textContent = event.data;
