@@ -55,11 +55,11 @@ def sweep(worker: str, settings: Settings, dead: Sequence[str] = (), node: str |
     if steady >= settings.lease:
         begun = _broker_time()
         expired += _taken_back(claims.expire(settings.max_losses), begun, node)
-    started = time.monotonic()
+    started, behind = time.monotonic(), False
     if steady >= VOTES_RECORDED and (answered := deadlines.answer_due(settings.sweep)):
         instrumentation.rounds_settled(answered, sampled=True)
         log.info("%d questions were answered at their deadline", len(answered))
-    behind = time.monotonic() - started >= settings.sweep
+        behind = time.monotonic() - started >= settings.sweep
     try:
         _notice_flush()
         before: dict[Job, float] = {}
