@@ -513,7 +513,8 @@ def test_dropped_texts_and_cancelled_questions_are_said(
     answered: str, home: Path, chromium: BrowserPage
 ) -> None:
     controls.cancel(answered)
-    retention.drop(answered)
+    (ended,) = retention.ended(0.0)
+    retention.drop(ended)
     shown = opened(chromium, home, answered)
     shown.locator("#table tbody button").first.click()
     shown.get_by_text("The texts were dropped at 20").wait_for()
