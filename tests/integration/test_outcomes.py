@@ -23,7 +23,7 @@ def traced(outcome: str, item: int = 0) -> tuple[str, str]:
     app = Celery("outcomes", set_as_current=False)
     app.conf.task_ignore_result = True
 
-    @app.task(name="infer", base=ItemTask)
+    @app.task(name="infer", base=ItemTask, shared=False)  # or all apps of the process would have it
     def infer(**_: Any) -> str:
         return outcome
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from celery import Celery
 from kombu.asynchronous import Hub
 
+from shared.broker import app
 from workers.consumer import Consumer
 
 
@@ -23,8 +23,6 @@ class Dispatcher:
 @pytest.fixture
 def consumer() -> Iterator[Consumer]:
     hub, worker = Hub(), SimpleNamespace(use_eventloop=True, semaphore=None)
-    # An app of its own: that of the package has tasks which other tests' modules register.
-    app = Celery(set_as_current=False)
     consumer = Consumer(lambda _: None, app=app, hub=hub, controller=worker)
     consumer.event_dispatcher = Dispatcher()
     consumer.register_with_event_loop(hub)
