@@ -212,7 +212,7 @@ def play(folder: Path) -> Struck:
         strike_while(struck, folder, "memory", is_decoding, memory, FEWER)
         struck.note("memory: questions blamed", str(losses("memory")), broken=losses("memory") > 0)
         crash = partial(fault.write_text, "index out of range")
-        strike_while(struck, folder, "crash", is_decoding, crash, "(RuntimeError: index out of range)")
+        strike_while(struck, folder, "crash", is_decoding, crash, "(RuntimeError: index out of range;")
         struck.note("crash: questions blamed", str(losses("crash")), broken=losses("crash") == 0)
         processes = struck.engine()
         struck.process.terminate()

@@ -211,7 +211,7 @@ def test_a_death_is_one_line_in_the_log_and_the_next_batch_has_a_new_engine(
 
     asyncio.run(play())
     assert [record.getMessage() for record in caplog.records] == [
-        "the engine's process died (it was killed): the next batch starts it again"
+        "the engine's process died (it was killed; death 1): the next batch starts it again"
     ]
     assert caplog.records[0].exc_info is None
     assert [each.shut_down for each in engine.built] == [1, 0]

@@ -95,7 +95,7 @@ class VllmEngine:
         self._watchdog = engine_faults.Watchdog()
         self._watching = Periodic("engine watchdog", engine_faults.EVERY, self._watch)
         self._loading = False
-        self._outputs = self._in_flight = 0
+        self._outputs = self._in_flight = self._deaths = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -209,7 +209,10 @@ class VllmEngine:
             return
         reason, out_of_memory = self._errors.read()
         self._death = OutOfMemory if out_of_memory else EngineDied
-        log.error("the engine's process died (%s): the next batch starts it again", reason or "it was killed")
+        self._deaths += 1
+        # The number makes each death another message: the log drops those that repeat within a minute.
+        told = reason or "it was killed", self._deaths
+        log.error("the engine's process died (%s; death %d): the next batch starts it again", *told)
         fewest = self.options.max_sequences == 1
         if out_of_memory and not fewest:
             fewer = self.options.max_sequences // 2
