@@ -31,13 +31,15 @@ class Claimer:
 
         ``before_retry`` is called before each retry, and may raise to stop.
         """
-        failed = False
+        failed, queues = False, dict[str, str]()
 
         def attempt() -> list[Claim]:
             nonlocal failed
             if failed:
                 before_retry()
             try:
+                # It may read the ledger: an error after the claims would leave them unknown to this process.
+                queues.update({job.run: broker.queue_for(job) for job in jobs})
                 claimed = claims.claim(jobs, self._worker, self._lease)
                 return claimed + (self._left_behind(jobs, claimed) if failed else [])
             except ServiceUnreachable:
@@ -46,7 +48,7 @@ class Claimer:
 
         new_claims = retries.until_done(attempt)
         for claim in new_claims:
-            instrumentation.CLAIMS.labels(broker.queue_for(claim.job)).inc()
+            instrumentation.CLAIMS.labels(queues[claim.job.run]).inc()
         with self._changing:
             self._held.update(claim.job for claim in new_claims)
         return new_claims

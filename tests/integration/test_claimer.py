@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared import dataset
+from shared import broker, dataset
 from shared.errors import ServiceUnreachable
 from shared.jobs import Infer, Job
 from shared.ledger import claims, engine, runs
@@ -57,6 +57,21 @@ def test_claims_are_counted_by_the_queue_that_the_worker_consumes(claimer: Claim
     before = counted.get()
     claimer.claim(JOBS[:3])
     assert counted.get() - before == 3
+
+
+def test_a_ledger_that_is_away_when_the_queue_is_looked_up_costs_no_claim(
+    claimer: Claimer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up, errors = broker.queue_for, [ServiceUnreachable("the ledger does not answer")]
+
+    def unsteady(job: Job) -> str:
+        if errors:
+            raise errors.pop()
+        return look_up(job)
+
+    monkeypatch.setattr(broker, "queue_for", unsteady)
+    assert [claim.job for claim in claimer.claim(JOBS)] == JOBS
+    assert errors == []
 
 
 def test_a_ledger_that_is_away_is_waited_for(claimer: Claimer, monkeypatch: pytest.MonkeyPatch) -> None:
