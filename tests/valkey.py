@@ -7,10 +7,11 @@ import contextlib
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 
 import redis
+
+from tests import waiting
 
 
 def free_port() -> int:
@@ -40,11 +41,12 @@ def running() -> Iterator[str]:
 def await_answer(url: str) -> None:
     """Wait until a server answers."""
     with redis.Redis.from_url(url) as client:
-        for _ in range(200):
-            try:
-                client.ping()
-            except redis.ConnectionError:
-                time.sleep(0.05)
-            else:
-                return
-    raise AssertionError("the embedded Valkey does not answer")
+        waiting.until(lambda: answers(client))
+
+
+def answers(client: "redis.Redis") -> bool:
+    """Tell whether a server answers."""
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False

@@ -25,8 +25,8 @@ from producers import cli, sample
 from shared.ledger import engine, sampling_progress
 from shared.ledger.sampling_progress import Sampled
 from shared.settings import PREFIX
-from tests import valkey
-from tests.e2e.conftest import READY, await_that, is_complete
+from tests import valkey, waiting
+from tests.e2e.conftest import READY, is_complete
 
 QUESTIONS, TOKENS, VOTES = 4, 64, 3
 SETTINGS = {"KV_CACHE_GIB": "1", "MAX_MODEL_LEN": "4096"}
@@ -86,7 +86,9 @@ class Struck:
 
     def await_line(self, line: str, seconds: float, count: int = 1) -> float:
         """Wait until a line is in the log ``count`` times; give how long it took."""
-        return await_that(lambda: self.log.read_text().count(line) >= count, seconds, self.log)
+        return waiting.seconds_until(
+            lambda: self.log.read_text().count(line) >= count, self.log, within=seconds
+        )
 
     def note(self, name: str, value: str, broken: bool = False) -> None:
         """Add a row; a broken promise is also named at the end."""
@@ -180,12 +182,12 @@ def strike_while(
 ) -> None:
     """Let a run reach a phase, strike, and wait for its answers."""
     enqueue(folder, run, seed=len(struck.rows) + 2)
-    await_that(lambda: when(run), 300, struck.log)
+    waiting.until(lambda: when(run), struck.log)
     before = struck.log.read_text().count(line)
     strike()
     noticed = struck.await_line(line, 120, before + 1)
     struck.note(f"{run}: noticed after, s", f"{noticed:.1f}")
-    answered = await_that(lambda: is_complete(run), 900, struck.log)
+    answered = waiting.seconds_until(lambda: is_complete(run), struck.log, within=900)
     lost, wrongly = charged(run)
     struck.note(f"{run}: answered after another, s", f"{answered:.0f}")
     struck.note(f"{run}: lost / attempts charged", f"{lost} / {wrongly}", broken=bool(lost or wrongly))
@@ -194,11 +196,11 @@ def strike_while(
 def play(folder: Path) -> Struck:
     """Strike the engine in each phase."""
     with stage(folder) as struck:
-        await_that(lambda: len(struck.engine()) > 0, 120, struck.log)
+        waiting.until(lambda: len(struck.engine()) > 0, struck.log)
         time.sleep(3)
         struck.strike(signal.SIGKILL)
         struck.note("loading: noticed after, s", f"{struck.await_line(LOADING_AGAIN, 60):.1f}")
-        again = await_that(lambda: READY in struck.log.read_bytes(), 300, struck.log)
+        again = waiting.seconds_until(lambda: READY in struck.log.read_bytes(), struck.log)
         struck.note("loading: ready after another, s", f"{again:.0f}")
         kill, stop = (partial(struck.strike, blow) for blow in (signal.SIGKILL, signal.SIGSTOP))
         strike_while(struck, folder, "prefill", is_reading, kill, DIED)

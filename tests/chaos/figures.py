@@ -263,22 +263,22 @@ def holders(url: str) -> set[int]:
         return {pid_of(worker) for worker in connection.scalars(query)}
 
 
-def given_back(engine: sa.Engine, run: str, told: Mapping[int, float]) -> tuple[list[float], int]:
+def given_back(engine: sa.Engine, run: str, told: Mapping[int, float]) -> tuple[list[float], list[str]]:
     """Give the seconds from SIGTERM until each worker held no claim, of those that held some then.
 
-    Beside it, the number of claims that were not ended by their worker, but lost.
+    Beside it, what became of the claims that were not ended by their worker.
     """
     with engine.connect() as connection:
         query = "SELECT worker, ended_at, outcome FROM attempts WHERE run = :run"
         rows = list(connection.execute(sa.text(query), {"run": run}))
     last: dict[int, float] = {}
-    kept = 0
+    kept: list[str] = []
     for row in rows:
         pid = pid_of(row.worker)
         if pid not in told or (row.ended_at is not None and row.ended_at < told[pid]):
             continue
         if row.ended_at is None or str(row.outcome).startswith("lost"):
-            kept += 1
+            kept.append(str(row.outcome))
         else:
             last[pid] = max(last.get(pid, 0.0), row.ended_at - told[pid])
     return list(last.values()), kept

@@ -21,6 +21,7 @@ import redis
 import sqlalchemy as sa
 
 from shared.settings import PREFIX, Settings
+from tests import waiting
 from tests.chaos import figures, questions, servers
 from tests.chaos.figures import Figures
 from tests.chaos.fleet import Fleet
@@ -235,14 +236,14 @@ def _enqueue(order: Order, folder: Path) -> None:
 
 
 def _await_ready(fleet: Fleet) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + waiting.PATIENCE
     while not fleet.all_ready():
         fleet.watch()
         if fleet.deaths and any(death.code >= 0 for death in fleet.deaths):
             logs = [log.read_text()[-2000:] for log in fleet.logs.glob("*.log")]
             raise SystemExit("a worker does not start:\n" + "\n".join(logs))
         if time.monotonic() > deadline:
-            raise SystemExit(f"no {fleet.size} workers are ready after two minutes: see {fleet.logs}")
+            raise SystemExit(f"no {fleet.size} workers are ready: see {fleet.logs}")
         time.sleep(0.1)
 
 
@@ -304,7 +305,9 @@ def _figures(stage: Stage, took: float, began_at: float) -> Figures:
     ]
     ends = {death.pid: death.at for death in deaths}
     found.stops = [ends[pid] - at for pid, at in stage.fleet.told.items() if pid in ends]
-    found.given_back, found.kept = figures.given_back(engine, RUN, stage.fleet.told)
+    found.given_back, kept = figures.given_back(engine, RUN, stage.fleet.told)
+    found.kept = len(kept)
+    found.notes += [f"kept: {outcome}" for outcome in kept[:5]]
     found.deadlocks = figures.deadlocks(stage.ledger.log())
     figures.read_broker(stage.broker.url, found)
     figures.read_logs(stage.fleet.logs, found)

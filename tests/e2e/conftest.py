@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from shared.ledger import runs
 from shared.ledger.schema import State
-from tests import tiny
+from tests import tiny, waiting
 
 READY = b"ready: batches of"
 
@@ -25,11 +24,9 @@ class Worker:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def await_ready(self, seconds: float = 240) -> None:
+    def await_ready(self) -> None:
         """Wait until its engine is loaded."""
-        await_that(
-            lambda: READY in self.log.read_bytes() or self.process.poll() is not None, seconds, self.log
-        )
+        waiting.until(lambda: READY in self.log.read_bytes() or self.process.poll() is not None, self.log)
         assert self.process.poll() is None, self.log.read_text()[-3000:]
 
     def engine(self) -> list[psutil.Process]:
@@ -75,16 +72,6 @@ def start_worker(home: Path) -> Iterator[Start]:
         worker.process.terminate()
     for worker in started:
         worker.process.wait(timeout=60)
-
-
-def await_that(condition: Callable[[], bool], seconds: float, log: Path | None = None) -> float:
-    """Wait for something to become true; give how long it took, in seconds."""
-    begun = time.monotonic()
-    while not condition():
-        told = "\n" + log.read_text()[-3000:] if log else ""
-        assert time.monotonic() - begun < seconds, f"not within {seconds} s{told}"
-        time.sleep(0.1)
-    return time.monotonic() - begun
 
 
 def is_complete(run: str) -> bool:

@@ -22,8 +22,8 @@ import sqlalchemy as sa
 
 from producers import cli, sample
 from shared.ledger import engine, runs, schema
-from tests import valkey
-from tests.e2e.conftest import await_that, is_complete
+from tests import valkey, waiting
+from tests.e2e.conftest import is_complete
 from tests.servers.openai import Arrival, ChatServer, oblige
 
 KEY = "sk-one-that-nobody-may-see-5f1e"
@@ -47,6 +47,8 @@ SETTINGS = {
     "CALL_TIMEOUT": "3",
     "LEASE": "6",
     "HEARTBEAT": "1",
+    # The waits between the calls for one question double each time: with this, none is longer than 16 s.
+    "MAX_FAILURES": "6",
 }
 QUEUES = {
     "reason": ["reason", "--label", "correct"],
@@ -105,7 +107,7 @@ def play(queue: str, questions: int, home: Path) -> Told:
             if len(workers) == WORKERS:
                 _kill_on_the_way(workers[:KILLED], server, questions)
         try:
-            await_that(lambda: is_complete("faulty"), 60 + questions, logs[-1])
+            waiting.until(lambda: is_complete("faulty"), logs[-1])
         finally:
             for process in workers:
                 process.terminate()
@@ -124,7 +126,7 @@ def _workers(queue: str, home: Path) -> Iterator[tuple["subprocess.Popen[bytes]"
 
 
 def _kill_on_the_way(victims: list["subprocess.Popen[bytes]"], server: ChatServer, questions: int) -> None:
-    await_that(lambda: len(server.requests) > questions // 4, 120)
+    waiting.until(lambda: len(server.requests) > questions // 4)
     for victim in victims:
         victim.send_signal(signal.SIGKILL)
         victim.wait()

@@ -12,8 +12,9 @@ from producers import sample
 from shared import broker
 from shared.ledger import engine, runs, schema
 from shared.ledger.schema import State
+from tests import waiting
 from tests.conftest import Command
-from tests.e2e.conftest import Start, await_that, is_complete
+from tests.e2e.conftest import Start, is_complete
 
 pytestmark = pytest.mark.slow
 RUN, QUESTIONS = "crash", 60
@@ -72,21 +73,23 @@ def test_a_killed_worker_and_a_flushed_broker_cost_time_and_nothing_else(
     options = ["--votes", 3, "--max-tokens", ENGINE["max_tokens"], "--examples", solved]
     assert votequeue("enqueue", "infer", data, "--run", RUN, *options).code == 0
 
-    await_that(lambda: len(held_by_worker()) == 2, 60)
+    waiting.until(lambda: len(held_by_worker()) == 2)
     held = held_by_worker()
     dead, victim = next((h, w) for h in held for w in workers if w.process.pid == pid_of(h))
     processes = victim.engine()
     assert processes, "the worker has no engine process"
     os.kill(victim.process.pid, signal.SIGKILL)
-    gone = await_that(lambda: not any(map(psutil.pid_exists, [p.pid for p in processes])), 10)
-    recovered = await_that(lambda: taken_over(held[dead], dead), 20)
+    gone = waiting.seconds_until(
+        lambda: not any(map(psutil.pid_exists, [p.pid for p in processes])), within=10
+    )
+    recovered = waiting.seconds_until(lambda: taken_over(held[dead], dead), within=20)
     with capsys.disabled():
         print(
             f" engine gone: {gone:.1f} s, {len(held[dead])} questions taken over: {recovered:.1f} s ", end=""
         )
 
     broker.client().flushall()
-    await_that(lambda: is_complete(RUN), 300)
+    waiting.until(lambda: is_complete(RUN))
     assert runs.count_states(RUN)[State.DONE] == QUESTIONS
     with engine.reading() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(schema.answers)) == QUESTIONS

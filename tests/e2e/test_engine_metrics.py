@@ -7,9 +7,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from producers import sample
-from tests import valkey
+from tests import valkey, waiting
 from tests.conftest import Command
-from tests.e2e.conftest import Start, await_that, is_complete
+from tests.e2e.conftest import Start, is_complete
 from tests.integration.test_prometheus import answers, expressions, get, queried
 
 ENGINE = {"kv_cache_gib": 1, "max_model_len": 2048, "max_tokens": 16}
@@ -24,11 +24,11 @@ def test_a_worker_passes_the_metrics_of_its_engine_on(
     worker = start_worker("infer", model=weights, metrics_port=port, **ENGINE)
     url = f"http://127.0.0.1:{port}/metrics"
     # Metrics are served while the model is loaded, too.
-    await_that(lambda: answers(url), 120, worker.log)
+    waiting.until(lambda: answers(url), worker.log)
     assert total(get(url), "votequeue_worker_ready") == 0
     worker.await_ready()
     assert votequeue("enqueue", "infer", data, "--run", "r", "--votes", 3, "--max-tokens", 16).code == 0
-    await_that(lambda: is_complete("r"), 120, worker.log)
+    waiting.until(lambda: is_complete("r"), worker.log)
 
     text = get(url)
     assert total(text, "votequeue_worker_ready") == 1

@@ -7,9 +7,10 @@ import pytest
 import redis
 
 from shared import broker
+from tests import waiting
 from tests.conftest import Command
 from tests.e2e import faulty
-from tests.e2e.conftest import Start, await_that
+from tests.e2e.conftest import Start
 from tests.servers.openai import ChatServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_broker")]
@@ -63,7 +64,7 @@ def test_a_key_that_is_refused_stops_the_provider_and_is_told_to_nobody(
         run = ["--provider", "chat", "--model", "m", "--run", "r"]
         assert votequeue("enqueue", "reason", data, "--label", "wrong", *run).code == 0
         worker = start_worker("reason", log_level="DEBUG")
-        await_that(lambda: "VOTEQUEUE_CHAT_API_KEY" in votequeue("status", "r").out, 60, worker.log)
+        waiting.until(lambda: "VOTEQUEUE_CHAT_API_KEY" in votequeue("status", "r").out, worker.log)
         calls = len(server.requests)
         told = votequeue("status", "r").out
     # Those that were in flight together; nobody after them asks.

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from producers import run_progress, sample
 from shared.ledger import engine, sampling_progress, schema
 from shared.ledger.sampling_progress import Sampled
+from tests import waiting
 from tests.conftest import Command
-from tests.e2e.conftest import Start, await_that, is_complete
+from tests.e2e.conftest import Start, is_complete
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("on_broker")]
 ENGINE = {"kv_cache_gib": 1, "max_model_len": 4096, "heartbeat": 0.2}
@@ -35,7 +36,7 @@ def test_votes_and_tokens_are_told_before_any_question_is_settled_and_add_up(
             seen.append((run_progress.progress_of("r").settled, now))
         return is_complete("r")
 
-    await_that(watched, 240, worker.log)
+    waiting.until(watched, worker.log)
     early = [now for settled, now in seen if not settled]
     assert any(now.tokens_per_second > 0 and now.tokens_under_way for now in early)
     assert [now.tokens for _, now in seen] == sorted(now.tokens for _, now in seen)
@@ -44,7 +45,7 @@ def test_votes_and_tokens_are_told_before_any_question_is_settled_and_add_up(
         votes = schema.votes.c
         query = sa.select(sa.func.count(), sa.func.sum(votes.tokens)).where(votes.run == "r")
         recorded = tuple(connection.execute(query).one())
-    await_that(lambda: (now := sampled()) is not None and not now.votes_in_play, 10, worker.log)
+    waiting.until(lambda: (now := sampled()) is not None and not now.votes_in_play, worker.log)
     now = sampled()
     assert now is not None
     assert (now.votes, now.tokens) == recorded

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from producers import sample
 from shared import model_store, settings
 from shared.ledger import engine, models, schema
+from tests import waiting
 from tests.chaos import engine as engine_faults
 from tests.conftest import Command
-from tests.e2e.conftest import Start, await_that, is_complete
+from tests.e2e.conftest import Start, is_complete
 
 pytestmark = pytest.mark.slow
 QUESTIONS = 2
@@ -34,7 +35,7 @@ def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged_and_by
 
     assert votequeue("enqueue", "train", "scorer", "--data", solved, "--run", "s", "--layers", 0.25).code == 0
     trainer = start_worker("train")
-    await_that(lambda: is_complete("s"), 300, trainer.log)
+    waiting.until(lambda: is_complete("s"), trainer.log)
     (scorer,) = models.every()
     assert 0 <= scorer.metrics["auc"] <= 1
     # Of puzzles' reasonings alone nobody knows whether it is better than the majority of votes.
@@ -45,7 +46,7 @@ def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged_and_by
     worker.await_ready()
     shape = ["--votes", 3, "--max-attempts", 2, "--max-tokens", 128, "--examples", solved]
     assert votequeue("enqueue", "infer", data, "--run", "r", *shape).code == 0
-    await_that(lambda: is_complete("r"), 420, worker.log)
+    waiting.until(lambda: is_complete("r"), worker.log)
 
     assert votequeue("collect", "r", "-o", answers).code == 0
     written = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
@@ -60,11 +61,11 @@ def test_puzzles_train_a_scorer_and_are_answered_with_votes_it_has_judged_and_by
 
     # `make chaos` kills it while it loads and reads prompts, too, and stops it.
     assert votequeue("enqueue", "infer", data, "--run", "k", *shape).code == 0
-    await_that(lambda: engine_faults.is_decoding("k"), 240, worker.log)
+    waiting.until(lambda: engine_faults.is_decoding("k"), worker.log)
     processes = worker.engine()
     for process in processes:
         process.send_signal(signal.SIGKILL)
-    await_that(lambda: is_complete("k"), 420, worker.log)
+    waiting.until(lambda: is_complete("k"), worker.log)
     assert engine_faults.charged("k") == (0, 0)
     log = worker.log.read_text()
     assert log.count(engine_faults.DIED) == 1

@@ -13,9 +13,8 @@ import pytest
 from infra import health
 from shared import settings
 from shared.errors import Barred, Unavailable, VotequeueError
-from tests import tiny
+from tests import tiny, waiting
 from tests.conftest import Command
-from tests.e2e.conftest import await_that
 from tests.valkey import free_port
 from workers import wiring
 from workers.ports import Prompt
@@ -55,7 +54,7 @@ def test_a_local_model_answers_as_a_service_does_and_goes_when_told(
         server = subprocess.Popen([sys.executable, "-m", "producers.cli", "serve"], stdout=file, stderr=file)
     family = [psutil.Process(server.pid)]
     try:
-        await_that(lambda: answers() or server.poll() is not None, 240, log)
+        waiting.until(lambda: answers() or server.poll() is not None, log)
         assert server.poll() is None, log.read_text()[-3000:]
         family += family[0].children(recursive=True)
         model = wiring.chat_model("local", str(folder), settings.load())

@@ -13,9 +13,9 @@ from producers.commands import training_options
 from shared.ledger import engine, models, runs, schema, training_log
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
-from tests import training_fixtures
+from tests import training_fixtures, waiting
 from tests.conftest import Command
-from tests.e2e.conftest import Start, Worker, await_that, is_complete
+from tests.e2e.conftest import Start, Worker, is_complete
 
 pytestmark = pytest.mark.slow
 CLAIMS = {"lease": 4, "heartbeat": 0.5, "checkpoint_every": 0.5}
@@ -67,23 +67,25 @@ def test_a_training_goes_on_from_its_checkpoint_on_another_worker_and_never_on_t
 ) -> None:
     open_training(weights, max_steps=600)
     workers = [start_worker("train", **CLAIMS) for _ in range(2)]
-    await_that(lambda: saved() > 0, 120, workers[0].log)
+    waiting.until(lambda: saved() > 0, workers[0].log)
     first = holder()
     assert first is not None
     victim = next(worker for worker in workers if worker.process.pid == pid_of(first))
     (child,) = learning(victim)
     os.kill(victim.process.pid, blow)
     # The process that trains goes with its worker, or as soon as nobody tells it that the claim holds.
-    gone = await_that(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 10)
+    gone = waiting.seconds_until(
+        lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, within=10
+    )
     reached = saved()
-    taken = await_that(lambda: holder() not in (None, first), 30)
+    taken = waiting.seconds_until(lambda: holder() not in (None, first), within=30)
     with capsys.disabled():
         print(f" its process gone: {gone:.1f} s, taken over: {taken:.1f} s ", end="")
     survivor = next(worker for worker in workers if worker is not victim)
-    await_that(lambda: bool(learning(survivor)), 30)
+    waiting.until(lambda: bool(learning(survivor)))
     if blow is signal.SIGSTOP:
         os.kill(victim.process.pid, signal.SIGCONT)
-    await_that(lambda: is_complete("t"), 240, survivor.log)
+    waiting.until(lambda: is_complete("t"), survivor.log)
     if blow is signal.SIGSTOP:
         assert learning(victim) == []
     assert "resuming from" in survivor.log.read_text()
@@ -106,7 +108,7 @@ def test_an_adapter_comes_into_use_between_two_batches_and_goes_again(
     quick = ("--base", weights, "--max-steps", 4, "--max-length", 2048, "--learning-rate", 0.01)
     assert votequeue("enqueue", "train", "lora", "--data", solved, "--run", "t", *quick).code == 0
     trainer = start_worker("train", model=weights)
-    await_that(lambda: is_complete("t"), 240, trainer.log)
+    waiting.until(lambda: is_complete("t"), trainer.log)
     (adapter,) = models.every()
     worker = start_worker("infer", model=weights, kv_cache_gib=1, max_model_len=4096)
     worker.await_ready()
@@ -114,7 +116,7 @@ def test_an_adapter_comes_into_use_between_two_batches_and_goes_again(
     def answer(run: str) -> None:
         shape = ("--votes", 2, "--max-attempts", 1, "--max-tokens", 32, "--examples", solved)
         assert votequeue("enqueue", "infer", data, "--run", run, *shape).code == 0
-        await_that(lambda: is_complete(run), 240, worker.log)
+        waiting.until(lambda: is_complete(run), worker.log)
 
     answer("without")
     assert "support for LoRA adapters" not in worker.log.read_text()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import waiting
 from tests.conftest import Command
 from tests.e2e import faulty
-from tests.e2e.conftest import Start, await_that, is_complete
+from tests.e2e.conftest import Start, is_complete
 from tests.servers import qianfan, tencent
 from tests.servers.qianfan import QianfanServer
 from tests.servers.tencent import TencentServer
@@ -36,7 +37,7 @@ def made(home: Path, votequeue: Command, start_worker: Start) -> Callable[..., l
     def play(queue: str, *arguments: object) -> list[dict[str, object]]:
         assert votequeue("enqueue", queue, *arguments, "--run", "r").code == 0
         workers = [start_worker(queue) for _ in range(2)]
-        await_that(lambda: is_complete("r"), 120, workers[0].log)
+        waiting.until(lambda: is_complete("r"), workers[0].log)
         assert votequeue("collect", "r", "-o", home / "made.jsonl").code == 0
         return [json.loads(line) for line in (home / "made.jsonl").read_text("utf-8").splitlines()]
 

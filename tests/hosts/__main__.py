@@ -22,7 +22,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from shared.settings import PREFIX
-from tests import valkey
+from tests import valkey, waiting
 from tests.chaos import figures, generators, questions, stage
 from tests.chaos.figures import Figures, quantile
 from tests.chaos.fleet import READY
@@ -179,10 +179,7 @@ def start_ledger(host: Host, folder: Path) -> None:
     words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
     host.start([programs / "postgres", "-D", data, *words], folder / "postgresql.log", user="postgres")
     url = f"postgresql+psycopg://votequeue@{host.address}/postgres"
-    deadline = time.monotonic() + 60
-    while not answers(url):
-        assert time.monotonic() < deadline, (folder / "postgresql.log").read_text()[-2000:]
-        time.sleep(0.1)
+    waiting.until(lambda: answers(url), folder / "postgresql.log")
 
 
 def answers(url: str) -> bool:
@@ -195,7 +192,7 @@ def answers(url: str) -> bool:
 
 def await_ready(network: Network) -> None:
     """Wait until all workers are ready for questions."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + waiting.PATIENCE
     while not all(READY in network.log(name).read_bytes() for name in network.workers):
         if any(process.poll() is not None for process in network.workers.values()) or (
             time.monotonic() > deadline

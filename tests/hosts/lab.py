@@ -16,12 +16,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from tests import waiting
 from tests.hosts.impaired_link import ImpairedLink
 
 NETWORK, BRIDGE = "10.77.0", "lab0"
@@ -164,11 +164,8 @@ class Lab:
         boot = f"hostname {name} && exec sleep infinity"
         outer = subprocess.Popen([*spaces, "sh", "-c", boot], stdin=subprocess.DEVNULL)
         self._inits.append(outer)
-        deadline = time.monotonic() + 30
-        while not (found := children(outer.pid)):
-            assert time.monotonic() < deadline, f"host {name} does not start"
-            time.sleep(0.02)
-        host = Host(name, f"{NETWORK}.{number}", found[0])
+        inner, *_ = waiting.until(lambda: children(outer.pid))
+        host = Host(name, f"{NETWORK}.{number}", inner)
         if impairable and not has_netem():
             host.link = ImpairedLink(host.port, f"h-{name}")
             host.link.start()

@@ -21,6 +21,7 @@ from shared.ledger import retention as ledger_retention
 from shared.ledger.calls import CallPurpose
 from shared.ledger.schema import State
 from shared.options import Sampling
+from tests import waiting
 from tests.conftest import Command
 from tests.fakes import FakeGenerator, FakeRetriever, FakeScorer
 from tests.integration import run_fixtures
@@ -143,6 +144,11 @@ def test_claims_and_pauses_at_once_lose_nothing(home: Path) -> None:
     enqueue(home, questions=60)
     over, taken = threading.Event(), []
 
+    def paused_and_resumed() -> bool:
+        controls.pause("r")
+        controls.resume("r")
+        return states().get(State.DONE) == 60
+
     def work(worker: str) -> None:
         while not over.is_set():
             for held in run_fixtures.claim("r", *range(60), worker=worker)[:7]:
@@ -153,10 +159,7 @@ def test_claims_and_pauses_at_once_lose_nothing(home: Path) -> None:
     threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "two")]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 60
-    while states().get(State.DONE, 0) < 60 and time.monotonic() < deadline:
-        controls.pause("r")
-        controls.resume("r")
+    waiting.until(paused_and_resumed)
     over.set()
     for thread in threads:
         thread.join()

@@ -5,10 +5,9 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from shared.jobs import Infer
 from shared.ledger import controls, runs
 from shared.ledger.schema import State
 from shared.options import Sampling
+from tests import waiting
 from tests.chaos import generators, servers
 from tests.conftest import _use_broker, forget
 from tests.integration import run_fixtures
@@ -29,16 +29,6 @@ from workers import infer, outcomes
 ROOT = Path(__file__).parents[2]
 LOGIN = "me:secret"
 COMMAND = (sys.executable, "-m", "celery", "-A", "shared.broker:app", "flower")
-SECONDS = 90.0  # machines under load
-
-
-def until(condition: Callable[[], Any], log: Path) -> Any:
-    """Wait until a condition holds; give its value."""
-    deadline = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.2)
-    return value
 
 
 class Flower:
@@ -60,7 +50,7 @@ class Flower:
             self._process = subprocess.Popen(
                 [*COMMAND, f"--conf={programs.FLOWER_CONFIG}"], env=environment, stdout=file, stderr=file
             )
-        until(self.listens, self.log)
+        waiting.until(self.listens, self.log)
 
     def listens(self) -> bool:
         # Its page answers before it receives events.
@@ -145,12 +135,12 @@ def test_a_killed_task_has_failed_its_question_is_answered_by_another_and_both_a
     data = run_fixtures.write(home / "data.jsonl", run_fixtures.entry("p1", "B"))
     run_fixtures.infer(data, Sampling(generator=settings.load().generator, votes=2), "r")
     victim = workers.start(seconds=1000.0)
-    until(lambda: flower.states("r.0") == ["STARTED"], workers.log)
-    until(lambda: runs.count_states("r")[State.LEASED], workers.log)
+    waiting.until(lambda: flower.states("r.0") == ["STARTED"], workers.log)
+    waiting.until(lambda: runs.count_states("r")[State.LEASED], workers.log)
     victim.kill()
     victim.wait(30)
     workers.start(seconds=0.01)
-    until(lambda: flower.states("r.0") == ["FAILURE", "SUCCESS"], workers.log)
+    waiting.until(lambda: flower.states("r.0") == ["FAILURE", "SUCCESS"], workers.log)
     killed, second = flower.tasks("r.0").items()
     assert flower.ask(f"task/info/{killed[0]}")["exception"] == outcomes.GONE
     info = flower.ask(f"task/info/{second[0]}")
@@ -159,13 +149,13 @@ def test_a_killed_task_has_failed_its_question_is_answered_by_another_and_both_a
 
     # The message comes again.
     broker.send([Infer(run="r", item=0)])
-    until(lambda: flower.states("r.0") == ["FAILURE", "SUCCESS", "SUCCESS"], workers.log)
+    waiting.until(lambda: flower.states("r.0") == ["FAILURE", "SUCCESS", "SUCCESS"], workers.log)
     *_, again = flower.tasks("r.0").values()
     assert again["result"] == "'already done: B: unscored majority, 2 of 2 votes'"
 
     flower.stop()
     flower.start()
-    until(lambda: flower.states("r.0") == ["FAILURE", "SUCCESS", "SUCCESS"], flower.log)
+    waiting.until(lambda: flower.states("r.0") == ["FAILURE", "SUCCESS", "SUCCESS"], flower.log)
     saved = list((home / "flower").iterdir())
     assert saved
     assert {path.stat().st_mode & 0o077 for path in saved} == {0}
@@ -192,16 +182,16 @@ def test_after_a_restart_of_the_broker_cancelled_and_stopped_tasks_end_with_thei
         options = Sampling(generator=settings.load().generator, votes=2)
         run_fixtures.infer(data, options, "before")
         worker = workers.start(seconds=1000.0)
-        until(lambda: flower.states("before.0") == ["STARTED"], workers.log)
+        waiting.until(lambda: flower.states("before.0") == ["STARTED"], workers.log)
         restartable.kill()
         restartable.start(wait=True)
-        until(flower.listens, flower.log)
+        waiting.until(flower.listens, flower.log)
         run_fixtures.infer(data, options, "after")
-        until(lambda: flower.states("after.0") == ["STARTED"], workers.log)
+        waiting.until(lambda: flower.states("after.0") == ["STARTED"], workers.log)
         controls.cancel("after")
-        until(lambda: flower.states("after.0") == ["FAILURE"], workers.log)
+        waiting.until(lambda: flower.states("after.0") == ["FAILURE"], workers.log)
         worker.terminate()
-        until(lambda: flower.states("before.0")[:1] == ["RETRY"], workers.log)
+        waiting.until(lambda: flower.states("before.0")[:1] == ["RETRY"], workers.log)
         for name, text in {"before.0": infer.STOPPED, "after.0": infer.HALTED}.items():
             task, *_ = flower.tasks(name)
             info = flower.ask(f"task/info/{task}")

@@ -22,6 +22,7 @@ from shared.errors import Conflict, ServiceUnreachable, UserError
 from shared.jobs import Infer, Job
 from shared.ledger import claims, engine, leases, outbox, postgres, runs, schema
 from shared.ledger.runs import Run
+from tests import waiting
 from tests.conftest import Command, forget
 from tests.integration import run_fixtures
 from tests.integration.test_rounds import SAMPLING
@@ -266,7 +267,7 @@ def test_a_stopped_worker_that_holds_the_write_lock_is_ended_after_its_lease_and
         writer.stdout.readline()
         watch.look()
         os.kill(writer.pid, signal.SIGSTOP)
-        wait_until(lambda: processes.state(writer.pid) == "T")
+        waiting.until(lambda: processes.state(writer.pid) == "T")
         for _ in range(2):
             watch.look()
             time.sleep(0.3)
@@ -281,19 +282,12 @@ def test_a_stopped_worker_that_holds_the_write_lock_is_ended_after_its_lease_and
         leases.heartbeat("frozen", 60, replace(own, pid=writer.pid, started=started))
         writer.stdout.readline()
         os.kill(writer.pid, signal.SIGSTOP)
-        wait_until(lambda: processes.state(writer.pid) == "T")
+        waiting.until(lambda: processes.state(writer.pid) == "T")
         for _ in range(2):
             watch.look()
             time.sleep(0.3)
         assert writer.wait(timeout=5) == -signal.SIGKILL
     claims.claim([Infer(run="r", item=0)], "one", 60)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.01)
 
 
 @pytest.mark.usefixtures("home")

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from infra import local, process_groups, programs
 from shared.errors import UserError
 from shared.settings import Settings
+from tests import waiting
 
 CONTROLS = [
     "worker/shutdown/x",
@@ -264,21 +265,14 @@ def test_a_worker_that_fails_again_and_again_is_never_given_up_and_another_up_sa
     broken.touch()
     os.kill(next(p.pid for p in local.running(settings) if p.name == "train-1"), signal.SIGKILL)
     where = programs.layout(settings)
-    until(lambda: "train-1" in local.names_of(where, "BACKOFF"), 10)
+    waiting.until(lambda: "train-1" in local.names_of(where, "BACKOFF"))
     time.sleep(12)  # long enough for the four starts after which supervisord used to give up
     assert local.names_of(where, "FATAL") == set()
-    until(lambda: "train-1" in local.names_of(where, "BACKOFF"), 10)
+    waiting.until(lambda: "train-1" in local.names_of(where, "BACKOFF"))
     with pytest.raises(UserError, match="running here, but train-1 does not start: its model is gone"):
         local.up(settings, {"train": 1}, detach=True)
     broken.unlink()
-    until(lambda: "train-1" in local.names_of(where, "RUNNING"), 20)
-
-
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    waiting.until(lambda: "train-1" in local.names_of(where, "RUNNING"))
 
 
 def test_an_infer_worker_without_weights_is_not_started(settings: Settings, tmp_path: Path) -> None:

@@ -7,10 +7,9 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from shared import settings as environment
 from shared.errors import UserError
 from shared.options import Sampling
 from shared.settings import Settings
-from tests import valkey
+from tests import valkey, waiting
 from tests.chaos import questions
 from tests.integration import run_fixtures
 
@@ -35,7 +34,6 @@ DASHBOARD = ROOT / "infra" / "grafana" / "votequeue.json"
 QUESTIONS, VOTES = 12, 3
 # Words of PromQL that are no metrics.
 KEYWORDS = {"by", "on", "and", "or", "unless", "bool", "without", "ignoring", "group_left", "group_right"}
-PATIENCE = 120.0  # seconds
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,14 +49,6 @@ def promtool(*arguments: object, text: str | None = None) -> str:
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-    return found
 
 
 def get(url: str) -> str:
@@ -157,9 +147,9 @@ def scraped(home: Path, on_broker: str, monkeypatch: pytest.MonkeyPatch) -> Iter
                 variables = {**os.environ, "VOTEQUEUE_METRICS_PORT": str(port)}
                 running.append(subprocess.Popen(command, env=variables, stdout=log, stderr=log, cwd=ROOT))
         base = monitoring.url(options)
-        until(lambda: answers(f"{base}/-/ready"))
-        until(lambda: value(base, 'sum(votequeue_queue_items{state="done"})') == QUESTIONS)
-        until(lambda: value(base, "sum(votequeue_answers_total)") == QUESTIONS)
+        waiting.until(lambda: answers(f"{base}/-/ready"))
+        waiting.until(lambda: value(base, 'sum(votequeue_queue_items{state="done"})') == QUESTIONS)
+        waiting.until(lambda: value(base, "sum(votequeue_answers_total)") == QUESTIONS)
         texts = [get(f"http://127.0.0.1:{port}/metrics") for port in (first + 2, first)]
         yield Scraped(base, *texts)
     finally:
@@ -263,9 +253,9 @@ def test_up_starts_prometheus_and_down_ends_it(
     address = f"127.0.0.1:{settings.metrics_port + 2}"
     assert workers == [{"targets": [address], "labels": {"worker": "train-1"}}]
     assert (settings.home / "prometheus" / "data").is_dir()
-    until(lambda: value(base, 'up{job="votequeue-exporter"}') == 1)
+    waiting.until(lambda: value(base, 'up{job="votequeue-exporter"}') == 1)
     # The stand-in of the worker serves nothing.
-    until(lambda: value(base, 'up{job="votequeue-worker"}') == 0)
+    waiting.until(lambda: value(base, 'up{job="votequeue-worker"}') == 0)
     local.down(settings)
     assert process_groups.living(programs.layout(settings).notes) == {}
     assert not answers(f"{base}/-/ready")
@@ -305,7 +295,7 @@ def test_an_exporter_whose_port_is_taken_says_which_setting_to_change(home: Path
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE,
+            timeout=waiting.PATIENCE,
             cwd=ROOT,
         )
     assert done.returncode == 1

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from shared import settings
 from shared.ledger import calls, runs, votes
 from shared.ledger.schema import State
+from tests import waiting
 from tests.conftest import Command
 from tests.integration import run_fixtures
 from tests.servers.openai import ChatServer
@@ -56,14 +56,6 @@ def start(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         process.wait(60)
 
 
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        logs = "".join(log.read_text()[-3000:] for log in Path().glob("worker-*.log"))
-        assert time.monotonic() < deadline, logs
-        time.sleep(0.1)
-
-
 def data(home: Path, count: int) -> tuple[Path, Path]:
     questions = run_fixtures.write(home / "q.jsonl", *(run_fixtures.entry(f"p{at}") for at in range(count)))
     solved = run_fixtures.write(home / "s.jsonl", *(run_fixtures.solved(f"s{at}") for at in range(5)))
@@ -79,11 +71,11 @@ def test_questions_are_answered_by_a_killed_worker_and_its_successor_and_no_vote
     arguments = ("enqueue", "infer", questions, "--examples", solved, *CHOSEN, "--run", "r", "--budget", "5")
     ended = votequeue(*arguments, "--votes", "3")
     assert ended.code == 0, ended.err
-    until(lambda: len(server.requests) > 20)
+    waiting.until(lambda: len(server.requests) > 20, *Path().glob("worker-*.log"))
     first.send_signal(signal.SIGKILL)
     first.wait()
     start()
-    until(lambda: runs.count_states("r")[State.DONE] == 30)
+    waiting.until(lambda: runs.count_states("r")[State.DONE] == 30, *Path().glob("worker-*.log"))
     assert votequeue("collect", "r", "-o", home / "out.jsonl").code == 0
     assert [entry["questions"][0]["answer"] for entry in run_fixtures.read(home / "out.jsonl")] == ["A"] * 30
     # Bought twice could be only what was in flight when the worker died.
@@ -110,7 +102,7 @@ def test_a_worker_that_is_told_to_stop_lets_its_calls_end_and_gives_back_the_res
     questions, _ = data(home, 40)
     worker = start()
     assert votequeue("enqueue", "infer", questions, *CHOSEN, "--run", "r").code == 0
-    until(lambda: len(server.requests) > 0)
+    waiting.until(lambda: len(server.requests) > 0, *Path().glob("worker-*.log"))
     worker.terminate()
     assert worker.wait(60) == 0
     counts = runs.count_states("r")

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from shared.errors import UserError
 from shared.jobs import Infer
 from shared.ledger import engine, runs
 from shared.ledger.schema import State
-from tests import valkey
+from tests import valkey, waiting
 from tests.chaos import questions
 from tests.conftest import forget
 from tests.integration import postgres
@@ -115,7 +114,7 @@ def redis_place(authority: Authority, tmp_path_factory: pytest.TempPathFactory) 
         tls = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no"]
         command = [binary, "--port", "0", "--tls-port", str(port), *tls, *common]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-            await_port(port)
+            waiting.until(lambda: listens(port))
             yield f"127.0.0.1:{port}"
             server.terminate()
         return
@@ -128,21 +127,18 @@ def redis_place(authority: Authority, tmp_path_factory: pytest.TempPathFactory) 
         subprocess.Popen(plain, stdout=subprocess.DEVNULL) as server,
         socket.create_server(("127.0.0.1", 0)) as listener,
     ):
-        await_port(port)
+        waiting.until(lambda: listens(port))
         threading.Thread(target=_carry, args=(listener, context, port), daemon=True).start()
         yield f"127.0.0.1:{listener.getsockname()[1]}"
         server.terminate()
 
 
-def await_port(port: int) -> None:
-    for _ in range(400):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError(f"nothing listens on port {port}")
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -209,11 +205,8 @@ def test_a_worker_answers_over_tls_as_an_acl_user(
         command = [sys.executable, "-m", "tests.chaos.worker", "infer"]
         worker = subprocess.Popen(command, stdout=file, stderr=file, cwd=Path(__file__).parents[2])
     try:
-        deadline = time.monotonic() + 120
-        while (counts := runs.count_states("tls"))[State.DONE] < 20:
-            assert worker.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, f"{counts}\n{log.read_text()[-3000:]}"
-            time.sleep(0.2)
+        waiting.until(lambda: worker.poll() is not None or runs.count_states("tls")[State.DONE] == 20, log)
+        assert worker.poll() is None, log.read_text()[-3000:]
     finally:
         worker.send_signal(signal.SIGTERM)
         worker.wait(60)

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from shared.ledger.claims import Claim
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
 from shared.training_examples import TrainingExample
-from tests import tiny, training_fixtures
+from tests import tiny, training_fixtures, waiting
 from tests.conftest import Command
 from tests.integration import model_fixtures
 from workers import settlement, task_runner
@@ -84,19 +83,12 @@ def work(name: str = "t") -> list[Path]:
     return list((settings.load().trained_folder / queue.WORK).glob(f"{name}-*"))
 
 
-def await_that(condition: Callable[[], bool], seconds: float = 120) -> None:
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < seconds
-        time.sleep(0.02)
-
-
 def during(name: str, act: Callable[[], object]) -> str:
     """Train, and do something once a checkpoint is there; give what became of the training."""
     said: list[str] = []
     worker = threading.Thread(target=lambda: said.append(train(claim(name))))
     worker.start()
-    await_that(lambda: any("saved" in told.metrics for told in training_log.curve(name)))
+    waiting.until(lambda: any("saved" in told.metrics for told in training_log.curve(name)))
     act()
     worker.join(120)
     assert said
@@ -109,7 +101,7 @@ def children() -> list[psutil.Process]:
 
 
 def kill() -> None:
-    await_that(lambda: bool(children()))
+    waiting.until(lambda: bool(children()))
     children()[0].kill()
 
 
@@ -298,13 +290,13 @@ def test_its_process_dies_with_the_worker(tmp_path: Path, monkeypatch: pytest.Mo
         engine.engine().dispose(close=False)
         train(claim())
         os._exit(0)
-    await_that(lambda: any("saved" in told.metrics for told in training_log.curve("t")))
+    waiting.until(lambda: any("saved" in told.metrics for told in training_log.curve("t")))
     (child,) = [
         one for one in psutil.Process(pid).children() if "training_process" in " ".join(one.cmdline())
     ]
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    await_that(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5)
+    waiting.until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, within=30)
 
 
 def test_a_stopped_worker_gives_the_training_back_after_a_checkpoint() -> None:
@@ -339,7 +331,7 @@ def test_two_claims_write_into_folders_of_their_own() -> None:
     (folder,) = work()
 
     def kill_when_it_works() -> None:
-        await_that((folder / "2").exists)
+        waiting.until((folder / "2").exists)
         kill()
 
     during("t", kill_when_it_works)

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ from shared.dataset import Line, scan
 from shared.ledger import calls, claims, controls, engine, leases, runs
 from shared.ledger.runs import Run
 from shared.options import Sampling
+from tests import waiting
 from tests.browser import chromium, serious_faults
 from tests.conftest import Command, forget
 from tests.integration import run_fixtures
@@ -261,19 +262,12 @@ def serving() -> Iterator[tuple[uvicorn.Server, str]]:
     served = uvicorn.Server(config)
     thread = threading.Thread(target=served.run)
     thread.start()
-    until(lambda: served.started)
+    waiting.until(lambda: served.started)
     try:
         yield served, f"http://127.0.0.1:{port}"
     finally:
         served.should_exit = True
         thread.join(30)
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_stream_sends_changes_holds_no_connection_and_ends_with_its_client(home: Path) -> None:
@@ -285,12 +279,12 @@ def test_a_stream_sends_changes_holds_no_connection_and_ends_with_its_client(hom
             assert "script-src 'self'" in stream.headers["content-security-policy"]
             first = next(line for line in stream if b"settled" in line)
             assert b"0/3 settled" in first
-            until(lambda: engine.engine().pool.checkedout() == 0)  # type: ignore[attr-defined]
+            waiting.until(lambda: engine.engine().pool.checkedout() == 0)  # type: ignore[attr-defined]
             run_fixtures.answer_all("r", 2)
             second = next(line for line in stream if b"settled" in line)
             assert b"2/3 settled" in second
             assert len(served.server_state.tasks) == 1
-        until(lambda: not served.server_state.tasks)
+        waiting.until(lambda: not served.server_state.tasks)
 
 
 def test_the_page_changes_without_a_reload_and_keeps_the_focus(home: Path, chromium: Page) -> None:

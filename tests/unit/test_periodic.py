@@ -3,27 +3,20 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
+from tests import waiting
 from workers.periodic import Periodic
 
 SECONDS = 0.01
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.002)
 
 
 def test_it_beats_at_once() -> None:
     beats: list[int] = []
     pulse = Periodic("heartbeat", 3600, lambda: beats.append(1))
     pulse.start()
-    until(lambda: beats == [1])
+    waiting.until(lambda: beats == [1])
     pulse.stop()
 
 
@@ -31,7 +24,7 @@ def test_it_beats_again_and_again() -> None:
     beats: list[float] = []
     pulse = Periodic("heartbeat", 0.05, lambda: beats.append(time.monotonic()))
     pulse.start()
-    until(lambda: len(beats) >= 3)
+    waiting.until(lambda: len(beats) >= 3)
     pulse.stop()
     assert beats[2] - beats[0] >= 0.09
 
@@ -40,9 +33,9 @@ def test_a_stopped_pulse_beats_no_more() -> None:
     beats: list[int] = []
     pulse = Periodic("heartbeat", SECONDS, lambda: beats.append(1))
     pulse.start()
-    until(lambda: bool(beats))
+    waiting.until(lambda: bool(beats))
     pulse.stop()
-    until(lambda: not any(thread.name == "heartbeat" for thread in threading.enumerate()))
+    waiting.until(lambda: not any(thread.name == "heartbeat" for thread in threading.enumerate()))
     count = len(beats)
     time.sleep(5 * SECONDS)
     assert len(beats) == count
@@ -52,7 +45,7 @@ def test_it_beats_in_a_thread_that_does_not_keep_the_process_alive() -> None:
     seen: list[threading.Thread] = []
     pulse = Periodic("heartbeat", SECONDS, lambda: seen.append(threading.current_thread()))
     pulse.start()
-    until(lambda: bool(seen))
+    waiting.until(lambda: bool(seen))
     pulse.stop()
     assert (seen[0].name, seen[0].daemon) == ("heartbeat", True)
 
@@ -70,7 +63,7 @@ def test_a_failure_does_not_end_it_and_its_traceback_is_shown_once(
 
     pulse = Periodic("heartbeat", SECONDS, beat)
     pulse.start()
-    until(lambda: len(beats) >= 6)
+    waiting.until(lambda: len(beats) >= 6)
     pulse.stop()
     assert [record.getMessage() for record in caplog.records] == [
         *["heartbeat failed: the ledger is away"] * 3,
