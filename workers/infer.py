@@ -210,7 +210,7 @@ class Answering:
         await self._arrivals.stop(abort=False)
         # Calls in flight are paid for: they may end. Those that wait for their turn end at once.
         await self._batches.stop(abort=not self._calls)
-        rest = await asyncio.to_thread(claims.release_all, lifecycle.WORKER, STOPPED)
+        rest = await retries.until_done_aside(lambda: claims.release_all(lifecycle.WORKER, STOPPED))
         await asyncio.to_thread(settlement.publish, rest)
 
     def _in_loop(self, work: Coroutine[Any, Any, Value]) -> "concurrent.futures.Future[Value]":

@@ -40,12 +40,13 @@ def attach(
 
     ``start`` runs before the first message is taken, so that the worker claims no question before it is
     ready. ``stopping`` runs at once when the worker is told to stop, ``stopped`` when its tasks are done.
-    ``swept`` runs after every sweep of the reconcile loop, with its result, once ``start`` has returned.
+    ``swept`` runs after every sweep of the reconcile loop, with its result, once the worker takes messages.
     """
     life = _Life(start, stopping, stopped, swept)
     broker.app.conf.worker_consumer = "workers.consumer:Consumer"
     signals.setup_logging.connect(_configure_logging, weak=False)
     signals.worker_init.connect(life.on_start, weak=False)
+    signals.worker_ready.connect(life.on_ready, weak=False)
     signals.worker_shutting_down.connect(life.on_stopping, weak=False)
     signals.worker_shutdown.connect(life.on_stopped, weak=False)
 
@@ -63,7 +64,6 @@ class _Life:
     stopped: Callable[[], None]
     swept: Callable[[Swept], None]
     state: worker_state.State = "loading"
-    started: bool = False
     pulses: list[Periodic] = field(default_factory=list)
     release: threading.Thread | None = None
 
@@ -82,10 +82,6 @@ class _Life:
             # Before the models are loaded, which takes time: items of dead workers are released meanwhile.
             self._begin(*_pulses(sender, self._on_swept))
             self.start()
-            self.started = True
-            if self.state == "loading":
-                READY.set(1)
-                self.state = "ready"
         except Exception as error:
             if isinstance(error, UserError):
                 log.error("%s", error)  # noqa: TRY400  (a sentence for the user, no traceback)
@@ -98,9 +94,18 @@ class _Life:
             # Celery swallows exceptions of signal handlers; only an exit ends the worker.
             sys.exit(1)
 
+    def on_ready(self, **_: Any) -> None:
+        """Begin to take questions."""
+        # Not before: until Celery handles SIGTERM, it ends the process, whose claims others must take over.
+        if self.state == "loading":
+            READY.set(1)
+            self.state = "ready"
+
     def on_stopping(self, **_: Any) -> None:
         """Begin to give the items back."""
         self.state = "stopping"
+        if self.release is not None:  # a second signal
+            return
         # This runs inside a signal handler, whose thread may hold the ledger's locks.
         self.release = threading.Thread(target=self._release, name="stopping", daemon=True)
         self.release.start()
@@ -127,7 +132,7 @@ class _Life:
         worker_state.write(settings.load().home, self.state)
 
     def _on_swept(self, result: Swept) -> None:
-        if self.started:
+        if self.state != "loading":
             self.swept(result)
 
     def _release(self) -> None:

@@ -5,7 +5,6 @@ Each worker is the real service of the `infer` queue over a fake engine, on both
 
 import asyncio
 import itertools
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,19 +17,19 @@ import sqlalchemy as sa
 
 from producers.enqueue import generator_options
 from shared import dataset, settings
-from shared.errors import InvalidOption
+from shared.errors import InvalidOption, ServiceUnreachable
 from shared.jobs import Infer, Job
 from shared.ledger import claims, engine, runs, schema
 from shared.ledger.runs import Run
 from shared.ledger.schema import State
 from shared.options import Sampling
 from shared.prompts import FewShotExample, ModelInput, PromptQuestion
-from tests import fakes
+from tests import fakes, waiting
 from tests.bench import shared_prefill
 from tests.bench.shared_prefill import Figures, PrefillCounter, VllmCounter
 from tests.fakes import CharacterEmbedder, FakeGenerator, FakeRetriever, FakeScorer
 from tests.integration import run_fixtures
-from workers import infer, lifecycle, settlement, wiring
+from workers import infer, lifecycle, retries, settlement, wiring
 from workers.infer import NOTHING_TO_DO, STOPPED, Answering
 from workers.inference.rounds import Rounds
 from workers.ports import Completion, Retriever
@@ -77,7 +76,7 @@ def start(monkeypatch: pytest.MonkeyPatch, threads: ThreadPoolExecutor) -> Itera
     for service in started:
         service.release()
         service.close()
-        until(lambda loop=service._loop: not loop.is_running())  # type: ignore[misc]
+        waiting.until(lambda loop=service._loop: not loop.is_running())  # type: ignore[misc]
         service._loop.close()
 
 
@@ -108,13 +107,6 @@ def rows(table: sa.Table) -> list[dict[str, Any]]:
 
 def states() -> list[str]:
     return [row["state"] for row in rows(schema.items)]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def deliver(threads: ThreadPoolExecutor, worker: Answering, messages: Sequence[Infer]) -> "list[Future[str]]":
@@ -173,7 +165,7 @@ def test_of_two_workers_one_gets_all_questions_of_an_entry(
         for reply in deliver(threads, worker, [job])
     ]
     outcomes = [reply.result(60) for reply in replies]
-    until(lambda: states() == [State.DONE] * 6)
+    waiting.until(lambda: states() == [State.DONE] * 6)
     attempts = rows(schema.attempts)
     assert [(row["number"], row["fence"]) for row in attempts] == [(number, 1) for number in range(6)]
     assert len({row["worker"] for row in attempts}) == 1
@@ -198,9 +190,9 @@ def test_the_messages_of_claimed_questions_wait_for_their_answers(
     generator = FakeGenerator({"题0之1": [MUTE, RIGHT]}, otherwise=RIGHT, hold=hold)
     worker = start(generator)
     first = deliver(threads, worker, jobs(2))
-    until(lambda: states() == [State.LEASED] * 3)
+    waiting.until(lambda: states() == [State.LEASED] * 3)
     others = deliver(threads, worker, jobs(0, 1, 1, 2))  # two of them twice
-    until(lambda: len(arrived) == 5 and not worker._entry.locked())
+    waiting.until(lambda: len(arrived) == 5 and not worker._entry.locked())
     assert not any(reply.done() for reply in (*first, *others))
     release(worker, hold)
     assert [reply.result(60) for reply in (*first, *others)] == [ANSWERED, ANSWERED, AGAIN, AGAIN, ANSWERED]
@@ -220,10 +212,10 @@ def test_questions_that_are_asked_again_are_claimed_together(
     script = {"题0之1": [MUTE, RIGHT], "题0之3": [MUTE, RIGHT]}
     worker = start(generator := FakeGenerator(script, otherwise=RIGHT))
     assert deliver(threads, worker, jobs(0))[0].result(60) == ANSWERED
-    until(lambda: states().count(State.LEASED) == 0)
+    waiting.until(lambda: states().count(State.LEASED) == 0)
     assert states() == [State.DONE, State.PENDING, State.DONE, State.PENDING, State.PENDING]
     assert deliver(threads, worker, jobs(3))[0].result(60) == ANSWERED
-    until(lambda: states() == [State.DONE] * 4 + [State.PENDING])
+    waiting.until(lambda: states() == [State.DONE] * 4 + [State.PENDING])
     assert [row["attempt"] for row in rows(schema.answers)] == [1, 2, 1, 2]
     assert len(generator.requests) == 6
 
@@ -239,7 +231,7 @@ def test_a_message_that_comes_before_the_last_round_has_ended_begins_the_next_on
         assert first == bool(requeued)  # nothing is left when the worker stops
         if requeued:
             second.extend(deliver(threads, worker, [Infer(run=job.run, item=job.item) for job in requeued]))
-            until(lambda: len(rows(schema.attempts)) == 2)
+            waiting.until(lambda: len(rows(schema.attempts)) == 2)
 
     monkeypatch.setattr(settlement, "publish", deliver_at_once)
     assert deliver(threads, worker, jobs(0))[0].result(60) == AGAIN
@@ -255,15 +247,15 @@ def test_a_worker_with_all_slots_in_use_claims_no_further_entry(
     hold = asyncio.Event()
     worker = start(FakeGenerator(otherwise=RIGHT, hold=hold), batch, in_flight)
     replies = deliver(threads, worker, jobs(0))
-    until(lambda: states().count(State.LEASED) == 3)
+    waiting.until(lambda: states().count(State.LEASED) == 3)
     replies += deliver(threads, worker, jobs(3))
-    until(lambda: states().count(State.LEASED) == 6)
+    waiting.until(lambda: states().count(State.LEASED) == 6)
     replies += deliver(threads, worker, jobs(6))
     other = start(FakeGenerator(otherwise=RIGHT))
     assert deliver(threads, other, jobs(7))[0].result(60) == ANSWERED
     release(worker, hold)
     assert [reply.result(60) for reply in replies] == [ANSWERED, ANSWERED, NOTHING_TO_DO]
-    until(lambda: states() == [State.DONE] * 9)
+    waiting.until(lambda: states() == [State.DONE] * 9)
     assert Counter(row["worker"] for row in rows(schema.attempts)) == {"one": 6, "two": 3}
 
 
@@ -274,12 +266,12 @@ def test_an_entry_with_more_questions_than_slots_is_shared(
     hold = asyncio.Event()
     worker = start(FakeGenerator(otherwise=RIGHT, hold=hold), batch=2, in_flight=2)
     reply = deliver(threads, worker, jobs(0))
-    until(lambda: states().count(State.LEASED) == 4)
+    waiting.until(lambda: states().count(State.LEASED) == 4)
     other = start(FakeGenerator(otherwise=RIGHT))
     assert [each.result(60) for each in deliver(threads, other, jobs(4))] == [ANSWERED]
     release(worker, hold)
     assert reply[0].result(60) == ANSWERED
-    until(lambda: states() == [State.DONE] * 10)
+    waiting.until(lambda: states() == [State.DONE] * 10)
 
 
 def test_a_worker_that_stops_gives_all_of_them_back(
@@ -288,10 +280,32 @@ def test_a_worker_that_stops_gives_all_of_them_back(
     open_run(tmp_path, 6)
     worker = start(FakeGenerator(otherwise=RIGHT, hold=asyncio.Event()), batch=2)
     replies = deliver(threads, worker, jobs(0, 4))
-    until(lambda: states().count(State.LEASED) >= 2)
+    waiting.until(lambda: states().count(State.LEASED) >= 2)
     worker.release()
     assert [reply.result(60) for reply in replies] == [STOPPED, STOPPED]
     assert [(row["state"], row["attempt"]) for row in rows(schema.items)] == [(State.PENDING, 0)] * 6
+
+
+def test_a_worker_that_stops_while_the_ledger_is_away_gives_them_back_later(
+    tmp_path: Path, start: Start, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_run(tmp_path, 3)
+    worker = start(FakeGenerator(otherwise=RIGHT, hold=asyncio.Event()), batch=2)
+    replies = deliver(threads, worker, jobs(0))
+    waiting.until(lambda: states().count(State.LEASED) >= 2)
+    release_all, away = claims.release_all, iter((True, False))
+
+    def sometimes(*given: str) -> list[Job]:
+        if next(away):
+            raise ServiceUnreachable("the ledger is away")
+        return release_all(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(retries, "PAUSE", 0.01)
+        patched.setattr(claims, "release_all", sometimes)
+        worker.release()
+    assert replies[0].result(60) == STOPPED
+    assert [(row["state"], row["attempt"]) for row in rows(schema.items)] == [(State.PENDING, 0)] * 3
 
 
 def test_questions_of_other_runs_are_claimed_one_by_one(
