@@ -19,12 +19,10 @@ from pathlib import Path
 from producers import cli
 from shared import broker, settings
 from shared.ledger import engine
-from tests import valkey
+from tests import valkey, waiting
 from tests.e2e import faulty
-from tests.e2e.conftest import await_that, is_complete
+from tests.e2e.conftest import is_complete
 from tests.servers.openai import ChatServer
-
-STARTING = 120.0  # seconds that workers may take to be there
 
 
 def main() -> None:
@@ -81,7 +79,7 @@ def running(workers: int, folder: str) -> Iterator[None]:
     said = Path(folder) / "log"
     with said.open("wb") as log:
         processes = [subprocess.Popen(command, stdout=log, stderr=log) for _ in range(workers)]
-        await_that(lambda: said.read_bytes().count(b" ready.") >= workers, STARTING, said)
+        waiting.until(lambda: said.read_bytes().count(b" ready.") >= workers, said)
         yield
         for process in processes:
             process.terminate()
