@@ -293,7 +293,7 @@ def load() -> Settings:
     refuse_unknown([*os.environ, *_names_in_file(Path(DOTENV))])
     # An empty variable means "not set": compose files and .env lines have no other way to express None.
     try:
-        return Settings(_env_ignore_empty=True)  # type: ignore[call-arg]
+        return Settings(_env_ignore_empty=True)
     except SettingsError as error:
         # The error names fields and sources; its cause describes the value.
         field = re.search(r'field "(\w+)"', str(error))

@@ -359,5 +359,5 @@ def _example(
         test=source.test,
         weight=source.weight,
         texts=texts,
-        **more,  # type: ignore[arg-type]
+        **more,
     )

@@ -26,7 +26,7 @@ from shared import voting
 from shared.jobs import Infer
 from shared.ledger import votes
 from shared.options import Sampling
-from shared.voting import PLAIN, Fallback, Vote
+from shared.voting import PLAIN, Vote
 from tests.bench.scaling import SETTINGS
 from tests.chaos import generators, servers, stage
 from tests.chaos.generators import SimulatedGpu
@@ -61,7 +61,7 @@ def recorded(run: str, count: int | None) -> list[Recorded]:
             question = told.entry.questions[told.question].model_dump(exclude_none=True)
             line = {"problem": told.entry.problem, "questions": [question]}
             letters = [Vote(vote.letter) for vote in cast]
-            answer = voting.decide(letters, PLAIN) or voting.fall_back(letters, Fallback.MAJORITY)
+            answer = voting.decide(letters, PLAIN) or voting.fall_back(letters, "majority")
             found.append(Recorded(line, [(vote.text, vote.tokens) for vote in cast], answer.letter))
     if not found or len({len(each.votes) for each in found}) > 1:
         sys.exit(f"run {run}: its questions must have equally many votes")

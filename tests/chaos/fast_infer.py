@@ -2,6 +2,7 @@
 
 import threading
 
+from shared.broker import app
 from shared.settings import Settings
 from tests.chaos.generators import FastGenerator, SimulatedGpu
 from tests.fakes import FakeRetriever, FakeScorer
@@ -18,6 +19,6 @@ def fast_rounds(settings: Settings, _: threading.Event) -> tuple[Rounds, Generat
 
 wiring.rounds = fast_rounds
 
-from workers.infer import app  # noqa: E402  (only now does `rounds` mean ours)
+from workers import infer  # noqa: E402  (only now does `rounds` mean ours)
 
-__all__ = ["app"]
+__all__ = ["app", "infer"]

@@ -10,6 +10,7 @@ import pytest
 
 from producers import collect, run_progress
 from shared.errors import UserError
+from shared.jobs import KINDS
 from shared.ledger import claims, runs
 from tests.conftest import Command
 from tests.integration import run_fixtures
@@ -168,7 +169,7 @@ def test_status_without_a_run_lists_all(run: str, votequeue: Command) -> None:
 
 def test_status_shows_what_a_training_came_to(run: str, votequeue: Command) -> None:
     runs.open_single(runs.Run("t", "train", "x", "d", None, {}), "scorer")
-    held = claims.claim([claims.KINDS["train"](run="t", item=0)], "one", 60)[0]
+    held = claims.claim([KINDS["train"](run="t", item=0)], "one", 60)[0]
     value = {"version": "s1", "held_out": {"auc": 0.71234}, "letters": ["A", "B"], "promoted": False}
     claims.complete(held, {**value, "calibration": [[0.1, 0.2, 30], [0.8, 0.7, 20]]})
     shown = votequeue("status", "t").out

@@ -26,7 +26,7 @@ from tests.conftest import Command
 from tests.fakes import FakeGenerator, FakeRetriever, FakeScorer
 from tests.integration import run_fixtures
 from tests.integration.test_reconcile import items_in_turn, sweep_steadily
-from workers import infer, reconcile, settlement, task_runner
+from workers import infer, outcomes, reconcile, settlement, task_runner
 from workers.inference.batcher import Batcher
 from workers.inference.rounds import Rounds
 
@@ -113,7 +113,7 @@ def test_a_message_of_a_paused_run_finds_nothing_to_do(home: Path, monkeypatch: 
     controls.pause("r")
     task_runner.claimer.cache_clear()
     assert task_runner.run(Infer(run="r", item=0), lambda _: pytest.fail("it was claimed")) == (
-        task_runner.NOTHING_TO_DO
+        outcomes.NOTHING_TO_DO
     )
     assert states() == {State.PENDING: 4}
 

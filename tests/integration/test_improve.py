@@ -13,7 +13,7 @@ import pytest
 from producers import improve, models, watch
 from producers.enqueue import inputs
 from producers.reports import improvement
-from shared import vote_weights, voting
+from shared import dataset, settings, vote_weights, voting
 from shared.jobs import Infer, Train
 from shared.ledger import claims, leases, progress, runs, votes
 from shared.ledger import models as registry
@@ -140,7 +140,7 @@ def test_copies_of_a_problem_and_entries_made_from_it_stay_together(home: Path) 
     more = []
     for at, name in enumerate((tested, trained)):
         problem = run_fixtures.entry(name)["problem"]
-        group = inputs.dataset.identity(problem)
+        group = dataset.identity(problem)
         made = {"votequeue": {"origin": "synonym", "group": group}}
         more += [
             {**run_fixtures.solved(f"copy{at}"), "problem": problem + " "},
@@ -169,7 +169,7 @@ def test_data_that_no_loop_can_use_are_refused(why: str, home: Path, votequeue: 
 
 
 def test_a_model_in_use_that_was_trained_on_test_problems_is_refused(data: Path, votequeue: Command) -> None:
-    model_fixtures.put("s0", problems=[inputs.dataset.identity(entry["problem"]) for entry in ENTRIES])
+    model_fixtures.put("s0", problems=[dataset.identity(entry["problem"]) for entry in ENTRIES])
     ended = votequeue("improve", data)
     assert ended.code == 1
     assert "s0 is in use and was trained on problems that the loop tests on" in ended.err
@@ -367,7 +367,7 @@ def test_votes_differ_between_rounds_where_a_seed_is_set(
 ) -> None:
     at_work()
     monkeypatch.setenv("VOTEQUEUE_SEED", "7")
-    improve.settings.load.cache_clear()
+    settings.load.cache_clear()
     assert votequeue("improve", data, "--rounds", 2, "--run", "loop").code == 0
     assert [runs.get_run(f"loop-{at}-votes").options["seed"] for at in (1, 2)] == [8, 9]
 
@@ -375,5 +375,5 @@ def test_votes_differ_between_rounds_where_a_seed_is_set(
 def test_the_fold_of_a_problem_decides_its_part(data: Path) -> None:
     split(data)
     for name, folds in (("test", {0}), ("validation", {1}), ("train", {2, 3, 4})):
-        groups = {inputs.dataset.identity(entry["problem"]) for entry in part(name)}
+        groups = {dataset.identity(entry["problem"]) for entry in part(name)}
         assert {vote_weights.fold(group, labelled=True) for group in groups} == folds

@@ -28,8 +28,8 @@ from tests.integration.provider_fixtures import (
     texts,
     work,
 )
+from workers.outcomes import NOTHING_TO_DO
 from workers.ports import Prompt
-from workers.task_runner import NOTHING_TO_DO
 
 
 @pytest.fixture

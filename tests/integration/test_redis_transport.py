@@ -11,6 +11,7 @@ import pytest
 from kombu import Connection, Exchange, Queue
 from kombu.asynchronous import Hub
 from kombu.exceptions import OperationalError
+from kombu.transport import redis as kombu_redis
 
 from shared import broker, redis_transport
 from shared.jobs import Infer
@@ -148,7 +149,7 @@ def test_messages_are_dated_by_the_brokers_clock(
 
     client, now = redis.Redis.from_url(server.url, decode_responses=True), time.time
     # kombu has the name `time`, too.
-    for module, name in ((time, "time"), (redis_transport.redis, "time")):
+    for module, name in ((time, "time"), (kombu_redis, "time")):
         monkeypatch.setattr(module, name, lambda: now() + ahead)
     monkeypatch.setattr(redis_transport, "CLOCK", redis_transport.Clock())
     taken(connection)

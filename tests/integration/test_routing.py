@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from producers.enqueue import publish
-from shared import broker, generators
+from shared import broker, generators, settings
 from shared.jobs import Infer
 from shared.ledger import claims, leases, outbox, runs, votes
 from shared.ledger.schema import State
@@ -76,7 +75,7 @@ def test_lost_messages_are_sent_again_to_the_queue_of_their_run(
 ) -> None:
     enqueue(data, "plain")
     enqueue(data, "remote", **REMOTE)
-    options = publish.settings.load()
+    options = settings.load()
     reconcile.sweep("one", options)
     broker.client().flushall()
     assert reconcile.sweep("one", options).sent == 6
@@ -93,7 +92,7 @@ def test_a_question_that_goes_again_and_one_of_a_dead_worker_go_to_the_queue_of_
     broker.client().flushall()
     claims.claim([Infer(run="remote", item=0)], "dead", 0.01)
     time.sleep(0.02)
-    options = publish.settings.load()
+    options = settings.load()
     assert reconcile.sweep("one", options, ["dead"]).expired == 1
     assert broker.waiting(REMOTE_QUEUE) >= 1
     assert broker.waiting("infer") == 0

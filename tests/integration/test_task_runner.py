@@ -29,8 +29,9 @@ from shared.ledger.runs import Run
 from shared.ledger.schema import State
 from tests.integration import run_fixtures
 from workers import lifecycle, retries, settlement, task_runner
+from workers.outcomes import NOTHING_TO_DO
 from workers.ports import Interrupted
-from workers.task_runner import NOTHING_TO_DO, ItemResult
+from workers.task_runner import ItemResult
 
 JOB = Reason(run="r", item=0)
 DONE = ItemResult({"texts": ["……"], "dropped": []}, "B: agreed, asked once")

@@ -28,8 +28,8 @@ from workers import task_runner, translate, wiring
 from workers.augment import synonyms
 from workers.augment.entry_builder import Augmented
 from workers.gateway.gateway import Gateway
+from workers.outcomes import NOTHING_TO_DO
 from workers.ports import Interrupted
-from workers.task_runner import NOTHING_TO_DO
 
 ROOT = Path(__file__).parents[2]
 BATCH = Limits(characters=2000, texts=100)

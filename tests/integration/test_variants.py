@@ -13,12 +13,12 @@ from shared.errors import Refused, Unavailable
 from shared.ledger import calls, claims, engine, outbox, runs, schema
 from shared.ledger.claims import Claim
 from shared.ledger.runs import Run
-from shared.options import Augmentation
+from shared.options import WRITES, Augmentation
 from tests.fakes import CharacterEmbedder, FakeChat, FakeLimiter
 from tests.integration import run_fixtures
 from workers.augment.deduplication import NearCopies
 from workers.augment.entry_builder import Augmented
-from workers.augment.variants import WRITES, Variants
+from workers.augment.variants import Variants
 from workers.gateway.gateway import Gateway
 
 WRITING, CHECKING = prompts.VARYING[:9], prompts.HEAD[:9]

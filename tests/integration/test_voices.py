@@ -3,6 +3,7 @@
 votes ("reasoning", "A"), ("program", "B", outcome "result", output "乙\\n")
 """
 
+import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from producers import trace, vote_rows
 from producers.enqueue import rescore
 from producers.reports import inference_report, render_reports
 from producers.reports.voice_figures import VoiceReport
-from shared import prompt_files, prompts, voices
+from shared import prompt_files, prompts
 from shared.dataset import EntryText
 from shared.errors import NotServedHere
 from shared.ledger import runs, schema, votes
@@ -228,7 +229,7 @@ def test_a_model_without_a_chat_template_is_refused_with_the_reason(
 
 
 def test_a_worker_without_the_package_leaves_the_run_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voices.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     executors = wiring.executors(Settings())
     assert executors("reasoning") is None
     with pytest.raises(NotServedHere, match=r"pip install 'votequeue\[programs\]'"):
@@ -408,7 +409,7 @@ def test_a_prompt_of_ones_own_may_be_for_either_voice(home: Path, data: Path, vo
 def test_the_voice_is_refused_at_the_door_where_its_package_is_missing(
     data: Path, votequeue: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(voices.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     ended = votequeue("enqueue", "infer", data, "--run", "r", "--voices", "program=2")
     assert (ended.code, runs.find_run("r")) == (1, None)
     assert (
@@ -431,6 +432,6 @@ def test_questions_are_asked_again_by_other_voices(
 
 def test_the_preview_shows_the_prompt_of_programs_as_turns(data: Path, votequeue: Command) -> None:
     ended = votequeue("prompts", "preview", data, "--prompt", "zh-program")
-    question = runs.PromptQuestion("甲比乙高，乙比丙高。(p1)", "谁高？", ("甲", "乙", "丙"))
+    question = PromptQuestion("甲比乙高，乙比丙高。(p1)", "谁高？", ("甲", "乙", "丙"))
     assert ended.out.strip() == prompts.plain_text(PROGRAM.chat(question)).strip()
     assert "their letters are read by the reader result" in ended.err

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from shared.kind_weights import BY_KIND
 from shared.training_examples import Text, TrainingExample
 from shared.vote_weights import FOLDS, UNLABELLED, log_odds
 from shared.voting import Rule, VotingMode
@@ -168,11 +169,11 @@ def test_votes_count_what_their_kind_is_worth_and_the_majority_may_win_by_it() -
     assert found.kinds is not None
     assert found.kinds.weights["reasoning"] == (0.0,) * (FOLDS + 1)
     assert found.kinds.weights["program result"][UNLABELLED] == pytest.approx(log_odds(20, 20, 20 / 3))
-    assert (found.by_use["majority"], found.by_use[calibration.BY_KIND]) == (1.0, 1.0)
+    assert (found.by_use["majority"], found.by_use[BY_KIND]) == (1.0, 1.0)
     assert found.best == found.by_use["majority"]
     cases = [mixed(at, "BBB", "A") for at in range(10)]
     found = calibration.answered(cases, [[0.5] * 4] * 10)
-    assert (found.by_use["majority"], found.by_use[calibration.BY_KIND], found.best) == (0.0, 1.0, 1.0)
+    assert (found.by_use["majority"], found.by_use[BY_KIND], found.best) == (0.0, 1.0, 1.0)
 
 
 def test_a_question_is_voted_on_with_what_was_learned_without_its_fold() -> None:
@@ -198,7 +199,7 @@ def test_on_tests_votes_count_what_was_learned_elsewhere() -> None:
 def test_without_programs_nothing_is_weighed_by_kind() -> None:
     found = calibration.answered([case("AAB", [0, 0, 0])], [[0.5] * 3])
     assert found.kinds is None
-    assert calibration.BY_KIND not in found.by_use
+    assert BY_KIND not in found.by_use
 
 
 def test_the_scores_of_programs_are_not_measured() -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from producers import cli, console
 from producers.commands import training_options
@@ -208,7 +209,11 @@ def test_an_adapter_is_trained_by_the_recipes_numbers(monkeypatch: pytest.Monkey
 
 
 def test_every_field_of_a_run_is_an_option(votequeue: Command) -> None:
-    runs = [(COMMANDS[0], Sampling), (COMMANDS[1], ScorerTraining), (COMMANDS[2], LoraTraining)]
+    runs: list[tuple[tuple[str, ...], type[BaseModel]]] = [
+        (COMMANDS[0], Sampling),
+        (COMMANDS[1], ScorerTraining),
+        (COMMANDS[2], LoraTraining),
+    ]
     # These follow from what is trained on, or from the data argument.
     derived = {"target", "examples", "votes_of", "redo_of", "weights"}
     for words, model in runs:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from producers import sample
+from producers.puzzles.families import FAMILIES
 from producers.puzzles.languages import LANGUAGES, Count
 from producers.puzzles.types import Chain, Query, Unproved
 from shared import answers
@@ -244,11 +245,11 @@ def test_no_entry_comes_twice() -> None:
 def test_the_families_take_turns() -> None:
     drawn = [entry["family"] for entry in sample.generate(6, 1, 1, ["knights", "kinship", "knights"])]
     assert drawn == ["knights", "kinship"] * 3
-    assert {entry["family"] for entry in sample.generate(len(sample.FAMILIES), 1)} == set(sample.FAMILIES)
+    assert {entry["family"] for entry in sample.generate(len(FAMILIES), 1)} == set(FAMILIES)
 
 
 def test_harder_puzzles_take_longer_reasoning() -> None:
-    for family in sample.FAMILIES:
+    for family in FAMILIES:
         texts = [_pairs(family, 40, level) for level in (1, 2, 3)]
         lengths = [sum(len(right) for right, _ in pairs) / len(pairs) for pairs in texts]
         assert lengths[0] < lengths[2], family
@@ -256,7 +257,7 @@ def test_harder_puzzles_take_longer_reasoning() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("family", sample.FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_wrong_text_is_as_long_as_a_right_one(family: str, language: str) -> None:
     pairs = _pairs(family, 400, language=language)
     ratio = sum(len(wrong) for _, wrong in pairs) / sum(len(right) for right, _ in pairs)
@@ -264,7 +265,7 @@ def test_a_wrong_text_is_as_long_as_a_right_one(family: str, language: str) -> N
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("family", sample.FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_character_bigrams_do_not_tell_wrong_from_right_within_a_family(family: str, language: str) -> None:
     assert _bigram_accuracy(_pairs(family, 400, language=language)) < 0.62
 
@@ -281,7 +282,7 @@ def test_character_bigrams_do_not_tell_wrong_from_right_over_all(difficulty: int
 def test_no_turn_of_phrase_is_only_in_wrong_texts(language: str, length: int, run: str) -> None:
     """Every run of six Chinese characters that is common in wrong texts is common in right ones too."""
     seen: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-    for family in sample.FAMILIES:
+    for family in FAMILIES:
         for pair in _pairs(family, 100, language=language):
             for counts, text in zip(seen, pair, strict=True):
                 runs = (text[at : at + length] for at in range(len(text) - length + 1))
