@@ -101,7 +101,7 @@ $(TOOLS): Makefile
 # The images' versions are those that are tested here. torch's registry build wants another triton than its CPU build.
 LOCK := env UV_SYSTEM_CERTS=1 $(TOOLS)/bin/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command "make lock"
 LINUX := --python-platform x86_64-unknown-linux-gnu
-SERVICES := --extra local --extra report --extra collect --extra reason --extra ui
+SERVICES := --extra local --extra report --extra collect --extra reason --extra ui --extra programs --extra infer-remote
 # What builds votequeue itself in an image.
 BUILD := <(sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml)
 

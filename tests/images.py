@@ -119,6 +119,7 @@ CHECKS = {
     "infer-remote": "import workers.openai_generator",
     "train": "import workers.training_process",
     "programs": RAN,
+    "services.lock": f"{RAN}\nimport workers.openai_generator",
     "report": "import pathlib; assert list(pathlib.Path('report').glob('*.png'))",
 }
 

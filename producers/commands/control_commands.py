@@ -57,7 +57,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask for confirmation")] = False,
     json: Json = False,
 ) -> None:
-    """Delete a run that nobody works on, with its votes and answers; trained models and paid texts stay."""
+    """Delete a finished or cancelled run with its votes and answers; trained models and paid texts stay."""
     from producers import Client, console
     from producers.reports import render
 

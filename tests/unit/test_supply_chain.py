@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 LOCKS = sorted((ROOT / "infra").glob("*.lock"))
 DOCKERFILES = sorted((ROOT / "infra").glob("*.Dockerfile"))
 EXTRAS = {
-    "services.lock": ["local", "report", "collect", "reason", "ui"],
-    "translate.lock": ["local", "report", "collect", "reason", "ui", "translate"],
+    "services.lock": ["local", "report", "collect", "reason", "ui", "programs", "infer-remote"],
+    "translate.lock": ["local", "report", "collect", "reason", "ui", "programs", "infer-remote", "translate"],
     "gpu.lock": ["infer", "train", "programs"],
 }
 # torch's registry build wants another version than its CPU build.
