@@ -256,8 +256,11 @@ def valkey_binary() -> str:
 def environment(settings: Settings) -> dict[str, str]:
     """Return the programs' environment: ours plus all explicit settings."""
     variables = dict(os.environ)
-    for name in settings.model_fields_set:
-        variables[PREFIX + name.upper()] = spelt(getattr(settings, name))
+    # Only what is set, also within tables: a missing limit differs from null.
+    for name, value in settings.model_dump(mode="json", exclude_unset=True).items():
+        secret = getattr(settings, name)
+        plain = secret.get_secret_value() if isinstance(secret, SecretStr) else value
+        variables[PREFIX + name.upper()] = spelt(plain)
     variables[f"{PREFIX}HOME"] = str(settings.home.resolve())
     # Programs cannot share one port: each has its own, or none.
     return variables | {"PYTHONUNBUFFERED": "1", f"{PREFIX}METRICS_PORT": "0"}
@@ -265,11 +268,8 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def spelt(value: object) -> str:
     """Format a setting's value for the environment: JSON for tables."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, dict):
-        # Only set fields: a missing limit differs from null.
-        return json.dumps({key: model.model_dump(exclude_unset=True) for key, model in value.items()})
+    if isinstance(value, dict | list):
+        return json.dumps(value)
     return "" if value is None else str(value)
 
 

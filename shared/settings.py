@@ -135,7 +135,7 @@ class Settings(SamplingDefaults, BaseSettings):
     embedding: str = Field(
         "static",
         description="sentence-transformers folder or hub id; static: the generator's own token embeddings; "
-        "lexical: n-grams of characters, PROVIDER:MODEL: a provider's embeddings (infer only)",
+        "lexical: n-grams of characters, PROVIDER:MODEL: a provider's embeddings (generator vllm only)",
     )
 
     # Training

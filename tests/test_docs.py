@@ -117,6 +117,17 @@ def test_every_command_in_the_documents_is_one_that_can_be_typed(name: str, call
             raise
 
 
+def test_the_guides_enqueue_runs_of_one_name_in_one_way() -> None:
+    """Else a reader who follows two of them is told that the run exists already, with other options."""
+    of_other_ledgers = {"CHANGELOG.md", "docs/cluster.md", "docs/kubernetes.md"}
+    ways: dict[str, set[tuple[str, ...]]] = {}
+    for name, call in CALLS:
+        if call[0] == "enqueue" and "--run" in call and name not in of_other_ledgers:
+            ways.setdefault(call[call.index("--run") + 1], set()).add(call)
+    assert {run: calls for run, calls in ways.items() if len(calls) > 1} == {}
+    assert len(ways) > 10
+
+
 def test_the_parser_of_these_tests_notices_what_does_not_exist() -> None:
     assert typed("make venv && votequeue sample -o x  # more") == [["sample", "-o", "x"]]
     assert typed("docker compose run --rm votequeue status [RUN]") == [["status", "RUN"]]

@@ -20,9 +20,7 @@ from producers.enqueue.plan import LeftOut, Plan
 from producers.enqueue.workload import Workload
 from shared.dataset import Entry, Line
 from shared.errors import UserError
-from shared.ledger import runs
 from shared.ledger.runs import Run
-from shared.ledger.schema import OPEN
 from shared.options import Augmentation, Reading
 from shared.strategies import STRATEGIES
 
@@ -104,10 +102,8 @@ def _source(argument: str, skip_bad: bool, reading: Reading) -> DataSource:
         return inputs.check([data], skip_bad, reading)[0]
     if reading != inputs.AS_IT_IS:
         raise UserError(f"{argument} is a run: --format, --map, --limit and --sample are for data sets")
-    states = runs.count_states(data.name)
-    waiting = sum(states[state] for state in OPEN)
-    if waiting and data.kind != "infer":
-        console.note(f"run {data.name}: {waiting} items still open; their results are not included")
+    if data.kind != "infer":
+        inputs.note_open_items(data.name)
     return inputs.from_run(data)
 
 

@@ -21,6 +21,7 @@ from shared.dataset import BadLine, Entry, Line
 from shared.errors import UserError
 from shared.ledger import engine, runs
 from shared.ledger.runs import Run
+from shared.ledger.schema import OPEN
 from shared.options import Reading
 from shared.prompts import FewShotExample
 
@@ -232,6 +233,14 @@ def _good_lines(path: Path, digest: str, reading: Reading, taken: frozenset[int]
 
 
 # Runs
+
+
+def note_open_items(run: str) -> None:
+    """Say how many items of a run are open, where only the results so far are used."""
+    states = runs.count_states(run)
+    if waiting := sum(states[state] for state in OPEN):
+        still = f"{console.count(waiting, 'item')} still open"
+        console.note(f"run {run}: {still}; their results are not included")
 
 
 def from_run(run: Run) -> DataSource:

@@ -116,6 +116,7 @@ def _weight(argument: str) -> tuple[str, float]:
 def _require_texts(source: TrainingSource) -> None:
     run = runs.get_run(source.name)
     option = "--test" if source.test else "--from"
+    inputs.note_open_items(source.name)
     if run.kind in DATA_QUEUES and not source.test:
         if next(generated_entries.entries(run), None) is None:
             raise UserError(

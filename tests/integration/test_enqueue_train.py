@@ -56,6 +56,7 @@ def enqueue_train(*words: Any) -> tuple[Any, ...]:
 def test_votes_become_lessons_right_or_wrong_by_their_letter(voted: str, votequeue: Command) -> None:
     ended = votequeue(*enqueue_train("--from", voted))
     assert ended.out == "run t enqueued: 2 questions with 2 right and 2 wrong texts, 1 message sent\n"
+    assert "run mine: 2 items still open; their results are not included" in ended.err
     first, second = lessons("t")
     assert [(one.letter, first.is_right(one)) for one in first.texts] == [
         ("A", True),

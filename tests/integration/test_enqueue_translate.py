@@ -226,7 +226,7 @@ def test_what_a_reason_run_has_made_can_be_augmented(home: Path, votequeue: Comm
     reasoned(home, votequeue)
     ended = votequeue("enqueue", "translate", "r", *BACK[:-2])
     assert ended.code == 0
-    assert "run r: 1 items still open; their results are not included" in ended.err
+    assert "run r: 1 item still open; their results are not included" in ended.err
     run = runs.list_runs()[-1]
     assert (run.source, run.name.startswith("r-")) == ("run r", True)
     (entry,) = map(json.loads, runs.load_entries(run.name))
