@@ -101,11 +101,15 @@ def _checks(settings: Settings) -> dict[str, Callable[[], str]]:
         **{f"keys of {name}": partial(_keys, settings, name) for name in with_keys},
         "proxies": partial(_proxies, urlsplit(settings.qdrant_url or "").hostname),
         "Flower's port": lambda: _port(programs.flower(settings), "flower" in ours, "VOTEQUEUE_FLOWER_PORT"),
-        "chat server's port": lambda: _port(
-            programs.chat_server(settings), health.chat_answers(settings), "VOTEQUEUE_LOCAL_URL"
-        ),
+        "chat server's port": partial(_chat_port, settings),
         "metrics' port": partial(_metrics_port, settings, ours),
     }
+
+
+def _chat_port(settings: Settings) -> str:
+    if not urls.stays_here(settings.local_url):
+        return f"not needed: {settings.local_url} is another machine"
+    return _port(programs.chat_server(settings), health.chat_answers(settings), "VOTEQUEUE_LOCAL_URL")
 
 
 def _running(settings: Settings) -> set[str]:

@@ -311,16 +311,22 @@ def stop(layout: Layout) -> None:
             if program.name != "valkey" and program.state not in ENDED:
                 with contextlib.suppress(xmlrpc.client.Fault):  # already ended
                     server.stopProcess(program.name, False)
-        until(lambda: {each.name for each in list_programs(layout) if each.state not in ENDED} <= {"valkey"})
+        longest = programs.longest_stop(layout)
+        if longest > programs.STOP_SECONDS:
+            say(f"calls to services may end: at most {longest} s")
+        until(
+            lambda: {each.name for each in list_programs(layout) if each.state not in ENDED} <= {"valkey"},
+            longest,
+        )
         server.shutdown()
         until(lambda: SUPERVISORD not in process_groups.living(layout.notes))
     sweep(layout)
     clear(layout)
 
 
-def until(true: Callable[[], bool]) -> None:
+def until(true: Callable[[], bool], seconds: int = programs.STOP_SECONDS) -> None:
     """Wait for a condition with a time-out; remaining processes are killed afterwards."""
-    deadline = time.monotonic() + programs.STOP_SECONDS + 5
+    deadline = time.monotonic() + seconds + 5
     while not true() and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 

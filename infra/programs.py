@@ -12,7 +12,9 @@ nothing.
 import errno
 import hashlib
 import json
+import math
 import os
+import re
 import shlex
 import socket
 import sys
@@ -27,7 +29,7 @@ from pydantic import SecretStr
 from infra import devices
 from shared import file_permissions, urls
 from shared.errors import UserError
-from shared.generators import GENERATORS
+from shared.generators import GENERATORS, INFER
 from shared.settings import PREFIX, Settings
 
 # -P: do not import packages from the working directory.
@@ -51,6 +53,7 @@ class Program:
     first: bool = False  # started with supervisord; the others start afterwards
     environment: Mapping[str, str] = field(default_factory=dict)  # beside that of supervisord
     metrics_port: int = 0
+    stop_seconds: int = STOP_SECONDS  # then it is killed
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,8 @@ def flower_login(settings: Settings) -> str | None:
     user, _, password = login.partition(":")
     if login and not (user and password):
         raise UserError("VOTEQUEUE_FLOWER_AUTH must be user:password")
+    if not login.isascii():
+        raise UserError("VOTEQUEUE_FLOWER_AUTH must have ASCII characters only: Flower cannot compare others")
     return login or None
 
 
@@ -210,8 +215,10 @@ def programs(settings: Settings, workers: Mapping[str, int], serve: bool = False
             Program("valkey", (valkey_binary(), str(layout(settings).folder / "valkey.conf")), 10, first=True)
         )
     for queue, count in workers.items():
+        seconds = stop_seconds(settings, queue)
         selected += [
-            Program(f"{queue}-{number}", worker_command(queue), 20) for number in range(1, count + 1)
+            Program(f"{queue}-{number}", worker_command(queue), 20, stop_seconds=seconds)
+            for number in range(1, count + 1)
         ]
     if serve:
         selected.append(Program("serve", (*PYTHON, "-m", "producers.cli", "serve"), 20))
@@ -229,6 +236,13 @@ def device_users(
     engines = 0 if GENERATORS[settings.generator].calls_provider else workers.get("infer", 0)
     names = [f"infer-{number}" for number in range(1, engines + 1)] + ["serve"] * serve
     return names, [f"train-{number}" for number in range(1, workers.get("train", 0) + 1)]
+
+
+def stop_seconds(settings: Settings, queue: str) -> int:
+    """Return how long a queue's worker may take to stop: calls in flight are paid for, and may end."""
+    remote = queue == INFER and GENERATORS[settings.generator].calls_provider
+    calls = remote or queue in ("reason", "translate")
+    return max(STOP_SECONDS, math.ceil(settings.call_timeout) + 10) if calls else STOP_SECONDS
 
 
 def worker_command(queue: str) -> tuple[str, ...]:
@@ -291,6 +305,12 @@ def write(settings: Settings, selected: list[Program]) -> Path:
     path = paths.folder / "supervisord.conf"
     path.write_text(supervisord_configuration(paths, selected))
     return path
+
+
+def longest_stop(layout: Layout) -> int:
+    """Return how long the running programs may take to stop, in seconds, by their configuration."""
+    text = (layout.folder / "supervisord.conf").read_text()
+    return max(map(int, re.findall(r"^stopwaitsecs=(\d+)$", text, re.MULTILINE)), default=STOP_SECONDS)
 
 
 def private(path: Path, text: str) -> None:
@@ -373,7 +393,7 @@ autorestart=true
 startsecs=3
 startretries={START_RETRIES}
 stopsignal=TERM
-stopwaitsecs={STOP_SECONDS}
+stopwaitsecs={program.stop_seconds}
 killasgroup=true
 redirect_stderr=true
 stdout_logfile=logs/{program.name}.log

@@ -173,6 +173,11 @@ def price(provider: str, model: str, prices: Mapping[str, Price]) -> Price:
     return prices.get(f"{provider}/{model}") or prices.get(provider) or Price()
 
 
+def is_priced(provider: str, model: str, prices: Mapping[str, Price]) -> bool:
+    """Tell whether the price of a model is set; provider local needs none."""
+    return provider == "local" or bool({provider, f"{provider}/{model}"} & prices.keys())
+
+
 def cost(price: Price, usage: Usage) -> float:
     """Give the cost of a usage, in the settings' currency."""
     tokens = usage.input_tokens * price.input + usage.output_tokens * price.output

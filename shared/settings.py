@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import platformdirs
 from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from shared import file_permissions, text_files, urls
 from shared.errors import UserError
@@ -51,7 +51,15 @@ def _check_extra_fields(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def _expand(folder: Path) -> Path:
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{folder}: {error}") from None
+
+
 ByService = Annotated[dict[str, _T], AfterValidator(_check_providers)]
+Place = Annotated[Path, AfterValidator(_expand)]
 
 
 def _secretly(check: Callable[[str], str]) -> AfterValidator:
@@ -89,7 +97,7 @@ class Settings(SamplingDefaults, BaseSettings):
     )
 
     # Where things are
-    home: Path = Field(Path("var"), description="folder for all files of the local mode")
+    home: Place = Field(Path("var"), description="folder for all files of the local mode")
     broker_url: BrokerUrl = Field(
         SecretStr("redis://127.0.0.1:6399/0"), description="URL of the Redis or Valkey server for messages"
     )
@@ -100,12 +108,12 @@ class Settings(SamplingDefaults, BaseSettings):
         None, description="URL of the Qdrant server; empty: an index in each worker's memory"
     )
     qdrant_api_key: SecretStr | None = Field(None, description="API key of the Qdrant server")
-    trained: Path | None = Field(
+    trained: Place | None = Field(
         None,
         description="folder of trained models and checkpoints, shared by all machines; empty: trained/ under "
         "the home folder",
     )
-    cache: Path = Field(
+    cache: Place = Field(
         Path(platformdirs.user_cache_dir("votequeue")), description="folder for downloaded weights"
     )
 
@@ -219,7 +227,7 @@ class Settings(SamplingDefaults, BaseSettings):
     flower_auth: SecretStr | None = Field(
         None, description="user:password of Flower and of `votequeue ui`, required beyond loopback"
     )
-    flower_db: Path | None = Field(
+    flower_db: Place | None = Field(
         None, description="file in which Flower keeps its tasks when it restarts; empty: it forgets them"
     )
     flower_tasks: Count = Field(
@@ -232,6 +240,24 @@ class Settings(SamplingDefaults, BaseSettings):
         "127.0.0.1", description="listen address of the metrics, which need no password"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="log level")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[Any, ...]:
+        """Let a variable replace a line of `.env` as a whole: by default, tables of both are merged."""
+
+        def lines() -> dict[str, Any]:
+            variables = {name.upper() for name in os.environ}
+            found = dotenv_settings().items()
+            return {name: value for name, value in found if PREFIX + name.upper() not in variables}
+
+        return init_settings, env_settings, lines
 
     @model_validator(mode="after")
     def _heartbeats_keep_leases_alive(self) -> "Settings":

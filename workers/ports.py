@@ -237,7 +237,7 @@ class Retriever(Protocol):
 class Service:
     """One model of one account at one provider: the unit of limits, quotas and pauses.
 
-    ``account`` is a digest of the account's identity, never a credential.
+    ``account`` is a digest of the account's identity, never a credential. ``priced``: the price is set here.
     """
 
     provider: str
@@ -245,6 +245,7 @@ class Service:
     account: str
     limits: Limits
     price: Price
+    priced: bool = True
 
     @property
     def name(self) -> str:

@@ -331,6 +331,7 @@ def _service(provider: str, model: str, settings: Settings) -> Service:
         account(provider, place, *_credentials(provider, settings)),
         providers.limits(provider, model, settings.limits),
         providers.price(provider, model, settings.prices),
+        providers.is_priced(provider, model, settings.prices),
     )
 
 

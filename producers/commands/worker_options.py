@@ -29,6 +29,9 @@ def chosen(kind: str, given: Mapping[str, str]) -> Settings:
     if given:
         settings.load.cache_clear()
     loaded = settings.load()
+    if "provider" in given and not GENERATORS[loaded.generator].calls_provider:
+        problem = f"generator {loaded.generator} calls no provider: use --generator openai"
+        raise typer.BadParameter(problem, param_hint="--provider")
     if kind == INFER and loaded.refusal:
         option, problem = loaded.refusal
         raise typer.BadParameter(problem, param_hint=f"--{option}")

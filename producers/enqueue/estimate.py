@@ -153,7 +153,7 @@ def _forecast(load: Load) -> Forecast:
 
 def has_price(provider: str, model: str) -> bool:
     """Return whether a model has a price; provider local needs none."""
-    return provider == "local" or bool({provider, f"{provider}/{model}"} & settings.load().prices.keys())
+    return providers.is_priced(provider, model, settings.load().prices)
 
 
 def _cost(price: Price, amount: Amount) -> float:

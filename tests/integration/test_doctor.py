@@ -649,3 +649,10 @@ def test_an_address_that_is_not_ours_is_an_error(monkeypatch: pytest.MonkeyPatch
     found = chosen(flower_host="203.0.113.9")["Flower's port"]
     assert (found.level, "Cannot assign requested address" in found.message) == ("error", True)
     assert chosen(flower_host="::")["Flower's port"].message.startswith("[::]:7742 is ")
+
+
+def test_a_chat_server_of_another_machine_needs_no_port_here(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = diagnosis(monkeypatch, local_url="http://gpu.lan:8399/v1")["chat server's port"]
+    assert (found.level, found.message) == ("ok", "not needed: http://gpu.lan:8399/v1 is another machine")

@@ -96,6 +96,13 @@ def test_the_retriever_is_pinned_with_the_run(
     assert "its retriever is org/embedding, not lexical" in " ".join(refused.err.split())
 
 
+def test_a_worker_with_an_engine_has_no_provider(votequeue: Command) -> None:
+    ended = votequeue("worker", "infer", "--provider", "chat")
+    assert ended.code == 2
+    said = " ".join(ended.err.replace("│", " ").split())
+    assert "generator vllm calls no provider: use --generator openai" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from shared.errors import (
     Exhausted,
     Held,
     NoReply,
+    NotServedHere,
     OverBudget,
     Refused,
     ServiceUnreachable,
@@ -346,6 +348,15 @@ def test_a_budget_is_used_up_to_its_last_call_and_never_passed() -> None:
     calls.set_budget("r", 5 * MOST)
     gateway.chat(JOB, "B:5:m", model, PROMPT)
     assert spent() == 5 * MOST
+
+
+def test_a_worker_that_knows_no_price_makes_no_calls_of_a_run_with_a_budget() -> None:
+    gateway, model = exact(FakeLimiter()), FakeChat(service=replace(PRICED, price=Price(), priced=False))
+    gateway.chat(JOB, "B:0:m", model, PROMPT)
+    calls.set_budget("r", 100.0)
+    with pytest.raises(NotServedHere, match="VOTEQUEUE_PRICES where the workers run"):
+        gateway.chat(JOB, "B:1:m", model, PROMPT)
+    assert len(model.prompts) == len(made()) == 1
 
 
 def test_what_calls_did_not_use_of_their_estimates_is_there_for_others() -> None:

@@ -45,6 +45,21 @@ def test_programs_get_the_very_settings_through_their_environment(
     assert {name: getattr(read, name) for name in names} == {name: getattr(chosen, name) for name in names}
 
 
+def test_workers_that_call_services_have_time_to_end_their_calls() -> None:
+    chosen = Settings(_env_file=None, broker_url=SecretStr("redis://elsewhere/0"), call_timeout=119.5)
+    wanted = {"infer": 1, "train": 1, "reason": 1, "translate": 1}
+    found = {each.name: each.stop_seconds for each in programs.programs(chosen, wanted)}
+    assert found == {"infer-1": 20, "train-1": 20, "reason-1": 130, "translate-1": 130, "flower": 20}
+    remote = chosen.model_copy(update={"generator": "openai", "provider": "chat", "model": "m"})
+    (infer, _) = programs.programs(remote, {"infer": 1})
+    assert infer.stop_seconds == 130
+
+
+def test_a_login_that_flower_cannot_compare_is_refused() -> None:
+    with pytest.raises(UserError, match="ASCII"):
+        programs.flower_login(Settings(_env_file=None, flower_auth=SecretStr("me:密码")))
+
+
 def test_the_chat_server_of_another_machine_is_not_started_here() -> None:
     chosen = Settings(_env_file=None, local_url="http://gpu.lan:8399/v1")
     with pytest.raises(UserError, match="not this machine"):

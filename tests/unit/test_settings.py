@@ -55,6 +55,33 @@ def test_the_environment_wins_over_the_env_file(monkeypatch: pytest.MonkeyPatch)
     assert (settings.load().votes, settings.load().max_attempts) == (3, 9)
 
 
+def test_a_variable_replaces_a_line_of_the_env_file_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = {
+        "CHAT_EXTRA": '{"enable_thinking": false}',
+        "LIMITS": '{"chat": {"max_concurrency": 2}}',
+        "QDRANT_URL": "http://qdrant.lan:6333",
+        "PRICES": '{"chat": {"input": 1}}',
+    }
+    Path(".env").write_text("".join(f"VOTEQUEUE_{name}={value}\n" for name, value in lines.items()))
+    variables = {"CHAT_EXTRA": "{}", "LIMITS": '{"chat": {"per_minute": 9}}', "QDRANT_URL": ""}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"VOTEQUEUE_{name}", value)
+    found = settings.load()
+    assert (found.chat_extra, found.qdrant_url, found.prices["chat"].input) == ({}, None, 1.0)
+    assert found.limits["chat"].model_dump(exclude_unset=True) == {"per_minute": 9.0}
+
+
+def test_a_folder_may_begin_with_the_users_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    Path(".env").write_text("VOTEQUEUE_HOME=~/vq\nVOTEQUEUE_TRAINED=~/trained\nVOTEQUEUE_CACHE=~/c\n")
+    found = settings.load()
+    assert [str(each) for each in (found.home, found.trained, found.cache)] == [
+        "/home/me/vq",
+        "/home/me/trained",
+        "/home/me/c",
+    ]
+
+
 def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOTEQUEUE_VOTES", "")
     monkeypatch.setenv("VOTEQUEUE_LEDGER_URL", "")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from shared import prompts, providers, token_bounds
-from shared.errors import Held, Policy, Throttled, Unavailable, VotequeueError
+from shared.errors import Held, NotServedHere, Policy, Throttled, Unavailable, VotequeueError
 from shared.jobs import Job
 from shared.ledger import calls, engine, token_charges
 from shared.ledger.calls import CallPurpose
@@ -209,6 +209,11 @@ class Gateway:
     def _record_start(self, call: _Call[_R], permit: Permit) -> int:
         """Record that a call begins; wait up to `BUDGET_PATIENCE` for its budget. Give its number."""
         service, waited = call.service, 0.0
+        if not service.priced and calls.spent(call.purpose.run).budget is not None:
+            raise NotServedHere(
+                f"run {call.purpose.run} has a budget, but this worker knows no price of {service.provider}/"
+                f"{service.model}: set VOTEQUEUE_PRICES where the workers run"
+            )
         while True:
             observed = token_charges.of(service.name)
             bound = observed.bound(call.needs.most)
