@@ -30,7 +30,6 @@ from packaging.specifiers import SpecifierSet
 from infra import devices, health, programs, serve
 from shared import broker, model_store, urls, vllm_environment
 from shared.errors import ServiceUnreachable, UserError
-from shared.generators import GENERATORS
 from shared.ledger import engine, migrations, sqlite_files
 from shared.providers import PROVIDERS
 from shared.settings import PREFIX, Settings
@@ -75,7 +74,7 @@ def _reason(error: Exception) -> str:
 
 
 def _checks(settings: Settings) -> dict[str, Callable[[], str]]:
-    local, cpu_build, problem = not GENERATORS[settings.generator].calls_provider, False, ""
+    local, cpu_build, problem = not settings.calls_provider, False, ""
     try:
         cpu_build = local and serve.is_cpu_build()
     except UserError as error:  # there is no vLLM
@@ -311,7 +310,7 @@ def _keys(settings: Settings, name: str) -> str:
     if [] in lacking:
         return "set"
     missing = f"{' and '.join(sorted(lacking, key=len)[0])} missing: set it where the workers run"
-    if GENERATORS[settings.generator].calls_provider and settings.provider == name:
+    if settings.calls_provider and settings.provider == name:
         raise UserError(missing)
     if any(len(keys) < len(each) for keys, each in zip(lacking, needs, strict=True)):
         raise _Warning(missing)

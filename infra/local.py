@@ -26,7 +26,6 @@ from infra import health, monitoring, process_groups, programs
 from infra.programs import PYTHON, SUPERVISORD, Layout, Program
 from shared import file_permissions, model_store
 from shared.errors import UserError
-from shared.generators import GENERATORS
 from shared.settings import Settings
 
 ANSWER_SECONDS = 90.0  # for a service to answer after its start; a busy laptop is slow
@@ -146,7 +145,7 @@ def names_of(layout: Layout, state: str) -> set[str]:
 
 def needs_weights(settings: Settings, workers: Mapping[str, int]) -> bool:
     """Return whether an infer worker would load weights, rather than call a provider."""
-    return bool(workers.get("infer")) and not GENERATORS[settings.generator].calls_provider
+    return bool(workers.get("infer")) and not settings.calls_provider
 
 
 def refuse_without_weights(settings: Settings, needed: bool) -> None:
@@ -311,9 +310,9 @@ def stop(layout: Layout) -> None:
             if program.name != "valkey" and program.state not in ENDED:
                 with contextlib.suppress(xmlrpc.client.Fault):  # already ended
                     server.stopProcess(program.name, False)
-        longest = programs.longest_stop(layout)
+        longest = max(each["stopwaitsecs"] for each in server.getAllConfigInfo())
         if longest > programs.STOP_SECONDS:
-            say(f"calls to services may end: at most {longest} s")
+            say(f"calls in flight to services may end; this takes at most {longest} s")
         until(
             lambda: {each.name for each in list_programs(layout) if each.state not in ENDED} <= {"valkey"},
             longest,

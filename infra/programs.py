@@ -14,7 +14,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import shlex
 import socket
 import sys
@@ -29,7 +28,8 @@ from pydantic import SecretStr
 from infra import devices
 from shared import file_permissions, urls
 from shared.errors import UserError
-from shared.generators import GENERATORS, INFER
+from shared.generators import INFER
+from shared.jobs import DATA_QUEUES
 from shared.settings import PREFIX, Settings
 
 # -P: do not import packages from the working directory.
@@ -53,7 +53,7 @@ class Program:
     first: bool = False  # started with supervisord; the others start afterwards
     environment: Mapping[str, str] = field(default_factory=dict)  # beside that of supervisord
     metrics_port: int = 0
-    stop_seconds: int = STOP_SECONDS  # then it is killed
+    stop_seconds: int = STOP_SECONDS  # from SIGTERM to SIGKILL
 
 
 @dataclass(frozen=True)
@@ -233,15 +233,14 @@ def device_users(
     settings: Settings, workers: Mapping[str, int], serve: bool = False
 ) -> tuple[list[str], list[str]]:
     """Name the programs that have an engine, and the others that use a GPU."""
-    engines = 0 if GENERATORS[settings.generator].calls_provider else workers.get("infer", 0)
+    engines = 0 if settings.calls_provider else workers.get("infer", 0)
     names = [f"infer-{number}" for number in range(1, engines + 1)] + ["serve"] * serve
     return names, [f"train-{number}" for number in range(1, workers.get("train", 0) + 1)]
 
 
 def stop_seconds(settings: Settings, queue: str) -> int:
     """Return how long a queue's worker may take to stop: calls in flight are paid for, and may end."""
-    remote = queue == INFER and GENERATORS[settings.generator].calls_provider
-    calls = remote or queue in ("reason", "translate")
+    calls = queue in DATA_QUEUES or (queue == INFER and settings.calls_provider)
     return max(STOP_SECONDS, math.ceil(settings.call_timeout) + 10) if calls else STOP_SECONDS
 
 
@@ -272,15 +271,15 @@ def environment(settings: Settings) -> dict[str, str]:
     variables = dict(os.environ)
     # Only what is set, also within tables: a missing limit differs from null.
     for name, value in settings.model_dump(mode="json", exclude_unset=True).items():
-        secret = getattr(settings, name)
-        plain = secret.get_secret_value() if isinstance(secret, SecretStr) else value
-        variables[PREFIX + name.upper()] = spelt(plain)
+        setting = getattr(settings, name)
+        text = setting.get_secret_value() if isinstance(setting, SecretStr) else as_text(value)
+        variables[PREFIX + name.upper()] = text
     variables[f"{PREFIX}HOME"] = str(settings.home.resolve())
     # Programs cannot share one port: each has its own, or none.
     return variables | {"PYTHONUNBUFFERED": "1", f"{PREFIX}METRICS_PORT": "0"}
 
 
-def spelt(value: object) -> str:
+def as_text(value: object) -> str:
     """Format a setting's value for the environment: JSON for tables."""
     if isinstance(value, dict | list):
         return json.dumps(value)
@@ -305,12 +304,6 @@ def write(settings: Settings, selected: list[Program]) -> Path:
     path = paths.folder / "supervisord.conf"
     path.write_text(supervisord_configuration(paths, selected))
     return path
-
-
-def longest_stop(layout: Layout) -> int:
-    """Return how long the running programs may take to stop, in seconds, by their configuration."""
-    text = (layout.folder / "supervisord.conf").read_text()
-    return max(map(int, re.findall(r"^stopwaitsecs=(\d+)$", text, re.MULTILINE)), default=STOP_SECONDS)
 
 
 def private(path: Path, text: str) -> None:

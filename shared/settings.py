@@ -51,15 +51,15 @@ def _check_extra_fields(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _expand(folder: Path) -> Path:
+def _expand_home(path: Path) -> Path:
     try:
-        return folder.expanduser()
+        return path.expanduser()
     except RuntimeError as error:
-        raise ValueError(f"{folder}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
 
 
 ByService = Annotated[dict[str, _T], AfterValidator(_check_providers)]
-Place = Annotated[Path, AfterValidator(_expand)]
+UserPath = Annotated[Path, AfterValidator(_expand_home)]  # may begin with ~
 
 
 def _secretly(check: Callable[[str], str]) -> AfterValidator:
@@ -97,7 +97,7 @@ class Settings(SamplingDefaults, BaseSettings):
     )
 
     # Where things are
-    home: Place = Field(Path("var"), description="folder for all files of the local mode")
+    home: UserPath = Field(Path("var"), description="folder for all files of the local mode")
     broker_url: BrokerUrl = Field(
         SecretStr("redis://127.0.0.1:6399/0"), description="URL of the Redis or Valkey server for messages"
     )
@@ -108,12 +108,12 @@ class Settings(SamplingDefaults, BaseSettings):
         None, description="URL of the Qdrant server; empty: an index in each worker's memory"
     )
     qdrant_api_key: SecretStr | None = Field(None, description="API key of the Qdrant server")
-    trained: Place | None = Field(
+    trained: UserPath | None = Field(
         None,
         description="folder of trained models and checkpoints, shared by all machines; empty: trained/ under "
         "the home folder",
     )
-    cache: Place = Field(
+    cache: UserPath = Field(
         Path(platformdirs.user_cache_dir("votequeue")), description="folder for downloaded weights"
     )
 
@@ -227,7 +227,7 @@ class Settings(SamplingDefaults, BaseSettings):
     flower_auth: SecretStr | None = Field(
         None, description="user:password of Flower and of `votequeue ui`, required beyond loopback"
     )
-    flower_db: Place | None = Field(
+    flower_db: UserPath | None = Field(
         None, description="file in which Flower keeps its tasks when it restarts; empty: it forgets them"
     )
     flower_tasks: Count = Field(
@@ -266,16 +266,20 @@ class Settings(SamplingDefaults, BaseSettings):
         return self
 
     @property
+    def calls_provider(self) -> bool:
+        """Tell whether infer workers call a provider instead of running an engine."""
+        return GENERATORS[self.generator].calls_provider
+
+    @property
     def batches(self) -> tuple[int, int]:
         """Give the size of an infer worker's batches, and how many are in flight."""
         # Calls to a provider gain nothing from a batch, in which one would wait for the slowest.
-        remote = GENERATORS[self.generator].calls_provider
-        return (1, self.calls_in_flight) if remote else (self.batch_size, self.batches_in_flight)
+        return (1, self.calls_in_flight) if self.calls_provider else (self.batch_size, self.batches_in_flight)
 
     @property
     def refusal(self) -> tuple[str, str] | None:
         """Say why an infer worker would not start: an option and what is wrong with it; None: it would."""
-        if not GENERATORS[self.generator].calls_provider:
+        if not self.calls_provider:
             return None
         if self.provider is None:
             return "provider", f"generator {self.generator} needs one"

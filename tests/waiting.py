@@ -3,7 +3,7 @@
     waiting.until(lambda: is_complete("r"), worker.log)
     took = waiting.seconds_until(lambda: is_taken_over("r"), within=20)
 
-Machines are shared: how fast something happens is no test, unless its speed is a promise (``within``).
+Test machines are shared, so the time-out is long. ``within`` asserts a duration that the documents guarantee.
 """
 
 import time
@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-PATIENCE = 420.0  # seconds after which a test takes what it waits for as stuck
-_PAUSE, _TOLD = 0.05, 3000
+import psutil
+
+PATIENCE = 420.0  # seconds after which a waiting test counts as hung
+_PAUSE, _TAIL = 0.05, 3000  # seconds between looks; characters of each log in the failure
 _T = TypeVar("_T")
 
 
@@ -21,10 +23,15 @@ def until(condition: Callable[[], _T], *logs: Path, within: float = PATIENCE) ->
     deadline = time.monotonic() + within
     while not (value := condition()):
         if time.monotonic() > deadline:
-            ends = (f"\n{log}:\n{log.read_text()[-_TOLD:]}" for log in logs if log.exists())
-            raise AssertionError(f"it did not come to that within {within:.0f} s{''.join(ends)}")
+            ends = (f"\n{log}:\n{log.read_text()[-_TAIL:]}" for log in logs if log.exists())
+            raise AssertionError(f"the condition did not hold within {within:.0f} s{''.join(ends)}")
         time.sleep(_PAUSE)
     return value
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Tell whether a process has ended; a zombie has, although its parent has not read its exit status."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def seconds_until(condition: Callable[[], object], *logs: Path, within: float = PATIENCE) -> float:

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 from shared import broker, settings
 from shared.broker import app
 from shared.errors import Policy, ServiceUnreachable, UserError
-from shared.generators import GENERATORS
 from shared.jobs import Infer, Job
 from shared.ledger import claims, controls, models, outbox, sampling_progress
 from shared.ledger.claims import Claim
@@ -60,7 +59,7 @@ class Answering:
         options = settings.load()
         self._claimer = Claimer(lifecycle.WORKER, options.lease)
         rounds_of_sampling, self._generator = wiring.rounds(options, self._stopping)
-        self._calls = GENERATORS[options.generator].calls_provider
+        self._calls = options.calls_provider
         size, in_flight = options.batches
         self._arrivals: Batcher[Job, Claim | None] = Batcher(
             self._claim, size=CLAIMED_TOGETHER, in_flight=1, linger=CLAIM_LINGER

@@ -96,7 +96,7 @@ class _Life:
 
     def on_ready(self, **_: Any) -> None:
         """Begin to take questions."""
-        # Not before: until Celery handles SIGTERM, it ends the process, whose claims others must take over.
+        # Not earlier: until Celery handles SIGTERM, the signal kills the process, which leaves its claims.
         if self.state == "loading":
             READY.set(1)
             self.state = "ready"

@@ -237,7 +237,8 @@ class Retriever(Protocol):
 class Service:
     """One model of one account at one provider: the unit of limits, quotas and pauses.
 
-    ``account`` is a digest of the account's identity, never a credential. ``priced``: the price is set here.
+    ``account`` is a digest of the account's identity, never a credential. ``priced``: the price is known, and
+    not 0 for lack of a setting.
     """
 
     provider: str

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import typer
 
 from shared import generators, settings
-from shared.generators import GENERATORS, INFER
+from shared.generators import INFER
 from shared.settings import PREFIX, Settings
 
 
@@ -29,7 +29,7 @@ def chosen(kind: str, given: Mapping[str, str]) -> Settings:
     if given:
         settings.load.cache_clear()
     loaded = settings.load()
-    if "provider" in given and not GENERATORS[loaded.generator].calls_provider:
+    if "provider" in given and not loaded.calls_provider:
         problem = f"generator {loaded.generator} calls no provider: use --generator openai"
         raise typer.BadParameter(problem, param_hint="--provider")
     if kind == INFER and loaded.refusal:
@@ -42,5 +42,5 @@ def queues(kind: str, loaded: Settings, named: bool) -> list[str]:
     """Name the queues that a worker consumes; ``named``: it serves only the generator or model it names."""
     if kind != INFER:
         return [kind]
-    provider = loaded.provider if GENERATORS[loaded.generator].calls_provider else None
+    provider = loaded.provider if loaded.calls_provider else None
     return generators.queues_of(loaded.generator, provider, loaded.model, named)

@@ -236,11 +236,11 @@ def _good_lines(path: Path, digest: str, reading: Reading, taken: frozenset[int]
 
 
 def note_open_items(run: str) -> None:
-    """Say how many items of a run are open, where only the results so far are used."""
+    """Tell the user how many items of a run are open; the caller uses only the results so far."""
     states = runs.count_states(run)
     if waiting := sum(states[state] for state in OPEN):
-        still = f"{console.count(waiting, 'item')} still open"
-        console.note(f"run {run}: {still}; their results are not included")
+        items = console.count(waiting, "item")
+        console.note(f"run {run}: {items} still open; their results are not included")
 
 
 def from_run(run: Run) -> DataSource:

@@ -74,9 +74,7 @@ def test_a_training_goes_on_from_its_checkpoint_on_another_worker_and_never_on_t
     (child,) = learning(victim)
     os.kill(victim.process.pid, blow)
     # The process that trains goes with its worker, or as soon as nobody tells it that the claim holds.
-    gone = waiting.seconds_until(
-        lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, within=10
-    )
+    gone = waiting.seconds_until(lambda: waiting.has_ended(child), within=10)
     reached = saved()
     taken = waiting.seconds_until(lambda: holder() not in (None, first), within=30)
     with capsys.disabled():

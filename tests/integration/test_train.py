@@ -296,7 +296,7 @@ def test_its_process_dies_with_the_worker(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    waiting.until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, within=30)
+    waiting.until(lambda: waiting.has_ended(child), within=30)
 
 
 def test_a_stopped_worker_gives_the_training_back_after_a_checkpoint() -> None:

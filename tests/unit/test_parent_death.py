@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import waiting
 from workers.models import parent_death
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux's")
@@ -75,10 +76,10 @@ def worker(child: str) -> Iterator[tuple["subprocess.Popen[str]", psutil.Process
 
 
 def gone(process: psutil.Process, seconds: float) -> bool:
-    """Wait until a process has ended; one that nobody has buried yet has ended too."""
+    """Wait until a process has ended; tell whether it did within ``seconds``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+        if waiting.has_ended(process):
             return True
         time.sleep(0.05)
     return False
